@@ -1,0 +1,1 @@
+"""Boot real Debian machines with real systemd and run commands or pytest inside them."""

@@ -1,0 +1,75 @@
+"""One run from the request to its outcome: image, payload, machine, tidying up."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import host, image, nspawn, payload, rundir, suites
+from .machine import Machine, Outcome, Watch, attend
+from .nspawn import Container
+from .vm import VirtualMachine
+
+KINDS = ("nspawn", "vm")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to boot, and what to do in it with a copy of the checkout ``project``."""
+
+    suite: str
+    kind: str
+    work: payload.Work
+    project: Path
+    smp: int = 2
+
+
+def prepare(note: host.Note) -> host.Home:
+    """Check the host, sweep what killed runs left, and return the lab's home."""
+    host.check()
+    image.require_certificates()
+    nspawn.sweep(note)
+    home = host.home()
+    for run in rundir.dead(home):
+        rundir.discard_inputs(run)
+    return home
+
+
+def machine_for(kind: str, run: rundir.Run, built: image.Image, smp: int, tty: bool) -> Machine:
+    """The machine of the given kind over ``run`` and ``built``."""
+    if kind == "vm":
+        return VirtualMachine(run, built, smp, tty)
+    return Container(run, built, tty)
+
+
+def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Event) -> Outcome:
+    """Do the request's jobs in a machine of its own."""
+    built = image.build(suites.find(request.suite), home, watch.note, stop)
+    with host.locked(built.lock, shared=True):
+        run = rundir.create(home, request.suite, request.kind)
+        watch.note(f"{request.kind} {built.folder.name}; results in {run.out}")
+        try:
+            payload.fill(run, built, request.project, request.work, stop)
+            machine = machine_for(request.kind, run, built, request.smp, tty=False)
+            return attend(machine, run, request.work, watch, stop)
+        finally:
+            rundir.discard_inputs(run)
+
+
+def shell(request: Request, home: host.Home, note: host.Note) -> int:
+    """Give the terminal to a root shell in a booted machine, until it is powered off."""
+    stop = threading.Event()
+    built = image.build(suites.find(request.suite), home, note, stop)
+    with host.locked(built.lock, shared=True):
+        run = rundir.create(home, request.suite, request.kind)
+        try:
+            payload.fill(run, built, request.project, request.work, stop)
+            machine = machine_for(request.kind, run, built, request.smp, tty=True)
+            note("`poweroff` ends it" + ("; so does Ctrl-a x" * (request.kind == "vm")))
+            try:
+                return machine.start().wait()
+            finally:
+                machine.finish()
+        finally:
+            host.remove_tree(run.folder)
