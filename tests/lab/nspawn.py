@@ -81,7 +81,8 @@ class Container:
         ]
         if self.interactive:
             return [*argv, "--console=interactive"]
-        return [*argv, "--console=read-only", "systemd.wants=lab-run.service"]
+        kernel = ("systemd.wants=lab-run.service", "systemd.mask=console-getty.service")
+        return [*argv, "--console=read-only", *kernel]
 
     def wants_another_boot(self, returncode: int) -> bool:
         return returncode == REBOOT_STATUS

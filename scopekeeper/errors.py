@@ -1,0 +1,43 @@
+"""What can go wrong, one class a remedy, each with a hint: what to do about it."""
+
+
+class ScopekeeperError(Exception):
+    """Base of every error that a user may see.
+
+    status is the exit status of an operator's command; ``run`` always exits 125.
+    """
+
+    status = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(ScopekeeperError):
+    """An argument that cannot be meant; change the call."""
+
+    status = 2
+
+
+class UnavailableError(ScopekeeperError):
+    """There is nothing here that could contain a process; ``scopekeeper doctor`` says why."""
+
+    def __init__(self, message: str, hint: str = "`scopekeeper doctor` shows what is missing") -> None:
+        super().__init__(message, hint)
+
+
+class ForeignError(ScopekeeperError):
+    """A scope of our name that is not ours, or whose record cannot be read: never touched."""
+
+
+class ConflictError(ScopekeeperError):
+    """The scope exists and what was asked for contradicts it."""
+
+
+class ManagerError(ScopekeeperError):
+    """systemd refused or failed; carries its own words."""

@@ -1,0 +1,242 @@
+"""The hot path: ``scopekeeper run`` from its first instruction to the command's.
+
+Start-up time is what users of a wrapper feel, so nothing here imports more than the interpreter
+has built in (tests/unit/test_imports.py holds the list); not even ``os``. What the parser here
+does not understand goes to the click command, which explains it.
+"""
+
+import posix
+import sys
+
+_VALUED = {
+    "-s": "session", "-l": "lane", "-n": "name",
+    "--session": "session", "--lane": "lane", "--name": "name",
+    "--run": "run", "--session-id": "session_id", "--kind": "kind", "--lifetime": "lifetime",
+    "--owner": "owner", "--ttl": "ttl", "--grace": "grace", "--memory-max": "memory_max",
+    "--memory-high": "memory_high", "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
+    "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
+    "--placement": "placement", "--if-unavailable": "if_unavailable",
+}  # fmt: skip
+_FLAGS = {"--replace": "replace"}
+
+FAILED = 125
+"""Exit status where scopekeeper itself failed, as env(1) and timeout(1) have it."""
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+def main() -> None:
+    """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["run"]:
+        parsed = parse(arguments[1:])
+        if parsed is not None:
+            run(*parsed)
+    if sys.flags.no_site:
+        import site  # noqa: PLC0415  the hot path goes without
+
+        site.main()
+    from scopekeeper.cli import main as cli  # noqa: PLC0415  click takes 25 ms
+
+    cli()
+
+
+def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
+    """Split the arguments of ``run`` into options and the command; None if in doubt."""
+    options: dict[str, str] = {}
+    at = 0
+    while at < len(arguments):
+        argument = arguments[at]
+        if argument == "--":
+            at += 1
+            break
+        if not argument.startswith("-"):
+            break
+        name, equals, value = argument.partition("=")
+        if argument in _FLAGS:
+            options[_FLAGS[argument]] = "1"
+        elif equals and name[:2] == "--" and name in _VALUED:
+            options[_VALUED[name]] = value
+        elif argument in _VALUED and at + 1 < len(arguments):
+            at += 1
+            options[_VALUED[argument]] = arguments[at]
+        else:
+            return None
+        at += 1
+    return (options, arguments[at:]) if at < len(arguments) else None
+
+
+def run(options: dict[str, str], command: list[str]) -> None:
+    """Become the command, inside its scope; returns never, exits 125 to 127 where that fails."""
+    _die_by_interrupt()
+    try:
+        _launch(options, command)
+    except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
+        _fail(error)
+
+
+def _launch(options: dict[str, str], command: list[str]) -> None:
+    environment = original_environment()
+    program = _resolve(command[0], environment)
+    inner = dict(environment)
+    warn = options.get("if_unavailable") == "warn"
+    try:
+        _contain(options, command[0], environment, inner)
+    except Exception as error:  # whatever it was, the command would run uncontained
+        if not warn:
+            raise
+        from scopekeeper.launch.failure import describe  # noqa: PLC0415  rare
+
+        _say(f"warning: running uncontained: {describe(error)}")
+        inner = environment
+    restore_signals()
+    _execute(program, command, inner)
+
+
+def _contain(
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    inner: dict[bytes, bytes],
+) -> None:
+    """Contain this process and write into inner what the command is told about it."""
+    from scopekeeper.launch import place, scope  # noqa: PLC0415  not loaded for a wrong command
+    from scopekeeper.launch.request import Request  # noqa: PLC0415
+
+    request = Request(options, environment, command)
+    caller = place.Caller()
+    owner = place.find_owner(caller, request.owner)
+    request.session = request.session or owner.label
+    where = place.find(caller, request.placement)
+    if request.replace:
+        from scopekeeper.launch.replace import replace  # noqa: PLC0415  rare
+
+        replace(request)
+    warnings = scope.Warnings()
+    try:
+        member = scope.Member(request, owner)
+        directory = scope.contain(member, caller, where, warnings)
+    except scope.OtherOwnerError:
+        request.run = owner.label
+        member = scope.Member(request, owner)
+        directory = scope.contain(member, caller, where, warnings)
+    for text in warnings:
+        _say(f"warning: {text}")
+    for name, value in (
+        ("SESSION", request.session),
+        ("LANE", request.lane),
+        ("RUN", request.run),
+        ("SCOPE", directory.rpartition("/")[2]),
+        ("MEMBER", member.leaf),
+    ):
+        key = b"SCOPEKEEPER_" + name.encode()
+        inner.pop(key, None)
+        if value:
+            inner[key] = value.encode("utf-8", "surrogateescape")
+
+
+def original_environment() -> dict[bytes, bytes]:
+    """Return the environment as this process got it.
+
+    Not posix.environ: in the C locale Python has added LC_CTYPE to that (PEP 538).
+    """
+    fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
+    raw = b""
+    while chunk := posix.read(fd, 1 << 20):
+        raw += chunk
+    posix.close(fd)
+    environment = {}
+    for entry in raw.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if equals and name not in environment:
+            environment[name] = value
+    return environment
+
+
+def _resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
+    """Find the program as execvp(3) does; exits 126 or 127 before anything was made."""
+    encoded = _encoded(command)
+    if b"/" in encoded:
+        candidates = [encoded]
+    else:
+        folders = environment.get(b"PATH", b"/bin:/usr/bin").split(b":")
+        candidates = [folder + b"/" + encoded if folder else encoded for folder in folders]
+    status, reason = NOT_FOUND, "not found"
+    for candidate in candidates if encoded else ():
+        try:
+            is_file = posix.stat(candidate).st_mode & 0o170000 == 0o100000
+        except OSError:
+            continue
+        if is_file and posix.access(candidate, posix.X_OK):
+            return candidate
+        status, reason = NOT_EXECUTABLE, "not an executable file"
+    _say(f"{command}: {reason}")
+    posix._exit(status)
+
+
+def _execute(program: bytes, command: list[str], environment: dict[bytes, bytes]) -> None:
+    arguments = [_encoded(argument) for argument in command]
+    try:
+        posix.execve(program, arguments, environment)
+    except OSError as error:
+        if error.errno == 8:  # ENOEXEC: a script without #!, which execvp(3) gives to a shell
+            posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
+        _say(f"{command[0]}: {error.strerror}")
+        posix._exit(NOT_FOUND if error.errno == 2 else NOT_EXECUTABLE)
+
+
+def _encoded(argument: str) -> bytes:
+    """Return the bytes that an argument came in as."""
+    return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def _die_by_interrupt() -> None:
+    """Let SIGINT end this process as it would end the command, not as an exception."""
+    import _signal  # noqa: PLC0415  built in
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+_PASS_ON = frozenset(
+    ("systemd", "sh", "dash", "bash", "zsh", "ksh", "mksh", "fish", "busybox", "timeout", "xargs",
+     "make", "tini", "s6-supervise", "runsv", "cron", "crond", "su", "sudo", "runuser")
+)  # fmt: skip
+"""Programs whose children inherit their ignored signals. Language runtimes reset them."""
+
+
+def restore_signals() -> None:
+    """Give the command back the two signals that Python ignores from its start.
+
+    What they were before cannot be seen any more. A parent that does not ignore SIGPIPE cannot
+    have passed that on; of those that do, systemd (``IgnoreSIGPIPE=yes`` is its default) and
+    shells pass it on, while Python, Node and Rust set it back for their children.
+    """
+    import _signal  # noqa: PLC0415  built in
+
+    if not _parent_ignores_pipe():
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+
+
+def _parent_ignores_pipe() -> bool:
+    try:
+        fd = posix.open(f"/proc/{posix.getppid()}/status", posix.O_RDONLY | posix.O_CLOEXEC)
+        status = posix.read(fd, 4096).decode("ascii", "replace")
+        posix.close(fd)
+        name = status[len("Name:\t") : status.index("\n")].strip("()")
+        ignored = int(status[status.index("SigIgn:") + 7 :].split("\n", 1)[0], 16)
+    except (OSError, ValueError):
+        return False
+    return bool(ignored >> 12 & 1) and name in _PASS_ON  # bit 12: signal 13, SIGPIPE
+
+
+def _say(text: str) -> None:
+    posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _fail(error: Exception) -> None:
+    from scopekeeper.launch.failure import describe  # noqa: PLC0415  rare
+
+    _say(describe(error))
+    posix._exit(FAILED)

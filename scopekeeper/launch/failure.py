@@ -1,0 +1,27 @@
+"""Says in one line why a launch failed."""
+
+import traceback
+
+from scopekeeper.errors import ScopekeeperError, UnavailableError
+from scopekeeper.launch import original_environment
+
+
+def describe(error: Exception) -> str:
+    """Return one line; with SCOPEKEEPER_DEBUG set, the traceback before it."""
+    text = _text(error).replace("\n", "\\n")
+    if original_environment().get(b"SCOPEKEEPER_DEBUG"):
+        return "".join(traceback.format_exception(error)) + text
+    return text
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ScopekeeperError):
+        return str(error)
+    if isinstance(error, LookupError) and "cgroup2" in str(error):
+        return str(UnavailableError(str(error.args[0])))
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"cannot contain the command: {where}{error.strerror or error}"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"

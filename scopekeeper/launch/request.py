@@ -1,0 +1,109 @@
+"""What a launch asks for: options and environment made into an identity and settings.
+
+On the hot path of ``run``: builtin modules only, and nothing is looked at but the arguments.
+"""
+
+import posix
+import sys
+
+from scopekeeper import names
+
+KINDS = ("mcp", "pty", "exec")
+LIFETIMES = ("gateway", "session", "detached")
+SCOPE_LIMITS = ("memory_max", "memory_high", "tasks_max", "cpu_weight")
+MEMBER_LIMITS = ("member_memory_max", "member_tasks_max")
+_CHOICES = {"kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "warn")}
+
+
+class Request:
+    """One launch. Texts are as given; durations are microseconds; a limit of -1 is infinity."""
+
+    __slots__ = (
+        "durations", "explicit_run", "if_unavailable", "kind", "lane", "lifetime", "limits",
+        "member_limits", "name", "owner", "placement", "replace", "run", "session", "session_id",
+    )  # fmt: skip
+
+    def __init__(
+        self, options: dict[str, str], environment: dict[bytes, bytes], command: str
+    ) -> None:
+        """Read the options; the environment fills in what is missing. Raises ValueError."""
+        for option, choices in _CHOICES.items():
+            if option in options and options[option] not in choices:
+                raise ValueError(
+                    f"unknown {option.replace('_', '-')} {options[option]!r}; "
+                    f"use {', '.join(choices[:-1])} or {choices[-1]}"
+                )
+
+        def inherited(variable: str) -> str:
+            return environment.get(b"SCOPEKEEPER_" + variable.encode(), b"").decode(
+                "utf-8", "surrogateescape"
+            )
+
+        def given(option: str) -> str | None:
+            return _utf8(options[option]) if option in options else None
+
+        outer = inherited("SESSION")
+        session = given("session")
+        self.session = session if session is not None else outer
+        if session is not None or outer:
+            names.check("session", self.session, names.SESSION_MAX)
+        # lane, run and session id in the environment speak of the session there, of no other
+        same = not outer or self.session == outer
+        self.kind = options.get("kind", "mcp")
+        self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
+        lane = given("lane")
+        if lane is None:
+            lane = (inherited("LANE") if same else "") or "main"
+        self.lane = names.check("lane", lane, names.LANE_MAX)
+        session_id = given("session_id")
+        if session_id is None:
+            session_id = inherited("SESSION_ID") if same else ""
+        self.session_id = session_id and names.check("session id", session_id, names.RUN_MAX)
+        run = given("run")
+        self.explicit_run = run is not None
+        self.run = self._default_run(inherited("RUN") if same else "") if run is None else (
+            names.check("run", run, names.RUN_MAX)
+        )
+        name = given("name")
+        if name is None:
+            name = _utf8(command).rpartition("/")[2] or command
+        self.name = names.check("name", name, names.MEMBER_MAX)
+        self.replace = "replace" in options
+        self.if_unavailable = options.get("if_unavailable", "fail")
+        self.placement = options.get("placement") or inherited("PLACEMENT") or "auto"
+        self.owner = options.get("owner") or inherited("OWNER")
+        self.durations: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
+        self.member_limits: dict[str, int] = {}
+        if not options.keys().isdisjoint(("ttl", "grace", *SCOPE_LIMITS, *MEMBER_LIMITS)):
+            self._read_quantities(options)
+
+    def _default_run(self, inherited: str) -> str:
+        """Choose a run where none was given: see the words run and lifetime in the README."""
+        if self.kind == "pty":
+            return posix.urandom(4).hex()
+        if inherited:
+            return inherited
+        if self.session_id and names.lane_class(self.lane) in names.EPHEMERAL_LANES:
+            return self.session_id
+        # a scope has one lifetime: members with another than the gateway's get one of their own
+        return "" if self.lifetime == "gateway" else self.lifetime
+
+    def _read_quantities(self, options: dict[str, str]) -> None:
+        from scopekeeper import quantities  # noqa: PLC0415  only where one is given
+
+        for option in ("ttl", "grace"):
+            if option in options:
+                self.durations[option] = quantities.duration(option, options[option])
+        for target, wanted in ((self.limits, SCOPE_LIMITS), (self.member_limits, MEMBER_LIMITS)):
+            for option in wanted:
+                if option in options:
+                    target[option] = quantities.limit(option, options[option])
+
+
+def _utf8(argument: str) -> str:
+    """Return an argument as the text that its bytes are in UTF-8, whatever the locale."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return argument
+    return argument.encode(encoding, "surrogateescape").decode("utf-8", "surrogateescape")

@@ -1,0 +1,100 @@
+"""Durations, sizes, counts and times as people write them. Pure."""
+
+import re
+from datetime import datetime
+
+UNLIMITED = -1
+INFINITY = 2**64 - 1
+"""How systemd writes ``infinity`` in a property of type t."""
+
+_MICROSECONDS = {
+    "us": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "min": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LONGEST = 2**63 - 1
+
+
+def duration(option: str, text: str) -> int:
+    """Return microseconds of ``90s``, ``15m``, ``1h30m``, ``500ms``; a bare number is seconds.
+
+    Raises ValueError with one sentence that names the option.
+    """
+    name = option.replace("_", "-")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(us|ms|min|s|m|h|d)", text)
+    if "".join(number + unit for number, unit in parts) == text and parts:
+        total = sum(float(number) * _MICROSECONDS[unit] for number, unit in parts)
+    elif re.fullmatch(r"\d+(\.\d+)?", text):
+        total = float(text) * 1_000_000
+    else:
+        raise ValueError(f"--{name}: {text!r} is not a duration; write 90s, 15m or 2h")
+    if total > _LONGEST:
+        raise ValueError(f"--{name}: {text!r} is too long; leave it out for no end")
+    return round(total)
+
+
+def limit(option: str, text: str) -> int:
+    """Return a limit: bytes for memory, a number for tasks and CPU weight, -1 for infinity.
+
+    Raises ValueError with one sentence that names the option.
+    """
+    name = option.replace("_", "-")
+    if text == "infinity" and option != "cpu_weight":
+        return UNLIMITED
+    if "memory" in option:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text)
+        if not match:
+            raise ValueError(f"--{name}: {text!r} is not a size; write 512M, 2G or infinity")
+        value = int(float(match[1]) * _BYTES[match[2]])
+        smallest, largest, shape = 1, _LONGEST, "a size above zero"
+    else:
+        if not re.fullmatch(r"\d+", text):
+            raise ValueError(f"--{name}: {text!r} is not a whole number above zero")
+        value = int(text)
+        smallest, largest = 1, 10_000 if option == "cpu_weight" else 1 << 32
+        shape = f"a number from {smallest} to {largest}"
+    if not smallest <= value <= largest:
+        raise ValueError(f"--{name}: {text!r} is out of range; write {shape}")
+    return value
+
+
+def moment(option: str, text: str) -> float:
+    """Return seconds since the epoch of an ISO 8601 time, ``@SECONDS`` or ``now``.
+
+    A time without a zone is local. Raises ValueError with one sentence that names the option.
+    """
+    try:
+        if text.startswith("@"):
+            return float(text[1:])
+        moment = datetime.now().astimezone() if text == "now" else datetime.fromisoformat(text)
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS"
+        ) from None
+
+
+def show_duration(seconds: float) -> str:
+    """Write a duration with its two largest units: ``3d4h``, ``12m5s``, ``0.4s``."""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{max(seconds, 0):.1f}s"
+    left, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size:
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return "".join(parts[:2])
+
+
+def show_bytes(count: float) -> str:
+    """Write a size in binary units: ``412M``, ``1.5G``."""
+    for unit in ("B", "K", "M", "G"):
+        if count < 1024:  # noqa: PLR2004
+            return f"{count:.0f}{unit}" if unit in "BKM" or count >= 10 else f"{count:.1f}{unit}"  # noqa: PLR2004
+        count /= 1024
+    return f"{count:.1f}T"

@@ -1,0 +1,59 @@
+"""Records: what a scope and a member say of themselves, as an extended attribute.
+
+Pure, and on the hot path of ``run``: no imports. The form is that of systemd's own state files,
+one ``KEY=VALUE`` a line, so that ``getfattr -n user.scopekeeper DIR`` is readable. Line breaks
+and backslashes in a value are written ``\\n``, ``\\r`` and ``\\\\``. The first line is ``V=1``.
+
+Every user of the machine can read the attribute: nothing secret belongs in it.
+"""
+
+ATTRIBUTE = "user.scopekeeper"
+VERSION = "1"
+
+
+class RecordError(ValueError):
+    """The record cannot be understood: damaged, or written by a newer scopekeeper."""
+
+
+def dumps(fields: dict[str, str]) -> bytes:
+    """Write the fields that are not empty."""
+    lines = [f"V={VERSION}"]
+    for key, value in fields.items():
+        if value:
+            if "\\" in value or "\n" in value or "\r" in value:
+                value = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+            lines.append(f"{key}={value}")
+    lines.append("")
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def loads(raw: bytes) -> dict[str, str]:
+    """Read what dumps wrote; keys that are not known are kept. Raises RecordError."""
+    lines = raw.decode("utf-8", "surrogateescape").split("\n")
+    if lines[0] != f"V={VERSION}":
+        if lines[0].startswith("V=") and lines[0][2:].isdigit():
+            raise RecordError(f"the record has version {lines[0][2:]}, this program knows {VERSION}")
+        raise RecordError("the record is damaged: it does not begin with its version")
+    if lines.pop() != "":
+        raise RecordError("the record is damaged: its last line is not whole")
+    fields = {}
+    for line in lines[1:]:
+        key, equals, value = line.partition("=")
+        if not equals or not key or key in fields:
+            raise RecordError(f"the record is damaged: {line[:40]!r}")
+        fields[key] = _unescaped(value) if "\\" in value else value
+    return fields
+
+
+def _unescaped(value: str) -> str:
+    parts = iter(value.split("\\"))
+    text = next(parts)
+    for part in parts:
+        if part:
+            letter = {"n": "\n", "r": "\r"}.get(part[0])
+            if letter is None:
+                raise RecordError(f"the record is damaged: {value[:40]!r}")
+            text += letter + part[1:]
+        else:  # an escaped backslash splits into an empty part and what follows it
+            text += "\\" + next(parts, "")
+    return text
