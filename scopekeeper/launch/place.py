@@ -179,6 +179,22 @@ def find(caller: Caller, wanted: str = "auto") -> Place:
     raise _usage(f"unknown placement {wanted!r}; use auto, user, system or cgroup:PATH")
 
 
+def manager_of(scope_path: str) -> str:
+    """Return who made the scope at this cgroup path: ``system``, ``user``, or '' for us."""
+    folder = scope_path.rpartition("/")[0]
+    if not folder.endswith("/" + SLICE):
+        return ""
+    return "user" if "/user@" in folder else "system"
+
+
+def place_of(caller: Caller) -> Place:
+    """Return the place of the scope that the caller runs in: a nested launch stays there."""
+    base = caller.scope_directory.rpartition("/")[0]
+    manager = manager_of(caller.scope_directory[len(caller.mount) :])
+    path = base[len(caller.mount) : -len(SLICE) - 1] if manager else ""
+    return Place(caller.mount, base, manager, path)
+
+
 def _automatic(caller: Caller) -> Place:
     unit = caller.unit_path()
     if unit and _is_main_process() and is_delegated(caller.mount + unit, caller.uid):
@@ -270,6 +286,13 @@ class Owner:
         self.label = self.unit or f"pid-{fields['OWNER_PID']}"
 
 
+def namespaces() -> str:
+    """Return the PID and cgroup namespaces in which the owner's number and path mean something."""
+    return posix.readlink("/proc/self/ns/pid")[5:-1] + "/" + posix.readlink(
+        "/proc/self/ns/cgroup"
+    )[8:-1]
+
+
 def find_owner(caller: Caller, named: str = "") -> Owner:
     """Return the owner of what the caller starts: the process named by its pid, if one is.
 
@@ -277,7 +300,7 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
     """
     fields = {
         "BOOT": read("/proc/sys/kernel/random/boot_id").strip(),
-        "PIDNS": posix.readlink("/proc/self/ns/pid")[5:-1],
+        "NAMESPACES": namespaces(),
     }
     if named:
         return Owner(fields | _process(named))

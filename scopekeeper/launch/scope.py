@@ -20,7 +20,7 @@ import time
 
 from scopekeeper import names, records
 from scopekeeper.launch.place import (
-    SLICE, Caller, Owner, Place, attribute, exists, read, start_time, write,
+    SLICE, Caller, Owner, Place, attribute, exists, place_of, read, start_time, write,
 )  # fmt: skip
 from scopekeeper.launch.request import Request
 
@@ -99,7 +99,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     not run the command.
     """
     if caller.scope_directory.endswith("/" + member.unit):
-        place = _place_of(caller)
+        place = place_of(caller)
     directory = f"{place.base}/{member.unit}"
     began = time.monotonic()
     while True:
@@ -117,16 +117,6 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
         if waited > (_STOP_SECONDS if reason == "stopping" else _SETUP_SECONDS):
             raise _gave_up(directory, member.unit, reason, waited)
         time.sleep(_PAUSE if waited < 0.1 else 10 * _PAUSE)  # noqa: PLR2004
-
-
-def _place_of(caller: Caller) -> Place:
-    """Return the place of the scope that the caller runs in: a nested launch stays there."""
-    base = caller.scope_directory.rpartition("/")[0]
-    if not base.endswith("/" + SLICE):
-        return Place(caller.mount, base)
-    manager_path = base[len(caller.mount) : -len(SLICE) - 1]
-    manager = "user" if "/user@" in manager_path else "system"
-    return Place(caller.mount, base, manager, manager_path)
 
 
 def _join(directory: str, member: Member, place: Place, warnings: Warnings) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from . import image, rundir, session, suites
 from .host import NO_VERDICT_STATUS, Home, LabError, remove_tree
 from .machine import Watch
 from .payload import Job, Work
+from .spec import USERS
 
 PYTEST = ("pytest", "-p", "no:cacheprovider")
-USERS = {"root": "root", "user": "lab"}
 
 
 def note(message: str) -> None:

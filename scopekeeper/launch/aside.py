@@ -1,0 +1,27 @@
+"""Moves this process out of the scope that it runs in, into one of its own.
+
+For a stop that was called from inside of what it stops: it has to outlive that to prove it.
+"""
+
+import os
+
+from scopekeeper.launch import place, scope
+from scopekeeper.launch.request import Request
+
+
+def step_aside() -> None:
+    """Become the only member of a scope ``scopekeeper-scopekeeper-stop-<id>``.
+
+    Raises ScopekeeperError or OSError where that cannot be; the process is then where it was.
+    """
+    options = {
+        "session": "scopekeeper",
+        "lane": "stop",
+        "run": os.urandom(4).hex(),
+        "kind": "exec",
+        "lifetime": "detached",
+    }
+    caller = place.Caller()
+    manager = place.place_of(caller) if caller.scope_directory else place.find(caller)
+    member = scope.Member(Request(options, {}, "scopekeeper"), place.find_owner(caller))
+    scope.contain(member, caller, manager, scope.Warnings())

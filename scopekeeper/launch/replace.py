@@ -1,0 +1,37 @@
+"""``run --replace``: end the earlier member of the same session, lane, run and name first."""
+
+import os
+import time
+
+from scopekeeper import stop
+from scopekeeper.errors import ConflictError
+from scopekeeper.launch import place
+from scopekeeper.launch.request import Request
+from scopekeeper.selection import Selector, select
+from scopekeeper.snapshot import Reader
+
+
+def replace(request: Request) -> None:
+    """Stop what this launch stands for, and wait; raises ConflictError where it does not go."""
+    mount = place.mount_point()
+    snapshot = Reader(mount).snapshot(uid=os.getuid())
+    # a PTY run has a run of its own, which no earlier one can have
+    run = None if request.kind == "pty" and not request.explicit_run else request.run
+    selector = Selector(
+        session=request.session,
+        lane=request.lane,
+        run=run,
+        name=request.name,
+        started_before=time.time(),
+    )
+    targets = [stop.target_of(selected) for selected in select(snapshot, selector)]
+    if not targets:
+        return
+    reasons = ["replaced by a new launch"] * len(targets)
+    for result in stop.stop(targets, reasons=reasons, mount=mount):
+        if result.outcome in ("remains", "refused"):
+            raise ConflictError(
+                f"the earlier {request.name} could not be stopped: "
+                f"{result.problem or 'processes remain'}",
+                f"look with: scopekeeper stop -n {request.name}",
+            )

@@ -1,0 +1,141 @@
+"""What is known about scopes at one moment. Pure: frozen data, no I/O."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Liveness(Enum):
+    """Whether an owner's epoch is still going on, as far as it can be proved."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who answers for a member: a service by unit and InvocationID, else a bare process."""
+
+    unit: str = ""
+    epoch: str = ""
+    cgroup: str = ""
+    pid: int | None = None
+    start_time: int | None = None
+    """In clock ticks since boot, as proc_pid_stat(5) field 22."""
+    boot_id: str = ""
+    namespaces: str = ""
+    """The PID and cgroup namespaces in which pid and cgroup mean something."""
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return self.unit or (f"pid {self.pid}" if self.pid else "-")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerState:
+    """An owner, whether it lives, and how that is known."""
+
+    owner: Owner
+    liveness: Liveness
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One launched command in its leaf."""
+
+    name: str
+    member_id: str
+    directory: str
+    cgroup: str
+    problem: str = ""
+    """Why the record cannot be used; then only the names above are known."""
+    pid: int | None = None
+    leader_lives: bool = False
+    """Whether the launched process itself is still in the leaf."""
+    started: int = 0
+    """Microseconds since the epoch."""
+    kind: str = ""
+    lifetime: str = ""
+    owner_state: OwnerState | None = None
+    pids: tuple[int, ...] = ()
+
+    @property
+    def leaf(self) -> str:
+        """The name of its cgroup directory."""
+        return self.directory.rpartition("/")[2]
+
+    @property
+    def state(self) -> str:
+        """One of damaged, exited, leaderless, orphan, running."""
+        if self.problem:
+            return "damaged"
+        if not self.pids:
+            return "exited"
+        if self.is_orphan:
+            return "orphan"
+        return "running" if self.leader_lives else "leaderless"
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether its owner's epoch is proved to be over, and that concerns it."""
+        return (
+            self.owner_state is not None
+            and self.owner_state.liveness is Liveness.GONE
+            and self.lifetime != "detached"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One scope and its members, as cgroupfs has them."""
+
+    unit: str
+    directory: str
+    cgroup: str
+    uid: int
+    session: str
+    lane: str
+    run: str = ""
+    problem: str = ""
+    """Why it is foreign: no record, a damaged one, or one of a newer version."""
+    manager: str = ""
+    """``system``, ``user`` or '' where it is a plain cgroup."""
+    session_id: str = ""
+    kind: str = ""
+    lifetime: str = ""
+    created: int = 0
+    """Microseconds since the epoch."""
+    age: float = 0.0
+    """Seconds, by a clock that does not jump."""
+    ttl: int | None = None
+    grace: int | None = None
+    """Microseconds, as asked for at the launch."""
+    stopping: bool = False
+    owner: Owner = field(default_factory=Owner)
+    members: tuple[Member, ...] = ()
+    strays: tuple[int, ...] = ()
+    """Processes in the scope that are in no member's leaf."""
+    memory_bytes: int | None = None
+    """None where the memory controller is not delegated."""
+    cpu_usec: int | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Every process in the scope."""
+        return self.strays + tuple(pid for member in self.members for pid in member.pids)
+
+    @property
+    def living_members(self) -> tuple[Member, ...]:
+        """The members that have a process."""
+        return tuple(member for member in self.members if member.pids)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All scopes that were found, at one moment."""
+
+    scopes: tuple[Scope, ...]
+    units: frozenset[str] | None = None
+    """Names of the live scope units that systemd knows; None where it was not asked."""

@@ -1,0 +1,88 @@
+"""Which scopes and members an operator's words mean. Pure."""
+
+from dataclasses import dataclass
+
+from scopekeeper.model import Member, Owner, Scope, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What has to be true of all that is meant; what is None does not matter."""
+
+    session: str | None = None
+    lane: str | None = None
+    run: str | None = None
+    session_id: str | None = None
+    name: str | None = None
+    owner: str | None = None
+    """A unit's name or a pid."""
+    units: frozenset[str] = frozenset()
+    started_before: float | None = None
+    """Seconds since the epoch."""
+
+    def names_nothing(self) -> bool:
+        """Whether this would mean everything: no selector that names something was given."""
+        return not self.units and not any(
+            value is not None
+            for value in (self.session, self.session_id, self.name, self.owner)
+        )
+
+    def matches_scope(self, scope: Scope) -> bool:
+        """Tell whether the scope, as a whole, may hold what is meant."""
+        wanted = (
+            (self.session, scope.session),
+            (self.lane, scope.lane),
+            (self.run, scope.run),
+            (self.session_id, scope.session_id),
+        )
+        if any(value is not None and value != own for value, own in wanted):
+            return False
+        return not self.units or scope.unit in self.units
+
+    def matches_member(self, member: Member) -> bool:
+        """Tell whether a member of a matching scope is meant."""
+        if self.name is not None and member.name != self.name:
+            return False
+        if self.started_before is not None and member.started / 1e6 >= self.started_before:
+            return False
+        if self.owner is None:
+            return True
+        return member.owner_state is not None and is_owner(member.owner_state.owner, self.owner)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it can mean single members of a scope."""
+        return not (self.name is None and self.started_before is None and self.owner is None)
+
+
+def is_owner(owner: Owner, wanted: str) -> bool:
+    """Tell whether an owner is the one that was named by unit or pid."""
+    if wanted.isdecimal():
+        return owner.pid == int(wanted)
+    return bool(owner.unit) and owner.unit in (wanted, f"{wanted}.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A scope, or one member of it where the others stay."""
+
+    scope: Scope
+    member: Member | None = None
+
+
+def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
+    """Return what is meant: a scope whole where that is all that lives in it."""
+    found = []
+    for scope in snapshot.scopes:
+        if not selector.matches_scope(scope):
+            continue
+        if not selector.is_partial:
+            found.append(Selected(scope))
+            continue
+        living = scope.living_members or scope.members
+        meant = [m for m in living if not m.problem and selector.matches_member(m)]
+        if meant and len(meant) == len(living) and not scope.strays:
+            found.append(Selected(scope))
+        else:
+            found += [Selected(scope, member) for member in meant]
+    return found

@@ -1,0 +1,204 @@
+"""Reads the scopes of a machine out of cgroupfs and procfs; asks nobody.
+
+cgroupfs cannot lie about what runs, and reading it is faster than asking systemd about it.
+"""
+
+import contextlib
+import os
+import time
+
+from scopekeeper import cgroup, names, records
+from scopekeeper.launch import place
+from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
+
+
+class Reader:
+    """Reads scopes below one cgroup2 mount; remembers owners that many members share."""
+
+    def __init__(self, mount: str) -> None:
+        self.mount = mount
+        self._boot_id = place.read("/proc/sys/kernel/random/boot_id").strip()
+        self._namespaces = place.namespaces()
+        self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        self._owners: dict[Owner, OwnerState] = {}
+
+    def snapshot(self, *, uid: int | None = None) -> Snapshot:
+        """Return every scope of uid, of everybody where it is None."""
+        found = (self.scope(directory, uid) for directory in cgroup.find(self.mount, _is_scope))
+        scopes = [scope for scope in found if scope is not None]
+        return Snapshot(tuple(sorted(scopes, key=lambda s: (s.session, s.lane, s.run, s.cgroup))))
+
+    def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
+        """Return one scope, None where it is gone or belongs to another uid than only_uid."""
+        unit = directory.rpartition("/")[2]
+        fields = names.parse_unit(unit)
+        if fields is None:
+            return None
+        try:
+            uid = os.stat(directory).st_uid
+            if only_uid is not None and uid != only_uid:
+                return None
+            raw = place.attribute(directory)
+        except OSError as error:
+            if error.errno in cgroup.GONE:
+                return None
+            raise
+        path = directory[len(self.mount) :]
+        members, strays = self._inside(directory)
+        known = {
+            "unit": unit,
+            "directory": directory,
+            "cgroup": path,
+            "uid": uid,
+            "manager": place.manager_of(path),
+            "members": members,
+            "strays": strays,
+            "memory_bytes": _number(cgroup.read(directory, "memory.current")),
+            "cpu_usec": _keyed(cgroup.read(directory, "cpu.stat"), "usage_usec"),
+        }
+        try:
+            record = _load(raw, "SESSION", "LANE")
+        except records.RecordError as error:
+            return Scope(session=fields[0], lane=fields[1], run=fields[2], problem=str(error),
+                         **known)  # type: ignore[arg-type]  # fmt: skip
+        return Scope(
+            session=record["SESSION"],
+            lane=record["LANE"],
+            run=record.get("RUN", ""),
+            session_id=record.get("SESSION_ID", ""),
+            kind=record.get("KIND", ""),
+            lifetime=record.get("LIFETIME", ""),
+            created=_integer(record, "CREATED") or 0,
+            age=(self._now - (_integer(record, "BOOTTIME") or self._now)) / 1e6,
+            ttl=_integer(record, "TTL"),
+            grace=_integer(record, "GRACE"),
+            stopping="STATE" in record,
+            owner=_owner(record),
+            **known,  # type: ignore[arg-type]
+        )
+
+    def _inside(self, directory: str) -> tuple[tuple[Member, ...], tuple[int, ...]]:
+        members, strays = [], cgroup.own_processes(directory)
+        for name in cgroup.children(directory):
+            member = self._member(f"{directory}/{name}", name)
+            if member is None:
+                strays += cgroup.processes(f"{directory}/{name}")
+            else:
+                members.append(member)
+        members.sort(key=lambda member: (member.started, member.name, member.member_id))
+        return tuple(members), tuple(strays)
+
+    def _member(self, directory: str, name: str) -> Member | None:
+        parsed = names.parse_leaf(name)
+        if parsed is None:
+            return None
+        path = directory[len(self.mount) :]
+        pids = tuple(cgroup.processes(directory))
+        try:
+            record = _load(cgroup.attribute(directory, records.ATTRIBUTE), "NAME", "PID", "START")
+        except records.RecordError as error:
+            return Member(*parsed, directory, path, problem=str(error), pids=pids)
+        pid = _integer(record, "PID")
+        return Member(
+            record["NAME"],
+            parsed[1],
+            directory,
+            path,
+            pid=pid,
+            leader_lives=pid in pids and _start_time(pid) == _integer(record, "START"),
+            started=_integer(record, "STARTED") or 0,
+            kind=record.get("KIND", ""),
+            lifetime=record.get("LIFETIME", ""),
+            owner_state=self.owner_state(_owner(record)),
+            pids=pids,
+        )
+
+    def owner_state(self, owner: Owner) -> OwnerState:
+        """Return whether an owner's epoch goes on, with the evidence."""
+        if owner not in self._owners:
+            self._owners[owner] = OwnerState(owner, *self._proof(owner))
+        return self._owners[owner]
+
+    def _proof(self, owner: Owner) -> tuple[Liveness, str]:
+        if owner.boot_id != self._boot_id:
+            return Liveness.UNKNOWN, "the record is of another boot"
+        if owner.namespaces != self._namespaces:
+            return Liveness.UNKNOWN, "the owner lives in another container (namespaces differ)"
+        if owner.unit:
+            return self._unit_proof(owner)
+        if owner.pid is None or owner.start_time is None:
+            return Liveness.UNKNOWN, "the record names no owner"
+        started = _start_time(owner.pid)
+        if started is None:
+            return Liveness.GONE, f"process {owner.pid} has ended"
+        if started != owner.start_time:
+            return Liveness.GONE, f"process {owner.pid} has ended; its number is another's now"
+        return Liveness.ALIVE, f"process {owner.pid} runs"
+
+    def _unit_proof(self, owner: Owner) -> tuple[Liveness, str]:
+        directory = self.mount + owner.cgroup
+        if not owner.epoch or not owner.cgroup:
+            return Liveness.UNKNOWN, f"the record has no epoch of {owner.unit}"
+        if not os.path.isdir(directory):
+            # systemd keeps the cgroup of a unit for as long as the unit is active
+            return Liveness.GONE, f"{owner.unit} has stopped"
+        try:
+            epoch = cgroup.attribute(directory, "user.invocation_id")
+        except OSError as error:
+            return Liveness.UNKNOWN, f"the epoch of {owner.unit} cannot be read: {error.strerror}"
+        if epoch is None:
+            return Liveness.UNKNOWN, f"the epoch of {owner.unit} is not recorded by systemd"
+        if epoch.decode("ascii", "replace") != owner.epoch:
+            return Liveness.GONE, f"{owner.unit} has been started again since"
+        return Liveness.ALIVE, f"{owner.unit} runs"
+
+
+def _is_scope(name: str) -> bool:
+    return names.parse_unit(name) is not None
+
+
+def _load(raw: bytes | None, *required: str) -> dict[str, str]:
+    if raw is None:
+        raise records.RecordError("it has no record of ours")
+    fields = records.loads(raw)
+    missing = [key for key in required if key not in fields]
+    if missing:
+        raise records.RecordError(f"the record is damaged: it has no {missing[0]}")
+    return fields
+
+
+def _owner(record: dict[str, str]) -> Owner:
+    return Owner(
+        unit=record.get("OWNER_UNIT", ""),
+        epoch=record.get("OWNER_EPOCH", ""),
+        cgroup=record.get("OWNER_CGROUP", ""),
+        pid=_integer(record, "OWNER_PID"),
+        start_time=_integer(record, "OWNER_START"),
+        boot_id=record.get("BOOT", ""),
+        namespaces=record.get("NAMESPACES", ""),
+    )
+
+
+def _integer(record: dict[str, str], key: str) -> int | None:
+    text = record.get(key, "")
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def _start_time(pid: int | None) -> int | None:
+    """Return when a living process began; None for one that has ended, zombies included."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def _keyed(text: str | None, key: str) -> int | None:
+    for line in (text or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return None

@@ -1,0 +1,43 @@
+"""Turn what an inner pytest told into reports of the host's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+CHECKOUTS = {"root": "/srv/checkout-root/", "user": "/srv/checkout-lab/"}
+
+Location = tuple[str, int | None, str]
+
+
+def prefixed(prefix: str, nodeid: str) -> str:
+    """The inner test's name on the host: ``trixie:nspawn:root/tests/test_x.py::test_y``."""
+    return f"{prefix}/{nodeid}"
+
+
+def location(prefix: str, inner: Any) -> Location:
+    """Where a test is; its last part is the headline of a failure."""
+    path, line, domain = inner
+    return prefixed(prefix, path), line, f"{domain} ({prefix})"
+
+
+def report(
+    config: pytest.Config, prefix: str, job: str, data: Mapping[str, Any]
+) -> pytest.TestReport:
+    """One inner report as if it had been made here.
+
+    JSON knows no tuples, but pytest tells a skip's reason by one; paths of the machine become
+    relative to the checkout.
+    """
+    hook = config.hook.pytest_report_from_serializable
+    made: pytest.TestReport = hook(config=config, data=dict(data))
+    made.nodeid = prefixed(prefix, made.nodeid)
+    made.location = location(prefix, made.location)
+    made.sections = [(name, text) for name, text in made.sections]
+    made.user_properties = [(name, value) for name, value in made.user_properties]
+    if isinstance(made.longrepr, list):
+        path, line, reason = made.longrepr
+        made.longrepr = (prefixed(prefix, path.removeprefix(CHECKOUTS[job])), line, reason)
+    return made
