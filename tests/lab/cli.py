@@ -1,7 +1,5 @@
 """The command line: ``python -m tests.lab``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import signal

@@ -1,7 +1,5 @@
 """What the lab needs to know of, and do on, the host: tools, processes, folders."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

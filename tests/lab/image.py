@@ -1,7 +1,5 @@
 """Build a suite's image, once for each content of everything that goes into it."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Watch one machine from its boot to its end: what virtual machines and containers share."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """Boot an image as a systemd-nspawn container: seconds, native speed, the host's kernel."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time

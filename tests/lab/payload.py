@@ -1,7 +1,5 @@
 """What travels into a machine: the checkout, the project installed from it, the jobs."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -4,8 +4,6 @@ test of the pytest inside is reported as if it had run here.
     python -m pytest -p tests.lab.plugin --lab trixie:nspawn:root+user --lab bookworm:vm:root
 """
 
-from __future__ import annotations
-
 import queue
 import signal
 import threading

@@ -3,8 +3,6 @@
 It travels into the machine as the module ``lab_relay`` and must not import anything of the lab.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

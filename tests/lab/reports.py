@@ -1,7 +1,5 @@
 """Turn what an inner pytest told into reports of the host's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The folder of one run: its layout, its making, and the sweeping of dead ones."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One run from the request to its outcome: image, payload, machine, tidying up."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the host's pytest is told to boot: ``SUITE:KIND:JOB[+JOB][=PYTEST ARGS]``."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 

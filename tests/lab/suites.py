@@ -1,7 +1,5 @@
 """The Debian suites a machine can be built from, and the packages it gets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from .host import LabError

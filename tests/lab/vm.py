@@ -1,7 +1,5 @@
 """Boot an image as a virtual machine: its own kernel, every controller, slow without KVM."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import subprocess
