@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scopekeeper import cgroup, stop
-from scopekeeper.model import Liveness, Member, Scope, Snapshot
+from scopekeeper.model import Member, Scope, Snapshot
 from scopekeeper.selection import Selected, is_owner
 from scopekeeper.snapshot import Reader
 
@@ -116,8 +116,10 @@ def _living(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator[Action
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
-    for member in living:
-        if member.problem:
+    for member in scope.members:
+        if not member.pids:
+            yield Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
+        elif member.problem:
             yield Action(Step.REPORT, Verdict.FOREIGN, scope, member, member.problem)
         elif member.is_orphan:
             yield _orphan(scope, member, [member], policy)
@@ -170,11 +172,9 @@ def apply(actions: Sequence[Action], policy: Policy, reader: Reader) -> list[Don
             done.append(Done(action, _remove(action)))
         else:
             done.append(Done(action, "kept" if action.step is Step.KEEP else "reported"))
-    reason = {action.scope.directory: f"{action.verdict.value}: {action.evidence}"
-              for action, _ in stops}  # fmt: skip
     results = stop.stop(
         [target for _, target in stops],
-        reasons=[reason[action.scope.directory] for action, _ in stops],
+        reasons=[f"{action.verdict.value}: {action.evidence}" for action, _ in stops],
         mount=reader.mount,
     )
     done += [
@@ -196,10 +196,11 @@ def _still_holds(action: Action, policy: Policy, reader: Reader) -> bool:
 
 
 def _remove(action: Action) -> str:
-    scope = action.scope
-    if scope.manager:
+    if action.member is None and action.scope.manager:
         return "left to systemd"
-    return "removed" if cgroup.remove(scope.directory) else "changed meanwhile"
+    # only empty cgroups can be removed; a launch on its way into this one makes itself another
+    emptied = (action.member or action.scope).directory
+    return "removed" if cgroup.remove(emptied) else "changed meanwhile"
 
 
 def state_of(scope: Scope) -> str:
@@ -219,5 +220,3 @@ def state_of(scope: Scope) -> str:
         return "leaderless"
     return "running"
 
-
-__all__ = ["Action", "Done", "Liveness", "Policy", "Step", "Verdict", "apply", "plan", "state_of"]

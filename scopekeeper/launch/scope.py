@@ -286,10 +286,15 @@ def _renew(fd: int, directory: str) -> tuple[str, str]:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return WAIT, ""
-    for entry in posix.listdir(directory):
-        if entry.startswith("m-"):
-            posix.rmdir(f"{directory}/{entry}")
-    posix.rmdir(directory)
+    try:
+        for entry in posix.listdir(directory):
+            if entry.startswith("m-"):
+                posix.rmdir(f"{directory}/{entry}")
+        posix.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+        return WAIT, ""  # something lives in it after all
     return ABSENT, ""
 
 
@@ -298,15 +303,24 @@ def _create(directory: str, member: Member, place: Place, warnings: Warnings) ->
     if place.manager:
         return _create_unit(directory, member, place, warnings)
     try:
-        posix.mkdir(directory, 0o755)
-    except FileExistsError:
-        pass
-    try:
-        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
-    except FileExistsError:
+        try:
+            posix.mkdir(directory, 0o755)
+        except FileExistsError:
+            pass
+        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except FileNotFoundError:
         return WAIT
-    _limit_folder(directory, place, member.request.limits, warnings)
-    return JOINED if _enter(directory, member, place) else WAIT
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
+        _limit_folder(directory, place, member.request.limits, warnings)
+        return JOINED if _enter(directory, member, place) else WAIT
+    except OSError as error:
+        if error.errno in (*_GONE, errno.EEXIST, errno.EAGAIN):
+            return WAIT  # another launcher, or a stop, was faster
+        raise
+    finally:
+        posix.close(fd)
 
 
 def _create_unit(directory: str, member: Member, place: Place, warnings: Warnings) -> str:

@@ -31,7 +31,7 @@ class LabError(Exception):
         self.status = status
 
 
-class Cancelled(LabError):
+class CancelledError(LabError):
     """Someone asked the lab to stop."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ def run_logged(
     try:
         while process.poll() is None:
             if stop.wait(0.05):
-                raise Cancelled
+                raise CancelledError
             if time.monotonic() > deadline:
                 raise LabError(f"{argv[0]} took longer than {limit:.0f} s; see {log}")
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .host import Cancelled, Note, tail
+from .host import CancelledError, Note, tail
 from .payload import Work
 from .rundir import Run
 
@@ -114,7 +114,7 @@ class _Progress:
 def attend(machine: Machine, run: Run, work: Work, watch: Watch, stop: threading.Event) -> Outcome:
     """Boot ``machine``, pass on what it says, and return when it is gone.
 
-    Setting ``stop`` raises Cancelled, the machine gone.
+    Setting ``stop`` raises CancelledError, the machine gone.
     """
     started = time.monotonic()
     progress = _Progress(work, watch, started + machine.boot_limit)
@@ -137,7 +137,7 @@ def attend(machine: Machine, run: Run, work: Work, watch: Watch, stop: threading
                         break
                     process = machine.start()
                 if stop.wait(POLL_S):
-                    raise Cancelled
+                    raise CancelledError
                 reason = machine.trouble()
                 if reason is None and time.monotonic() > progress.deadline:
                     reason = f"waited too long for {progress.waiting_for}"

@@ -30,7 +30,7 @@ POLL_S = 0.2
 ORDINARY_STATUSES = (0, 1)
 
 
-class MachineFailed(Exception):  # noqa: N818 - it is shown as a test's failure
+class MachineError(Exception):
     """The machine, or the pytest inside it, gave no usable result."""
 
 
@@ -69,10 +69,10 @@ class LabItem(pytest.Item):
     def runtest(self) -> None:
         reason = self.booking.verdict()
         if reason is not None:
-            raise MachineFailed("\n".join([reason, *self.booking.notes]))
+            raise MachineError("\n".join([reason, *self.booking.notes]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, MachineFailed):
+        if isinstance(excinfo.value, MachineError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

@@ -1,0 +1,168 @@
+"""``scopekeeper ls``."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from scopekeeper import systemd
+from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.inspect import MemberUsage, command_line, usage
+from scopekeeper.launch.place import mount_point
+from scopekeeper.model import Member, Owner, Scope, Snapshot
+from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.reconcile import state_of
+from scopekeeper.snapshot import Reader
+
+STATES = ("running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign")
+
+
+@click.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("-s", "--session", metavar="KEY", help="Only this session.")
+@click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
+@click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
+@click.option("--members", is_flag=True, help="Show each member with its pid and command line.")
+@click.option("--all-owners", is_flag=True, help="Show the scopes of every user.")
+@click.option("--compare", is_flag=True, help="Ask systemd too, and show what it does not know "
+              "as ghost.")  # fmt: skip
+def command(
+    as_json: bool,
+    session: str | None,
+    lane: str | None,
+    state: str | None,
+    members: bool,
+    all_owners: bool,
+    compare: bool,
+) -> None:
+    """List scopes, from cgroupfs; nothing has to run for that."""
+    uid = None if all_owners else os.getuid()
+    snapshot = Reader(mount_point()).snapshot(uid=uid)
+    ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
+    shown = [
+        (scope, "ghost" if scope.cgroup in ghosts else state_of(scope))
+        for scope in snapshot.scopes
+        if (session is None or scope.session == session) and (lane is None or scope.lane == lane)
+    ]
+    shown = [(scope, word) for scope, word in shown if state is None or word == state]
+    if as_json:
+        answer({"scopes": [_document(scope, word) for scope, word in shown]})
+    else:
+        _print(shown, members=members)
+        if not shown and sys.stdout.isatty():
+            click.echo("No scopes." if all_owners else "No scopes of yours; --all-owners shows "
+                       "everybody's.")  # fmt: skip
+
+
+def _ghosts(snapshot: Snapshot) -> frozenset[str]:
+    """Return the cgroups of scopes with processes in them that systemd has no live unit for."""
+    managers = {scope.manager for scope in snapshot.scopes if scope.manager}
+    known = {manager: systemd.scope_units(manager) for manager in managers}
+    return frozenset(
+        scope.cgroup
+        for scope in snapshot.scopes
+        if scope.manager and scope.pids and scope.unit not in known[scope.manager]
+    )
+
+
+def _print(shown: list[tuple[Scope, str]], *, members: bool) -> None:
+    rows = [
+        (
+            scope.session,
+            scope.lane,
+            scope.run or "-",
+            scope.kind or "-",
+            state,
+            str(len(scope.living_members)),
+            str(len(scope.pids)),
+            "-" if scope.memory_bytes is None else show_bytes(scope.memory_bytes),
+            "-" if scope.cpu_usec is None else show_duration(scope.cpu_usec / 1e6),
+            show_duration(scope.age),
+            _owners(scope),
+        )
+        for scope, state in shown
+    ]
+    table(
+        ("SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS", "PROCS", "MEMORY", "CPU", "AGE",
+         "OWNER"),
+        rows,
+        shrink=(0, 1, 2, 10),
+        right=(5, 6, 7, 8, 9),
+        beneath=[_members(scope) if members else [] for scope, _ in shown],
+    )  # fmt: skip
+
+
+def _owners(scope: Scope) -> str:
+    labels = dict.fromkeys(
+        member.owner_state.owner.label
+        for member in scope.living_members
+        if member.owner_state is not None
+    )
+    return ", ".join(labels) or scope.owner.label
+
+
+def _members(scope: Scope) -> list[str]:
+    lines = []
+    for member in scope.members:
+        used: MemberUsage = usage(member.pids)
+        argv = command_line(member.pid if member.leader_lives else None)
+        lines.append(
+            f"    {safe(member.name)}  pid {member.pid or '-'}  {member.state}"
+            f"  {len(member.pids)} procs  {show_bytes(used.rss_bytes)} resident"
+            f"  {show_duration(used.cpu_seconds)} CPU  {safe(' '.join(argv or ['-']))}"
+        )
+    if scope.strays:
+        lines.append(f"    (outside of every member: {' '.join(map(str, scope.strays))})")
+    return lines
+
+
+def _document(scope: Scope, state: str) -> dict[str, Any]:
+    return {
+        "unit": scope.unit,
+        "cgroup": scope.cgroup,
+        "session": safe_json(scope.session),
+        "session_id": scope.session_id or None,
+        "lane": safe_json(scope.lane),
+        "run": scope.run or None,
+        "kind": scope.kind or None,
+        "lifetime": scope.lifetime or None,
+        "state": state,
+        "problem": scope.problem or None,
+        "owner": _owner_document(scope.owner),
+        "created": scope.created / 1e6 if scope.created else None,
+        "age_s": round(scope.age, 3),
+        "processes": len(scope.pids),
+        "memory_bytes": scope.memory_bytes,
+        "cpu_usec": scope.cpu_usec,
+        "members": [_member_document(member) for member in scope.members],
+    }
+
+
+def _member_document(member: Member) -> dict[str, Any]:
+    return {
+        "name": safe_json(member.name),
+        "id": member.member_id,
+        "cgroup": member.cgroup,
+        "pid": member.pid,
+        "state": member.state,
+        "processes": len(member.pids),
+        "argv": command_line(member.pid if member.leader_lives else None),
+        "started": member.started / 1e6 if member.started else None,
+        "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
+    }
+
+
+def _owner_document(owner: Owner) -> dict[str, Any]:
+    return {
+        "unit": owner.unit or None,
+        "epoch": owner.epoch or None,
+        "pid": owner.pid,
+        "start_time": owner.start_time,
+        "boot_id": owner.boot_id or None,
+    }
+
+
+def safe_json(text: str) -> str:
+    """Return text that every JSON reader takes: bytes that were not UTF-8 are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,97 @@
+"""``scopekeeper reconcile``."""
+
+import dataclasses
+import os
+from typing import Any
+
+import click
+
+from scopekeeper import systemd
+from scopekeeper.cli.show import answer, table
+from scopekeeper.cli.stop import REMAINS
+from scopekeeper.errors import ManagerError
+from scopekeeper.launch.place import mount_point
+from scopekeeper.model import Snapshot
+from scopekeeper.reconcile import Action, Done, Policy, apply, plan
+from scopekeeper.snapshot import Reader
+
+
+@click.command("reconcile")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--owner", metavar="UNIT|PID", help="Only what belongs to this gateway.")
+def command(dry_run: bool, as_json: bool, owner: str | None) -> None:
+    """Find the scopes that nobody owns any more, and end what the policy says.
+
+    Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
+    done; 1 something was refused; 5 processes remain that cannot be killed.
+    """
+    reader = Reader(mount_point())
+    snapshot = _with_units(reader.snapshot(uid=os.getuid()))
+    actions = plan(snapshot, Policy(), owner=owner)
+    done = [Done(a, "") for a in actions] if dry_run else apply(actions, Policy(), reader)
+    if as_json:
+        answer({"dry_run": dry_run, "actions": [_document(each) for each in done]})
+    else:
+        _print(done, dry_run=dry_run)
+    outcomes = {each.outcome for each in done}
+    if "remains" in outcomes:
+        raise SystemExit(REMAINS)
+    raise SystemExit(1 if "refused" in outcomes else 0)
+
+
+def _with_units(snapshot: Snapshot) -> Snapshot:
+    """Add what systemd knows, where it can be asked; the plan does without."""
+    managers = {scope.manager for scope in snapshot.scopes if scope.manager}
+    try:
+        known = [systemd.scope_units(manager) for manager in sorted(managers)]
+    except ManagerError:
+        return snapshot
+    return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
+
+
+def _print(done: list[Done], *, dry_run: bool) -> None:
+    rows = [
+        (
+            each.action.scope.session,
+            each.action.scope.lane,
+            each.action.scope.run or "-",
+            each.action.member.name if each.action.member else "*",
+            each.action.verdict.value,
+            each.action.step.value if dry_run else each.outcome,
+            _evidence(each),
+        )
+        for each in done
+    ]
+    if not rows:
+        click.echo("No scopes.")
+        return
+    table(
+        ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE", "EVIDENCE"),
+        rows,
+        shrink=(0, 1, 2, 3, 6),
+    )
+
+
+def _evidence(done: Done) -> str:
+    text = done.action.evidence
+    if done.result is not None and done.result.problem:
+        text += f"; {done.result.problem}"
+    for left in done.result.remaining if done.result else ():
+        text += f"; pid {left.pid} waits in {left.wchan} (state {left.state})"
+    return text
+
+
+def _document(done: Done) -> dict[str, Any]:
+    action: Action = done.action
+    return {
+        "unit": action.scope.unit,
+        "cgroup": action.scope.cgroup,
+        "member": action.member.name if action.member else None,
+        "member_id": action.member.member_id if action.member else None,
+        "class": action.verdict.value,
+        "action": action.step.value,
+        "evidence": action.evidence,
+        "outcome": done.outcome or None,
+        "problem": done.result.problem or None if done.result else None,
+    }

@@ -1,0 +1,64 @@
+"""How answers look: safe text, tables that fit the terminal, versioned JSON."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+_NARROWEST = 8
+
+
+def safe(text: str) -> str:
+    """Return text without anything that a terminal would obey or that breaks a line."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    )
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    shrink: Sequence[int] = (),
+    right: Sequence[int] = (),
+    beneath: Sequence[Sequence[str]] = (),
+) -> None:
+    """Print a table. On a terminal the columns in shrink, by their number, give way.
+
+    right has the columns that align to the right; beneath has lines to print under each row.
+    """
+    cells = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    if sys.stdout.isatty():
+        _fit(widths, shrink, shutil.get_terminal_size().columns)
+    _line(header, widths, right)
+    for at, row in enumerate(cells):
+        _line(row, widths, right)
+        for line in beneath[at] if beneath else ():
+            click.echo(line)
+
+
+def _fit(widths: list[int], shrink: Sequence[int], columns: int) -> None:
+    """Take from the widest of the columns that may shrink until the line fits."""
+    while sum(widths) + 2 * (len(widths) - 1) > columns:
+        widest = max(shrink, key=lambda at: widths[at], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> None:
+    shown = []
+    for at, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        text = cell if len(cell) <= width else cell[: width - 1] + "…"
+        shown.append(text.rjust(width) if at in right else text.ljust(width))
+    click.echo("  ".join(shown).rstrip())
+
+
+def answer(document: dict[str, Any]) -> None:
+    """Print a JSON document with its version first; text that is not UTF-8 is escaped."""
+    click.echo(json.dumps({"version": 1, **document}, indent=2))

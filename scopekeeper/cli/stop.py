@@ -1,0 +1,145 @@
+"""``scopekeeper stop``."""
+
+import os
+from typing import Any
+
+import click
+
+from scopekeeper import stop
+from scopekeeper.cli.show import answer, safe
+from scopekeeper.errors import UsageError
+from scopekeeper.launch.place import mount_point
+from scopekeeper.names import SUFFIX
+from scopekeeper.quantities import duration, moment
+from scopekeeper.selection import Selected, Selector, select
+from scopekeeper.snapshot import Reader
+
+NOTHING_MATCHED = 4
+REMAINS = 5
+
+
+@click.command("stop")
+@click.option("-s", "--session", metavar="KEY", help="Every scope of this session.")
+@click.option("-l", "--lane", metavar="LANE", help="Only in this lane.")
+@click.option("--run", metavar="RUN", help="Only this run.")
+@click.option("--session-id", metavar="ID", help="Every scope of this life of a session.")
+@click.option("-n", "--name", metavar="NAME", help="Members of this name; the others stay.")
+@click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
+@click.option("--started-before", metavar="TIME", help="Spare what was started at this time or "
+              "later (ISO 8601, or @SECONDS).")  # fmt: skip
+@click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill; else that "
+              "of the launch, else 5s.")  # fmt: skip
+@click.option("--reason", metavar="TEXT", default="stopped by request", help="Kept in the record.")
+@click.option("--must-exist", is_flag=True, help="Exit 4 where nothing matched.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.argument("units", nargs=-1, metavar="[UNIT]...")
+def command(
+    session: str | None,
+    lane: str | None,
+    run: str | None,
+    session_id: str | None,
+    name: str | None,
+    owner: str | None,
+    started_before: str | None,
+    grace: str | None,
+    reason: str,
+    must_exist: bool,
+    as_json: bool,
+    units: tuple[str, ...],
+) -> None:
+    """Stop scopes or single members, and prove that nothing of them lives.
+
+    Selectors narrow each other down. Exit status: 0 all is gone, or nothing matched; 1 something
+    was refused; 4 nothing matched and --must-exist; 5 processes remain that cannot be killed.
+    """
+    try:
+        seconds = None if grace is None else duration("grace", grace) / 1e6
+        before = None if started_before is None else moment("started-before", started_before)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    selector = Selector(
+        session=session,
+        lane=lane,
+        run=run,
+        session_id=session_id,
+        name=name,
+        owner=owner,
+        units=frozenset(unit if unit.endswith(SUFFIX) else unit + SUFFIX for unit in units),
+        started_before=before,
+    )
+    if selector.names_nothing():
+        raise UsageError(
+            "nothing says what to stop",
+            "name a UNIT, or give --session, --session-id, --name or --owner",
+        )
+    mount = mount_point()
+    uid = os.getuid()
+    selected = select(Reader(mount).snapshot(uid=uid or None), selector)
+    targets = [stop.target_of(each, seconds) for each in selected]
+    results = stop.stop(targets, reasons=[reason] * len(targets), mount=mount)
+    if as_json:
+        answer({"stopped": [_document(*pair) for pair in zip(selected, results, strict=True)]})
+    else:
+        for each, result in zip(selected, results, strict=True):
+            click.echo(sentence(each, result))
+        if not results:
+            click.echo("Nothing matched.")
+    raise SystemExit(_status(results, must_exist=must_exist))
+
+
+def _status(results: list[stop.Result], *, must_exist: bool) -> int:
+    outcomes = {result.outcome for result in results}
+    if "remains" in outcomes:
+        return REMAINS
+    if "refused" in outcomes:
+        return 1
+    return NOTHING_MATCHED if must_exist and not results else 0
+
+
+def label(selected: Selected) -> str:
+    """Return how a scope, or a member of it, is called in a sentence."""
+    unit = safe(selected.scope.unit)
+    return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
+
+
+def sentence(selected: Selected, result: stop.Result) -> str:
+    """Return one line, or more where processes remain, on what was proved."""
+    name, after = label(selected), f"{result.milliseconds:.0f} ms"
+    if result.outcome == "refused":
+        return f"{name}: left alone: {result.problem}"
+    if result.outcome == "empty":
+        return f"{name}: nothing lived in it"
+    if result.outcome == "terminated":
+        return f"{name}: gone after {after}; {_count(result.terminated)} terminated"
+    if result.outcome == "killed":
+        return (
+            f"{name}: gone after {after}; {_count(result.terminated)} terminated, "
+            f"{result.killed} of them killed"
+        )
+    lines = [f"{name}: {_count(len(result.remaining))} cannot be killed after {after}:"]
+    lines += [
+        f"  pid {left.pid} in state {left.state}, waiting in {left.wchan}: {safe(left.command)}"
+        for left in result.remaining
+    ]
+    return "\n".join(lines)
+
+
+def _count(number: int) -> str:
+    return f"{number} process{'' if number == 1 else 'es'}"
+
+
+def _document(selected: Selected, result: stop.Result) -> dict[str, Any]:
+    return {
+        "unit": selected.scope.unit,
+        "member": selected.member.name if selected.member else None,
+        "member_id": selected.member.member_id if selected.member else None,
+        "outcome": result.outcome,
+        "terminated": result.terminated,
+        "killed": result.killed,
+        "milliseconds": round(result.milliseconds, 1),
+        "problem": result.problem or None,
+        "remaining": [
+            {"pid": r.pid, "state": r.state, "wchan": r.wchan, "command": r.command}
+            for r in result.remaining
+        ],
+    }
