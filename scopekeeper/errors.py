@@ -27,7 +27,9 @@ class UsageError(ScopekeeperError):
 class UnavailableError(ScopekeeperError):
     """There is nothing here that could contain a process; ``scopekeeper doctor`` says why."""
 
-    def __init__(self, message: str, hint: str = "`scopekeeper doctor` shows what is missing") -> None:
+    def __init__(
+        self, message: str, hint: str = "`scopekeeper doctor` shows what is missing"
+    ) -> None:
         super().__init__(message, hint)
 
 

@@ -15,7 +15,7 @@ class MemberUsage:
 
 def usage(pids: Iterable[int]) -> MemberUsage:
     """Add up what these processes use; one that ended meanwhile counts nothing."""
-    import psutil  # noqa: PLC0415  20 ms
+    import psutil
 
     rss, cpu = 0, 0.0
     for pid in pids:
@@ -39,4 +39,6 @@ def command_line(pid: int | None) -> list[str] | None:
             raw = file.read()
     except OSError:
         return None
-    return [part.decode("utf-8", "backslashreplace") for part in raw.removesuffix(b"\0").split(b"\0")]
+    return [
+        part.decode("utf-8", "backslashreplace") for part in raw.removesuffix(b"\0").split(b"\0")
+    ]

@@ -75,7 +75,7 @@ def unit_name(session: str, lane: str, run: str = "") -> str:
 
 
 def _cut_name(session: str, lane: str, run: str, fields: list[str]) -> str:
-    from hashlib import sha256  # noqa: PLC0415  only for long names: 3 ms of imports
+    from hashlib import sha256
 
     whole = "\0".join((session, lane, run)).encode("utf-8", "surrogateescape")
     mark = _CUT_MARK + sha256(whole).hexdigest()[:_HASH_LENGTH]
@@ -108,13 +108,13 @@ def parse_unit(name: str) -> tuple[str, str, str, bool] | None:
         return None
     session, *rest = name[len(PREFIX) : -len(SUFFIX)].split("-")
     session, mark, _ = session.partition(_CUT_MARK)
-    if not session or not 1 <= len(rest) <= 2 or not all(rest):  # noqa: PLR2004
+    if not session or not 1 <= len(rest) <= 2 or not all(rest):
         return None
     try:
         fields = [unescape(field) for field in (session, *rest)]
     except ValueError:
         return None
-    return fields[0], fields[1], fields[2] if len(fields) > 2 else "", not mark  # noqa: PLR2004
+    return fields[0], fields[1], fields[2] if len(fields) > 2 else "", not mark
 
 
 def leaf_name(member: str, member_id: str) -> str:
@@ -125,7 +125,7 @@ def leaf_name(member: str, member_id: str) -> str:
 def parse_leaf(name: str) -> tuple[str, str] | None:
     """Read (member, member_id) from a leaf's name; None where it is not one of ours."""
     member, dot, member_id = name.rpartition(".")
-    if not dot or not member.startswith("m-") or len(member_id) != 8:  # noqa: PLR2004
+    if not dot or not member.startswith("m-") or len(member_id) != 8:
         return None
     try:
         int(member_id, 16)

@@ -81,7 +81,7 @@ def moment(option: str, text: str) -> float:
 
 def show_duration(seconds: float) -> str:
     """Write a duration with its two largest units: ``3d4h``, ``12m5s``, ``0.4s``."""
-    if seconds < 10:  # noqa: PLR2004
+    if seconds < 10:
         return f"{max(seconds, 0):.1f}s"
     left, parts = int(seconds), []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -94,7 +94,7 @@ def show_duration(seconds: float) -> str:
 def show_bytes(count: float) -> str:
     """Write a size in binary units: ``412M``, ``1.5G``."""
     for unit in ("B", "K", "M", "G"):
-        if count < 1024:  # noqa: PLR2004
-            return f"{count:.0f}{unit}" if unit in "BKM" or count >= 10 else f"{count:.1f}{unit}"  # noqa: PLR2004
+        if count < 1024:
+            return f"{count:.0f}{unit}" if unit in "BKM" or count >= 10 else f"{count:.1f}{unit}"
         count /= 1024
     return f"{count:.1f}T"

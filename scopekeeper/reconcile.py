@@ -140,7 +140,9 @@ def _orphan(scope: Scope, member: Member | None, orphans: list[Member], policy: 
     outlives = any(orphan.lifetime != "gateway" for orphan in orphans)
     if outlives:
         evidence += "; its lifetime outlives its gateway"
-    return Action(Step.KEEP if outlives else policy.orphans, Verdict.ORPHAN, scope, member, evidence)
+    return Action(
+        Step.KEEP if outlives else policy.orphans, Verdict.ORPHAN, scope, member, evidence
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,4 +221,3 @@ def state_of(scope: Scope) -> str:
     if living and not any(member.leader_lives for member in living):
         return "leaderless"
     return "running"
-

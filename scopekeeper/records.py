@@ -32,7 +32,9 @@ def loads(raw: bytes) -> dict[str, str]:
     lines = raw.decode("utf-8", "surrogateescape").split("\n")
     if lines[0] != f"V={VERSION}":
         if lines[0].startswith("V=") and lines[0][2:].isdigit():
-            raise RecordError(f"the record has version {lines[0][2:]}, this program knows {VERSION}")
+            raise RecordError(
+                f"the record has version {lines[0][2:]}, this program knows {VERSION}"
+            )
         raise RecordError("the record is damaged: it does not begin with its version")
     if lines.pop() != "":
         raise RecordError("the record is damaged: its last line is not whole")

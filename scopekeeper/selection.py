@@ -23,8 +23,7 @@ class Selector:
     def names_nothing(self) -> bool:
         """Whether this would mean everything: no selector that names something was given."""
         return not self.units and not any(
-            value is not None
-            for value in (self.session, self.session_id, self.name, self.owner)
+            value is not None for value in (self.session, self.session_id, self.name, self.owner)
         )
 
     def matches_scope(self, scope: Scope) -> bool:

@@ -178,7 +178,7 @@ def _shielded(targets: Iterator[Target]) -> Iterator[None]:
     if not any(cgroup.is_inside(own, target.cgroup) for target in targets):
         yield
         return
-    from scopekeeper.launch.aside import step_aside  # noqa: PLC0415  rare
+    from scopekeeper.launch.aside import step_aside
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     step_aside()
@@ -277,8 +277,8 @@ def _tidy(results: list[Result], mount: str) -> None:
 
 def _settle(directory: str, manager: str) -> None:
     """Tell systemd about a scope that it keeps although it is empty; remove what it forgot."""
-    from scopekeeper import systemd  # noqa: PLC0415  40 ms, rarely needed
-    from scopekeeper.errors import ManagerError  # noqa: PLC0415
+    from scopekeeper import systemd
+    from scopekeeper.errors import ManagerError
 
     unit = directory.rpartition("/")[2]
     try:
@@ -303,4 +303,3 @@ def _unmark(directory: str) -> None:
         fields.pop(key, None)
     with contextlib.suppress(OSError):
         os.setxattr(directory, records.ATTRIBUTE, records.dumps(fields))
-

@@ -12,8 +12,8 @@ from scopekeeper.errors import ManagerError
 @contextlib.contextmanager
 def _manager(kind: str) -> Iterator[Any]:
     """Yield the manager interface of ``system`` or ``user``; raises ManagerError."""
-    from pystemd.dbuslib import DBus, DBusAddress  # noqa: PLC0415  40 ms
-    from pystemd.systemd1 import Manager  # noqa: PLC0415
+    from pystemd.dbuslib import DBus, DBusAddress
+    from pystemd.systemd1 import Manager
 
     if kind == "system":
         bus = DBus()

@@ -33,10 +33,10 @@ def main() -> None:
         if parsed is not None:
             run(*parsed)
     if sys.flags.no_site:
-        import site  # noqa: PLC0415  the hot path goes without
+        import site
 
         site.main()
-    from scopekeeper.cli import main as cli  # noqa: PLC0415  click takes 25 ms
+    from scopekeeper.cli import main as cli
 
     cli()
 
@@ -85,7 +85,7 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
     except Exception as error:  # whatever it was, the command would run uncontained
         if not warn:
             raise
-        from scopekeeper.launch.failure import describe  # noqa: PLC0415  rare
+        from scopekeeper.launch.failure import describe
 
         _say(f"warning: running uncontained: {describe(error)}")
         inner = environment
@@ -100,8 +100,8 @@ def _contain(
     inner: dict[bytes, bytes],
 ) -> None:
     """Contain this process and write into inner what the command is told about it."""
-    from scopekeeper.launch import place, scope  # noqa: PLC0415  not loaded for a wrong command
-    from scopekeeper.launch.request import Request  # noqa: PLC0415
+    from scopekeeper.launch import place, scope
+    from scopekeeper.launch.request import Request
 
     request = Request(options, environment, command)
     caller = place.Caller()
@@ -109,7 +109,7 @@ def _contain(
     request.session = request.session or owner.label
     where = place.find(caller, request.placement)
     if request.replace:
-        from scopekeeper.launch.replace import replace  # noqa: PLC0415  rare
+        from scopekeeper.launch.replace import replace
 
         replace(request)
     warnings = scope.Warnings()
@@ -192,7 +192,7 @@ def _encoded(argument: str) -> bytes:
 
 def _die_by_interrupt() -> None:
     """Let SIGINT end this process as it would end the command, not as an exception."""
-    import _signal  # noqa: PLC0415  built in
+    import _signal
 
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -212,7 +212,7 @@ def restore_signals() -> None:
     have passed that on; of those that do, systemd (``IgnoreSIGPIPE=yes`` is its default) and
     shells pass it on, while Python, Node and Rust set it back for their children.
     """
-    import _signal  # noqa: PLC0415  built in
+    import _signal
 
     if not _parent_ignores_pipe():
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
@@ -236,7 +236,7 @@ def _say(text: str) -> None:
 
 
 def _fail(error: Exception) -> None:
-    from scopekeeper.launch.failure import describe  # noqa: PLC0415  rare
+    from scopekeeper.launch.failure import describe
 
     _say(describe(error))
     posix._exit(FAILED)

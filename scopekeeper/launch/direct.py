@@ -40,7 +40,7 @@ def main() -> int:
     found = sys.argv[1] if len(sys.argv) > 1 else shutil.which("scopekeeper")
     target = Path(found) if found and len(sys.argv) > 1 else beside
     line = script().split("\n", 1)[0]
-    if len(line) > 127 or " " in sys.executable:  # noqa: PLR2004  the kernel's limit before 5.1
+    if len(line) > 127 or " " in sys.executable:
         print(f"scopekeeper: {sys.executable} cannot stand in a script's first line",
               file=sys.stderr)  # fmt: skip
         return 1

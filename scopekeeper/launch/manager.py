@@ -69,7 +69,7 @@ class Manager:
         # The kernel tells the other side who we are, so no uid is said: right in user namespaces.
         self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
         answer = b""
-        while answer.count(b"\r\n") < 2:  # noqa: PLR2004  DATA and OK
+        while answer.count(b"\r\n") < 2:
             chunk = self._socket.recv(4096)
             if not chunk:
                 raise OSError("the connection was refused")
@@ -106,7 +106,7 @@ class Manager:
         """Wait for a message; None when none came in time."""
         self._socket.settimeout(seconds)
         while True:
-            if len(self._rest) >= 16:  # noqa: PLR2004  the fixed part of a header
+            if len(self._rest) >= 16:
                 length = wire.length_of(self._rest)
                 if len(self._rest) >= length:
                     raw, self._rest = self._rest[:length], self._rest[length:]
@@ -124,9 +124,7 @@ class Manager:
 
         Raises CallError (``UnitExists`` where there is one of that name), ManagerError.
         """
-        job = self.call(
-            "StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, ())
-        )[0]
+        job = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, ()))[0]
         while True:
             # The answer only says that the job is queued. A private connection gets every signal;
             # on the bus nothing comes, and the look at our own cgroup is what tells.
@@ -136,7 +134,9 @@ class Manager:
             if message is not None and message.member == "JobRemoved":
                 details = message.strings()
                 if details[:1] == [job] and details[2] != "done":
-                    raise ManagerError(f"systemd could not start {unit}: its job ended {details[2]!r}")
+                    raise ManagerError(
+                        f"systemd could not start {unit}: its job ended {details[2]!r}"
+                    )
             if time.monotonic() > self.deadline:
                 raise ManagerError(f"systemd did not start {unit} within {_DEADLINE:.0f} s")
 

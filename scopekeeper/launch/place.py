@@ -133,7 +133,7 @@ def is_delegated(directory: str, uid: int) -> bool:
         try:
             if attribute(directory, name) == b"1":
                 return posix.stat(directory).st_uid == uid
-        except OSError:  # noqa: PERF203
+        except OSError:
             continue
     return False
 
@@ -265,9 +265,10 @@ def _delegated_ancestor(caller: Caller) -> str:
     found = ""
     directory = caller.scope_directory.rpartition("/")[0] or caller.directory
     while len(directory) > len(caller.mount):
-        if not (posix.access(directory, posix.W_OK) and posix.access(
-            directory + "/cgroup.procs", posix.W_OK
-        )):
+        if not (
+            posix.access(directory, posix.W_OK)
+            and posix.access(directory + "/cgroup.procs", posix.W_OK)
+        ):
             break
         found = directory
         directory = directory.rpartition("/")[0]
@@ -288,9 +289,11 @@ class Owner:
 
 def namespaces() -> str:
     """Return the PID and cgroup namespaces in which the owner's number and path mean something."""
-    return posix.readlink("/proc/self/ns/pid")[5:-1] + "/" + posix.readlink(
-        "/proc/self/ns/cgroup"
-    )[8:-1]
+    return (
+        posix.readlink("/proc/self/ns/pid")[5:-1]
+        + "/"
+        + posix.readlink("/proc/self/ns/cgroup")[8:-1]
+    )
 
 
 def find_owner(caller: Caller, named: str = "") -> Owner:
@@ -333,12 +336,12 @@ def _process(pid: str) -> dict[str, str]:
 
 
 def _usage(message: str) -> Exception:
-    from scopekeeper.errors import UsageError  # noqa: PLC0415  only when something is wrong
+    from scopekeeper.errors import UsageError
 
     return UsageError(message)
 
 
 def _unavailable(message: str, hint: str = "") -> Exception:
-    from scopekeeper.errors import UnavailableError  # noqa: PLC0415  only when something is wrong
+    from scopekeeper.errors import UnavailableError
 
     return UnavailableError(message, hint) if hint else UnavailableError(message)

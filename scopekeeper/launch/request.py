@@ -61,8 +61,10 @@ class Request:
         self.session_id = session_id and names.check("session id", session_id, names.RUN_MAX)
         run = given("run")
         self.explicit_run = run is not None
-        self.run = self._default_run(inherited("RUN") if same else "") if run is None else (
-            names.check("run", run, names.RUN_MAX)
+        self.run = (
+            self._default_run(inherited("RUN") if same else "")
+            if run is None
+            else (names.check("run", run, names.RUN_MAX))
         )
         name = given("name")
         if name is None:
@@ -90,7 +92,7 @@ class Request:
         return "" if self.lifetime == "gateway" else self.lifetime
 
     def _read_quantities(self, options: dict[str, str]) -> None:
-        from scopekeeper import quantities  # noqa: PLC0415  only where one is given
+        from scopekeeper import quantities
 
         for option in ("ttl", "grace"):
             if option in options:

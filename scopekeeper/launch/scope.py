@@ -20,7 +20,16 @@ import time
 
 from scopekeeper import names, records
 from scopekeeper.launch.place import (
-    SLICE, Caller, Owner, Place, attribute, exists, place_of, read, start_time, write,
+    SLICE,
+    Caller,
+    Owner,
+    Place,
+    attribute,
+    exists,
+    place_of,
+    read,
+    start_time,
+    write,
 )  # fmt: skip
 from scopekeeper.launch.request import Request
 
@@ -116,7 +125,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
         waited = time.monotonic() - began
         if waited > (_STOP_SECONDS if reason == "stopping" else _SETUP_SECONDS):
             raise _gave_up(directory, member.unit, reason, waited)
-        time.sleep(_PAUSE if waited < 0.1 else 10 * _PAUSE)  # noqa: PLR2004
+        time.sleep(_PAUSE if waited < 0.1 else 10 * _PAUSE)
 
 
 def _join(directory: str, member: Member, place: Place, warnings: Warnings) -> tuple[str, str]:
@@ -205,7 +214,7 @@ def _stopping(raw: bytes, directory: str) -> tuple[str, str]:
     except (OSError, IndexError):
         alive = False
     if not alive:
-        from scopekeeper.stop import finish  # noqa: PLC0415  only after a stop was killed
+        from scopekeeper.stop import finish
 
         finish(directory)
     return WAIT, "stopping"
@@ -224,7 +233,7 @@ def _living_leaf(directory: str, name: str) -> str:
                 found = found or leaf
             elif entry.startswith(stale):
                 posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
-        except OSError:  # noqa: PERF203
+        except OSError:
             continue
     return found
 
@@ -242,7 +251,7 @@ def _enter(directory: str, member: Member, place: Place) -> bool:
             # no cgroup above both is ours to write, as in a login session: the manager may
             if not place.manager:
                 raise
-            from scopekeeper.launch.manager import Manager  # noqa: PLC0415  rare, and costly
+            from scopekeeper.launch.manager import Manager
 
             with Manager(place) as manager:
                 manager.attach(member.unit, leaf)
@@ -259,7 +268,7 @@ def _enter(directory: str, member: Member, place: Place) -> bool:
 
 def _confirm(directory: str, member: Member, place: Place) -> None:
     """Make sure that systemd still has the scope that we joined; start it around us if not."""
-    from scopekeeper.launch.manager import CallError, Manager  # noqa: PLC0415  rare, and costly
+    from scopekeeper.launch.manager import CallError, Manager
 
     with Manager(place) as manager:
         while True:
@@ -324,7 +333,7 @@ def _create(directory: str, member: Member, place: Place, warnings: Warnings) ->
 
 
 def _create_unit(directory: str, member: Member, place: Place, warnings: Warnings) -> str:
-    from scopekeeper.launch.manager import CallError, Manager  # noqa: PLC0415  not when joining
+    from scopekeeper.launch.manager import CallError, Manager
 
     with Manager(place) as manager:
         try:
@@ -363,7 +372,7 @@ _INFINITY = 2**64 - 1
 
 def _start(manager, member: Member, place: Place) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Have the scope started around us; returns the unit that it is bound to, or ''."""
-    from scopekeeper.launch.manager import scope_properties  # noqa: PLC0415  not when joining
+    from scopekeeper.launch.manager import scope_properties
 
     request, owner = member.request, member.owner
     bound_to = ""
@@ -379,9 +388,7 @@ def _start(manager, member: Member, place: Place) -> str:  # type: ignore[no-unt
     return bound_to
 
 
-def _limit_folder(
-    directory: str, place: Place, limits: dict[str, int], warnings: Warnings
-) -> None:
+def _limit_folder(directory: str, place: Place, limits: dict[str, int], warnings: Warnings) -> None:
     """Set limits where no manager does it."""
     for option, value in limits.items():
         controller, file = _FILES[option]
@@ -446,12 +453,12 @@ def _gave_up(directory: str, unit: str, reason: str, waited: float) -> Exception
 
 
 def _conflict(message: str, hint: str) -> Exception:
-    from scopekeeper.errors import ConflictError  # noqa: PLC0415  only when something is wrong
+    from scopekeeper.errors import ConflictError
 
     return ConflictError(message, hint)
 
 
 def _foreign(message: str, hint: str) -> Exception:
-    from scopekeeper.errors import ForeignError  # noqa: PLC0415  only when something is wrong
+    from scopekeeper.errors import ForeignError
 
     return ForeignError(message, hint)
