@@ -1,0 +1,43 @@
+"""``scopekeeper doctor``."""
+
+import click
+
+from scopekeeper.cli.show import answer, safe
+from scopekeeper.doctor import Status, examine, verdict
+
+_WORDS = ("usable", "usable, with limits", "not usable")
+_COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Status.FAIL: "red"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+def command(as_json: bool) -> None:
+    """Check what this machine has for scopekeeper, and say what mends the rest.
+
+    Exit status: 0 usable, 1 usable with limits, 2 not usable.
+    """
+    findings = examine()
+    status = verdict(findings)
+    if as_json:
+        answer(
+            {
+                "verdict": _WORDS[status],
+                "checks": [
+                    {
+                        "check": finding.check,
+                        "status": finding.status.value,
+                        "detail": finding.detail,
+                        "fix": finding.fix or None,
+                    }
+                    for finding in findings
+                ],
+            }
+        )
+    else:
+        for finding in findings:
+            word = click.style(f"{finding.status.value:5}", fg=_COLOURS[finding.status])
+            click.echo(f"{word}  {finding.check:11}  {safe(finding.detail)}")
+            if finding.fix and finding.status is not Status.OK:
+                click.echo(f"{'':20}→ {safe(finding.fix)}")
+        click.echo(f"scopekeeper is {_WORDS[status]} here")
+    raise SystemExit(status)
