@@ -19,6 +19,9 @@ TOOLS = (
     *("zstd", "git", "tar", "unshare", "setpriv"),
 )
 
+# prctl(2): the parent is the thread that started the process, not its whole process.
+DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+
 Note = Callable[[str], None]
 Argv = list[str | Path]
 
@@ -56,7 +59,7 @@ class Home:
 def home(environ: Mapping[str, str] = os.environ) -> Home:
     """``$SCOPEKEEPER_LAB``, else ``~/.cache/scopekeeper-lab``."""
     given = environ.get("SCOPEKEEPER_LAB")
-    return Home(Path(given) if given else Path.home() / ".cache" / "scopekeeper-lab")
+    return Home(Path(given).absolute() if given else Path.home() / ".cache" / "scopekeeper-lab")
 
 
 def check() -> None:
@@ -104,10 +107,14 @@ def run_logged(
     argv: Argv,
     log: Path,
     limit: float,
-    stop: threading.Event,
+    stop: threading.Event | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Run ``argv`` with its output appended to ``log``; LabError unless it exits 0 in time."""
+    """Run ``argv`` with its output appended to ``log``; LabError unless it exits 0 in time.
+
+    Setting ``stop`` ends it and raises CancelledError.
+    """
+    stop = stop or threading.Event()
     deadline = time.monotonic() + limit
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -129,9 +136,18 @@ def run_logged(
 def in_private_namespaces(argv: Argv) -> Argv:
     """``argv`` with mounts and processes of its own, all of which end with it.
 
-    Killing the ``unshare`` kills the namespace's first process, and with it every other one.
+    Killing the ``unshare``, or its parent, kills the namespace's first process, and with it
+    every other one.
     """
-    unshare = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    unshare = (
+        *DIES_WITH_PARENT,
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    )
     return [*unshare, *argv]
 
 

@@ -1,5 +1,6 @@
 """Watch one machine from its boot to its end: what virtual machines and containers share."""
 
+import codecs
 import json
 import subprocess
 import threading
@@ -17,7 +18,7 @@ Event = Mapping[str, Any]
 POLL_S = 0.1
 POWEROFF_LIMIT_S = 90.0
 # The guest's own limit ends a job first; the host's is for a guest that no longer answers.
-JOB_MARGIN_S = 30.0
+JOB_MARGIN_S = 60.0
 
 
 class Machine(Protocol):
@@ -92,7 +93,13 @@ class _Progress:
     def take(self, data: bytes) -> None:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
-            event = json.loads(line)
+            if not line:
+                continue
+            try:
+                event = json.loads(line)
+            except ValueError:  # the rest of a line that a power cut ended
+                self.watch.note(f"unreadable event: {line!r}")
+                continue
             self._note(event)
             self.watch.event(event)
 
@@ -118,11 +125,12 @@ def attend(machine: Machine, run: Run, work: Work, watch: Watch, stop: threading
     """
     started = time.monotonic()
     progress = _Progress(work, watch, started + machine.boot_limit)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     log, events = _Follower(run.log), _Follower(run.events)
 
     def read() -> None:
-        if text := log.more():
-            watch.log(text.decode(errors="replace"))
+        if text := decoder.decode(log.more()):
+            watch.log(text)
         progress.take(events.more())
 
     reason: str | None = None

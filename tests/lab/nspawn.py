@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host import Argv, LabError, Note, owner_is_dead
+from .host import DIES_WITH_PARENT, Argv, LabError, Note, owner_is_dead
 from .image import Image
 from .rundir import PREFIX, Run
 
@@ -48,7 +48,7 @@ class Container:
             cgroup = str(path)
         paths = (self.image.root, self.run.upper, self.run.scratch, cgroup)
         argv: Argv = [
-            *(*prefix, "setpriv", "--pdeathsig", "KILL", "unshare", "--mount"),
+            *(*prefix, *DIES_WITH_PARENT, "unshare", "--mount"),
             *("sh", "-c", BOOT, "sh", *paths),
             *self._nspawn(),
         ]
@@ -139,7 +139,10 @@ def remove_cgroup(path: Path) -> None:
 
 def sweep(note: Note) -> None:
     """End the containers of runs whose owner was killed: their PID 1 outlives systemd-nspawn."""
-    root = cgroup_root()
+    try:
+        root = cgroup_root()
+    except LabError:
+        return  # where there cannot be a container, none was left
     for path in [*root.glob(f"{PREFIX}-*"), *root.glob(f"system.slice/{PREFIX}-*.scope")]:
         if owner_is_dead(path.name.removesuffix(".scope")):
             note(f"removing what a killed run left: {path}")

@@ -6,11 +6,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host import tail
+from .host import DIES_WITH_PARENT, Argv, run_logged, tail
 from .image import Image
 from .rundir import Run
 
 MEMORY = "2G"
+PREPARE_LIMIT_S = 120.0
 FATAL = ("Kernel panic", "lab: no root disk")
 
 
@@ -40,11 +41,11 @@ class VirtualMachine:
         return self.run.scratch / "artifacts.tar"
 
     def start(self) -> subprocess.Popen[bytes]:
-        qcow2 = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b")
-        subprocess.run([*qcow2, self.image.disk, self._disk], check=True)
-        tar = ("tar", "--numeric-owner", "-C", self.run.upper, "-cf", self._input, ".")
-        subprocess.run(tar, check=True)
-        argv = ["setpriv", "--pdeathsig", "KILL", *self._qemu()]
+        qcow2: Argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b"]
+        tar: Argv = ["tar", "--numeric-owner", "-C", self.run.upper, "-cf", self._input, "."]
+        for tool in ([*qcow2, self.image.disk, self._disk], tar):
+            run_logged(tool, self.run.host_log, PREPARE_LIMIT_S)
+        argv = [*DIES_WITH_PARENT, *self._qemu()]
         if self.interactive:
             return subprocess.Popen(argv)
         with self.run.host_log.open("ab") as errors:
