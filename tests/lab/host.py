@@ -72,13 +72,17 @@ def check() -> None:
 
 
 def start_time(pid: int, proc: Path = Path("/proc")) -> int | None:
-    """Clock ticks between the host's boot and the start of ``pid``; None when there is none."""
+    """Clock ticks between the host's boot and the start of ``pid``; None unless it lives."""
     try:
         stat = (proc / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may hold spaces and parentheses; starttime is field 22 (proc(5)).
-    return int(stat.rpartition(")")[2].split()[19])
+    # The name in parentheses may hold spaces and parentheses; what follows is field 3, the state,
+    # and on; starttime is field 22 (proc(5)).
+    state, *fields = stat.rpartition(")")[2].split()
+    if state in "ZX":
+        return None  # dead, but nobody has collected it
+    return int(fields[18])
 
 
 def owner_tag() -> str:

@@ -15,11 +15,13 @@ from .rundir import PREFIX, Run
 # systemd-nspawn --keep-unit cannot restart the container itself and exits with this instead.
 REBOOT_STATUS = 133
 REMOVE_LIMIT_S = 20.0
-# The overlay is mounted in a mount namespace of the container's own: it ends with it, and the
-# host's mount table never shows it.  An empty $4 means that a scope unit gave the cgroup.
+# Mounted in a mount namespace of the container's own, the overlay ends with it and the host's
+# mount table never shows it; and what systemd-nspawn writes below /run, it does not write to the
+# host's.  An empty $4 means that a scope unit gave the cgroup.
 BOOT = """
 set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3/work" "$3/root"
+mount -t tmpfs -o mode=755 tmpfs /run
 [ -z "$4" ] || echo $$ > "$4/cgroup.procs"
 shift 4
 exec "$@"
