@@ -61,7 +61,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Follower:
+class Follower:
     """Reads what was added to a file since the last time."""
 
     path: Path
@@ -79,7 +79,7 @@ class _Follower:
 
 
 @dataclass(slots=True)
-class _Progress:
+class Progress:
     """What the guest has told so far."""
 
     work: Work
@@ -124,9 +124,9 @@ def attend(machine: Machine, run: Run, work: Work, watch: Watch, stop: threading
     Setting ``stop`` raises CancelledError, the machine gone.
     """
     started = time.monotonic()
-    progress = _Progress(work, watch, started + machine.boot_limit)
+    progress = Progress(work, watch, started + machine.boot_limit)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    log, events = _Follower(run.log), _Follower(run.events)
+    log, events = Follower(run.log), Follower(run.events)
 
     def read() -> None:
         if text := decoder.decode(log.more()):
