@@ -1,0 +1,1 @@
+"""Tests: pure ones in unit/, on a real kernel in cgroup/, on a real systemd in systemd/."""

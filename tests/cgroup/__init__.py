@@ -1,0 +1,1 @@
+"""Behaviour in a delegated cgroup, where no systemd is asked."""

@@ -1,0 +1,249 @@
+"""What tests on a real machine share: launch, look through the kernel's eyes, wait, clean up.
+
+Nothing here imports scopekeeper: what a test proves, it sees in procfs, cgroupfs or systemd.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROOT = os.geteuid() == 0
+MOUNT = next(
+    (
+        mount
+        for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+        if os.path.exists(f"{mount}/cgroup.controllers")
+    ),
+    "",
+)
+PROGRAM = shutil.which("scopekeeper") or "scopekeeper"
+PATIENCE = 60.0
+"""Seconds to wait for what has to happen; an emulated machine is ten times slower."""
+ATTRIBUTE = "user.scopekeeper"
+FOREVER = ("sleep", "infinity")
+
+
+def is_emulated() -> bool:
+    """Tell whether this is a virtual machine, where the start of a process takes 0.1 s."""
+    if not shutil.which("systemd-detect-virt"):
+        return False
+    return subprocess.run(["systemd-detect-virt", "--vm", "--quiet"]).returncode == 0
+
+
+def eventually(condition: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.01) -> T:
+    """Wait until the condition holds and return its value; fails with the last one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"did not come about in {seconds} s; last: {value!r}"
+        time.sleep(pause)
+
+
+def text_of(path: str | Path) -> str:
+    """Return a file's text, '' where it is gone."""
+    try:
+        return Path(path).read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def cgroup_of(pid: int | str) -> str:
+    """Return the cgroup2 path of a process, '' where it is gone."""
+    for line in text_of(f"/proc/{pid}/cgroup").splitlines():
+        if line.startswith("0::"):
+            return line[3:]
+    return ""
+
+
+def directory_of(pid: int | str) -> str:
+    """Return the cgroup directory of a process."""
+    return MOUNT + cgroup_of(pid)
+
+
+def state_of(pid: int) -> str:
+    """Return the state letter of a process, '' where it is gone."""
+    return text_of(f"/proc/{pid}/stat").rpartition(")")[2][1:2]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    return state_of(pid) not in ("", "Z", "X")
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was executed with."""
+    pairs = (entry.partition("=") for entry in text_of(f"/proc/{pid}/environ").split("\0"))
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def signal_set(pid: int | str, name: str) -> int:
+    """Return a signal set of a process: SigBlk, SigIgn or SigCgt."""
+    for line in text_of(f"/proc/{pid}/status").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1], 16)
+    raise AssertionError(f"no {name} of {pid}")
+
+
+def processes(directory: str) -> set[int]:
+    """Return every pid in a cgroup and below."""
+    found = set()
+    for folder, _, files in os.walk(directory):
+        if "cgroup.procs" in files:
+            found |= {int(pid) for pid in text_of(f"{folder}/cgroup.procs").split()}
+    return found
+
+
+def leaves(directory: str) -> list[str]:
+    """Return the names of the cgroups directly inside of another."""
+    try:
+        return sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+    except OSError:
+        return []
+
+
+def is_populated(directory: str) -> bool:
+    """Tell whether anything lives in a cgroup or below; a removed one is empty."""
+    return "populated 1" in text_of(f"{directory}/cgroup.events")
+
+
+def record_of(directory: str) -> dict[str, str]:
+    """Return what the extended attribute of a scope or member says; empty where there is none."""
+    try:
+        raw = os.getxattr(directory, ATTRIBUTE)
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in raw.decode(errors="replace").splitlines())
+
+
+def rewrite_record(directory: str, **changes: str) -> None:
+    """Change fields of a record, as if it had been written so."""
+    fields = record_of(directory) | changes
+    os.setxattr(directory, ATTRIBUTE, "".join(f"{k}={v}\n" for k, v in fields.items()).encode())
+
+
+def scope_directories(top: str = MOUNT) -> list[str]:
+    """Return every cgroup below top that has the name of one of our scopes."""
+    return sorted(
+        os.path.join(folder, name)
+        for folder, names, _ in os.walk(top)
+        for name in names
+        if name.startswith("scopekeeper-") and name.endswith(".scope")
+    )
+
+
+def scope_directory(session: str, top: str = MOUNT) -> str:
+    """Return the one scope directory whose record names the session; '' where there is none."""
+    found = [each for each in scope_directories(top) if record_of(each).get("SESSION") == session]
+    assert len(found) < 2, found
+    return found[0] if found else ""
+
+
+def end_cgroup(directory: str) -> None:
+    """Kill everything in a cgroup and wait until it is empty or gone."""
+    with contextlib.suppress(OSError):
+        Path(directory, "cgroup.kill").write_text("1")
+    eventually(lambda: not is_populated(directory))
+
+
+def slow_lane(native: int, emulated: int) -> int:
+    """Return how often to repeat something: fewer times on an emulated machine."""
+    return emulated if is_emulated() else native
+
+
+class Scopekeeper:
+    """The installed program, and what a test started with it."""
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        """Given to every ``run``."""
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def argv(self, *arguments: str) -> list[str]:
+        """Return the words of a ``run``."""
+        return [PROGRAM, "run", *self.options, *arguments]
+
+    def start(self, *arguments: str, **how: object) -> subprocess.Popen[bytes]:
+        """Begin a ``run`` and return at once."""
+        how.setdefault("stdin", subprocess.DEVNULL)
+        return self.popen(self.argv(*arguments), **how)
+
+    def popen(self, argv: list[str], **how: object) -> subprocess.Popen[bytes]:
+        """Begin anything; it is reaped at the end of the test."""
+        process = subprocess.Popen(argv, **how)  # type: ignore[call-overload]
+        self.started.append(process)
+        return process
+
+    def member(self, *arguments: str, **how: object) -> subprocess.Popen[bytes]:
+        """Begin a ``run`` and wait until the command itself runs."""
+        process = self.start(*arguments, **how)
+        wait_for_command(process)
+        return process
+
+    def run(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
+        """Do a ``run`` to its end."""
+        return self.call("run", *self.options, *arguments, **how)
+
+    def call(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
+        """Do any command of the program to its end."""
+        how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 180} | how
+        if "stdout" in how or "stderr" in how:
+            how.pop("capture_output")
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+            [PROGRAM, *arguments], text=True, errors="surrogateescape", **how
+        )
+
+    def scopes(self, *arguments: str) -> list[dict[str, object]]:
+        """Return what ``ls --json`` says; never the only proof of anything."""
+        done = self.call("ls", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, object]] = json.loads(done.stdout)["scopes"]
+        return found
+
+    def close(self) -> None:
+        """Reap what the test started; it was ended through its cgroup before."""
+        for process in self.started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+
+def wait_for_command(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a launched process has become its command: only that one has the variable."""
+
+    def arrived() -> bool:
+        assert process.poll() is None, f"the launch ended with {process.returncode}"
+        return "SCOPEKEEPER_MEMBER" in environment_of(process.pid)
+
+    eventually(arrived, pause=0.002)
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the living children of a process."""
+    return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process of ours still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,1 @@
+"""Behaviour on a real systemd, as root and as an unprivileged user."""

@@ -1,0 +1,58 @@
+"""Fixtures of the tests on a real systemd."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine import Scopekeeper, end_cgroup, eventually, scope_directories
+
+from .manager import Units, scope_units, systemctl
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest) -> str:
+    """Name a session that no other test has."""
+    return f"test:{request.node.originalname}:{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def keeper(units: Units) -> Iterator[Scopekeeper]:
+    """Give the program; afterwards nothing that it made may be left."""
+    program = Scopekeeper()
+    yield program
+    units.close()
+    left = scope_directories()
+    for directory in left:
+        end_cgroup(directory)
+    program.close()
+    for directory in left:
+        _remove(directory)
+    eventually(lambda: not [s for s in scope_units().values() if s not in ("failed", "inactive")])
+    assert not scope_directories()
+
+
+@pytest.fixture
+def units() -> Iterator[Units]:
+    """Give a hand that starts services and takes them away again."""
+    made = Units()
+    yield made
+    made.close()
+
+
+def _remove(directory: str) -> None:
+    """See an emptied scope off: systemd removes its own by itself, some tests made theirs."""
+    unit = os.path.basename(directory)
+    systemctl("stop", "--", unit)
+    systemctl("reset-failed", "--", unit)
+
+    def removed() -> bool:
+        for folder, _, _ in os.walk(directory, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                continue
+        return not os.path.isdir(directory)
+
+    eventually(removed)

@@ -1,0 +1,98 @@
+"""The systemd manager that a test's scopes are made by: root's is the system's, a user's its own.
+
+Written so that a test reads the same for both.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.machine import MOUNT, ROOT, eventually
+
+_SCOPE = [] if ROOT else ["--user"]
+_FOLDER = "" if ROOT else "/user.slice/user-{0}.slice/user@{0}.service".format(os.getuid())
+SLICE = f"{MOUNT}{_FOLDER}/scopekeeper.slice"
+"""Where our manager's scopes are."""
+MANAGER = MOUNT + _FOLDER
+UNIT_FOLDER = Path("/run/systemd/system" if ROOT else f"/run/user/{os.getuid()}/systemd/user")
+
+
+def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call systemctl of our manager."""
+    return subprocess.run(
+        ["systemctl", *_SCOPE, *arguments], capture_output=True, text=True, timeout=180
+    )
+
+
+def show(unit: str, name: str) -> str:
+    """Return one property of a unit."""
+    return systemctl("show", "--value", f"--property={name}", "--", unit).stdout.rstrip("\n")
+
+
+def state(unit: str) -> str:
+    """Return a unit's ActiveState; ``inactive`` where systemd does not know it."""
+    return show(unit, "ActiveState")
+
+
+def scope_units() -> dict[str, str]:
+    """Return our manager's loaded scopes of our name, with their states."""
+    listed = systemctl(
+        "list-units", "--all", "--plain", "--no-legend", "--full", "scopekeeper-*.scope"
+    ).stdout
+    return {line.split()[0]: line.split()[2] for line in listed.splitlines()}
+
+
+def systemd_run_argv(*options: str) -> list[str]:
+    """Return the words of a quiet systemd-run of our manager."""
+    return ["systemd-run", *_SCOPE, "--quiet", *options]
+
+
+class Units:
+    """Services of a test's own; all are gone after it."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._files: list[Path] = []
+
+    def run(self, name: str, *options: str, command: tuple[str, ...]) -> None:
+        """Start a transient service and wait until systemd calls it active."""
+        self._names.append(name)
+        path = f"--setenv=PATH={os.environ['PATH']}"
+        done = subprocess.run(
+            systemd_run_argv(f"--unit={name}", path, *options, "--", *command),
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def write(self, name: str, text: str) -> None:
+        """Install a unit file."""
+        UNIT_FOLDER.mkdir(parents=True, exist_ok=True)
+        path = UNIT_FOLDER / name
+        path.write_text(text)
+        self._files.append(path)
+        self._names.append(name)
+        assert systemctl("daemon-reload").returncode == 0
+
+    def adopt(self, name: str) -> None:
+        """Have a unit that was made otherwise stopped at the end too."""
+        self._names.append(name)
+
+    def close(self) -> None:
+        """Stop and forget all of them."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        if self._names:
+            systemctl("kill", "--signal=SIGKILL", "--", *self._names)
+            systemctl("stop", "--", *self._names)
+            systemctl("reset-failed", "--", *self._names)
+        if self._files:
+            systemctl("daemon-reload")
+        for name in self._names:
+            eventually(lambda name=name: state(name) in ("inactive", "failed"))
+
+
+def main_pid(unit: str) -> int:
+    """Return the pid of a service's main process, 0 where there is none."""
+    return int(show(unit, "MainPID") or 0)
