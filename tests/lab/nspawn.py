@@ -43,6 +43,7 @@ class Container:
     def start(self) -> subprocess.Popen[bytes]:
         for name in ("work", "root"):
             (self.run.scratch / name).mkdir(exist_ok=True)
+        self.finish()  # a boot before this one may have left processes, and holds the unit's name
         cgroup, prefix = "", scope_command(self.run.name)
         if not prefix:
             path = cgroup_root() / self.run.name

@@ -154,7 +154,8 @@ class Lab:
                 call = getattr(hook, f"pytest_runtest_log{which}")
                 nodeid = reports.prefixed(prefix, event["nodeid"])
                 call(nodeid=nodeid, location=reports.location(prefix, event["location"]))
-            case "report":
+            case "report" | "collect" as which:
+                host.testscollected += which == "collect"
                 made = reports.report(self._config, prefix, job, event["report"])
                 if made.when == "call":
                     booking.ran[job] = booking.ran.get(job, 0) + 1

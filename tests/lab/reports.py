@@ -26,16 +26,20 @@ def report(
 ) -> pytest.TestReport:
     """One inner report as if it had been made here.
 
-    JSON knows no tuples, but pytest tells a skip's reason by one; paths of the machine become
-    relative to the checkout.
+    A file that was skipped or failed as a whole becomes a test's setup that did: the host itself
+    collected nothing there.
     """
     hook = config.hook.pytest_report_from_serializable
-    made: pytest.TestReport = hook(config=config, data=dict(data))
+    made: pytest.TestReport | pytest.CollectReport = hook(config=config, data=dict(data))
+    if isinstance(made, pytest.CollectReport):
+        where = (made.nodeid, None, made.nodeid)
+        made = pytest.TestReport(made.nodeid, where, {}, made.outcome, made.longrepr, "setup")
     made.nodeid = prefixed(prefix, made.nodeid)
     made.location = location(prefix, made.location)
+    # JSON knows no tuples, but pytest insists on them, above all for a skip's place and reason.
     made.sections = [(name, text) for name, text in made.sections]
     made.user_properties = [(name, value) for name, value in made.user_properties]
     if isinstance(made.longrepr, list):
-        path, line, reason = made.longrepr
+        path, line, reason = made.longrepr  # the path is the machine's
         made.longrepr = (prefixed(prefix, path.removeprefix(CHECKOUTS[job])), line, reason)
     return made

@@ -199,6 +199,9 @@ def test_errs(broken): pass
 def _inner_reports(folder: Path, config: pytest.Config) -> list[pytest.TestReport]:
     """Run a pytest as a machine does, and read its reports as the host does."""
     (folder / "test_inner.py").write_text(INNER)
+    (folder / "test_skipped.py").write_text(
+        "import pytest\npytest.skip('not here', allow_module_level=True)\n"
+    )
     (folder / "pytest.ini").write_text("[pytest]\n")
     shutil.copy(HERE / "relay.py", folder / "lab_relay.py")
     events = folder / "events.jsonl"
@@ -212,7 +215,7 @@ def _inner_reports(folder: Path, config: pytest.Config) -> list[pytest.TestRepor
     return [
         reports.report(config, "trixie:vm:root", "root", event["report"])
         for event in told
-        if event["event"] == "report"
+        if event["event"] in {"report", "collect"}
     ]
 
 
@@ -222,6 +225,11 @@ def test_reports_survive_the_way_to_the_host(tmp_path: Path, pytestconfig: pytes
         report.nodeid.rpartition("::")[2]: report for report in made if report.when == "call"
     }
     prefix = "trixie:vm:root/test_inner.py::"
+    whole, *made = made
+    assert whole.nodeid == "trixie:vm:root/test_skipped.py"
+    assert (whole.when, whole.outcome) == ("setup", "skipped")
+    assert isinstance(whole.longrepr, tuple)
+    assert whole.longrepr[2] == "Skipped: not here"
     assert all(report.nodeid.startswith(prefix) for report in made)
     assert outcomes["test_passes"].passed
     assert outcomes["test_passes"].user_properties == [("answer", 42)]
