@@ -11,6 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 GONE = (errno.ENOENT, errno.ENODEV)
 
@@ -176,7 +177,7 @@ class EmptinessWatch:
             self._poll.register(fd, select.POLLPRI)
             self._look(fd)
 
-    def __enter__(self) -> "EmptinessWatch":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

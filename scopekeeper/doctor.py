@@ -190,8 +190,10 @@ def _linger(uid: int) -> Finding:
 def _remedy(uid: int) -> str:
     if uid and place.exists("/run/systemd/system"):
         return f"sudo loginctl enable-linger {_user_name(uid)}, then log in again"
-    return "give it a delegated cgroup: a service with Delegate=yes, or a container with a "\
-        "writable /sys/fs/cgroup"  # fmt: skip
+    return (
+        "give it a delegated cgroup: a service with Delegate=yes, or a container with a "
+        "writable /sys/fs/cgroup"
+    )
 
 
 def _controllers(where: place.Place) -> Iterator[Finding]:
@@ -275,7 +277,9 @@ def _trial(mount: str) -> Finding:
             -signal.SIGTERM,
             -signal.SIGKILL,
         ):
-            return Finding("trial", Status.FAIL, f"a stop failed: {result.problem or result.outcome}")
+            return Finding(
+                "trial", Status.FAIL, f"a stop failed: {result.problem or result.outcome}"
+            )
     except (ScopekeeperError, OSError, subprocess.SubprocessError) as error:
         return Finding("trial", Status.FAIL, f"a launch or its stop failed: {error}")
     finally:
@@ -283,7 +287,9 @@ def _trial(mount: str) -> Finding:
             process.kill()
         process.communicate()
     elapsed = (time.monotonic() - began) * 1000
-    return Finding("trial", Status.OK, f"a scope was made, recorded and stopped in {elapsed:.0f} ms")
+    return Finding(
+        "trial", Status.OK, f"a scope was made, recorded and stopped in {elapsed:.0f} ms"
+    )
 
 
 def _leaf_of(process: subprocess.Popen[bytes]) -> str:

@@ -1,11 +1,11 @@
-"""Names: session, lane and run into one systemd unit name and back; a member into its leaf.
+r"""Names: session, lane and run into one systemd unit name and back; a member into its leaf.
 
 Pure, and on the hot path of ``run``: no imports.
 
 A scope is called ``scopekeeper-<session>-<lane>[-<run>].scope``. Each field is escaped as
-systemd-escape(1) does it, but for ``/``, which becomes ``\\x2f`` here, so that ``-`` can only be
+systemd-escape(1) does it, but for ``/``, which becomes ``\x2f`` here, so that ``-`` can only be
 a separator. A name that would pass the 255 bytes of a unit name (systemd.unit(5)) is cut: the
-session then ends in ``\\x00`` and a hash of the whole identity. NUL is refused in a field, so
+session then ends in ``\x00`` and a hash of the whole identity. NUL is refused in a field, so
 the mark cannot come from one.
 """
 
@@ -77,7 +77,7 @@ def unit_name(session: str, lane: str, run: str = "") -> str:
 def _cut_name(session: str, lane: str, run: str, fields: list[str]) -> str:
     from hashlib import sha256
 
-    whole = "\0".join((session, lane, run)).encode("utf-8", "surrogateescape")
+    whole = f"{session}\0{lane}\0{run}".encode("utf-8", "surrogateescape")
     mark = _CUT_MARK + sha256(whole).hexdigest()[:_HASH_LENGTH]
     fields[1] = _cut(fields[1], _LANE_ROOM)
     if run:

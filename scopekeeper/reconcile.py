@@ -117,10 +117,10 @@ def _living(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator[Action
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
     for member in scope.members:
-        if not member.pids:
-            yield Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
-        elif member.problem:
+        if member.problem:
             yield Action(Step.REPORT, Verdict.FOREIGN, scope, member, member.problem)
+        elif not member.pids:
+            yield Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
         elif member.is_orphan:
             yield _orphan(scope, member, [member], policy)
         elif not member.leader_lives:

@@ -1,8 +1,8 @@
-"""Records: what a scope and a member say of themselves, as an extended attribute.
+r"""Records: what a scope and a member say of themselves, as an extended attribute.
 
 Pure, and on the hot path of ``run``: no imports. The form is that of systemd's own state files,
 one ``KEY=VALUE`` a line, so that ``getfattr -n user.scopekeeper DIR`` is readable. Line breaks
-and backslashes in a value are written ``\\n``, ``\\r`` and ``\\\\``. The first line is ``V=1``.
+and backslashes in a value are written ``\n``, ``\r`` and ``\\``. The first line is ``V=1``.
 
 Every user of the machine can read the attribute: nothing secret belongs in it.
 """
@@ -20,9 +20,7 @@ def dumps(fields: dict[str, str]) -> bytes:
     lines = [f"V={VERSION}"]
     for key, value in fields.items():
         if value:
-            if "\\" in value or "\n" in value or "\r" in value:
-                value = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-            lines.append(f"{key}={value}")
+            lines.append(f"{key}={_escaped(value)}")
     lines.append("")
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
@@ -45,6 +43,12 @@ def loads(raw: bytes) -> dict[str, str]:
             raise RecordError(f"the record is damaged: {line[:40]!r}")
         fields[key] = _unescaped(value) if "\\" in value else value
     return fields
+
+
+def _escaped(value: str) -> str:
+    if "\\" in value or "\n" in value or "\r" in value:
+        return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return value
 
 
 def _unescaped(value: str) -> str:

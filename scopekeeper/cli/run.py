@@ -29,7 +29,7 @@ from scopekeeper.launch import run as launch
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill. Default 5s.")
 @click.option("--memory-max", metavar="SIZE", help="Limit of the scope, when it is made.")
 @click.option("--memory-high", metavar="SIZE", help="Memory above which the scope is slowed.")
-@click.option("--tasks-max", metavar="N", help="Most tasks in the scope, when it is made.")
+@click.option("--tasks-max", metavar="N", help="Most tasks in the scope.")
 @click.option("--cpu-weight", metavar="1-10000", help="Share of the CPU, when the scope is made.")
 @click.option("--member-memory-max", metavar="SIZE", help="Limit of this member alone.")
 @click.option("--member-tasks-max", metavar="N", help="Most tasks of this member alone.")

@@ -79,14 +79,13 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
     environment = original_environment()
     program = _resolve(command[0], environment)
     inner = dict(environment)
-    warn = options.get("if_unavailable") == "warn"
     try:
         _contain(options, command[0], environment, inner)
-    except Exception as error:  # whatever it was, the command would run uncontained
-        if not warn:
-            raise
-        from scopekeeper.launch.failure import describe
+    except Exception as error:
+        from scopekeeper.launch.failure import describe, is_unavailable
 
+        if options.get("if_unavailable") != "warn" or not is_unavailable(error):
+            raise
         _say(f"warning: running uncontained: {describe(error)}")
         inner = environment
     restore_signals()
@@ -101,6 +100,7 @@ def _contain(
 ) -> None:
     """Contain this process and write into inner what the command is told about it."""
     from scopekeeper.launch import place, scope
+    from scopekeeper.launch.member import Member, Warnings
     from scopekeeper.launch.request import Request
 
     request = Request(options, environment, command)
@@ -112,13 +112,13 @@ def _contain(
         from scopekeeper.launch.replace import replace
 
         replace(request)
-    warnings = scope.Warnings()
+    warnings = Warnings()
     try:
-        member = scope.Member(request, owner)
+        member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
     except scope.OtherOwnerError:
         request.run = owner.label
-        member = scope.Member(request, owner)
+        member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
     for text in warnings:
         _say(f"warning: {text}")
@@ -192,7 +192,7 @@ def _encoded(argument: str) -> bytes:
 
 def _die_by_interrupt() -> None:
     """Let SIGINT end this process as it would end the command, not as an exception."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # built in
 
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

@@ -6,6 +6,7 @@ For a stop that was called from inside of what it stops: it has to outlive that 
 import os
 
 from scopekeeper.launch import place, scope
+from scopekeeper.launch.member import Member, Warnings
 from scopekeeper.launch.request import Request
 
 
@@ -23,5 +24,5 @@ def step_aside() -> None:
     }
     caller = place.Caller()
     manager = place.place_of(caller) if caller.scope_directory else place.find(caller)
-    member = scope.Member(Request(options, {}, "scopekeeper"), place.find_owner(caller))
-    scope.contain(member, caller, manager, scope.Warnings())
+    member = Member(Request(options, {}, "scopekeeper"), place.find_owner(caller))
+    scope.contain(member, caller, manager, Warnings())

@@ -2,7 +2,7 @@
 
 import traceback
 
-from scopekeeper.errors import ScopekeeperError, UnavailableError
+from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError
 from scopekeeper.launch import original_environment
 
 
@@ -25,3 +25,10 @@ def _text(error: Exception) -> str:
     if isinstance(error, ValueError):
         return str(error)
     return f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Tell whether the machine failed, and not the call: what ``--if-unavailable`` is about."""
+    return isinstance(error, UnavailableError | ManagerError | OSError) or (
+        isinstance(error, LookupError) and "cgroup2" in str(error)
+    )

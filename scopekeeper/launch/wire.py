@@ -4,6 +4,10 @@ A client library costs more to import than the whole launch (pystemd 40 ms, libs
 ctypes 6 ms). Source: the D-Bus specification, versions of the protocol 1; little endian.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = (
     1, 2, 3, 4, 5, 6, 8,
@@ -38,28 +42,28 @@ class Writer:
         """Write a g."""
         self.data += bytes((len(value),)) + value.encode("ascii") + b"\0"
 
-    def value(self, signature: str, value: object) -> None:
+    def value(self, signature: str, value: "Any") -> None:
         """Write one value of the types that unit properties have."""
         if signature == "v":
-            inner, content = value  # type: ignore[misc]
+            inner, content = value
             self.signature(inner)
             self.value(inner, content)
         elif signature in ("s", "o"):
-            self.string(value)  # type: ignore[arg-type]
+            self.string(value)
         elif signature == "b":
             self.number(bool(value), 4)
         elif signature in ("u", "t"):
-            self.number(value, 4 if signature == "u" else 8)  # type: ignore[arg-type]
+            self.number(value, 4 if signature == "u" else 8)
         elif signature[0] == "a":
-            self.array(signature[1:], value)  # type: ignore[arg-type]
+            self.array(signature[1:], value)
         elif signature[0] == "(":
             self.align(8)
-            for item, content in zip(members(signature[1:-1]), value, strict=True):  # type: ignore[call-overload]
+            for item, content in zip(members(signature[1:-1]), value, strict=True):
                 self.value(item, content)
         else:
             raise ValueError(signature)
 
-    def array(self, item: str, values: list[object]) -> None:
+    def array(self, item: str, values: "list[Any]") -> None:
         """Write an array; its length counts neither itself nor the first item's padding."""
         self.number(0, 4)
         length_at = len(self.data) - 4
@@ -94,7 +98,7 @@ def call(
     interface: str,
     member: str,
     signature: str = "",
-    values: tuple[object, ...] = (),
+    values: "tuple[Any, ...]" = (),
 ) -> bytes:
     """Return one method call, whole."""
     body = Writer()
@@ -104,7 +108,7 @@ def call(
     message.data += bytes((ord("l"), METHOD_CALL, 0, 1))
     message.number(len(body.data), 4)
     message.number(serial, 4)
-    fields: list[object] = [
+    fields: list[Any] = [
         (_PATH, ("o", path)),
         (_INTERFACE, ("s", interface)),
         (_MEMBER, ("s", member)),
@@ -117,11 +121,11 @@ def call(
     return bytes(message.data + body.data)
 
 
-def _write_fields(message: Writer, fields: list[object]) -> None:
+def _write_fields(message: Writer, fields: "list[Any]") -> None:
     message.number(0, 4)
     length_at = len(message.data) - 4
     start = len(message.data)  # 16: already aligned for the first struct
-    for code, (kind, content) in fields:  # type: ignore[misc, has-type]
+    for code, (kind, content) in fields:
         message.align(8)
         message.data.append(code)
         message.signature(kind)

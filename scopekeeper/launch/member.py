@@ -1,0 +1,95 @@
+"""The member that this process is to become, and its way into its leaf.
+
+On the hot path of ``run``: builtin modules only.
+"""
+
+import errno
+import posix
+import time
+
+from scopekeeper import names, records
+from scopekeeper.launch.place import Owner, Place, start_time, write
+from scopekeeper.launch.request import Request
+
+GONE = (errno.ENOENT, errno.ENODEV)
+"""What the files of a removed cgroup answer."""
+
+
+class Warnings(list[str]):
+    """What the caller should be told although the launch goes on."""
+
+
+class Member:
+    """The process that is to be contained, as it will stand in the records."""
+
+    __slots__ = ("leaf", "owner", "record", "request", "unit")
+
+    def __init__(self, request: Request, owner: Owner) -> None:
+        self.request = request
+        self.owner = owner
+        self.unit = names.unit_name(request.session, request.lane, request.run)
+        self.leaf = ""
+        self.record = {
+            "NAME": request.name,
+            "PID": str(posix.getpid()),
+            "START": start_time("self"),
+            "KIND": request.kind,
+            "LIFETIME": request.lifetime,
+            "STARTED": str(time.time_ns() // 1000),
+            "BOOTTIME": str(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000),
+            **owner.fields,
+        }
+
+    def new_leaf(self) -> str:
+        """Choose a new id for the member and return the name of its leaf."""
+        member_id = posix.urandom(4).hex()
+        self.record["ID"] = member_id
+        self.leaf = names.leaf_name(self.request.name, member_id)
+        return self.leaf
+
+    def scope_record(self, bound_to: str) -> bytes:
+        """Return the record of the scope that this member makes."""
+        request = self.request
+        fields = {
+            "SESSION": request.session,
+            "LANE": request.lane,
+            "RUN": request.run,
+            "SESSION_ID": request.session_id,
+            "KIND": request.kind,
+            "LIFETIME": request.lifetime,
+            "CREATED": self.record["STARTED"],
+            "BOOTTIME": self.record["BOOTTIME"],
+            "BOUND": bound_to,
+            **self.owner.fields,
+        }
+        for key, value in (request.durations | request.limits).items():
+            fields[key.upper()] = str(value)
+        return records.dumps(fields)
+
+
+def enter(directory: str, member: Member, place: Place) -> bool:
+    """Make the member's leaf and move in; False where the scope went away meanwhile."""
+    leaf = member.new_leaf()
+    path = f"{directory}/{leaf}"
+    try:
+        posix.mkdir(path, 0o755)
+        posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record))
+        try:
+            write(f"{path}/cgroup.procs", "0")
+        except PermissionError:
+            # no cgroup above both is ours to write, as in a login session: the manager may
+            if not place.manager:
+                raise
+            from scopekeeper.launch.manager import Manager
+
+            with Manager(place) as manager:
+                manager.attach(member.unit, leaf)
+    except OSError as error:
+        try:
+            posix.rmdir(path)
+        except OSError:
+            pass
+        if error.errno in GONE:
+            return False
+        raise
+    return True

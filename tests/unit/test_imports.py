@@ -1,0 +1,92 @@
+"""The hot path imports what it needs, and a module more is a decision, not an accident."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopekeeper import cgroup
+from scopekeeper.launch.place import mount_point
+
+ROOT = Path(__file__).parents[2]
+ALLOWED = {
+    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.place",
+    "scopekeeper.launch.request", "scopekeeper.launch.scope", "scopekeeper.names",
+    "scopekeeper.records",
+    # built into the interpreter, or a small extension module
+    "_signal", "errno", "fcntl", "posix", "sys", "time",
+}  # fmt: skip
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {root!r})
+import posix
+from scopekeeper import launch
+def reached(*_):
+    posix.write(1, "\\n".join(sorted(set(sys.modules) - before)).encode())
+    posix._exit(0)
+launch._execute = reached
+sys.argv[1:] = {arguments!r}
+launch.main()
+"""
+
+
+@pytest.fixture
+def scratch():
+    """A cgroup for the scopes of one test."""
+    folder = Path(mount_point(), f"scopekeeper-test-{os.getpid()}")
+    folder.mkdir()
+    yield folder
+    assert cgroup.remove(str(folder))
+
+
+def modules_of(folder, *arguments):
+    """Return what a launch has imported by the time it would execute its command."""
+    words = ["run", "--placement", f"cgroup:{folder}", "-s", "imports", *arguments, "--", "true"]
+    program = PROGRAM.format(root=str(ROOT), arguments=words)
+    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return set(ran.stdout.split())
+
+
+@pytest.mark.root
+def test_making_and_joining_a_scope_import_what_is_written_down(scratch):
+    assert modules_of(scratch) <= ALLOWED
+    with subprocess.Popen(
+        [sys.executable, "-m", "scopekeeper", "run", "--placement", f"cgroup:{scratch}",
+         "-s", "imports", "--", "cat"], stdin=subprocess.PIPE, cwd=ROOT,
+    ) as member:  # fmt: skip
+        while not list(scratch.glob("*.scope/m-cat.*")):
+            assert member.poll() is None
+        assert modules_of(scratch) <= ALLOWED
+        member.stdin.close()
+
+
+@pytest.mark.root
+def test_limits_cost_one_module_more(scratch):
+    assert modules_of(scratch, "--ttl", "90s") - ALLOWED >= {"scopekeeper.quantities"}
+
+
+def test_loading_the_hot_path_imports_nothing_else():
+    program = (
+        f"import sys; before = set(sys.modules); sys.path.insert(0, {str(ROOT)!r}); "
+        "import scopekeeper.launch.scope, scopekeeper.launch.request; "
+        "print(*sorted(set(sys.modules) - before), sep='\\n')"
+    )
+    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    assert set(ran.stdout.split()) <= ALLOWED
+
+
+def test_a_wrong_command_loads_even_less():
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "
+        "import posix; from scopekeeper import launch; "
+        "posix._exit = lambda status: print(*sorted(set(sys.modules) - before)) or sys.exit(); "
+        "launch.run({}, ['/nonexistent'])"
+    )
+    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    assert set(ran.stdout.split()) <= {"posix", "scopekeeper", "scopekeeper.launch", "_signal"}
+    assert "nonexistent: not found" in ran.stderr

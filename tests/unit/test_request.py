@@ -1,0 +1,100 @@
+"""Options and environment become an identity."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopekeeper.launch import parse
+from scopekeeper.launch.request import Request
+
+
+def request(environment=None, command="server", **options):
+    raw = {f"SCOPEKEEPER_{k}".encode(): v.encode() for k, v in (environment or {}).items()}
+    return Request(options, raw, command)
+
+
+def test_the_environment_fills_in_what_is_not_given():
+    made = request({"SESSION": "s", "LANE": "cron", "RUN": "r", "SESSION_ID": "i"})
+    assert (made.session, made.lane, made.run, made.session_id) == ("s", "cron", "r", "i")
+
+
+def test_lane_and_run_of_another_session_are_not_taken_over():
+    made = request({"SESSION": "outer", "LANE": "cron", "RUN": "r"}, session="mine")
+    assert (made.session, made.lane, made.run) == ("mine", "main", "")
+
+
+def test_a_lane_in_the_environment_without_a_session_holds():
+    assert request({"LANE": "cron"}, session="mine").lane == "cron"
+
+
+def test_two_runs_of_one_cron_job_never_share_a_scope():
+    one = request(session="s", lane="cron", session_id="1")
+    two = request(session="s", lane="cron", session_id="2")
+    assert (one.run, two.run) == ("1", "2")
+
+
+def test_a_main_session_keeps_one_scope_over_its_lives():
+    assert request(session="s", session_id="1").run == ""
+
+
+def test_each_pty_run_has_a_scope_of_its_own_and_outlives_the_gateway():
+    one, two = request(session="s", kind="pty"), request({"RUN": "x"}, session="s", kind="pty")
+    assert one.run != two.run != "x"
+    assert one.lifetime == "session"
+
+
+def test_members_that_outlive_the_gateway_do_not_share_its_scope():
+    assert request(session="s", lifetime="session").run == "session"
+    assert request(session="s", lifetime="detached", run="r").run == "r"
+
+
+def test_the_name_is_the_commands():
+    assert request(session="s", command="/usr/bin/uvx").name == "uvx"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"session": ""}, "session is empty"),
+        ({"session": "x" * 4096}, "4096 characters"),
+        ({"session": "s", "lane": ""}, "lane is empty"),
+        ({"session": "s", "run": ""}, "run is empty"),
+        ({"session": "s", "kind": "job"}, "unknown kind 'job'; use mcp, pty or exec"),
+        ({"session": "s", "lifetime": "long"}, "unknown lifetime"),
+        ({"session": "s", "if_unavailable": "no"}, "unknown if-unavailable"),
+        ({"session": "s", "ttl": "-5s"}, "--ttl"),
+        ({"session": "s", "memory_max": "-5"}, "--memory-max"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_words(options, words):
+    with pytest.raises(ValueError, match=words):
+        request(**options)
+
+
+def test_plain_arguments_are_parsed_without_click():
+    assert parse(["-s", "a", "--lane=b", "--replace", "--", "cmd", "-s"]) == (
+        {"session": "a", "lane": "b", "replace": "1"},
+        ["cmd", "-s"],
+    )
+    assert parse(["cmd", "--session", "x"]) == ({}, ["cmd", "--session", "x"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--"], ["-s"], ["--what", "x"], ["--help"], ["-sx", "cmd"], ["-s", "x"]]
+)
+def test_the_rest_is_left_to_click(arguments):
+    assert parse(arguments) is None
+
+
+@given(st.lists(st.sampled_from(["-s", "--lane", "--lane=x", "--", "--replace", "cmd", "-x"])))
+def test_the_fast_parser_and_click_agree(arguments):
+    from scopekeeper.cli.run import command
+
+    parsed = parse(arguments)
+    if parsed is None:
+        return
+    context = command.make_context("run", list(arguments))
+    given_options = {k: v for k, v in context.params.items() if v and k != "command"}
+    assert list(context.params["command"]) == parsed[1]
+    assert given_options.keys() == parsed[0].keys()
+    assert all(str(given_options[k]) == v or given_options[k] is True for k, v in parsed[0].items())

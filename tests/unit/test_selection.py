@@ -1,0 +1,52 @@
+"""Which scopes and members an operator's words mean."""
+
+from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
+from scopekeeper.selection import Selected, Selector, select
+
+
+def member(name, *, owner="gw.service", started=1, pids=(1,), member_id="00000001"):
+    state = OwnerState(Owner(unit=owner), Liveness.ALIVE, "")
+    return Member(name, member_id, f"/c/{name}", f"/{name}", started=started * 10**6, pids=pids,
+                  owner_state=state)  # fmt: skip
+
+
+def scope(session="s", lane="main", members=(), **fields):
+    return Scope(f"scopekeeper-{session}-{lane}.scope", "/c", "/", 0, session, lane,
+                 members=tuple(members), **fields)  # fmt: skip
+
+
+def test_selectors_narrow_each_other_down():
+    scopes = (scope("a"), scope("a", "cron"), scope("b", "cron"))
+    found = select(Snapshot(scopes), Selector(session="a", lane="cron"))
+    assert found == [Selected(scopes[1])]
+
+
+def test_a_member_is_meant_alone_where_others_stay():
+    time, git = member("time"), member("git")
+    shared = scope(members=[time, git])
+    assert select(Snapshot((shared,)), Selector(name="git")) == [Selected(shared, git)]
+
+
+def test_the_whole_scope_is_meant_where_nothing_else_lives_in_it():
+    ended = member("old", pids=())
+    alone = scope(members=[ended, member("git")])
+    assert select(Snapshot((alone,)), Selector(name="git")) == [Selected(alone)]
+
+
+def test_members_of_another_owner_are_spared():
+    mine, other = member("a", owner="gw.service"), member("b", owner="other.service")
+    shared = scope(members=[mine, other])
+    assert select(Snapshot((shared,)), Selector(owner="gw")) == [Selected(shared, mine)]
+
+
+def test_what_was_started_later_is_spared():
+    old, new = member("a", started=10), member("a", started=20, member_id="00000002")
+    shared = scope(members=[old, new])
+    assert select(Snapshot((shared,)), Selector(session="s", started_before=20)) == [
+        Selected(shared, old)
+    ]
+
+
+def test_a_selector_without_a_name_means_nothing():
+    assert Selector(lane="main", run="x", started_before=1.0).names_nothing()
+    assert not Selector(units=frozenset(["x.scope"])).names_nothing()
