@@ -142,13 +142,12 @@ class Reader:
         if not os.path.isdir(directory):
             # systemd keeps the cgroup of a unit for as long as the unit is active
             return Liveness.GONE, f"{owner.unit} has stopped"
-        try:
-            epoch = cgroup.attribute(directory, "user.invocation_id")
-        except OSError as error:
-            return Liveness.UNKNOWN, f"the epoch of {owner.unit} cannot be read: {error.strerror}"
-        if epoch is None:
-            return Liveness.UNKNOWN, f"the epoch of {owner.unit} is not recorded by systemd"
-        if epoch.decode("ascii", "replace") != owner.epoch:
+        epoch = place.epoch_of(self.mount, owner.cgroup)
+        if not epoch:
+            if not os.path.isdir(directory):
+                return Liveness.GONE, f"{owner.unit} has stopped"  # in this very moment
+            return Liveness.UNKNOWN, f"the epoch of {owner.unit} cannot be read"
+        if epoch != owner.epoch:
             return Liveness.GONE, f"{owner.unit} has been started again since"
         return Liveness.ALIVE, f"{owner.unit} runs"
 

@@ -36,7 +36,7 @@ from scopekeeper.launch import run as launch
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH",
               help="Where the scope is made; else $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
-              help="What to do where nothing can be contained. Default fail: exit 125.")  # fmt: skip
+              help="Where nothing can be contained. Default fail: exit 125.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def command(command: tuple[str, ...], **given: str | bool | None) -> None:
     """Start COMMAND inside the scope of its session and lane, and become it.

@@ -24,6 +24,8 @@ FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
+_ENOENT, _ENOEXEC, _ENOTDIR = 2, 8, 20
+
 
 def main() -> None:
     """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
@@ -161,11 +163,15 @@ def _resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
     else:
         folders = environment.get(b"PATH", b"/bin:/usr/bin").split(b":")
         candidates = [folder + b"/" + encoded if folder else encoded for folder in folders]
+    # a PATH may name what is no folder; a path that was given may not
+    missing = (_ENOENT,) if b"/" in encoded else (_ENOENT, _ENOTDIR)
     status, reason = NOT_FOUND, "not found"
     for candidate in candidates if encoded else ():
         try:
             is_file = posix.stat(candidate).st_mode & 0o170000 == 0o100000
-        except OSError:
+        except OSError as error:
+            if error.errno not in missing:
+                status, reason = NOT_EXECUTABLE, str(error.strerror)
             continue
         if is_file and posix.access(candidate, posix.X_OK):
             return candidate
@@ -179,10 +185,10 @@ def _execute(program: bytes, command: list[str], environment: dict[bytes, bytes]
     try:
         posix.execve(program, arguments, environment)
     except OSError as error:
-        if error.errno == 8:  # ENOEXEC: a script without #!, which execvp(3) gives to a shell
+        if error.errno == _ENOEXEC:  # a script without #!, which execvp(3) gives to a shell
             posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
         _say(f"{command[0]}: {error.strerror}")
-        posix._exit(NOT_FOUND if error.errno == 2 else NOT_EXECUTABLE)
+        posix._exit(NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE)
 
 
 def _encoded(argument: str) -> bytes:
@@ -232,7 +238,10 @@ def _parent_ignores_pipe() -> bool:
 
 
 def _say(text: str) -> None:
-    posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
+    try:
+        posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody can read it; the exit status still tells
 
 
 def _fail(error: Exception) -> None:

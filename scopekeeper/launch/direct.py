@@ -25,6 +25,9 @@ _SCRIPT = """\
 import sys
 sys.path.insert(0, {folder!r})
 if sys.argv[1:2] == ["run"]:
+    import _signal
+    if _signal.getsignal(2) is _signal.default_int_handler:
+        _signal.signal(2, _signal.SIG_DFL)
     try:
         with open({hot!r}, "rb", 0) as hot:
             code = hot.read()

@@ -69,13 +69,15 @@ class Manager:
         # The kernel tells the other side who we are, so no uid is said: right in user namespaces.
         self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
         answer = b""
-        while answer.count(b"\r\n") < 2:
+        while answer.count(b"\r\n") < 2:  # DATA and OK
             chunk = self._socket.recv(4096)
-            if not chunk:
-                raise OSError("the connection was refused")
-            answer += chunk
-            if b"REJECTED" in answer:
+            if not chunk or answer.startswith(b"REJECTED"):
                 raise OSError("the login was refused")
+            answer += chunk
+        # A private connection gets signals from BEGIN on: they may come with the end of the login.
+        _, accepted, self._rest = answer.split(b"\r\n", 2)
+        if not accepted.startswith(b"OK"):
+            raise OSError("the login was refused")
 
     def call(
         self,
@@ -145,7 +147,7 @@ class Manager:
         self.call("AttachProcessesToUnit", "ssau", (unit, "/" + leaf, [0]))
 
     def unit_property(self, unit: str, interface: str, name: str) -> str:
-        """Return a property of a unit that is a string; '' where the unit is not loaded."""
+        """Return a property that is a string or a boolean ('yes'); '' for a unit not loaded."""
         try:
             path = self.call("GetUnit", "s", (unit,))[0]
             answer = self.call(

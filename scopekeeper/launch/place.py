@@ -124,15 +124,46 @@ class Caller:
         return "" if path.rpartition("/")[2].startswith("user@") else path
 
 
-def is_delegated(directory: str, uid: int) -> bool:
-    """Tell whether systemd handed this cgroup over (``Delegate=yes``).
+def epoch_of(mount: str, unit_path: str) -> str:
+    """Return the InvocationID of the unit at a cgroup path, '' where it cannot be read.
 
-    systemd marks it: ``user.delegate`` since 251, ``trusted.delegate`` (root only) since 236.
+    The system's manager writes it to the cgroup (``user.invocation_id``, since 251); a user's
+    manager sets no attributes. Both keep a link for journald (since 239).
     """
+    try:
+        written = attribute(mount + unit_path, "user.invocation_id")
+        if written:
+            return written.decode("ascii", "replace")
+        uid = manager_uid(unit_path)
+        folder = f"/run/user/{uid}/systemd" if uid else "/run/systemd"
+        return posix.readlink(f"{folder}/units/invocation:{unit_path.rpartition('/')[2]}")
+    except OSError:
+        return ""
+
+
+def manager_uid(path: str) -> str:
+    """Return whose manager a cgroup path belongs to; '' for the system's."""
+    return path.rpartition("/user@")[2].partition(".service/")[0] if "/user@" in path else ""
+
+
+def is_delegated(caller: Caller, unit_path: str) -> bool:
+    """Tell whether systemd handed the cgroup of a service over to the caller (``Delegate=yes``).
+
+    The system's manager marks it: ``user.delegate`` since 251, ``trusted.delegate`` (root only)
+    since 236. A user's manager does not, and has to be asked.
+    """
+    directory = caller.mount + unit_path
+    if manager_uid(unit_path):
+        from scopekeeper.launch.manager import Manager
+
+        manager_path = unit_path[: unit_path.rindex(".service/") + 8]
+        with Manager(Place(caller.mount, "", "user", manager_path)) as manager:
+            unit = unit_path.rpartition("/")[2]
+            return manager.unit_property(unit, "Service", "Delegate") == "yes"
     for name in ("user.delegate", "trusted.delegate"):
         try:
             if attribute(directory, name) == b"1":
-                return posix.stat(directory).st_uid == uid
+                return posix.stat(directory).st_uid == caller.uid
         except OSError:
             continue
     return False
@@ -197,7 +228,7 @@ def place_of(caller: Caller) -> Place:
 
 def _automatic(caller: Caller) -> Place:
     unit = caller.unit_path()
-    if unit and _is_main_process() and is_delegated(caller.mount + unit, caller.uid):
+    if unit and _is_main_process() and is_delegated(caller, unit):
         return Place(caller.mount, caller.mount + unit)
     if caller.uid == 0:
         if exists("/run/systemd/system"):  # sd_booted(3)
@@ -313,13 +344,10 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
             return Owner(fields | inherited)
     path = caller.unit_path()
     if path:
-        try:
-            epoch = attribute(caller.mount + path, "user.invocation_id")
-        except OSError:
-            epoch = None
+        epoch = epoch_of(caller.mount, path)
         if epoch:
             fields["OWNER_UNIT"] = path.rpartition("/")[2]
-            fields["OWNER_EPOCH"] = epoch.decode("ascii", "replace")
+            fields["OWNER_EPOCH"] = epoch
             fields["OWNER_CGROUP"] = path
             return Owner(fields)
     # a parent outside of our PID namespace reads as 0: then the namespace's first process owns

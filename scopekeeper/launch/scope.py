@@ -51,8 +51,10 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
             break
         waited = time.monotonic() - began
         if outcome == ABSENT or (reason == "empty" and waited > _HEAL_SECONDS):
-            from scopekeeper.launch.create import create
-
+            if place.manager:
+                from scopekeeper.launch.unit import create
+            else:
+                from scopekeeper.launch.folder import create
             if create(directory, member, place, warnings):
                 break
         elif reason == "stopping":
@@ -91,7 +93,7 @@ def _join(directory: str, member: Member, place: Place, warnings: Warnings) -> t
         if not enter(directory, member, place):
             return WAIT, "gone"
         if place.manager and "populated 1" not in read(f"{neighbour}/cgroup.events"):
-            from scopekeeper.launch.create import confirm
+            from scopekeeper.launch.unit import confirm
 
             confirm(directory, member, place)
     except OSError as error:
@@ -110,7 +112,7 @@ def _nobody(fd: int, directory: str, place: Place) -> tuple[str, str]:
         return WAIT, "setup"  # its maker is on the way to a leaf
     if place.manager:
         return WAIT, "empty"  # systemd is about to remove it
-    from scopekeeper.launch.create import remove_empty
+    from scopekeeper.launch.folder import remove_empty
 
     return (ABSENT, "") if remove_empty(fd, directory) else (WAIT, "setup")
 

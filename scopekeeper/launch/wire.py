@@ -178,9 +178,14 @@ class Message:
                 found.append(text)
             elif kind == "u":
                 at += -at % 4 + 4
-            elif kind == "v":  # one string inside
+            elif kind == "v":  # a string or a boolean inside
+                inner = self.body[at + 1]
                 at += self.body[at] + 2
-                text, at = _string(self.body, at + -at % 4)
+                if inner == ord("b"):
+                    at += -at % 4
+                    text, at = "yes" if self.body[at] else "no", at + 4
+                else:
+                    text, at = _string(self.body, at + -at % 4)
                 found.append(text)
             else:
                 break

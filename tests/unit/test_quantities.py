@@ -20,13 +20,14 @@ def test_durations(text, microseconds):
     "text", ["", "x", "5x", "-1s", "1 h", "s", "1h30", "1e400", "9" * 40 + "h"]
 )
 def test_a_wrong_duration_names_the_option_and_the_remedy(text):
-    with pytest.raises(ValueError, match="^--ttl: .*(write 90s|leave it out)"):
+    with pytest.raises(ValueError, match=r"^--ttl: .*(write 90s|leave it out)"):
         quantities.duration("ttl", text)
 
 
 @pytest.mark.parametrize(
     ("option", "text", "value"),
-    [("memory_max", "512M", 512 << 20), ("memory_max", "1.5G", 3 << 29), ("memory_max", "4096", 4096),
+    [("memory_max", "512M", 512 << 20), ("memory_max", "1.5G", 3 << 29),
+     ("memory_max", "4096", 4096),
      ("memory_max", "infinity", -1), ("memory_max", "2GiB", 2 << 30), ("tasks_max", "64", 64),
      ("tasks_max", "infinity", -1), ("cpu_weight", "100", 100)],
 )  # fmt: skip

@@ -1,18 +1,15 @@
-"""Makes a scope around this process: a transient unit of a manager, or a folder of our own."""
+"""Makes a scope around this process as a transient unit of a systemd manager."""
 
-import errno
-import fcntl
 import posix
 import time
 
 from scopekeeper import records
 from scopekeeper.errors import ManagerError
-from scopekeeper.launch.limits import limit_folder, warn_unlimited
+from scopekeeper.launch.limits import warn_unlimited
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
-from scopekeeper.launch.member import GONE, Member, Warnings, enter
+from scopekeeper.launch.member import Member, Warnings, enter
 from scopekeeper.launch.place import SLICE, Place, exists
 
-_XATTR_CREATE = 1
 _INFINITY = 2**64 - 1
 """How systemd writes infinity in a property of type t."""
 _PROPERTIES = {
@@ -27,12 +24,6 @@ _PROPERTIES = {
 
 def create(directory: str, member: Member, place: Place, warnings: Warnings) -> bool:
     """Make the scope and become its first member; False where another was faster."""
-    if place.manager:
-        return _create_unit(directory, member, place, warnings)
-    return _create_folder(directory, member, place, warnings)
-
-
-def _create_unit(directory: str, member: Member, place: Place, warnings: Warnings) -> bool:
     with Manager(place) as manager:
         try:
             bound_to = _start(manager, member, place)
@@ -47,43 +38,6 @@ def _create_unit(directory: str, member: Member, place: Place, warnings: Warning
     posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(bound_to))
     warn_unlimited(directory, member.request.limits, warnings)
     return enter(directory, member, place)
-
-
-def _create_folder(directory: str, member: Member, place: Place, warnings: Warnings) -> bool:
-    try:
-        try:
-            posix.mkdir(directory, 0o755)
-        except FileExistsError:
-            pass
-        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
-        limit_folder(place.base, directory, member.request.limits, warnings)
-        return enter(directory, member, place)
-    except OSError as error:
-        if error.errno in (*GONE, errno.EEXIST, errno.EAGAIN):
-            return False  # another launcher, or a stop, was faster
-        raise
-    finally:
-        posix.close(fd)
-
-
-def remove_empty(fd: int, directory: str) -> bool:
-    """Remove a folder in which nothing lives, so that it is made anew; fd is it, opened."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for entry in posix.listdir(directory):
-            if entry.startswith("m-"):
-                posix.rmdir(f"{directory}/{entry}")
-        posix.rmdir(directory)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.ENOTEMPTY, *GONE):
-            raise
-        return False  # somebody is on the way in
-    return True
 
 
 def confirm(directory: str, member: Member, place: Place) -> None:

@@ -1,0 +1,50 @@
+"""Makes a scope around this process as a plain cgroup, where there is no manager to ask."""
+
+import errno
+import fcntl
+import posix
+
+from scopekeeper import records
+from scopekeeper.launch.limits import limit_folder
+from scopekeeper.launch.member import GONE, Member, Warnings, enter
+from scopekeeper.launch.place import Place
+
+_XATTR_CREATE = 1
+
+
+def create(directory: str, member: Member, place: Place, warnings: Warnings) -> bool:
+    """Make the scope and become its first member; False where another was faster."""
+    try:
+        try:
+            posix.mkdir(directory, 0o755)
+        except FileExistsError:
+            pass
+        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
+        limit_folder(place.base, directory, member.request.limits, warnings)
+        return enter(directory, member, place)
+    except OSError as error:
+        if error.errno in (*GONE, errno.EEXIST, errno.EAGAIN):
+            return False  # another launcher, or a stop, was faster
+        raise
+    finally:
+        posix.close(fd)
+
+
+def remove_empty(fd: int, directory: str) -> bool:
+    """Remove a folder in which nothing lives, so that it is made anew; fd is it, opened."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for entry in posix.listdir(directory):
+            if entry.startswith("m-"):
+                posix.rmdir(f"{directory}/{entry}")
+        posix.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.ENOTEMPTY, *GONE):
+            raise
+        return False  # somebody is on the way in
+    return True
