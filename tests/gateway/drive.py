@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 GATEWAY = Path(__file__).resolve().parent / "gateway.py"
+EXIT_S = 15.0  # the SDK gives servers that stay 4 s, then kills their process groups
 SCOPEKEEPER = Path(sys.executable).parent / "scopekeeper"
 
 
@@ -54,7 +55,7 @@ def gateway(
         finally:
             process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
+                process.wait(EXIT_S)
             process.kill()
 
 

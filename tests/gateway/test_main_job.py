@@ -16,8 +16,8 @@ import pytest
 
 pytest.importorskip("mcp")
 
-import drive
-from witness import (
+from tests.gateway import drive
+from tests.gateway.witness import (
     Process,
     Witness,
     carriers,

@@ -1,0 +1,113 @@
+#!/bin/sh
+# Makes this checkout ready to show (demo) or to test itself (test): installs what is missing from
+# the distribution, saying what, and keeps .venv up to date. Asks nothing. Debian and Ubuntu.
+#
+#   tests/prepare.sh demo|test
+set -eu
+cd "$(dirname "$0")/.."
+
+case ${1:-} in
+    demo) extras=demo; modules=mcp,mcp_server_time,mcp_server_fetch,mcp_server_git ;;
+    test) extras=demo,test,lint; modules=mcp,mcp_server_time,pytest,hypothesis,mypy ;;
+    *) echo "usage: tests/prepare.sh demo|test" >&2; exit 2 ;;
+esac
+
+say() { printf '%s\n' "prepare: $*"; }
+fail() { printf '%s\n' "prepare: $*" >&2; exit 1; }
+has() { command -v "$1" > /dev/null 2>&1; }
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif has sudo; then sudo "$@"
+    else fail "this needs root or sudo: $*"
+    fi
+}
+
+install() {
+    [ $# -gt 0 ] || return 0
+    has apt-get || fail "missing: $*; install them, there is no apt-get here"
+    say "installing with apt-get: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    as_root apt-get -q -y update > "$log" 2>&1 || say "apt-get update failed; going on"
+    # env: sudo does not pass the variable on
+    if ! as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install "$@" >> "$log" 2>&1 < /dev/null; then
+        tail -n 20 "$log" >&2
+        fail "apt-get could not install: $*"
+    fi
+    rm -f "$log"
+}
+
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
+
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        for path in $(has "$name" && command -v "$name") "/usr/bin/$name"; do
+            if is_new_enough "$path"; then
+                # what a shim stands for: a virtual environment must not depend on the shim
+                "$path" -c 'import sys; print(sys.executable)'
+                return
+            fi
+        done
+    done
+    return 1
+}
+
+# An interpreter that was named has everything, or is left alone.
+if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" -c "import scopekeeper, $modules" ||
+        fail "PYTHON=$PYTHON lacks some of: scopekeeper, $modules"
+    exit 0
+fi
+
+if ! python=$(find_python); then
+    install python3 python3-venv python3-dev
+    python=$(find_python) || fail "no Python 3.11 or newer here; Debian 12 and Ubuntu 24.04 have one"
+fi
+
+# pystemd has no wheels: it is compiled, against libsystemd and the interpreter's headers.
+missing=
+need() { missing="$missing $*"; }
+has git || need git
+has gcc || need gcc
+[ -e /usr/include/stdio.h ] || need libc6-dev
+has pkg-config || need pkg-config
+{ has pkg-config && pkg-config --exists libsystemd; } || need libsystemd-dev
+version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+case $python in
+    /usr/bin/*)
+        "$python" -c 'import ensurepip, venv' 2> /dev/null || need "$version-venv"
+        "$python" -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' \
+            2> /dev/null || need "$version-dev"
+        ;;
+esac
+if [ "$1" = test ]; then
+    has mmdebstrap || need mmdebstrap
+    has qemu-system-x86_64 || need qemu-system-x86
+    has qemu-img || need qemu-utils
+    has systemd-nspawn || need systemd-container
+    has mke2fs || [ -x /usr/sbin/mke2fs ] || need e2fsprogs
+    has cpio || need cpio
+    has zstd || need zstd
+fi
+# shellcheck disable=SC2086  # a list of names
+install $missing
+
+# Made anew where its interpreter is gone, another one was chosen, or the checkout was moved.
+mark="$python $(pwd)"
+if [ "$(cat .venv/made-by 2> /dev/null)" != "$mark" ] || ! .venv/bin/python -c '' 2> /dev/null; then
+    say "making .venv with $python"
+    rm -rf .venv || fail "cannot remove .venv; if root made it: sudo rm -rf .venv"
+    "$python" -m venv .venv
+    printf '%s\n' "$mark" > .venv/made-by
+fi
+
+stamp=.venv/has-$extras
+if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml scopekeeper units -newer "$stamp" \
+    -type f ! -name '*.pyc' | head -n 1)" ]; then
+    say "installing scopekeeper[$extras] into .venv"
+    .venv/bin/python -m pip --disable-pip-version-check -qq install ".[$extras]" ||
+        fail "pip could not install scopekeeper[$extras]; see above"
+    .venv/bin/python -m scopekeeper.launch.direct > /dev/null  # -I -S: half of a launch's time
+    touch "$stamp"
+fi
