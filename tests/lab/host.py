@@ -13,6 +13,7 @@ from pathlib import Path
 
 USAGE_STATUS = 2
 NO_VERDICT_STATUS = 70
+LOCK_LIMIT_S = 3600.0  # for a build by somebody else, and then some
 APT_PACKAGES = "mmdebstrap qemu-system-x86 qemu-utils systemd-container e2fsprogs cpio zstd git"
 TOOLS = (
     *("mmdebstrap", "qemu-system-x86_64", "qemu-img", "systemd-nspawn", "mke2fs", "cpio"),
@@ -99,12 +100,25 @@ def owner_is_dead(name: str, proc: Path = Path("/proc")) -> bool:
 
 
 @contextmanager
-def locked(path: Path, shared: bool = False) -> Iterator[None]:
-    """Hold ``path`` locked; wait for whoever else holds it."""
+def locked(path: Path, stop: threading.Event, shared: bool = False) -> Iterator[None]:
+    """Hold ``path`` locked; wait for whoever else holds it, until ``stop`` or too long."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_LIMIT_S
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        while not _try_lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            if stop.wait(0.2):
+                raise CancelledError
+            if time.monotonic() > deadline:
+                raise LabError(f"{path} is held by another run of the lab (flock)")
         yield
+
+
+def _try_lock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_logged(

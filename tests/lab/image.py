@@ -78,7 +78,7 @@ def build(
     image = locate(suite, home)
     if image.info.exists() and not force:
         return image
-    with locked(image.lock):  # a second builder of the same image waits, then finds it
+    with locked(image.lock, stop):  # a second builder of the same image waits, then finds it
         if image.info.exists() and not force:
             return image
         work = image.folder.with_name(f"building-{image.folder.name}")

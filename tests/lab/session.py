@@ -44,7 +44,7 @@ def machine_for(kind: str, run: rundir.Run, built: image.Image, smp: int, tty: b
 def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Event) -> Outcome:
     """Do the request's jobs in a machine of its own."""
     built = image.build(suites.find(request.suite), home, watch.note, stop)
-    with host.locked(built.lock, shared=True):
+    with host.locked(built.lock, stop, shared=True):
         run = rundir.create(home, request.suite, request.kind)
         watch.note(f"{request.kind} {built.folder.name}; results in {run.out}")
         try:
@@ -59,7 +59,7 @@ def shell(request: Request, home: host.Home, note: host.Note) -> int:
     """Give the terminal to a root shell in a booted machine, until it is powered off."""
     stop = threading.Event()
     built = image.build(suites.find(request.suite), home, note, stop)
-    with host.locked(built.lock, shared=True):
+    with host.locked(built.lock, stop, shared=True):
         run = rundir.create(home, request.suite, request.kind)
         try:
             payload.fill(run, built, request.project, request.work, stop)
