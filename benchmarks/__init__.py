@@ -1,0 +1,1 @@
+"""Speed against named rivals, as ratios measured in one run on one machine."""

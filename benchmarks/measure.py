@@ -1,0 +1,66 @@
+"""Times whole commands against each other, and prints a table of ratios."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Command = Callable[[], Sequence[str]]
+"""Makes the next command line; a new one for each time where the command needs a new name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison; times in milliseconds."""
+
+    what: str
+    ours: float
+    rival: str
+    theirs: float
+    budget: float | None
+
+    @property
+    def ratio(self) -> float:
+        """How many times the rival's time ours takes."""
+        return self.ours / self.theirs
+
+
+def spawn(argv: Sequence[str]) -> float:
+    """Run a command to its end with nothing to read and nobody to read it; milliseconds."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    began = time.perf_counter_ns()
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=quiet)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    took = (time.perf_counter_ns() - began) / 1e6
+    if status != 0:
+        raise RuntimeError(f"{' '.join(argv)} exited {status}")
+    return took
+
+
+def medians(commands: Mapping[str, Command], *, rounds: int, block: int) -> dict[str, float]:
+    """Return the median time of each command.
+
+    They take turns in blocks: in turns, so that the machine's moods hit all of them; in blocks,
+    because the kernel makes the first move between cgroups after a pause wait for 10 ms.
+    """
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            spawn(command())
+            times[name] += [spawn(command()) for _ in range(block)]
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Print the comparisons."""
+    print(f"\n{title}\n")
+    print(f"{'what':44}  {'ms':>8}  {'against':34}  {'ms':>8}  {'ratio':>5}  budget")
+    for row in rows:
+        verdict = ""
+        if row.budget is not None:
+            verdict = f"{row.budget:.2f} {'met' if row.ratio <= row.budget else 'MISSED'}"
+        print(
+            f"{row.what:44}  {row.ours:8.2f}  {row.rival:34}  {row.theirs:8.2f}  "
+            f"{row.ratio:5.2f}  {verdict}"
+        )
