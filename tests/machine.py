@@ -231,7 +231,9 @@ def wait_for_command(process: subprocess.Popen[bytes]) -> None:
     """Wait until a launched process has become its command: only that one has the variable."""
 
     def arrived() -> bool:
-        assert process.poll() is None, f"the launch ended with {process.returncode}"
+        if process.poll() is not None:
+            words = process.stderr.read().decode() if process.stderr else ""
+            raise AssertionError(f"the launch ended with {process.returncode}: {words}")
         return "SCOPEKEEPER_MEMBER" in environment_of(process.pid)
 
     eventually(arrived, pause=0.002)

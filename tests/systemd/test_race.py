@@ -5,7 +5,6 @@ import random
 import subprocess
 import threading
 import time
-from collections import Counter
 
 import pytest
 
@@ -14,9 +13,9 @@ from tests.machine import (
     MOUNT,
     Scopekeeper,
     cgroup_of,
-    directory_of,
     eventually,
     is_alive,
+    is_emulated,
     processes,
     scope_directories,
     slow_lane,
@@ -74,7 +73,8 @@ def test_short_commands_racing_for_one_name_all_run_inside(
         ]  # fmt: skip
         for racer in racers:
             out, words = racer.communicate(timeout=120)
-            assert (racer.returncode, words.decode()) == (0, "")
+            assert not words.decode(), words.decode()
+            assert racer.returncode == 0
             scope, leaf = out.decode().strip().split("/")[-2:]
             assert scope.endswith(".scope")
             assert leaf.startswith("m-member")
@@ -86,8 +86,7 @@ def test_the_unit_lives_for_one_who_joins_while_the_last_member_leaves(
     keeper: Scopekeeper, session: str
 ) -> None:
     rounds = slow_lane(native=300, emulated=10)
-    span = 0.03 if rounds > 100 else 0.4
-    found: Counter[str] = Counter()
+    span = 0.4 if is_emulated() else 0.03
     for number in range(rounds):
         name = f"{session}:{number}"
         last = keeper.member("-s", name, "--", *FOREVER)
@@ -95,16 +94,14 @@ def test_the_unit_lives_for_one_who_joins_while_the_last_member_leaves(
         time.sleep(span * number / rounds)  # sweeps the leave over the whole of the launch
         last.kill()
         last.wait()
-        wait_for_command(joiner)
+        wait_for_command(joiner)  # fails with what the launch said, if it gave up
         scope = os.path.dirname(cgroup_of(joiner.pid))
         eventually(lambda scope=scope: state(os.path.basename(scope)) == "active", seconds=10)
         # systemd notices an empty cgroup a little later: it must not fall for that one
         assert processes(MOUNT + scope) == {joiner.pid}
-        found["made" if not os.path.isdir(directory_of(joiner.pid)) else "there"] += 1
         joiner.kill()
         assert joiner.communicate() == (None, b"")
         keeper.started.clear()
-    assert found["there"] == rounds
 
 
 def test_launches_racing_stops_leave_no_ghost_and_nothing_outside(
@@ -144,12 +141,12 @@ def test_launches_racing_stops_leave_no_ghost_and_nothing_outside(
             assert "/scopekeeper.slice/scopekeeper-" in place
             assert "/m-m" in place
         else:  # it was ended by the stop, before it could say where it was
-            assert process.wait() == -15, process.stderr.read()
+            assert process.wait() == -15, process.stderr.read().decode()
         if is_alive(process.pid):
             assert cgroup_of(process.pid) == place
     assert keeper.call("stop", "-s", session).returncode == 0
     for process in launched:
-        assert process.wait() in (-15, -9), process.stderr.read()
+        assert process.wait() in (-15, -9), process.stderr.read().decode()
     eventually(lambda: not scope_directories())
 
 
