@@ -3,10 +3,11 @@
 What pip installs starts the interpreter with ``site`` (pip drops interpreter options from a
 script's first line) and finds every module of the hot path one by one: 3 ms of 9. This rewrites
 the installed script, or writes PATH, so that it runs ``python -I -S`` and reads the compiled hot
-path from one file beside the package's other compiled files. Running it again brings both up to
+path from one file. Running it again brings both up to
 date; installing the package again puts pip's script back.
 """
 
+import ast
 import importlib
 import marshal
 import os
@@ -22,61 +23,89 @@ _HOT = (
 
 _SCRIPT = """\
 #!{python} -IS
+import marshal, posix, sys
+try:
+    hot = posix.open({hot!r} + sys.implementation.cache_tag, posix.O_CLOEXEC)
+except OSError:
+    sys.path.insert(0, {folder!r})
+    from scopekeeper.launch import main
+    main()
+else:
+    exec(*marshal.loads(posix.read(hot, 1 << 18)))
+"""
+"""The compiled file is only read by the version of Python that wrote it: its name has that."""
+
+_LOADER = """\
+import _signal
 import sys
-sys.path.insert(0, {folder!r})
+
+sys.path.insert(0, FOLDER)
 if sys.argv[1:2] == ["run"]:
-    import _signal
-    if _signal.getsignal(2) is _signal.default_int_handler:
-        _signal.signal(2, _signal.SIG_DFL)
-    try:
-        with open({hot!r}, "rb", 0) as hot:
-            code = hot.read()
-    except OSError:
-        code = b""
-    if code:
-        import marshal
-        for name, file, path, code in marshal.loads(code):
-            sys.modules[name] = module = type(sys)(name)
-            module.__file__ = file
-            if path:
-                module.__path__ = path
-            exec(code, module.__dict__)
-            parent, _, child = name.rpartition(".")
-            if parent:
-                setattr(sys.modules[parent], child, module)
+    # from the first moment on, SIGINT ends this as it would end the command
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    for name, file, path, code in MODULES:
+        sys.modules[name] = module = type(sys)(name)
+        module.__file__ = file
+        if path:
+            module.__path__ = path
+        exec(code, module.__dict__)
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
 from scopekeeper.launch import main
+
 main()
 """
+"""Runs first, with FOLDER and MODULES defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
 
 
-def hot_path() -> Path:
-    """Return where the compiled hot path of this interpreter's version is kept."""
-    return Path(__file__).parent / "__pycache__" / f"hot.{sys.implementation.cache_tag}"
+_HOT_FILE = str(Path(__file__).with_name("hot."))
+"""Where the compiled hot path is kept, less the version of Python."""
 
 
 def compile_hot() -> bytes:
-    """Compile the modules of the hot path, without their docstrings, into one piece."""
-    pieces = []
+    """Compile the loader and the modules of the hot path into one piece."""
+    modules = []
     for name in _HOT:
         module = importlib.import_module(name)
         file = str(module.__file__)
-        code = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True, optimize=2)
-        pieces.append((name, file, list(getattr(module, "__path__", ())), code))
-    return marshal.dumps(pieces)
+        tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
+        code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
+        modules.append((name, file, tuple(getattr(module, "__path__", ())), code))
+    folder = str(Path(__file__).resolve().parents[2])
+    loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
+    return marshal.dumps((loader, {"FOLDER": folder, "MODULES": modules}))
+
+
+class _Slim(ast.NodeTransformer):
+    """Takes out the annotations, which nothing reads when it runs."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+            argument.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        assignment = ast.Assign([node.target], node.value)
+        return ast.fix_missing_locations(ast.copy_location(assignment, node))
 
 
 def script() -> str:
     """Return the launcher for this interpreter and this copy of the package."""
     folder = str(Path(__file__).resolve().parents[2])
-    return _SCRIPT.format(python=sys.executable, folder=folder, hot=str(hot_path()))
+    return _SCRIPT.format(python=sys.executable, folder=folder, hot=_HOT_FILE)
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:
     """Write a file so that whoever reads it sees the old one or the new one, whole."""
-    path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     temporary.chmod(mode)
@@ -94,7 +123,7 @@ def main() -> int:
         )
         return 1
     try:
-        replace(hot_path(), compile_hot(), 0o644)
+        replace(Path(_HOT_FILE + str(sys.implementation.cache_tag)), compile_hot(), 0o644)
         replace(target, script().encode(), 0o755)
     except OSError as error:
         print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
