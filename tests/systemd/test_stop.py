@@ -1,0 +1,262 @@
+"""``stop`` ends what was named, all of it and nothing else, and proves it."""
+
+import os
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    Scopekeeper,
+    cgroup_of,
+    directory_of,
+    eventually,
+    is_alive,
+    record_of,
+    scope_directories,
+    scope_directory,
+    text_of,
+    wait_for_command,
+)
+
+from .manager import SLICE, Units, main_pid, state, systemctl
+
+pytestmark = pytest.mark.systemd
+
+STUBBORN = ("sh", "-c", "trap '' TERM HUP INT; echo ready; while :; do sleep 1000; done")
+
+
+def stubborn(keeper: Scopekeeper, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a member that ignores SIGTERM and wait until it does."""
+    process = keeper.start(*arguments, "--", *STUBBORN, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def unit_of(process: subprocess.Popen[bytes]) -> str:
+    """Return the scope unit that a member is in."""
+    return cgroup_of(process.pid).split("/")[-2]
+
+
+def test_a_session_is_stopped_in_all_its_lanes(keeper: Scopekeeper, session: str) -> None:
+    main = keeper.member("-s", session, "--", *FOREVER)
+    cron = keeper.member("-s", session, "-l", "cron", "--", *FOREVER)
+    other = keeper.member("-s", session + "x", "--", *FOREVER)
+    unit = unit_of(main)
+    done = keeper.call("stop", "-s", session)
+    assert done.returncode == 0, done.stderr
+    assert main.wait() == cron.wait() == -signal.SIGTERM
+    assert is_alive(other.pid)
+    eventually(lambda: state(unit) == "inactive")
+    assert scope_directory(session) == ""
+
+
+def test_one_lane_is_stopped_where_it_is_named(keeper: Scopekeeper, session: str) -> None:
+    main = keeper.member("-s", session, "--", *FOREVER)
+    cron = keeper.member("-s", session, "-l", "cron", "--", *FOREVER)
+    assert keeper.call("stop", "-s", session, "-l", "cron").returncode == 0
+    assert cron.wait() == -signal.SIGTERM
+    assert is_alive(main.pid)
+
+
+def test_a_member_is_stopped_by_name_and_its_siblings_live(
+    keeper: Scopekeeper, session: str
+) -> None:
+    keeping = keeper.member("-s", session, "-n", "keeping", "--", *FOREVER)
+    going = keeper.member("-s", session, "-n", "going", "--", *FOREVER)
+    leaf = directory_of(going.pid)
+    done = keeper.call("stop", "-s", session, "-n", "going")
+    assert done.returncode == 0, done.stderr
+    assert going.wait() == -signal.SIGTERM
+    assert not os.path.isdir(leaf)
+    assert is_alive(keeping.pid)
+    again = keeper.member("-s", session, "-n", "going", "--", *FOREVER)
+    assert unit_of(again) == unit_of(keeping)
+
+
+def test_one_life_of_a_session_is_stopped_by_its_id(keeper: Scopekeeper, session: str) -> None:
+    old = keeper.member("-s", session, "-l", "cron", "--session-id", "life-1", "--", *FOREVER)
+    new = keeper.member("-s", session, "-l", "cron", "--session-id", "life-2", "--", *FOREVER)
+    assert unit_of(old) != unit_of(new)
+    assert keeper.call("stop", "--session-id", "life-1").returncode == 0
+    assert old.wait() == -signal.SIGTERM
+    assert is_alive(new.pid)
+
+
+def test_units_are_stopped_by_name(keeper: Scopekeeper, session: str) -> None:
+    one = keeper.member("-s", session, "-l", "a", "--", *FOREVER)
+    two = keeper.member("-s", session, "-l", "b", "--", *FOREVER)
+    three = keeper.member("-s", session, "-l", "c", "--", *FOREVER)
+    assert keeper.call("stop", unit_of(one), unit_of(two).removesuffix(".scope")).returncode == 0
+    assert one.wait() == two.wait() == -signal.SIGTERM
+    assert is_alive(three.pid)
+
+
+def test_what_a_gateway_owns_is_stopped_by_its_unit(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    gateway = f"gateway-{os.getpid()}.service"
+    inner = " ".join(keeper.argv("-s", session, "--", *FOREVER))
+    units.run(gateway, command=("sh", "-c", f"{inner} & exec sleep infinity"))
+    mine = keeper.member("-s", session, "-l", "mine", "--", *FOREVER)
+    theirs = eventually(lambda: [d for d in scope_directories() if "-mine." not in d])[0]
+    assert keeper.call("stop", "--owner", gateway).returncode == 0
+    eventually(lambda: not os.path.isdir(theirs))
+    assert is_alive(mine.pid)
+    assert is_alive(main_pid(gateway)), "the gateway itself is not what was to be stopped"
+
+
+def test_what_a_process_owns_is_stopped_by_its_pid(keeper: Scopekeeper, session: str) -> None:
+    owner = keeper.popen(["sleep", "infinity"])
+    his = keeper.member("-s", session, "-n", "his", "--owner", str(owner.pid), "--", *FOREVER)
+    mine = keeper.member("-s", session, "-n", "mine", "--", *FOREVER)
+    assert keeper.call("stop", "--owner", str(owner.pid)).returncode == 0
+    assert his.wait() == -signal.SIGTERM
+    assert is_alive(mine.pid)
+    assert is_alive(owner.pid)
+
+
+def test_a_later_start_is_spared(keeper: Scopekeeper, session: str) -> None:
+    before = keeper.member("-s", session, "-n", "before", "--", *FOREVER)
+    stamps = {"iso": datetime.now(UTC).isoformat(), "number": f"@{time.time():.6f}"}
+    after = keeper.member("-s", session, "-n", "after", "--", *FOREVER)
+    assert keeper.call("stop", "-s", session, "--started-before", stamps["iso"]).returncode == 0
+    assert before.wait() == -signal.SIGTERM
+    done = keeper.call("stop", "-s", session, "--started-before", stamps["number"], "--must-exist")
+    assert done.returncode == 4
+    assert is_alive(after.pid)
+
+
+def test_nothing_matched_is_told(keeper: Scopekeeper, session: str) -> None:
+    done = keeper.call("stop", "-s", session)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Nothing matched.\n", "")
+    assert keeper.call("stop", "-s", session, "--must-exist").returncode == 4
+
+
+@pytest.mark.parametrize("where", ["launch", "stop"])
+def test_the_grace_is_kept(keeper: Scopekeeper, session: str, where: str) -> None:
+    at_launch, at_stop = (
+        (["--grace", "700ms"], []) if where == "launch" else ([], ["--grace=700ms"])
+    )
+    process = stubborn(keeper, "-s", session, *at_launch)
+    began = time.monotonic()
+    done = keeper.call("stop", "-s", session, *at_stop)
+    assert done.returncode == 0, done.stderr
+    assert process.wait() == -signal.SIGKILL
+    assert time.monotonic() - began >= 0.7
+
+
+def test_a_stop_from_inside_ends_its_caller_and_proves_it(
+    keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    sibling = stubborn(keeper, "-s", session, "-n", "sibling")
+    stop = " ".join([*keeper.argv()[:1], "stop", "-s", session, "--grace", "300ms"])
+    script = f"{stop} > {tmp_path}/said 2>&1; echo never > {tmp_path}/after"
+    caller = keeper.member("-s", session, "-n", "caller", "--", "sh", "-c", script)
+    directory = os.path.dirname(directory_of(sibling.pid))
+    assert caller.wait() in (-signal.SIGTERM, -signal.SIGKILL)
+    assert sibling.wait() == -signal.SIGKILL
+    eventually(lambda: "gone after" in text_of(tmp_path / "said"))
+    eventually(lambda: not os.path.isdir(directory) and not scope_directories())
+    assert not (tmp_path / "after").exists()
+
+
+def test_a_stop_that_is_the_member_itself_works(
+    keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    keeper.member("-s", session, "-n", "sibling", "--", *FOREVER)
+    program = keeper.argv()[0]
+    with (tmp_path / "said").open("wb") as said:
+        caller = keeper.start("-s", session, "--", program, "stop", "-s", session, stdout=said)
+        assert caller.wait() == 0
+    assert "gone after" in (tmp_path / "said").read_text()
+    eventually(lambda: not scope_directories())
+
+
+def test_many_scopes_are_stopped_at_once(keeper: Scopekeeper, session: str) -> None:
+    count, grace = 12, 2.0
+    processes = [stubborn(keeper, "-s", session, "-l", f"lane:{n}") for n in range(count)]
+    began = time.monotonic()
+    assert keeper.call("stop", "-s", session, "--grace", f"{grace}s").returncode == 0
+    assert time.monotonic() - began < count * grace, "one grace after the other"
+    assert {process.wait() for process in processes} == {-signal.SIGKILL}
+
+
+def test_two_stops_of_one_scope_agree(keeper: Scopekeeper, session: str) -> None:
+    process = stubborn(keeper, "-s", session)
+    argv = [keeper.argv()[0], "stop", "-s", session, "--grace", "500ms"]
+    stops = [keeper.popen(argv, stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert {stop.wait() for stop in stops} == {0}
+    assert process.wait() == -signal.SIGKILL
+
+
+def begun_and_killed(keeper: Scopekeeper, session: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Have a stop killed in the middle; return the member that it left and the scope."""
+    process = stubborn(keeper, "-s", session, "--grace", "1s")
+    directory = os.path.dirname(directory_of(process.pid))
+    stop = keeper.popen([keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"])
+    eventually(lambda: record_of(directory).get("STATE") == "stopping")
+    stop.kill()
+    stop.wait()
+    assert is_alive(process.pid)
+    return process, directory
+
+
+def test_a_stop_that_was_killed_is_finished_by_the_next_launch(
+    keeper: Scopekeeper, session: str
+) -> None:
+    old, directory = begun_and_killed(keeper, session)
+    new = keeper.start("-s", session, "-n", "new", "--", *FOREVER)
+    assert old.wait() == -signal.SIGKILL
+    wait_for_command(new)
+    assert os.path.dirname(directory_of(new.pid)) == directory
+    assert "STATE" not in record_of(directory)
+
+
+def test_a_stop_that_was_killed_is_finished_by_reconcile(keeper: Scopekeeper, session: str) -> None:
+    old, directory = begun_and_killed(keeper, session)
+    done = keeper.call("reconcile")
+    assert done.returncode == 0, done.stderr
+    assert old.wait() == -signal.SIGKILL
+    eventually(lambda: not os.path.isdir(directory))
+
+
+def test_a_launch_waits_for_a_stop_and_makes_the_next_life(
+    keeper: Scopekeeper, session: str
+) -> None:
+    old = stubborn(keeper, "-s", session)
+    directory = os.path.dirname(directory_of(old.pid))
+    stop = keeper.popen([keeper.argv()[0], "stop", "-s", session, "--grace", "1s"])
+    eventually(lambda: record_of(directory).get("STATE") == "stopping")
+    new = keeper.start("-s", session, "-n", "new", "--", *FOREVER)
+    wait_for_command(new)
+    assert not is_alive(old.pid), "nobody joins what is being stopped"
+    assert stop.wait() == 0
+    assert is_alive(new.pid)
+    assert state(unit_of(new)) == "active"
+
+
+def test_replace_ends_the_earlier_member_before_the_command_starts(
+    keeper: Scopekeeper, session: str
+) -> None:
+    old = stubborn(keeper, "-s", session, "-n", "server", "--grace", "300ms")
+    sibling = keeper.member("-s", session, "-n", "sibling", "--", *FOREVER)
+    look = f"[ -e /proc/{old.pid}/exe ] && echo there || echo gone; exec sleep infinity"
+    new = keeper.start(
+        "-s", session, "-n", "server", "--replace", "--", "sh", "-c", look, stdout=subprocess.PIPE
+    )
+    assert new.stdout.readline() == b"gone\n"
+    assert old.wait() == -signal.SIGKILL
+    assert is_alive(sibling.pid)
+
+
+def test_systemds_own_stop_ends_everything_in_the_leaves(keeper: Scopekeeper, session: str) -> None:
+    process = keeper.member("-s", session, "--", "sh", "-c", "setsid sleep infinity & wait")
+    unit = unit_of(process)
+    assert systemctl("stop", unit).returncode == 0
+    assert process.wait() == -signal.SIGTERM
+    eventually(lambda: not os.path.isdir(f"{SLICE}/{unit}"))
