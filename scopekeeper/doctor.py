@@ -272,7 +272,7 @@ def _trial(mount: str) -> Finding:
         scope = path.rpartition("/")[0]
         # no grace: what has to be shown to work is the kernel's cgroup.kill
         target = stop.Target(mount + scope, scope, grace=0.0)
-        result = stop.stop([target], reasons=["doctor"], mount=mount)[0]
+        result = stop.stop([target], reasons=["doctor"])[0]
         if result.outcome not in ("terminated", "killed") or process.wait(5) not in (
             -signal.SIGTERM,
             -signal.SIGKILL,

@@ -113,6 +113,8 @@ class Scope:
     grace: int | None = None
     """Microseconds, as asked for at the launch."""
     stopping: bool = False
+    elsewhere: bool = False
+    """Whether it was made in another container, whose pids and sessions mean nothing here."""
     owner: Owner = field(default_factory=Owner)
     members: tuple[Member, ...] = ()
     strays: tuple[int, ...] = ()

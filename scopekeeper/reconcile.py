@@ -177,7 +177,6 @@ def apply(actions: Sequence[Action], policy: Policy, reader: Reader) -> list[Don
     results = stop.stop(
         [target for _, target in stops],
         reasons=[f"{action.verdict.value}: {action.evidence}" for action, _ in stops],
-        mount=reader.mount,
     )
     done += [
         Done(action, result.outcome, result)

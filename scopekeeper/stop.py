@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,31 @@ class Result:
     milliseconds: float = 0.0
     remaining: tuple[Remaining, ...] = ()
     problem: str = ""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A target whose directory is held open.
+
+    What is done goes by the descriptor: once the cgroup is removed nothing more is reached, also
+    where a launch has made another of the same name.
+    """
+
+    result: Result
+    fd: int
     signalled: set[int] = field(default_factory=set)
+
+    @property
+    def directory(self) -> str:
+        """A path to the cgroup that was marked, and to no other."""
+        return f"/proc/self/fd/{self.fd}"
+
+    def is_there(self) -> bool:
+        """Tell whether the cgroup still stands under its name."""
+        try:
+            return os.stat(self.result.target.directory).st_ino == os.fstat(self.fd).st_ino
+        except OSError:
+            return False
 
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
@@ -86,29 +111,35 @@ def target_of(selected: Selected, grace: float | None = None) -> Target:
     return Target(where.directory, where.cgroup, grace)
 
 
-def stop(targets: Sequence[Target], *, reasons: Sequence[str], mount: str) -> list[Result]:
+def stop(targets: Sequence[Target], *, reasons: Sequence[str]) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
     reasons has one text for each target, which is kept in the record while it ends.
     """
     began = time.monotonic()
+    _allow_descriptors(len(targets))
     results = [Result(target) for target in targets]
-    running = []
-    for result, reason in zip(results, reasons, strict=True):
-        result.problem = _mark(result.target, reason)
-        if result.problem:
-            result.outcome = "refused"
-        else:
-            running.append(result)
-    with _shielded(result.target for result in running):
-        by_directory = {result.target.directory: result for result in running}
+    with contextlib.ExitStack() as closing:
+        held = []
+        for result, reason in zip(results, reasons, strict=True):
+            fd = _open(result)
+            if fd is None:
+                continue
+            closing.callback(os.close, fd)
+            result.problem = _mark(result.target, f"/proc/self/fd/{fd}", reason)
+            if result.problem:
+                result.outcome = "refused"
+            else:
+                held.append(_Held(result, fd))
+        _step_out([each.result.target for each in held])
+        by_directory = {each.directory: each for each in held}
         with cgroup.EmptinessWatch(list(by_directory)) as watch:
             _terminate(by_directory, watch, began)
             _kill(by_directory, watch, began)
-        for result in running:
-            _judge(result)
-            result.milliseconds = result.milliseconds or (time.monotonic() - began) * 1000
-        _tidy([result for result in running if result.outcome != "remains"], mount)
+        for each in held:
+            _judge(each)
+            each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
+        _tidy([each for each in held if each.result.outcome != "remains"])
     return results
 
 
@@ -118,36 +149,45 @@ def finish(directory: str) -> None:
     if raw is None:
         return
     fields = records.loads(raw)
-    mount, path = _split(directory)
+    path = directory[len(mount_point()) :]
     grace = int(fields["GRACE"]) / 1e6 if fields.get("GRACE", "").isdecimal() else GRACE
-    stop([Target(directory, path, grace)], reasons=[fields.get("REASON", "")], mount=mount)
+    stop([Target(directory, path, grace)], reasons=[fields.get("REASON", "")])
 
 
-def _split(directory: str) -> tuple[str, str]:
-    mount = mount_point()
-    return mount, directory[len(mount) :]
+def _allow_descriptors(targets: int) -> None:
+    """Raise the soft limit of open files to what so many targets take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * targets + 64
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _mark(target: Target, reason: str) -> str:
-    """Write into the record that this is being stopped; return why it may not be."""
-    directory = target.directory
+def _open(result: Result) -> int | None:
+    """Open a target's directory; None where it is gone, or may not be opened."""
     try:
-        fd = os.open(target.scope_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(result.target.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        return "" if error.errno in cgroup.GONE else f"cannot open it: {error.strerror}"
+        if error.errno not in cgroup.GONE:
+            result.outcome, result.problem = "refused", f"cannot open it: {error.strerror}"
+        return None
+
+
+def _mark(target: Target, directory: str, reason: str) -> str:
+    """Write into the record that this is being stopped; return why it may not be."""
     try:
-        _lock(fd)
-        raw = cgroup.attribute(directory, records.ATTRIBUTE)
-        if raw is None:
-            return "" if not os.path.isdir(directory) else "it has no record of ours"
-        fields = records.loads(raw)
-        fields |= {
-            "STATE": "stopping",
-            "REASON": reason,
-            "STOPPER_PID": str(os.getpid()),
-            "STOPPER_START": start_time("self"),
-        }
-        os.setxattr(directory, records.ATTRIBUTE, records.dumps(fields))
+        with _locked(target.scope_directory):
+            raw = cgroup.attribute(directory, records.ATTRIBUTE)
+            if raw is None:
+                return "it has no record of ours" if os.path.isdir(directory) else ""
+            fields = records.loads(raw)
+            fields |= {
+                "STATE": "stopping",
+                "REASON": reason,
+                "STOPPER_PID": str(os.getpid()),
+                "STOPPER_START": start_time("self"),
+            }
+            os.setxattr(directory, records.ATTRIBUTE, records.dumps(fields))
     except records.RecordError as error:
         return str(error)
     except OSError as error:
@@ -156,9 +196,18 @@ def _mark(target: Target, reason: str) -> str:
         if error.errno in (errno.EPERM, errno.EACCES):
             return f"it belongs to uid {os.stat(directory).st_uid}; stop it as that user or as root"
         return f"cannot mark it: {error.strerror}"
+    return ""
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Hold the scope's lock alone, so that no launch is half in."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(fd)
+        yield
     finally:
         os.close(fd)
-    return ""
 
 
 def _lock(fd: int) -> None:
@@ -171,75 +220,71 @@ def _lock(fd: int) -> None:
         time.sleep(0.001)
 
 
-@contextlib.contextmanager
-def _shielded(targets: Iterator[Target]) -> Iterator[None]:
+def _step_out(targets: Sequence[Target]) -> None:
     """Get out of what is about to be stopped, and past the hangup of its terminal."""
     own = cgroup.path_of()
-    if not any(cgroup.is_inside(own, target.cgroup) for target in targets):
-        yield
-        return
-    from scopekeeper.launch.aside import step_aside
+    if any(cgroup.is_inside(own, target.cgroup) for target in targets):
+        from scopekeeper.launch.aside import step_aside
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    step_aside()
-    yield
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        step_aside()
 
 
-def _terminate(results: dict[str, Result], watch: cgroup.EmptinessWatch, began: float) -> None:
+def _terminate(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
     """Ask every process to end, those too that are started meanwhile, until the grace is over."""
+    first = True
     while watch.left:
+        elapsed = time.monotonic() - began
         waiting = {
-            directory: left
+            directory: held[directory].result.target.grace - elapsed
             for directory in watch.left
-            if (left := results[directory].target.grace - (time.monotonic() - began)) > 0
-            or not results[directory].signalled
+            if first or held[directory].result.target.grace > elapsed
         }
-        if not waiting:
-            return
         for directory in waiting:
-            _send(results[directory])
-        before = set(watch.left)
-        longest = max(waiting.values())
-        watch.wait(max(0.0, min(longest, _AGAIN)))
-        _note_ends(results, before - watch.left, began)
-        if all(left <= 0 for left in waiting.values()):
+            _send(held[directory])
+        longest = max(waiting.values(), default=0.0)
+        if longest <= 0:
             return
+        first = False
+        _wait(held, watch, min(longest, _AGAIN), began)
 
 
-def _send(result: Result) -> None:
-    for pid in cgroup.processes(result.target.directory):
-        if pid not in result.signalled and cgroup.signal_process(
+def _send(each: _Held) -> None:
+    result = each.result
+    for pid in cgroup.processes(each.directory):
+        if pid not in each.signalled and cgroup.signal_process(
             pid, result.target.cgroup, signal.SIGTERM, signal.SIGCONT
         ):
-            result.signalled.add(pid)
+            each.signalled.add(pid)
             result.terminated += 1
             result.outcome = "terminated"
 
 
-def _note_ends(results: dict[str, Result], ended: set[str], began: float) -> None:
-    for directory in ended:
-        results[directory].milliseconds = (time.monotonic() - began) * 1000
+def _wait(
+    held: dict[str, _Held], watch: cgroup.EmptinessWatch, seconds: float, began: float
+) -> None:
+    """Wait, and note when each of those that end has ended."""
+    before = set(watch.left)
+    watch.wait(seconds)
+    for directory in before - watch.left:
+        held[directory].result.milliseconds = (time.monotonic() - began) * 1000
 
 
-def _kill(results: dict[str, Result], watch: cgroup.EmptinessWatch, began: float) -> None:
+def _kill(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
     for directory in list(watch.left):
-        result = results[directory]
+        result = held[directory].result
         result.killed = len(cgroup.processes(directory))
         if result.killed:
             result.outcome = "killed"
         cgroup.kill(directory)
-    before = set(watch.left)
-    watch.wait(_KILL_SECONDS)
-    _note_ends(results, before - watch.left, began)
+    _wait(held, watch, _KILL_SECONDS, began)
 
 
-def _judge(result: Result) -> None:
+def _judge(each: _Held) -> None:
     """Look once more, whatever was seen before: the proof is that nothing lives there now."""
-    if cgroup.is_populated(result.target.directory):
-        result.outcome = "remains"
-        result.remaining = tuple(
-            _remaining(pid) for pid in cgroup.processes(result.target.directory)
-        )
+    if cgroup.is_populated(each.directory):
+        each.result.outcome = "remains"
+        each.result.remaining = tuple(_remaining(pid) for pid in cgroup.processes(each.directory))
 
 
 def _remaining(pid: int) -> Remaining:
@@ -255,43 +300,44 @@ def _remaining(pid: int) -> Remaining:
     return Remaining(pid, stat[0] if stat else "?", text("wchan") or "?", command)
 
 
-def _tidy(results: list[Result], mount: str) -> None:
+def _tidy(held: list[_Held]) -> None:
     """Have the emptied cgroups removed: by systemd where it made them, else by us."""
     managed = []
-    for result in results:
-        directory = result.target.directory
-        if result.target.is_member:
-            cgroup.remove(directory)
-        elif manager_of(directory[len(mount) :]):
-            managed.append(directory)
+    for each in held:
+        target = each.result.target
+        if target.is_member:
+            cgroup.remove(target.directory)
+        elif manager_of(target.cgroup):
+            managed.append(each)
         else:
-            _remove_folder(directory)
+            _remove_folder(each)
     deadline = time.monotonic() + _REMOVAL_SECONDS
-    while managed and time.monotonic() < deadline:
-        managed = [directory for directory in managed if os.path.isdir(directory)]
-        if managed:
-            time.sleep(0.005)
-    for directory in managed:
-        _settle(directory, manager_of(directory[len(mount) :]))
+    while (managed := [each for each in managed if each.is_there()]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    for each in managed:
+        _settle(each)
 
 
-def _settle(directory: str, manager: str) -> None:
+def _settle(each: _Held) -> None:
     """Tell systemd about a scope that it keeps although it is empty; remove what it forgot."""
     from scopekeeper import systemd
     from scopekeeper.errors import ManagerError
 
-    unit = directory.rpartition("/")[2]
+    target = each.result.target
     try:
-        known = systemd.stop_unit(manager, unit)
+        known = systemd.stop_unit(manager_of(target.cgroup), target.directory.rpartition("/")[2])
     except ManagerError:
         return  # what lived in it is gone, which is what was asked; reconcile tidies later
     if not known:
-        _remove_folder(directory)
+        _remove_folder(each)
 
 
-def _remove_folder(directory: str) -> None:
-    if not cgroup.remove(directory) and cgroup.is_populated(directory):
-        _unmark(directory)  # somebody came in after the proof: a new life, not to be blocked
+def _remove_folder(each: _Held) -> None:
+    removed = not each.is_there() or cgroup.remove(each.result.target.directory)
+    if not removed and cgroup.is_populated(each.directory):
+        _unmark(each.directory)  # somebody came in after the proof: a new life, not to be blocked
 
 
 def _unmark(directory: str) -> None:

@@ -76,7 +76,7 @@ def command(
     uid = os.getuid()
     selected = select(Reader(mount).snapshot(uid=uid or None), selector)
     targets = [stop.target_of(each, seconds) for each in selected]
-    results = stop.stop(targets, reasons=[reason] * len(targets), mount=mount)
+    results = stop.stop(targets, reasons=[reason] * len(targets))
     if as_json:
         answer({"stopped": [_document(*pair) for pair in zip(selected, results, strict=True)]})
     else:

@@ -28,7 +28,7 @@ def replace(request: Request) -> None:
     if not targets:
         return
     reasons = ["replaced by a new launch"] * len(targets)
-    for result in stop.stop(targets, reasons=reasons, mount=mount):
+    for result in stop.stop(targets, reasons=reasons):
         if result.outcome in ("remains", "refused"):
             raise ConflictError(
                 f"the earlier {request.name} could not be stopped: "

@@ -9,7 +9,7 @@ What can go wrong between looking and joining, and what is done about it:
   it alone to mark the record; a marked scope is not joined.
 - *systemd finds the scope empty and forgets it while we join.* The directory then stays, with a
   process that no unit owns. So a scope is joined only beside a member that was alive before and
-  after; else systemd is asked, and made to start the scope again around us.
+  after; else systemd is asked, and a dead scope is left again and made anew.
 - *Its maker has not written the record yet.* Then we wait; without a record nothing is joined.
 """
 
@@ -46,7 +46,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     directory = f"{place.base}/{member.unit}"
     began = time.monotonic()
     while True:
-        outcome, reason = _join(directory, member, place, warnings)
+        outcome, reason = _join(directory, member, place, caller, warnings)
         if outcome == JOINED:
             break
         waited = time.monotonic() - began
@@ -69,7 +69,9 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     return directory
 
 
-def _join(directory: str, member: Member, place: Place, warnings: Warnings) -> tuple[str, str]:
+def _join(
+    directory: str, member: Member, place: Place, caller: Caller, warnings: Warnings
+) -> tuple[str, str]:
     """Try to become a member of the scope once; returns the outcome and why to wait."""
     try:
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -95,7 +97,8 @@ def _join(directory: str, member: Member, place: Place, warnings: Warnings) -> t
         if place.manager and "populated 1" not in read(f"{neighbour}/cgroup.events"):
             from scopekeeper.launch.unit import confirm
 
-            confirm(directory, member, place)
+            if not confirm(directory, member, place, caller):
+                return WAIT, "gone"
     except OSError as error:
         if error.errno in GONE:
             return WAIT, "gone"

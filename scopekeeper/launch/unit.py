@@ -3,12 +3,12 @@
 import posix
 import time
 
-from scopekeeper import records
+from scopekeeper import names, records
 from scopekeeper.errors import ManagerError
 from scopekeeper.launch.limits import warn_unlimited
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Place, exists
+from scopekeeper.launch.place import SLICE, Caller, Place, exists, write
 
 _INFINITY = 2**64 - 1
 """How systemd writes infinity in a property of type t."""
@@ -40,27 +40,37 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     return enter(directory, member, place)
 
 
-def confirm(directory: str, member: Member, place: Place) -> None:
-    """Make sure that systemd still has the scope that we joined; start it around us if not."""
+def confirm(directory: str, member: Member, place: Place, caller: Caller) -> bool:
+    """Make sure that systemd still has the scope that we joined; else leave it again.
+
+    A scope that systemd found empty in the moment before we came is dead, and cannot be started
+    again for as long as we are inside of its cgroup.
+    """
     with Manager(place) as manager:
         while True:
             state = manager.unit_property(member.unit, "Unit", "ActiveState")
             if state == "active":
-                return
-            if state == "":
-                try:
-                    _start(manager, member, place)
-                except CallError as error:
-                    if error.name != "UnitExists":
-                        raise
-                else:
-                    if enter(directory, member, place):
-                        return
-            time.sleep(0.001)
+                return True
+            if state in ("", "inactive", "failed"):
+                _leave(manager, directory, member, caller)
+                return False
             if time.monotonic() > manager.deadline:
-                raise ManagerError(
-                    f"{member.unit} was emptied, and systemd does not start it again"
-                )
+                raise ManagerError(f"{member.unit} stays {state}")
+            time.sleep(0.001)
+
+
+def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> None:
+    """Go back to the cgroup that we came from, or aside where that takes nobody any more."""
+    try:
+        write(f"{caller.directory}/cgroup.procs", "0")
+    except OSError:
+        aside = names.unit_name("scopekeeper", "launch", posix.urandom(4).hex())
+        manager.start_scope(aside, scope_properties("scopekeeper: a launch", SLICE, "", {}))
+    try:
+        posix.rmdir(f"{directory}/{member.leaf}")
+    except OSError:
+        pass
+    manager.reset_failed(member.unit)
 
 
 def _start(manager: Manager, member: Member, place: Place) -> str:
