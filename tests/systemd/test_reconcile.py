@@ -1,0 +1,265 @@
+"""``reconcile`` ends what is proved to be nobody's any more, and nothing else."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    Scopekeeper,
+    cgroup_of,
+    directory_of,
+    eventually,
+    is_alive,
+    leaves,
+    processes,
+    record_of,
+    rewrite_record,
+    scope_directories,
+    wait_for_command,
+)
+
+from .manager import Units, main_pid, state, systemctl, systemd_run_argv
+
+pytestmark = pytest.mark.systemd
+
+
+def reconcile(keeper: Scopekeeper, *options: str) -> dict[str, tuple[str, str, str]]:
+    """Reconcile; return class, action and evidence of each member by its name ('*' for all)."""
+    done = keeper.call("reconcile", "--json", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {
+        action["member"] or "*": (action["class"], action["action"], action["evidence"])
+        for action in json.loads(done.stdout)["actions"]
+    }
+
+
+def gateway(
+    keeper: Scopekeeper, session: str, *names: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a gateway that is a bare process, in a scope unit as a login session's program is."""
+    launches = [
+        shlex.join(keeper.argv("-s", session, "-n", name, *options, "--", *FOREVER))
+        for name in names
+    ]
+    script = "".join(f"{launch} & " for launch in launches) + "wait"
+    process = keeper.popen(systemd_run_argv("--scope", "--", "sh", "-c", script))
+    for name in names:
+        eventually(lambda name=name: member(name))
+    return process
+
+
+def member(name: str) -> int:
+    """Return the pid of the living member of a name, 0 where there is none."""
+    for scope in scope_directories():
+        for leaf in leaves(scope):
+            if leaf.startswith(f"m-{name}."):
+                for pid in processes(f"{scope}/{leaf}"):
+                    return pid
+    return 0
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a gateway, and it alone, as a crash does."""
+    process.kill()
+    process.wait()
+
+
+def test_what_a_killed_gateway_left_is_ended(keeper: Scopekeeper, session: str) -> None:
+    crashed = gateway(keeper, session, "one", "two")
+    pids = [member("one"), member("two")]
+    assert {c for c, _, _ in reconcile(keeper).values()} == {"owned"}
+    assert all(map(is_alive, pids))
+    end(crashed)
+    assert all(map(is_alive, pids)), "they outlive it: that is what reconcile is for"
+    found = reconcile(keeper)
+    assert found["*"][:2] == ("orphan", "stop")
+    assert str(crashed.pid) in found["*"][2]
+    assert not any(map(is_alive, pids))
+    eventually(lambda: not scope_directories())
+
+
+def test_a_living_gateways_members_are_never_touched(keeper: Scopekeeper, session: str) -> None:
+    process = keeper.member("-s", session, "--", *FOREVER)
+    running = gateway(keeper, session + "x", "theirs")
+    for _ in range(3):
+        reconcile(keeper)
+    assert is_alive(process.pid)
+    assert is_alive(member("theirs"))
+    assert is_alive(running.pid)
+
+
+def test_dry_run_changes_nothing(keeper: Scopekeeper, session: str) -> None:
+    end(gateway(keeper, session, "left"))
+    pid = member("left")
+    before = record_of(directory_of(pid)), record_of(os.path.dirname(directory_of(pid)))
+    assert reconcile(keeper, "--dry-run")["*"][:2] == ("orphan", "stop")
+    assert is_alive(pid)
+    assert before == (record_of(directory_of(pid)), record_of(os.path.dirname(directory_of(pid))))
+
+
+def test_of_two_owners_in_one_scope_only_the_dead_ones_member_goes(
+    keeper: Scopekeeper, session: str
+) -> None:
+    dying = gateway(keeper, session, "orphan")
+    living = gateway(keeper, session, "owned")
+    orphan, owned = member("orphan"), member("owned")
+    assert os.path.dirname(cgroup_of(orphan)) == os.path.dirname(cgroup_of(owned))
+    end(dying)
+    found = reconcile(keeper)
+    assert found["orphan"][:2] == ("orphan", "stop")
+    assert found["owned"][:2] == ("owned", "keep")
+    assert not is_alive(orphan)
+    assert is_alive(owned)
+    assert is_alive(living.pid)
+
+
+def test_only_one_gateways_leftovers_where_it_is_named(keeper: Scopekeeper, session: str) -> None:
+    one = gateway(keeper, session + "1", "first")
+    two = gateway(keeper, session + "2", "second")
+    first, second = member("first"), member("second")
+    end(one)
+    end(two)
+    reconcile(keeper, "--owner", str(one.pid))
+    assert not is_alive(first)
+    assert is_alive(second)
+
+
+def test_a_reused_pid_is_no_owner(keeper: Scopekeeper, session: str) -> None:
+    innocent = keeper.popen(["sleep", "infinity"])
+    process = keeper.member("-s", session, "--owner", str(innocent.pid), "--", *FOREVER)
+    leaf = directory_of(process.pid)
+    rewrite_record(leaf, OWNER_START=str(int(record_of(leaf)["OWNER_START"]) - 1))
+    class_, action, evidence = reconcile(keeper)["*"]
+    assert (class_, action) == ("orphan", "stop")
+    assert "another's" in evidence
+    assert process.wait() == -signal.SIGTERM
+    assert is_alive(innocent.pid)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"NAMESPACES": "1/2"},
+        {"BOOT": "00000000-0000-0000-0000-000000000000"},
+        {"OWNER_PID": "", "OWNER_START": ""},
+        {"OWNER_PID": "-1"},
+        {"OWNER_PID": "not a number"},
+    ],
+    ids=["another container", "another boot", "no owner", "all processes", "nonsense"],
+)
+def test_an_owner_that_cannot_be_looked_at_is_not_taken_for_dead(
+    keeper: Scopekeeper, session: str, changes: dict[str, str]
+) -> None:
+    owner = keeper.popen(["sleep", "infinity"])
+    process = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    rewrite_record(directory_of(process.pid), **changes)
+    end(owner)
+    ((class_, action, evidence),) = reconcile(keeper).values()
+    assert action in ("keep", "report"), (class_, action, evidence)
+    assert evidence
+    assert is_alive(process.pid)
+
+
+def test_stragglers_of_a_command_that_ended_are_reported_not_ended(
+    keeper: Scopekeeper, session: str
+) -> None:
+    leader = keeper.start("-s", session, "-n", "it", "--", "sh", "-c", "setsid sleep infinity & :")
+    assert leader.wait() == 0
+    straggler = member("it")
+    assert straggler
+    assert reconcile(keeper)["it"][:2] == ("leaderless", "report")
+    assert is_alive(straggler)
+
+
+@pytest.mark.parametrize("lifetime", ["session", "detached"])
+def test_what_was_to_outlive_its_gateway_does(
+    keeper: Scopekeeper, session: str, lifetime: str
+) -> None:
+    end(gateway(keeper, session, "stays", options=("--lifetime", lifetime)))
+    pid = member("stays")
+    (found,) = reconcile(keeper).values()
+    assert found[1] == "keep"
+    assert is_alive(pid)
+
+
+def test_a_scope_whose_time_is_over_ends_by_itself(keeper: Scopekeeper, session: str) -> None:
+    process = keeper.member("-s", session, "--ttl", "1s", "--", *FOREVER)
+    assert process.wait(60) == -signal.SIGTERM
+    eventually(lambda: not scope_directories())
+
+
+def test_reconcile_ends_a_scope_whose_time_is_over(keeper: Scopekeeper, session: str) -> None:
+    process = keeper.member("-s", session, "--", *FOREVER)
+    rewrite_record(os.path.dirname(directory_of(process.pid)), TTL="1000")
+    assert reconcile(keeper)["*"][:2] == ("expired", "stop")
+    assert process.wait() == -signal.SIGTERM
+
+
+def test_a_crashed_services_members_are_gone_at_the_latest_after_reconcile(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    name = f"crashing-{os.getpid()}.service"
+    inner = shlex.join(keeper.argv("-s", session, "-n", "server", "--", *FOREVER))
+    units.run(name, command=("sh", "-c", f"setsid {inner} & wait"))
+    pid = eventually(lambda: member("server"))
+    os.kill(main_pid(name), signal.SIGKILL)
+    eventually(lambda: state(name) in ("failed", "inactive"))
+    reconcile(keeper)
+    eventually(lambda: not is_alive(pid))
+
+
+def test_a_restarted_services_earlier_members_go_and_its_new_ones_stay(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    name = f"restarting-{os.getpid()}.service"
+    inner = shlex.join(keeper.argv("-s", session, "-n", "server", "--", *FOREVER))
+    units.run(name, command=("sh", "-c", f"setsid {inner} & exec sleep infinity"))
+    old = eventually(lambda: member("server"))
+    epoch = os.getxattr(directory_of(main_pid(name)), "user.invocation_id")
+    assert systemctl("restart", name).returncode == 0
+    assert os.getxattr(directory_of(main_pid(name)), "user.invocation_id") != epoch
+
+    def newest() -> int:
+        reconcile(keeper)
+        alive = [pid for scope in scope_directories() for pid in processes(scope)]
+        return alive[0] if len(alive) == 1 and alive[0] != old else 0
+
+    new = eventually(newest)
+    assert not is_alive(old)
+    for _ in range(3):
+        reconcile(keeper)
+    assert is_alive(new)
+
+
+def test_two_gateways_with_the_same_session_never_touch_each_other(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    for name in ("alpha", "beta"):
+        inner = shlex.join(keeper.argv("-s", session, "-n", name, "--", *FOREVER))
+        script = f"setsid {inner} & exec sleep infinity"
+        units.run(f"{name}-{os.getpid()}.service", command=("sh", "-c", script))
+        eventually(lambda name=name: member(name))
+    alpha, beta = member("alpha"), member("beta")
+    os.kill(main_pid(f"alpha-{os.getpid()}.service"), signal.SIGKILL)
+    eventually(lambda: state(f"alpha-{os.getpid()}.service") in ("failed", "inactive"))
+    reconcile(keeper)
+    eventually(lambda: not is_alive(alpha))
+    assert is_alive(beta)
+    assert state(cgroup_of(beta).split("/")[-2]) == "active"
+    assert systemctl("stop", f"beta-{os.getpid()}.service").returncode == 0
+    eventually(lambda: not is_alive(beta))
+
+
+def test_a_member_that_joined_meanwhile_is_spared(keeper: Scopekeeper, session: str) -> None:
+    end(gateway(keeper, session, "old"))
+    joined = keeper.start("-s", session, "-n", "joined", "--", *FOREVER)
+    reconcile(keeper)
+    wait_for_command(joined)
+    reconcile(keeper)
+    assert is_alive(joined.pid)
+    assert not member("old")
