@@ -14,6 +14,9 @@ from scopekeeper.launch.request import Request
 GONE = (errno.ENOENT, errno.ENODEV)
 """What the files of a removed cgroup answer."""
 
+JOINED, ABSENT, WAIT = "joined", "absent", "wait"
+"""What came of trying to join."""
+
 
 class Warnings(list[str]):
     """What the caller should be told although the launch goes on."""

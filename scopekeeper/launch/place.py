@@ -11,9 +11,6 @@ import posix
 from scopekeeper import names, records
 
 SLICE = "scopekeeper.slice"
-FOLDER = "scopekeeper"
-"""What we make at the top of a cgroup2 mount where root has no systemd."""
-
 _MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and beside version 1
 _ENODATA = 61
 
@@ -146,29 +143,6 @@ def manager_uid(path: str) -> str:
     return path.rpartition("/user@")[2].partition(".service/")[0] if "/user@" in path else ""
 
 
-def is_delegated(caller: Caller, unit_path: str) -> bool:
-    """Tell whether systemd handed the cgroup of a service over to the caller (``Delegate=yes``).
-
-    The system's manager marks it: ``user.delegate`` since 251, ``trusted.delegate`` (root only)
-    since 236. A user's manager does not, and has to be asked.
-    """
-    directory = caller.mount + unit_path
-    if manager_uid(unit_path):
-        from scopekeeper.launch.manager import Manager
-
-        manager_path = unit_path[: unit_path.rindex(".service/") + 8]
-        with Manager(Place(caller.mount, "", "user", manager_path)) as manager:
-            unit = unit_path.rpartition("/")[2]
-            return manager.unit_property(unit, "Service", "Delegate") == "yes"
-    for name in ("user.delegate", "trusted.delegate"):
-        try:
-            if attribute(directory, name) == b"1":
-                return posix.stat(directory).st_uid == caller.uid
-        except OSError:
-            continue
-    return False
-
-
 class Place:
     """A folder that holds scopes, and the manager that makes them there ('' for none)."""
 
@@ -195,21 +169,6 @@ class Place:
         return directory[len(self.mount) :]
 
 
-def find(caller: Caller, wanted: str = "auto") -> Place:
-    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish."""
-    if wanted == "auto":
-        return _automatic(caller)
-    if wanted == "system":
-        if caller.uid != 0:
-            raise _usage("--placement system needs root; use user, or run it as root")
-        return _managed(caller, "system")
-    if wanted == "user":
-        return _managed(caller, "user")
-    if wanted.startswith("cgroup:"):
-        return _folder(caller, wanted[7:])
-    raise _usage(f"unknown placement {wanted!r}; use auto, user, system or cgroup:PATH")
-
-
 def manager_of(scope_path: str) -> str:
     """Return who made the scope at this cgroup path: ``system``, ``user``, or '' for us."""
     folder = scope_path.rpartition("/")[0]
@@ -226,84 +185,34 @@ def place_of(caller: Caller) -> Place:
     return Place(caller.mount, base, manager, path)
 
 
-def _automatic(caller: Caller) -> Place:
-    unit = caller.unit_path()
-    if unit and _is_main_process() and is_delegated(caller, unit):
-        return Place(caller.mount, caller.mount + unit)
-    if caller.uid == 0:
-        if exists("/run/systemd/system"):  # sd_booted(3)
-            return _managed(caller, "system")
-        return _folder(caller, f"{caller.mount}/{FOLDER}", make=True)
-    if _answers(caller.uid):
-        return _managed(caller, "user")
-    delegated = _delegated_ancestor(caller)
-    if delegated:
-        return Place(caller.mount, delegated)
-    raise _unavailable(
-        f"no systemd manager at /run/user/{caller.uid} and no delegated cgroup for uid {caller.uid}"
-    )
+def find(caller: Caller, wanted: str = "auto") -> Place:
+    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish."""
+    if wanted == "auto" and not is_main_process():
+        if caller.uid == 0 and exists("/run/systemd/system"):  # sd_booted(3)
+            return managed(caller, "system")
+        if caller.uid and answers(caller.uid):
+            return managed(caller, "user")
+    from scopekeeper.launch import placement
+
+    return placement.find(caller, wanted)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
     """Tell whether systemd itself started this process (SYSTEMD_EXEC_PID=, since 248)."""
     return posix.environ.get(b"SYSTEMD_EXEC_PID") == str(posix.getpid()).encode()
 
 
-def _answers(uid: int) -> bool:
+def answers(uid: int) -> bool:
+    """Tell whether a user's manager is there to be asked."""
     return exists(f"/run/user/{uid}/systemd/private") or exists(f"/run/user/{uid}/bus")
 
 
-def _managed(caller: Caller, manager: str) -> Place:
-    if manager == "system" and not exists("/run/systemd/system"):
-        raise _unavailable("systemd is not running as PID 1")
-    if manager == "user" and not _answers(caller.uid):
-        raise _unavailable(f"no systemd user manager at /run/user/{caller.uid}")
-    path = caller.manager_path() if (caller.uid or manager == "system") else _roots_own(caller)
+def managed(caller: Caller, manager: str) -> Place:
+    """Return the place where the ``system`` or the ``user`` manager makes the caller's scopes."""
+    path = caller.manager_path()
+    if manager == "user" and caller.uid == 0:  # root's own manager is not the system's
+        path += "/user.slice/user-0.slice/user@0.service"
     return Place(caller.mount, f"{caller.mount}{path}/{SLICE}", manager, path)
-
-
-def _roots_own(caller: Caller) -> str:
-    """Return the path of root's own user manager, which is not the system's."""
-    return f"{caller.manager_path()}/user.slice/user-0.slice/user@0.service"
-
-
-def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
-    if not folder.startswith("/"):
-        raise _usage(f"--placement cgroup:{folder}: the path must be absolute")
-    folder = folder.rstrip("/")
-    if make and not exists(folder):
-        try:
-            posix.mkdir(folder, 0o755)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise _unavailable(f"cannot make {folder} ({error.strerror})") from None
-    if not exists(folder + "/cgroup.controllers"):
-        raise _usage(f"{folder} is not a cgroup2 directory; name one below {caller.mount}")
-    if not posix.access(folder, posix.W_OK) or not posix.access(
-        folder + "/cgroup.procs", posix.W_OK
-    ):
-        raise _unavailable(
-            f"{folder} may not be written by uid {caller.uid}",
-            f"delegate it: chown {caller.uid} {folder} {folder}/cgroup.procs "
-            f"{folder}/cgroup.subtree_control",
-        )
-    return Place(caller.mount, folder)
-
-
-def _delegated_ancestor(caller: Caller) -> str:
-    """Return the highest cgroup at or above the caller's own that is its to write; '' if none."""
-    found = ""
-    directory = caller.scope_directory.rpartition("/")[0] or caller.directory
-    while len(directory) > len(caller.mount):
-        if not (
-            posix.access(directory, posix.W_OK)
-            and posix.access(directory + "/cgroup.procs", posix.W_OK)
-        ):
-            break
-        found = directory
-        directory = directory.rpartition("/")[0]
-    return found
 
 
 class Owner:
@@ -330,7 +239,7 @@ def namespaces() -> str:
 def find_owner(caller: Caller, named: str = "") -> Owner:
     """Return the owner of what the caller starts: the process named by its pid, if one is.
 
-    Raises UsageError where there is no such process.
+    Raises ValueError where there is no such process.
     """
     fields = {
         "BOOT": read("/proc/sys/kernel/random/boot_id").strip(),
@@ -356,20 +265,8 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
 
 def _process(pid: str) -> dict[str, str]:
     if not pid.isdigit():
-        raise _usage(f"--owner {pid}: name the process by its pid")
+        raise ValueError(f"--owner {pid}: name the process by its pid")
     try:
         return {"OWNER_PID": pid, "OWNER_START": start_time(pid)}
     except OSError:
-        raise _usage(f"--owner {pid}: there is no such process") from None
-
-
-def _usage(message: str) -> Exception:
-    from scopekeeper.errors import UsageError
-
-    return UsageError(message)
-
-
-def _unavailable(message: str, hint: str = "") -> Exception:
-    from scopekeeper.errors import UnavailableError
-
-    return UnavailableError(message, hint) if hint else UnavailableError(message)
+        raise ValueError(f"--owner {pid}: there is no such process") from None
