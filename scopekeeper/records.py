@@ -10,6 +10,10 @@ Every user of the machine can read the attribute: nothing secret belongs in it.
 ATTRIBUTE = "user.scopekeeper"
 VERSION = "1"
 
+OF_SCOPE = ("SESSION", "LANE")
+OF_MEMBER = ("NAME", "PID", "START")
+"""What the record of a scope and of a member has to have."""
+
 
 class RecordError(ValueError):
     """The record cannot be understood: damaged, or written by a newer scopekeeper."""
@@ -25,8 +29,11 @@ def dumps(fields: dict[str, str]) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def loads(raw: bytes) -> dict[str, str]:
-    """Read what dumps wrote; keys that are not known are kept. Raises RecordError."""
+def loads(raw: bytes, required: tuple[str, ...] = ()) -> dict[str, str]:
+    """Read what dumps wrote; keys that are not known are kept.
+
+    Raises RecordError, also where a required key is missing.
+    """
     lines = raw.decode("utf-8", "surrogateescape").split("\n")
     if lines[0] != f"V={VERSION}":
         if lines[0].startswith("V=") and lines[0][2:].isdigit():
@@ -42,6 +49,9 @@ def loads(raw: bytes) -> dict[str, str]:
         if not equals or not key or key in fields:
             raise RecordError(f"the record is damaged: {line[:40]!r}")
         fields[key] = _unescaped(value) if "\\" in value else value
+    for key in required:
+        if key not in fields:
+            raise RecordError(f"the record is damaged: it has no {key}")
     return fields
 
 

@@ -60,7 +60,7 @@ class Reader:
             "cpu_usec": _keyed(cgroup.read(directory, "cpu.stat"), "usage_usec"),
         }
         try:
-            record = _load(raw, "SESSION", "LANE")
+            record = _load(raw, records.OF_SCOPE)
         except records.RecordError as error:
             return Scope(session=fields[0], lane=fields[1], run=fields[2], problem=str(error),
                          **known)  # type: ignore[arg-type]  # fmt: skip
@@ -99,7 +99,8 @@ class Reader:
         path = directory[len(self.mount) :]
         pids = tuple(cgroup.processes(directory))
         try:
-            record = _load(cgroup.attribute(directory, records.ATTRIBUTE), "NAME", "PID", "START")
+            raw = cgroup.attribute(directory, records.ATTRIBUTE)
+            record = _load(raw, records.OF_MEMBER)
         except records.RecordError as error:
             return Member(*parsed, directory, path, problem=str(error), pids=pids)
         pid = _integer(record, "PID")
@@ -130,7 +131,7 @@ class Reader:
             return Liveness.UNKNOWN, "the owner lives in another container (namespaces differ)"
         if owner.unit:
             return self._unit_proof(owner)
-        if owner.pid is None or owner.start_time is None:
+        if owner.pid is None or owner.pid < 1 or owner.start_time is None:
             return Liveness.UNKNOWN, "the record names no owner"
         started = _start_time(owner.pid)
         if started is None:
@@ -160,14 +161,10 @@ def _is_scope(name: str) -> bool:
     return names.parse_unit(name) is not None
 
 
-def _load(raw: bytes | None, *required: str) -> dict[str, str]:
+def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
     if raw is None:
         raise records.RecordError("it has no record of ours")
-    fields = records.loads(raw)
-    missing = [key for key in required if key not in fields]
-    if missing:
-        raise records.RecordError(f"the record is damaged: it has no {missing[0]}")
-    return fields
+    return records.loads(raw, required)
 
 
 def _owner(record: dict[str, str]) -> Owner:

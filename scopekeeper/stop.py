@@ -180,7 +180,7 @@ def _mark(target: Target, directory: str, reason: str) -> str:
             raw = cgroup.attribute(directory, records.ATTRIBUTE)
             if raw is None:
                 return "it has no record of ours" if os.path.isdir(directory) else ""
-            fields = records.loads(raw)
+            fields = records.loads(raw, records.OF_MEMBER if target.is_member else records.OF_SCOPE)
             fields |= {
                 "STATE": "stopping",
                 "REASON": reason,

@@ -137,15 +137,13 @@ def _check(raw: bytes, directory: str, member: Member, warnings: Warnings) -> No
 
 def _read_record(raw: bytes, directory: str) -> dict[str, str]:
     try:
-        fields = records.loads(raw)
-        if "SESSION" in fields and "LANE" in fields:
-            return fields
-        reason = "the record is damaged: it has no session"
+        return records.loads(raw, records.OF_SCOPE)
     except records.RecordError as error:
-        reason = str(error)
-    from scopekeeper.errors import ForeignError
+        from scopekeeper.errors import ForeignError
 
-    raise ForeignError(f"{directory}: {reason}", "it is left alone; choose another --run")
+        raise ForeignError(
+            f"{directory}: {error}", "it is left alone; choose another --run"
+        ) from None
 
 
 def _living_leaf(directory: str, name: str) -> str:

@@ -4,7 +4,7 @@ import posix
 import time
 
 from scopekeeper import names, records
-from scopekeeper.errors import ManagerError
+from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.limits import warn_unlimited
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
@@ -33,11 +33,22 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
             # Another launcher was faster, or it is on its way out; or it failed and holds its
             # name, which reset-failed ends (and which does nothing to a unit that is well).
             if not exists(directory):
+                _refuse_foreign(manager, member.unit)
                 manager.reset_failed(member.unit)
             return False
     posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(bound_to))
     warn_unlimited(directory, member.request.limits, warnings)
     return enter(directory, member, place)
+
+
+def _refuse_foreign(manager: Manager, unit: str) -> None:
+    """Say at once that a unit of our name lives in another slice; we would never find it."""
+    slice_name = manager.unit_property(unit, "Scope", "Slice")
+    if slice_name not in ("", SLICE):
+        raise ForeignError(
+            f"{unit} exists in {slice_name}; somebody else made it",
+            "it is left alone; choose another --run",
+        )
 
 
 def confirm(directory: str, member: Member, place: Place, caller: Caller) -> bool:
