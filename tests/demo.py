@@ -35,7 +35,7 @@ class Screen:
     def __init__(self) -> None:
         self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self.width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
-        sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
 
     def _paint(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self.colours else text
@@ -114,10 +114,11 @@ class Demo:
             self.screen.bad(
                 f"{len(left)} processes are left, and nothing on this machine says of whom:"
             )
-            for process in left[:4]:
+            relays_last = sorted(left, key=lambda process: "--deaf" in process.argv)
+            for process in relays_last[:5]:
                 self.screen.detail(f"pid {process.pid}  parent {process.parent}  {shown(process)}")
-            if len(left) > 4:
-                self.screen.detail(f"and {len(left) - 4} more")
+            if len(left) > 5:
+                self.screen.detail(f"and {len(left) - 5} more")
             count = len(left)
         self.screen.say("(ended by this demo, which had noted each of them before)")
         return count
@@ -146,7 +147,7 @@ class Demo:
 
     def show_by_leaf(self, scopes: set[str], left: list[Process]) -> None:
         """List what lives, by cgroup, as the kernel has it."""
-        names = {process.pid: shown(process).partition(" ")[0] for process in left}
+        names = {process.pid: shown(process).split(" ")[0] for process in left}
         for scope in sorted(scopes):
             self.screen.detail(f"{scope}/")
             for path, pids in sorted(inhabitants(scope).items()):
@@ -184,6 +185,9 @@ def shown(process: Process) -> str:
     words = [word.rpartition("/")[2] for word in process.argv]
     while words[1:] and (words[0].startswith("python") or words[0].startswith("-")):
         words = words[1:]
+    if words[0] == "sleep":
+        kind = "in a session of its own" if process.session == process.pid else "forked twice"
+        return f"helper of a server, {kind}"
     return " ".join(words)
 
 
@@ -214,6 +218,8 @@ def leave(number: int, _frame: FrameType | None) -> NoReturn:
     """End in order, once: a second Ctrl-C must not interrupt the tidying up."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        print("\ninterrupted; ending what was started", file=sys.stderr, flush=True)
     raise SystemExit(128 + number)
 
 

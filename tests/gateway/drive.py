@@ -52,6 +52,9 @@ def gateway(
         try:
             ready = _ready(process, seconds)
             yield Gateway(process, ready["pid"], ready["children"], ready["servers"])
+        except BaseException:
+            process.kill()  # in order takes seconds, and the witness ends what is left
+            raise
         finally:
             process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
