@@ -64,7 +64,7 @@ def test_making_and_joining_a_scope_import_what_is_written_down(scratch):
         [sys.executable, "-m", "scopekeeper", "run", "--placement", f"cgroup:{scratch}",
          "-s", "imports", "--", "cat"], stdin=subprocess.PIPE, cwd=ROOT,
     ) as member:  # fmt: skip
-        while not list(scratch.glob("*.scope/m-cat.*")):
+        while not any(p.read_text() for p in scratch.glob("*.scope/m-cat.*/cgroup.procs")):
             assert member.poll() is None
         assert modules_of(scratch) <= ALLOWED | PLACED
         member.stdin.close()

@@ -1,0 +1,119 @@
+"""What the README shows is what a user gets."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scopekeeper.cli import group
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shown():
+    """Return the commands of the console blocks, each with the lines that it prints."""
+    found = []
+    for line in "".join(blocks("console")).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def test_every_command_and_option_that_it_names_is_there():
+    for name, options in re.findall(r"`scopekeeper (\w+)([^`]*)`", README):
+        told = CliRunner().invoke(group, [name, "--help"])
+        assert told.exit_code == 0, name
+        for option in re.findall(r"--[a-z-]+|(?<= )-[a-z]\b", options):
+            assert re.search(rf"(^|\s|,){option}\b", told.output), (name, option)
+
+
+def test_the_makefile_has_the_targets():
+    targets = re.findall(r"^make (\w+)|`make (\w+)`", README, flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert targets
+    for names in targets:
+        assert re.search(rf"^{names[0] or names[1]}:", makefile, flags=re.MULTILINE), names
+
+
+def test_the_sample_configuration_is_json_that_runs_a_command():
+    from scopekeeper.launch import parse
+
+    (config,) = [json.loads(block) for block in blocks("json")]
+    for server in config["mcpServers"].values():
+        assert server["command"] == "scopekeeper"
+        assert server["args"][0] == "run"
+        options, command = parse(server["args"][1:])
+        assert options["session"]
+        assert command
+
+
+def test_the_sample_unit_runs_a_command():
+    from scopekeeper.launch import parse
+
+    (line,) = re.findall(r"^ExecStart=scopekeeper run (.*)$", README, flags=re.MULTILINE)
+    options, command = parse(shlex.split(line))
+    assert options
+    assert command
+
+
+@pytest.fixture
+def example():
+    """Two sessions as in the README: one lives, the other has lost its owner."""
+    started = []
+    owner = subprocess.Popen(["sleep", "1000"])
+
+    def launch(*words):
+        process = subprocess.Popen(
+            ["scopekeeper", "run", *words, "--", "sh", "-c", "echo; exec sleep 1000"],
+            stdout=subprocess.PIPE,
+        )
+        started.append(process)
+        assert process.stdout.readline() == b"\n"
+
+    launch("-s", "agent:main:main", "-n", "time", "--owner", str(os.getpid()))
+    launch("-s", "agent:spark:main", "-l", "nested", "-n", "git", "--owner", str(owner.pid))
+    owner.kill()
+    owner.wait()
+    yield
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.systemd
+def test_what_the_readme_shows_is_what_is_printed(example):
+    for command, lines in shown():
+        ran = subprocess.run(shlex.split(command), capture_output=True, text=True)
+        assert ran.returncode == 0, (command, ran.stderr)
+        printed = ran.stdout.splitlines()
+        if lines[0].isupper():  # a table: its columns, and for each row its words
+            assert printed[0].split() == lines[0].split()
+            for session in ("agent:main:main", "agent:spark:main"):
+                (expected,) = [line.split() for line in lines if line.startswith(session)]
+                (got,) = [line.split() for line in printed if line.startswith(session)]
+                assert got[:5] == expected[:5]
+        else:
+            pattern = re.sub(r"\d+", r"\\d+", re.escape(lines[0])).replace(
+                "processes", "process(es)?"
+            )
+            assert re.fullmatch(pattern, printed[0])
+    deadline = time.monotonic() + 10
+    while (
+        "agent:spark"
+        in subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True).stdout
+    ):
+        assert time.monotonic() < deadline
