@@ -23,7 +23,7 @@ from tests.machine import (
     wait_for_command,
 )
 
-from .manager import Units, main_pid, state, systemctl, systemd_run_argv
+from .manager import Units, main_pid, show, state, systemctl, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
 
@@ -220,9 +220,9 @@ def test_a_restarted_services_earlier_members_go_and_its_new_ones_stay(
     inner = shlex.join(keeper.argv("-s", session, "-n", "server", "--", *FOREVER))
     units.run(name, command=("sh", "-c", f"setsid {inner} & exec sleep infinity"))
     old = eventually(lambda: member("server"))
-    epoch = os.getxattr(directory_of(main_pid(name)), "user.invocation_id")
+    epoch = show(name, "InvocationID")
     assert systemctl("restart", name).returncode == 0
-    assert os.getxattr(directory_of(main_pid(name)), "user.invocation_id") != epoch
+    assert show(name, "InvocationID") != epoch
 
     def newest() -> int:
         reconcile(keeper)
