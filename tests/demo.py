@@ -26,6 +26,7 @@ from tests.gateway.witness import Process, Witness, carriers, inhabitants, wait_
 LANE = "main"
 READY_S = 120.0
 EXIT_S = 10.0
+QUIET_S = 2.0
 SETTLE_S = 0.5
 
 
@@ -99,11 +100,12 @@ class Demo:
         (process,) = [each for each in witness.known if each.pid == gateway.pid]
         process.kill()
         wait_for_end([process], EXIT_S)
-        # servers that see their input end have ended when no more do so for a while
-        before, after = -1, len(witness.look())
-        while before != after:
-            time.sleep(2 * SETTLE_S)
-            before, after = after, len(witness.look())
+        # a server that sees its input end takes a moment: wait until nothing more ends
+        count, since = len(witness.look()), time.monotonic()
+        while time.monotonic() - since < QUIET_S:
+            time.sleep(0.1)
+            if len(witness.look()) != count:
+                count, since = len(witness.living()), time.monotonic()
         return witness.living()
 
     def without(self) -> int:
