@@ -22,6 +22,7 @@ from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnin
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
 _HEAL_SECONDS = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 
 class OtherOwnerError(Exception):
@@ -38,21 +39,27 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
         place = place_of(caller)
     directory = f"{place.base}/{member.unit}"
     began = time.monotonic()
+    waited, ask_again, pause = 0.0, 0.0, _FIRST_PAUSE
     while True:
         outcome, reason = _join(directory, member, place, caller, warnings)
         if outcome == JOINED:
             break
-        waited = time.monotonic() - began
         if outcome == ABSENT or (reason == "empty" and waited > _HEAL_SECONDS):
-            if place.manager:
-                from scopekeeper.launch.unit import create
-            else:
-                from scopekeeper.launch.folder import create
-            if create(directory, member, place, warnings):
-                break
             reason = "taken"
+            if waited >= ask_again:
+                if place.manager:
+                    from scopekeeper.launch.unit import create
+                else:
+                    from scopekeeper.launch.folder import create
+                if create(directory, member, place, warnings):
+                    break
+                # Launchers that ask all the time would keep systemd from its jobs, which it runs
+                # when nobody asks; whether another has made the scope is seen without asking.
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                ask_again = waited + pause
         from scopekeeper.launch.waiting import wait
 
+        waited = time.monotonic() - began
         wait(directory, reason, waited)
     if member.request.member_limits:
         from scopekeeper.launch.limits import limit_member

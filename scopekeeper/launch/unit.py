@@ -67,7 +67,7 @@ def confirm(directory: str, member: Member, place: Place, caller: Caller) -> boo
                 return False
             if time.monotonic() > manager.deadline:
                 raise ManagerError(f"{member.unit} stays {state}")
-            time.sleep(0.001)
+            time.sleep(0.02)
 
 
 def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> None:

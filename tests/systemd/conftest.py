@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine import Scopekeeper, end_cgroup, eventually, scope_directories
+from tests.machine import ROOT, Scopekeeper, end_cgroup, eventually, scope_directories
 
 from .manager import Units, scope_units, systemctl
+
+collect_ignore = [] if ROOT else ["test_other_users.py"]
+"""Only root can be another user: an unprivileged run does not have these tests at all."""
 
 
 @pytest.fixture
