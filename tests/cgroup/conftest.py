@@ -1,0 +1,51 @@
+"""Fixtures of the tests in a cgroup of our own: a scratch one, which is gone afterwards."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine import MOUNT, Scopekeeper, end_cgroup, eventually
+
+
+def home() -> str:
+    """Return the cgroup below which tests may make one: our own unit's, else the top."""
+    with open("/proc/self/cgroup") as file:
+        own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+    at = own.find(".service")
+    return MOUNT + (own[: at + len(".service")] if at >= 0 else "")
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """Give an empty cgroup; whatever is in it afterwards is ended, and it is removed."""
+    path = f"{home().rstrip('/')}/scratch-{uuid.uuid4().hex[:12]}"
+    os.mkdir(path)
+    yield path
+    end_cgroup(path)
+
+    def removed() -> bool:
+        for each, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(each)
+            except OSError:
+                continue
+        return not os.path.isdir(path)
+
+    eventually(removed)
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest) -> str:
+    """Name a session that no other test, here or in a machine of ours, has."""
+    return f"test:{request.node.originalname}:{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def keeper(folder: str) -> Iterator[Scopekeeper]:
+    """Give the program, launching into the scratch cgroup."""
+    program = Scopekeeper("--placement", f"cgroup:{folder}")
+    yield program
+    end_cgroup(folder)
+    program.close()
