@@ -13,6 +13,7 @@ from tests.machine import (
     FOREVER,
     Scopekeeper,
     cgroup_of,
+    children_of,
     directory_of,
     eventually,
     leaves,
@@ -20,6 +21,7 @@ from tests.machine import (
     record_of,
     scope_directories,
     slow_lane,
+    text_of,
     wait_for_command,
 )
 
@@ -74,7 +76,7 @@ def test_a_scope_in_which_nothing_lives_is_made_anew(
 def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for number in range(slow_lane(native=30, emulated=2)):
+    for number in range(slow_lane(native=20, emulated=2)):
         racers = [
             keeper.start(
                 "-s", f"{session}:{number}", "-n", f"m{racer}", "--",
@@ -123,7 +125,7 @@ def test_short_commands_racing_for_one_name_all_run_inside(
 def test_a_joiner_is_inside_whenever_the_last_member_leaves(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    rounds = slow_lane(native=150, emulated=5)
+    rounds = slow_lane(native=100, emulated=5)
     for number in range(rounds):
         name = f"{session}:{number}"
         last = keeper.member("-s", name, "--", *FOREVER)
@@ -145,7 +147,7 @@ def test_a_launcher_killed_at_any_moment_blocks_nobody(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
     moments = random.Random(1)
-    for _ in range(slow_lane(native=60, emulated=4)):
+    for _ in range(slow_lane(native=40, emulated=4)):
         victim = keeper.start("-s", session, "--", "true")
         time.sleep(moments.uniform(0, 0.02))
         victim.kill()
@@ -184,10 +186,13 @@ def test_a_nested_run_stays_in_the_placement(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
     inner = " ".join([*keeper.argv()[:2], "-n", "inner", "-l", "deeper", "--", *FOREVER])
-    keeper.member("-s", session, "--", "sh", "-c", f"{inner} & wait")
-    scopes = eventually(lambda: len(found := scope_directories(folder)) == 2 and found)
-    assert {os.path.dirname(scope) for scope in scopes} == {folder}
-    eventually(lambda: all(processes(scope) for scope in scopes))
+    outer = keeper.member("-s", session, "--", "sh", "-c", f"{inner} & wait")
+    (pid,) = eventually(lambda: children_of(outer.pid))
+    try:
+        eventually(lambda: "SCOPEKEEPER_MEMBER=m-inner." in text_of(f"/proc/{pid}/environ"))
+        assert os.path.dirname(os.path.dirname(directory_of(pid))) == folder
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_signal_reaches_the_command(keeper: Scopekeeper, session: str) -> None:

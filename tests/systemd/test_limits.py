@@ -1,0 +1,124 @@
+"""Limits: what was asked for stands in cgroupfs, and one member's excess is its own."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    Scopekeeper,
+    directory_of,
+    eventually,
+    is_alive,
+    processes,
+    scope_directories,
+    text_of,
+)
+
+from .manager import show
+
+pytestmark = [pytest.mark.systemd, pytest.mark.controllers]
+
+EAT = "data = []\nwhile True: data.append(bytearray(b'x' * (1 << 20)))"
+BOMB = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("begun", flush=True)
+while True:
+    try:
+        os.fork()
+    except OSError:
+        time.sleep(0.001)
+"""
+
+
+def limits_of(directory: str) -> dict[str, str]:
+    """Return the limits of a cgroup as the kernel has them."""
+    names = ("memory.max", "memory.high", "pids.max", "cpu.weight")
+    return {name: text_of(f"{directory}/{name}").strip() for name in names}
+
+
+def test_limits_of_the_scope_reach_the_kernel(keeper: Scopekeeper, session: str) -> None:
+    process = keeper.member(
+        "-s", session, "--memory-max=64M", "--memory-high", "48M", "--tasks-max=33",
+        "--cpu-weight=77", "--", *FOREVER, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    scope = os.path.dirname(directory_of(process.pid))
+    wanted = {"memory.max": str(64 << 20), "memory.high": str(48 << 20), "pids.max": "33"}
+    assert limits_of(scope) == {**wanted, "cpu.weight": "77"}
+    assert show(os.path.basename(scope), "TasksMax") == "33"
+    process.kill()
+    assert process.communicate()[1] == b""
+
+
+def test_limits_of_a_member_are_its_own(keeper: Scopekeeper, session: str) -> None:
+    one = keeper.member(
+        "-s", session, "--member-memory-max=32M", "--member-tasks-max=9", "--", *FOREVER
+    )
+    two = keeper.member("-s", session, "--", *FOREVER)
+    assert limits_of(directory_of(one.pid))["memory.max"] == str(32 << 20)
+    assert limits_of(directory_of(one.pid))["pids.max"] == "9"
+    assert text_of(f"{directory_of(one.pid)}/memory.oom.group") == "1\n"
+    assert limits_of(directory_of(two.pid))["memory.max"] == "max"
+    assert limits_of(directory_of(two.pid))["pids.max"] == "max"
+
+
+@pytest.mark.parametrize("where", ["scope", "member"])
+def test_out_of_memory_ends_one_member_and_spares_its_siblings(
+    keeper: Scopekeeper, session: str, where: str
+) -> None:
+    scope_limit = ["--memory-max=96M"] if where == "scope" else []
+    member_limit = ["--member-memory-max=64M"] if where == "member" else []
+    sibling = keeper.member("-s", session, "-n", "sibling", *scope_limit, "--", *FOREVER)
+    eater = keeper.start(
+        "-s", session, "-n", "eater", *scope_limit, *member_limit, "--", sys.executable, "-c", EAT
+    )
+    assert eater.wait(300) == -signal.SIGKILL
+    scope = os.path.dirname(directory_of(sibling.pid))
+    assert "oom_kill 1" in text_of(f"{scope}/memory.events")
+    again = keeper.run("-s", session, "-n", "other", *scope_limit, "--", "sh", "-c", "exit 6")
+    assert again.returncode == 6
+    assert is_alive(sibling.pid)
+    assert show(os.path.basename(scope), "ActiveState") == "active"
+
+
+def test_a_member_that_is_out_of_memory_goes_whole(keeper: Scopekeeper, session: str) -> None:
+    script = f"sleep 100000 & exec {sys.executable} -c '{EAT}'"
+    eater = keeper.start("-s", session, "--member-memory-max=64M", "--", "sh", "-c", script)
+    assert eater.wait(300) == -signal.SIGKILL
+    eventually(lambda: not scope_directories())
+
+
+def test_a_fork_bomb_stays_within_its_tasks_and_is_ended(keeper: Scopekeeper, session: str) -> None:
+    bomb = keeper.start(
+        "-s", session, "-n", "bomb", "--tasks-max=60", "--", sys.executable, "-c", BOMB,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert bomb.stdout.readline() == b"begun\n"
+    scope = os.path.dirname(directory_of(bomb.pid))
+    eventually(lambda: "max 0" not in text_of(f"{scope}/pids.events"))
+    assert len(processes(scope)) <= 60
+    assert int(text_of(f"{scope}/pids.current")) <= 60
+    done = keeper.call("stop", "-s", session, "--grace", "500ms")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bomb.wait() == -signal.SIGKILL
+    eventually(lambda: not os.path.isdir(scope))
+
+
+def test_a_member_at_its_limit_of_tasks_leaves_room_for_others(
+    keeper: Scopekeeper, session: str
+) -> None:
+    bomb = keeper.start(
+        "-s", session, "-n", "bomb", "--member-tasks-max=20", "--", sys.executable, "-c", BOMB,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert bomb.stdout.readline() == b"begun\n"
+    leaf = directory_of(bomb.pid)
+    eventually(lambda: "max 0" not in text_of(f"{leaf}/pids.events"))
+    other = keeper.run("-s", session, "-n", "other", "--", "sh", "-c", "true | true; exit 4")
+    assert other.returncode == 4
+    done = keeper.call("stop", "-s", session, "-n", "bomb", "--grace", "500ms")
+    assert done.returncode == 0, done.stdout + done.stderr
