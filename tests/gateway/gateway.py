@@ -107,6 +107,13 @@ async def ask(session: ClientSession, server: Server) -> str:
     return text
 
 
+def cause(error: BaseException) -> BaseException:
+    """Return what went wrong first, out of the groups that the SDK's task groups wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def children() -> list[int]:
     """Return the pids that this process started, as a gateway knows them."""
     pids: list[int] = []
@@ -150,7 +157,7 @@ async def main() -> int:
     await asyncio.wait([started, stopped], return_when=asyncio.FIRST_COMPLETED)
     if started.done():
         facts = started.result()
-        failed = [f"{s.name}: {f!r}" for s, f in zip(wanted, facts, strict=True)
+        failed = [f"{s.name}: {cause(f)!r}" for s, f in zip(wanted, facts, strict=True)
                   if isinstance(f, BaseException)]  # fmt: skip
         ready = {"ready": not failed, "pid": os.getpid(), "children": children()}
         ready |= {"failed": failed} if failed else {"servers": facts}

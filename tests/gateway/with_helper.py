@@ -51,8 +51,11 @@ def keep_input_open() -> None:
         os.dup2(nothing, 1)  # or the gateway would wait for the end of the server's output
         os.close(read_end)
         while chunk := os.read(0, 65536):
-            while chunk:
-                chunk = chunk[os.write(write_end, chunk) :]
+            try:
+                while chunk:
+                    chunk = chunk[os.write(write_end, chunk) :]
+            except BrokenPipeError:  # the server has ended
+                os._exit(0)
         time.sleep(LIFE_S)
         os._exit(0)
     os.dup2(read_end, 0)
