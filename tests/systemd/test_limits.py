@@ -22,7 +22,7 @@ from .manager import show
 
 pytestmark = [pytest.mark.systemd, pytest.mark.controllers]
 
-EAT = "data = []\nwhile True: data.append(bytearray(b'x' * (1 << 20)))"
+EAT = "data = []\nwhile True: data.append(bytearray(1 << 20).replace(bytes(1), bytes([7])))"
 BOMB = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -78,7 +78,7 @@ def test_out_of_memory_ends_one_member_and_spares_its_siblings(
     )
     assert eater.wait(300) == -signal.SIGKILL
     scope = os.path.dirname(directory_of(sibling.pid))
-    assert "oom_kill 1" in text_of(f"{scope}/memory.events")
+    assert "oom_kill 0" not in text_of(f"{scope}/memory.events")
     again = keeper.run("-s", session, "-n", "other", *scope_limit, "--", "sh", "-c", "exit 6")
     assert again.returncode == 6
     assert is_alive(sibling.pid)
