@@ -14,6 +14,8 @@ from scopekeeper.launch.request import Request
 GONE = (errno.ENOENT, errno.ENODEV)
 """What the files of a removed cgroup answer."""
 
+_ENTRIES = 100
+
 JOINED, ABSENT, WAIT = "joined", "absent", "wait"
 """What came of trying to join."""
 
@@ -71,28 +73,50 @@ class Member:
 
 
 def enter(directory: str, member: Member, place: Place) -> bool:
-    """Make the member's leaf and move in; False where the scope went away meanwhile."""
-    leaf = member.new_leaf()
-    path = f"{directory}/{leaf}"
-    try:
-        posix.mkdir(path, 0o755)
-        posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record))
-        try:
-            write(f"{path}/cgroup.procs", "0")
-        except PermissionError:
-            # no cgroup above both is ours to write, as in a login session: the manager may
-            if not place.manager:
-                raise
-            from scopekeeper.launch.manager import Manager
+    """Make the member's leaf and move in; False where the scope went away meanwhile.
 
-            with Manager(place) as manager:
-                manager.attach(member.unit, leaf)
-    except OSError as error:
+    A launch that tidies up may remove a leaf in the moment before somebody is in it: then there
+    is another, for as long as the scope is there.
+    """
+    for _ in range(_ENTRIES):
+        leaf = member.new_leaf()
+        path = f"{directory}/{leaf}"
         try:
-            posix.rmdir(path)
-        except OSError:
-            pass
-        if error.errno in GONE:
-            return False
-        raise
-    return True
+            posix.mkdir(path, 0o755)
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            raise
+        try:
+            posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record))
+            _move_in(path, leaf, member, place)
+        except OSError as error:
+            _remove(path)
+            if error.errno not in GONE:
+                raise
+        except Exception:
+            _remove(path)
+            raise
+        else:
+            return True
+    return False
+
+
+def _move_in(path: str, leaf: str, member: Member, place: Place) -> None:
+    try:
+        write(f"{path}/cgroup.procs", "0")
+    except PermissionError:
+        # no cgroup above both is ours to write, as in a login session: the manager may
+        if not place.manager:
+            raise
+        from scopekeeper.launch.manager import Manager
+
+        with Manager(place) as manager:
+            manager.attach(member.unit, leaf)
+
+
+def _remove(path: str) -> None:
+    try:
+        posix.rmdir(path)
+    except OSError:
+        pass
