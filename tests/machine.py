@@ -7,10 +7,9 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,7 +158,7 @@ def end_cgroup(directory: str) -> None:
     eventually(lambda: not is_populated(directory))
 
 
-def slow_lane(native: int, emulated: int) -> int:
+def rounds_of(native: int, emulated: int) -> int:
     """Return how often to repeat something: fewer times on an emulated machine."""
     return emulated if is_emulated() else native
 
@@ -242,13 +241,3 @@ def wait_for_command(process: subprocess.Popen[bytes]) -> None:
 def children_of(pid: int) -> list[int]:
     """Return the living children of a process."""
     return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Hold a process of ours still."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)

@@ -20,8 +20,8 @@ from tests.machine import (
     processes,
     record_of,
     rewrite_record,
+    rounds_of,
     scope_directories,
-    slow_lane,
     state_of,
     wait_for_command,
 )
@@ -96,7 +96,7 @@ def test_a_member_is_stopped_and_its_sibling_lives(
 def test_stops_of_one_scope_at_the_same_time_agree(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for _ in range(slow_lane(native=10, emulated=2)):
+    for _ in range(rounds_of(native=5, emulated=2)):
         process = stubborn(keeper, "-s", session)
         argv = [keeper.argv()[0], "stop", "-s", session, "--grace", "50ms"]
         stops = [keeper.popen(argv, stdout=subprocess.DEVNULL) for _ in range(6)]
@@ -136,7 +136,7 @@ def test_launches_racing_stops_end_inside_or_not_at_all(
     launched = []
     pauses = random.Random(2)
     try:
-        for _ in range(slow_lane(native=40, emulated=4)):
+        for _ in range(rounds_of(native=40, emulated=4)):
             launched += [
                 keeper.start(
                     "-s", session, "-n", f"m{member}", "--", "sh", "-c", "echo in; exec sleep 1e6",

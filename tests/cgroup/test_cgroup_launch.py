@@ -19,8 +19,8 @@ from tests.machine import (
     leaves,
     processes,
     record_of,
+    rounds_of,
     scope_directories,
-    slow_lane,
     text_of,
     wait_for_command,
 )
@@ -76,7 +76,7 @@ def test_a_scope_in_which_nothing_lives_is_made_anew(
 def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for number in range(slow_lane(native=20, emulated=2)):
+    for number in range(rounds_of(native=12, emulated=2)):
         racers = [
             keeper.start(
                 "-s", f"{session}:{number}", "-n", f"m{racer}", "--",
@@ -105,7 +105,7 @@ def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
 def test_short_commands_racing_for_one_name_all_run_inside(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for _ in range(slow_lane(native=15, emulated=2)):
+    for _ in range(rounds_of(native=8, emulated=2)):
         racers = [
             keeper.start(
                 "-s", session, "-n", f"m{number % 4}", "--", "sh", "-c", TELL,
@@ -125,7 +125,7 @@ def test_short_commands_racing_for_one_name_all_run_inside(
 def test_a_joiner_is_inside_whenever_the_last_member_leaves(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    rounds = slow_lane(native=100, emulated=5)
+    rounds = rounds_of(native=100, emulated=5)
     for number in range(rounds):
         name = f"{session}:{number}"
         last = keeper.member("-s", name, "--", *FOREVER)
@@ -147,7 +147,7 @@ def test_a_launcher_killed_at_any_moment_blocks_nobody(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
     moments = random.Random(1)
-    for _ in range(slow_lane(native=40, emulated=4)):
+    for _ in range(rounds_of(native=40, emulated=4)):
         victim = keeper.start("-s", session, "--", "true")
         time.sleep(moments.uniform(0, 0.02))
         victim.kill()

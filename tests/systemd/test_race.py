@@ -17,8 +17,8 @@ from tests.machine import (
     is_alive,
     is_emulated,
     processes,
+    rounds_of,
     scope_directories,
-    slow_lane,
     wait_for_command,
 )
 
@@ -36,7 +36,7 @@ TELL = (
 def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
     keeper: Scopekeeper, session: str
 ) -> None:
-    for round_number in range(slow_lane(native=100, emulated=3)):
+    for round_number in range(rounds_of(native=100, emulated=3)):
         name = f"{session}:{round_number}"
         racers = [
             keeper.start(
@@ -63,7 +63,7 @@ def test_short_commands_racing_for_one_name_all_run_inside(
     keeper: Scopekeeper, session: str
 ) -> None:
     # the scope comes and goes all the time: some join it, some make it, some meet its end
-    for _ in range(slow_lane(native=20, emulated=2)):
+    for _ in range(rounds_of(native=20, emulated=2)):
         racers = [
             keeper.start(
                 "-s", session, "-n", f"member{number % 4}", "--", "sh", "-c", TELL,
@@ -85,7 +85,7 @@ def test_short_commands_racing_for_one_name_all_run_inside(
 def test_the_unit_lives_for_one_who_joins_while_the_last_member_leaves(
     keeper: Scopekeeper, session: str
 ) -> None:
-    rounds = slow_lane(native=300, emulated=10)
+    rounds = rounds_of(native=150, emulated=10)
     span = 0.4 if is_emulated() else 0.03
     for number in range(rounds):
         name = f"{session}:{number}"
@@ -107,7 +107,7 @@ def test_the_unit_lives_for_one_who_joins_while_the_last_member_leaves(
 def test_launches_racing_stops_leave_no_ghost_and_nothing_outside(
     keeper: Scopekeeper, session: str
 ) -> None:
-    rounds = slow_lane(native=60, emulated=4)
+    rounds = rounds_of(native=60, emulated=4)
     stops: list[subprocess.CompletedProcess[str]] = []
     over = threading.Event()
 
