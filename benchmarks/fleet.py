@@ -1,10 +1,12 @@
 """What many scopes cost: listing them, and stopping them."""
 
+import os
 import shutil
 import time
 
 from benchmarks.launch import MODE, SCOPEKEEPER, fresh, ours, started
 from benchmarks.measure import Row, medians, spawn
+from scopekeeper.launch import place
 
 FIVE = ("/bin/sh", "-c", "for i in 1 2 3 4; do sleep 1000 & done; echo; wait")
 """A member of five processes."""
@@ -37,7 +39,7 @@ def stopping(scopes: int, rounds: int) -> list[Row]:
     """Compare ``stop`` with systemctl's of as many scopes."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(rounds):
-        for name in times:
+        for name, taken in times.items():
             session_id = fresh("stop")
             options = ("--session-id", session_id)
             members = [ours(fresh("stop"), *options, command=FIVE) for _ in range(scopes)]
@@ -48,7 +50,7 @@ def stopping(scopes: int, rounds: int) -> list[Row]:
                     argv = [SYSTEMCTL, *MODE, "stop", "scopekeeper-*.scope"]
                 began = time.perf_counter()
                 spawn(argv)
-                times[name].append((time.perf_counter() - began) * 1000)
+                taken.append((time.perf_counter() - began) * 1000)
     middle = rounds // 2
     return [
         Row(f"stop, {scopes} scopes, {scopes * 5} processes", sorted(times["ours"])[middle],
@@ -58,10 +60,5 @@ def stopping(scopes: int, rounds: int) -> list[Row]:
 
 def _owner() -> str:
     """Return who owns what this process starts: its service, else itself."""
-    from scopekeeper.launch import place
-
-    caller = place.Caller()
-    unit = caller.unit_path().rpartition("/")[2]
-    import os
-
+    unit = place.Caller().unit_path().rpartition("/")[2]
     return unit or str(os.getpid())

@@ -65,21 +65,22 @@ def started(
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(argv: Sequence[str]) -> None:
-        processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        processes.append(process)
         if not together:
-            _await(processes[-1])
+            _await(process)
 
     began = time.perf_counter()
     try:
         if workers:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(_start_and_wait(processes), commands))
+                list(pool.map(start, commands))
         else:
             for argv in commands:
                 start(argv)
-            if together:
-                for process in processes:
-                    _await(process)
+        if together:
+            for process in processes:
+                _await(process)
         yield (time.perf_counter() - began) * 1000
     finally:
         for process in processes:
@@ -89,19 +90,10 @@ def started(
                 process.stdout.close()
 
 
-def _start_and_wait(processes: list[subprocess.Popen[bytes]]):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    def start(argv: Sequence[str]) -> None:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        processes.append(process)
-        _await(process)
-
-    return start
-
-
 def _await(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], 60)
-    if not ready or not process.stdout.read1(1):
+    if not ready or not os.read(process.stdout.fileno(), 1):
         raise RuntimeError(f"{process.args!r} did not start")
 
 

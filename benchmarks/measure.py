@@ -30,7 +30,7 @@ def spawn(argv: Sequence[str]) -> float:
     """Run a command to its end with nothing to read and nobody to read it; milliseconds."""
     quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     began = time.perf_counter_ns()
-    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=quiet)
+    pid = os.posix_spawn(argv[0], list(argv), os.environ, file_actions=quiet)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     took = (time.perf_counter_ns() - began) / 1e6
     if status != 0:

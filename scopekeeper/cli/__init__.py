@@ -66,7 +66,7 @@ def main() -> None:
         sys.exit(130)
     except ScopekeeperError as error:
         _say(str(error))
-        sys.exit(error.status)
+        sys.exit(FAILED if command == "run" else error.status)
     except LookupError as error:
         if "cgroup2" not in str(error):
             _internal(error)

@@ -81,6 +81,7 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
     environment = original_environment()
     program = _resolve(command[0], environment)
     inner = dict(environment)
+    pipe_ignored = pipe_was_ignored()
     try:
         _contain(options, command[0], environment, inner)
     except Exception as error:
@@ -90,7 +91,7 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
             raise
         _say(f"warning: running uncontained: {describe(error)}")
         inner = environment
-    restore_signals()
+    restore_signals(pipe_ignored=pipe_ignored)
     _execute(program, command, inner)
 
 
@@ -109,7 +110,8 @@ def _contain(
     caller = place.Caller()
     owner = place.find_owner(caller, request.owner)
     request.session = request.session or owner.label
-    where = place.find(caller, request.placement)
+    outlives = request.lifetime != "gateway"
+    where = place.find(caller, request.placement, outlives=outlives)
     if request.replace:
         from scopekeeper.launch.replace import replace
 
@@ -197,11 +199,16 @@ def _encoded(argument: str) -> bytes:
 
 
 def _die_by_interrupt() -> None:
-    """Let SIGINT end this process as it would end the command, not as an exception."""
+    """Let SIGINT end this process as it would end the command, not as an exception.
+
+    Blocked meanwhile, so that one that comes just now is neither lost nor half handled.
+    """
     import _signal  # type: ignore[import-not-found]  # built in
 
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 _PASS_ON = frozenset(
@@ -211,18 +218,31 @@ _PASS_ON = frozenset(
 """Programs whose children inherit their ignored signals. Language runtimes reset them."""
 
 
-def restore_signals() -> None:
-    """Give the command back the two signals that Python ignores from its start.
-
-    What they were before cannot be seen any more. A parent that does not ignore SIGPIPE cannot
-    have passed that on; of those that do, systemd (``IgnoreSIGPIPE=yes`` is its default) and
-    shells pass it on, while Python, Node and Rust set it back for their children.
-    """
+def restore_signals(*, pipe_ignored: bool) -> None:
+    """Give the command back the two signals that Python ignores from its start."""
     import _signal
 
-    if not _parent_ignores_pipe():
+    if not pipe_ignored:
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+
+
+def pipe_was_ignored() -> bool:
+    """Tell whether SIGPIPE was ignored before Python started.
+
+    That cannot be seen any more. A parent that does not ignore it cannot have passed it on; of
+    those that do, shells pass it on, while Python, Node and Rust set it back for their children.
+    Of its own services systemd knows it.
+    """
+    if not _parent_ignores_pipe():
+        return False
+    from scopekeeper.launch.place import is_main_process
+
+    if is_main_process():
+        from scopekeeper.launch.placement import ignores_pipe
+
+        return ignores_pipe()
+    return True
 
 
 def _parent_ignores_pipe() -> bool:

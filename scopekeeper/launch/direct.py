@@ -36,14 +36,10 @@ else:
 """The compiled file is only read by the version of Python that wrote it: its name has that."""
 
 _LOADER = """\
-import _signal
 import sys
 
 sys.path.insert(0, FOLDER)
 if sys.argv[1:2] == ["run"]:
-    # from the first moment on, SIGINT ends this as it would end the command
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     for name, file, path, code in MODULES:
         sys.modules[name] = module = type(sys)(name)
         module.__file__ = file

@@ -185,8 +185,16 @@ def place_of(caller: Caller) -> Place:
     return Place(caller.mount, base, manager, path)
 
 
-def find(caller: Caller, wanted: str = "auto") -> Place:
-    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish."""
+def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
+    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish.
+
+    A nested launch stays in the plain cgroup that its launcher was placed in, and below its
+    limits; unless that is a service's, which the command is to outlive.
+    """
+    if wanted == "auto" and caller.scope_directory:
+        enclosing = place_of(caller)
+        if not enclosing.manager and not (outlives and enclosing.base.endswith(".service")):
+            return enclosing
     if wanted == "auto" and not is_main_process():
         if caller.uid == 0 and exists("/run/systemd/system"):  # sd_booted(3)
             return managed(caller, "system")

@@ -2,7 +2,7 @@
 
 import posix
 
-from scopekeeper.errors import UnavailableError, UsageError
+from scopekeeper.errors import ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.launch.place import (
     Caller,
     Place,
@@ -106,12 +106,7 @@ def is_delegated(caller: Caller, unit_path: str) -> bool:
     """
     directory = caller.mount + unit_path
     if manager_uid(unit_path):
-        from scopekeeper.launch.manager import Manager
-
-        manager_path = unit_path[: unit_path.rindex(".service/") + 8]
-        with Manager(Place(caller.mount, "", "user", manager_path)) as manager:
-            unit = unit_path.rpartition("/")[2]
-            return manager.unit_property(unit, "Service", "Delegate") == "yes"
+        return _service_property(caller, unit_path, "Delegate") == "yes"
     for name in ("user.delegate", "trusted.delegate"):
         try:
             if attribute(directory, name) == b"1":
@@ -119,3 +114,23 @@ def is_delegated(caller: Caller, unit_path: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def ignores_pipe() -> bool:
+    """Tell whether this main process of a service was started with SIGPIPE ignored.
+
+    Only the manager can tell any more; ``IgnoreSIGPIPE=yes`` is its default.
+    """
+    try:
+        caller = Caller()
+        return _service_property(caller, caller.unit_path(), "IgnoreSIGPIPE") != "no"
+    except (ScopekeeperError, OSError, LookupError):
+        return True
+
+
+def _service_property(caller: Caller, unit_path: str, name: str) -> str:
+    from scopekeeper.launch.manager import Manager
+
+    kind = "user" if manager_uid(unit_path) else "system"
+    with Manager(Place(caller.mount, "", kind)) as manager:
+        return manager.unit_property(unit_path.rpartition("/")[2], "Service", name)

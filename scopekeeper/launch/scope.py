@@ -17,7 +17,7 @@ import fcntl
 import posix
 import time
 
-from scopekeeper import records
+from scopekeeper import names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
@@ -155,7 +155,7 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
 
 def _living_leaf(directory: str, name: str) -> str:
     """Return a leaf with a living process; on the way, remove empty ones of the same name."""
-    stale = f"m-{name}."
+    stale = names.leaf_name(name, "")
     found = ""
     for entry in posix.listdir(directory):
         if not entry.startswith("m-") or (found and not entry.startswith(stale)):

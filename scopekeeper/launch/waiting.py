@@ -8,10 +8,10 @@ from scopekeeper.errors import ConflictError, ForeignError
 from scopekeeper.launch.member import ABSENT, WAIT
 from scopekeeper.launch.place import Place, attribute, read, start_time
 
-_PATIENCE = {"foreign": 5.0, "stopping": 150.0}
+_PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
 (systemd's own may take 90); for all else:"""
-_SETUP_SECONDS = 15.0
+_SETUP_SECONDS = 60.0
 
 
 def wait(directory: str, reason: str, waited: float) -> None:
