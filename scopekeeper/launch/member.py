@@ -3,7 +3,6 @@
 On the hot path of ``run``: builtin modules only.
 """
 
-import errno
 import posix
 import time
 
@@ -11,8 +10,8 @@ from scopekeeper import names, records
 from scopekeeper.launch.place import Owner, Place, start_time, write
 from scopekeeper.launch.request import Request
 
-GONE = (errno.ENOENT, errno.ENODEV)
-"""What the files of a removed cgroup answer."""
+GONE = (2, 19)
+"""ENOENT and ENODEV, which the files of a removed cgroup answer; errno takes 0.05 ms to import."""
 
 _ENTRIES = 100
 
