@@ -13,7 +13,6 @@ import marshal
 import os
 import sys
 from pathlib import Path
-from types import CodeType
 
 # in the order in which they import each other
 _HOT = (
@@ -72,16 +71,10 @@ def compile_hot() -> bytes:
         file = str(module.__file__)
         tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
         code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
-        modules.append((name, file, tuple(getattr(module, "__path__", ())), _lean(code)))
+        modules.append((name, file, tuple(getattr(module, "__path__", ())), code))
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     return marshal.dumps((loader, {"FOLDER": folder, "MODULES": modules}))
-
-
-def _lean(code: CodeType) -> CodeType:
-    """Take out the line numbers: a quarter of the file, and only tracebacks read them."""
-    inner = (_lean(each) if isinstance(each, CodeType) else each for each in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=tuple(inner))
 
 
 class _Slim(ast.NodeTransformer):
