@@ -137,6 +137,9 @@ def _contain(
         inner.pop(key, None)
         if value:
             inner[key] = value.encode("utf-8", "surrogateescape")
+    told = inner.get(b"SCOPEKEEPER_SESSION_ID")
+    if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
+        del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session, or of another life of this one
 
 
 def original_environment() -> dict[bytes, bytes]:

@@ -101,7 +101,8 @@ class Caller:
     def manager_path(self) -> str:
         """Return the path of the user's manager, or the prefix of the system's ('' mostly)."""
         if self.uid == 0:
-            return cgroup_of("1").removesuffix("/init.scope").rstrip("/")
+            first = cgroup_of("1")  # in a PID namespace of somebody's, not systemd
+            return first.removesuffix("/init.scope") if first.endswith("/init.scope") else ""
         service = f"/user@{self.uid}.service"
         at = self.path.find(service + "/")
         if at >= 0:
