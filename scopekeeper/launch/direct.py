@@ -13,12 +13,17 @@ import marshal
 import os
 import sys
 from pathlib import Path
+from types import CodeType
 
 # in the order in which they import each other
-_HOT = (
+_JOINING = (
     "scopekeeper", "scopekeeper.launch", "scopekeeper.names", "scopekeeper.records",
     "scopekeeper.launch.place", "scopekeeper.launch.request", "scopekeeper.launch.member",
     "scopekeeper.launch.scope",
+)  # fmt: skip
+_MAKING = (
+    "scopekeeper.errors", "scopekeeper.launch.wire", "scopekeeper.launch.manager",
+    "scopekeeper.launch.unit",
 )  # fmt: skip
 
 _SCRIPT = """\
@@ -40,7 +45,9 @@ import sys
 
 sys.path.insert(0, FOLDER)
 if sys.argv[1:2] == ["run"]:
-    for name, file, path, code in MODULES:
+    import marshal
+
+    def load(name, file, path, code):
         sys.modules[name] = module = type(sys)(name)
         module.__file__ = file
         if path:
@@ -49,11 +56,19 @@ if sys.argv[1:2] == ["run"]:
         parent, _, child = name.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
+
+    def load_more():
+        for piece in marshal.loads(MAKING):
+            load(*piece)
+
+    for piece in JOINING:
+        load(*piece)
+    sys.modules["scopekeeper.launch"].load_more = load_more
 from scopekeeper.launch import main
 
 main()
 """
-"""Runs first, with FOLDER and MODULES defined."""
+"""Runs first, with FOLDER, JOINING and MAKING defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -65,16 +80,19 @@ _HOT_FILE = str(Path(__file__).with_name("hot."))
 
 def compile_hot() -> bytes:
     """Compile the loader and the modules of the hot path into one piece."""
-    modules = []
-    for name in _HOT:
-        module = importlib.import_module(name)
-        file = str(module.__file__)
-        tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
-        code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
-        modules.append((name, file, tuple(getattr(module, "__path__", ())), code))
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
-    return marshal.dumps((loader, {"FOLDER": folder, "MODULES": modules}))
+    making = marshal.dumps([_piece(name) for name in _MAKING])
+    joining = [_piece(name) for name in _JOINING]
+    return marshal.dumps((loader, {"FOLDER": folder, "JOINING": joining, "MAKING": making}))
+
+
+def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
+    module = importlib.import_module(name)
+    file = str(module.__file__)
+    tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
+    code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
+    return name, file, tuple(getattr(module, "__path__", ())), code
 
 
 class _Slim(ast.NodeTransformer):

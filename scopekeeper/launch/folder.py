@@ -5,7 +5,6 @@ import fcntl
 import posix
 
 from scopekeeper import records
-from scopekeeper.launch.limits import limit_folder
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
 from scopekeeper.launch.place import Place
 
@@ -25,7 +24,10 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
-        limit_folder(place.base, directory, member.request.limits, warnings)
+        if member.request.limits:
+            from scopekeeper.launch.limits import limit_folder
+
+            limit_folder(place.base, directory, member.request.limits, warnings)
         return enter(directory, member, place)
     except OSError as error:
         if error.errno in (*GONE, errno.EEXIST, errno.EAGAIN):

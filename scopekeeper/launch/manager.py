@@ -1,7 +1,8 @@
 """Asks a systemd manager for a scope, and asks again what became of it.
 
-Talks to the manager's own socket where it may (no bus daemon in between, and none needed), else
-to the bus. Only for ``run``: everything else goes through pystemd.
+Over the bus where there is one, which is there in 0.2 ms; else over the manager's own socket, which
+needs no bus daemon, but takes systemd 1.4 ms to open (both measured with 252 and 257). Only for
+``run``: everything else goes through pystemd.
 """
 
 import _socket
@@ -16,6 +17,8 @@ _PATH = "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 _DEADLINE = 30.0
 """Seconds that a manager may take; systemd's own clients wait 25 for an answer."""
+_FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
+"""Seconds between looks at our own cgroup, and between questions what became of a job."""
 
 
 class CallError(ManagerError):
@@ -43,10 +46,10 @@ class Manager:
 
     def _connect(self, place: Place) -> _socket.socket:
         if place.manager == "system":
-            addresses = ("/run/systemd/private", "/run/dbus/system_bus_socket")
+            addresses = ("/run/dbus/system_bus_socket", "/run/systemd/private")
         else:
             run = f"/run/user/{place.uid}"
-            addresses = (f"{run}/systemd/private", f"{run}/bus")
+            addresses = (f"{run}/bus", f"{run}/systemd/private")
         failures = []
         for address in addresses:
             self._socket = _socket.socket(
@@ -127,20 +130,19 @@ class Manager:
         Raises CallError (``UnitExists`` where there is one of that name), ManagerError.
         """
         job = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, ()))[0]
-        while True:
-            # The answer only says that the job is queued. A private connection gets every signal;
-            # on the bus nothing comes, and the look at our own cgroup is what tells.
-            if cgroup_of().endswith("/" + unit):
-                return
-            message = self.receive(0.005)
-            if message is not None and message.member == "JobRemoved":
-                details = message.strings()
-                if details[:1] == [job] and details[2] != "done":
-                    raise ManagerError(
-                        f"systemd could not start {unit}: its job ended {details[2]!r}"
-                    )
-            if time.monotonic() > self.deadline:
+        # The answer only says that the job is queued; that it was done shows in our own cgroup.
+        pause, ask_again = _FIRST_LOOK, time.monotonic() + _ASK_SECONDS
+        while not cgroup_of().endswith("/" + unit):
+            now = time.monotonic()
+            if now > self.deadline:
                 raise ManagerError(f"systemd did not start {unit} within {_DEADLINE:.0f} s")
+            if now > ask_again:
+                # a scope that failed is forgotten at once: CollectMode=inactive-or-failed
+                if self.unit_property(unit, "Unit", "ActiveState") in ("", "failed"):
+                    raise ManagerError(f"systemd could not start {unit} ({job} failed)")
+                ask_again = now + _ASK_SECONDS
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK)
 
     def attach(self, unit: str, leaf: str) -> None:
         """Move this process into a leaf of a scope, where it may not write itself there."""

@@ -17,7 +17,7 @@ import fcntl
 import posix
 import time
 
-from scopekeeper import names, records
+from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
@@ -48,6 +48,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
             reason = "taken"
             if waited >= ask_again:
                 if place.manager:
+                    launch.load_more()
                     from scopekeeper.launch.unit import create
                 else:
                     from scopekeeper.launch.folder import create

@@ -5,7 +5,6 @@ import time
 
 from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
-from scopekeeper.launch.limits import warn_unlimited
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
 from scopekeeper.launch.place import SLICE, Caller, Place, exists, write
@@ -37,7 +36,10 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
                 manager.reset_failed(member.unit)
             return False
     posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(bound_to))
-    warn_unlimited(directory, member.request.limits, warnings)
+    if member.request.limits:
+        from scopekeeper.launch.limits import warn_unlimited
+
+        warn_unlimited(directory, member.request.limits, warnings)
     return enter(directory, member, place)
 
 
