@@ -14,20 +14,30 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 GONE = (errno.ENOENT, errno.ENODEV)
+_LINKS_OF_A_LEAF = 2
+"""kernfs counts a directory's subdirectories as links, beside its name and its dot."""
 
 
 def read(directory: str, name: str) -> str | None:
     """Return the text of a cgroup's file, None where the cgroup or the file is gone."""
     try:
-        with open(f"{directory}/{name}", "rb", buffering=0) as file:
-            chunks = []
-            while chunk := file.read(65536):
-                chunks.append(chunk)
-        return b"".join(chunks).decode()
+        return _read(f"{directory}/{name}")
     except OSError as error:
         if error.errno in GONE or isinstance(error, NotADirectoryError):
             return None
         raise
+
+
+def _read(path: str) -> str:
+    """Read a kernel's file whole; plain descriptors take a third of the time of a file object."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
 def write(directory: str, name: str, value: str) -> bool:
@@ -65,6 +75,8 @@ def find(directory: str, wanted: Callable[[str], bool]) -> Iterator[str]:
 def children(directory: str) -> list[str]:
     """Return the names of the cgroups directly inside; none where it is gone."""
     try:
+        if os.stat(directory).st_nlink <= _LINKS_OF_A_LEAF:
+            return []
         with os.scandir(directory) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError as error:
@@ -126,13 +138,11 @@ def signal_process(pid: int, inside: str, *numbers: int) -> bool:
 def path_of(pid: int | str = "self") -> str:
     """Return the cgroup2 path of a process, '' where it is gone."""
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                if line.startswith("0::"):
-                    return line[3:].rstrip("\n")
+        text = _read(f"/proc/{pid}/cgroup")
     except OSError:
-        pass
-    return ""
+        return ""
+    at = text.find("0::")
+    return text[at + 3 :].partition("\n")[0] if at >= 0 else ""
 
 
 def is_inside(path: str, folder: str) -> bool:

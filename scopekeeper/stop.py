@@ -1,6 +1,6 @@
 """Ends scopes and members, many at once, and proves it.
 
-Mark the record, so that nobody joins any more → SIGTERM and SIGCONT → wait for ``populated 0``
+Mark the record, so that nobody joins any more → SIGTERM, then SIGCONT → wait for ``populated 0``
 up to the grace → ``cgroup.kill`` → verify → have the cgroup removed, by systemd or by us.
 
 Killing is by cgroup, or by a pidfd whose cgroup was read after it was opened: never by a number.
@@ -176,6 +176,7 @@ def _open(result: Result) -> int | None:
 def _mark(target: Target, directory: str, reason: str) -> str:
     """Write into the record that this is being stopped; return why it may not be."""
     try:
+        _await_record(directory)
         with _locked(target.scope_directory):
             raw = cgroup.attribute(directory, records.ATTRIBUTE)
             if raw is None:
@@ -197,6 +198,17 @@ def _mark(target: Target, directory: str, reason: str) -> str:
             return f"it belongs to uid {os.stat(directory).st_uid}; stop it as that user or as root"
         return f"cannot mark it: {error.strerror}"
     return ""
+
+
+def _await_record(directory: str) -> None:
+    """Give a launch that has just made this the moment that it takes to write the record."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while (
+        cgroup.attribute(directory, records.ATTRIBUTE) is None
+        and cgroup.is_populated(directory)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -250,11 +262,15 @@ def _terminate(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: floa
 
 
 def _send(each: _Held) -> None:
+    """Send SIGTERM to whom it was not sent, and SIGCONT to those that are still there after it.
+
+    A stopped process has to go on to end; one that runs is gone by the second look.
+    """
     result = each.result
     for pid in cgroup.processes(each.directory):
-        if pid not in each.signalled and cgroup.signal_process(
-            pid, result.target.cgroup, signal.SIGTERM, signal.SIGCONT
-        ):
+        if pid in each.signalled:
+            cgroup.signal_process(pid, result.target.cgroup, signal.SIGCONT)
+        elif cgroup.signal_process(pid, result.target.cgroup, signal.SIGTERM):
             each.signalled.add(pid)
             result.terminated += 1
             result.outcome = "terminated"
