@@ -178,20 +178,22 @@ def scope_properties(
     slice_name: str,
     bound_to: str,
     settings: dict[str, int],
+    pid: int = 0,
 ) -> list[tuple[str, tuple[str, object]]]:
     """Return the properties of a new scope around the calling process.
 
     bound_to is the owner's unit where the scope has to end with it: ``BindsTo=`` covers its stop
     and its crash, ``StopPropagatedFrom=`` its restart (where systemd passes that on, from 254),
     and ``Before=`` keeps the scope alive while a stopping owner drains. settings are properties
-    of type t by their D-Bus names.
+    of type t by their D-Bus names. pid is ours where systemd has the same numbers; 0 means whoever
+    sends this, in whatever PID namespace, which systemd has to ask the bus about.
     """
     properties: list[tuple[str, tuple[str, object]]] = [
         ("Description", ("s", description)),
         ("Slice", ("s", slice_name)),
         ("Delegate", ("b", True)),
         ("CollectMode", ("s", "inactive-or-failed")),
-        ("PIDs", ("au", [0])),  # 0: whoever sends this, in whatever PID namespace
+        ("PIDs", ("au", [pid])),
     ]
     if bound_to:
         properties += [

@@ -7,7 +7,7 @@ from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Caller, Place, exists, write
+from scopekeeper.launch.place import SLICE, Caller, Place, exists, read, write
 
 _INFINITY = 2**64 - 1
 """How systemd writes infinity in a property of type t."""
@@ -96,7 +96,9 @@ def _start(manager: Manager, member: Member, place: Place) -> str:
         _PROPERTIES[name]: _INFINITY if value < 0 else value
         for name, value in (request.limits | request.durations).items()
     }
-    session = "".join(c if c.isprintable() else "?" for c in request.session)
-    description = f"scopekeeper: {session[:120]}, lane {request.lane[:60]}"
-    manager.start_scope(member.unit, scope_properties(description, SLICE, bound_to, settings))
+    text = f"scopekeeper: {request.session[:120]}, lane {request.lane[:60]}"
+    description = "".join(char if char.isprintable() else "?" for char in text)
+    pid = posix.getpid() if read("/proc/1/comm") == "systemd\n" else 0
+    properties = scope_properties(description, SLICE, bound_to, settings, pid)
+    manager.start_scope(member.unit, properties)
     return bound_to
