@@ -101,6 +101,7 @@ class Lab:
             name = f"lab[{title}]"
             item: LabItem = LabItem.from_parent(session, name=name, nodeid=name)
             item.booking = booking
+            item.add_marker(pytest.mark.timeout(0))  # the machine has limits of its own
             items.append(item)
 
     @pytest.hookimpl(tryfirst=True)
