@@ -1,0 +1,55 @@
+"""The fast launcher does what the slow one does, from one compiled file."""
+
+import subprocess
+import sys
+
+import pytest
+
+from scopekeeper import __version__
+from scopekeeper.launch import direct
+
+
+@pytest.fixture
+def launcher(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "_HOT_FILE", str(tmp_path / "hot."))
+    monkeypatch.setattr(sys, "argv", ["direct", str(tmp_path / "scopekeeper")])
+    assert direct.main() == 0
+    return tmp_path / "scopekeeper"
+
+
+def call(launcher, *arguments, **environment):
+    return subprocess.run(
+        [launcher, *arguments], capture_output=True, text=True, env={"PATH": "/bin", **environment}
+    )
+
+
+def test_it_starts_the_interpreter_without_site(launcher):
+    assert launcher.read_text().startswith(f"#!{sys.executable} -IS\n")
+
+
+def test_it_launches(launcher):
+    ran = call(launcher, "run", "--", "/nonexistent")
+    assert (ran.returncode, ran.stderr) == (127, "scopekeeper: /nonexistent: not found\n")
+
+
+def test_what_the_fast_parser_leaves_goes_to_click(launcher):
+    assert "--lifetime" in call(launcher, "run", "--help").stdout
+    assert call(launcher, "--version").stdout == f"scopekeeper {__version__}\n"
+
+
+def test_it_can_still_say_where_something_failed(launcher):
+    ran = call(launcher, "run", "--placement", "mars", "--", "true", SCOPEKEEPER_DEBUG="1")
+    assert ran.returncode == 125
+    assert "Traceback" in ran.stderr
+    assert "unknown placement 'mars'" in ran.stderr.splitlines()[-1]
+
+
+def test_without_the_compiled_file_it_is_only_slower(launcher):
+    for compiled in launcher.parent.glob("hot.*"):
+        compiled.unlink()
+    assert call(launcher, "run", "--", "/nonexistent").returncode == 127
+
+
+def test_another_version_of_python_does_not_read_it(launcher):
+    (compiled,) = launcher.parent.glob("hot.*")
+    assert compiled.name == f"hot.{sys.implementation.cache_tag}"
