@@ -131,7 +131,8 @@ class Manager:
         """
         job = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, ()))[0]
         # The answer only says that the job is queued; that it was done shows in our own cgroup.
-        pause, ask_again = _FIRST_LOOK, time.monotonic() + _ASK_SECONDS
+        began = time.monotonic()
+        pause, ask_again = _FIRST_LOOK, began + _ASK_SECONDS
         while not cgroup_of().endswith("/" + unit):
             now = time.monotonic()
             if now > self.deadline:
@@ -142,7 +143,8 @@ class Manager:
                     raise ManagerError(f"systemd could not start {unit} ({job} failed)")
                 ask_again = now + _ASK_SECONDS
             time.sleep(pause)
-            pause = min(1.5 * pause, _LONGEST_LOOK)
+            if now - began > _LONGEST_LOOK:
+                pause = min(1.5 * pause, _LONGEST_LOOK)
 
     def attach(self, unit: str, leaf: str) -> None:
         """Move this process into a leaf of a scope, where it may not write itself there."""
