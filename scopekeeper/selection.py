@@ -36,6 +36,8 @@ class Selector:
         )
         if any(value is not None and value != own for value, own in wanted):
             return False
+        if scope.elsewhere and not self.units:
+            return False  # a session of that name in a container is another session
         return not self.units or scope.unit in self.units
 
     def matches_member(self, member: Member) -> bool:

@@ -22,13 +22,10 @@ class Reader:
         self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         self._owners: dict[Owner, OwnerState] = {}
 
-    def snapshot(self, *, uid: int | None = None, elsewhere: bool = False) -> Snapshot:
-        """Return every scope of uid, of everybody where it is None.
-
-        A host sees the cgroups of its containers; their scopes are left out unless elsewhere.
-        """
+    def snapshot(self, *, uid: int | None = None) -> Snapshot:
+        """Return every scope of uid, of everybody where it is None."""
         found = (self.scope(directory, uid) for directory in cgroup.find(self.mount, _is_scope))
-        scopes = [each for each in found if each is not None and (elsewhere or not each.elsewhere)]
+        scopes = [scope for scope in found if scope is not None]
         return Snapshot(tuple(sorted(scopes, key=lambda s: (s.session, s.lane, s.run, s.cgroup))))
 
     def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:

@@ -24,7 +24,7 @@ STATES = ("running", "orphan", "expired", "leaderless", "stopping", "empty", "gh
 @click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
 @click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
 @click.option("--members", is_flag=True, help="Show each member with its pid and command line.")
-@click.option("--all-owners", is_flag=True, help="Show the scopes of every user and container.")
+@click.option("--all-owners", is_flag=True, help="Show the scopes of every user.")
 @click.option("--compare", is_flag=True, help="Ask systemd too, and show what it does not know "
               "as ghost.")  # fmt: skip
 def command(
@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """List scopes, from cgroupfs; nothing has to run for that."""
     uid = None if all_owners else os.getuid()
-    snapshot = Reader(mount_point()).snapshot(uid=uid, elsewhere=all_owners)
+    snapshot = Reader(mount_point()).snapshot(uid=uid)
     ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
     shown = [
         (scope, "ghost" if scope.cgroup in ghosts else state_of(scope))

@@ -1,7 +1,6 @@
 """How answers look: safe text, tables that fit the terminal, versioned JSON."""
 
-import json
-import shutil
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +33,7 @@ def table(
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     if sys.stdout.isatty():
-        _fit(widths, shrink, shutil.get_terminal_size().columns)
+        _fit(widths, shrink, os.get_terminal_size(sys.stdout.fileno()).columns)
     _line(header, widths, right)
     for at, row in enumerate(cells):
         _line(row, widths, right)
@@ -44,7 +43,8 @@ def table(
 
 def _fit(widths: list[int], shrink: Sequence[int], columns: int) -> None:
     """Take from the widest of the columns that may shrink until the line fits."""
-    while sum(widths) + 2 * (len(widths) - 1) > columns:
+    # a terminal that does not know its size says 0
+    while 0 < columns < sum(widths) + 2 * (len(widths) - 1):
         widest = max(shrink, key=lambda at: widths[at], default=None)
         if widest is None or widths[widest] <= _NARROWEST:
             return
@@ -61,4 +61,6 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> 
 
 def answer(document: dict[str, Any]) -> None:
     """Print a JSON document with its version first; text that is not UTF-8 is escaped."""
+    import json
+
     click.echo(json.dumps({"version": 1, **document}, indent=2))

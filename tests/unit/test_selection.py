@@ -50,3 +50,9 @@ def test_what_was_started_later_is_spared():
 def test_a_selector_without_a_name_means_nothing():
     assert Selector(lane="main", run="x", started_before=1.0).names_nothing()
     assert not Selector(units=frozenset(["x.scope"])).names_nothing()
+
+
+def test_a_session_of_the_same_name_in_another_container_is_only_meant_by_its_unit():
+    there = scope("s", elsewhere=True)
+    assert select(Snapshot((there,)), Selector(session="s")) == []
+    assert select(Snapshot((there,)), Selector(units=frozenset([there.unit]))) == [Selected(there)]
