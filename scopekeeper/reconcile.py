@@ -83,6 +83,8 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator
 
     if scope.problem:
         yield whole(Step.REPORT, Verdict.FOREIGN, scope.problem)
+    elif scope.elsewhere:
+        yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
     elif not scope.pids:
         yield _empty(scope, snapshot)
     elif scope.stopping:
@@ -212,6 +214,8 @@ def state_of(scope: Scope) -> str:
         return "empty"
     if scope.stopping:
         return "stopping"
+    if scope.elsewhere:
+        return "running"
     if _has_expired(scope):
         return "expired"
     living = [member for member in scope.living_members if not member.problem]

@@ -42,6 +42,7 @@ SCOPES = st.builds(
     age=st.floats(0, 100),
     ttl=st.one_of(st.none(), st.integers(0, 100_000_000)),
     stopping=st.booleans(),
+    elsewhere=st.booleans(),
     members=st.lists(MEMBERS, max_size=4).map(tuple),
     strays=PIDS,
 )
@@ -91,6 +92,13 @@ def test_an_orphan_with_damaged_siblings_or_strays_is_stopped_alone(snapshot):
         if action.verdict is Verdict.ORPHAN and action.member is None:
             assert not action.scope.strays
             assert not any(member.problem for member in action.scope.living_members)
+
+
+@given(SNAPSHOTS)
+def test_nothing_of_another_container_is_stopped_or_removed(snapshot):
+    for action in plan(snapshot, Policy()):
+        if action.scope.elsewhere:
+            assert action.step in (Step.KEEP, Step.REPORT)
 
 
 @given(SNAPSHOTS)
