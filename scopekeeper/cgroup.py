@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 GONE = (errno.ENOENT, errno.ENODEV)
+_AT_ONCE = 200
+"""Processes that are held open together."""
 _LINKS_OF_A_LEAF = 2
 """kernfs counts a directory's subdirectories as links, beside its name and its dot."""
 
@@ -113,26 +115,28 @@ def kill(directory: str) -> None:
     write(directory, "cgroup.kill", "1")
 
 
-def signal_process(pid: int, inside: str, *numbers: int) -> bool:
-    """Signal a process if it is in the cgroup path ``inside`` or below; tell whether it was.
+def signal_processes(directory: str, pids: Sequence[int], number: int) -> set[int]:
+    """Signal those of the processes that are in the subtree; return who was signalled.
 
-    The pidfd is opened first and the membership read after it, so the process that gets the
-    signal is the one whose cgroup was read, whatever became of the number.
+    Each pidfd is opened first and the members are read after that: a process that is still alive
+    then, under a number that is still listed, is the listed one. What died meanwhile answers
+    ESRCH, whoever has its number now.
     """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError):
-        return False
-    try:
-        if not is_inside(path_of(pid), inside):
-            return False
-        for number in numbers:
-            signal.pidfd_send_signal(pidfd, number)
-    except OSError:
-        return False
-    finally:
-        os.close(pidfd)
-    return True
+    signalled = set()
+    for start in range(0, len(pids), _AT_ONCE):
+        with contextlib.ExitStack() as closing:
+            opened = {}
+            for pid in pids[start : start + _AT_ONCE]:
+                with contextlib.suppress(OSError):
+                    opened[pid] = os.pidfd_open(pid)
+                    closing.callback(os.close, opened[pid])
+            members = set(processes(directory))
+            for pid, pidfd in opened.items():
+                if pid in members:
+                    with contextlib.suppress(OSError):
+                        signal.pidfd_send_signal(pidfd, number)
+                        signalled.add(pid)
+    return signalled
 
 
 def path_of(pid: int | str = "self") -> str:

@@ -266,14 +266,15 @@ def _send(each: _Held) -> None:
 
     A stopped process has to go on to end; one that runs is gone by the second look.
     """
-    result = each.result
-    for pid in cgroup.processes(each.directory):
-        if pid in each.signalled:
-            cgroup.signal_process(pid, result.target.cgroup, signal.SIGCONT)
-        elif cgroup.signal_process(pid, result.target.cgroup, signal.SIGTERM):
-            each.signalled.add(pid)
-            result.terminated += 1
-            result.outcome = "terminated"
+    pids = cgroup.processes(each.directory)
+    waiting = [pid for pid in pids if pid in each.signalled]
+    cgroup.signal_processes(each.directory, waiting, signal.SIGCONT)
+    new = [pid for pid in pids if pid not in each.signalled]
+    reached = cgroup.signal_processes(each.directory, new, signal.SIGTERM)
+    if reached:
+        each.signalled |= reached
+        each.result.terminated += len(reached)
+        each.result.outcome = "terminated"
 
 
 def _wait(
