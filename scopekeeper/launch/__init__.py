@@ -153,7 +153,7 @@ def original_environment() -> dict[bytes, bytes]:
     """
     fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
     raw = b""
-    while chunk := posix.read(fd, 1 << 20):
+    while chunk := posix.read(fd, 16384):
         raw += chunk
     posix.close(fd)
     environment = {}

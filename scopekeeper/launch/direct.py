@@ -3,7 +3,7 @@
 What pip installs starts the interpreter with ``site`` (pip drops interpreter options from a
 script's first line) and finds every module of the hot path one by one: 3 ms of 9. This rewrites
 the installed script, or writes PATH, so that it runs ``python -I -S`` and reads the compiled hot
-path from one file. Running it again brings both up to
+path from one file, and what making a scope takes from another. Running it again brings both up to
 date; installing the package again puts pip's script back.
 """
 
@@ -36,7 +36,7 @@ except OSError:
     from scopekeeper.launch import main
     main()
 else:
-    exec(*marshal.loads(posix.read(hot, 1 << 18)))
+    exec(*marshal.loads(posix.read(hot, {most})))
 """
 """The compiled file is only read by the version of Python that wrote it: its name has that."""
 
@@ -58,8 +58,9 @@ if sys.argv[1:2] == ["run"]:
             setattr(sys.modules[parent], child, module)
 
     def load_more():
-        for piece in marshal.loads(MAKING):
-            load(*piece)
+        with open(MAKING, "rb") as file:
+            for piece in marshal.load(file):
+                load(*piece)
 
     for piece in JOINING:
         load(*piece)
@@ -74,17 +75,26 @@ _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
 
 
-_HOT_FILE = str(Path(__file__).with_name("hot."))
-"""Where the compiled hot path is kept, less the version of Python."""
+_FOLDER = Path(__file__).parent
+_MOST = 120_000
+"""Bytes that the launcher reads at once: below the size from which malloc(3) maps memory."""
+
+
+def _file(name: str) -> str:
+    """Return where a compiled piece is kept: ``hot`` is read by every launch, ``make`` by some."""
+    return f"{_FOLDER}/{name}.{sys.implementation.cache_tag}"
 
 
 def compile_hot() -> bytes:
     """Compile the loader and the modules of the hot path into one piece."""
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
-    making = marshal.dumps([_piece(name) for name in _MAKING])
     joining = [_piece(name) for name in _JOINING]
-    return marshal.dumps((loader, {"FOLDER": folder, "JOINING": joining, "MAKING": making}))
+    content = {"FOLDER": folder, "JOINING": joining, "MAKING": _file("make")}
+    whole = marshal.dumps((loader, content))
+    if len(whole) > _MOST:
+        raise OverflowError(f"the hot path has {len(whole)} bytes; the launcher reads {_MOST}")
+    return whole
 
 
 def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
@@ -115,7 +125,7 @@ class _Slim(ast.NodeTransformer):
 def script() -> str:
     """Return the launcher for this interpreter and this copy of the package."""
     folder = str(Path(__file__).resolve().parents[2])
-    return _SCRIPT.format(python=sys.executable, folder=folder, hot=_HOT_FILE)
+    return _SCRIPT.format(python=sys.executable, folder=folder, hot=f"{_FOLDER}/hot.", most=_MOST)
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:
@@ -137,7 +147,8 @@ def main() -> int:
         )
         return 1
     try:
-        replace(Path(_HOT_FILE + str(sys.implementation.cache_tag)), compile_hot(), 0o644)
+        replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
+        replace(Path(_file("hot")), compile_hot(), 0o644)
         replace(target, script().encode(), 0o755)
     except OSError as error:
         print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)

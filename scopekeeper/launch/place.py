@@ -16,12 +16,18 @@ _ENODATA = 61
 
 
 def read(path: str) -> str:
-    """Read a small file of procfs, sysfs or cgroupfs whole; raises OSError."""
+    """Read a small file of procfs, sysfs or cgroupfs whole; raises OSError.
+
+    In small pieces: a large buffer costs more than what is read.
+    """
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        return posix.read(fd, 65536).decode("utf-8", "surrogateescape")
+        raw = b""
+        while chunk := posix.read(fd, 4096):
+            raw += chunk
     finally:
         posix.close(fd)
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def write(path: str, text: str) -> None:

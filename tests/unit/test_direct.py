@@ -11,7 +11,7 @@ from scopekeeper.launch import direct
 
 @pytest.fixture
 def launcher(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct, "_HOT_FILE", str(tmp_path / "hot."))
+    monkeypatch.setattr(direct, "_FOLDER", tmp_path)
     monkeypatch.setattr(sys, "argv", ["direct", str(tmp_path / "scopekeeper")])
     assert direct.main() == 0
     return tmp_path / "scopekeeper"
