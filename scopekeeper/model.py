@@ -100,6 +100,8 @@ class Scope:
     run: str = ""
     problem: str = ""
     """Why it is foreign: no record, a damaged one, or one of a newer version."""
+    unrecorded: bool = False
+    """Whether there is no record at all: somebody else's, or of a launch that was killed."""
     manager: str = ""
     """``system``, ``user`` or '' where it is a plain cgroup."""
     session_id: str = ""

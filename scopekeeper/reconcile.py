@@ -81,7 +81,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator
     def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
         return Action(step, verdict, scope, None, evidence)
 
-    if scope.problem:
+    if scope.problem and not (scope.unrecorded and scope.manager and not scope.pids):
         yield whole(Step.REPORT, Verdict.FOREIGN, scope.problem)
     elif scope.elsewhere:
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
@@ -199,11 +199,26 @@ def _still_holds(action: Action, policy: Policy, reader: Reader) -> bool:
 
 
 def _remove(action: Action) -> str:
-    if action.member is None and action.scope.manager:
-        return "left to systemd"
+    scope = action.scope
+    if action.member is None and scope.manager:
+        return _let_go(scope)
     # only empty cgroups can be removed; a launch on its way into this one makes itself another
-    emptied = (action.member or action.scope).directory
+    emptied = (action.member or scope).directory
     return "removed" if cgroup.remove(emptied) else "changed meanwhile"
+
+
+def _let_go(scope: Scope) -> str:
+    """Have systemd remove a scope that it keeps although nothing lives in it."""
+    from scopekeeper import systemd
+    from scopekeeper.errors import ManagerError
+
+    if cgroup.is_populated(scope.directory):
+        return "changed meanwhile"
+    try:
+        known = systemd.stop_unit(scope.manager, scope.unit)
+    except ManagerError:
+        return "left to systemd"
+    return "removed" if known or cgroup.remove(scope.directory) else "changed meanwhile"
 
 
 def state_of(scope: Scope) -> str:

@@ -53,6 +53,7 @@ class Reader:
             "manager": place.manager_of(path),
             "members": members,
             "strays": strays,
+            "unrecorded": raw is None,
             "memory_bytes": _number(cgroup.read(directory, "memory.current")),
             "cpu_usec": _keyed(cgroup.read(directory, "cpu.stat"), "usage_usec"),
         }

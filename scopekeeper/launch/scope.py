@@ -21,7 +21,8 @@ from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
-_HEAL_SECONDS = 1.0
+_HEAL_SECONDS = 2.0
+"""How long systemd may keep a scope in which nothing lives before it is told to let go."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 
@@ -49,7 +50,10 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
             if waited >= ask_again:
                 if place.manager:
                     launch.load_more()
-                    from scopekeeper.launch.unit import create
+                    from scopekeeper.launch.unit import clear, create
+
+                    if outcome != ABSENT:
+                        clear(place, member.unit)
                 else:
                     from scopekeeper.launch.folder import create
                 if create(directory, member, place, warnings):
@@ -84,10 +88,9 @@ def _join(
             return WAIT, "stopping"
         raw = attribute(fd)  # type: ignore[arg-type]
         if raw is None:
-            from scopekeeper.launch.waiting import is_abandoned
+            from scopekeeper.launch.waiting import without_record
 
-            # a folder of ours without a record, and empty: its maker died before it wrote one
-            return (ABSENT, "") if is_abandoned(directory, place) else (WAIT, "foreign")
+            return without_record(directory, place)
         _check(raw, directory, member, warnings)
         if b"\nSTATE=" in raw:
             return WAIT, "stopping"

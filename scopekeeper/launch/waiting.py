@@ -23,9 +23,12 @@ def wait(directory: str, reason: str, waited: float) -> None:
     time.sleep(0.001 if waited < 0.1 else 0.01)
 
 
-def is_abandoned(directory: str, place: Place) -> bool:
-    """Tell whether a scope without a record is a folder whose maker died before it wrote one."""
-    return not place.manager and not _is_used(directory)
+def without_record(directory: str, place: Place) -> tuple[str, str]:
+    """Decide what to do about a scope of our name without a record."""
+    if _is_used(directory):
+        return WAIT, "foreign"  # or its maker has yet to write it
+    # its maker was killed before it could: a folder is ours to make again, a unit is let go of
+    return (WAIT, "empty") if place.manager else (ABSENT, "")
 
 
 def without_members(fd: int, directory: str, place: Place) -> tuple[str, str]:
