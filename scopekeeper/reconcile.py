@@ -81,7 +81,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator
     def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
         return Action(step, verdict, scope, None, evidence)
 
-    if scope.problem and not (scope.unrecorded and scope.manager and not scope.pids):
+    if scope.problem and not _is_stillborn(scope):
         yield whole(Step.REPORT, Verdict.FOREIGN, scope.problem)
     elif scope.elsewhere:
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
@@ -93,6 +93,11 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, policy: Policy) -> Iterator
         yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
     else:
         yield from _living(scope, snapshot, policy)
+
+
+def _is_stillborn(scope: Scope) -> bool:
+    """Tell whether a scope's launch was killed before it wrote the record, and left nothing."""
+    return scope.unrecorded and bool(scope.manager) and not scope.pids
 
 
 def _has_expired(scope: Scope) -> bool:
@@ -223,7 +228,7 @@ def _let_go(scope: Scope) -> str:
 
 def state_of(scope: Scope) -> str:
     """Return the one word that ``ls`` shows for a scope."""
-    if scope.problem:
+    if scope.problem and not _is_stillborn(scope):
         return "foreign"
     if not scope.pids:
         return "empty"

@@ -43,6 +43,7 @@ SCOPES = st.builds(
     ttl=st.one_of(st.none(), st.integers(0, 100_000_000)),
     stopping=st.booleans(),
     elsewhere=st.booleans(),
+    unrecorded=st.booleans(),
     members=st.lists(MEMBERS, max_size=4).map(tuple),
     strays=PIDS,
 )
@@ -79,9 +80,12 @@ def test_what_was_meant_to_outlive_its_gateway_does(snapshot):
 
 
 @given(SNAPSHOTS)
-def test_nothing_without_a_record_that_can_be_read_is_stopped_or_removed(snapshot):
+def test_nothing_without_a_record_that_can_be_read_is_stopped_or_removed_while_it_lives(snapshot):
     for action in plan(snapshot, Policy()):
-        if action.step in (Step.STOP, Step.REMOVE):
+        if action.step is Step.REMOVE and action.scope.problem:
+            assert action.scope.unrecorded
+            assert not action.scope.pids
+        elif action.step in (Step.STOP, Step.REMOVE):
             assert not action.scope.problem
             assert action.member is None or not action.member.problem
 
