@@ -26,6 +26,7 @@ GRACE = 5.0
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
 _LOCK_SECONDS = 1.0
+_NO_RECORD, _NOTHING = "it has no record of ours", "nothing lives in it"
 _AGAIN = 0.1
 """Seconds between looks for processes that came to be after the signals were sent."""
 _REMOVAL_SECONDS = 2.0
@@ -127,7 +128,9 @@ def stop(targets: Sequence[Target], *, reasons: Sequence[str]) -> list[Result]:
                 continue
             closing.callback(os.close, fd)
             result.problem = _mark(result.target, f"/proc/self/fd/{fd}", reason)
-            if result.problem:
+            if result.problem == _NOTHING:
+                result.problem = ""
+            elif result.problem:
                 result.outcome = "refused"
             else:
                 held.append(_Held(result, fd))
@@ -180,7 +183,8 @@ def _mark(target: Target, directory: str, reason: str) -> str:
         with _locked(target.scope_directory):
             raw = cgroup.attribute(directory, records.ATTRIBUTE)
             if raw is None:
-                return "it has no record of ours" if os.path.isdir(directory) else ""
+                # one that is only being made, or going away, has nothing in it to stop
+                return _NO_RECORD if cgroup.is_populated(directory) else _NOTHING
             fields = records.loads(raw, records.OF_MEMBER if target.is_member else records.OF_SCOPE)
             fields |= {
                 "STATE": "stopping",
