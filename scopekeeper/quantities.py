@@ -4,8 +4,6 @@ import re
 from datetime import datetime
 
 UNLIMITED = -1
-INFINITY = 2**64 - 1
-"""How systemd writes ``infinity`` in a property of type t."""
 
 _MICROSECONDS = {
     "us": 1,

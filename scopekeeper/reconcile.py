@@ -161,11 +161,6 @@ class Done:
     """``kept``, ``reported``, ``removed``, ``changed meanwhile``, or that of a stop."""
     result: stop.Result | None = None
 
-    @property
-    def failed(self) -> bool:
-        """Whether something was to end and did not."""
-        return self.outcome in ("remains", "refused")
-
 
 def apply(actions: Sequence[Action], policy: Policy, reader: Reader) -> list[Done]:
     """Do what a plan says, after a second look; stops run all at once."""
