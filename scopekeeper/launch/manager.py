@@ -15,6 +15,10 @@ from scopekeeper.launch.place import Place, cgroup_of
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
+_BUS = "org.freedesktop.DBus"
+# The kernel tells the other side who we are, so no uid is said: right in user namespaces.
+_LOGIN = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
+_REFUSED, _HUNG_UP = "the way to systemd refused the login", "the way to systemd hung up"
 _DEADLINE = 30.0
 """Seconds that a manager may take; systemd's own clients wait 25 for an answer."""
 _FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
@@ -34,9 +38,10 @@ class Manager:
 
     def __init__(self, place: Place) -> None:
         self._serial = 0
-        self._rest = b""
+        self._unsent = self._rest = b""
+        self._logged_in = False
         self.deadline = time.monotonic() + _DEADLINE
-        self._socket = self._connect(place)
+        self._connect(place)
 
     def __enter__(self) -> "Manager":
         return self
@@ -44,43 +49,60 @@ class Manager:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def _connect(self, place: Place) -> _socket.socket:
-        if place.manager == "system":
-            addresses = ("/run/dbus/system_bus_socket", "/run/systemd/private")
-        else:
-            run = f"/run/user/{place.uid}"
-            addresses = (f"{run}/bus", f"{run}/systemd/private")
-        failures = []
-        for address in addresses:
-            self._socket = _socket.socket(
-                _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
-            )
-            self._socket.settimeout(_DEADLINE)
+    def _connect(self, place: Place) -> None:
+        run = "/run" if place.manager == "system" else f"/run/user/{place.uid}"
+        bus = "/run/dbus/system_bus_socket" if place.manager == "system" else f"{run}/bus"
+        try:
+            self._open(bus)
+        except OSError:
+            private = f"{run}/systemd/private"
             try:
-                self._socket.connect(address)
-                self._authenticate()
-                if "/systemd/private" not in address:
-                    self.call("Hello", path="/org/freedesktop/DBus", name="org.freedesktop.DBus")
+                self._open(private)
+                self._unsent = _LOGIN
+                self._send(b"")
+                self._log_in()  # before the first call: what follows the login at once gets lost
             except OSError as error:
-                self._socket.close()
-                failures.append(f"{address}: {error.strerror or error}")
-            else:
-                return self._socket
-        raise UnavailableError(f"the {place.manager} manager does not answer ({failures[-1]})")
+                raise UnavailableError(
+                    f"the {place.manager} manager does not answer "
+                    f"({private}: {error.strerror or error})"
+                ) from None
+        else:
+            # A bus takes the login, the greeting and the first call in one piece (dbus-daemon 1.14
+            # and 1.16, dbus-broker 33).
+            self._serial += 1
+            hello = wire.call(self._serial, _BUS, "/org/freedesktop/DBus", _BUS, "Hello")
+            self._unsent = _LOGIN + hello
 
-    def _authenticate(self) -> None:
-        # The kernel tells the other side who we are, so no uid is said: right in user namespaces.
-        self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
-        answer = b""
-        while answer.count(b"\r\n") < 2:  # DATA and OK
-            chunk = self._socket.recv(4096)
-            if not chunk or answer.startswith(b"REJECTED"):
-                raise OSError("the login was refused")
-            answer += chunk
-        # A private connection gets signals from BEGIN on: they may come with the end of the login.
-        _, accepted, self._rest = answer.split(b"\r\n", 2)
+    def _open(self, address: str) -> None:
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        self._socket.settimeout(_DEADLINE)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _send(self, message: bytes) -> None:
+        self._socket.sendall(self._unsent + message)
+        self._unsent = b""
+
+    def _log_in(self) -> None:
+        """Read the answers to the login; signals and replies may come right behind them."""
+        while self._rest.count(b"\r\n") < 2:  # DATA and OK
+            if self._rest.startswith(b"REJECTED"):
+                raise UnavailableError(_REFUSED)
+            if not self._read():
+                raise UnavailableError(_HUNG_UP)
+        _, accepted, self._rest = self._rest.split(b"\r\n", 2)
         if not accepted.startswith(b"OK"):
-            raise OSError("the login was refused")
+            raise UnavailableError(_REFUSED)
+        self._logged_in = True
+
+    def _read(self) -> bool:
+        """Read what is there, or wait for it; False at the end of the connection."""
+        chunk = self._socket.recv(16384)
+        self._rest += chunk
+        return bool(chunk)
 
     def call(
         self,
@@ -89,40 +111,36 @@ class Manager:
         values: tuple[object, ...] = (),
         *,
         path: str = _PATH,
-        name: str = _NAME,
         interface: str = "",
     ) -> list[str]:
         """Call a method and return the strings of its answer; raises CallError."""
         self._serial += 1
-        interface = interface or (_INTERFACE if name == _NAME else name)
-        self._socket.sendall(
-            wire.call(self._serial, name, path, interface, member, signature, values)
-        )
-        while True:
-            message = self.receive()
-            if message is None:
-                raise UnavailableError(f"systemd did not answer within {_DEADLINE:.0f} s")
-            if message.reply_to == self._serial:
-                if message.kind == wire.ERROR:
+        interface = interface or _INTERFACE
+        try:
+            self._send(wire.call(self._serial, _NAME, path, interface, member, signature, values))
+            while True:
+                message = self._receive()
+                if message.kind == wire.ERROR:  # of this call, or of the greeting before it
                     raise CallError(message.error, "".join(message.strings()[:1]))
-                return message.strings()
+                if message.reply_to == self._serial:
+                    return message.strings()
+        except TimeoutError:
+            raise UnavailableError(f"systemd did not answer within {_DEADLINE:.0f} s") from None
+        except OSError as error:
+            raise UnavailableError(f"{_HUNG_UP}: {error.strerror}") from None
 
-    def receive(self, seconds: float = _DEADLINE) -> wire.Message | None:
-        """Wait for a message; None when none came in time."""
-        self._socket.settimeout(seconds)
+    def _receive(self) -> wire.Message:
+        """Wait for a message; raises OSError."""
+        if not self._logged_in:
+            self._log_in()
         while True:
             if len(self._rest) >= 16:
                 length = wire.length_of(self._rest)
                 if len(self._rest) >= length:
                     raw, self._rest = self._rest[:length], self._rest[length:]
                     return wire.Message(raw)
-            try:
-                chunk = self._socket.recv(65536)
-            except TimeoutError:
-                return None
-            if not chunk:
-                raise UnavailableError("systemd closed the connection")
-            self._rest += chunk
+            if not self._read():
+                raise UnavailableError(_HUNG_UP)
 
     def start_scope(self, unit: str, properties: list[tuple[str, tuple[str, object]]]) -> None:
         """Make a scope with this process in it, and wait until it is there.

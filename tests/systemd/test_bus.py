@@ -1,0 +1,114 @@
+"""The way to the manager: over the bus, over its own socket where there is none; or a clear no."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scopekeeper.launch import wire
+from tests.machine import FOREVER, Scopekeeper, cgroup_of, eventually, scope_directories
+
+from .manager import SLICE, state
+
+pytestmark = [pytest.mark.systemd, pytest.mark.root]
+
+LOGGED_IN = b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n"
+HANGS_UP = "hung up"
+
+
+def over(folder: Path, argv: list[str]) -> list[str]:
+    """Return a command that sees folder where the bus daemon's would be, and only it does."""
+    script = 'mount --bind "$1" /run/dbus && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(folder), *argv]
+
+
+def error_to_the_greeting() -> bytes:
+    """Return a refusal as a bus daemon words it."""
+    body = wire.Writer()
+    body.string("The maximum number of active connections has been reached")
+    head = wire.Writer()
+    head.data += bytes((ord("l"), wire.ERROR, 0, 1))
+    head.number(len(body.data), 4)
+    head.number(7, 4)
+    fields = wire.Writer()
+    for code, kind, value in (
+        (4, "s", "org.freedesktop.DBus.Error.LimitsExceeded"),
+        (5, "u", 1),
+        (8, "g", "s"),
+    ):
+        fields.align(8)
+        fields.data.append(code)
+        fields.signature(kind)
+        if kind == "g":
+            fields.signature(str(value))
+        else:
+            fields.value(kind, value)
+    head.number(len(fields.data), 4)
+    head.data += fields.data
+    head.align(8)
+    return bytes(head.data + body.data)
+
+
+@contextlib.contextmanager
+def bus(folder: Path, answer: bytes) -> Iterator[None]:
+    """Stand in for a bus daemon that gives one answer and hangs up."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "system_bus_socket"))
+        listening.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_without_a_bus_daemon_the_manager_is_asked_itself(
+    keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    process = keeper.popen(over(tmp_path, keeper.argv("-s", session, "--", *FOREVER)))
+    eventually(lambda: "/m-sleep." in cgroup_of(process.pid))
+    (scope,) = scope_directories()
+    assert scope.startswith(f"{SLICE}/")
+    assert state(os.path.basename(scope)) == "active"
+    assert keeper.call("stop", "-s", session).returncode == 0
+    assert process.wait(60) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"REJECTED EXTERNAL\r\n", "refused the login"),
+        (b"DATA\r\nREJECTED EXTERNAL\r\n", "refused the login"),
+        (b"", HANGS_UP),
+        (LOGGED_IN, HANGS_UP),
+        (LOGGED_IN + error_to_the_greeting()[:40], HANGS_UP),
+        (LOGGED_IN + error_to_the_greeting(), "maximum number of active connections"),
+    ],
+    ids=["rejected", "rejected late", "hangs up", "hangs up later", "half an answer", "too many"],
+)
+def test_a_bus_that_refuses_is_told_in_one_line(
+    keeper: Scopekeeper, session: str, tmp_path: Path, answer: bytes, words: str
+) -> None:
+    argv = keeper.argv("-s", session, "--", "echo", "ran")
+    with bus(tmp_path, answer):
+        done = subprocess.run(over(tmp_path, argv), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert words in done.stderr
+    assert not scope_directories()
