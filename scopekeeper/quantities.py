@@ -77,6 +77,21 @@ def moment(option: str, text: str) -> float:
         ) from None
 
 
+def since(option: str, text: str, now: float) -> float:
+    """Return seconds since the epoch of a time, as moment has it, or of so long ago (``2h``).
+
+    Raises ValueError with one sentence that names the option.
+    """
+    if re.fullmatch(r"(\d+(\.\d+)?(us|ms|min|s|m|h|d))+", text):
+        return now - duration(option, text) / 1e6
+    try:
+        return moment(option, text)
+    except ValueError:
+        raise ValueError(
+            f"--{option}: {text!r} is no time; write 2h, 2026-01-31T14:30:00 or @SECONDS"
+        ) from None
+
+
 def show_duration(seconds: float) -> str:
     """Write a duration with its two largest units: ``3d4h``, ``12m5s``, ``0.4s``."""
     if seconds < 10:

@@ -8,6 +8,10 @@ does not understand goes to the click command, which explains it.
 import posix
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.owned.launch import Handover
+
 _VALUED = {
     "-s": "session", "-l": "lane", "-n": "name",
     "--session": "session", "--lane": "lane", "--name": "name",
@@ -17,7 +21,11 @@ _VALUED = {
     "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
     "--placement": "placement", "--if-unavailable": "if_unavailable",
 }  # fmt: skip
-_FLAGS = {"--replace": "replace"}
+_FLAGS = {"--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus"}
+REPEATED = {"--own": "own", "--require": "require"}
+"""Options that may be given again: their values come together with NUL between them."""
+
+_USERS_RULES = "/.config/scopekeeper"
 
 FAILED = 125
 """Exit status where scopekeeper itself failed, as env(1) and timeout(1) have it."""
@@ -38,6 +46,9 @@ def main() -> None:
         parsed = parse(arguments[1:])
         if parsed is not None:
             run(*parsed)
+    import gc
+
+    gc.disable()  # for the imports' sake: 4 ms of 60; commands that stay enable it again
     if sys.flags.no_site:
         import site
 
@@ -66,6 +77,12 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
         elif argument in _VALUED and at + 1 < len(arguments):
             at += 1
             options[_VALUED[argument]] = arguments[at]
+        elif name in REPEATED and (equals or at + 1 < len(arguments)):
+            if not equals:
+                at += 1
+                value = arguments[at]
+            key = REPEATED[name]
+            options[key] = f"{options[key]}\0{value}" if key in options else value
         else:
             return None
         at += 1
@@ -83,20 +100,39 @@ def run(options: dict[str, str], command: list[str]) -> None:
 
 def _launch(options: dict[str, str], command: list[str]) -> None:
     environment = original_environment()
+    if "require" in options:
+        from scopekeeper.launch.paths import require
+
+        require(options["require"])
     program = _resolve(command[0], environment)
     inner = dict(environment)
     pipe_ignored = pipe_was_ignored()
+    handover = None
     try:
+        if "own" in options or "own_scope" in options:
+            from scopekeeper.launch.paths import hand_over
+
+            handover = hand_over(options)
         _contain(options, command[0], environment, inner)
+        if handover is not None:
+            handover.bind()
     except Exception as error:
         from scopekeeper.launch.failure import describe, is_unavailable
 
+        if handover is not None:
+            handover.withdraw()
+            handover = None
         if options.get("if_unavailable") != "warn" or not is_unavailable(error):
             raise
-        _say(f"warning: running uncontained: {describe(error)}")
+        say(f"warning: running uncontained: {describe(error)}")
+        if "own" in options:
+            say("warning: --own has no effect: nothing can tell when the last user is gone")
         inner = environment
+    if "no_bus" in options:
+        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
+            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
     restore_signals(pipe_ignored=pipe_ignored)
-    _execute(program, command, inner)
+    _execute(program, command, inner, handover)
 
 
 def _contain(
@@ -110,7 +146,13 @@ def _contain(
     from scopekeeper.launch.member import Member, Warnings
     from scopekeeper.launch.request import Request
 
-    request = Request(options, environment, command)
+    warnings = Warnings()
+    rules = None
+    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
+        from scopekeeper.launch.rules import Rules
+
+        rules = Rules(warnings)
+    request = Request(options, environment, command, rules)
     caller = place.Caller()
     owner = place.find_owner(caller, request.owner)
     request.session = request.session or owner.label
@@ -119,8 +161,11 @@ def _contain(
     if request.replace:
         from scopekeeper.launch.replace import replace
 
-        replace(request)
-    warnings = Warnings()
+        replace(request, warnings)
+    if request.room:
+        from scopekeeper.launch.room import make_room
+
+        make_room(request, where, warnings)
     try:
         member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
@@ -129,7 +174,7 @@ def _contain(
         member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
     for text in warnings:
-        _say(f"warning: {text}")
+        say(f"warning: {text}")
     for name, value in (
         ("SESSION", request.session),
         ("LANE", request.lane),
@@ -144,6 +189,10 @@ def _contain(
     told = inner.get(b"SCOPEKEEPER_SESSION_ID")
     if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
         del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session, or of another life of this one
+
+
+def _home(environment: dict[bytes, bytes]) -> str:
+    return environment.get(b"HOME", b"/").decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def original_environment() -> dict[bytes, bytes]:
@@ -166,16 +215,16 @@ def original_environment() -> dict[bytes, bytes]:
 
 def _resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
     """Find the program as execvp(3) does; exits 126 or 127 before anything was made."""
-    encoded = _encoded(command)
-    if b"/" in encoded:
-        candidates = [encoded]
+    name = encoded(command)
+    if b"/" in name:
+        candidates = [name]
     else:
         folders = environment.get(b"PATH", b"/bin:/usr/bin").split(b":")
-        candidates = [folder + b"/" + encoded if folder else encoded for folder in folders]
+        candidates = [folder + b"/" + name if folder else name for folder in folders]
     # a PATH may name what is no folder; a path that was given may not
-    missing = (_ENOENT,) if b"/" in encoded else (_ENOENT, _ENOTDIR)
+    missing = (_ENOENT,) if b"/" in name else (_ENOENT, _ENOTDIR)
     status, reason = NOT_FOUND, "not found"
-    for candidate in candidates if encoded else ():
+    for candidate in candidates if name else ():
         try:
             is_file = posix.stat(candidate).st_mode & 0o170000 == 0o100000
         except OSError as error:
@@ -185,22 +234,29 @@ def _resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
         if is_file and posix.access(candidate, posix.X_OK):
             return candidate
         status, reason = NOT_EXECUTABLE, "not an executable file"
-    _say(f"{command}: {reason}")
+    say(f"{command}: {reason}")
     posix._exit(status)
 
 
-def _execute(program: bytes, command: list[str], environment: dict[bytes, bytes]) -> None:
-    arguments = [_encoded(argument) for argument in command]
+def _execute(
+    program: bytes,
+    command: list[str],
+    environment: dict[bytes, bytes],
+    handover: "Handover | None" = None,
+) -> None:
+    arguments = [encoded(argument) for argument in command]
     try:
         posix.execve(program, arguments, environment)
     except OSError as error:
         if error.errno == _ENOEXEC:  # a script without #!, which execvp(3) gives to a shell
             posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
-        _say(f"{command[0]}: {error.strerror}")
+        if handover is not None:
+            handover.withdraw()  # what was not started was given nothing
+        say(f"{command[0]}: {error.strerror}")
         posix._exit(NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE)
 
 
-def _encoded(argument: str) -> bytes:
+def encoded(argument: str) -> bytes:
     """Return the bytes that an argument came in as."""
     return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
 
@@ -253,18 +309,28 @@ def pipe_was_ignored() -> bool:
 
 
 def _parent_ignores_pipe() -> bool:
+    process = f"/proc/{posix.getppid()}"
     try:
-        fd = posix.open(f"/proc/{posix.getppid()}/status", posix.O_RDONLY | posix.O_CLOEXEC)
-        status = posix.read(fd, 4096).decode("ascii", "replace")
-        posix.close(fd)
-        name = status[len("Name:\t") : status.index("\n")].strip("()")
+        # most parents are told by their name, which is had in a fourth of the time
+        if _first_bytes(f"{process}/comm").strip("()\n") not in _PASS_ON:
+            return False
+        status = _first_bytes(f"{process}/status")
         ignored = int(status[status.index("SigIgn:") + 7 :].split("\n", 1)[0], 16)
     except (OSError, ValueError):
         return False
-    return bool(ignored >> 12 & 1) and name in _PASS_ON  # bit 12: signal 13, SIGPIPE
+    return bool(ignored >> 12 & 1)  # bit 12: signal 13, SIGPIPE
 
 
-def _say(text: str) -> None:
+def _first_bytes(path: str) -> str:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 4096).decode("ascii", "replace")
+    finally:
+        posix.close(fd)
+
+
+def say(text: str) -> None:
+    """Write one line on stderr."""
     try:
         posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
@@ -274,5 +340,5 @@ def _say(text: str) -> None:
 def _fail(error: Exception) -> None:
     from scopekeeper.launch.failure import describe
 
-    _say(describe(error))
+    say(describe(error))
     posix._exit(FAILED)

@@ -45,7 +45,7 @@ import sys
 
 sys.path.insert(0, FOLDER)
 if sys.argv[1:2] == ["run"]:
-    import marshal
+    import marshal, posix
 
     def load(name, file, path, code):
         sys.modules[name] = module = type(sys)(name)
@@ -58,9 +58,10 @@ if sys.argv[1:2] == ["run"]:
             setattr(sys.modules[parent], child, module)
 
     def load_more():
-        with open(MAKING, "rb") as file:
-            for piece in marshal.load(file):
-                load(*piece)
+        making = posix.open(MAKING, posix.O_CLOEXEC)
+        for piece in marshal.loads(posix.read(making, MOST)):
+            load(*piece)
+        posix.close(making)
 
     for piece in JOINING:
         load(*piece)
@@ -69,7 +70,7 @@ from scopekeeper.launch import main
 
 main()
 """
-"""Runs first, with FOLDER, JOINING and MAKING defined."""
+"""Runs first, with FOLDER, JOINING, MAKING and MOST defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -90,7 +91,7 @@ def compile_hot() -> bytes:
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     joining = [_piece(name) for name in _JOINING]
-    content = {"FOLDER": folder, "JOINING": joining, "MAKING": _file("make")}
+    content = {"FOLDER": folder, "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST}
     whole = marshal.dumps((loader, content))
     if len(whole) > _MOST:
         raise OverflowError(f"the hot path has {len(whole)} bytes; the launcher reads {_MOST}")

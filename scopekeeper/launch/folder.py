@@ -4,7 +4,7 @@ import errno
 import fcntl
 import posix
 
-from scopekeeper import records
+from scopekeeper import names, records
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
 from scopekeeper.launch.place import Place
 
@@ -28,6 +28,7 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
             from scopekeeper.launch.limits import limit_folder
 
             limit_folder(place.base, directory, member.request.limits, warnings)
+        _leave_note(place)
         return enter(directory, member, place)
     except OSError as error:
         if error.errno in (*GONE, errno.EEXIST, errno.EAGAIN):
@@ -35,6 +36,19 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
         raise
     finally:
         posix.close(fd)
+
+
+def notes_folder(uid: int) -> str:
+    """Return where a launch leaves a link to a folder with scopes, for the keeper of the uid."""
+    return "/run/scopekeeper/places" if uid == 0 else f"/run/user/{uid}/scopekeeper/places"
+
+
+def _leave_note(place: Place) -> None:
+    """Tell the keeper about the folder; where none has ever run it will find the scope itself."""
+    try:
+        posix.symlink(place.base, f"{notes_folder(place.uid)}/{names.escape(place.base)}")
+    except OSError:
+        pass
 
 
 def remove_empty(fd: int, directory: str) -> bool:

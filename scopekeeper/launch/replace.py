@@ -5,14 +5,18 @@ import time
 
 from scopekeeper import stop
 from scopekeeper.errors import ConflictError
+from scopekeeper.history import Cause, Reason
 from scopekeeper.launch import place
 from scopekeeper.launch.request import Request
 from scopekeeper.selection import Selector, select
 from scopekeeper.snapshot import Reader
 
 
-def replace(request: Request) -> None:
-    """Stop what this launch stands for, and wait; raises ConflictError where it does not go."""
+def replace(request: Request, warnings: list[str]) -> None:
+    """Stop what this launch stands for, and wait; raises ConflictError where it does not go.
+
+    What the caller should be told although it went is added to warnings.
+    """
     mount = place.mount_point()
     snapshot = Reader(mount).snapshot(uid=os.getuid())
     # a PTY run has a run of its own, which no earlier one can have
@@ -27,8 +31,8 @@ def replace(request: Request) -> None:
     targets = [stop.target_of(selected) for selected in select(snapshot, selector)]
     if not targets:
         return
-    reasons = ["replaced by a new launch"] * len(targets)
-    for result in stop.stop(targets, reasons=reasons):
+    cause = Cause(Reason.SUPERSEDED, f"process {os.getpid()} is launched in its place")
+    for result in stop.stop(targets, causes=[cause] * len(targets), warnings=warnings):
         if result.outcome in ("remains", "refused"):
             raise ConflictError(
                 f"the earlier {request.name} could not be stopped: "

@@ -8,10 +8,16 @@ import sys
 
 from scopekeeper import names
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 KINDS = ("mcp", "pty", "exec")
 LIFETIMES = ("gateway", "session", "detached")
 SCOPE_LIMITS = ("memory_max", "memory_high", "tasks_max", "cpu_weight")
 MEMBER_LIMITS = ("member_memory_max", "member_tasks_max")
+_ROOM = ("supersede", "max_scopes", "when_full")
+"""Rules about the other scopes of the lane."""
 _CHOICES = {"kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "warn")}
 
 
@@ -19,14 +25,23 @@ class Request:
     """One launch. Texts are as given; durations are microseconds; a limit of -1 is infinity."""
 
     __slots__ = (
-        "durations", "explicit_run", "if_unavailable", "kind", "lane", "lifetime", "limits",
-        "member_limits", "name", "owner", "placement", "replace", "run", "session", "session_id",
+        "asked", "durations", "explicit_run", "if_unavailable", "kind", "lane", "lifetime",
+        "limits", "member_limits", "name", "owner", "placement", "replace", "room", "run",
+        "session", "session_id",
     )  # fmt: skip
 
     def __init__(
-        self, options: dict[str, str], environment: dict[bytes, bytes], command: str
+        self,
+        options: dict[str, str],
+        environment: dict[bytes, bytes],
+        command: str,
+        rules: "Callable[[str], dict[str, str]] | None" = None,
     ) -> None:
-        """Read the options; the environment fills in what is missing. Raises ValueError."""
+        """Read the options; the environment, then the rules of the lane, fill in what is missing.
+
+        rules returns more options for a lane's class. Raises ValueError.
+        """
+        self.asked = options.keys()
         for option, choices in _CHOICES.items():
             if option in options and options[option] not in choices:
                 raise ValueError(
@@ -49,12 +64,17 @@ class Request:
             names.check("session", self.session, names.SESSION_MAX)
         # lane, run and session id in the environment speak of the session there, of no other
         same = not outer or self.session == outer
-        self.kind = options.get("kind", "mcp")
-        self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
         lane = given("lane")
         if lane is None:
             lane = (inherited("LANE") if same else "") or "main"
         self.lane = names.check("lane", lane, names.LANE_MAX)
+        if rules is not None:
+            said = rules(names.lane_class(self.lane))
+            if not self.session:
+                said.pop("replace", None)  # a derived session is shared by who knows whom
+            options = {**said, **options}
+        self.kind = options.get("kind", "mcp")
+        self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
         session_id = given("session_id")
         if session_id is None:
             session_id = inherited("SESSION_ID") if same else ""
@@ -62,7 +82,7 @@ class Request:
         run = given("run")
         self.explicit_run = run is not None
         self.run = (
-            self._default_run(inherited("RUN") if same else "")
+            self._default_run(inherited("RUN") if same else "", options.get("ephemeral"))
             if run is None
             else (names.check("run", run, names.RUN_MAX))
         )
@@ -71,6 +91,7 @@ class Request:
             name = _utf8(command).rpartition("/")[2] or command
         self.name = names.check("name", name, names.MEMBER_MAX)
         self.replace = "replace" in options
+        self.room = {key: options[key] for key in _ROOM if key in options}
         self.if_unavailable = options.get("if_unavailable", "fail")
         self.placement = options.get("placement") or inherited("PLACEMENT") or "auto"
         self.owner = options.get("owner") or inherited("OWNER")
@@ -80,13 +101,17 @@ class Request:
         if not options.keys().isdisjoint(("ttl", "grace", *SCOPE_LIMITS, *MEMBER_LIMITS)):
             self._read_quantities(options)
 
-    def _default_run(self, inherited: str) -> str:
+    def _default_run(self, inherited: str, ephemeral: str | None) -> str:
         """Choose a run where none was given: see the words run and lifetime in the README."""
         if self.kind == "pty":
             return posix.urandom(4).hex()
         if inherited:
             return inherited
-        if self.session_id and names.lane_class(self.lane) in names.EPHEMERAL_LANES:
+        if self.session_id and (
+            names.lane_class(self.lane) in names.EPHEMERAL_LANES
+            if ephemeral is None
+            else ephemeral == "1"
+        ):
             return self.session_id
         # a scope has one lifetime: members with another than the gateway's get one of their own
         return "" if self.lifetime == "gateway" else self.lifetime

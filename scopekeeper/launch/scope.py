@@ -138,7 +138,9 @@ def _check(raw: bytes, directory: str, member: Member, warnings: Warnings) -> No
             f"the scope {member.unit} ends with {bound}", "give this one another --run"
         )
     for option, value in (request.limits | request.durations).items():
-        if option != "grace" and from_record.get(option.upper()) != str(value):
+        if option not in request.asked or option == "grace":
+            continue
+        if from_record.get(option.upper()) != str(value):
             text = f"--{option.replace('_', '-')} has no effect: the scope exists, with " + (
                 f"{from_record[option.upper()]}" if option.upper() in from_record else "none"
             )

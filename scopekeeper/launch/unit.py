@@ -9,6 +9,7 @@ from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
 from scopekeeper.launch.place import SLICE, Caller, Place, exists, read, write
 
+KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
 """How systemd writes infinity in a property of type t."""
 _PROPERTIES = {
@@ -99,6 +100,15 @@ def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> 
     manager.reset_failed(member.unit)
 
 
+def _has_keeper(place: Place) -> bool:
+    """Tell whether the keeper is installed for the manager; asking for what is not takes longer."""
+    folders = ["/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/"]
+    if place.manager == "user":
+        home = posix.environ.get(b"HOME", b"/").decode("utf-8", "surrogateescape")
+        folders += [f"{home}/.config/systemd/", f"{home}/.local/share/systemd/"]
+    return any(exists(f"{folder}{place.manager}/{KEEPER}") for folder in folders)
+
+
 def _start(manager: Manager, member: Member, place: Place) -> str:
     """Have the scope started around us; returns the unit that it is bound to, or ''."""
     request, owner = member.request, member.owner
@@ -113,5 +123,7 @@ def _start(manager: Manager, member: Member, place: Place) -> str:
     description = "".join(char if char.isprintable() else "?" for char in text)
     pid = posix.getpid() if read("/proc/1/comm") == "systemd\n" else 0
     properties = scope_properties(description, SLICE, bound_to, settings, pid)
+    if _has_keeper(place):
+        properties.append(("Wants", ("as", [KEEPER])))
     manager.start_scope(member.unit, properties)
     return bound_to

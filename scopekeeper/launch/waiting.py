@@ -61,9 +61,13 @@ def _finish_stale_stop(directory: str) -> None:
             return  # the scope is gone; else its stopper is
     except (OSError, LookupError, records.RecordError):
         return
+    from scopekeeper import launch
     from scopekeeper.stop import finish
 
-    finish(directory)
+    warnings: list[str] = []
+    finish(directory, warnings)
+    for text in warnings:
+        launch.say(f"warning: {text}")
 
 
 def _gave_up(directory: str, unit: str, reason: str, waited: float) -> Exception:

@@ -62,3 +62,17 @@ def test_shown_sizes():
     assert [quantities.show_bytes(n) for n in (0, 1023, 1 << 20, 3 << 29, 12 << 30, 5 << 40)] == [
         "0B", "1023B", "1M", "1.5G", "12G", "5.0T",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2h", 1_000_000 - 7200), ("1m30s", 1_000_000 - 90), ("@5", 5.0), ("@0", 0.0)],
+)
+def test_since_takes_a_time_or_how_long_ago(text, seconds):
+    assert quantities.since("since", text, 1_000_000.0) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2 h", "h", "@", "-2h"])
+def test_since_says_what_it_takes(text):
+    with pytest.raises(ValueError, match="--since"):
+        quantities.since("since", text, 0.0)

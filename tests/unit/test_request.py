@@ -79,6 +79,12 @@ def test_plain_arguments_are_parsed_without_click():
     assert parse(["cmd", "--session", "x"]) == ({}, ["cmd", "--session", "x"])
 
 
+def test_options_that_are_given_again_come_together():
+    words = ["--own", "/a", "--require=/c", "--own=/b=", "--own-scope", "cmd"]
+    expected = {"own": "/a\0/b=", "require": "/c", "own_scope": "1"}
+    assert parse(words) == (expected, ["cmd"])
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--"], ["-s"], ["--what", "x"], ["--help"], ["-sx", "cmd"], ["-s", "x"]]
 )
@@ -86,7 +92,21 @@ def test_the_rest_is_left_to_click(arguments):
     assert parse(arguments) is None
 
 
-@given(st.lists(st.sampled_from(["-s", "--lane", "--lane=x", "--", "--replace", "cmd", "-x"])))
+WORDS = [
+    "-s",
+    "--lane",
+    "--lane=x",
+    "--",
+    "--replace",
+    "cmd",
+    "-x",
+    "--own",
+    "--own=a",
+    "--own-scope",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS)))
 def test_the_fast_parser_and_click_agree(arguments):
     from scopekeeper.cli.run import command
 
@@ -97,4 +117,8 @@ def test_the_fast_parser_and_click_agree(arguments):
     given_options = {k: v for k, v in context.params.items() if v and k != "command"}
     assert list(context.params["command"]) == parsed[1]
     assert given_options.keys() == parsed[0].keys()
-    assert all(str(given_options[k]) == v or given_options[k] is True for k, v in parsed[0].items())
+    for name, value in parsed[0].items():
+        clicked = given_options[name]
+        if isinstance(clicked, tuple):
+            clicked = "\0".join(clicked)
+        assert clicked is True or clicked == value

@@ -1,0 +1,100 @@
+"""Makes room in a lane for a new scope, where its rules ask for that."""
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from scopekeeper import names, stop
+from scopekeeper.errors import ConflictError
+from scopekeeper.history import Cause, Reason
+from scopekeeper.launch.place import Place
+from scopekeeper.launch.request import Request
+from scopekeeper.launch.rules import compiled_path
+from scopekeeper.model import Scope
+from scopekeeper.plan import supersedes
+from scopekeeper.snapshot import Reader
+
+_LOCK_SECONDS = 30.0
+"""How long a launch waits for others that count, and end what they have to; then it goes on."""
+
+
+def make_room(request: Request, place: Place, warnings: list[str]) -> None:
+    """End what the new scope supersedes, and see that the lane is not full.
+
+    Nothing is done for a scope that is there already. What the caller should be told is added to
+    warnings. Raises ConflictError.
+    """
+    unit = names.unit_name(request.session, request.lane, request.run)
+    if os.path.exists(f"{place.base}/{unit}"):
+        return
+    _one_at_a_time()
+    scopes = [
+        scope
+        for scope in Reader(place.mount).snapshot(uid=os.getuid()).scopes
+        if scope.pids and not (scope.problem or scope.stopping or scope.elsewhere)
+    ]
+    if "supersede" in request.room:
+        _supersede(request, scopes, warnings)
+    if "max_scopes" in request.room:
+        _see_that_it_is_not_full(request, scopes, warnings)
+
+
+def _supersede(request: Request, scopes: list[Scope], warnings: list[str]) -> None:
+    run = (request.session, request.lane, request.session_id)
+    earlier = [scope for scope in scopes if supersedes(*run, scope)]
+    cause = Cause(Reason.SUPERSEDED, f"the run {request.session_id} takes its place")
+    _end(earlier, cause, warnings)
+
+
+def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: list[str]) -> None:
+    lane_class = names.lane_class(request.lane)
+    most = int(request.room["max_scopes"])
+    there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]
+    left_over = sorted(
+        (s for s in there if s.state == "orphan" and not s.strays), key=lambda s: s.created
+    )
+    while len(there) >= most and left_over and request.room.get("when_full") == "stop-orphan":
+        oldest = left_over.pop(0)
+        cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
+        _end([oldest], cause, warnings)
+        there.remove(oldest)
+    if len(there) >= most:
+        raise ConflictError(
+            f"the lane {lane_class} has {len(there)} scopes, its max_scopes is {most}",
+            "end some of them: scopekeeper ls shows them, scopekeeper stop ends them",
+        )
+
+
+def _end(scopes: list[Scope], cause: Cause, warnings: list[str]) -> None:
+    targets = [
+        stop.Target(s.directory, s.cgroup, stop.GRACE if s.grace is None else s.grace / 1e6)
+        for s in scopes
+    ]
+    for result in stop.stop(targets, causes=[cause] * len(targets), warnings=warnings):
+        if result.outcome in ("remains", "refused"):
+            raise ConflictError(
+                f"{result.target.cgroup} could not be ended: "
+                f"{result.problem or 'processes remain'}",
+                "look with: scopekeeper ls --members",
+            )
+
+
+def _one_at_a_time() -> None:
+    """Have launches of rules like these count one after the other.
+
+    The lock is held until this process becomes its command: by then its own scope counts.
+    """
+    path = compiled_path()
+    if not path:
+        return
+    folder = Path(path).parent
+    folder.mkdir(mode=0o755, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.005)

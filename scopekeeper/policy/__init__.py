@@ -1,0 +1,1 @@
+"""What should happen to the scopes of a lane: rules read from TOML, by lane class."""

@@ -1,0 +1,58 @@
+"""Makes the few lines that a launch reads instead of TOML.
+
+The first line is the signature of the files; each other one has a lane class ('' for all that have
+none of their own) and options as ``run`` has them, with tabs between.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from scopekeeper.launch.rules import compiled_path
+from scopekeeper.names import EPHEMERAL_LANES
+from scopekeeper.policy.load import load
+from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError
+
+_DURATIONS = ("ttl", "grace")
+_FLAGS = ("replace", "supersede")
+_TEXTS = (
+    "lifetime", "when_full", "max_scopes", "memory_max", "memory_high", "tasks_max", "cpu_weight",
+    "member_memory_max", "member_tasks_max",
+)  # fmt: skip
+
+
+def refresh(signature: str) -> tuple[str, str]:
+    """Compile the policy and keep it; returns the lines, and what is wrong with the files."""
+    try:
+        text = "\n".join((signature, *lines(load())))
+    except PolicyError as error:
+        return "", f"{error}; what was in force before it stays"
+    path = compiled_path()
+    if path:
+        with contextlib.suppress(OSError):  # it is read again next time
+            _write(Path(path), text)
+    return text, ""
+
+
+def lines(policy: Policy) -> list[str]:
+    """Return a line for every lane class that the policy or we know, and one for the others."""
+    named = sorted({*policy.lanes, *EPHEMERAL_LANES} - {DEFAULT})
+    return [_line("", policy, DEFAULT), *(_line(each, policy, each) for each in named)]
+
+
+def _line(name: str, policy: Policy, lane_class: str) -> str:
+    said = {key: setting.value for key, setting in policy.settings(lane_class).items()}
+    options = [f"ephemeral={int(bool(said['ephemeral']))}"]
+    options += [f"{key}={said[key]}us" for key in _DURATIONS if said[key] is not None]
+    options += [f"{key}=1" for key in _FLAGS if said[key]]
+    if said["max_scopes"] is None:
+        del said["when_full"]
+    options += [f"{key}={said[key]}" for key in _TEXTS if said.get(key) is not None]
+    return "\t".join((name, *options))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    temporary.replace(path)

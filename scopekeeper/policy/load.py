@@ -1,0 +1,25 @@
+"""Reads the policy's files.
+
+/etc/scopekeeper/config.toml, then /etc/scopekeeper/config.d/*.toml by name, then the same two in
+~/.config/scopekeeper: the later goes before the earlier.
+"""
+
+from pathlib import Path
+
+from scopekeeper.launch.rules import sources
+from scopekeeper.policy.rules import Policy, PolicyError, parse
+
+
+def load() -> Policy:
+    """Read the policy; raises PolicyError with the file and line that cannot be meant."""
+    texts = []
+    for path in sources():
+        try:
+            texts.append((path, Path(path).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise PolicyError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"{path}: not UTF-8 (byte {error.start})") from None
+    return parse(texts)
