@@ -1,32 +1,30 @@
 """Ends scopes and members, many at once, and proves it.
 
 Mark the record, so that nobody joins any more → SIGTERM, then SIGCONT → wait for ``populated 0``
-up to the grace → ``cgroup.kill`` → verify → have the cgroup removed, by systemd or by us.
+up to the grace → ``cgroup.kill`` → verify → write the history → have the cgroup removed, by
+systemd or by us.
 
 Killing is by cgroup, or by a pidfd whose cgroup was read after it was opened: never by a number.
 Nothing is stopped that does not carry a record we can read.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scopekeeper import cgroup, names, records
-from scopekeeper.launch.place import manager_of, mount_point, start_time
+from scopekeeper import cgroup, history, mark, names, records
+from scopekeeper.history import Cause, End, observe
+from scopekeeper.launch.place import manager_of, mount_point
 from scopekeeper.selection import Selected
 
 GRACE = 5.0
 """Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
-_LOCK_SECONDS = 1.0
-_NO_RECORD, _NOTHING = "it has no record of ours", "nothing lives in it"
 _AGAIN = 0.1
 """Seconds between looks for processes that came to be after the signals were sent."""
 _REMOVAL_SECONDS = 2.0
@@ -88,12 +86,29 @@ class _Held:
 
     result: Result
     fd: int
+    cause: Cause
+    scope_record: dict[str, str]
     signalled: set[int] = field(default_factory=set)
+    members: list[End] | None = None
+    """Its members as they were before the first signal; None where none was sent."""
+    killed: dict[str, int] = field(default_factory=dict)
+    """How many processes were killed, by leaf."""
 
     @property
     def directory(self) -> str:
         """A path to the cgroup that was marked, and to no other."""
         return f"/proc/self/fd/{self.fd}"
+
+    @property
+    def leaf(self) -> str:
+        """The name of the leaf where only one member is meant."""
+        target = self.result.target
+        return target.directory.rpartition("/")[2] if target.is_member else ""
+
+    def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
+        """Return its members as they are now; found are its processes, where that is known."""
+        unit = self.result.target.scope_directory.rpartition("/")[2]
+        return observe.members(self.directory, self.scope_record, unit, leaf=self.leaf, found=found)
 
     def is_there(self) -> bool:
         """Tell whether the cgroup still stands under its name."""
@@ -112,28 +127,29 @@ def target_of(selected: Selected, grace: float | None = None) -> Target:
     return Target(where.directory, where.cgroup, grace)
 
 
-def stop(targets: Sequence[Target], *, reasons: Sequence[str]) -> list[Result]:
+def stop(
+    targets: Sequence[Target], *, causes: Sequence[Cause], warnings: list[str]
+) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
-    reasons has one text for each target, which is kept in the record while it ends.
+    causes has one for each target; it is kept in the record while it ends, and in the history.
+    Where a cause names no stopper, it is who called this program. What the caller should be told,
+    although the stop went on, is added to warnings.
     """
-    began = time.monotonic()
+    began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
     results = [Result(target) for target in targets]
+    asker = observe.caller()
     with contextlib.ExitStack() as closing:
         held = []
-        for result, reason in zip(results, reasons, strict=True):
+        for result, cause in zip(results, causes, strict=True):
             fd = _open(result)
             if fd is None:
                 continue
             closing.callback(os.close, fd)
-            result.problem = _mark(result.target, f"/proc/self/fd/{fd}", reason)
-            if result.problem == _NOTHING:
-                result.problem = ""
-            elif result.problem:
-                result.outcome = "refused"
-            else:
-                held.append(_Held(result, fd))
+            each = _take(result, fd, cause if cause.stopper else replace(cause, stopper=asker))
+            if each is not None:
+                held.append(each)
         _step_out([each.result.target for each in held])
         by_directory = {each.directory: each for each in held}
         with cgroup.EmptinessWatch(list(by_directory)) as watch:
@@ -142,11 +158,16 @@ def stop(targets: Sequence[Target], *, reasons: Sequence[str]) -> list[Result]:
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
+        # while systemd is at work to remove the cgroups
+        news, problem = history.keep([end for each in held for end in _ends(each, clock)])
+        if problem:
+            warnings.append(problem)
         _tidy([each for each in held if each.result.outcome != "remains"])
+    history.tell(news)  # now that it keeps systemd from nothing
     return results
 
 
-def finish(directory: str) -> None:
+def finish(directory: str, warnings: list[str]) -> None:
     """Bring a stop of a scope to its end whose own process was killed."""
     raw = cgroup.attribute(directory, records.ATTRIBUTE)
     if raw is None:
@@ -154,7 +175,8 @@ def finish(directory: str) -> None:
     fields = records.loads(raw)
     path = directory[len(mount_point()) :]
     grace = int(fields["GRACE"]) / 1e6 if fields.get("GRACE", "").isdecimal() else GRACE
-    stop([Target(directory, path, grace)], reasons=[fields.get("REASON", "")])
+    cause = mark.cause(fields) or Cause(history.Reason.UNKNOWN)
+    stop([Target(directory, path, grace)], causes=[cause], warnings=warnings)
 
 
 def _allow_descriptors(targets: int) -> None:
@@ -176,64 +198,26 @@ def _open(result: Result) -> int | None:
         return None
 
 
-def _mark(target: Target, directory: str, reason: str) -> str:
-    """Write into the record that this is being stopped; return why it may not be."""
-    try:
-        _await_record(directory)
-        with _locked(target.scope_directory):
-            raw = cgroup.attribute(directory, records.ATTRIBUTE)
-            if raw is None:
-                # one that is only being made, or going away, has nothing in it to stop
-                return _NO_RECORD if cgroup.is_populated(directory) else _NOTHING
-            fields = records.loads(raw, records.OF_MEMBER if target.is_member else records.OF_SCOPE)
-            fields |= {
-                "STATE": "stopping",
-                "REASON": reason,
-                "STOPPER_PID": str(os.getpid()),
-                "STOPPER_START": start_time("self"),
-            }
-            os.setxattr(directory, records.ATTRIBUTE, records.dumps(fields))
-    except records.RecordError as error:
-        return str(error)
-    except OSError as error:
-        if error.errno in cgroup.GONE:
-            return ""
-        if error.errno in (errno.EPERM, errno.EACCES):
-            return f"it belongs to uid {os.stat(directory).st_uid}; stop it as that user or as root"
-        return f"cannot mark it: {error.strerror}"
-    return ""
+def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
+    """Mark a target's record; None where there is nothing to stop, or where it is not ours to."""
+    target, directory = result.target, f"/proc/self/fd/{fd}"
+    required = records.OF_MEMBER if target.is_member else records.OF_SCOPE
+    record, problem = mark.put(directory, target.scope_directory, required, mark.fields(cause))
+    if problem == mark.NOTHING:
+        return None
+    if problem:
+        result.outcome, result.problem = "refused", problem
+        return None
+    return _Held(
+        result, fd, cause, _record_of(target.scope_directory) if target.is_member else record
+    )
 
 
-def _await_record(directory: str) -> None:
-    """Give a launch that has just made this the moment that it takes to write the record."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while (
-        cgroup.attribute(directory, records.ATTRIBUTE) is None
-        and cgroup.is_populated(directory)
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.005)
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """Hold the scope's lock alone, so that no launch is half in."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _lock(fd)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int) -> None:
-    """Wait until no launcher is on its way in; not for one that hangs."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.001)
+def _record_of(scope_directory: str) -> dict[str, str]:
+    with contextlib.suppress(OSError, records.RecordError):
+        raw = cgroup.attribute(scope_directory, records.ATTRIBUTE)
+        return records.loads(raw) if raw else {}
+    return {}
 
 
 def _step_out(targets: Sequence[Target]) -> None:
@@ -270,11 +254,14 @@ def _send(each: _Held) -> None:
 
     A stopped process has to go on to end; one that runs is gone by the second look.
     """
-    pids = cgroup.processes(each.directory)
-    waiting = [pid for pid in pids if pid in each.signalled]
-    cgroup.signal_processes(each.directory, waiting, signal.SIGCONT)
-    new = [pid for pid in pids if pid not in each.signalled]
-    reached = cgroup.signal_processes(each.directory, new, signal.SIGTERM)
+    found = cgroup.processes_by_cgroup(each.directory)
+    if each.members is None:
+        each.members = each.observe(found)
+    if each.signalled:
+        asked = {at: [pid for pid in pids if pid in each.signalled] for at, pids in found.items()}
+        cgroup.signal_processes(asked, signal.SIGCONT)
+        found = {at: [p for p in pids if p not in each.signalled] for at, pids in found.items()}
+    reached = cgroup.signal_processes(found, signal.SIGTERM)
     if reached:
         each.signalled |= reached
         each.result.terminated += len(reached)
@@ -293,10 +280,15 @@ def _wait(
 
 def _kill(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
     for directory in list(watch.left):
-        result = held[directory].result
-        result.killed = len(cgroup.processes(directory))
-        if result.killed:
-            result.outcome = "killed"
+        each = held[directory]
+        found = cgroup.processes_by_cgroup(directory)
+        if each.members is None:
+            each.members = each.observe(found)
+        by_leaf = observe.processes_by_leaf(directory, found, leaf=each.leaf)
+        each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
+        each.result.killed = sum(map(len, found.values()))
+        if each.result.killed:
+            each.result.outcome = "killed"
         cgroup.kill(directory)
     _wait(held, watch, _KILL_SECONDS, began)
 
@@ -306,6 +298,22 @@ def _judge(each: _Held) -> None:
     if cgroup.is_populated(each.directory):
         each.result.outcome = "remains"
         each.result.remaining = tuple(_remaining(pid) for pid in cgroup.processes(each.directory))
+
+
+def _ends(each: _Held, began: int) -> Iterator[End]:
+    """Yield what ended: those that lived by this stop, the others before it and unseen."""
+    remaining: dict[str, list[int]] = {}
+    if each.result.outcome == "remains":
+        found = cgroup.processes_by_cgroup(each.directory)
+        remaining = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
+    ended = began + int(each.result.milliseconds * 1000)
+    for end in each.observe() if each.members is None else each.members:
+        if remaining.get(end.leaf):
+            continue
+        if end.processes:
+            yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
+        else:
+            yield observe.told(end, mark.cause(each.scope_record), ended)
 
 
 def _remaining(pid: int) -> Remaining:
@@ -333,12 +341,12 @@ def _tidy(held: list[_Held]) -> None:
         else:
             _remove_folder(each)
     deadline = time.monotonic() + _REMOVAL_SECONDS
-    while (managed := [each for each in managed if each.is_there()]) and (
-        time.monotonic() < deadline
-    ):
-        time.sleep(0.005)
-    for each in managed:
-        _settle(each)
+    for each in managed:  # one after the other: looking at all keeps systemd from its work
+        while each.is_there():
+            if time.monotonic() > deadline:
+                _settle(each)
+                break
+            time.sleep(0.005)
 
 
 def _settle(each: _Held) -> None:
@@ -358,15 +366,6 @@ def _settle(each: _Held) -> None:
 def _remove_folder(each: _Held) -> None:
     removed = not each.is_there() or cgroup.remove(each.result.target.directory)
     if not removed and cgroup.is_populated(each.directory):
-        _unmark(each.directory)  # somebody came in after the proof: a new life, not to be blocked
-
-
-def _unmark(directory: str) -> None:
-    raw = cgroup.attribute(directory, records.ATTRIBUTE)
-    if raw is None:
-        return
-    fields = records.loads(raw)
-    for key in ("STATE", "REASON", "STOPPER_PID", "STOPPER_START"):
-        fields.pop(key, None)
-    with contextlib.suppress(OSError):
-        os.setxattr(directory, records.ATTRIBUTE, records.dumps(fields))
+        mark.clear(
+            each.directory
+        )  # somebody came in after the proof: a new life, not to be blocked

@@ -1,0 +1,138 @@
+"""``scopekeeper history``."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from scopekeeper import state
+from scopekeeper.cli.show import answer, safe_json, table
+from scopekeeper.errors import UsageError
+from scopekeeper.history import End, Reason
+from scopekeeper.history.store import Store
+from scopekeeper.quantities import show_bytes, show_duration, since
+
+_DEFAULT_LIMIT = 100
+
+
+@click.command("history")
+@click.option("-s", "--session", metavar="KEY", help="Only this session.")
+@click.option("--since", "since_text", metavar="TIME", help="Only what ended since then (2h, ISO "
+              "8601, or @SECONDS).")  # fmt: skip
+@click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
+              help="Only this reason; may be given several times.")  # fmt: skip
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
+              show_default=True, help="So many of the newest.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+def command(
+    session: str | None,
+    since_text: str | None,
+    reason_texts: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List what ended, when and why; the newest last.
+
+    Reasons: exited, signalled, oom-killed, stopped by request, superseded, owner gone, ttl, idle,
+    no output, leader exited, reboot, unknown.
+    """
+    try:
+        begin = None if since_text is None else since("since", since_text, time.time())
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    ends = Store(state.directory()).read(
+        session=session,
+        since=None if begin is None else int(begin * 1e6),
+        reasons=[_reason(text) for text in reason_texts],
+        limit=limit,
+    )
+    if as_json:
+        answer({"ends": [document(end) for end in ends]})
+    elif not ends:
+        click.echo("Nothing ended that is known of.")
+    else:
+        _print(ends)
+
+
+def _reason(text: str) -> Reason:
+    """Return the reason of that name; ``owner-gone`` is as good as ``owner gone``."""
+    known = {reason.value.replace("-", " "): reason for reason in Reason}
+    try:
+        return known[text.replace("-", " ").replace("_", " ").lower()]
+    except KeyError:
+        raise UsageError(
+            f"--reason: {text!r} is none", f"write one of: {', '.join(r.value for r in Reason)}"
+        ) from None
+
+
+def _print(ends: list[End]) -> None:
+    rows = [
+        (
+            when(end.ended),
+            end.session,
+            end.lane,
+            end.name,
+            end.reason.value,
+            lasted(end),
+            "-" if end.memory_peak is None else show_bytes(end.memory_peak),
+            "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
+            end.evidence or "-",
+        )
+        for end in ends
+    ]
+    header = ("ENDED", "SESSION", "LANE", "MEMBER", "REASON", "LASTED", "PEAK", "CPU", "EVIDENCE")
+    table(header, rows, shrink=(1, 2, 3, 8), right=(5, 6, 7))
+
+
+def when(moment: int) -> str:
+    """Return a time in microseconds since the epoch as local time to the second."""
+    try:
+        return datetime.fromtimestamp(moment / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
+def lasted(end: End) -> str:
+    """Return how long a member was there; at most, where nobody saw it end."""
+    if not end.started:
+        return "?"
+    return ("" if end.seen else "≤") + show_duration((end.ended - end.started) / 1e6)
+
+
+def document(end: End) -> dict[str, Any]:
+    """Return an end as JSON has it; times are seconds since the epoch."""
+    return {
+        "session": safe_json(end.session),
+        "session_id": safe_json(end.session_id) or None,
+        "lane": safe_json(end.lane),
+        "run": safe_json(end.run) or None,
+        "kind": end.kind or None,
+        "lifetime": end.lifetime or None,
+        "unit": end.unit,
+        "member": safe_json(end.name),
+        "member_id": end.member_id,
+        "pid": end.pid,
+        "argv": [safe_json(word) for word in end.argv] or None,
+        "owner": safe_json(end.owner) or None,
+        "boot_id": end.boot_id or None,
+        "started": end.started / 1e6 if end.started else None,
+        "ended": end.ended / 1e6,
+        "seen": end.seen,
+        "reason": end.reason.value,
+        "evidence": safe_json(end.evidence),
+        "exit_status": end.exit_status,
+        "signal": end.signal,
+        "memory_peak": end.memory_peak,
+        "cpu_usec": end.cpu_usec,
+        "oom_kills": end.oom_kills,
+        "processes": end.processes,
+        "killed": end.killed,
+        "stopper": None
+        if end.stopper is None
+        else {
+            "pid": end.stopper.pid,
+            "uid": end.stopper.uid,
+            "command": safe_json(end.stopper.command),
+        },
+    }

@@ -1,0 +1,143 @@
+"""``scopekeeper why``."""
+
+import os
+import signal
+import time
+
+import click
+
+from scopekeeper import names, state
+from scopekeeper.cli.history import document, lasted, when
+from scopekeeper.cli.show import answer, processes, safe, safe_json
+from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.errors import HistoryError
+from scopekeeper.history import End, Reason
+from scopekeeper.history.store import Store
+from scopekeeper.launch.place import mount_point
+from scopekeeper.model import Member, Scope
+from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.snapshot import Reader
+
+_DEFAULT_LIMIT = 100
+_SAYS = {
+    Reason.OOM_KILLED: "was killed for want of memory",
+    Reason.STOPPED: "was stopped by request",
+    Reason.SUPERSEDED: "was superseded",
+    Reason.OWNER_GONE: "was ended because its owner is gone",
+    Reason.TTL: "was ended because its time was over",
+    Reason.IDLE: "was ended because it was idle",
+    Reason.NO_OUTPUT: "was ended because it gave no output",
+    Reason.LEADER_EXITED: "was ended because its command had exited and left processes",
+    Reason.REBOOT: "ended when the machine was booted again",
+    Reason.UNKNOWN: "ended, and why is unknown",
+}
+
+
+@click.command("why")
+@click.argument("what", metavar="SESSION|SCOPE|MEMBER")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
+              show_default=True, help="So many of the newest ends.")  # fmt: skip
+@click.option("--must-exist", is_flag=True, help="Exit 4 where nothing is known.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
+    """Tell what ended and why, one sentence for each end, the newest last; then what still runs.
+
+    Give a session or its id, a scope's unit, or a member's name, id or leaf.
+    """
+    leaf = names.parse_leaf(what)
+    about = leaf[1] if leaf else what
+    running = _running(about)
+    try:
+        ends = Store(state.directory()).read(about=about, limit=limit)
+    except HistoryError:
+        for scope, member in running:  # what runs can be told without a history
+            click.echo(_says_running(scope, member), err=as_json)
+        raise
+    if as_json:
+        answer({
+            "ends": [document(end) for end in ends],
+            "running": [_document(scope, member) for scope, member in running],
+        })  # fmt: skip
+    else:
+        for end in ends:
+            click.echo(sentence(end))
+        for scope, member in running:
+            click.echo(_says_running(scope, member))
+        if not ends and not running:
+            click.echo(f"Nothing is known of {safe(what)}.")
+    raise SystemExit(NOTHING_MATCHED if must_exist and not ends and not running else 0)
+
+
+def sentence(end: End) -> str:
+    """Return one line on one end: who, when, why, on what evidence, and what it had used."""
+    who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
+    text = f"{when(end.ended)}  {who} {_says(end)}, {lasted(end)} after its start"
+    if end.evidence:
+        text += f": {end.evidence}"
+    used = []
+    if end.processes:
+        killed = f", {end.killed} of them by SIGKILL" if end.killed else ""
+        used.append(f"{processes(end.processes)} ended{killed}")
+    if end.memory_peak is not None:
+        used.append(f"{show_bytes(end.memory_peak)} of memory at most")
+    if end.cpu_usec is not None:
+        used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
+    return safe("; ".join([text, *used]) + ".")
+
+
+def _says(end: End) -> str:
+    if end.reason is Reason.EXITED:
+        return "exited" if end.exit_status is None else f"exited with status {end.exit_status}"
+    if end.reason is Reason.SIGNALLED:
+        return (
+            "was ended by a signal" if end.signal is None else f"was ended by {_name(end.signal)}"
+        )
+    return _SAYS[end.reason]
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _running(about: str) -> list[tuple[Scope, Member]]:
+    """Return the living members that are meant, the oldest first; none without cgroup2."""
+    try:
+        snapshot = Reader(mount_point()).snapshot(uid=os.getuid() or None)
+    except LookupError:
+        return []
+    found = []
+    for scope in snapshot.scopes:
+        whole = about in (scope.session, scope.session_id, scope.unit) or (
+            about + names.SUFFIX == scope.unit
+        )
+        found += [
+            (scope, member)
+            for member in scope.living_members
+            if whole or about in (member.name, member.member_id)
+        ]
+    return sorted(found, key=lambda pair: pair[1].started)
+
+
+def _says_running(scope: Scope, member: Member) -> str:
+    who = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane})"
+    if not member.started:
+        return safe(f"{who} is running.")
+    ago = show_duration(time.time() - member.started / 1e6)
+    words = "is being stopped; it has run" if scope.stopping else "is running"
+    return safe(f"{who} {words} since {when(member.started)}, for {ago}.")
+
+
+def _document(scope: Scope, member: Member) -> dict[str, object]:
+    return {
+        "session": safe_json(scope.session),
+        "lane": safe_json(scope.lane),
+        "unit": scope.unit,
+        "member": safe_json(member.name),
+        "member_id": member.member_id,
+        "pid": member.pid,
+        "state": member.state,
+        "started": member.started / 1e6 if member.started else None,
+    }

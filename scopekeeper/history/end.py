@@ -1,0 +1,96 @@
+"""The end of one member: what is kept of it. Pure."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from scopekeeper import names
+from scopekeeper.history.reason import Reason, Stopper
+
+ARGV_MAX = 8192
+"""Most characters that are kept of a command line, so that the history stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One ended member; identified by member_id and started.
+
+    Times are microseconds since the epoch; None is what could not be known.
+    """
+
+    member_id: str
+    """8 hex digits."""
+    started: int
+    ended: int
+    """When the end was seen; of one that nobody watched, when it was found."""
+    session: str
+    lane: str
+    name: str
+    reason: Reason
+    evidence: str = ""
+    """One sentence without its full stop."""
+    session_id: str = ""
+    run: str = ""
+    kind: str = ""
+    lifetime: str = ""
+    unit: str = ""
+    pid: int | None = None
+    argv: tuple[str, ...] = ()
+    """Empty where it was not read in time; cut after ARGV_MAX characters."""
+    owner: str = ""
+    """The owner's unit, or ``pid N``."""
+    boot_id: str = ""
+    exit_status: int | None = None
+    signal: int | None = None
+    memory_peak: int | None = None
+    """Bytes."""
+    cpu_usec: int | None = None
+    """At the last look; of a stop, before its first signal."""
+    oom_kills: int | None = None
+    """Processes that the kernel killed for want of memory."""
+    processes: int | None = None
+    """How many there were when the end began."""
+    killed: int = 0
+    """How many of them needed SIGKILL."""
+    seen: bool = True
+    """Whether the end was watched."""
+    stopper: Stopper | None = None
+
+    @property
+    def leaf(self) -> str:
+        """The name that its cgroup directory had."""
+        return names.leaf_name(self.name, self.member_id)
+
+
+_FILLED = ("exit_status", "signal", "memory_peak", "cpu_usec", "oom_kills", "processes", "stopper")
+
+
+def merged(known: End, new: End) -> End:
+    """Return what to keep of two tellings of one end.
+
+    A reason takes the place of ``unknown``, and of nothing else: who watched an end first knew it
+    best. Numbers that were missing are filled in.
+    """
+    if known.reason is Reason.UNKNOWN and new.reason is not Reason.UNKNOWN:
+        first, second = new, known
+    else:
+        first, second = known, new
+    changes: dict[str, object] = {
+        name: getattr(second, name)
+        for name in _FILLED
+        if getattr(first, name) is None and getattr(second, name) is not None
+    }
+    if not first.argv and second.argv:
+        changes["argv"] = second.argv
+    return dataclasses.replace(first, **changes) if changes else first  # type: ignore[arg-type]
+
+
+def cut_argv(argv: list[str]) -> tuple[str, ...]:
+    """Return a command line that is not longer than ARGV_MAX; ``…`` stands where it was cut."""
+    kept, room = [], ARGV_MAX
+    for word in argv:
+        if len(word) > room:
+            kept.append(word[:room] + "…")
+            break
+        kept.append(word)
+        room -= len(word) + 1
+    return tuple(kept)

@@ -1,0 +1,341 @@
+"""The history's file: SQLite, one row for each ended member, bounded by age and rows.
+
+A writer holds the lock of ``history.lock``, so that the file is made, and a damaged one moved
+aside, by one at a time. Readers take no lock and write nothing. Killed at any step, the file is
+as before the step or as after it: SQLite's write-ahead log sees to that.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from scopekeeper import names
+from scopekeeper.errors import HistoryError
+from scopekeeper.history.end import End, merged
+from scopekeeper.history.reason import Reason, Stopper
+
+FILE = "history.db"
+DAMAGED = "history.damaged"
+_LOCK = "history.lock"
+VERSION = 1
+
+ROWS = 10_000
+AGE = 90 * 86_400_000_000
+"""The most that is kept: rows, and microseconds since an end."""
+PATIENCE = 1.0
+"""Seconds to wait for another writer; a stop must not hang on its history."""
+
+_COLUMNS = {
+    "member_id": "TEXT NOT NULL", "started": "INTEGER NOT NULL", "ended": "INTEGER NOT NULL",
+    "session": "TEXT NOT NULL", "lane": "TEXT NOT NULL", "name": "TEXT NOT NULL",
+    "reason": "TEXT NOT NULL", "evidence": "TEXT NOT NULL", "session_id": "TEXT NOT NULL",
+    "run": "TEXT NOT NULL", "kind": "TEXT NOT NULL", "lifetime": "TEXT NOT NULL",
+    "unit": "TEXT NOT NULL", "pid": "INTEGER", "argv": "TEXT NOT NULL", "owner": "TEXT NOT NULL",
+    "boot_id": "TEXT NOT NULL", "exit_status": "INTEGER", "signal": "INTEGER",
+    "memory_peak": "INTEGER", "cpu_usec": "INTEGER", "oom_kills": "INTEGER",
+    "processes": "INTEGER", "killed": "INTEGER NOT NULL", "seen": "INTEGER NOT NULL",
+    "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
+}  # fmt: skip
+_NAMES = ", ".join(_COLUMNS)
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS ends (row INTEGER PRIMARY KEY, "
+    + "".join(f"{name} {kind}, " for name, kind in _COLUMNS.items())
+    + "UNIQUE (member_id, started))",
+    "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # so few are read through for the rest
+)
+# Text goes in as bytes: SQLite wants UTF-8, and names and arguments can have bytes that are not.
+_VALUES = (
+    f" INTO ends ({_NAMES}) VALUES ("  # names of our own
+    + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in _COLUMNS.values())
+    + ")"
+)
+_SELECT = f"SELECT {_NAMES} FROM ends"  # noqa: S608
+
+_WORDS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_BUSY: "another process keeps it locked",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+}
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+_ROOM = 65536
+"""Bytes that SQLite needs beside its file to write at all."""
+
+
+class _DamagedError(Exception):
+    """The file is no database, or one that SQLite calls malformed."""
+
+
+def _go_on(_step: str) -> None:
+    pass
+
+
+class Store:
+    """The history in one folder.
+
+    step is called with the name of each step of a write before it is done: tests end the process
+    there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rows: int = ROWS,
+        age: int = AGE,
+        step: Callable[[str], None] = _go_on,
+    ) -> None:
+        self.path = folder / FILE
+        self._rows = rows
+        self._age = age
+        self._step = step
+
+    def write(self, ends: Sequence[End]) -> tuple[list[End], str]:
+        """Keep ends, all or none; return those that say something new, and what had to be done.
+
+        That is '' but where a damaged file was moved aside. Raises HistoryError, OSError.
+        """
+        with self._locked():
+            try:
+                return self._write(ends), ""
+            except _DamagedError as error:
+                aside = self._move_aside()
+                problem = (
+                    f"the history was damaged ({error}); it is now {aside}, and a new one began"
+                )
+            try:
+                return self._write(ends), problem
+            except _DamagedError as error:
+                raise HistoryError(f"{self.path}: {error}") from None
+
+    def read(
+        self,
+        *,
+        about: str | None = None,
+        session: str | None = None,
+        since: int | None = None,
+        reasons: Sequence[Reason] = (),
+        limit: int | None = None,
+    ) -> list[End]:
+        """Return ends, the oldest first; with a limit, so many of the newest.
+
+        about is a session or its id, a scope's unit, a member's id or name. Raises HistoryError.
+        """
+        wanted: list[tuple[str, list[bytes | int]]] = []
+        if about is not None:
+            fields = ("session", "session_id", "member_id", "name", "unit", "unit")
+            either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
+            values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
+            wanted.append((f"({either})", [_bytes(value) for value in values]))
+        if session is not None:
+            wanted.append(("session = CAST(? AS TEXT)", [_bytes(session)]))
+        if since is not None:
+            wanted.append(("ended >= ?", [since]))
+        if reasons:
+            marks = ", ".join("CAST(? AS TEXT)" for _ in reasons)
+            wanted.append((f"reason IN ({marks})", [_bytes(each.value) for each in reasons]))
+        where = " WHERE " + " AND ".join(text for text, _ in wanted) if wanted else ""
+        bound = [value for _, some in wanted for value in some]
+        query = f"{_SELECT}{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
+        return self._query(query, [*bound, -1 if limit is None else limit])[::-1]
+
+    def _query(self, query: str, values: Sequence[bytes | int]) -> list[End]:
+        if not self.path.exists():
+            return []
+        try:
+            return self._rows_of("mode=ro", query, values)
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _NOT_WRITABLE:
+                raise self._unreadable(error) from None
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unreadable(error) from None
+        try:  # where nothing may be written, SQLite has to be told that nobody writes
+            return self._rows_of("immutable=1", query, values)
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unreadable(error) from None
+
+    def _rows_of(self, how: str, query: str, values: Sequence[bytes | int]) -> list[End]:
+        with contextlib.closing(self._connect(how)) as connection:
+            if not _check_version(connection):
+                return []  # its maker has yet to fill it
+            return [_end(row) for row in connection.execute(query, values)]
+
+    def _unreadable(self, error: Exception) -> HistoryError:
+        if isinstance(self._failure(error), HistoryError):
+            return HistoryError(f"the history cannot be read: {self.path}: {error}")
+        return HistoryError(
+            f"the history is damaged: {self.path}: {error}",
+            f"move it away, a new one begins: mv {self.path} {self.path.with_name(DAMAGED)}",
+        )
+
+    def _connect(self, how: str = "mode=rw") -> sqlite3.Connection:
+        path = str(self.path)
+        for char in "%?#":
+            path = path.replace(char, f"%{ord(char):02x}")
+        connection = sqlite3.connect(
+            f"file:{path}?{how}", uri=True, timeout=PATIENCE, isolation_level=None
+        )
+        connection.text_factory = _text
+        return connection
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fd = os.open(self.path.with_name(_LOCK), _OPEN, 0o600)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise HistoryError(f"{self.path}: {_WORDS[sqlite3.SQLITE_BUSY]}") from None
+                time.sleep(0.002)
+            yield
+        finally:
+            os.close(fd)
+
+    def _write(self, ends: Sequence[End]) -> list[End]:
+        self._step("open")
+        # made by us, since SQLite would have everybody read it
+        os.close(os.open(self.path, _OPEN, 0o600))
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                return self._transaction(connection, ends)
+        except (sqlite3.Error, ValueError) as error:
+            raise self._failure(error) from error
+
+    def _transaction(self, connection: sqlite3.Connection, ends: Sequence[End]) -> list[End]:
+        self._step("prepare")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # a crash of the machine can lose the last ends, but damages nothing
+        connection.execute("PRAGMA synchronous = NORMAL")
+        self._step("begin")
+        connection.execute("BEGIN IMMEDIATE")
+        if not _check_version(connection):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._step("insert")
+        told = [end for end in ends if _keep(connection, end)]
+        self._step("prune")
+        self._prune(connection)
+        self._step("commit")
+        connection.execute("COMMIT")
+        self._step("close")
+        return told
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        """Take away what is too old or too much; both go by an index."""
+        oldest = time.time_ns() // 1000 - self._age
+        connection.execute("DELETE FROM ends WHERE ended < ?", (oldest,))
+        connection.execute(
+            "DELETE FROM ends WHERE row <= (SELECT max(row) FROM ends) - ?", (self._rows,)
+        )
+
+    def _failure(self, error: Exception) -> Exception:
+        code = _code(error)
+        if isinstance(error, ValueError) or code in (
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+        ):
+            return _DamagedError(error)
+        if code == sqlite3.SQLITE_IOERR and self._is_full():
+            code = sqlite3.SQLITE_FULL
+        return HistoryError(f"{self.path}: {_WORDS.get(code, str(error))}")
+
+    def _is_full(self) -> bool:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < _ROOM
+
+    def _move_aside(self) -> Path:
+        """Put a damaged file where it can be looked at; an earlier one is given up for it.
+
+        The log goes first: beside a new file it would be taken for its own.
+        """
+        aside = self.path.with_name(DAMAGED)
+        for suffix in ("-wal", "-shm", ""):
+            self._step(f"move{suffix}")
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        return aside
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary result code, 0 where the error is not SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _check_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise HistoryError(
+            f"the history has version {version}, this program knows {VERSION}",
+            "use the newer scopekeeper",
+        )
+    return int(version)
+
+
+def _keep(connection: sqlite3.Connection, end: End) -> bool:
+    """Write one end as it is best known; tell whether its reason is news."""
+    if connection.execute(f"INSERT OR IGNORE{_VALUES}", _row(end)).rowcount:
+        return True
+    query = f"{_SELECT} WHERE member_id = CAST(? AS TEXT) AND started = ?"
+    key = (_bytes(end.member_id), _integer(end.started))
+    known = _end(connection.execute(query, key).fetchone())
+    best = merged(known, end)
+    if best != known:
+        connection.execute(f"INSERT OR REPLACE{_VALUES}", _row(best))
+    return best.reason is not known.reason
+
+
+def _row(end: End) -> list[bytes | int | None]:
+    values = {name: getattr(end, name, None) for name in _COLUMNS}
+    values["reason"] = end.reason.value
+    values["argv"] = json.dumps(end.argv)
+    if end.stopper is not None:
+        values |= {
+            "stopper_pid": end.stopper.pid,
+            "stopper_uid": end.stopper.uid,
+            "stopper_command": end.stopper.command,
+        }
+    return [_value(each) for each in values.values()]
+
+
+def _end(row: Sequence[str | int | None]) -> End:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    stopper = [values.pop(f"stopper_{name}") for name in ("pid", "uid", "command")]
+    values["reason"] = Reason.of(str(values["reason"]))  # type: ignore[assignment]
+    values["argv"] = tuple(map(str, json.loads(str(values["argv"]))))  # type: ignore[assignment]
+    values["seen"] = bool(values["seen"])
+    if stopper[0] is not None:
+        values["stopper"] = Stopper(*stopper)  # type: ignore[arg-type, assignment]
+    return End(**values)  # type: ignore[arg-type]
+
+
+def _value(value: str | int | None) -> bytes | int | None:
+    if isinstance(value, str):
+        return _bytes(value)
+    return None if value is None else _integer(value)
+
+
+def _integer(value: int) -> int:
+    """Return what fits into SQLite; who writes his own record can write any number."""
+    return max(-(2**63), min(value, 2**63 - 1))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")

@@ -1,0 +1,150 @@
+"""What is written into records while they are in use, under the scope's lock.
+
+Above all the mark of a stop: nobody joins any more, who ends it, and why.
+
+``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that does it, so that a
+stop which was killed can be told from one that goes on; ``WHY`` and ``REASON`` are the cause;
+``ASKER_PID``, ``ASKER_UID`` and ``ASKER_COMM`` are who asked for it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+from scopekeeper import cgroup, records
+from scopekeeper.history.reason import Cause, Reason, Stopper
+from scopekeeper.launch.place import start_time
+
+NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
+KEYS = (
+    "STATE", "STOPPER_PID", "STOPPER_START", "WHY", "REASON",
+    "ASKER_PID", "ASKER_UID", "ASKER_COMM",
+)  # fmt: skip
+_LOCK_SECONDS = 1.0
+
+
+def fields(cause: Cause) -> dict[str, str]:
+    """Return the mark of a stop by this process."""
+    mark = {
+        "STATE": "stopping",
+        "STOPPER_PID": str(os.getpid()),
+        "STOPPER_START": start_time("self"),
+        "WHY": cause.reason.value,
+        "REASON": cause.text,
+    }
+    if cause.stopper is not None:
+        mark |= {
+            "ASKER_PID": str(cause.stopper.pid),
+            "ASKER_UID": str(cause.stopper.uid),
+            "ASKER_COMM": cause.stopper.command,
+        }
+    return mark
+
+
+def cause(record: Mapping[str, str]) -> Cause | None:
+    """Read the cause out of a record; None where it is not being stopped."""
+    if "STATE" not in record:
+        return None
+    stopper = None
+    pid, uid = record.get("ASKER_PID", ""), record.get("ASKER_UID", "")
+    if pid.isdecimal() and uid.isdecimal():
+        stopper = Stopper(int(pid), int(uid), record.get("ASKER_COMM", ""))
+    return Cause(Reason.of(record.get("WHY", "")), record.get("REASON", ""), stopper)
+
+
+def put(
+    directory: str, scope_directory: str, required: tuple[str, ...], mark: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Write a mark into the record of a scope or member, unless it is not ours to stop.
+
+    Returns the record as it was, and why it may not be stopped. Holds the scope's lock alone, so
+    that no launch is half in.
+    """
+    record: dict[str, str] = {}
+    try:
+        _await_record(directory)
+        with _locked(scope_directory):
+            raw = cgroup.attribute(directory, records.ATTRIBUTE)
+            if raw is None:
+                # one that is only being made, or going away, has nothing in it to stop
+                return record, NO_RECORD if cgroup.is_populated(directory) else NOTHING
+            record = records.loads(raw, required)
+            kept = {key: value for key, value in record.items() if key not in KEYS}
+            os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
+    except records.RecordError as error:
+        return record, str(error)
+    except OSError as error:
+        if error.errno in cgroup.GONE:
+            return record, ""
+        if error.errno in (errno.EPERM, errno.EACCES):
+            uid = os.stat(directory).st_uid
+            return record, f"it belongs to uid {uid}; stop it as that user or as root"
+        return record, f"cannot mark it: {error.strerror}"
+    return record, ""
+
+
+def clear(directory: str) -> None:
+    """Take the mark away again."""
+    raw = cgroup.attribute(directory, records.ATTRIBUTE)
+    if raw is None:
+        return
+    kept = {key: value for key, value in records.loads(raw).items() if key not in KEYS}
+    with contextlib.suppress(OSError):
+        os.setxattr(directory, records.ATTRIBUTE, records.dumps(kept))
+
+
+def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> bool:
+    """Set fields of a record that is in use, where '' takes one out.
+
+    False where that could not be done now: a scope that is being stopped, or launched into at this
+    moment, is left alone.
+    """
+    try:
+        fd = os.open(scope_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        known = records.loads(os.getxattr(directory, records.ATTRIBUTE))
+        if "STATE" not in known:
+            changed = records.dumps({**known, **changes})
+            os.setxattr(directory, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
+    except (OSError, records.RecordError):
+        return False
+    finally:
+        os.close(fd)
+    return "STATE" not in known
+
+
+def _await_record(directory: str) -> None:
+    """Give a launch that has just made this the moment that it takes to write the record."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while (
+        cgroup.attribute(directory, records.ATTRIBUTE) is None
+        and cgroup.is_populated(directory)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    """Wait until no launcher is on its way in; not for one that hangs."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.001)

@@ -1,0 +1,97 @@
+"""What a keeper tells of an end: one reason out of the closed list, and what it rests on."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.keeper.ends import Circumstances, tell
+from scopekeeper.keeper.exits import Exit
+
+END = End("0123abcd", 1, 2, "s", "main", "time", Reason.UNKNOWN)
+ALONE = Circumstances()
+EXITED, KILLED, TERMINATED = Exit(3, None, "x"), Exit(None, 9, "x"), Exit(None, 15, "x")
+NOBODY_KNOWS = Exit(None, None, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("exit_", "reason", "evidence"),
+    [
+        (EXITED, Reason.EXITED, "exit status 3"),
+        (KILLED, Reason.SIGNALLED, "killed by SIGKILL"),
+        (Exit(None, 64, "x"), Reason.SIGNALLED, "killed by SIGRTMAX"),
+        (Exit(None, 40, "x"), Reason.SIGNALLED, "killed by signal 40"),
+        (NOBODY_KNOWS, Reason.UNKNOWN, "only its parent knows"),
+        (None, Reason.UNKNOWN, "only its parent knows"),
+    ],
+)
+def test_what_ended_by_itself_is_told_as_it_ended(exit_, reason, evidence):
+    told = tell(END, exit_, None, 0, ALONE)
+    assert told.reason is reason
+    assert evidence in told.evidence
+
+
+def test_what_was_stopped_says_who_asked_and_how_it_went():
+    cause = Cause(Reason.STOPPED, "no more", Stopper(7, 1000, "bash"))
+    told = tell(END, TERMINATED, cause, 0, ALONE)
+    assert told.reason is Reason.STOPPED
+    assert "bash (pid 7, uid 1000): no more (killed by SIGTERM)" in told.evidence
+    assert told.signal == 15
+
+
+def test_the_kernels_kill_is_its_reason_even_while_it_is_stopped():
+    assert tell(END, KILLED, Cause(Reason.STOPPED), 1, ALONE).reason is Reason.OOM_KILLED
+
+
+def test_a_helper_that_the_kernel_killed_does_not_explain_its_commands_own_exit():
+    told = tell(END, EXITED, None, 1, ALONE)
+    assert (told.reason, told.oom_kills) == (Reason.EXITED, 1)
+
+
+BOUND = Circumstances(bound_to="gateway.service", owner_gone="gateway.service has stopped")
+OLD = Circumstances(ttl=5_000_000, age=4_900_000)
+
+
+@pytest.mark.parametrize(("around", "reason"), [(BOUND, Reason.OWNER_GONE), (OLD, Reason.TTL)])
+@pytest.mark.parametrize("exit_", [KILLED, TERMINATED, NOBODY_KNOWS, Exit(143, None, "x")])
+def test_what_systemd_was_told_to_end_it_ended(around, reason, exit_):
+    assert tell(END, exit_, None, 0, around).reason is reason
+
+
+@pytest.mark.parametrize("around", [BOUND, OLD])
+def test_what_ended_by_itself_just_then_did_so(around):
+    assert tell(END, EXITED, None, 0, around).reason is Reason.EXITED
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        Circumstances(bound_to="gateway.service"),
+        Circumstances(owner_gone="process 7 has ended"),
+        Circumstances(ttl=60_000_000, age=5_000_000),
+    ],
+)
+def test_nothing_is_guessed(around):
+    assert tell(END, TERMINATED, None, 0, around).reason is Reason.SIGNALLED
+
+
+EXITS = st.one_of(
+    st.none(),
+    st.builds(Exit, st.integers(0, 255), st.none(), st.just("x")),
+    st.builds(Exit, st.none(), st.one_of(st.none(), st.integers(1, 64)), st.just("x")),
+)
+
+
+@given(
+    EXITS,
+    st.one_of(st.none(), st.builds(Cause, st.sampled_from(Reason), st.text())),
+    st.integers(0, 3),
+    st.builds(Circumstances, st.sampled_from(["", "g.service"]), st.sampled_from(["", "gone"]),
+              st.one_of(st.none(), st.integers(0, 9)), st.integers(0, 9)),
+)  # fmt: skip
+def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, around):
+    told = tell(END, exit_, cause, kills, around)
+    assert (told.member_id, told.started, told.session) == ("0123abcd", 1, "s")
+    assert isinstance(told.reason, Reason)
+    if cause is not None and told.reason is not Reason.OOM_KILLED:
+        assert told.reason is cause.reason

@@ -1,0 +1,352 @@
+"""The history keeps each end once, with the best that is known, whatever happens to its writer."""
+
+import dataclasses
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopekeeper import history
+from scopekeeper.errors import HistoryError
+from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.history.end import ARGV_MAX, cut_argv, merged
+from scopekeeper.history.store import AGE, DAMAGED, FILE, Store
+from tests.unit.ends import NOW, an_end, member
+
+ROOT = Path(__file__).parents[2]
+TEXT = st.text(st.characters())
+NUMBER = st.none() | st.integers(0, 2**62)
+STOPPERS = st.none() | st.builds(Stopper, st.integers(0, 2**31), st.integers(0, 2**32), TEXT)
+ENDS = st.builds(
+    End,
+    member_id=st.from_regex("[0-9a-f]{8}", fullmatch=True),
+    started=st.integers(0, NOW),
+    ended=st.integers(NOW - 10**6, NOW),
+    session=TEXT,
+    lane=TEXT,
+    name=TEXT,
+    reason=st.sampled_from(Reason),
+    evidence=TEXT,
+    session_id=TEXT,
+    run=TEXT,
+    kind=TEXT,
+    lifetime=TEXT,
+    unit=TEXT,
+    pid=NUMBER,
+    argv=st.lists(TEXT).map(tuple),
+    owner=TEXT,
+    boot_id=TEXT,
+    exit_status=NUMBER,
+    signal=NUMBER,
+    memory_peak=NUMBER,
+    cpu_usec=NUMBER,
+    oom_kills=NUMBER,
+    processes=NUMBER,
+    killed=st.integers(0, 10**6),
+    seen=st.booleans(),
+    stopper=STOPPERS,
+)
+
+
+def child(folder, body, **how):
+    """Run Python in a process of its own, with a store and an end at hand."""
+    program = f"""
+import os, signal, sys
+sys.path[:0] = [{str(ROOT)!r}]
+from pathlib import Path
+from scopekeeper import history
+from scopekeeper.history.store import Store
+from tests.unit import ends
+from tests.unit.ends import an_end, member
+ends.NOW = {NOW}
+folder = Path({str(folder)!r})
+def killed_at(step):
+    return lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == step else None
+{body}
+"""
+    return subprocess.Popen([sys.executable, "-c", program], **how)
+
+
+@given(ENDS)
+def test_every_text_and_number_comes_back(tmp_path_factory, end):
+    store = Store(tmp_path_factory.mktemp("history"))
+    assert store.write([end]) == ([end], "")
+    assert store.read() == [end]
+    assert end in store.read(about=end.session)
+    assert store.read(session=end.session, reasons=[end.reason]) == [end]
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b?mode=memory#c", "\udcff"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    Store(folder).write([an_end()])
+    assert Store(folder).read() == [an_end()]
+    assert (folder / FILE).stat().st_size
+
+
+def test_only_its_user_can_look_into_it(tmp_path):
+    before = os.umask(0)
+    try:
+        Store(tmp_path).write([an_end()])
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_an_unknown_reason_gives_way_and_a_known_one_stays(tmp_path):
+    store = Store(tmp_path)
+    unknown = an_end(cpu_usec=7)
+    stopped = an_end(reason=Reason.STOPPED, evidence="asked", processes=3)
+    signalled = an_end(reason=Reason.SIGNALLED, signal=15, evidence="pidfd")
+    assert store.write([unknown]) == ([unknown], "")
+    (told,), _ = store.write([stopped])
+    assert (told.reason, told.cpu_usec) == (Reason.STOPPED, 7) or told == stopped
+    for worse in (unknown, signalled, unknown):
+        assert store.write([worse]) == ([], "")
+    (kept,) = store.read()
+    assert (kept.reason, kept.evidence, kept.processes) == (Reason.STOPPED, "asked", 3)
+    assert (kept.cpu_usec, kept.signal) == (7, 15), "what was missing is filled in"
+
+
+@given(ENDS, ENDS)
+def test_merging_never_loses_a_reason(one, two):
+    two = dataclasses.replace(two, member_id=one.member_id, started=one.started)
+    best = merged(one, two)
+    if one.reason is not Reason.UNKNOWN:
+        assert (best.reason, best.evidence) == (one.reason, one.evidence)
+    else:
+        assert best.reason is two.reason
+    assert merged(best, two) == best
+    assert merged(best, one) == best
+
+
+def test_each_life_of_a_name_has_its_own_row(tmp_path):
+    store = Store(tmp_path)
+    words = ["timeout", "timeout", "no such file: mcp.json"]
+    for number, text in enumerate(words):
+        end = an_end(member(number), ended=NOW + number, reason=Reason.EXITED, exit_status=1)
+        store.write([dataclasses.replace(end, evidence=text)])
+    assert [end.evidence for end in store.read(about="git")] == words
+
+
+def test_what_is_asked_for_is_what_is_given(tmp_path):
+    store = Store(tmp_path)
+    one = an_end(member(1), ended=NOW - 2, session_id="life", unit="scopekeeper-s-main.scope")
+    two = an_end(member(2), ended=NOW - 1, session="other", reason=Reason.TTL)
+    store.write([two, one])
+    for about in ("s", "life", "scopekeeper-s-main", "scopekeeper-s-main.scope", member(1)):
+        assert store.read(about=about) == [one], about
+    assert store.read(about="git") == [one, two]
+    assert store.read(about="nothing") == []
+    assert store.read(session="other") == store.read(reasons=[Reason.TTL]) == [two]
+    assert store.read(since=NOW - 1) == store.read(limit=1) == [two]
+
+
+def test_it_is_bounded_by_rows_and_by_age(tmp_path):
+    store = Store(tmp_path, rows=10)
+    for number in range(25):
+        store.write([an_end(member(number), ended=NOW + number)])
+    assert [end.member_id for end in store.read()] == [member(n) for n in range(15, 25)]
+    store.write([an_end("ffffffff", ended=NOW - AGE - 60_000_000)])
+    assert "ffffffff" not in [end.member_id for end in store.read()]
+
+
+def test_many_ends_at_once_are_bounded_too(tmp_path):
+    store = Store(tmp_path, rows=10)
+    store.write([an_end(member(number)) for number in range(300)])
+    assert len(store.read()) == 10
+
+
+def test_a_command_line_is_cut_where_it_is_too_long():
+    assert cut_argv(["a", "b"]) == ("a", "b")
+    kept = cut_argv(["x" * 5000] * 5)
+    assert sum(map(len, kept)) <= ARGV_MAX + 1
+    assert kept[-1].endswith("…")
+
+
+def test_numbers_that_no_machine_has_do_no_harm(tmp_path):
+    end = an_end(started=10**30, pid=-(10**30))
+    assert Store(tmp_path).write([end, end])[1] == ""
+    (kept,) = Store(tmp_path).read()
+    assert (kept.started, kept.pid) == (2**63 - 1, -(2**63))
+
+
+def test_no_history_is_an_empty_one(tmp_path):
+    assert Store(tmp_path / "nothing").read() == []
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_writers_at_once_lose_nothing(tmp_path):
+    body = "for n in range(20): assert not Store(folder).write([an_end(member(BASE + n))])[1]"
+    writers = [child(tmp_path, body.replace("BASE", str(100 * w))) for w in range(5)]
+    assert [writer.wait() for writer in writers] == [0] * 5
+    assert len(Store(tmp_path).read()) == 100
+
+
+def test_the_same_end_told_by_many_at_once_is_one_row(tmp_path):
+    body = "for n in range(20): Store(folder).write([an_end(member(n))])"
+    writers = [child(tmp_path, body) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert len(Store(tmp_path).read()) == 20
+
+
+def test_a_writer_that_hangs_is_not_waited_for(tmp_path):
+    step = "lambda name: (print(name, flush=True), signal.pause())"
+    body = f"Store(folder, step={step}).write([an_end()])"
+    hanging = child(tmp_path, body, stdout=subprocess.PIPE)
+    assert hanging.stdout.readline() == b"open\n"
+    with pytest.raises(HistoryError, match="locked"):
+        Store(tmp_path).write([an_end()])
+    hanging.kill()
+    hanging.wait()
+    hanging.stdout.close()
+    assert Store(tmp_path).write([an_end()])[1] == ""
+
+
+STEPS = ("open", "prepare", "begin", "insert", "prune", "commit", "close")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_of_a_write_it_is_whole(tmp_path, step, begun):
+    old, new, next_ = an_end(member(1)), an_end(member(2)), an_end(member(3))
+    if begun:
+        Store(tmp_path).write([old])
+    body = f"Store(folder, step=killed_at({step!r})).write([an_end(member(2))])"
+    killed = child(tmp_path, body)
+    assert killed.wait() == -signal.SIGKILL
+    before = [old] if begun else []
+    after = [*before, new] if step == "close" else before
+    assert Store(tmp_path).read() == after
+    assert Store(tmp_path).write([next_]) == ([next_], "")
+    assert Store(tmp_path).read() == [*after, next_]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 500, os.urandom(4096)])
+def test_a_damaged_file_is_moved_aside_and_that_is_said(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    told, problem = Store(tmp_path).write([an_end()])
+    assert told == [an_end()]
+    assert Store(tmp_path).read() == [an_end()]
+    if content:
+        assert str(tmp_path / DAMAGED) in problem
+        assert (tmp_path / DAMAGED).read_bytes() == content
+
+
+def torn(folder):
+    """Make a history whose pages are overwritten."""
+    Store(folder).write([an_end(member(n), evidence="x" * 900) for n in range(40)])
+    size = (folder / FILE).stat().st_size
+    with (folder / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+def test_damaged_pages_are_found_and_moved_aside(tmp_path):
+    torn(tmp_path)
+    with pytest.raises(HistoryError, match=r"damaged.*mv "):
+        Store(tmp_path).read()
+    assert "damaged" in Store(tmp_path).write([an_end()])[1]
+    assert Store(tmp_path).read() == [an_end()]
+
+
+@pytest.mark.parametrize("step", ["move-wal", "move-shm", "move"])
+def test_killed_while_a_damaged_file_is_moved_the_next_begins_anew(tmp_path, step):
+    torn(tmp_path)
+    killed = child(tmp_path, f"Store(folder, step=killed_at({step!r})).write([an_end()])")
+    assert killed.wait() == -signal.SIGKILL
+    told, problem = Store(tmp_path).write([an_end()])
+    assert told
+    assert "damaged" in problem
+    assert Store(tmp_path).read() == [an_end()]
+    assert not [path.name for path in tmp_path.iterdir() if path.name == FILE + "-journal"]
+
+
+def test_that_of_a_newer_version_is_left_alone(tmp_path):
+    Store(tmp_path).write([an_end()])
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    for use in (lambda: Store(tmp_path).write([an_end(member(2))]), Store(tmp_path).read):
+        with pytest.raises(HistoryError, match="version 7"):
+            use()
+
+
+def test_a_reason_of_a_newer_version_is_unknown_here(tmp_path):
+    Store(tmp_path).write([an_end()])
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE ends SET reason = 'abducted'")
+    connection.close()
+    assert Store(tmp_path).read()[0].reason is Reason.UNKNOWN
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """A state directory of the test's own."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(folder))
+    return folder
+
+
+def test_it_is_recorded_in_the_state_directory(state):
+    assert history.record([an_end()]) == ""
+    assert Store(state).read() == [an_end()]
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+def test_where_no_folder_can_be_made_that_is_said_in_one_line(state, monkeypatch):
+    state.write_text("in the way")
+    for path in (str(state), f"{state}/below", "not/absolute"):
+        monkeypatch.setenv("SCOPEKEEPER_STATE", path)
+        problem = history.record([an_end()])
+        assert problem.startswith("the history was not written: ")
+        assert "\n" not in problem
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_said_and_can_still_be_read(state):
+    assert history.record([an_end()]) == ""
+    state.chmod(0o500)
+    try:
+        for path in state.iterdir():
+            path.chmod(0o400)
+        assert "not written" in history.record([an_end(member(2))])
+        state.chmod(0o500)
+        assert Store(state).read() == [an_end()]
+    finally:
+        state.chmod(0o700)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 20_000])
+def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
+    """A limit on the size of files stands for the disk's end; the lab has a real one."""
+    history.record([an_end(member(n)) for n in range(20)])
+    before = Store(state).read()
+
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    body = "print(history.record([an_end(member(n), evidence='x' * 2000) for n in range(90, 120)]))"
+    writer = child(state, body, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=small)
+    said, wrong = writer.communicate()
+    assert (writer.returncode, wrong) == (0, b"")
+    assert said.startswith(b"the history was not written: ")
+    assert said.count(b"\n") == 1
+    assert Store(state).read() == before
+    assert history.record([an_end("ffffffff")]) == ""
+
+
+@given(st.sampled_from(Reason), TEXT, STOPPERS)
+def test_a_cause_says_what_it_was_given_and_no_more(reason, text, stopper):
+    evidence = Cause(reason, text, stopper).evidence
+    assert text in evidence
+    assert ("asked for by" in evidence) >= (reason is Reason.STOPPED and stopper is not None)
