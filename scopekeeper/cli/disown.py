@@ -1,0 +1,27 @@
+"""``scopekeeper disown``."""
+
+import click
+
+from scopekeeper.cli.show import safe
+from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.owned.handover import take_back
+from scopekeeper.owned.launch import path_of
+from scopekeeper.owned.store import Store
+
+
+@click.command("disown")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+def command(paths: tuple[str, ...]) -> None:
+    """Take back paths that were handed over; nothing is removed.
+
+    Exit status: 0 done; 1 a removal has begun already; 4 a path was not owned.
+    """
+    store = Store.find()
+    missing = False
+    for path in [path_of(path) for path in paths]:
+        if store is not None and take_back(store, path):
+            click.echo(safe(f"{path}: yours again"))
+        else:
+            click.echo(safe(f"{path}: not owned"), err=True)
+            missing = True
+    raise SystemExit(NOTHING_MATCHED if missing else 0)

@@ -1,0 +1,155 @@
+"""``scopekeeper own``."""
+
+import os
+from typing import Any
+
+import click
+
+from scopekeeper.cli.owned import damages
+from scopekeeper.cli.show import answer, safe, safe_json, table
+from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.errors import UsageError
+from scopekeeper.launch.place import mount_point
+from scopekeeper.names import SUFFIX
+from scopekeeper.owned.handover import Given, give, holders
+from scopekeeper.owned.holders import Here
+from scopekeeper.owned.launch import path_of
+from scopekeeper.owned.plan import Verdict
+from scopekeeper.owned.release import Outcome, look, release_due, sentences
+from scopekeeper.owned.store import Damaged, Store
+from scopekeeper.selection import Selector
+from scopekeeper.snapshot import Reader
+
+
+@click.command("own")
+@click.option("-s", "--session", metavar="KEY", help="To the scopes of this session.")
+@click.option("-l", "--lane", metavar="LANE", help="Only in this lane.")
+@click.option("-n", "--name", metavar="NAME", help="To the member of this name alone.")
+@click.option("--own-scope", is_flag=True, help="To the whole scope that -n is in.")
+@click.option("--keep-until-end", is_flag=True, help="Keep it even if nothing uses it now.")
+@click.option("--list", "as_list", is_flag=True, help="Show what is owned, and by whom.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.argument("words", nargs=-1, metavar="[UNIT] PATH...")
+def command(
+    session: str | None,
+    lane: str | None,
+    name: str | None,
+    own_scope: bool,
+    keep_until_end: bool,
+    as_list: bool,
+    as_json: bool,
+    words: tuple[str, ...],
+) -> None:
+    """Hand paths over to what runs: each is removed when its last user is gone.
+
+    A path that no process uses there now is removed at once. Exit status: 0 done; 1 a path was
+    refused, or could not be removed yet; 4 nothing lives that this names, and no path was touched.
+    """
+    if as_list:
+        if words:
+            raise UsageError("--list shows everything that is owned", "leave out the paths")
+        _list(as_json=as_json)
+    unit, paths = "", words
+    if words and session is None and name is None and not words[0].startswith(("/", ".")):
+        unit, paths = words[0], words[1:]
+    if not unit and session is None and name is None:
+        raise UsageError("nothing says to whom", "give --session or --name, or a UNIT before PATH")
+    if not paths:
+        raise UsageError("no path given", "write: scopekeeper own -s SESSION PATH...")
+    selector = Selector(
+        session=session,
+        lane=lane,
+        name=name,
+        units=frozenset([unit if unit.endswith(SUFFIX) else unit + SUFFIX] if unit else []),
+    )
+    meant = [path_of(path) for path in paths]
+    mount = mount_point()
+    here = Here(mount)
+    snapshot = Reader(mount).snapshot(uid=os.getuid() or None)
+    to = holders(snapshot, selector, here, whole_scope=own_scope)
+    if not to:
+        click.echo("Nothing that lives matched; the path is yours." if len(meant) == 1 else
+                   "Nothing that lives matched; the paths are yours.", err=True)  # fmt: skip
+        raise SystemExit(NOTHING_MATCHED)
+    given = give(Store.make(), here, meant, to, keep=keep_until_end)
+    _release(given, mount, as_json=as_json)
+
+
+def _release(given: list[Given], mount: str, *, as_json: bool) -> None:
+    """Remove at once what nobody uses, say what became of each path, and exit."""
+    made = {each.claim.claim_id for each in given}
+    report = release_due(mount, only=lambda claim: claim.claim_id in made)
+    outcomes = {outcome.claim.claim_id: outcome for outcome in report.done}
+    if as_json:
+        answer({"owned": [_given(each, outcomes.get(each.claim.claim_id)) for each in given]})
+    else:
+        for each in given:
+            outcome = outcomes.get(each.claim.claim_id)
+            claim = each.claim
+            if outcome is not None:
+                click.echo(safe(sentences([outcome])[0]))
+            elif each.use:
+                click.echo(safe(f"{claim.path}: owned by {claim.holder.label}: {each.use}"))
+            else:
+                click.echo(safe(f"{claim.path}: kept: others still have it"))
+    if report.problem:
+        click.echo(f"scopekeeper: {safe(report.problem)}", err=True)
+    failed = report.problem or any(outcome.what == "failed" for outcome in report.done)
+    raise SystemExit(1 if failed else 0)
+
+
+def _given(given: Given, outcome: Outcome | None) -> dict[str, Any]:
+    return {
+        "path": safe_json(given.claim.path),
+        "unit": given.claim.holder.unit,
+        "leaf": given.claim.holder.leaf or None,
+        "use": given.use or None,
+        "outcome": outcome.what if outcome else "held",
+        "problem": safe_json(outcome.problem) or None if outcome else None,
+    }
+
+
+def _list(*, as_json: bool) -> None:
+    store = Store.find()
+    verdicts, damaged = look(store, mount_point()) if store is not None else ([], [])
+    if as_json:
+        answer({"owned": [_document(verdict) for verdict in verdicts],
+                "owned_problems": damages(damaged)})  # fmt: skip
+    else:
+        _print(verdicts, damaged)
+    raise SystemExit(1 if damaged else 0)
+
+
+def _print(verdicts: list[Verdict], damaged: list[Damaged]) -> None:
+    if verdicts:
+        table(
+            ("PATH", "STATE", "HOLDER", "EVIDENCE"),
+            [(v.claim.path, v.state, v.claim.holder.label, _evidence(v)) for v in verdicts],
+            shrink=(0, 2, 3),
+        )
+    elif not damaged:
+        click.echo("No owned paths.")
+    for line in damages(damaged):
+        click.echo(f"scopekeeper: {safe(line)}", err=True)
+
+
+def _evidence(verdict: Verdict) -> str:
+    claim = verdict.claim
+    if verdict.state == "failed":
+        return f"{claim.problem} (attempt {claim.attempts}); {verdict.evidence}"
+    return verdict.evidence
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    claim = verdict.claim
+    return {
+        "path": safe_json(claim.path),
+        "state": verdict.state,
+        "evidence": safe_json(verdict.evidence),
+        "holder": claim.holder.kind.value,
+        "unit": claim.holder.unit or None,
+        "leaf": claim.holder.leaf or None,
+        "made": claim.made / 1e6,
+        "attempts": claim.attempts,
+        "problem": safe_json(claim.problem) or None,
+    }

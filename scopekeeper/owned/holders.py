@@ -1,0 +1,113 @@
+"""Looks whether the holders of claims are gone, in cgroupfs and procfs.
+
+A holder that cannot be looked at is not gone.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from scopekeeper import cgroup
+from scopekeeper.launch import place
+from scopekeeper.owned import users
+from scopekeeper.owned.claim import Claim, Holder, Kind
+from scopekeeper.owned.plan import HolderState
+
+
+class Here:
+    """This boot, these namespaces, this cgroup2 mount."""
+
+    def __init__(self, mount: str) -> None:
+        self.mount = mount
+        self.boot_id = place.read("/proc/sys/kernel/random/boot_id").strip()
+        self.namespaces = place.namespaces()
+
+    def launch(self, *, whole_scope: bool) -> Holder:
+        """Return this process as a holder that is on its way to its leaf."""
+        return Holder(
+            Kind.LAUNCH,
+            self.boot_id,
+            self.namespaces,
+            pid=os.getpid(),
+            start=place.start_time("self"),
+            whole_scope=whole_scope,
+        )
+
+    def arrived(self, holder: Holder) -> Holder:
+        """Return the holder that a launch has become, now that this process is in its leaf."""
+        path = cgroup.path_of()
+        kind = Kind.MEMBER
+        if holder.whole_scope:
+            kind, path = Kind.SCOPE, path.rpartition("/")[0]
+        return self.living(kind, path)
+
+    def living(self, kind: Kind, path: str) -> Holder:
+        """Return the holder that a member's leaf or a scope is; raises OSError where it is gone."""
+        number = os.stat(self.mount + path).st_ino
+        return Holder(kind, self.boot_id, self.namespaces, cgroup=path, cgroup_id=number)
+
+    def nobody(self, holder: Holder) -> Holder:
+        """Return what holds a path that its holder does not use."""
+        return dataclasses.replace(holder, kind=Kind.NOBODY, cgroup_id=0)
+
+    def states(self, claims: Sequence[Claim]) -> list[tuple[Claim, HolderState]]:
+        """Return each claim with what is known of its holder."""
+        known = {claim.holder: self._state(claim.holder) for claim in claims}
+        ended = [
+            holder
+            for holder, state in known.items()
+            if state.gone and holder.kind in (Kind.MEMBER, Kind.SCOPE)
+            if holder.boot_id == self.boot_id
+        ]
+        for holder, pid in users.escaped_from(ended).items():
+            evidence = f"process {pid} of it lives outside of it"
+            known[holder] = HolderState(gone=False, evidence=evidence, unwatched=True)
+        return [(claim, known[claim.holder]) for claim in claims]
+
+    def _state(self, holder: Holder) -> HolderState:
+        if holder.boot_id != self.boot_id:
+            return HolderState(gone=True, evidence="the machine has been started again since")
+        if holder.kind is Kind.NOBODY:
+            return HolderState(gone=True, evidence=f"nothing in {holder.label} used it")
+        try:
+            if holder.kind is Kind.LAUNCH:
+                return self._launch_state(holder)
+            return self._cgroup_state(holder)
+        except OSError as error:
+            return HolderState(gone=False, evidence=f"it cannot be looked at: {error.strerror}")
+
+    def _launch_state(self, holder: Holder) -> HolderState:
+        if holder.namespaces != self.namespaces:
+            return HolderState(gone=False, evidence="it was launched in another container")
+        try:
+            stat = place.read(f"/proc/{holder.pid}/stat").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            stat = []
+        if not stat or stat[0] in "ZX" or stat[19] != holder.start:
+            return HolderState(gone=True, evidence="its launch ended before the command ran")
+        evidence = f"its launch goes on (process {holder.pid})"
+        return HolderState(gone=False, evidence=evidence, unwatched=True)
+
+    def _cgroup_state(self, holder: Holder) -> HolderState:
+        if holder.namespaces.partition("/")[2] != self.namespaces.partition("/")[2]:
+            return HolderState(gone=False, evidence="it was launched in another container")
+        directory = self.mount + holder.cgroup
+        try:
+            same = os.stat(directory).st_ino == holder.cgroup_id
+        except OSError as error:
+            if error.errno not in cgroup.GONE:
+                raise
+            same = False
+        if same and cgroup.is_populated(directory):
+            number = len(cgroup.processes(directory))
+            processes = f"{number} process{'' if number == 1 else 'es'}"
+            return HolderState(gone=False, evidence=f"{processes} in {_what(holder)}")
+        return HolderState(gone=True, evidence=f"no process of {_what(holder)} lives")
+
+
+def _what(holder: Holder) -> str:
+    return "the member" if holder.kind is Kind.MEMBER else "the scope"
+
+
+def _name(holder: Holder) -> str:
+    return f"{holder.unit}: {holder.leaf}" if holder.leaf else holder.unit

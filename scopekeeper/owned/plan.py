@@ -1,0 +1,52 @@
+"""Which claims are due. Pure: claims and what is known of their holders in, verdicts out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scopekeeper.owned.claim import Claim, are_related
+
+
+@dataclass(frozen=True, slots=True)
+class HolderState:
+    """Whether a holder is proved to be gone, and how that is known."""
+
+    gone: bool
+    evidence: str
+    unwatched: bool = False
+    """Whether its end changes no cgroup, so that only looking again tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One claim, and whether its path may be removed now."""
+
+    claim: Claim
+    due: bool
+    evidence: str
+
+    @property
+    def state(self) -> str:
+        """One of held, due, failed."""
+        if not self.due:
+            return "held"
+        return "failed" if self.claim.problem else "due"
+
+
+def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[Verdict]:
+    """Return a verdict of each: due when its holder is gone, and nobody else's is held with it.
+
+    A claim that is still held keeps its path, what is below it and what it is below.
+    """
+    held = [claim for claim, state in claims if not state.gone]
+    verdicts = []
+    for claim, state in claims:
+        keeping = next((each for each in held if are_related(each.path, claim.path)), None)
+        if not state.gone:
+            verdicts.append(Verdict(claim, due=False, evidence=state.evidence))
+        elif keeping is not None:
+            where = "it" if keeping.path == claim.path else keeping.path
+            evidence = f"{state.evidence}; {keeping.holder.label} still has {where}"
+            verdicts.append(Verdict(claim, due=False, evidence=evidence))
+        else:
+            verdicts.append(Verdict(claim, due=True, evidence=state.evidence))
+    return verdicts

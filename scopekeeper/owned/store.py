@@ -1,0 +1,199 @@
+"""Keeps the claims: one small file each in the state folder's ``owned``.
+
+A file appears whole and durable, under its name, or not at all. What cannot be read is reported,
+never deleted. Two locks: the folder's own is held for moments, while claims are made, judged or
+dropped; that on ``.release`` for as long as one process removes what is due.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scopekeeper import records, state
+from scopekeeper.errors import StateError
+from scopekeeper.owned import claim as claims
+from scopekeeper.owned.claim import Claim
+
+_SUFFIX = ".claim"
+_TEMPORARY = ".new."
+_PATIENCE = 10.0
+"""Seconds to wait for a lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file that should be a claim."""
+
+    file: str
+    problem: str
+
+
+class Store:
+    """The claims in one folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    @classmethod
+    def make(cls) -> "Store":
+        """Return this user's store, made durably where it was not there; raises StateError."""
+        above = str(state.make())
+        folder = f"{above}/owned"
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                _sync(above)
+                _sync(os.path.dirname(above))
+        except OSError as error:
+            raise StateError(f"cannot make {folder}: {error.strerror}") from None
+        return cls(folder)
+
+    @classmethod
+    def find(cls) -> "Store | None":
+        """Return this user's store, None where nothing was ever handed over."""
+        folder = f"{state.directory()}/owned"
+        return cls(folder) if os.path.isdir(folder) else None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the claims still; raises StateError."""
+        fd = self._open()
+        try:
+            _lock(fd, self.folder)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def releasing(self) -> Iterator[None]:
+        """Be the only one that removes what is due; raises StateError."""
+        os.close(self._open())
+        path = f"{self.folder}/.release"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise StateError(f"{path}: {error.strerror}") from None
+            fd = -1  # never made, and no room for it: then two may be at it, which is harmless
+        try:
+            if fd >= 0:
+                _lock(fd, path)
+            yield
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _open(self) -> int:
+        """Open the folder; refuses one that others could have written claims into."""
+        try:
+            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise StateError(f"{self.folder}: {error.strerror}") from None
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            os.close(fd)
+            raise StateError(
+                f"{self.folder} belongs to uid {found.st_uid} or can be written by others",
+                "what it asks for is not done; use a folder of your own, mode 0700",
+            )
+        return fd
+
+    def read(self) -> tuple[list[Claim], list[Damaged]]:
+        """Return all claims, oldest first, and what cannot be read; raises StateError."""
+        found, damaged = [], []
+        try:
+            entries = sorted(entry for entry in os.listdir(self.folder) if entry.endswith(_SUFFIX))
+        except OSError as error:
+            raise StateError(f"{self.folder}: {error.strerror}") from None
+        for entry in entries:
+            path = f"{self.folder}/{entry}"
+            try:
+                with open(path, "rb") as file:
+                    found.append(claims.loads(entry.removesuffix(_SUFFIX), file.read()))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                damaged.append(Damaged(path, str(error.strerror)))
+            except records.RecordError as error:
+                damaged.append(Damaged(path, str(error)))
+        return sorted(found, key=lambda claim: (claim.made, claim.claim_id)), damaged
+
+    def write(self, claim: Claim) -> None:
+        """Write a claim, or write it anew, so that it survives a power cut; raises StateError."""
+        temporary = f"{self.folder}/{_TEMPORARY}{claim.claim_id}.{os.getpid()}"
+        try:
+            fd = os.open(
+                temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o600,
+            )
+            try:
+                _write_all(fd, claims.dumps(claim))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, self._path(claim))
+            _sync(self.folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
+
+    def update(self, claim: Claim) -> None:
+        """Write a claim anew where it still is; raises StateError."""
+        if os.path.exists(self._path(claim)):
+            self.write(claim)
+
+    def remove(self, claim: Claim) -> None:
+        """Forget a claim, durably; raises StateError."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(claim))
+                _sync(self.folder)
+        except OSError as error:
+            raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
+
+    def sweep(self) -> None:
+        """Take away what killed writers left; only while the claims are locked."""
+        for entry in os.listdir(self.folder):
+            if entry.startswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self.folder}/{entry}")
+
+    def _path(self, claim: Claim) -> str:
+        return f"{self.folder}/{claim.claim_id}{_SUFFIX}"
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(fd, content) :]
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, path: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"{path} has been locked by another process for {_PATIENCE:.0f} s", "try again"
+                ) from None
+            time.sleep(0.005)
+        except OSError as error:
+            raise StateError(f"cannot lock {path}: {error.strerror}") from None
+        else:
+            return

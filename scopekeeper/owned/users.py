@@ -1,0 +1,160 @@
+"""Who uses a path, as procfs tells it.
+
+What cannot be looked at counts as a use: a path that is kept too long is found again, one that is
+removed too early is not.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from scopekeeper import cgroup, names
+from scopekeeper.owned.claim import Holder, Kind, is_within, raw
+
+_DELETED = " (deleted)"
+_NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+"""Bytes after which a path's name surely goes on, and it is another path."""
+_LOOKS = 100
+
+
+def user_in(directory: str, path: str) -> str:
+    """Return how a process of a cgroup uses path or what is below it, '' where none does.
+
+    Looks until no process came to be meanwhile, so that a fork does not slip through.
+    """
+    looked_at = {os.getpid()}
+    for _ in range(_LOOKS):
+        new = set(cgroup.processes(directory)) - looked_at
+        if not new:
+            return ""
+        for pid in sorted(new):
+            how = use_of(pid, path)
+            if how:
+                return f"process {pid} {how}"
+        looked_at |= new
+    return "new processes come faster than they can be looked at"
+
+
+def use_of(pid: int, path: str) -> str:
+    """Return how one process uses a path, '' where it does not, or has ended."""
+    looks: tuple[Callable[[int, str], str], ...] = (_words, _links, _maps)
+    try:
+        for look in looks:
+            how = look(pid, path)
+            if how:
+                return how
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    except OSError as error:
+        if cgroup.path_of(pid):
+            return f"cannot be looked at ({error.strerror})"
+    return ""
+
+
+def _words(pid: int, path: str) -> str:
+    arguments, environment = _read(pid, "cmdline"), _read(pid, "environ")
+    wanted = raw(path)
+    if mentions(arguments, wanted):
+        return "has it in its arguments"
+    if mentions(environment, wanted):
+        return "has it in its environment"
+    base = os.readlink(f"/proc/{pid}/cwd")
+    for word in arguments.replace(b"=", b"\0").split(b"\0"):
+        # written in another way: from its working directory, or through a link
+        if b"/" in word or os.path.lexists(os.path.join(os.fsencode(base), word)):
+            meant = os.path.realpath(os.path.join(os.fsencode(base), word))
+            if is_within(meant.decode("utf-8", "surrogateescape"), path):
+                return "has it in its arguments"
+    return ""
+
+
+def _links(pid: int, path: str) -> str:
+    for name, what in (("cwd", "works in it"), ("root", "has its root in it"),
+                       ("exe", "is executed from it")):  # fmt: skip
+        if is_within(_target(f"/proc/{pid}/{name}"), path):
+            return what
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if is_within(_target(f"/proc/{pid}/fd/{descriptor}"), path):
+                return "has it open"
+    return ""
+
+
+def _maps(pid: int, path: str) -> str:
+    return "has it mapped" if mentions(_read(pid, "maps"), raw(path)) else ""
+
+
+def mentions(text: bytes, path: bytes) -> bool:
+    """Tell whether text has the path, or one below it; ``/tmp/x`` is not in ``/tmp/xy``."""
+    at = text.find(path)
+    while at >= 0:
+        after = text[at + len(path) : at + len(path) + 1]
+        if not after or after[0] not in _NAME:
+            return True
+        at = text.find(path, at + 1)
+    return False
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
+
+
+def _target(link: str) -> str:
+    """Return what a link of procfs points to; a kernel thread and a zombie have none."""
+    try:
+        target = os.readlink(os.fsencode(link))
+    except FileNotFoundError:
+        return ""
+    return target.decode("utf-8", "surrogateescape").removesuffix(_DELETED)
+
+
+def worker_below(path: str) -> str:
+    """Return which process outside of our scopes works, or is executed, below path; '' if none."""
+    for pid in _all_pids():
+        if pid == os.getpid():
+            continue
+        for name in ("cwd", "root", "exe"):
+            with contextlib.suppress(OSError):
+                place = _target(f"/proc/{pid}/{name}")
+                if place != path and is_within(place, path) and not _is_contained(pid):
+                    return f"process {pid} uses {place}"
+    return ""
+
+
+def _is_contained(pid: int) -> bool:
+    return any(names.parse_unit(part) for part in cgroup.path_of(pid).split("/"))
+
+
+def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
+    """Return of each holder a process that was launched in it and lives outside, if there is one.
+
+    A process of ours can leave its cgroup; what it has in its environment it keeps.
+    """
+    marks = {holder: _mark(holder) for holder in holders if holder.cgroup}
+    found: dict[Holder, int] = {}
+    for pid in _all_pids() if marks else ():
+        try:
+            environment = b"\0" + _read(pid, "environ")
+        except OSError:
+            continue
+        if b"\0SCOPEKEEPER_SCOPE=" not in environment:
+            continue
+        for holder, mark in marks.items():
+            if mark not in environment:
+                continue
+            inside = cgroup.path_of(pid).split("/")
+            # by name: a scope that was made anew has the same, and another inode
+            if len(inside) > 1 and (holder.leaf or holder.unit) not in inside:
+                found.setdefault(holder, pid)
+    return found
+
+
+def _mark(holder: Holder) -> bytes:
+    if holder.kind is Kind.MEMBER:
+        return b"\0SCOPEKEEPER_MEMBER=" + raw(holder.leaf) + b"\0"
+    return b"\0SCOPEKEEPER_SCOPE=" + raw(holder.unit) + b"\0"
+
+
+def _all_pids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
