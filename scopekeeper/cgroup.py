@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 GONE = (errno.ENOENT, errno.ENODEV)
@@ -35,11 +35,20 @@ def _read(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
-        while chunk := os.read(fd, 65536):
+        while chunk := os.read(fd, 4096):
             chunks.append(chunk)
     finally:
         os.close(fd)
     return b"".join(chunks).decode("utf-8", "surrogateescape")
+
+
+def keyed(text: str | None, key: str) -> int | None:
+    """Return one number of a file with a ``key value`` on each line, None where it is not there."""
+    for line in (text or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return None
 
 
 def write(directory: str, name: str, value: str) -> bool:
@@ -94,9 +103,14 @@ def own_processes(directory: str) -> list[int]:
 
 def processes(directory: str) -> list[int]:
     """Return the pids of a cgroup and all below it."""
-    found = own_processes(directory)
+    return [pid for pids in processes_by_cgroup(directory).values() for pid in pids]
+
+
+def processes_by_cgroup(directory: str) -> dict[str, list[int]]:
+    """Return the pids of a cgroup and all below it, by the directory that they are in."""
+    found = {directory: own_processes(directory)}
     for name in children(directory):
-        found += processes(f"{directory}/{name}")
+        found |= processes_by_cgroup(f"{directory}/{name}")
     return found
 
 
@@ -115,27 +129,30 @@ def kill(directory: str) -> None:
     write(directory, "cgroup.kill", "1")
 
 
-def signal_processes(directory: str, pids: Sequence[int], number: int) -> set[int]:
-    """Signal those of the processes that are in the subtree; return who was signalled.
+def signal_processes(found: Mapping[str, Sequence[int]], number: int) -> set[int]:
+    """Signal processes that are still in the directory that they were found in; return those.
 
     Each pidfd is opened first and the members are read after that: a process that is still alive
     then, under a number that is still listed, is the listed one. What died meanwhile answers
     ESRCH, whoever has its number now.
     """
     signalled = set()
-    for start in range(0, len(pids), _AT_ONCE):
-        with contextlib.ExitStack() as closing:
+    for directory, pids in found.items():
+        for start in range(0, len(pids), _AT_ONCE):
             opened = {}
-            for pid in pids[start : start + _AT_ONCE]:
-                with contextlib.suppress(OSError):
-                    opened[pid] = os.pidfd_open(pid)
-                    closing.callback(os.close, opened[pid])
-            members = set(processes(directory))
-            for pid, pidfd in opened.items():
-                if pid in members:
+            try:
+                for pid in pids[start : start + _AT_ONCE]:
                     with contextlib.suppress(OSError):
-                        signal.pidfd_send_signal(pidfd, number)
-                        signalled.add(pid)
+                        opened[pid] = os.pidfd_open(pid)
+                members = set(own_processes(directory)) if opened else set()
+                for pid, pidfd in opened.items():
+                    if pid in members:
+                        with contextlib.suppress(OSError):
+                            signal.pidfd_send_signal(pidfd, number)
+                            signalled.add(pid)
+            finally:
+                for pidfd in opened.values():
+                    os.close(pidfd)
     return signalled
 
 

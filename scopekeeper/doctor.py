@@ -19,7 +19,9 @@ from pathlib import Path
 import scopekeeper
 from scopekeeper import cgroup, records, stop
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history import Cause, Reason
 from scopekeeper.launch import place
+from scopekeeper.launch.rules import sources
 
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
@@ -70,6 +72,8 @@ def examine() -> list[Finding]:
     findings += _controllers(where)
     findings += _slice(where)
     findings.append(_launcher())
+    findings.append(_policy())
+    findings.append(_keeper())
     findings.append(_trial(caller.mount))
     return findings
 
@@ -246,6 +250,31 @@ def _launcher() -> Finding:
     )  # fmt: skip
 
 
+def _policy() -> Finding:
+    from scopekeeper.policy.load import load
+    from scopekeeper.policy.rules import PolicyError
+
+    try:
+        load()
+    except PolicyError as error:
+        return Finding("policy", Status.LIMIT, error.message, "mend the file")
+    files = ", ".join(path for path in sources() if os.path.exists(path))
+    return Finding("policy", Status.OK, files or "no file: what is built in holds")
+
+
+def _keeper() -> Finding:
+    from scopekeeper.keeper.lock import runs
+    from scopekeeper.keeper.processes import sources_here
+
+    ways = ", ".join(sources_here())
+    if runs():
+        return Finding("keeper", Status.OK, f"runs; learns how processes ended by: {ways}")
+    return Finding(
+        "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
+        "scopekeeper keeper",
+    )  # fmt: skip
+
+
 _TRIAL = """\
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -272,7 +301,9 @@ def _trial(mount: str) -> Finding:
         scope = path.rpartition("/")[0]
         # no grace: what has to be shown to work is the kernel's cgroup.kill
         target = stop.Target(mount + scope, scope, grace=0.0)
-        result = stop.stop([target], reasons=["doctor"])[0]
+        cause = Cause(Reason.STOPPED, "the trial of scopekeeper doctor")
+        warnings: list[str] = []
+        result = stop.stop([target], causes=[cause], warnings=warnings)[0]
         if result.outcome not in ("terminated", "killed") or process.wait(5) not in (
             -signal.SIGTERM,
             -signal.SIGKILL,
@@ -287,6 +318,8 @@ def _trial(mount: str) -> Finding:
             process.kill()
         process.communicate()
     elapsed = (time.monotonic() - began) * 1000
+    if warnings:
+        return Finding("trial", Status.LIMIT, "; ".join(warnings))
     return Finding(
         "trial", Status.OK, f"a scope was made, recorded and stopped in {elapsed:.0f} ms"
     )

@@ -43,3 +43,24 @@ class ConflictError(ScopekeeperError):
 
 class ManagerError(ScopekeeperError):
     """systemd refused or failed; carries its own words."""
+
+
+class LimitError(ScopekeeperError):
+    """A limit of the kernel, or of this process, leaves no room to watch more; raise it."""
+
+
+class HistoryError(ScopekeeperError):
+    """The history cannot be read or written; everything else goes on without it."""
+
+
+class StateError(ScopekeeperError):
+    """What has to survive a reboot cannot be written or read."""
+
+    def __init__(
+        self, message: str, hint: str = "make room or mend its disk, or set SCOPEKEEPER_STATE"
+    ) -> None:
+        super().__init__(message, hint)
+
+
+class RefusedError(ScopekeeperError):
+    """A path that may not be owned: it would not be ours alone to remove."""

@@ -52,6 +52,8 @@ class Member:
     problem: str = ""
     """Why the record cannot be used; then only the names above are known."""
     pid: int | None = None
+    start_time: int | None = None
+    """Of the launched process, in clock ticks since boot."""
     leader_lives: bool = False
     """Whether the launched process itself is still in the leaf."""
     started: int = 0
@@ -59,6 +61,10 @@ class Member:
     kind: str = ""
     lifetime: str = ""
     owner_state: OwnerState | None = None
+    orphaned: int | None = None
+    """When it was first seen without its owner; microseconds of CLOCK_BOOTTIME."""
+    leaderless: int | None = None
+    """The same for its command's end while others stayed."""
     pids: tuple[int, ...] = ()
 
     @property
@@ -122,8 +128,12 @@ class Scope:
     strays: tuple[int, ...] = ()
     """Processes in the scope that are in no member's leaf."""
     memory_bytes: int | None = None
-    """None where the memory controller is not delegated."""
+    """None where the memory controller is not delegated, or usage was not asked for."""
     cpu_usec: int | None = None
+    activity: tuple[int, int] | None = None
+    """CPU time in microseconds and bytes written by now; None where that was not read."""
+    idle_since: tuple[int, int, int] | None = None
+    """When activity was last seen to have changed (CLOCK_BOOTTIME), and what it was then."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -135,11 +145,43 @@ class Scope:
         """The members that have a process."""
         return tuple(member for member in self.members if member.pids)
 
+    @property
+    def is_stillborn(self) -> bool:
+        """Whether its launch was killed before it wrote the record, and left nothing."""
+        return self.unrecorded and bool(self.manager) and not self.pids
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it has lived for longer than it was given."""
+        return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
+
+    @property
+    def state(self) -> str:
+        """One of empty, expired, foreign, leaderless, orphan, running, stopping."""
+        if self.problem and not self.is_stillborn:
+            return "foreign"
+        if not self.pids:
+            return "empty"
+        if self.stopping:
+            return "stopping"
+        if self.elsewhere:
+            return "running"
+        if self.has_expired:
+            return "expired"
+        living = [member for member in self.living_members if not member.problem]
+        if living and all(member.is_orphan for member in living):
+            return "orphan"
+        if living and not any(member.leader_lives for member in living):
+            return "leaderless"
+        return "running"
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All scopes that were found, at one moment."""
 
     scopes: tuple[Scope, ...]
+    now: int = 0
+    """That moment, in microseconds of CLOCK_BOOTTIME."""
     units: frozenset[str] | None = None
     """Names of the live scope units that systemd knows; None where it was not asked."""

@@ -6,6 +6,7 @@ cgroupfs cannot lie about what runs, and reading it is faster than asking system
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 
 from scopekeeper import cgroup, names, records
 from scopekeeper.launch import place
@@ -13,20 +14,32 @@ from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapsh
 
 
 class Reader:
-    """Reads scopes below one cgroup2 mount; remembers owners that many members share."""
+    """Reads scopes below one cgroup2 mount; remembers owners that many members share.
 
-    def __init__(self, mount: str) -> None:
+    usage: also read what each scope uses of memory and CPU, which the kernel has to add up.
+    activity: also read what says whether it does anything.
+    """
+
+    def __init__(self, mount: str, *, usage: bool = False, activity: bool = False) -> None:
         self.mount = mount
+        """Where cgroup2 is mounted."""
+        self._usage = usage
+        self._activity = activity
         self._boot_id = place.read("/proc/sys/kernel/random/boot_id").strip()
         self._namespaces = place.namespaces()
-        self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        self.now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         self._owners: dict[Owner, OwnerState] = {}
+
+    def again(self) -> "Reader":
+        """Return a reader that looks at owners and the clock afresh."""
+        return Reader(self.mount, usage=self._usage, activity=self._activity)
 
     def snapshot(self, *, uid: int | None = None) -> Snapshot:
         """Return every scope of uid, of everybody where it is None."""
         found = (self.scope(directory, uid) for directory in cgroup.find(self.mount, _is_scope))
         scopes = [scope for scope in found if scope is not None]
-        return Snapshot(tuple(sorted(scopes, key=lambda s: (s.session, s.lane, s.run, s.cgroup))))
+        scopes.sort(key=lambda s: (s.session, s.lane, s.run, s.cgroup))
+        return Snapshot(tuple(scopes), self.now)
 
     def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
         """Return one scope, None where it is gone or belongs to another uid than only_uid."""
@@ -54,9 +67,12 @@ class Reader:
             "members": members,
             "strays": strays,
             "unrecorded": raw is None,
-            "memory_bytes": _number(cgroup.read(directory, "memory.current")),
-            "cpu_usec": _keyed(cgroup.read(directory, "cpu.stat"), "usage_usec"),
         }
+        if self._activity:
+            known["activity"] = _activity(directory, members)
+        if self._usage:
+            known["memory_bytes"] = _number(cgroup.read(directory, "memory.current"))
+            known["cpu_usec"] = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
         try:
             record = _load(raw, records.OF_SCOPE)
         except records.RecordError as error:
@@ -70,11 +86,12 @@ class Reader:
             kind=record.get("KIND", ""),
             lifetime=record.get("LIFETIME", ""),
             created=_integer(record, "CREATED") or 0,
-            age=(self._now - (_integer(record, "BOOTTIME") or self._now)) / 1e6,
+            age=(self.now - (_integer(record, "BOOTTIME") or self.now)) / 1e6,
             ttl=_integer(record, "TTL"),
             grace=_integer(record, "GRACE"),
             stopping="STATE" in record,
             elsewhere=record.get("NAMESPACES", self._namespaces) != self._namespaces,
+            idle_since=_integers(record.get("IDLE", "")),
             owner=_owner(record),
             **known,  # type: ignore[arg-type]
         )
@@ -108,11 +125,14 @@ class Reader:
             directory,
             path,
             pid=pid,
+            start_time=_integer(record, "START"),
             leader_lives=pid in pids and _start_time(pid) == _integer(record, "START"),
             started=_integer(record, "STARTED") or 0,
             kind=record.get("KIND", ""),
             lifetime=record.get("LIFETIME", ""),
             owner_state=self.owner_state(_owner(record)),
+            orphaned=_integer(record, "ORPHANED"),
+            leaderless=_integer(record, "LEADERLESS"),
             pids=pids,
         )
 
@@ -182,6 +202,26 @@ def _integer(record: dict[str, str], key: str) -> int | None:
     return int(text) if text.lstrip("-").isdecimal() else None
 
 
+def _integers(text: str) -> tuple[int, int, int] | None:
+    """Return the moment, CPU time and bytes of an IDLE mark."""
+    parts = text.split()
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        return None
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | None:
+    cpu = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
+    if cpu is None:
+        return None
+    written = 0
+    for pid in (pid for member in members for pid in member.pids):
+        with contextlib.suppress(OSError):
+            text = place.read(f"/proc/{pid}/io").replace(":", "")
+            written += cgroup.keyed(text, "wchar") or 0
+    return cpu, written
+
+
 def _start_time(pid: int | None) -> int | None:
     """Return when a living process began; None for one that has ended, zombies included."""
     with contextlib.suppress(OSError, IndexError, ValueError):
@@ -192,11 +232,3 @@ def _start_time(pid: int | None) -> int | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
-
-
-def _keyed(text: str | None, key: str) -> int | None:
-    for line in (text or "").splitlines():
-        name, _, value = line.partition(" ")
-        if name == key:
-            return int(value)
-    return None

@@ -15,6 +15,14 @@ _COMMANDS = {
     "ls": "List scopes.",
     "stop": "Stop scopes or members, and prove it.",
     "reconcile": "Find what nobody owns any more, and end it.",
+    "adopt": "Make another gateway the owner.",
+    "policy": "Show the rules of a lane, and which file said so.",
+    "keeper": "React at once to what reconcile would find later.",
+    "watch": "Show what happens to scopes, as it happens.",
+    "history": "List what ended, when and why.",
+    "why": "Tell in sentences what ended and why.",
+    "own": "Hand paths over to what runs, to be removed when it is gone.",
+    "disown": "Take paths back that were handed over.",
     "doctor": "Check what this machine has for scopekeeper.",
 }
 

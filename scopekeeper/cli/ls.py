@@ -7,12 +7,11 @@ from typing import Any
 import click
 
 from scopekeeper import systemd
-from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.cli.show import answer, processes, safe, safe_json, table
 from scopekeeper.inspect import MemberUsage, command_line, usage
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Member, Owner, Scope, Snapshot
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.reconcile import state_of
 from scopekeeper.snapshot import Reader
 
 STATES = ("running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign")
@@ -24,6 +23,7 @@ STATES = ("running", "orphan", "expired", "leaderless", "stopping", "empty", "gh
 @click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
 @click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
 @click.option("--members", is_flag=True, help="Show each member with its pid and command line.")
+@click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
 @click.option("--all-owners", is_flag=True, help="Show the scopes of every user.")
 @click.option("--compare", is_flag=True, help="Ask systemd too, and show what it does not know "
               "as ghost.")  # fmt: skip
@@ -33,15 +33,21 @@ def command(
     lane: str | None,
     state: str | None,
     members: bool,
+    escaped: bool,
     all_owners: bool,
     compare: bool,
 ) -> None:
     """List scopes, from cgroupfs; nothing has to run for that."""
+    if escaped:
+        from scopekeeper.cli.escaped import show
+
+        show(as_json=as_json)
+        return
     uid = None if all_owners else os.getuid()
-    snapshot = Reader(mount_point()).snapshot(uid=uid)
+    snapshot = Reader(mount_point(), usage=True).snapshot(uid=uid)
     ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
     shown = [
-        (scope, "ghost" if scope.cgroup in ghosts else state_of(scope))
+        (scope, "ghost" if scope.cgroup in ghosts else scope.state)
         for scope in snapshot.scopes
         if (session is None or scope.session == session) and (lane is None or scope.lane == lane)
     ]
@@ -110,7 +116,7 @@ def _members(scope: Scope) -> list[str]:
         argv = command_line(member.pid if member.leader_lives else None)
         lines.append(
             f"    {safe(member.name)}  pid {member.pid or '-'}  {member.state}"
-            f"  {len(member.pids)} procs  {show_bytes(used.rss_bytes)} resident"
+            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
             f"  {show_duration(used.cpu_seconds)} CPU  {safe(' '.join(argv or ['-']))}"
         )
     if scope.strays:
@@ -162,8 +168,3 @@ def _owner_document(owner: Owner) -> dict[str, Any]:
         "start_time": owner.start_time,
         "boot_id": owner.boot_id or None,
     }
-
-
-def safe_json(text: str) -> str:
-    """Return text that every JSON reader takes: bytes that were not UTF-8 are escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

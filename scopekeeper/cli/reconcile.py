@@ -7,12 +7,15 @@ from typing import Any
 import click
 
 from scopekeeper import systemd
-from scopekeeper.cli.show import answer, table
+from scopekeeper.cli import escaped, owned
+from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.errors import ManagerError
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Snapshot
-from scopekeeper.reconcile import Action, Done, Policy, apply, plan
+from scopekeeper.plan import Action, plan
+from scopekeeper.policy.load import load
+from scopekeeper.reconcile import Done, apply
 from scopekeeper.snapshot import Reader
 
 
@@ -26,18 +29,28 @@ def command(dry_run: bool, as_json: bool, owner: str | None) -> None:
     Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
     done; 1 something was refused; 5 processes remain that cannot be killed.
     """
-    reader = Reader(mount_point())
+    policy = load()
+    reader = Reader(mount_point(), activity=policy.counts_idle)
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))
-    actions = plan(snapshot, Policy(), owner=owner)
-    done = [Done(a, "") for a in actions] if dry_run else apply(actions, Policy(), reader)
-    if as_json:
-        answer({"dry_run": dry_run, "actions": [_document(each) for each in done]})
+    actions = plan(snapshot, policy, owner=owner)
+    warnings: list[str] = []
+    if dry_run:
+        done = [Done(action, "") for action in actions]
     else:
-        _print(done, dry_run=dry_run)
+        done = apply(actions, policy, reader, snapshot, warnings)
+    warn(warnings)
+    left = [] if owner else escaped.treat(reader, stops=policy.stops_escaped, dry_run=dry_run)
+    paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
+    if as_json:
+        documents = [_document(each) for each in done] + [each.document for each in left]
+        answer({"dry_run": dry_run, "actions": documents, **paths.document})
+    else:
+        _print(done, [each.row for each in left], dry_run=dry_run)
+        paths.print()
     outcomes = {each.outcome for each in done}
     if "remains" in outcomes:
         raise SystemExit(REMAINS)
-    raise SystemExit(1 if "refused" in outcomes else 0)
+    raise SystemExit(1 if "refused" in outcomes or paths.failed else 0)
 
 
 def _with_units(snapshot: Snapshot) -> Snapshot:
@@ -50,8 +63,8 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
 
 
-def _print(done: list[Done], *, dry_run: bool) -> None:
-    rows = [
+def _print(done: list[Done], more: list[tuple[str, ...]], *, dry_run: bool) -> None:
+    rows: list[tuple[str, ...]] = [
         (
             each.action.scope.session,
             each.action.scope.lane,
@@ -63,6 +76,7 @@ def _print(done: list[Done], *, dry_run: bool) -> None:
         )
         for each in done
     ]
+    rows += more
     if not rows:
         click.echo("No scopes.")
         return

@@ -35,10 +35,18 @@ from scopekeeper.launch import run as launch
 @click.option("--member-tasks-max", metavar="N", help="Most tasks of this member alone.")
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH",
               help="Where the scope is made; else $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
+@click.option("--no-bus", is_flag=True, help="Keep the way to the session bus and the user's "
+              "manager out of the command's environment, so that it stays.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
               help="Where nothing can be contained. Default fail: exit 125.")  # fmt: skip
+@click.option("--own", metavar="PATH", multiple=True, help="Remove this file or folder when the "
+              "last process of the member is gone. May be given again.")  # fmt: skip
+@click.option("--own-scope", is_flag=True, help="Remove what --own names only when the whole "
+              "scope is empty.")  # fmt: skip
+@click.option("--require", metavar="PATH", multiple=True, help="Fail at once, with status 125, "
+              "where this is missing. May be given again.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(command: tuple[str, ...], **given: str | bool | None) -> None:
+def command(command: tuple[str, ...], **given: str | bool | tuple[str, ...] | None) -> None:
     """Start COMMAND inside the scope of its session and lane, and become it.
 
     The process stays the same: its pid, descriptors, terminal, environment and exit status are
@@ -47,5 +55,9 @@ def command(command: tuple[str, ...], **given: str | bool | None) -> None:
     """
     if not command:
         raise UsageError("no command given; write: scopekeeper run [OPTIONS] -- COMMAND [ARG]...")
-    options = {name: str(value) for name, value in given.items() if value not in (None, False)}
+    options = {
+        name: "\0".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
+        if value not in (None, False, ())
+    }
     launch(options, list(command))

@@ -18,6 +18,11 @@ def safe(text: str) -> str:
     )
 
 
+def safe_json(text: str) -> str:
+    """Return text that every JSON reader takes: bytes that were not UTF-8 are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -64,3 +69,14 @@ def answer(document: dict[str, Any]) -> None:
     import json
 
     click.echo(json.dumps({"version": 1, **document}, indent=2))
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Say on stderr what went wrong although the command went on."""
+    for text in warnings:
+        click.echo(f"scopekeeper: warning: {safe(text)}", err=True)
+
+
+def processes(number: int) -> str:
+    """Return ``1 process``, ``5 processes``."""
+    return f"{number} process{'' if number == 1 else 'es'}"

@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from scopekeeper import stop
-from scopekeeper.cli.show import answer, safe
+from scopekeeper.cli import owned
+from scopekeeper.cli.show import answer, processes, safe, warn
 from scopekeeper.errors import UsageError
+from scopekeeper.history import Cause, Reason
 from scopekeeper.launch.place import mount_point
 from scopekeeper.names import SUFFIX
 from scopekeeper.quantities import duration, moment
@@ -29,7 +31,8 @@ REMAINS = 5
               "later (ISO 8601, or @SECONDS).")  # fmt: skip
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill; else that "
               "of the launch, else 5s.")  # fmt: skip
-@click.option("--reason", metavar="TEXT", default="stopped by request", help="Kept in the record.")
+@click.option("--reason", metavar="TEXT", default="", help="Your words; kept in the record and in "
+              "the history.")  # fmt: skip
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing matched.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
@@ -76,22 +79,27 @@ def command(
     uid = os.getuid()
     selected = select(Reader(mount).snapshot(uid=uid or None), selector)
     targets = [stop.target_of(each, seconds) for each in selected]
-    results = stop.stop(targets, reasons=[reason] * len(targets))
+    cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
+    results = stop.stop(targets, causes=[cause] * len(targets), warnings=warnings)
+    warn(warnings)
+    paths = owned.release(mount, {each.scope.unit for each in selected})
     if as_json:
-        answer({"stopped": [_document(*pair) for pair in zip(selected, results, strict=True)]})
+        stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
+        answer({"stopped": stopped, **paths.document})
     else:
         for each, result in zip(selected, results, strict=True):
             click.echo(sentence(each, result))
         if not results:
             click.echo("Nothing matched.")
-    raise SystemExit(_status(results, must_exist=must_exist))
+        paths.print()
+    raise SystemExit(_status(results, must_exist=must_exist, failed=paths.failed))
 
 
-def _status(results: list[stop.Result], *, must_exist: bool) -> int:
+def _status(results: list[stop.Result], *, must_exist: bool, failed: bool) -> int:
     outcomes = {result.outcome for result in results}
     if "remains" in outcomes:
         return REMAINS
-    if "refused" in outcomes:
+    if "refused" in outcomes or failed:
         return 1
     return NOTHING_MATCHED if must_exist and not results else 0
 
@@ -110,22 +118,18 @@ def sentence(selected: Selected, result: stop.Result) -> str:
     if result.outcome == "empty":
         return f"{name}: nothing lived in it"
     if result.outcome == "terminated":
-        return f"{name}: gone after {after}; {_count(result.terminated)} terminated"
+        return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
     if result.outcome == "killed":
         return (
-            f"{name}: gone after {after}; {_count(result.terminated)} terminated, "
+            f"{name}: gone after {after}; {processes(result.terminated)} terminated, "
             f"{result.killed} of them killed"
         )
-    lines = [f"{name}: {_count(len(result.remaining))} cannot be killed after {after}:"]
+    lines = [f"{name}: {processes(len(result.remaining))} cannot be killed after {after}:"]
     lines += [
         f"  pid {left.pid} in state {left.state}, waiting in {left.wchan}: {safe(left.command)}"
         for left in result.remaining
     ]
     return "\n".join(lines)
-
-
-def _count(number: int) -> str:
-    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 def _document(selected: Selected, result: stop.Result) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +44,9 @@ def session(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def keeper(folder: str) -> Iterator[Scopekeeper]:
-    """Give the program, launching into the scratch cgroup."""
+def keeper(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scopekeeper]:
+    """Give the program, launching into the scratch cgroup, with a state of the test's own."""
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
     program = Scopekeeper("--placement", f"cgroup:{folder}")
     yield program
     end_cgroup(folder)

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +93,25 @@ def test_a_member_that_is_out_of_memory_goes_whole(keeper: Scopekeeper, session:
     eater = keeper.start("-s", session, "--member-memory-max=64M", "--", "sh", "-c", script)
     assert eater.wait(300) == -signal.SIGKILL
     eventually(lambda: not scope_directories())
+
+
+def test_a_member_that_was_out_of_memory_is_told_so(
+    keeper: Scopekeeper, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+    keeper.member("-s", session, "-n", "sibling", "--", *FOREVER)
+    eater = keeper.start(
+        "-s", session, "-n", "eater", "--member-memory-max=64M", "--", sys.executable, "-c", EAT
+    )
+    assert eater.wait(300) == -signal.SIGKILL
+    for _ in range(2):
+        assert keeper.call("reconcile").returncode == 0
+    with closing(sqlite3.connect(tmp_path / "history.db")) as connection:
+        query = "SELECT name, reason, oom_kills, memory_peak FROM ends"
+        ((name, reason, kills, peak),) = connection.execute(query).fetchall()
+    assert (name, reason) == ("eater", "oom-killed")
+    assert kills >= 1
+    assert peak is None or 32 << 20 < peak <= 64 << 20
 
 
 def test_a_fork_bomb_stays_within_its_tasks_and_is_ended(keeper: Scopekeeper, session: str) -> None:

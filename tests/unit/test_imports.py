@@ -75,6 +75,12 @@ def test_limits_cost_one_module_more(scratch):
     assert "scopekeeper.quantities" in modules_of(scratch, "--ttl", "90s")
 
 
+@pytest.mark.root
+def test_a_required_path_costs_one_module_more(scratch):
+    more = modules_of(scratch, "--require", "/") - ALLOWED - PLACED - CREATING
+    assert more == {"scopekeeper.launch.paths"}
+
+
 def test_loading_the_hot_path_imports_nothing_else():
     program = (
         f"import sys; before = set(sys.modules); sys.path.insert(0, {str(ROOT)!r}); "

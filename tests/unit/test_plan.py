@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.reconcile import Policy, Step, Verdict, plan, state_of
+from scopekeeper.plan import Step, Verdict, plan
+from scopekeeper.policy.rules import Policy, Setting
 
 OWNERS = st.builds(
     OwnerState,
@@ -16,6 +17,7 @@ OWNERS = st.builds(
     st.just("seen"),
 )
 PIDS = st.lists(st.integers(10, 99), max_size=3).map(tuple)
+MOMENTS = st.integers(0, 200_000_000)
 MEMBERS = st.builds(
     Member,
     st.sampled_from(["time", "git"]),
@@ -26,6 +28,8 @@ MEMBERS = st.builds(
     leader_lives=st.booleans(),
     lifetime=st.sampled_from(["gateway", "session", "detached"]),
     owner_state=st.one_of(st.none(), OWNERS),
+    orphaned=st.one_of(st.none(), MOMENTS),
+    leaderless=st.one_of(st.none(), MOMENTS),
     pids=PIDS,
 )
 SCOPES = st.builds(
@@ -46,16 +50,44 @@ SCOPES = st.builds(
     unrecorded=st.booleans(),
     members=st.lists(MEMBERS, max_size=4).map(tuple),
     strays=PIDS,
+    session_id=st.sampled_from(["", "1", "2"]),
+    created=MOMENTS,
+    activity=st.one_of(st.none(), st.tuples(MOMENTS, st.integers(0, 3))),
+    idle_since=st.one_of(st.none(), st.tuples(MOMENTS, MOMENTS, st.integers(0, 3))),
 )
 SNAPSHOTS = st.builds(
     Snapshot,
     st.lists(SCOPES, max_size=3).map(tuple),
+    MOMENTS,
     st.sampled_from([None, frozenset(), frozenset(["scopekeeper-s-main.scope"])]),
 )
 
 
-def stopped_members(snapshot):
-    for action in plan(snapshot, Policy()):
+GRACES = st.sampled_from([None, 0, 1_000_000, 100_000_000, -1])
+
+
+@st.composite
+def policies(draw):
+    """Any rules that files can say, for the one lane that there is here."""
+    said = {
+        "orphans": draw(st.sampled_from(["stop", "report", None])),
+        "orphan_grace": draw(GRACES),
+        "session_grace": draw(GRACES),
+        "on_leader_exit": draw(st.sampled_from(["stop", "linger", None])),
+        "leader_grace": draw(GRACES.filter(lambda grace: grace != -1)),
+        "supersede": draw(st.sampled_from([True, False, None])),
+        "idle": draw(st.sampled_from([None, 1, 50_000_000])),
+    }
+    settings = {key: Setting(value, "test") for key, value in said.items() if value is not None}
+    return Policy({"main": settings})
+
+
+def policy_of(**said):
+    return Policy({"default": {key: Setting(value, "test") for key, value in said.items()}})
+
+
+def stopped_members(snapshot, policy=None):
+    for action in plan(snapshot, policy or Policy()):
         if action.step is Step.STOP:
             members = action.scope.members if action.member is None else (action.member,)
             for member in members:
@@ -63,20 +95,79 @@ def stopped_members(snapshot):
                     yield action, member
 
 
-@given(SNAPSHOTS)
-def test_nothing_with_a_living_or_unproved_owner_is_stopped_but_by_its_ttl(snapshot):
-    for action, member in stopped_members(snapshot):
-        if action.verdict in (Verdict.EXPIRED, Verdict.STOPPING):
-            continue  # asked for by name, or at the launch
-        assert member.owner_state is not None
-        assert member.owner_state.liveness is Liveness.GONE
+ASKED_FOR = (
+    Verdict.EXPIRED,
+    Verdict.STOPPING,
+    Verdict.SUPERSEDED,
+    Verdict.IDLE,
+    Verdict.LEADERLESS,
+)
+"""Ended for what was asked for by name, at the launch, or by the rules of the lane."""
+
+
+@given(SNAPSHOTS, policies())
+def test_nothing_with_a_living_or_unproved_owner_is_stopped_as_an_orphan(snapshot, policy):
+    for action, member in stopped_members(snapshot, policy):
+        if action.verdict not in ASKED_FOR:
+            assert member.owner_state is not None
+            assert member.owner_state.liveness is Liveness.GONE
 
 
 @given(SNAPSHOTS)
-def test_what_was_meant_to_outlive_its_gateway_does(snapshot):
+def test_without_rules_only_orphans_and_what_was_asked_for_is_stopped(snapshot):
+    for action in plan(snapshot, Policy()):
+        if action.step is Step.STOP:
+            assert action.verdict in (Verdict.EXPIRED, Verdict.STOPPING, Verdict.ORPHAN)
+
+
+@given(SNAPSHOTS, policies())
+def test_what_is_detached_is_never_stopped_but_by_name(snapshot, policy):
+    for action, member in stopped_members(snapshot, policy):
+        if action.verdict in (Verdict.ORPHAN, Verdict.LEADERLESS):
+            assert member.lifetime != "detached"
+        if action.verdict in (Verdict.EXPIRED, Verdict.SUPERSEDED, Verdict.IDLE):
+            assert action.scope.lifetime != "detached"
+
+
+@given(SNAPSHOTS)
+def test_what_outlives_its_gateway_is_stopped_when_its_grace_is_over_and_not_before(snapshot):
     for action, member in stopped_members(snapshot):
-        if action.verdict is Verdict.ORPHAN:
-            assert member.lifetime == "gateway"
+        if action.verdict is Verdict.ORPHAN and member.lifetime == "session":
+            assert member.orphaned is not None
+            assert snapshot.now - member.orphaned >= 86_400_000_000
+
+
+@given(SNAPSHOTS, policies())
+def test_what_is_kept_for_a_while_comes_to_another_plan_when_the_while_is_over(snapshot, policy):
+    for action in plan(snapshot, policy):
+        if action.due is None or action.step is not Step.KEEP or action.verdict is Verdict.OWNED:
+            continue
+        assert action.due > snapshot.now
+        if action.mark:
+            assert action.mark[1].split()[0] == str(snapshot.now)
+
+
+@given(SNAPSHOTS)
+def test_an_orphan_is_kept_for_its_grace_and_then_stopped(snapshot):
+    policy = policy_of(orphan_grace=60_000_000)
+    for action in plan(snapshot, policy):
+        member = action.member
+        if action.verdict is not Verdict.ORPHAN or member is None or member.lifetime != "gateway":
+            continue
+        if action.step is Step.KEEP:
+            since = int(action.mark[1]) if action.mark else member.orphaned
+            assert action.due == since + 60_000_000
+        else:
+            assert member.orphaned + 60_000_000 <= snapshot.now
+
+
+@given(SNAPSHOTS)
+def test_the_newest_run_supersedes_and_stays(snapshot):
+    for action in plan(snapshot, policy_of(supersede=True)):
+        if action.verdict is Verdict.SUPERSEDED:
+            ids = {s.session_id for s in snapshot.scopes if s.created > action.scope.created}
+            assert ids - {"", action.scope.session_id}
+            assert action.scope.created < max(s.created for s in snapshot.scopes)
 
 
 @given(SNAPSHOTS)
@@ -135,7 +226,7 @@ def test_for_one_owner_nothing_of_others_is_touched(snapshot, owner):
 
 @given(SNAPSHOTS)
 def test_without_a_policy_to_stop_no_orphan_is_stopped(snapshot):
-    for action in plan(snapshot, Policy(orphans=Step.REPORT)):
+    for action in plan(snapshot, policy_of(orphans="report")):
         assert not (action.step is Step.STOP and action.verdict is Verdict.ORPHAN)
 
 
@@ -146,6 +237,6 @@ def test_a_plan_is_the_same_for_the_same_facts(snapshot):
 
 @given(SCOPES)
 def test_every_scope_has_one_word(scope):
-    assert state_of(scope) in {
+    assert scope.state in {
         "running", "orphan", "expired", "leaderless", "stopping", "empty", "foreign",
     }  # fmt: skip

@@ -1,0 +1,66 @@
+"""Gives scopes and members a new owner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scopekeeper import cgroup, mark, records
+from scopekeeper.launch.place import Owner
+from scopekeeper.model import Liveness, Member, Scope
+from scopekeeper.selection import Selected
+
+_OWNERS = ("OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START")
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What became of one member; problem is '' where it has the new owner."""
+
+    selected: Selected
+    member: Member
+    problem: str
+
+
+def adopt(selected: Sequence[Selected], owner: Owner, *, force: bool = False) -> list[Adopted]:
+    """Write the owner into the records of all living members of what was selected.
+
+    Refused: members whose owner lives (unless force), and scopes that systemd ends together with
+    another unit than the new owner.
+    """
+    fields = {key: owner.fields.get(key, "") for key in _OWNERS}
+    fields |= {"BOOT": owner.fields["BOOT"], "NAMESPACES": owner.fields["NAMESPACES"]}
+    done = []
+    for each in selected:
+        members = [each.member] if each.member else each.scope.living_members
+        for member in members:
+            problem = _refusal(each.scope, member, owner, force=force)
+            if not problem:
+                problem = _write(member.directory, each.scope.directory, fields)
+            done.append(Adopted(each, member, problem))
+        if each.member is None and any(not a.problem for a in done if a.selected is each):
+            mark.change(each.scope.directory, each.scope.directory, fields)
+    return done
+
+
+def _refusal(scope: Scope, member: Member, owner: Owner, *, force: bool) -> str:
+    if member.problem or scope.problem:
+        return member.problem or scope.problem
+    bound = _bound_to(scope.directory)
+    if bound and bound != owner.unit:
+        return f"systemd ends it together with {bound}, and cannot be told otherwise"
+    state = member.owner_state
+    if force or state is None or state.liveness is not Liveness.ALIVE:
+        return ""
+    return f"its owner {state.owner.label} lives; --force takes it all the same"
+
+
+def _bound_to(directory: str) -> str:
+    raw = cgroup.attribute(directory, records.ATTRIBUTE)
+    try:
+        return records.loads(raw or b"").get("BOUND", "")
+    except records.RecordError:
+        return ""
+
+
+def _write(directory: str, scope_directory: str, fields: dict[str, str]) -> str:
+    changed = mark.change(directory, scope_directory, fields | {"ORPHANED": ""})
+    return "" if changed else "it is being stopped, or is not yours to change"

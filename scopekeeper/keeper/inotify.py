@@ -1,0 +1,177 @@
+"""One inotify descriptor for all that is watched.
+
+What cgroupfs tells, the same on Linux 6.1, 6.12 and 6.18 (tests/cgroup/test_cgroup_notices.py):
+
+- mkdir and rmdir: ``IN_CREATE`` and ``IN_DELETE`` by the watch of the folder that it happens in.
+- Setting an attribute: ``IN_ATTRIB`` by the watch of the directory itself, without a name, and by
+  that of its folder, with the name.
+- ``cgroup.events``, ``memory.events`` (of what happens below too) and ``memory.events.local``:
+  ``IN_MODIFY`` when a value in them changes. A cgroup counts as empty when its last process is a
+  zombie, not only when it was reaped.
+- What is removed tells nothing by its own watch, neither ``IN_DELETE_SELF`` nor ``IN_IGNORED``,
+  and the watch stays for good: whoever watches a cgroup has to watch the folder that it is in too,
+  and to take back every watch by hand.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scopekeeper.errors import LimitError
+
+IN_MODIFY = 0x2
+IN_ATTRIB = 0x4
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE = 0x200
+IN_Q_OVERFLOW = 0x4000
+IN_IGNORED = 0x8000
+IN_ONLYDIR = 0x01000000
+_IN_MASK_ADD = 0x20000000
+
+_HEAD = struct.Struct("iIII")
+_CHUNK = 65536
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
+_ROOM = {
+    errno.ENOSPC: ("no inotify watch is left", "max_user_watches", 65536),
+    errno.EMFILE: ("no inotify instance is left", "max_user_instances", 512),
+}
+
+
+class Event(NamedTuple):
+    """One event, as inotify(7) has it; name is '' where it is about the watched file itself."""
+
+    wd: int
+    mask: int
+    name: str
+
+
+def decode(raw: bytes) -> list[Event]:
+    """Take apart what was read from an inotify descriptor, whole events as the kernel gives them.
+
+    Raises ValueError on bytes that no kernel wrote.
+    """
+    events = []
+    at = 0
+    while at < len(raw):
+        end = at + _HEAD.size
+        if end > len(raw):
+            raise ValueError("an event of inotify is cut short")
+        wd, mask, _, length = _HEAD.unpack_from(raw, at)
+        at = end + length
+        if at > len(raw):
+            raise ValueError("the name in an event of inotify is cut short")
+        events.append(Event(wd, mask, os.fsdecode(raw[end:at].partition(b"\0")[0])))
+    return events
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One wish to be told of events; several can share a watch of the kernel's."""
+
+    wd: int
+    mask: int
+    tell: Callable[[Event], None]
+
+
+class Inotify:
+    """Watches files and folders; give its descriptor to a loop, and ``dispatch`` to be called."""
+
+    def __init__(self, overflowed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Open the descriptor; raises LimitError.
+
+        overflowed is called when events were lost, failed with what went wrong in being told of
+        one (LimitError, OSError): the others are told all the same.
+        """
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._overflowed = overflowed
+        self._failed = failed
+        self._subscriptions: dict[int, tuple[Subscription, ...]] = {}
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise _error(ctypes.get_errno(), "inotify")
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when there is something to dispatch."""
+        return self._fd  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Take back every watch."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._subscriptions.clear()
+
+    def __len__(self) -> int:
+        """Count the watches."""
+        return len(self._subscriptions)
+
+    def add(self, path: str, mask: int, tell: Callable[[Event], None]) -> Subscription | None:
+        """Have tell called with events of mask; None where there is nothing at path.
+
+        Raises LimitError when the kernel has no room for another watch, OSError.
+        """
+        wd = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask | _IN_MASK_ADD)
+        if wd < 0:
+            number = ctypes.get_errno()
+            if number in _GONE:
+                return None
+            raise _error(number, path)
+        subscription = Subscription(wd, mask, tell)
+        self._subscriptions[wd] = (*self._subscriptions.get(wd, ()), subscription)
+        return subscription
+
+    def remove(self, subscription: Subscription | None) -> None:
+        """Tell no more of it; one that was removed already, or None, is all right."""
+        if subscription is None:
+            return
+        before = self._subscriptions.get(subscription.wd, ())
+        left = tuple(each for each in before if each is not subscription)
+        if left:
+            self._subscriptions[subscription.wd] = left
+        elif before:
+            del self._subscriptions[subscription.wd]
+            self._libc.inotify_rm_watch(self._fd, subscription.wd)
+
+    def dispatch(self) -> None:
+        """Read what there is, one piece of it, and tell; what is left makes readable again."""
+        try:
+            raw = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return
+        for event in decode(raw):
+            if event.mask & IN_Q_OVERFLOW:
+                self._overflowed()
+            elif event.mask & IN_IGNORED:
+                self._subscriptions.pop(event.wd, None)
+            else:
+                # the kernel gives numbers out in turn: one just removed is not yet another's
+                for subscription in self._subscriptions.get(event.wd, ()):
+                    if subscription.mask & event.mask and self._is_wanted(subscription):
+                        try:
+                            subscription.tell(event)
+                        except (LimitError, OSError) as error:
+                            self._failed(error)
+
+    def _is_wanted(self, subscription: Subscription) -> bool:
+        """Tell whether nobody who was told of the same event before has taken it back."""
+        return subscription in self._subscriptions.get(subscription.wd, ())
+
+
+def _error(number: int, path: str) -> Exception:
+    if number not in _ROOM:
+        return OSError(number, os.strerror(number), path)
+    words, name, enough = _ROOM[number]
+    try:
+        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
+            limit = int(file.read())
+    except (OSError, ValueError):
+        limit = 0
+    return LimitError(
+        f"{words} for uid {os.getuid()} (the limit is {limit})",
+        f"raise it: sysctl fs.inotify.{name}={max(enough, 2 * limit)}",
+    )

@@ -1,0 +1,154 @@
+"""What the keeper remembers of one scope between two looks at it."""
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass, field
+
+from scopekeeper import cgroup, mark, records
+from scopekeeper.history import Cause, End, observe
+from scopekeeper.keeper import ends
+from scopekeeper.keeper.ends import Circumstances
+from scopekeeper.keeper.exits import Exit, start_of
+from scopekeeper.model import Liveness, Member, Owner, Scope
+from scopekeeper.snapshot import Reader
+
+_EXEC_USEC = 500_000
+"""After which a launch has become its command, and shows the command's own words."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A member of which nothing lives; how its command ended may yet become known."""
+
+    end: End
+    cause: Cause | None
+    around: Circumstances
+    oom_kills: int
+    of: "Known"
+    owner: Owner | None
+    exit: Exit | None = None
+    told_by: float = 0.0
+    """When it is told, by the loop's clock, even if nothing more becomes known."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether systemd may have ended it with its owner, of whose end nothing shows yet."""
+        around = self.around
+        return bool(
+            around.bound_to
+            and not around.owner_gone
+            and not self.cause
+            and ends.was_ended(self.exit)
+        )
+
+    def look_again(self, reader: Reader) -> None:
+        """Look whether the owner is gone by now."""
+        if self.owner is not None:
+            gone = _evidence(reader, self.owner)
+            self.around = dataclasses.replace(self.around, owner_gone=gone)
+
+
+@dataclass(slots=True)
+class Known:
+    """One scope: as it was at the last look, and what happened to its members since."""
+
+    scope: Scope
+    record: dict[str, str] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
+    """By leaf: its living members, each as its end would be told."""
+    causes: dict[str, Cause] = field(default_factory=dict)
+    """By leaf: who has marked a single member to be ended."""
+    exits: dict[str, Exit] = field(default_factory=dict)
+    oom_kills: dict[str, int] = field(default_factory=dict)
+    """By leaf, and by '' those of which the kernel told for the scope as a whole."""
+
+    fresh: dict[str, int] = field(default_factory=dict)
+    """Leaves that came just now, and until when that is so; microseconds of CLOCK_BOOTTIME."""
+    born: int = 0
+    """Microseconds of CLOCK_BOOTTIME."""
+
+    def look(self, scope: Scope, reader: Reader) -> tuple[list[Member], list[Ending]]:
+        """Take in what the scope is now; returns the members that came, and those that ended."""
+        raw = cgroup.attribute(scope.directory, records.ATTRIBUTE)
+        with contextlib.suppress(records.RecordError):
+            self.record = records.loads(raw) if raw else self.record
+        last, self.scope = self.scope, scope
+        self.born = reader.now - round(scope.age * 1e6)
+        living = {member.leaf: member for member in scope.members if _lives(member)}
+        came = [member for leaf, member in living.items() if leaf not in self.ends]
+        if came or self._has_changed(living):
+            self._observe(living)
+        self.fresh = {leaf: until for leaf, until in self.fresh.items() if until > reader.now}
+        self.fresh |= {member.leaf: reader.now + _EXEC_USEC for member in came}
+        ended = [leaf for leaf in self.ends if leaf not in living]
+        return came, [self._ending(leaf, last, reader) for leaf in ended]
+
+    def gone(self, reader: Reader) -> list[Ending]:
+        """Return the ends of all members that were still there."""
+        return [self._ending(leaf, self.scope, reader) for leaf in list(self.ends)]
+
+    def take_kill(self) -> int:
+        """Return 1 where the kernel killed one in the scope and did not say of which leaf."""
+        left = self.oom_kills.get("", 0)
+        self.oom_kills[""] = max(left - 1, 0)
+        return min(left, 1)
+
+    def _has_changed(self, living: dict[str, Member]) -> bool:
+        """Tell whether there is more to know; a command's own words are there after its exec."""
+        return not living.keys().isdisjoint(self.fresh) or any(
+            self.ends[leaf].processes != len(member.pids) for leaf, member in living.items()
+        )
+
+    def _observe(self, living: dict[str, Member]) -> None:
+        directory, unit = self.scope.directory, self.scope.unit
+        for end in observe.members(directory, self.record, unit, arriving=True):
+            if end.leaf not in living:
+                continue
+            before = self.ends.get(end.leaf)
+            if before is not None and before.argv and not end.argv:
+                end = dataclasses.replace(end, argv=before.argv)  # noqa: PLW2901
+            self.ends[end.leaf] = end
+        for leaf in living:
+            raw = cgroup.attribute(f"{self.scope.directory}/{leaf}", records.ATTRIBUTE)
+            with contextlib.suppress(records.RecordError):
+                cause = mark.cause(records.loads(raw)) if raw else None
+                if cause is not None:
+                    self.causes[leaf] = cause
+
+    def _ending(self, leaf: str, last: Scope, reader: Reader) -> Ending:
+        end = self.ends.pop(leaf)
+        directory = f"{self.scope.directory}/{leaf}"
+        usage = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
+        end = dataclasses.replace(
+            end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, seen=True
+        )
+        cause = self.causes.pop(leaf, None) or self._marked(directory) or mark.cause(self.record)
+        member = next((each for each in last.members if each.leaf == leaf), None)
+        state = member.owner_state if member is not None else None
+        owner = state.owner if state is not None else None
+        gone = _evidence(reader, owner) if owner is not None else ""
+        ttl = last.ttl if last.manager else None
+        around = Circumstances(self.record.get("BOUND", ""), gone, ttl, reader.now - self.born)
+        return Ending(end, cause, around, self.oom_kills.pop(leaf, 0), self, owner)
+
+    def _marked(self, directory: str) -> Cause | None:
+        with contextlib.suppress(OSError, records.RecordError):
+            raw = cgroup.attribute(directory, records.ATTRIBUTE)
+            return mark.cause(records.loads(raw)) if raw else None
+        return None
+
+
+def _evidence(reader: Reader, owner: Owner) -> str:
+    """Return how it is known that an owner is gone; '' where it is not."""
+    state = reader.owner_state(owner)
+    return state.evidence if state.liveness is Liveness.GONE else ""
+
+
+def _lives(member: Member) -> bool:
+    """Tell whether a member is there, or on its way in."""
+    if member.problem:
+        return False
+    return bool(member.pids) or (
+        member.start_time is not None and start_of(member.pid or 0) == member.start_time
+    )

@@ -1,0 +1,82 @@
+"""The keeper as a process: one for each uid, told by systemd when to go."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.keeper import notices
+from scopekeeper.keeper.keeper import Keeper
+from scopekeeper.keeper.lock import only_one
+from scopekeeper.keeper.notify import notify, watchdog_seconds
+from scopekeeper.launch.place import Caller
+
+if TYPE_CHECKING:
+    from scopekeeper.keeper.service import Interface
+
+_log = logging.getLogger("scopekeeper")
+
+
+def run(*, linger: float | None, on_the_bus: bool) -> None:
+    """Keep until SIGTERM, or until there has been nothing to keep for linger seconds.
+
+    Raises ConflictError where this uid has a keeper already, and what Keeper raises.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    lock = only_one()
+    try:
+        asyncio.run(_keep(linger=linger, on_the_bus=on_the_bus))
+    finally:
+        os.close(lock)
+
+
+async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
+    loop = asyncio.get_running_loop()
+    caller = Caller()
+    told: list[Interface] = []
+
+    def tell(notice: notices.Notice) -> None:
+        for interface in told:
+            interface.tell(notice)
+
+    keeper = Keeper(caller, tell, linger=linger)
+    leave = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+    loop.add_signal_handler(signal.SIGHUP, keeper.reload)
+    if on_the_bus:
+        await _join_the_bus(keeper, caller, told)
+    keeper.start()
+    gc.enable()
+    gc.freeze()
+    notify("READY=1", "STATUS=watching")
+    beat = asyncio.create_task(_beat())
+    waiting = [asyncio.create_task(each.wait()) for each in (leave, keeper.finished)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    notify("STOPPING=1")
+    for task in (beat, *waiting):
+        task.cancel()
+    await keeper.close()
+
+
+async def _join_the_bus(keeper: Keeper, caller: Caller, told: "list[Interface]") -> None:
+    from scopekeeper.keeper.service import Interface, serve
+
+    interface = Interface(keeper, caller.mount)
+    try:
+        await serve(interface, caller.uid)
+    except ScopekeeperError as error:
+        _log.warning("%s; going on without", error)
+    else:
+        told.append(interface)
+
+
+async def _beat() -> None:
+    """Tell systemd that the loop turns, as often as it wants to hear it."""
+    pause = watchdog_seconds()
+    while pause is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(pause)

@@ -1,0 +1,76 @@
+"""What a keeper tells the world. Pure: a small closed set of frozen data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scopekeeper.history import End
+from scopekeeper.model import Member, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeStarted:
+    """A scope is there."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStarted:
+    """A command runs in it."""
+
+    scope: Scope
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnded:
+    """Nothing of a member lives any more."""
+
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeEnded:
+    """A scope is gone."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanFound:
+    """A member has lost its owner; evidence says how that is known, and what will be done."""
+
+    scope: Scope
+    member: Member
+    evidence: str
+
+
+Notice = ScopeStarted | MemberStarted | MemberEnded | ScopeEnded | OrphanFound
+Tell = Callable[[Notice], None]
+Value = str | int | None
+
+
+def fields(notice: Notice) -> dict[str, Value]:
+    """Return a notice as plain values, as the bus and ``watch --json`` tell it."""
+    told: dict[str, Value] = {"event": type(notice).__name__}
+    if isinstance(notice, MemberEnded):
+        end = notice.end
+        return told | {
+            "unit": end.unit,
+            "session": end.session,
+            "lane": end.lane,
+            "run": end.run,
+            "member": end.name,
+            "member_id": end.member_id,
+            "reason": end.reason.value,
+            "evidence": end.evidence,
+            "exit_status": end.exit_status,
+            "signal": end.signal,
+        }
+    scope = notice.scope
+    told |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
+    if isinstance(notice, MemberStarted | OrphanFound):
+        told |= {"member": notice.member.name, "member_id": notice.member.member_id}
+    if isinstance(notice, OrphanFound):
+        told |= {"evidence": notice.evidence}
+    return told

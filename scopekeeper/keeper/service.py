@@ -1,0 +1,211 @@
+"""``org.scopekeeper.Keeper1``: the keeper on the bus.
+
+dbus-next up to Python 3.14; dbus-fast, its fork, from 3.15 on, where dbus-next cannot be imported.
+Both read the D-Bus signature of a method from its annotations.
+"""
+
+# mypy: disable-error-code="name-defined,syntax,valid-type,misc,untyped-decorator,attr-defined"
+# mypy: disable-error-code="no-untyped-call,no-any-return"
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any
+
+from scopekeeper import adoption, stop
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history import Cause, Reason, Stopper
+from scopekeeper.keeper import notices
+from scopekeeper.keeper.keeper import Keeper
+from scopekeeper.launch import place
+from scopekeeper.model import Scope, Snapshot
+from scopekeeper.plan import plan
+from scopekeeper.selection import Selected, Selector, select
+
+if sys.version_info >= (3, 15):
+    from dbus_fast import BusType, DBusError, Variant
+    from dbus_fast.aio import MessageBus
+    from dbus_fast.service import ServiceInterface, method, signal
+else:
+    from dbus_next import BusType, DBusError, Variant
+    from dbus_next.aio import MessageBus
+    from dbus_next.service import ServiceInterface, method, signal
+
+NAME = "org.scopekeeper.Keeper1"
+PATH = "/org/scopekeeper/Keeper1"
+_SELECTORS = ("session", "lane", "run", "session_id", "name", "owner")
+
+
+def _variants(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as the bus takes them: its strings are UTF-8, what is not stands escaped."""
+    signatures = {bool: "b", int: "x", str: "s"}
+    return {
+        key: Variant(signatures[type(value)], _utf8(value) if isinstance(value, str) else value)
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def describe(scope: Scope) -> dict[str, Any]:
+    """Return what List tells of a scope."""
+    return {
+        "unit": scope.unit,
+        "cgroup": scope.cgroup,
+        "session": scope.session,
+        "session_id": scope.session_id,
+        "lane": scope.lane,
+        "run": scope.run,
+        "kind": scope.kind,
+        "lifetime": scope.lifetime,
+        "state": scope.state,
+        "members": len(scope.living_members),
+        "processes": len(scope.pids),
+        "created": scope.created,
+    }
+
+
+class Interface(ServiceInterface):
+    """What can be asked of the keeper, and what it tells."""
+
+    def __init__(self, keeper: Keeper, mount: str) -> None:
+        super().__init__(NAME)
+        self._keeper = keeper
+        self._mount = mount
+
+    @method()
+    def List(self) -> "aa{sv}":
+        """Return the scopes as the keeper last saw them."""
+        return [_variants(describe(scope)) for scope in self._keeper.scopes]
+
+    @method()
+    async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
+        """End what is selected by session, lane, run, session_id, name, owner or unit."""
+        selected = self._select(selector)
+        cause = Cause(Reason.STOPPED, reason, Stopper(os.getpid(), os.getuid(), "D-Bus"))
+        warnings: list[str] = []
+        results = await asyncio.to_thread(
+            stop.stop,
+            [stop.target_of(each) for each in selected],
+            causes=[cause] * len(selected),
+            warnings=warnings,
+        )
+        self._keeper.look_at_all()
+        return [
+            _variants(
+                {
+                    "unit": each.scope.unit,
+                    "member": each.member.name if each.member else "",
+                    "outcome": result.outcome,
+                    "terminated": result.terminated,
+                    "killed": result.killed,
+                    "problem": result.problem,
+                }
+            )
+            for each, result in zip(selected, results, strict=True)
+        ]
+
+    @method()
+    async def Adopt(self, selector: "a{sv}", owner_pid: "u") -> "aa{sv}":
+        """Make a process the owner of what is selected and has lost its own."""
+        try:
+            owner = place.find_owner(place.Caller(), str(owner_pid))
+        except ValueError as error:
+            raise DBusError(f"{NAME}.Error", str(error)) from None
+        adopted = await asyncio.to_thread(adoption.adopt, self._select(selector), owner)
+        self._keeper.look_at_all()
+        return [
+            _variants(
+                {
+                    "unit": each.selected.scope.unit,
+                    "member": each.member.name,
+                    "adopted": not each.problem,
+                    "problem": each.problem,
+                }
+            )
+            for each in adopted
+        ]
+
+    @method()
+    def Reconcile(self) -> "aa{sv}":
+        """Return the plan of this moment; the keeper carries it out by itself."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
+        self._keeper.look_at_all()
+        return [
+            _variants(
+                {
+                    "unit": action.scope.unit,
+                    "member": action.member.name if action.member else "",
+                    "class": action.verdict.value,
+                    "action": action.step.value,
+                    "evidence": action.evidence,
+                }
+            )
+            for action in actions
+        ]
+
+    def _select(self, given: dict[str, Any]) -> list[Selected]:
+        known = {key: given[key].value for key in _SELECTORS if key in given}
+        unknown = given.keys() - {*_SELECTORS, "unit"}
+        if unknown or not all(isinstance(value, str) for value in known.values()):
+            words = ", ".join(sorted(unknown)) or "a value that is no string"
+            raise DBusError(f"{NAME}.Error", f"cannot select by {words}")
+        units = frozenset([given["unit"].value] if "unit" in given else [])
+        selector = Selector(**known, units=units)
+        if selector.names_nothing():
+            raise DBusError(f"{NAME}.Error", "nothing says what is meant: give session or unit")
+        return select(Snapshot(self._keeper.scopes), selector)
+
+    @signal()
+    def ScopeStarted(self, what: "a{sv}") -> "a{sv}":
+        """A scope is there."""
+        return what
+
+    @signal()
+    def MemberStarted(self, what: "a{sv}") -> "a{sv}":
+        """A command runs in a scope."""
+        return what
+
+    @signal()
+    def MemberEnded(self, what: "a{sv}") -> "a{sv}":
+        """Nothing of a member lives any more; says the reason."""
+        return what
+
+    @signal()
+    def ScopeEnded(self, what: "a{sv}") -> "a{sv}":
+        """A scope is gone."""
+        return what
+
+    @signal()
+    def OrphanFound(self, what: "a{sv}") -> "a{sv}":
+        """A member has lost its owner."""
+        return what
+
+    def tell(self, notice: notices.Notice) -> None:
+        """Send a notice as the signal of its name."""
+        values = _variants(notices.fields(notice))
+        name = values.pop("event").value
+        getattr(self, name)(values)
+
+
+async def serve(interface: Interface, uid: int) -> MessageBus:
+    """Put the keeper on the bus of its uid: the system's for root, else the user's.
+
+    Who may call is the bus's to say: a user's bus is for that user and root, and on the system's
+    units/org.scopekeeper.Keeper1.conf lets root in alone. Raises ScopekeeperError.
+    """
+    try:
+        if uid == 0:
+            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        else:
+            bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
+        bus.export(PATH, interface)
+        await bus.request_name(NAME)
+    except (OSError, DBusError, EOFError) as error:
+        raise ScopekeeperError(f"the bus cannot be reached: {error}") from None
+    return bus

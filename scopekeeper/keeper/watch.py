@@ -1,0 +1,402 @@
+"""Puts the sources together: what happens to the scopes of one uid, told as ``events``.
+
+For each scope the kernel watches its directory (leaves come and go, records change), its
+``cgroup.events`` and ``memory.events``, for each leaf ``cgroup.events``. The memory events of a
+scope count those of its leaves: a leaf has files of its own only where a member has a limit of its
+own, and they may come long after the leaf. Watched is always before told, and told before read:
+nothing that happens after the reading goes by unseen.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from scopekeeper import cgroup, names
+from scopekeeper.errors import LimitError
+from scopekeeper.keeper.events import (
+    Blind,
+    Change,
+    Event,
+    LeaderEnded,
+    Overflow,
+    OwnerChanged,
+    ScopeAppeared,
+    ScopeChanged,
+    ScopeGone,
+    What,
+)
+from scopekeeper.keeper.exits import Exit, start_of
+from scopekeeper.keeper.inotify import (
+    IN_ATTRIB,
+    IN_CREATE,
+    IN_DELETE,
+    IN_MODIFY,
+    IN_ONLYDIR,
+    Inotify,
+    Subscription,
+)
+from scopekeeper.keeper.inotify import Event as Told
+from scopekeeper.keeper.owners import Owners
+from scopekeeper.keeper.places import Places
+from scopekeeper.keeper.processes import Process, Processes, allow_descriptors
+from scopekeeper.launch.place import Caller
+from scopekeeper.model import Owner, Scope
+
+_OF_SCOPE = IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
+
+
+@dataclass(slots=True)
+class _Leaf:
+    directory: str
+    events: Subscription | None = None
+    kills: int = 0
+    leader: Process | None = None
+
+
+@dataclass(slots=True)
+class _Scope:
+    directory: str
+    inode: int
+    folder: Subscription | None = None
+    events: Subscription | None = None
+    memory: Subscription | None = None
+    kills: int = 0
+    """Of processes of the whole scope, by the kernel for want of memory."""
+    leaves: dict[str, _Leaf] = field(default_factory=dict)
+    owners: frozenset[Owner] = frozenset()
+
+
+@dataclass(slots=True)
+class _Changing:
+    """A ScopeChanged that is still growing."""
+
+    directory: str
+    touched: set[str] = field(default_factory=set)
+    """Leaves whose cgroup.events changed; read when told."""
+    changes: set[Change] = field(default_factory=set)
+
+
+class Watch:
+    """Watches every scope of the caller's uid; ``tell(event)`` is called from the loop.
+
+    What comes together about one scope is told once. Methods are to be called in the loop's
+    thread.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        caller: Caller,
+        tell: Callable[[Event], None],
+        *,
+        notes: str | None = None,
+    ) -> None:
+        """Open what is needed, and watch nothing yet; raises LimitError."""
+        self._loop = loop
+        self._tell = tell
+        allow_descriptors()
+        self._scopes: dict[str, _Scope] = {}
+        self._followers: dict[Owner, set[str]] = {}
+        self._queue: deque[Event | _Changing] = deque()
+        self._changing: dict[str, _Changing] = {}
+        self._changed_owners: set[Owner] = set()
+        self._flushing = False
+        self._inotify = Inotify(self._overflowed, self._failed)
+        self._processes = Processes(loop)
+        self._owners = Owners(self._inotify, self._processes, caller.mount, self._owner_changed)
+        self._places = Places(
+            self._inotify, caller, self._came, self._went, self._failed, notes=notes
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The ways in use here to learn how a process ended; see ``Processes.sources``."""
+        return self._processes.sources
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The folders that are watched for scopes."""
+        return self._places.bases
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The directories of the scopes that are watched."""
+        return tuple(self._scopes)
+
+    def start(self) -> None:
+        """Watch all places; every scope that is there is told as ScopeAppeared."""
+        self._loop.add_reader(self._inotify.fileno(), self._look)
+        self._places.start()
+
+    def close(self) -> None:
+        """Watch nothing any more, tell nothing, and give every descriptor back."""
+        if self._inotify.fileno() >= 0:
+            self._loop.remove_reader(self._inotify.fileno())
+        self._queue.clear()
+        self._changing.clear()
+        self._scopes.clear()
+        self._followers.clear()
+        self._processes.close()
+        self._inotify.close()
+
+    def _look(self) -> None:
+        """Take up what happened; ends of leaders first, which came before those of the leaves."""
+        self._processes.look()
+        self._inotify.dispatch()
+
+    def rescan(self) -> None:
+        """Walk the whole hierarchy, in case that a scope is where nothing is watched."""
+        self._places.walk()
+
+    def follow(self, scope: Scope) -> None:
+        """Follow the leaders and owners of a scope as it was read just now, and no others.
+
+        One that ended before is told too. A scope that is not watched any more is all right.
+        """
+        known = self._scopes.get(scope.directory)
+        if known is None:
+            return
+        with self._blind_on_failure(scope.directory):
+            self._watch_memory(known)
+        owners = set()
+        for member in scope.members:
+            leaf = known.leaves.get(member.leaf)
+            if leaf is None or member.problem:
+                continue
+            if not member.pids and start_of(member.pid or 0) != member.start_time:
+                continue  # it has ended; else it is on its way in
+            if leaf.leader is None and member.pid and member.start_time is not None:
+                self._follow_leader(known, leaf, member.pid, member.start_time)
+            if member.owner_state is not None:
+                owners.add(member.owner_state.owner)
+        self._follow_owners(known, frozenset(owners))
+
+    def forget(self, directory: str) -> None:
+        """Follow no leaders and owners of a scope; the scope itself stays watched."""
+        scope = self._scopes.get(directory)
+        if scope is not None:
+            for leaf in scope.leaves.values():
+                self._processes.forget(leaf.leader)
+                leaf.leader = None
+            self._follow_owners(scope, frozenset())
+
+    def _follow_leader(self, scope: _Scope, leaf: _Leaf, pid: int, start_time: int) -> None:
+        name = leaf.directory.rpartition("/")[2]
+
+        def ended(how: Exit) -> None:
+            self._say(LeaderEnded(scope.directory, name, how))
+
+        with self._blind_on_failure(scope.directory):
+            leaf.leader = self._processes.watch(pid, start_time, ended)
+
+    def _follow_owners(self, scope: _Scope, owners: frozenset[Owner]) -> None:
+        for owner in scope.owners - owners:
+            followers = self._followers[owner]
+            followers.discard(scope.directory)
+            if not followers:
+                del self._followers[owner]
+                self._owners.forget(owner)
+        for owner in owners - scope.owners:
+            self._followers.setdefault(owner, set()).add(scope.directory)
+            with self._blind_on_failure(scope.directory):
+                self._owners.follow(owner)
+        scope.owners = owners
+
+    def _came(self, directory: str) -> None:
+        try:
+            inode = os.stat(directory).st_ino
+        except OSError:
+            return  # its going will be told, and nobody has heard of it
+        scope = self._scopes.get(directory)
+        if scope is not None and scope.inode != inode:
+            self._went(directory)
+            scope = None
+        if scope is not None:
+            self._find_leaves(scope)
+            return
+        scope = self._scopes[directory] = _Scope(directory, inode)
+        with self._blind_on_failure(directory):
+            scope.folder = self._inotify.add(
+                directory, _OF_SCOPE, lambda event: self._inside(scope, event)
+            )
+            scope.events = self._inotify.add(
+                f"{directory}/cgroup.events", IN_MODIFY, lambda _: self._touch(scope, "")
+            )
+            self._watch_memory(scope)
+            self._find_leaves(scope, new=True)
+        self._say(ScopeAppeared(directory))
+
+    def _find_leaves(self, scope: _Scope, *, new: bool = False) -> None:
+        there = {name for name in cgroup.children(scope.directory) if names.parse_leaf(name)}
+        for name in scope.leaves.keys() - there:
+            self._leaf_went(scope, name)
+        for name in there - scope.leaves.keys():
+            self._leaf_came(scope, name, told=new)
+
+    def _went(self, directory: str) -> None:
+        scope = self._scopes.pop(directory, None)
+        if scope is None:
+            return
+        self._inotify.remove(scope.folder)
+        self._inotify.remove(scope.events)
+        self._inotify.remove(scope.memory)
+        for name in tuple(scope.leaves):
+            self._drop_leaf(scope, name)
+        self._follow_owners(scope, frozenset())
+        changing = self._changing.pop(directory, None)
+        if changing is not None:
+            changing.touched.clear()
+            changing.changes = {c for c in changing.changes if c.what is What.OOM_KILL}
+        self._say(ScopeGone(directory))
+
+    def _inside(self, scope: _Scope, event: Told) -> None:
+        """Take up what happened in a scope's directory, or to it."""
+        if self._scopes.get(scope.directory) is not scope:
+            return
+        if event.mask & IN_ATTRIB:
+            if not event.name or event.name in scope.leaves:
+                self._change(scope, event.name, What.RECORD)
+        elif names.parse_leaf(event.name) is None:
+            return
+        elif event.mask & IN_DELETE:
+            self._leaf_went(scope, event.name)
+        else:
+            with self._blind_on_failure(scope.directory):
+                self._leaf_came(scope, event.name)
+
+    def _leaf_came(self, scope: _Scope, name: str, *, told: bool = False) -> None:
+        if name in scope.leaves:
+            return
+        leaf = scope.leaves[name] = _Leaf(f"{scope.directory}/{name}")
+        if not told:
+            self._change(scope, name, What.CAME)
+        leaf.events = self._inotify.add(
+            f"{leaf.directory}/cgroup.events", IN_MODIFY, lambda _: self._touch(scope, name)
+        )
+        leaf.kills = _kills(leaf.directory, "memory.events.local")
+        self._watch_memory(scope)
+
+    def _watch_memory(self, scope: _Scope) -> None:
+        """Watch for OOM kills, once there is a memory controller."""
+        if scope.memory is None:
+            scope.memory = self._inotify.add(
+                f"{scope.directory}/memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
+            )
+            if scope.memory is not None:
+                scope.kills = _kills(scope.directory, "memory.events")
+
+    def _leaf_went(self, scope: _Scope, name: str) -> None:
+        if self._drop_leaf(scope, name):
+            self._change(scope, name, What.WENT)
+
+    def _drop_leaf(self, scope: _Scope, name: str) -> bool:
+        """Forget a leaf, but not its leader: it has ended, and how may be known only later."""
+        leaf = scope.leaves.pop(name, None)
+        if leaf is None:
+            return False
+        self._inotify.remove(leaf.events)
+        return True
+
+    def _count_kills(self, scope: _Scope) -> None:
+        """Tell of OOM kills; read at once, since the scope may be removed any moment.
+
+        One that takes the last process of a scope may be missed: systemd removes the count.
+        """
+        kills = _kills(scope.directory, "memory.events")
+        if kills <= scope.kills:
+            return
+        scope.kills = kills
+        found = ""
+        for name, leaf in scope.leaves.items():
+            own = _kills(leaf.directory, "memory.events.local")
+            if own > leaf.kills:
+                leaf.kills, found = own, name
+                self._change(scope, name, What.OOM_KILL)
+        if not found:
+            self._change(scope, "", What.OOM_KILL)
+
+    def _owner_changed(self, owner: Owner) -> None:
+        if owner not in self._changed_owners:
+            self._changed_owners.add(owner)
+            self._say(OwnerChanged(owner))
+
+    def _overflowed(self) -> None:
+        """Find what the lost events were about; then have everything read."""
+        self.rescan()
+        for owner in tuple(self._followers):
+            self._owner_changed(owner)
+        self._say(Overflow())
+
+    def _failed(self, error: Exception) -> None:
+        self._say(Blind("", str(error)))
+
+    @contextlib.contextmanager
+    def _blind_on_failure(self, directory: str) -> Iterator[None]:
+        try:
+            yield
+        except (LimitError, OSError) as error:
+            self._say(Blind(directory, str(error)))
+
+    def _touch(self, scope: _Scope, leaf: str) -> None:
+        self._growing(scope).touched.add(leaf)
+
+    def _change(self, scope: _Scope, leaf: str, what: What) -> None:
+        self._growing(scope).changes.add(Change(leaf, what))
+
+    def _growing(self, scope: _Scope) -> _Changing:
+        changing = self._changing.get(scope.directory)
+        if changing is None:
+            changing = self._changing[scope.directory] = _Changing(scope.directory)
+            self._say(changing)
+        return changing
+
+    def _say(self, event: Event | _Changing) -> None:
+        self._queue.append(event)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Tell what has come together; what comes by telling is told in the loop's next round."""
+        self._flushing = False
+        queue, self._queue = self._queue, deque()
+        self._changing.clear()
+        self._changed_owners.clear()
+        try:
+            while queue:
+                event = queue.popleft()
+                if isinstance(event, _Changing):
+                    told = _settled(event)
+                    if told.changes:
+                        self._tell(told)
+                else:
+                    self._tell(event)
+        finally:
+            if queue:  # whoever is told failed: the others have a right to be told too
+                self._queue.extendleft(reversed(queue))
+                self._flush_soon()
+
+
+def _settled(changing: _Changing) -> ScopeChanged:
+    """Look at what was touched, as late as possible: it may have come and gone meanwhile."""
+    changes = set(changing.changes)
+    for leaf in changing.touched:
+        directory = f"{changing.directory}/{leaf}" if leaf else changing.directory
+        populated = cgroup.is_populated(directory)
+        changes.add(Change(leaf, What.POPULATED if populated else What.EMPTIED))
+    return ScopeChanged(changing.directory, frozenset(changes))
+
+
+def _kills(directory: str, name: str) -> int:
+    """Return how many processes the kernel has killed for want of memory; 0 where it is gone."""
+    for line in (cgroup.read(directory, name) or "").splitlines():
+        key, _, count = line.partition(" ")
+        if key == "oom_kill":
+            return int(count)
+    return 0

@@ -1,0 +1,211 @@
+"""Decides what should become of every scope. Pure: a snapshot and the rules in, actions out.
+
+What needs time (a grace, an idle time) is counted from a mark in the record, which the one who
+carries the plan out writes: no state is kept anywhere else, and everybody counts the same.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scopekeeper.model import Member, Scope, Snapshot
+from scopekeeper.names import lane_class
+from scopekeeper.policy.rules import FOREVER, Policy, Rules
+from scopekeeper.quantities import show_duration
+from scopekeeper.selection import is_owner
+
+_IDLE_CPU = 0.001
+"""Share of a CPU below which a scope counts as idle: timers of a runtime take less."""
+
+
+class Verdict(enum.Enum):
+    """What a scope or a member is found to be."""
+
+    OWNED = "owned"
+    ORPHAN = "orphan"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    IDLE = "idle"
+    LEADERLESS = "leaderless"
+    EMPTY = "empty"
+    GHOST = "ghost"
+    FOREIGN = "foreign"
+    STOPPING = "stopping"
+
+
+class Step(enum.Enum):
+    """What is done about it."""
+
+    KEEP = "keep"
+    REPORT = "report"
+    STOP = "stop"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One line of a plan; member is None where the scope is meant whole."""
+
+    step: Step
+    verdict: Verdict
+    scope: Scope
+    member: Member | None
+    evidence: str
+    mark: tuple[str, str] | None = None
+    """A key and value to write into the record, so that time counts from now."""
+    due: int | None = None
+    """When another plan may come to another step; microseconds of CLOCK_BOOTTIME."""
+
+
+def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> list[Action]:
+    """Return what to do, for every scope in the snapshot at least one line.
+
+    owner (a unit's name or a pid) leaves out what belongs to others, so that one of several
+    gateways can clean up behind itself.
+    """
+    known: dict[str, Rules] = {}
+    actions = []
+    for scope in snapshot.scopes:
+        lane = lane_class(scope.lane)
+        rules = known[lane] = known[lane] if lane in known else policy.rules(lane)
+        found = list(_scope_actions(scope, snapshot, rules))
+        actions += [action for action in found if owner is None or _concerns(action, owner)]
+    return actions
+
+
+def _concerns(action: Action, owner: str) -> bool:
+    members = action.scope.members if action.member is None else (action.member,)
+    owners = [member.owner_state.owner for member in members if member.owner_state is not None]
+    if not owners:
+        owners = [action.scope.owner]
+    return all(is_owner(each, owner) for each in owners)
+
+
+def _scope_actions(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[Action]:
+    def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
+        return Action(step, verdict, scope, None, evidence)
+
+    if scope.problem and not scope.is_stillborn:
+        yield whole(Step.REPORT, Verdict.FOREIGN, scope.problem)
+    elif scope.elsewhere:
+        yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
+    elif not scope.pids:
+        yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
+    elif scope.stopping:
+        yield whole(Step.STOP, Verdict.STOPPING, "a stop of it was begun and did not end")
+    elif scope.has_expired:
+        yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
+    elif newer := _newer_run(scope, snapshot, rules):
+        yield whole(Step.STOP, Verdict.SUPERSEDED, f"the run {newer.session_id} came after it")
+    else:
+        yield from _living(scope, snapshot, rules)
+
+
+def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
+    known = snapshot.units is not None and scope.unit in snapshot.units
+    kept = scope.manager and known
+    return "no process lives in it" + (", but systemd keeps it" if kept else "")
+
+
+def _newer_run(scope: Scope, snapshot: Snapshot, rules: Rules) -> Scope | None:
+    """Return the scope that supersedes this one, where its lane lives for one run at a time."""
+    if not rules.supersede:
+        return None
+    newer = (each for each in snapshot.scopes if each.created > scope.created)
+    return next((n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)), None)
+
+
+def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
+    """Tell whether a run of a session and lane takes the place of the run that a scope is of."""
+    return (
+        (scope.session, scope.lane) == (session, lane)
+        and bool(scope.session_id and session_id)
+        and scope.session_id != session_id
+        and scope.lifetime == "gateway"
+    )
+
+
+def _living(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[Action]:
+    if not scope.living_members:
+        evidence = f"{len(scope.strays)} processes outside of every member"
+        yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
+        return
+    idle = _idle(scope, snapshot, rules)
+    if idle is not None:
+        yield idle
+        if idle.step is Step.STOP:
+            return
+    found = [_member_action(scope, member, snapshot, rules) for member in scope.members]
+    living = [each for each in found if each.member is not None and each.member.pids]
+    if scope.strays or not all(_ends_an_orphan(each) for each in living):
+        yield from found
+        return
+    evidence = "; ".join(dict.fromkeys(each.evidence for each in living))
+    yield Action(Step.STOP, Verdict.ORPHAN, scope, None, evidence)
+
+
+def _ends_an_orphan(action: Action) -> bool:
+    return action.verdict is Verdict.ORPHAN and action.step is Step.STOP
+
+
+def _member_action(scope: Scope, member: Member, snapshot: Snapshot, rules: Rules) -> Action:
+    if member.problem:
+        return Action(Step.REPORT, Verdict.FOREIGN, scope, member, member.problem)
+    if not member.pids:
+        return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
+    if member.is_orphan:
+        return _orphan(scope, member, snapshot.now, rules)
+    if not member.leader_lives:
+        return _leaderless(scope, member, snapshot.now, rules)
+    if snapshot.units is not None and scope.manager and scope.unit not in snapshot.units:
+        return Action(Step.REPORT, Verdict.GHOST, scope, member, "systemd has no such unit")
+    state = member.owner_state
+    return Action(Step.KEEP, Verdict.OWNED, scope, member, state.evidence if state else "")
+
+
+def _orphan(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
+    evidence = member.owner_state.evidence if member.owner_state else ""
+    if rules.orphans == "report":
+        return Action(Step.REPORT, Verdict.ORPHAN, scope, member, evidence)
+    grace = rules.orphan_grace if member.lifetime == "gateway" else rules.session_grace
+    step, text, due = _after(grace, member.orphaned, now)
+    mark = ("ORPHANED", str(now)) if due and member.orphaned is None else None
+    if due:
+        text += " unless it is adopted"
+    return Action(step, Verdict.ORPHAN, scope, member, evidence + text, mark, due)
+
+
+def _leaderless(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
+    evidence = f"its command has ended, {len(member.pids)} processes stay"
+    if rules.on_leader_exit == "linger" or member.lifetime == "detached":
+        return Action(Step.REPORT, Verdict.LEADERLESS, scope, member, evidence)
+    step, text, due = _after(rules.leader_grace, member.leaderless, now)
+    mark = ("LEADERLESS", str(now)) if due and member.leaderless is None else None
+    return Action(step, Verdict.LEADERLESS, scope, member, evidence + text, mark, due)
+
+
+def _after(grace: int, since: int | None, now: int) -> tuple[Step, str, int | None]:
+    """Return whether to stop when a grace has begun at ``since``, in words, and when it is over."""
+    if grace == 0:
+        return Step.STOP, "", None
+    if grace == FOREVER:
+        return Step.KEEP, "; its lane keeps it", None
+    due = (now if since is None else since) + grace
+    if due <= now:
+        return Step.STOP, f"; its grace of {show_duration(grace / 1e6)} is over", None
+    return Step.KEEP, f"; ends in {show_duration((due - now) / 1e6)}", due
+
+
+def _idle(scope: Scope, snapshot: Snapshot, rules: Rules) -> Action | None:
+    if rules.idle is None or scope.activity is None or scope.lifetime == "detached":
+        return None
+    now, (cpu, written) = snapshot.now, scope.activity
+    since, cpu_then, written_then = scope.idle_since or (now, 0, -1)
+    if written != written_then or cpu - cpu_then > _IDLE_CPU * (now - since):
+        mark = ("IDLE", f"{now} {cpu} {written}")
+        due = now + rules.idle
+        return Action(Step.KEEP, Verdict.OWNED, scope, None, "it is at work", mark, due)
+    evidence = f"no CPU and no write for {show_duration((now - since) / 1e6)}"
+    due = since + rules.idle
+    step = Step.STOP if due <= now else Step.KEEP
+    return Action(step, Verdict.IDLE, scope, None, evidence, None, due)

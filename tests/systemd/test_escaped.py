@@ -1,0 +1,125 @@
+"""What leaves its scope is found by its environment; it is ended only where that is proved safe."""
+
+import json
+import os
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    Scopekeeper,
+    cgroup_of,
+    environment_of,
+    eventually,
+    is_alive,
+    scope_directory,
+    text_of,
+)
+
+from .manager import Units, main_pid, systemd_run_argv
+
+pytestmark = pytest.mark.systemd
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the user's policy, which has escaped processes ended."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    path = tmp_path / ".config/scopekeeper/config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('escaped = "stop"\n')
+    return path
+
+
+@pytest.fixture
+def runaway(keeper: Scopekeeper, session: str, units: Units, tmp_path: Path) -> int:
+    """Start a member whose child moves to a scope of its own, as browsers do."""
+    unit = f"runaway-{session[-8:]}.scope"
+    units.adopt(unit)
+    leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *FOREVER))
+    file = tmp_path / "pid"
+    script = f"{leave} & echo $! > {file}; exec sleep 1000"
+    keeper.member("-s", session, "-n", "browser", "--", "sh", "-c", script)
+    pid = int(eventually(lambda: text_of(file)))
+    eventually(lambda: unit in cgroup_of(pid) and text_of(f"/proc/{pid}/comm") == "sleep\n")
+    return pid
+
+
+def row(keeper: Scopekeeper, pid: int, *arguments: str) -> dict[str, object]:
+    """Return what reconcile says of a process."""
+    done = keeper.call("reconcile", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = [each for each in json.loads(done.stdout)["actions"] if each.get("pid") == pid]
+    assert len(found) == 1, done.stdout
+    action: dict[str, object] = found[0]
+    return action
+
+
+def test_it_is_shown_and_left_alone(keeper: Scopekeeper, session: str, runaway: int) -> None:
+    listed = keeper.call("ls", "--escaped")
+    (line,) = [line for line in listed.stdout.splitlines() if session in line]
+    assert str(runaway) in line
+    assert row(keeper, runaway)["outcome"] == "reported"
+    keeper.call("stop", "-s", session)
+    told = row(keeper, runaway)
+    assert told["outcome"] == "reported"
+    assert "its member is over" in str(told["evidence"])
+    assert is_alive(runaway)
+
+
+def test_with_the_policy_for_it_it_ends_when_its_member_is_over_and_not_before(
+    keeper: Scopekeeper, session: str, policy: Path, runaway: int
+) -> None:
+    assert policy.exists()
+    assert row(keeper, runaway)["action"] == "report"
+    assert is_alive(runaway)
+    keeper.call("stop", "-s", session)
+    assert row(keeper, runaway, "--dry-run")["action"] == "stop"
+    assert is_alive(runaway)
+    assert row(keeper, runaway)["outcome"] == "terminated"
+    assert not is_alive(runaway)
+
+
+def test_what_a_service_runs_is_never_ended_whatever_it_inherited(
+    keeper: Scopekeeper, session: str, units: Units, policy: Path
+) -> None:
+    assert policy.exists()
+    member = keeper.member("-s", session, "--", *FOREVER)
+    marks = {k: v for k, v in environment_of(member.pid).items() if k.startswith("SCOPEKEEPER_")}
+    name = f"unrelated-{session[-8:]}.service"
+    units.run(name, *(f"--setenv={key}={value}" for key, value in marks.items()), command=FOREVER)
+    keeper.call("stop", "-s", session)
+    pid = main_pid(name)
+    told = row(keeper, pid)
+    assert (told["action"], told["outcome"]) == ("report", "reported")
+    assert is_alive(pid)
+
+
+def test_the_keeper_ends_it_after_its_member(
+    keeper: Scopekeeper, session: str, units: Units, policy: Path, runaway: int
+) -> None:
+    name = "scopekeeper-keeper-test.service"
+    units.run(
+        name, "--property=Type=notify", f"--setenv=HOME={policy.parents[2]}",
+        f"--setenv=SCOPEKEEPER_STATE={os.environ['SCOPEKEEPER_STATE']}",
+        command=(*keeper.argv()[:1], "keeper", "--no-bus"),
+    )  # fmt: skip
+    keeper.call("stop", "-s", session)
+    eventually(lambda: not is_alive(runaway), seconds=20)
+
+
+def test_without_the_bus_a_command_has_no_way_to_the_manager_but_run_has(
+    keeper: Scopekeeper, session: str
+) -> None:
+    env = {**os.environ, "DBUS_SESSION_BUS_ADDRESS": "unix:path=/x", "XDG_RUNTIME_DIR": "/y"}
+    member = keeper.member("-s", session, "--no-bus", "--", *FOREVER, env=env)
+    inside = environment_of(member.pid)
+    assert "DBUS_SESSION_BUS_ADDRESS" not in inside
+    assert "XDG_RUNTIME_DIR" not in inside
+    nested = keeper.member("-s", f"{session}:2", "--", *FOREVER, env=inside | {"PATH": env["PATH"]})
+    eventually(lambda: scope_directory(f"{session}:2"))
+    nested.send_signal(signal.SIGTERM)

@@ -1,0 +1,481 @@
+"""The keeper does at once what reconcile finds later; whatever happens to it is harmless."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    PROGRAM,
+    ROOT,
+    Scopekeeper,
+    eventually,
+    is_alive,
+    leaves,
+    processes,
+    record_of,
+    scope_directories,
+    scope_directory,
+    signal_set,
+    text_of,
+)
+
+from .manager import Units, main_pid, show, systemctl
+
+pytestmark = pytest.mark.systemd
+
+UNIT = "scopekeeper-keeper-test.service"
+
+
+class Keeper:
+    """A keeper that runs as a service, with rules and a state of its own."""
+
+    def __init__(self, units: Units, folder: Path) -> None:
+        self.home, self.state, self.rules = folder, folder / "state", folder / ".config/scopekeeper"
+        self.rules.mkdir(parents=True)
+        self._units = units
+
+    def start(self, *options: str) -> None:
+        """Start it, and wait until it says that it watches."""
+        self._units.run(
+            UNIT, "--property=Type=notify", "--property=NotifyAccess=main",
+            "--property=Restart=on-failure", "--property=RestartSec=100ms",
+            f"--setenv=HOME={self.home}", f"--setenv=SCOPEKEEPER_STATE={self.state}",
+            command=(PROGRAM, "keeper", *(options or ("--linger", "infinity"))),
+        )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The pid of its process."""
+        return main_pid(UNIT)
+
+    def policy(self, text: str) -> None:
+        """Write its rules."""
+        (self.rules / "config.toml").write_text(text)
+
+    def history(self, session: str) -> list[dict[str, object]]:
+        """Return what has ended in a session, as ``scopekeeper history`` tells it."""
+        done = subprocess.run(
+            [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True,
+            env={**os.environ, "SCOPEKEEPER_STATE": str(self.state)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, object]] = json.loads(done.stdout)["ends"]
+        return found
+
+    def ends(self, session: str) -> list[dict[str, object]]:
+        """Return what has ended in a session, when of none it is left to say why.
+
+        A stop that finds it ended already says ``unknown``, until the keeper knows better.
+        """
+
+        def known() -> list[dict[str, object]]:
+            found = self.history(session)
+            return [] if any(end["reason"] == "unknown" for end in found) else found
+
+        return eventually(known)
+
+
+@pytest.fixture
+def guard(
+    units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Keeper:
+    """Give a keeper that is not started yet; launches see its rules and its state."""
+    made = Keeper(units, tmp_path)
+    monkeypatch.setenv("HOME", str(made.home))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(made.state))
+    assert keeper
+    return made
+
+
+def gateway(keeper: Scopekeeper) -> "subprocess.Popen[bytes]":
+    """Start a process that owns something and does nothing."""
+    return keeper.popen(list(FOREVER))
+
+
+def test_what_a_gateway_leaves_ends_at_once(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    owner = gateway(keeper)
+    script = "setsid sleep 1000 & exec sleep 1000"
+    member = keeper.member("-s", session, "-n", "time", "--owner", str(owner.pid), "--",
+                           "sh", "-c", script)  # fmt: skip
+    scope = scope_directory(session)
+    eventually(lambda: len(processes(scope)) == 2)
+    owner.kill()
+    owner.wait()
+    eventually(lambda: not os.path.isdir(scope), seconds=10)
+    assert member.wait(10) == -signal.SIGTERM
+    (end,) = guard.ends(session)
+    assert (end["reason"], end["member"]) == ("owner gone", "time")
+    assert f"process {owner.pid} has ended" in str(end["evidence"])
+
+
+def test_members_of_living_gateways_in_the_same_scope_stay(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    one, two = gateway(keeper), gateway(keeper)
+    mine = keeper.member("-s", session, "-n", "a", "--owner", str(one.pid), "--", *FOREVER)
+    other = keeper.member("-s", session, "-n", "b", "--owner", str(two.pid), "--", *FOREVER)
+    one.kill()
+    one.wait()
+    assert mine.wait(10) == -signal.SIGTERM
+    eventually(lambda: len(leaves(scope_directory(session))) == 1)
+    assert other.poll() is None
+
+
+@pytest.mark.parametrize("kill_mode", ["control-group", "mixed", "process"])
+@pytest.mark.parametrize("how", ["stop", "restart", "crash"])
+def test_what_a_service_started_ends_with_it_however_it_ends(
+    guard: Keeper, keeper: Scopekeeper, units: Units, session: str, how: str, kill_mode: str
+) -> None:
+    guard.start()
+    name = f"gateway-{session[-8:]}.service"
+    launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
+    again = guard.home / "started"
+    units.write(
+        name,
+        f"""\
+[Service]
+KillMode={kill_mode}
+Restart=on-failure
+RestartSec=100ms
+Environment=PATH={os.environ["PATH"]}
+ExecStart=/bin/sh -c 'if [ ! -e {again} ]; then {launch} & fi; touch {again}; exec sleep 1000'
+""",
+    )
+    assert systemctl("start", name).returncode == 0
+    scope = eventually(lambda: scope_directory(session))
+    (member,) = eventually(lambda: processes(scope))
+    eventually(lambda: text_of(f"/proc/{member}/comm") == "sleep\n")
+    if how == "crash":
+        os.kill(main_pid(name), signal.SIGKILL)
+    else:
+        assert systemctl(how, name).returncode == 0
+    eventually(lambda: not is_alive(member), seconds=20)
+    if how != "stop":
+        eventually(lambda: show(name, "ActiveState") == "active")
+    (end,) = guard.ends(session)
+    assert end["reason"] == "owner gone", str(end)
+
+
+def test_a_gateway_in_a_crash_loop_leaves_one_generation_at_most(
+    guard: Keeper, keeper: Scopekeeper, units: Units, session: str
+) -> None:
+    guard.start()
+    name = f"gateway-{session[-8:]}.service"
+    launch = shlex.join(keeper.argv("-s", session, "-n", "m", "--", *FOREVER))
+    units.write(
+        name,
+        f"""\
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+KillMode=process
+Restart=always
+RestartSec=50ms
+Environment=PATH={os.environ["PATH"]}
+ExecStart=/bin/sh -c '{launch} & echo >> {guard.home}/starts; sleep 0.3; kill -9 $$$$'
+""",
+    )
+    systemctl("start", name)
+    eventually(lambda: text_of(guard.home / "starts").count("\n") >= 6)
+    systemctl("stop", name)
+    eventually(lambda: not scope_directories(), seconds=20)
+    assert {str(end["reason"]) for end in guard.ends(session)} == {"owner gone"}
+
+
+def test_what_its_lane_keeps_waits_for_another_gateway_and_then_ends(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.policy('[lanes.main]\norphan_grace = "3s"\n')
+    guard.start()
+    owners = [gateway(keeper) for _ in range(3)]
+    adopted = keeper.member("-s", f"{session}:1", "--owner", str(owners[0].pid), "--", *FOREVER)
+    left = keeper.member("-s", f"{session}:2", "--owner", str(owners[1].pid), "--", *FOREVER)
+    for owner in owners[:2]:
+        owner.kill()
+        owner.wait()
+    began = time.monotonic()
+    done = eventually(
+        lambda: keeper.call("adopt", "-s", f"{session}:1", "--owner", str(owners[2].pid))
+    )
+    assert done.returncode == 0, done.stdout
+    assert left.wait(20) == -signal.SIGTERM
+    assert time.monotonic() - began > 1
+    assert adopted.poll() is None
+    owners[2].kill()
+    owners[2].wait()
+    assert adopted.wait(20) == -signal.SIGTERM
+
+
+def test_what_a_command_leaves_behind_ends_where_its_lane_says_so(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.policy('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "500ms"\n')
+    guard.start()
+    keeper.start("-s", session, "--", "sh", "-c", "setsid sleep 1000 & exec sleep 0.2").wait(30)
+    eventually(lambda: not scope_directories(), seconds=20)
+    (end,) = guard.ends(session)
+    assert end["reason"] == "leader exited"
+
+
+def test_each_attempt_has_its_own_reason(guard: Keeper, keeper: Scopekeeper, session: str) -> None:
+    guard.start()
+    scripts = ["exit 1", "exit 2", "kill -9 $$", "kill -6 $$", "exit 0", "exit 3"]
+    for number, script in enumerate(scripts):
+        keeper.run("-s", session, "-n", f"try{number}", "--", "sh", "-c", f"sleep 0.1; {script}")
+    ends = eventually(lambda: guard.history(session)[5:] and guard.history(session))
+    told = [(end["reason"], end["exit_status"], end["signal"]) for end in ends]
+    assert told == [
+        ("exited", 1, None), ("exited", 2, None), ("signalled", None, 9),
+        ("signalled", None, 6), ("exited", 0, None), ("exited", 3, None),
+    ]  # fmt: skip
+    done = keeper.call("why", session)
+    assert done.returncode == 0
+    assert len([line for line in done.stdout.splitlines() if "try" in line]) == 6
+
+
+def test_the_keepers_death_ends_nothing_and_the_next_one_goes_on(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    owner = gateway(keeper)
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    for _ in range(3):
+        first = guard.pid
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda first=first: guard.pid not in (0, first))
+        assert member.poll() is None
+    os.kill(guard.pid, signal.SIGSTOP)
+    owner.kill()
+    owner.wait()
+    os.kill(guard.pid, signal.SIGKILL)
+    assert member.wait(20) == -signal.SIGTERM, "what happened meanwhile is found"
+
+
+def test_a_stop_whose_keeper_was_killed_is_finished_by_the_next(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    owner = gateway(keeper)
+    member = keeper.member(
+        "-s", session, "--grace", "2s", "--owner", str(owner.pid), "--",
+        "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done",
+    )  # fmt: skip
+    eventually(lambda: signal_set(member.pid, "SigIgn") >> (signal.SIGTERM - 1) & 1)
+    scope = scope_directory(session)
+    owner.kill()
+    owner.wait()
+    eventually(lambda: "STATE" in record_of(scope), pause=0.002)
+    os.kill(guard.pid, signal.SIGKILL)
+    assert member.wait(30) == -signal.SIGKILL
+    eventually(lambda: not os.path.isdir(scope))
+    (end,) = guard.ends(session)
+    assert end["reason"] == "owner gone"
+
+
+def test_it_leaves_when_there_is_nothing_to_keep_and_not_before(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "--", *FOREVER)
+    guard.start("--linger", "1s")
+    first = guard.pid
+    time.sleep(2)  # there is nothing to wait for: nothing may happen
+    assert guard.pid == first
+    keeper.call("stop", "-s", session)
+    assert member.wait(10)
+    eventually(lambda: not is_alive(first), seconds=15)
+    assert show(UNIT, "Result") in ("success", "")
+
+
+def test_a_user_has_one_keeper(guard: Keeper, keeper: Scopekeeper) -> None:
+    guard.start()
+    done = keeper.call("keeper")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "runs already" in done.stderr
+
+
+def test_a_policy_that_became_wrong_changes_nothing(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.policy('[lanes.main]\norphans = "report"\n')
+    guard.start()
+    guard.policy('[lanes.main]\norphans = "kill"\n')
+    os.kill(guard.pid, signal.SIGHUP)
+    owner = gateway(keeper)
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER,
+                           stderr=subprocess.DEVNULL)  # fmt: skip
+    watched = keeper.popen([PROGRAM, "watch"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    owner.kill()
+    owner.wait()
+    time.sleep(1)  # there is nothing to wait for: nothing may happen
+    assert member.poll() is None
+    watched.terminate()
+    guard.policy('[lanes.main]\norphans = "stop"\n')
+    os.kill(guard.pid, signal.SIGHUP)
+    assert member.wait(10) == -signal.SIGTERM
+
+
+def test_an_owned_path_goes_with_its_last_user(
+    guard: Keeper, keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    guard.start()
+    folder = tmp_path / "mcp-config"
+    folder.mkdir()
+    (folder / "servers.json").write_text("{}")
+    member = keeper.member("-s", session, "--own", str(folder), "--",
+                           "sh", "-c", "setsid sleep 2 & exec sleep 0.5")  # fmt: skip
+    member.wait(10)
+    assert folder.exists(), "a helper still runs"
+    eventually(lambda: not folder.exists(), seconds=15)
+
+
+def test_watch_tells_of_every_event_in_order(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    output = guard.home / "watched"
+    with output.open("wb") as file:
+        watched = keeper.popen([PROGRAM, "watch", "--json", "-s", session], stdout=file)
+        eventually(lambda: signal_set(watched.pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
+        time.sleep(0.5)  # it has no way to say that it watches
+        keeper.run("-s", session, "-n", "one", "--", "sh", "-c", "sleep 0.1; exit 4")
+        eventually(lambda: "ScopeEnded" in text_of(output) and "MemberEnded" in text_of(output))
+        watched.terminate()
+        assert watched.wait(10) == 0
+    told = [json.loads(line) for line in text_of(output).splitlines()]
+    events = [each["event"] for each in told]
+    assert events[:2] == ["ScopeStarted", "MemberStarted"]
+    assert sorted(events[2:]) == ["MemberEnded", "ScopeEnded"]
+    (end,) = [each for each in told if each["event"] == "MemberEnded"]
+    assert (end["member"], end["exit_status"], end["reason"]) == ("one", 4, "exited")
+
+
+def busctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call the keeper on its bus."""
+    scope = ["--system"] if ROOT else ["--user"]
+    return subprocess.run(
+        ["busctl", *scope, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def on_the_bus(guard: Keeper) -> Iterator[Keeper]:
+    """Give a keeper that is on the bus; the system's needs a policy for that."""
+    conf = Path("/etc/dbus-1/system.d/org.scopekeeper.Keeper1.conf")
+    if ROOT:
+        units_folder = Path(__file__).parents[2] / "units"
+        conf.write_text((units_folder / conf.name).read_text())
+        systemctl("reload", "dbus.service")
+    guard.start()
+    yield guard
+    if ROOT:
+        conf.unlink()
+        systemctl("reload", "dbus.service")
+
+
+BUS = ("org.scopekeeper.Keeper1", "/org/scopekeeper/Keeper1", "org.scopekeeper.Keeper1")
+
+
+def test_the_bus_lists_stops_and_adopts(
+    on_the_bus: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "--owner", str(os.getpid()), "--", *FOREVER)
+    listed = busctl("--json=short", "call", *BUS, "List")
+    assert listed.returncode == 0, listed.stderr
+    (scope,) = json.loads(listed.stdout)["data"][0]
+    assert (scope["session"]["data"], scope["state"]["data"]) == (session, "running")
+    for selector in (("0",), ("1", "unheard", "s", "of")):
+        refused = busctl("call", *BUS, "Stop", "a{sv}s", *selector, "because")
+        assert refused.returncode != 0
+    words = ("1", "session", "s", session)
+    assert busctl("call", *BUS, "Adopt", "a{sv}u", *words, "1").returncode == 0
+    stopped = busctl("--json=short", "call", *BUS, "Stop", "a{sv}s", *words, "over the bus")
+    assert stopped.returncode == 0, stopped.stderr
+    assert json.loads(stopped.stdout)["data"][0][0]["outcome"]["data"] == "terminated"
+    assert member.wait(10) == -signal.SIGTERM
+    (end,) = on_the_bus.ends(session)
+    assert "over the bus" in str(end["evidence"])
+    introspected = busctl("introspect", *BUS[:2])
+    for name in ("Adopt", "List", "Reconcile", "Stop", "ScopeStarted", "MemberEnded",
+                 "ScopeEnded", "OrphanFound"):  # fmt: skip
+        assert f".{name}" in introspected.stdout
+
+
+def test_a_name_that_is_no_text_does_not_stop_it(
+    on_the_bus: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    name = os.fsencode(session) + b"\xff"
+    member = keeper.member("-s", os.fsdecode(name), "--owner", str(os.getpid()), "--", *FOREVER)
+    listed = busctl("--json=short", "call", *BUS, "List")
+    assert json.loads(listed.stdout)["data"][0][0]["session"]["data"] == f"{session}\\xff"
+    assert keeper.call("stop", "--owner", str(os.getpid())).returncode == 0
+    assert member.wait(10) == -signal.SIGTERM
+    eventually(
+        lambda: json.loads(busctl("--json=short", "call", *BUS, "List").stdout)["data"] == [[]]
+    )
+
+
+@pytest.mark.root
+def test_nobody_but_root_may_call_the_systems_keeper(on_the_bus: Keeper) -> None:
+    call = ["busctl", "--system", "call", *BUS, "List"]
+    assert subprocess.run(call, capture_output=True).returncode == 0
+    refused = subprocess.run(["runuser", "-u", "nobody", "--", *call], capture_output=True)
+    assert refused.returncode != 0
+
+
+@pytest.mark.root
+def test_it_survives_that_systemd_executes_itself_anew(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    pid = guard.pid
+    owner = gateway(keeper)
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    assert systemctl("daemon-reexec").returncode == 0
+    eventually(lambda: show(UNIT, "ActiveState") == "active")
+    assert guard.pid == pid
+    assert member.poll() is None
+    owner.kill()
+    owner.wait()
+    assert member.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("what", ["keeper", "watch"])
+def test_it_does_not_wake_up_when_nothing_happens(
+    guard: Keeper, keeper: Scopekeeper, session: str, what: str
+) -> None:
+    for number in range(5):
+        keeper.member("-s", f"{session}:{number}", "--owner", str(os.getpid()), "--", *FOREVER)
+    if what == "keeper":
+        guard.start()
+        pid = guard.pid
+    else:
+        pid = keeper.popen([PROGRAM, "watch"], stdout=subprocess.DEVNULL).pid
+        eventually(lambda: signal_set(pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
+
+    def woken() -> int:
+        """Return how often it woke up within a second."""
+        before = _switches(pid)
+        time.sleep(1)
+        return _switches(pid) - before
+
+    eventually(lambda: woken() == 0, seconds=30)
+    before = _switches(pid)
+    time.sleep(5)
+    assert _switches(pid) - before <= 1
+
+
+def _switches(pid: int) -> int:
+    lines = text_of(f"/proc/{pid}/status").splitlines()
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
