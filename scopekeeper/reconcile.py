@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from scopekeeper import cgroup, history, mark, records, stop
 from scopekeeper.history import Cause, End, Reason, observe
+from scopekeeper.launch.place import epoch_of, mount_point
 from scopekeeper.model import Scope, Snapshot
 from scopekeeper.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.rules import Policy
@@ -124,10 +125,11 @@ def _let_go(scope: Scope) -> str:
     from scopekeeper import systemd
     from scopekeeper.errors import ManagerError
 
+    life = epoch_of(mount_point(), scope.cgroup)
     if cgroup.is_populated(scope.directory):
         return "changed meanwhile"
     try:
-        known = systemd.stop_unit(scope.manager, scope.unit)
+        known = systemd.let_go(scope.manager, life, scope.directory)
     except ManagerError:
         return "left to systemd"
     return "removed" if known or cgroup.remove(scope.directory) else "changed meanwhile"

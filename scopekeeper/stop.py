@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records
 from scopekeeper.history import Cause, End, observe
-from scopekeeper.launch.place import manager_of, mount_point
+from scopekeeper.launch.place import epoch_of, manager_of, mount_point
 from scopekeeper.selection import Selected
 
 GRACE = 5.0
@@ -355,8 +355,11 @@ def _settle(each: _Held) -> None:
     from scopekeeper.errors import ManagerError
 
     target = each.result.target
+    life = epoch_of(mount_point(), target.cgroup)
+    if not each.is_there() or cgroup.is_populated(each.directory):
+        return
     try:
-        known = systemd.stop_unit(manager_of(target.cgroup), target.directory.rpartition("/")[2])
+        known = systemd.let_go(manager_of(target.cgroup), life, target.directory)
     except ManagerError:
         return  # what lived in it is gone, which is what was asked; reconcile tidies later
     if not known:

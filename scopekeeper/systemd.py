@@ -10,10 +10,9 @@ from scopekeeper.errors import ManagerError
 
 
 @contextlib.contextmanager
-def _manager(kind: str) -> Iterator[Any]:
-    """Yield the manager interface of ``system`` or ``user``; raises ManagerError."""
+def _bus(kind: str) -> Iterator[Any]:
+    """Yield the bus of the ``system`` or the ``user`` manager; raises ManagerError."""
     from pystemd.dbuslib import DBus, DBusAddress
-    from pystemd.systemd1 import Manager
 
     if kind == "system":
         bus = DBus()
@@ -21,12 +20,20 @@ def _manager(kind: str) -> Iterator[Any]:
         # not by the environment: an MCP client passes no bus address on
         bus = DBusAddress(f"unix:path=/run/user/{os.getuid()}/bus".encode())
     try:
-        with bus, Manager(bus=bus) as manager:
-            yield manager.Manager
+        with bus:
+            yield bus
     except Exception as error:
         if isinstance(error, ManagerError):
             raise
         raise ManagerError(f"the {kind} manager: {_words(error)}") from error
+
+
+@contextlib.contextmanager
+def _manager(kind: str) -> Iterator[Any]:
+    from pystemd.systemd1 import Manager
+
+    with _bus(kind) as bus, Manager(bus=bus) as manager:
+        yield manager.Manager
 
 
 def scope_units(kind: str) -> frozenset[str]:
@@ -38,13 +45,24 @@ def scope_units(kind: str) -> frozenset[str]:
         )
 
 
-def stop_unit(kind: str, unit: str) -> bool:
-    """Queue a stop of the unit; False where systemd does not know it."""
+def let_go(kind: str, invocation: str, directory: str) -> bool:
+    """Queue a stop of a scope in which nothing lives; False where systemd has forgotten it.
+
+    The stop goes to the life of the unit that has this invocation ID, and only if that directory
+    is its cgroup: another scope may have the name by now.
+    """
+    from pystemd.systemd1 import Unit
+
+    if not invocation:
+        return False
     try:
-        with _manager(kind) as manager:
-            manager.StopUnit(unit.encode(), b"replace")
+        with _bus(kind) as bus, Unit(invocation.encode(), bus=bus) as unit:
+            group = unit.Scope.ControlGroup.decode()
+            if not group or not directory.endswith(group):
+                return False
+            unit.Unit.Stop(b"replace")
     except ManagerError as error:
-        if "NoSuchUnit" in str(error) or "not loaded" in str(error):
+        if "invocation ID" in str(error) or "not loaded" in str(error):
             return False
         raise
     return True

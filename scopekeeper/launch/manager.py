@@ -16,6 +16,7 @@ _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 _BUS = "org.freedesktop.DBus"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
 # The kernel tells the other side who we are, so no uid is said: right in user namespaces.
 _LOGIN = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
 _REFUSED, _HUNG_UP = "the way to systemd refused the login", "the way to systemd hung up"
@@ -177,13 +178,21 @@ class Manager:
                 "ss",
                 (f"{_NAME}.{interface}", name),
                 path=path,
-                interface="org.freedesktop.DBus.Properties",
+                interface=_PROPERTIES,
             )
         except CallError as error:
             if error.name in ("NoSuchUnit", "UnknownObject", "UnknownMethod"):
                 return ""
             raise
         return answer[0]
+
+    def stop_life(self, invocation: str, directory: str) -> None:
+        """Queue a stop of the unit that has this invocation ID, if that directory is its cgroup."""
+        path = wire.unit_path(invocation)
+        wanted = (f"{_NAME}.Scope", "ControlGroup")
+        (group,) = self.call("Get", "ss", wanted, path=path, interface=_PROPERTIES)
+        if group and directory.endswith(group):
+            self.call("Stop", "s", ("replace",), path=path, interface=f"{_NAME}.Unit")
 
     def reset_failed(self, unit: str) -> None:
         """Let go of a unit that failed and keeps its name; nothing where it did not."""

@@ -21,8 +21,6 @@ from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
-_HEAL_SECONDS = 2.0
-"""How long systemd may keep a scope in which nothing lives before it is told to let go."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 
@@ -39,21 +37,21 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     if caller.scope_directory.endswith("/" + member.unit):
         place = place_of(caller)
     directory = f"{place.base}/{member.unit}"
-    began = time.monotonic()
-    waited, ask_again, pause = 0.0, 0.0, _FIRST_PAUSE
+    patience, ask_again, pause = None, 0.0, _FIRST_PAUSE
     while True:
         outcome, reason = _join(directory, member, place, caller, warnings)
         if outcome == JOINED:
             break
-        if outcome == ABSENT or (reason == "empty" and waited > _HEAL_SECONDS):
+        if outcome == ABSENT or (patience and patience.is_stuck(reason)):
             reason = "taken"
-            if waited >= ask_again:
+            now = time.monotonic()
+            if now >= ask_again:
                 if place.manager:
                     launch.load_more()
                     from scopekeeper.launch.unit import clear, create
 
                     if outcome != ABSENT:
-                        clear(place, member.unit)
+                        clear(place, directory)
                 else:
                     from scopekeeper.launch.folder import create
                 if create(directory, member, place, warnings):
@@ -61,11 +59,12 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
                 # Launchers that ask all the time would keep systemd from its jobs, which it runs
                 # when nobody asks; whether another has made the scope is seen without asking.
                 pause = min(2 * pause, _LONGEST_PAUSE)
-                ask_again = waited + pause
-        from scopekeeper.launch.waiting import wait
+                ask_again = now + pause
+        if patience is None:
+            from scopekeeper.launch.waiting import Patience
 
-        waited = time.monotonic() - began
-        wait(directory, reason, waited)
+            patience = Patience(directory)
+        patience.wait(reason)
     if member.request.member_limits:
         from scopekeeper.launch.limits import limit_member
 

@@ -7,7 +7,7 @@ from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Caller, Place, exists, read, write
+from scopekeeper.launch.place import SLICE, Caller, Place, epoch_of, exists, read, write
 
 KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
@@ -44,15 +44,19 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     return enter(directory, member, place)
 
 
-def clear(place: Place, unit: str) -> None:
+def clear(place: Place, directory: str) -> None:
     """Have systemd let go of a scope in which nothing lives.
 
     It keeps one forever whose only process was killed in the moment when it was moved in: no
-    change of ``populated`` is left to come (seen with 252 and 257).
+    change of ``populated`` is left to come (seen with 252 and 257). The stop goes to this life of
+    the unit, by its invocation ID: another launch may just make the next one.
     """
+    life = epoch_of(place.mount, directory[len(place.mount) :])
+    if not life or "populated 0" not in read(f"{directory}/cgroup.events"):
+        return
     with Manager(place) as manager:
         try:
-            manager.call("StopUnit", "ss", (unit, "replace"))
+            manager.stop_life(life, directory)
         except CallError:
             return  # it has let go by itself
 

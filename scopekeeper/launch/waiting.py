@@ -12,15 +12,43 @@ _PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
 (systemd's own may take 90); for all else:"""
 _SETUP_SECONDS = 60.0
+_STUCK_SECONDS = 2.0
+"""How long systemd may keep a scope in which nothing lives before it is told to let go."""
 
 
-def wait(directory: str, reason: str, waited: float) -> None:
-    """Wait a moment; raises ConflictError or ForeignError when that was enough."""
-    if reason == "stopping":
-        _finish_stale_stop(directory)
-    if waited > _PATIENCE.get(reason, _SETUP_SECONDS):
-        raise _gave_up(directory, directory.rpartition("/")[2], reason, waited)
-    time.sleep(0.001 if waited < 0.1 else 0.01)
+class Patience:
+    """How long a launch has waited for a scope, and how long that was empty all the while."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._began = time.monotonic()
+        self._life, self._empty_since = 0, 0.0
+
+    def is_stuck(self, reason: str) -> bool:
+        """Tell whether the very same scope, not only its name, stays empty; to be asked each time.
+
+        Where scopes of one name come and go, each of them may be seen empty.
+        """
+        life, now = _inode(self._directory) if reason == "empty" else 0, time.monotonic()
+        if not life or life != self._life:
+            self._life, self._empty_since = life, now
+        return bool(life) and now - self._empty_since > _STUCK_SECONDS
+
+    def wait(self, reason: str) -> None:
+        """Wait a moment; raises ConflictError or ForeignError when that was enough."""
+        waited = time.monotonic() - self._began
+        if reason == "stopping":
+            _finish_stale_stop(self._directory)
+        if waited > _PATIENCE.get(reason, _SETUP_SECONDS):
+            raise _gave_up(self._directory, self._directory.rpartition("/")[2], reason, waited)
+        time.sleep(0.001 if waited < 0.1 else 0.01)
+
+
+def _inode(directory: str) -> int:
+    try:
+        return posix.stat(directory).st_ino
+    except OSError:
+        return 0
 
 
 def without_record(directory: str, place: Place) -> tuple[str, str]:
