@@ -5,6 +5,7 @@ changed hands meanwhile is spared.
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ _REASONS = {
     Verdict.IDLE: Reason.IDLE,
     Verdict.LEADERLESS: Reason.LEADER_EXITED,
 }
+
+_MAKING_SECONDS = 0.02
+"""Longer than systemd takes from making a scope to moving its first process in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def _let_go(scope: Scope) -> str:
     from scopekeeper.errors import ManagerError
 
     life = epoch_of(mount_point(), scope.cgroup)
+    time.sleep(_MAKING_SECONDS)
     if cgroup.is_populated(scope.directory):
         return "changed meanwhile"
     try:

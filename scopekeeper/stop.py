@@ -337,27 +337,27 @@ def _tidy(held: list[_Held]) -> None:
         if target.is_member:
             cgroup.remove(target.directory)
         elif manager_of(target.cgroup):
-            managed.append(each)
+            managed.append((each, epoch_of(mount_point(), target.cgroup)))
         else:
             _remove_folder(each)
     deadline = time.monotonic() + _REMOVAL_SECONDS
-    for each in managed:  # one after the other: looking at all keeps systemd from its work
+    for each, life in managed:  # one after the other: looking at all keeps systemd from its work
         while each.is_there():
             if time.monotonic() > deadline:
-                _settle(each)
+                _settle(each, life)
                 break
             time.sleep(0.005)
 
 
-def _settle(each: _Held) -> None:
-    """Tell systemd about a scope that it keeps although it is empty; remove what it forgot."""
+def _settle(each: _Held, life: str) -> None:
+    """Tell systemd about a scope that it keeps although it is empty; remove what it forgot.
+
+    life is the invocation ID that it had as it was stopped.
+    """
     from scopekeeper import systemd
     from scopekeeper.errors import ManagerError
 
     target = each.result.target
-    life = epoch_of(mount_point(), target.cgroup)
-    if not each.is_there() or cgroup.is_populated(each.directory):
-        return
     try:
         known = systemd.let_go(manager_of(target.cgroup), life, target.directory)
     except ManagerError:

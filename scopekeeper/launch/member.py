@@ -51,6 +51,11 @@ class Member:
         self.leaf = names.leaf_name(self.request.name, member_id)
         return self.leaf
 
+    def sign(self, directory: str) -> None:
+        """Write the record again, without what it said beside what the member is."""
+        path = f"{directory}/{self.leaf}"
+        posix.setxattr(path, records.ATTRIBUTE, records.dumps(self.record))
+
     def scope_record(self, bound_to: str) -> bytes:
         """Return the record of the scope that this member makes."""
         request = self.request
@@ -71,8 +76,10 @@ class Member:
         return records.dumps(fields)
 
 
-def enter(directory: str, member: Member, place: Place) -> bool:
+def enter(directory: str, member: Member, place: Place, note: dict[str, str] = {}) -> bool:  # noqa: B006
     """Make the member's leaf and move in; False where the scope went away meanwhile.
+
+    note is what its record says beside what it is.
 
     A launch that tidies up may remove a leaf in the moment before somebody is in it: then there
     is another, for as long as the scope is there.
@@ -87,7 +94,7 @@ def enter(directory: str, member: Member, place: Place) -> bool:
                 return False
             raise
         try:
-            posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record))
+            posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record | note))
             _move_in(path, leaf, member, place)
         except OSError as error:
             _remove(path)

@@ -9,7 +9,8 @@ What can go wrong between looking and joining, and what is done about it:
   it alone to mark the record; a marked scope is not joined.
 - *systemd finds the scope empty and forgets it while we join.* The directory then stays, with a
   process that no unit owns. So a scope is joined only beside a member that was alive before and
-  after; else systemd is asked, and a dead scope is left again and made anew.
+  after, and that is sure of the scope itself; else systemd is asked, and a dead scope is left
+  again and made anew. Whoever is not sure yet has ``JOINING`` in its record.
 - *Its maker has not written the record yet.* Then we wait; without a record nothing is joined.
 """
 
@@ -21,6 +22,7 @@ from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
+_UNSURE = {"JOINING": "1"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 
@@ -42,16 +44,16 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
         outcome, reason = _join(directory, member, place, caller, warnings)
         if outcome == JOINED:
             break
-        if outcome == ABSENT or (patience and patience.is_stuck(reason)):
-            reason = "taken"
+        if outcome == ABSENT or (patience and patience.is_left_over(reason, place)):
+            reason = reason or "taken"
             now = time.monotonic()
             if now >= ask_again:
                 if place.manager:
                     launch.load_more()
-                    from scopekeeper.launch.unit import clear, create
+                    from scopekeeper.launch.unit import create
 
-                    if outcome != ABSENT:
-                        clear(place, directory)
+                    if patience and outcome != ABSENT:
+                        patience.have_it_removed(place)
                 else:
                     from scopekeeper.launch.folder import create
                 if create(directory, member, place, warnings):
@@ -93,18 +95,19 @@ def _join(
         _check(raw, directory, member, warnings)
         if b"\nSTATE=" in raw:
             return WAIT, "stopping"
-        neighbour = _living_leaf(directory, member.request.name)
+        neighbour, is_sure = _living_leaf(directory, member.request.name)
         if not neighbour:
             from scopekeeper.launch.waiting import without_members
 
             return without_members(fd, directory, place)
-        if not enter(directory, member, place):
+        if not enter(directory, member, place, _UNSURE if place.manager else {}):
             return WAIT, "gone"
-        if place.manager and "populated 1" not in read(f"{neighbour}/cgroup.events"):
-            from scopekeeper.launch.unit import confirm
+        if place.manager:  # a folder in which somebody is stays; systemd forgets a scope at once
+            if not is_sure or "populated 1" not in read(f"{neighbour}/cgroup.events"):
+                from scopekeeper.launch.unit import confirm
 
-            if not confirm(directory, member, place, caller):
-                return WAIT, "gone"
+                confirm(directory, member, place, caller)
+            member.sign(directory)
     except OSError as error:
         if error.errno in GONE:
             return WAIT, "gone"
@@ -158,19 +161,23 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
         ) from None
 
 
-def _living_leaf(directory: str, name: str) -> str:
-    """Return a leaf with a living process; on the way, remove empty ones of the same name."""
+def _living_leaf(directory: str, name: str) -> tuple[str, bool]:
+    """Return a leaf with a living process, and whether that is sure of its scope; '' for none.
+
+    On the way, remove empty ones of the same name.
+    """
     stale = names.leaf_name(name, "")
-    found = ""
+    found, is_sure = "", False
     for entry in posix.listdir(directory):
-        if not entry.startswith("m-") or (found and not entry.startswith(stale)):
+        if not entry.startswith("m-") or (is_sure and not entry.startswith(stale)):
             continue
         leaf = f"{directory}/{entry}"
         try:
             if "populated 1" in read(f"{leaf}/cgroup.events"):
-                found = found or leaf
+                if not is_sure:
+                    found, is_sure = leaf, b"\nJOINING=" not in (attribute(leaf) or b"\nJOINING=")
             elif entry.startswith(stale):
                 posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
         except OSError:
             continue
-    return found
+    return found, is_sure

@@ -6,8 +6,8 @@ import time
 from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
-from scopekeeper.launch.member import Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Caller, Place, epoch_of, exists, read, write
+from scopekeeper.launch.member import GONE, Member, Warnings, enter
+from scopekeeper.launch.place import SLICE, Caller, Place, exists, read, write
 
 KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
@@ -44,19 +44,18 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     return enter(directory, member, place)
 
 
-def clear(place: Place, directory: str) -> None:
-    """Have systemd let go of a scope in which nothing lives.
+def clear(place: Place, directory: str, invocation: str) -> None:
+    """Have systemd let go of a life of a scope in which nothing lives.
 
     It keeps one forever whose only process was killed in the moment when it was moved in: no
-    change of ``populated`` is left to come (seen with 252 and 257). The stop goes to this life of
-    the unit, by its invocation ID: another launch may just make the next one.
+    change of ``populated`` is left to come (seen with 252 and 257). By its invocation ID, since
+    another launch may just be making the next one, even in the same directory.
     """
-    life = epoch_of(place.mount, directory[len(place.mount) :])
-    if not life or "populated 0" not in read(f"{directory}/cgroup.events"):
-        return
+    if not invocation:
+        return  # systemd has forgotten it
     with Manager(place) as manager:
         try:
-            manager.stop_life(life, directory)
+            manager.stop_life(invocation, directory)
         except CallError:
             return  # it has let go by itself
 
@@ -71,20 +70,20 @@ def _refuse_foreign(manager: Manager, unit: str) -> None:
         )
 
 
-def confirm(directory: str, member: Member, place: Place, caller: Caller) -> bool:
+def confirm(directory: str, member: Member, place: Place, caller: Caller) -> None:
     """Make sure that systemd still has the scope that we joined; else leave it again.
 
     A scope that systemd found empty in the moment before we came is dead, and cannot be started
-    again for as long as we are inside of its cgroup.
+    again for as long as we are inside of its cgroup. Raises FileNotFoundError then.
     """
     with Manager(place) as manager:
         while True:
             state = manager.unit_property(member.unit, "Unit", "ActiveState")
             if state == "active":
-                return True
+                return
             if state in ("", "inactive", "failed"):
                 _leave(manager, directory, member, caller)
-                return False
+                raise FileNotFoundError(GONE[0], "systemd has forgotten it", directory)
             if time.monotonic() > manager.deadline:
                 raise ManagerError(f"{member.unit} stays {state}")
             time.sleep(0.02)

@@ -6,14 +6,15 @@ import time
 from scopekeeper import records
 from scopekeeper.errors import ConflictError, ForeignError
 from scopekeeper.launch.member import ABSENT, WAIT
-from scopekeeper.launch.place import Place, attribute, read, start_time
+from scopekeeper.launch.place import Place, attribute, epoch_of, read, start_time
 
 _PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
 (systemd's own may take 90); for all else:"""
 _SETUP_SECONDS = 60.0
-_STUCK_SECONDS = 2.0
-"""How long systemd may keep a scope in which nothing lives before it is told to let go."""
+_LEFT_SECONDS, _STUCK_SECONDS = 0.1, 2.0
+"""How long an empty scope may stand before it is taken for one that systemd has forgotten, which
+can be made anew, and for one that it keeps, which it has to be told to let go of."""
 
 
 class Patience:
@@ -22,17 +23,25 @@ class Patience:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._began = time.monotonic()
-        self._life, self._empty_since = 0, 0.0
+        self._life, self._empty_since = (0, ""), 0.0
 
-    def is_stuck(self, reason: str) -> bool:
-        """Tell whether the very same scope, not only its name, stays empty; to be asked each time.
+    def is_left_over(self, reason: str, place: Place) -> bool:
+        """Tell whether one life of the scope, not only its name, stays empty; to be asked always.
 
         Where scopes of one name come and go, each of them may be seen empty.
         """
-        life, now = _inode(self._directory) if reason == "empty" else 0, time.monotonic()
-        if not life or life != self._life:
+        life = _life(self._directory, place) if reason == "empty" else (0, "")
+        now = time.monotonic()
+        if life != self._life:
             self._life, self._empty_since = life, now
-        return bool(life) and now - self._empty_since > _STUCK_SECONDS
+        return life != (0, "") and now - self._empty_since > _LEFT_SECONDS
+
+    def have_it_removed(self, place: Place) -> None:
+        """Have systemd let go of that life, where it had the time to do so by itself."""
+        if time.monotonic() - self._empty_since > _STUCK_SECONDS:
+            from scopekeeper.launch.unit import clear
+
+            clear(place, self._directory, self._life[1])
 
     def wait(self, reason: str) -> None:
         """Wait a moment; raises ConflictError or ForeignError when that was enough."""
@@ -44,11 +53,13 @@ class Patience:
         time.sleep(0.001 if waited < 0.1 else 0.01)
 
 
-def _inode(directory: str) -> int:
+def _life(directory: str, place: Place) -> tuple[int, str]:
+    """Return what a scope of the same name does not have: its inode and its invocation ID."""
     try:
-        return posix.stat(directory).st_ino
+        inode = posix.stat(directory).st_ino
     except OSError:
-        return 0
+        return 0, ""
+    return inode, epoch_of(place.mount, directory[len(place.mount) :])
 
 
 def without_record(directory: str, place: Place) -> tuple[str, str]:
