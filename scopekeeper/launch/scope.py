@@ -9,8 +9,8 @@ What can go wrong between looking and joining, and what is done about it:
   it alone to mark the record; a marked scope is not joined.
 - *systemd finds the scope empty and forgets it while we join.* The directory then stays, with a
   process that no unit owns. So a scope is joined only beside a member that was alive before and
-  after, and that is sure of the scope itself; else systemd is asked, and a dead scope is left
-  again and made anew. Whoever is not sure yet has ``JOINING`` in its record.
+  after, and that was sure of the scope itself; if that one has just ended systemd is asked, and
+  a dead scope is left again and made anew. Who is not sure yet has ``JOINING`` in its record.
 - *Its maker has not written the record yet.* Then we wait; without a record nothing is joined.
 """
 
@@ -95,7 +95,7 @@ def _join(
         _check(raw, directory, member, warnings)
         if b"\nSTATE=" in raw:
             return WAIT, "stopping"
-        neighbour, is_sure = _living_leaf(directory, member.request.name)
+        neighbour = _sure_leaf(directory, member.request.name)
         if not neighbour:
             from scopekeeper.launch.waiting import without_members
 
@@ -103,7 +103,7 @@ def _join(
         if not enter(directory, member, place, _UNSURE if place.manager else {}):
             return WAIT, "gone"
         if place.manager:  # a folder in which somebody is stays; systemd forgets a scope at once
-            if not is_sure or "populated 1" not in read(f"{neighbour}/cgroup.events"):
+            if "populated 1" not in read(f"{neighbour}/cgroup.events"):
                 from scopekeeper.launch.unit import confirm
 
                 confirm(directory, member, place, caller)
@@ -161,23 +161,23 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
         ) from None
 
 
-def _living_leaf(directory: str, name: str) -> tuple[str, bool]:
-    """Return a leaf with a living process, and whether that is sure of its scope; '' for none.
+def _sure_leaf(directory: str, name: str) -> str:
+    """Return a leaf with a living process that is sure of its scope; '' for none.
 
     On the way, remove empty ones of the same name.
     """
     stale = names.leaf_name(name, "")
-    found, is_sure = "", False
+    found = ""
     for entry in posix.listdir(directory):
-        if not entry.startswith("m-") or (is_sure and not entry.startswith(stale)):
+        if not entry.startswith("m-") or (found and not entry.startswith(stale)):
             continue
         leaf = f"{directory}/{entry}"
         try:
             if "populated 1" in read(f"{leaf}/cgroup.events"):
-                if not is_sure:
-                    found, is_sure = leaf, b"\nJOINING=" not in (attribute(leaf) or b"\nJOINING=")
+                if not found and b"\nJOINING=" not in (attribute(leaf) or b""):
+                    found = leaf
             elif entry.startswith(stale):
                 posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
         except OSError:
             continue
-    return found, is_sure
+    return found
