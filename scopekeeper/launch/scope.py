@@ -103,7 +103,7 @@ def _join(
         if not enter(directory, member, place, _UNSURE if place.manager else {}):
             return WAIT, "gone"
         if place.manager:  # a folder in which somebody is stays; systemd forgets a scope at once
-            if "populated 1" not in read(f"{neighbour}/cgroup.events"):
+            if not _is_alive(neighbour):
                 from scopekeeper.launch.unit import confirm
 
                 confirm(directory, member, place, caller)
@@ -173,7 +173,7 @@ def _sure_leaf(directory: str, name: str) -> str:
             continue
         leaf = f"{directory}/{entry}"
         try:
-            if "populated 1" in read(f"{leaf}/cgroup.events"):
+            if _is_alive(leaf):
                 if not found and b"\nJOINING=" not in (attribute(leaf) or b""):
                     found = leaf
             elif entry.startswith(stale):
@@ -181,3 +181,10 @@ def _sure_leaf(directory: str, name: str) -> str:
         except OSError:
             continue
     return found
+
+
+def _is_alive(leaf: str) -> bool:
+    try:
+        return "populated 1" in read(f"{leaf}/cgroup.events")
+    except OSError:  # it was removed
+        return False
