@@ -6,7 +6,7 @@ changed hands meanwhile is spared.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from scopekeeper import cgroup, history, mark, records, stop
@@ -46,10 +46,12 @@ def apply(
     reader: Reader,
     snapshot: Snapshot,
     warnings: list[str],
+    watched: Collection[str] = (),
 ) -> list[Done]:
     """Do what a plan of a snapshot says, after a second look; stops run all at once.
 
-    What the caller should be told, although all was done, is added to warnings.
+    What the caller should be told, although all was done, is added to warnings. watched are leaves
+    of which the caller will tell how they ended, if they had before.
     """
     done = []
     unseen: list[End] = []
@@ -74,6 +76,7 @@ def apply(
         [target for _, target in stops],
         causes=[_cause(action) for action, _ in stops],
         warnings=warnings,
+        watched=watched,
     )
     problem = history.record(unseen)
     if problem and problem not in warnings:

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records
@@ -128,13 +128,18 @@ def target_of(selected: Selected, grace: float | None = None) -> Target:
 
 
 def stop(
-    targets: Sequence[Target], *, causes: Sequence[Cause], warnings: list[str]
+    targets: Sequence[Target],
+    *,
+    causes: Sequence[Cause],
+    warnings: list[str],
+    watched: Collection[str] = (),
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
     causes has one for each target; it is kept in the record while it ends, and in the history.
     Where a cause names no stopper, it is who called this program. What the caller should be told,
-    although the stop went on, is added to warnings.
+    although the stop went on, is added to warnings. watched are leaves of which somebody else
+    will tell how they ended, if they had before.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
@@ -159,7 +164,8 @@ def stop(
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         # while systemd is at work to remove the cgroups
-        news, problem = history.keep([end for each in held for end in _ends(each, clock)])
+        ends = [end for each in held for end in _ends(each, clock, watched)]
+        news, problem = history.keep(ends)
         if problem:
             warnings.append(problem)
         _tidy([each for each in held if each.result.outcome != "remains"])
@@ -300,7 +306,7 @@ def _judge(each: _Held) -> None:
         each.result.remaining = tuple(_remaining(pid) for pid in cgroup.processes(each.directory))
 
 
-def _ends(each: _Held, began: int) -> Iterator[End]:
+def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
     """Yield what ended: those that lived by this stop, the others before it and unseen."""
     remaining: dict[str, list[int]] = {}
     if each.result.outcome == "remains":
@@ -312,7 +318,7 @@ def _ends(each: _Held, began: int) -> Iterator[End]:
             continue
         if end.processes:
             yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
-        else:
+        elif end.leaf not in watched:
             yield observe.told(end, mark.cause(each.scope_record), ended)
 
 

@@ -19,7 +19,8 @@ from scopekeeper.keeper import notices
 def command(session: str | None, as_json: bool) -> None:
     """Show what happens to scopes, as it happens, until interrupted.
 
-    It looks for itself: a keeper need not run.
+    It looks for itself: a keeper need not run. First it shows what is there; ``watching`` on
+    standard error says that from then on nothing is missed.
     """
 
     def tell(notice: notices.Notice) -> None:
@@ -33,17 +34,18 @@ def command(session: str | None, as_json: bool) -> None:
 
 
 async def _watch(tell: "notices.Tell") -> None:
-    from scopekeeper.keeper.keeper import Keeper
+    from scopekeeper.keeper.follower import Follower
     from scopekeeper.launch.place import Caller
 
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
-    keeper = Keeper(Caller(), tell, watch_only=True)
-    keeper.start()
+    follower = Follower(Caller(), tell)
+    follower.start()
+    click.echo("scopekeeper: watching; Ctrl-C ends it", err=True)
     await leave.wait()
-    await keeper.close()
+    follower.close()
 
 
 def _as_json(told: "dict[str, notices.Value]") -> str:

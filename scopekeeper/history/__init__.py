@@ -3,13 +3,16 @@
 Nothing else rests on it: where it cannot be written, that is said, and all goes on.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Collection, Sequence
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history.end import End
 from scopekeeper.history.reason import Cause, Reason, Stopper
 
-__all__ = ["Cause", "End", "Reason", "Stopper", "keep", "record", "tell"]
+__all__ = ["Cause", "End", "Reason", "Stopper", "keep", "missed", "record", "tell"]
 
 
 def record(ends: Sequence[End]) -> str:
@@ -23,17 +26,49 @@ def record(ends: Sequence[End]) -> str:
     return problem
 
 
-def keep(ends: Sequence[End]) -> tuple[list[End], str]:
-    """Do the first half of record: write the history; return what is news, and what went wrong."""
-    if not ends:
+def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
+    """Do the first half of record: write the history; return what is news, and what went wrong.
+
+    began are members that live, each as its end would be told if it were missed.
+    """
+    if not ends and not began:
         return [], ""
     from scopekeeper import state
     from scopekeeper.history.store import Store
 
     try:
-        return Store(state.make()).write(ends)
+        return Store(state.make()).write(ends, began)
     except Exception as error:  # noqa: BLE001  what it tells of has to go on
         return list(ends), f"the history was not written: {_words(error)}"
+
+
+def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:
+    """Return the ends of members that were known to live and do not any more, unseen by anybody.
+
+    leaves are the names of those that are there; lives is asked about the others of this boot.
+    The second value is what went wrong, '' if nothing did.
+    """
+    from scopekeeper import state
+    from scopekeeper.history.store import Store
+
+    try:
+        living = Store(state.directory()).living()
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except Exception as error:  # noqa: BLE001  as above
+        return [], f"what ended before is not known: {_words(error)}"
+    now = time.time_ns() // 1000
+    ends = []
+    for end in living:
+        if end.boot_id != boot:
+            words = f"the machine went down while it lived: it began in boot {end.boot_id}"
+            ends.append(_unseen(end, now, Reason.REBOOT, words))
+        elif end.leaf not in leaves and not lives(end):
+            ends.append(_unseen(end, now, Reason.UNKNOWN, "it ended while no keeper watched"))
+    return ends, ""
+
+
+def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:
+    return dataclasses.replace(end, ended=ended, reason=reason, evidence=evidence, seen=False)
 
 
 def tell(ends: Sequence[End]) -> None:

@@ -1,5 +1,8 @@
 """The history's file: SQLite, one row for each ended member, bounded by age and rows.
 
+Beside it stand the members of which a keeper knows that they live: so one is missed that ends
+while nobody watches, be it with the whole machine.
+
 A writer holds the lock of ``history.lock``, so that the file is made, and a damaged one moved
 aside, by one at a time. Readers take no lock and write nothing. Killed at any step, the file is
 as before the step or as after it: SQLite's write-ahead log sees to that.
@@ -22,7 +25,7 @@ from scopekeeper.history.reason import Reason, Stopper
 FILE = "history.db"
 DAMAGED = "history.damaged"
 _LOCK = "history.lock"
-VERSION = 1
+VERSION = 2
 
 ROWS = 10_000
 AGE = 90 * 86_400_000_000
@@ -42,19 +45,24 @@ _COLUMNS = {
     "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
 }  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS ends (row INTEGER PRIMARY KEY, "
+_TABLE = (
+    "(row INTEGER PRIMARY KEY, "
     + "".join(f"{name} {kind}, " for name, kind in _COLUMNS.items())
-    + "UNIQUE (member_id, started))",
+    + "UNIQUE (member_id, started))"
+)
+_SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS ends {_TABLE}",
     "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # so few are read through for the rest
+    f"CREATE TABLE IF NOT EXISTS living {_TABLE}",
 )
 # Text goes in as bytes: SQLite wants UTF-8, and names and arguments can have bytes that are not.
 _VALUES = (
-    f" INTO ends ({_NAMES}) VALUES ("  # names of our own
+    f"({_NAMES}) VALUES ("  # names of our own
     + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in _COLUMNS.values())
     + ")"
 )
 _SELECT = f"SELECT {_NAMES} FROM ends"  # noqa: S608
+_THIS = "WHERE member_id = CAST(? AS TEXT) AND started = ?"
 
 _WORDS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -96,21 +104,22 @@ class Store:
         self._age = age
         self._step = step
 
-    def write(self, ends: Sequence[End]) -> tuple[list[End], str]:
+    def write(self, ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
         """Keep ends, all or none; return those that say something new, and what had to be done.
 
-        That is '' but where a damaged file was moved aside. Raises HistoryError, OSError.
+        began are members that live, each as its end would be told. What had to be done is '' but
+        where a damaged file was moved aside. Raises HistoryError, OSError.
         """
         with self._locked():
             try:
-                return self._write(ends), ""
+                return self._write(ends, began), ""
             except _DamagedError as error:
                 aside = self._move_aside()
                 problem = (
                     f"the history was damaged ({error}); it is now {aside}, and a new one began"
                 )
             try:
-                return self._write(ends), problem
+                return self._write(ends, began), problem
             except _DamagedError as error:
                 raise HistoryError(f"{self.path}: {error}") from None
 
@@ -145,25 +154,33 @@ class Store:
         query = f"{_SELECT}{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
         return self._query(query, [*bound, -1 if limit is None else limit])[::-1]
 
-    def _query(self, query: str, values: Sequence[bytes | int]) -> list[End]:
+    def living(self) -> list[End]:
+        """Return the members that began and of whose end is not told; raises HistoryError."""
+        return self._query(f"SELECT {_NAMES} FROM living", (), known_since=2)  # noqa: S608
+
+    def _query(
+        self, query: str, values: Sequence[bytes | int], *, known_since: int = 1
+    ) -> list[End]:
         if not self.path.exists():
             return []
         try:
-            return self._rows_of("mode=ro", query, values)
+            return self._rows_of("mode=ro", query, values, known_since)
         except sqlite3.OperationalError as error:
             if _code(error) not in _NOT_WRITABLE:
                 raise self._unreadable(error) from None
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
         try:  # where nothing may be written, SQLite has to be told that nobody writes
-            return self._rows_of("immutable=1", query, values)
+            return self._rows_of("immutable=1", query, values, known_since)
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
 
-    def _rows_of(self, how: str, query: str, values: Sequence[bytes | int]) -> list[End]:
+    def _rows_of(
+        self, how: str, query: str, values: Sequence[bytes | int], known_since: int
+    ) -> list[End]:
         with contextlib.closing(self._connect(how)) as connection:
-            if not _check_version(connection):
-                return []  # its maker has yet to fill it
+            if _check_version(connection) < known_since:
+                return []  # its maker has yet to fill it, or did not know the table
             return [_end(row) for row in connection.execute(query, values)]
 
     def _unreadable(self, error: Exception) -> HistoryError:
@@ -201,28 +218,32 @@ class Store:
         finally:
             os.close(fd)
 
-    def _write(self, ends: Sequence[End]) -> list[End]:
+    def _write(self, ends: Sequence[End], began: Sequence[End]) -> list[End]:
         self._step("open")
         # made by us, since SQLite would have everybody read it
         os.close(os.open(self.path, _OPEN, 0o600))
         try:
             with contextlib.closing(self._connect()) as connection:
-                return self._transaction(connection, ends)
+                return self._transaction(connection, ends, began)
         except (sqlite3.Error, ValueError) as error:
             raise self._failure(error) from error
 
-    def _transaction(self, connection: sqlite3.Connection, ends: Sequence[End]) -> list[End]:
+    def _transaction(
+        self, connection: sqlite3.Connection, ends: Sequence[End], began: Sequence[End]
+    ) -> list[End]:
         self._step("prepare")
         connection.execute("PRAGMA journal_mode = WAL")
         # a crash of the machine can lose the last ends, but damages nothing
         connection.execute("PRAGMA synchronous = NORMAL")
         self._step("begin")
         connection.execute("BEGIN IMMEDIATE")
-        if not _check_version(connection):
+        if _check_version(connection) < VERSION:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
         self._step("insert")
+        for end in began:
+            connection.execute(f"INSERT OR REPLACE INTO living {_VALUES}", _row(end))
         told = [end for end in ends if _keep(connection, end)]
         self._step("prune")
         self._prune(connection)
@@ -287,14 +308,14 @@ def _check_version(connection: sqlite3.Connection) -> int:
 
 def _keep(connection: sqlite3.Connection, end: End) -> bool:
     """Write one end as it is best known; tell whether its reason is news."""
-    if connection.execute(f"INSERT OR IGNORE{_VALUES}", _row(end)).rowcount:
-        return True
-    query = f"{_SELECT} WHERE member_id = CAST(? AS TEXT) AND started = ?"
     key = (_bytes(end.member_id), _integer(end.started))
-    known = _end(connection.execute(query, key).fetchone())
+    connection.execute(f"DELETE FROM living {_THIS}", key)  # noqa: S608
+    if connection.execute(f"INSERT OR IGNORE INTO ends {_VALUES}", _row(end)).rowcount:
+        return True
+    known = _end(connection.execute(f"{_SELECT} {_THIS}", key).fetchone())
     best = merged(known, end)
     if best != known:
-        connection.execute(f"INSERT OR REPLACE{_VALUES}", _row(best))
+        connection.execute(f"INSERT OR REPLACE INTO ends {_VALUES}", _row(best))
     return best.reason is not known.reason
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("scopekeeper")
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
+"""Seconds between tries to reach the bus."""
+
 
 def run(*, linger: float | None, on_the_bus: bool) -> None:
     """Keep until SIGTERM, or until there has been nothing to keep for linger seconds.
@@ -47,31 +50,49 @@ async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
+    helpers = [asyncio.create_task(_beat())]
     if on_the_bus:
-        await _join_the_bus(keeper, caller, told)
+        joined = asyncio.Event()
+        helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, told, joined)))
+        await joined.wait()
     keeper.start()
     gc.enable()
     gc.freeze()
     notify("READY=1", "STATUS=watching")
-    beat = asyncio.create_task(_beat())
     waiting = [asyncio.create_task(each.wait()) for each in (leave, keeper.finished)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
-    for task in (beat, *waiting):
+    for task in (*helpers, *waiting):
         task.cancel()
     await keeper.close()
 
 
-async def _join_the_bus(keeper: Keeper, caller: Caller, told: "list[Interface]") -> None:
+async def _be_on_the_bus(
+    keeper: Keeper, caller: Caller, told: "list[Interface]", tried: asyncio.Event
+) -> None:
+    """Be on the bus, and on the next one where it ends; tried is set after the first try."""
     from scopekeeper.keeper.service import Interface, serve
 
-    interface = Interface(keeper, caller.mount)
-    try:
-        await serve(interface, caller.uid)
-    except ScopekeeperError as error:
-        _log.warning("%s; going on without", error)
-    else:
+    pause = _FIRST_PAUSE
+
+    def joined() -> None:
+        nonlocal pause
+        pause = _FIRST_PAUSE
         told.append(interface)
+        tried.set()
+
+    while True:
+        interface = Interface(keeper, caller.mount)
+        try:
+            await serve(interface, caller.uid, joined)
+        except ScopekeeperError as error:
+            if pause == _FIRST_PAUSE:
+                _log.warning("%s; going on without, and trying again", error)
+        finally:
+            told.clear()
+            tried.set()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _beat() -> None:

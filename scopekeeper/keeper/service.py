@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from scopekeeper import adoption, stop
@@ -193,11 +194,12 @@ class Interface(ServiceInterface):
         getattr(self, name)(values)
 
 
-async def serve(interface: Interface, uid: int) -> MessageBus:
-    """Put the keeper on the bus of its uid: the system's for root, else the user's.
+async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
+    """Be on the bus of a uid for as long as that is there: the system's for root, else the user's.
 
     Who may call is the bus's to say: a user's bus is for that user and root, and on the system's
-    units/org.scopekeeper.Keeper1.conf lets root in alone. Raises ScopekeeperError.
+    units/org.scopekeeper.Keeper1.conf lets root in alone. joined is called once it is there.
+    Raises ScopekeeperError, if only because the bus has ended.
     """
     try:
         if uid == 0:
@@ -208,4 +210,12 @@ async def serve(interface: Interface, uid: int) -> MessageBus:
         await bus.request_name(NAME)
     except (OSError, DBusError, EOFError) as error:
         raise ScopekeeperError(f"the bus cannot be reached: {error}") from None
-    return bus
+    joined()
+    try:
+        await bus.wait_for_disconnect()
+    except asyncio.CancelledError:
+        bus.disconnect()
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the library met as it read
+        raise ScopekeeperError(f"the bus has ended: {error}") from None
+    raise ScopekeeperError("the bus has ended")

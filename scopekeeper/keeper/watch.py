@@ -10,7 +10,6 @@ nothing that happens after the reading goes by unseen.
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,14 +17,10 @@ from scopekeeper import cgroup, names
 from scopekeeper.errors import LimitError
 from scopekeeper.keeper.events import (
     Blind,
-    Change,
     Event,
     LeaderEnded,
     Overflow,
-    OwnerChanged,
     ScopeAppeared,
-    ScopeChanged,
-    ScopeGone,
     What,
 )
 from scopekeeper.keeper.exits import Exit, start_of
@@ -42,6 +37,7 @@ from scopekeeper.keeper.inotify import Event as Told
 from scopekeeper.keeper.owners import Owners
 from scopekeeper.keeper.places import Places
 from scopekeeper.keeper.processes import Process, Processes, allow_descriptors
+from scopekeeper.keeper.queue import EventQueue
 from scopekeeper.launch.place import Caller
 from scopekeeper.model import Owner, Scope
 
@@ -69,16 +65,6 @@ class _Scope:
     owners: frozenset[Owner] = frozenset()
 
 
-@dataclass(slots=True)
-class _Changing:
-    """A ScopeChanged that is still growing."""
-
-    directory: str
-    touched: set[str] = field(default_factory=set)
-    """Leaves whose cgroup.events changed; read when told."""
-    changes: set[Change] = field(default_factory=set)
-
-
 class Watch:
     """Watches every scope of the caller's uid; ``tell(event)`` is called from the loop.
 
@@ -96,17 +82,15 @@ class Watch:
     ) -> None:
         """Open what is needed, and watch nothing yet; raises LimitError."""
         self._loop = loop
-        self._tell = tell
+        self._queue = EventQueue(loop, tell)
         allow_descriptors()
         self._scopes: dict[str, _Scope] = {}
         self._followers: dict[Owner, set[str]] = {}
-        self._queue: deque[Event | _Changing] = deque()
-        self._changing: dict[str, _Changing] = {}
-        self._changed_owners: set[Owner] = set()
-        self._flushing = False
         self._inotify = Inotify(self._overflowed, self._failed)
         self._processes = Processes(loop)
-        self._owners = Owners(self._inotify, self._processes, caller.mount, self._owner_changed)
+        self._owners = Owners(
+            self._inotify, self._processes, caller.mount, self._queue.owner_changed
+        )
         self._places = Places(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
         )
@@ -136,7 +120,6 @@ class Watch:
         if self._inotify.fileno() >= 0:
             self._loop.remove_reader(self._inotify.fileno())
         self._queue.clear()
-        self._changing.clear()
         self._scopes.clear()
         self._followers.clear()
         self._processes.close()
@@ -187,7 +170,7 @@ class Watch:
         name = leaf.directory.rpartition("/")[2]
 
         def ended(how: Exit) -> None:
-            self._say(LeaderEnded(scope.directory, name, how))
+            self._queue.say(LeaderEnded(scope.directory, name, how))
 
         with self._blind_on_failure(scope.directory):
             leaf.leader = self._processes.watch(pid, start_time, ended)
@@ -223,11 +206,11 @@ class Watch:
                 directory, _OF_SCOPE, lambda event: self._inside(scope, event)
             )
             scope.events = self._inotify.add(
-                f"{directory}/cgroup.events", IN_MODIFY, lambda _: self._touch(scope, "")
+                f"{directory}/cgroup.events", IN_MODIFY, lambda _: self._queue.touch(directory, "")
             )
             self._watch_memory(scope)
             self._find_leaves(scope, new=True)
-        self._say(ScopeAppeared(directory))
+        self._queue.say(ScopeAppeared(directory))
 
     def _find_leaves(self, scope: _Scope, *, new: bool = False) -> None:
         there = {name for name in cgroup.children(scope.directory) if names.parse_leaf(name)}
@@ -246,11 +229,7 @@ class Watch:
         for name in tuple(scope.leaves):
             self._drop_leaf(scope, name)
         self._follow_owners(scope, frozenset())
-        changing = self._changing.pop(directory, None)
-        if changing is not None:
-            changing.touched.clear()
-            changing.changes = {c for c in changing.changes if c.what is What.OOM_KILL}
-        self._say(ScopeGone(directory))
+        self._queue.gone(directory)
 
     def _inside(self, scope: _Scope, event: Told) -> None:
         """Take up what happened in a scope's directory, or to it."""
@@ -258,7 +237,7 @@ class Watch:
             return
         if event.mask & IN_ATTRIB:
             if not event.name or event.name in scope.leaves:
-                self._change(scope, event.name, What.RECORD)
+                self._queue.change(scope.directory, event.name, What.RECORD)
         elif names.parse_leaf(event.name) is None:
             return
         elif event.mask & IN_DELETE:
@@ -272,9 +251,11 @@ class Watch:
             return
         leaf = scope.leaves[name] = _Leaf(f"{scope.directory}/{name}")
         if not told:
-            self._change(scope, name, What.CAME)
+            self._queue.change(scope.directory, name, What.CAME)
         leaf.events = self._inotify.add(
-            f"{leaf.directory}/cgroup.events", IN_MODIFY, lambda _: self._touch(scope, name)
+            f"{leaf.directory}/cgroup.events",
+            IN_MODIFY,
+            lambda _: self._queue.touch(scope.directory, name),
         )
         leaf.kills = _kills(leaf.directory, "memory.events.local")
         self._watch_memory(scope)
@@ -290,7 +271,7 @@ class Watch:
 
     def _leaf_went(self, scope: _Scope, name: str) -> None:
         if self._drop_leaf(scope, name):
-            self._change(scope, name, What.WENT)
+            self._queue.change(scope.directory, name, What.WENT)
 
     def _drop_leaf(self, scope: _Scope, name: str) -> bool:
         """Forget a leaf, but not its leader: it has ended, and how may be known only later."""
@@ -314,83 +295,26 @@ class Watch:
             own = _kills(leaf.directory, "memory.events.local")
             if own > leaf.kills:
                 leaf.kills, found = own, name
-                self._change(scope, name, What.OOM_KILL)
+                self._queue.change(scope.directory, name, What.OOM_KILL)
         if not found:
-            self._change(scope, "", What.OOM_KILL)
-
-    def _owner_changed(self, owner: Owner) -> None:
-        if owner not in self._changed_owners:
-            self._changed_owners.add(owner)
-            self._say(OwnerChanged(owner))
+            self._queue.change(scope.directory, "", What.OOM_KILL)
 
     def _overflowed(self) -> None:
         """Find what the lost events were about; then have everything read."""
         self.rescan()
         for owner in tuple(self._followers):
-            self._owner_changed(owner)
-        self._say(Overflow())
+            self._queue.owner_changed(owner)
+        self._queue.say(Overflow())
 
     def _failed(self, error: Exception) -> None:
-        self._say(Blind("", str(error)))
+        self._queue.say(Blind("", str(error)))
 
     @contextlib.contextmanager
     def _blind_on_failure(self, directory: str) -> Iterator[None]:
         try:
             yield
         except (LimitError, OSError) as error:
-            self._say(Blind(directory, str(error)))
-
-    def _touch(self, scope: _Scope, leaf: str) -> None:
-        self._growing(scope).touched.add(leaf)
-
-    def _change(self, scope: _Scope, leaf: str, what: What) -> None:
-        self._growing(scope).changes.add(Change(leaf, what))
-
-    def _growing(self, scope: _Scope) -> _Changing:
-        changing = self._changing.get(scope.directory)
-        if changing is None:
-            changing = self._changing[scope.directory] = _Changing(scope.directory)
-            self._say(changing)
-        return changing
-
-    def _say(self, event: Event | _Changing) -> None:
-        self._queue.append(event)
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Tell what has come together; what comes by telling is told in the loop's next round."""
-        self._flushing = False
-        queue, self._queue = self._queue, deque()
-        self._changing.clear()
-        self._changed_owners.clear()
-        try:
-            while queue:
-                event = queue.popleft()
-                if isinstance(event, _Changing):
-                    told = _settled(event)
-                    if told.changes:
-                        self._tell(told)
-                else:
-                    self._tell(event)
-        finally:
-            if queue:  # whoever is told failed: the others have a right to be told too
-                self._queue.extendleft(reversed(queue))
-                self._flush_soon()
-
-
-def _settled(changing: _Changing) -> ScopeChanged:
-    """Look at what was touched, as late as possible: it may have come and gone meanwhile."""
-    changes = set(changing.changes)
-    for leaf in changing.touched:
-        directory = f"{changing.directory}/{leaf}" if leaf else changing.directory
-        populated = cgroup.is_populated(directory)
-        changes.add(Change(leaf, What.POPULATED if populated else What.EMPTIED))
-    return ScopeChanged(changing.directory, frozenset(changes))
+            self._queue.say(Blind(directory, str(error)))
 
 
 def _kills(directory: str, name: str) -> int:

@@ -1,9 +1,11 @@
 """The keeper does at once what reconcile finds later; whatever happens to it is harmless."""
 
+import contextlib
 import json
 import os
 import shlex
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -284,6 +286,33 @@ def test_a_stop_whose_keeper_was_killed_is_finished_by_the_next(
     assert end["reason"] == "owner gone"
 
 
+def test_what_ended_while_no_keeper_watched_is_not_forgotten(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    gone = keeper.member("-s", session, "-n", "gone", "--", *FOREVER)
+    there = keeper.member("-s", session, "-n", "there", "--", *FOREVER)
+    database = guard.state / "history.db"
+    eventually(lambda: living(database) == {"gone", "there"})
+    assert systemctl("stop", UNIT).returncode == 0
+    gone.kill()
+    gone.wait()
+    guard.start()
+    (end,) = eventually(lambda: guard.history(session))
+    assert (end["member"], end["reason"], end["pid"]) == ("gone", "unknown", gone.pid)
+    assert "no keeper watched" in str(end["evidence"])
+    assert there.poll() is None
+    assert living(database) == {"there"}
+
+
+def living(database: Path) -> set[str]:
+    """Return the names of the members that the history takes for alive."""
+    if not database.exists():
+        return set()
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM living")}
+
+
 def test_it_leaves_when_there_is_nothing_to_keep_and_not_before(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
@@ -346,9 +375,10 @@ def test_watch_tells_of_every_event_in_order(
 ) -> None:
     output = guard.home / "watched"
     with output.open("wb") as file:
-        watched = keeper.popen([PROGRAM, "watch", "--json", "-s", session], stdout=file)
-        eventually(lambda: signal_set(watched.pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
-        time.sleep(0.5)  # it has no way to say that it watches
+        watched = keeper.popen(
+            [PROGRAM, "watch", "--json", "-s", session], stdout=file, stderr=subprocess.PIPE
+        )
+        assert b"watching" in watched.stderr.readline()
         keeper.run("-s", session, "-n", "one", "--", "sh", "-c", "sleep 0.1; exit 4")
         eventually(lambda: "ScopeEnded" in text_of(output) and "MemberEnded" in text_of(output))
         watched.terminate()
@@ -424,6 +454,16 @@ def test_a_name_that_is_no_text_does_not_stop_it(
     eventually(
         lambda: json.loads(busctl("--json=short", "call", *BUS, "List").stdout)["data"] == [[]]
     )
+
+
+def test_it_comes_back_to_a_bus_that_was_started_again(
+    on_the_bus: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    pid = on_the_bus.pid
+    assert systemctl("restart", "dbus.service").returncode == 0
+    keeper.member("-s", session, "--owner", str(os.getpid()), "--", *FOREVER)
+    eventually(lambda: session in busctl("call", *BUS, "List").stdout)
+    assert on_the_bus.pid == pid
 
 
 @pytest.mark.root

@@ -1,5 +1,6 @@
 """The history keeps each end once, with the best that is known, whatever happens to its writer."""
 
+import contextlib
 import dataclasses
 import os
 import resource
@@ -278,6 +279,45 @@ def test_that_of_a_newer_version_is_left_alone(tmp_path):
     for use in (lambda: Store(tmp_path).write([an_end(member(2))]), Store(tmp_path).read):
         with pytest.raises(HistoryError, match="version 7"):
             use()
+
+
+def test_that_of_an_older_version_is_taken_over(tmp_path):
+    store = Store(tmp_path)
+    store.write([an_end()])
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as older:
+        older.executescript("DROP TABLE living; PRAGMA user_version = 1")
+    assert store.read() == [an_end()]
+    assert store.living() == []
+    store.write([], [an_end(member(2))])
+    assert store.living() == [an_end(member(2))]
+    assert store.read() == [an_end()]
+
+
+def test_who_began_is_known_until_his_end_is_told(tmp_path):
+    store = Store(tmp_path)
+    assert store.living() == []
+    store.write([], [an_end(member(1)), an_end(member(2))])
+    store.write([], [an_end(member(2), argv=("known", "later"))])
+    assert store.living() == [an_end(member(1)), an_end(member(2), argv=("known", "later"))]
+    assert store.read() == []
+    store.write([an_end(member(1))])
+    assert [each.member_id for each in store.living()] == [member(2)]
+
+
+def test_who_is_missing_ended_unseen_or_with_the_machine(state):
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    there, elsewhere, missing = (an_end(member(n), boot_id=boot) for n in (1, 2, 3))
+    before = an_end(member(4), boot_id="another")
+    history.keep([], [there, elsewhere, missing, before])
+    ends, problem = history.missed([there.leaf, before.leaf], lambda end: end == elsewhere)
+    assert problem == ""
+    assert [(end.member_id, end.reason) for end in ends] == [
+        (missing.member_id, Reason.UNKNOWN), (before.member_id, Reason.REBOOT),
+    ]  # fmt: skip
+    assert not any(end.seen for end in ends)
+    history.keep(ends)
+    assert history.missed([there.leaf], lambda end: end == elsewhere) == ([], "")
+    assert [end.reason for end in Store(state).read()] == [Reason.UNKNOWN, Reason.REBOOT]
 
 
 def test_a_reason_of_a_newer_version_is_unknown_here(tmp_path):

@@ -1,0 +1,88 @@
+"""Members that have ended, until it is known how, or has been waited for long enough."""
+
+import signal
+from collections.abc import Callable, Iterable
+
+from scopekeeper.history import End
+from scopekeeper.keeper import ends, events
+from scopekeeper.keeper.exits import Exit
+from scopekeeper.keeper.known import Ending, Known
+from scopekeeper.snapshot import Reader
+
+_EXIT_SECONDS = 6.0
+"""How long the end of a member waits for how its command ended: a little longer than the watch
+waits for a parent to reap it."""
+_OWNER_SECONDS = 3.0
+"""How long it waits for its owner's, where systemd ends both together."""
+
+
+class Endings:
+    """Waits with each end for what can still become known of it, then calls told.
+
+    now is the loop's clock, in seconds.
+    """
+
+    def __init__(self, mount: str, now: Callable[[], float], told: Callable[[End], None]) -> None:
+        self._mount = mount
+        self._now = now
+        self._told = told
+        self._waiting: dict[tuple[str, str], Ending] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def moments(self) -> list[float]:
+        """When there is one to tell of, even if nothing more becomes known."""
+        return [each.told_by for each in self._waiting.values()]
+
+    def leaves(self, directory: str) -> list[str]:
+        """Return the leaves of a scope of whose end it is not told yet."""
+        return [leaf for where, leaf in self._waiting if where == directory]
+
+    def add(self, directory: str, known: Known, ended: Iterable[Ending]) -> None:
+        """Wait with what has ended in a scope."""
+        for ending in ended:
+            leaf = ending.end.leaf
+            ending.told_by = self._now() + _EXIT_SECONDS
+            self._waiting[directory, leaf] = ending
+            if leaf in known.exits:
+                self._conclude(directory, ending, known.exits.pop(leaf))
+
+    def leader_ended(self, event: events.LeaderEnded) -> bool:
+        """Take in how a command ended; False where its member is not known to have ended."""
+        waiting = self._waiting.get((event.directory, event.leaf))
+        if waiting is not None:
+            self._conclude(event.directory, waiting, event.exit)
+        return waiting is not None
+
+    def tell_due(self) -> None:
+        """Tell of those that have waited long enough."""
+        now = self._now()
+        self._tell([key for key, each in self._waiting.items() if each.told_by <= now])
+
+    def tell_all(self) -> None:
+        """Tell of all, with what is known by now."""
+        self._tell(list(self._waiting))
+
+    def _tell(self, keys: list[tuple[str, str]]) -> None:
+        reader = Reader(self._mount)
+        for key in keys:
+            ending = self._waiting.pop(key)
+            ending.look_again(reader)
+            self._end(ending)
+
+    def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
+        """Tell of an end whose command's is known, unless its owner's may yet explain it."""
+        ending.exit = exit_
+        if ending.is_in_doubt:
+            ending.told_by = self._now() + _OWNER_SECONDS
+        else:
+            del self._waiting[directory, ending.end.leaf]
+            self._end(ending)
+
+    def _end(self, ending: Ending) -> None:
+        exit_, kills = ending.exit, ending.oom_kills
+        if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:
+            kills = ending.of.take_kill()
+        self._told(ends.tell(ending.end, exit_, ending.cause, kills, ending.around))
