@@ -1,62 +1,37 @@
 """``scopekeeper adopt``."""
 
+import dataclasses
 import os
 
 import click
 
 from scopekeeper import adoption
+from scopekeeper.cli.selecting import require, selecting
 from scopekeeper.cli.show import answer, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
 from scopekeeper.errors import UsageError
 from scopekeeper.launch import place
-from scopekeeper.names import SUFFIX
 from scopekeeper.selection import Selector, select
 from scopekeeper.snapshot import Reader
 
 
 @click.command("adopt")
-@click.option("-s", "--session", metavar="KEY", help="Every scope of this session.")
-@click.option("-l", "--lane", metavar="LANE", help="Only in this lane.")
-@click.option("--run", metavar="RUN", help="Only this run.")
-@click.option("--session-id", metavar="ID", help="Every scope of this life of a session.")
-@click.option("-n", "--name", metavar="NAME", help="Only members of this name.")
+@selecting("Only members of this name.")
 @click.option("--owner", metavar="PID", help="The new owner; else who calls: its service, else "
               "the parent process.")  # fmt: skip
 @click.option("--from", "former", metavar="UNIT|PID", help="Only what belonged to this gateway.")
 @click.option("--force", is_flag=True, help="Also what has an owner that lives.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
-@click.argument("units", nargs=-1, metavar="[UNIT]...")
 def command(
-    session: str | None,
-    lane: str | None,
-    run: str | None,
-    session_id: str | None,
-    name: str | None,
-    owner: str | None,
-    former: str | None,
-    force: bool,
-    as_json: bool,
-    units: tuple[str, ...],
+    selector: Selector, owner: str | None, former: str | None, force: bool, as_json: bool
 ) -> None:
     """Make another gateway the owner of scopes or members that lost theirs.
 
     They are orphans no more: what their lane keeps for a while stays. Exit status: 0 done; 1
     something was refused; 4 nothing matched.
     """
-    selector = Selector(
-        session=session,
-        lane=lane,
-        run=run,
-        session_id=session_id,
-        name=name,
-        owner=former,
-        units=frozenset(unit if unit.endswith(SUFFIX) else unit + SUFFIX for unit in units),
-    )
-    if selector.names_nothing():
-        raise UsageError(
-            "nothing says what to adopt",
-            "name a UNIT, or give --session, --session-id, --name or --from",
-        )
+    selector = dataclasses.replace(selector, owner=former)
+    require(selector, "adopt", "--from")
     caller = place.Caller()
     try:
         new = place.find_owner(caller, owner or "")

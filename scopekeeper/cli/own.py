@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from scopekeeper.cli.owned import damages
+from scopekeeper.cli.selecting import unit_name
 from scopekeeper.cli.show import answer, safe, safe_json, table
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.place import mount_point
-from scopekeeper.names import SUFFIX
 from scopekeeper.owned.handover import Given, give, holders
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.launch import path_of
@@ -60,7 +60,7 @@ def command(
         session=session,
         lane=lane,
         name=name,
-        units=frozenset([unit if unit.endswith(SUFFIX) else unit + SUFFIX] if unit else []),
+        units=frozenset([unit_name(unit)] if unit else []),
     )
     meant = [path_of(path) for path in paths]
     mount = mount_point()

@@ -1,5 +1,6 @@
 """``scopekeeper stop``."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -7,11 +8,11 @@ import click
 
 from scopekeeper import stop
 from scopekeeper.cli import owned
+from scopekeeper.cli.selecting import require, selecting
 from scopekeeper.cli.show import answer, processes, safe, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch.place import mount_point
-from scopekeeper.names import SUFFIX
 from scopekeeper.quantities import duration, moment
 from scopekeeper.selection import Selected, Selector, select
 from scopekeeper.snapshot import Reader
@@ -21,11 +22,7 @@ REMAINS = 5
 
 
 @click.command("stop")
-@click.option("-s", "--session", metavar="KEY", help="Every scope of this session.")
-@click.option("-l", "--lane", metavar="LANE", help="Only in this lane.")
-@click.option("--run", metavar="RUN", help="Only this run.")
-@click.option("--session-id", metavar="ID", help="Every scope of this life of a session.")
-@click.option("-n", "--name", metavar="NAME", help="Members of this name; the others stay.")
+@selecting("Members of this name; the others stay.")
 @click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
 @click.option("--started-before", metavar="TIME", help="Spare what was started at this time or "
               "later (ISO 8601, or @SECONDS).")  # fmt: skip
@@ -35,20 +32,14 @@ REMAINS = 5
               "the history.")  # fmt: skip
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing matched.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
-@click.argument("units", nargs=-1, metavar="[UNIT]...")
 def command(
-    session: str | None,
-    lane: str | None,
-    run: str | None,
-    session_id: str | None,
-    name: str | None,
+    selector: Selector,
     owner: str | None,
     started_before: str | None,
     grace: str | None,
     reason: str,
     must_exist: bool,
     as_json: bool,
-    units: tuple[str, ...],
 ) -> None:
     """Stop scopes or single members, and prove that nothing of them lives.
 
@@ -60,21 +51,8 @@ def command(
         before = None if started_before is None else moment("started-before", started_before)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    selector = Selector(
-        session=session,
-        lane=lane,
-        run=run,
-        session_id=session_id,
-        name=name,
-        owner=owner,
-        units=frozenset(unit if unit.endswith(SUFFIX) else unit + SUFFIX for unit in units),
-        started_before=before,
-    )
-    if selector.names_nothing():
-        raise UsageError(
-            "nothing says what to stop",
-            "name a UNIT, or give --session, --session-id, --name or --owner",
-        )
+    selector = dataclasses.replace(selector, owner=owner, started_before=before)
+    require(selector, "stop", "--owner")
     mount = mount_point()
     uid = os.getuid()
     selected = select(Reader(mount).snapshot(uid=uid or None), selector)
