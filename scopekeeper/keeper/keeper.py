@@ -7,6 +7,7 @@ goes on. What should be done is decided by the same ``plan``, and done by the sa
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.keeper import notices
@@ -177,7 +178,7 @@ class Keeper:
         reader = Reader(self._mount, activity=policy.counts_idle)
         warnings: list[str] = []
         failed: dict[str, str] = {}
-        watched = self._watched(directories)
+        watched = self.watched(directories)
         try:
             for done in await asyncio.to_thread(
                 apply, doing, policy, reader, snapshot, warnings, watched
@@ -195,7 +196,7 @@ class Keeper:
             self._follower.look_later(directory, f"{directory}: {problem}")
         self._follower.look_at(directories - failed.keys())
 
-    def _watched(self, directories: set[str]) -> set[str]:
+    def watched(self, directories: Iterable[str]) -> set[str]:
         """Return the leaves in some scopes of whose end will be told from here."""
         leaves = set()
         for directory in directories:

@@ -86,11 +86,14 @@ async def _be_on_the_bus(
         try:
             await serve(interface, caller.uid, joined)
         except ScopekeeperError as error:
-            if pause == _FIRST_PAUSE:
-                _log.warning("%s; going on without, and trying again", error)
+            if not tried.is_set():  # there is none, or it does not want us
+                _log.warning("%s; going on without", error)
+                return
+            if told:
+                _log.warning("%s; going on without until it is back", error)
         finally:
-            told.clear()
             tried.set()
+        told.clear()
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -94,6 +94,7 @@ class Interface(ServiceInterface):
             [stop.target_of(each) for each in selected],
             causes=[cause] * len(selected),
             warnings=warnings,
+            watched=self._keeper.watched(each.scope.directory for each in selected),
         )
         self._keeper.look_at_all()
         return [
