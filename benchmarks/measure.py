@@ -12,17 +12,18 @@ Command = Callable[[], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison; times in milliseconds."""
+    """One comparison; of times in milliseconds, if nothing else is said."""
 
     what: str
     ours: float
     rival: str
     theirs: float
     budget: float | None
+    unit: str = "ms"
 
     @property
     def ratio(self) -> float:
-        """How many times the rival's time ours takes."""
+        """How many times what the rival takes ours takes."""
         return self.ours / self.theirs
 
 
@@ -55,12 +56,13 @@ def medians(commands: Mapping[str, Command], *, rounds: int, block: int) -> dict
 def show(title: str, rows: Sequence[Row]) -> None:
     """Print the comparisons."""
     print(f"\n{title}\n")
-    print(f"{'what':44}  {'ms':>8}  {'against':34}  {'ms':>8}  {'ratio':>5}  budget")
+    print(f"{'what':44}  {'ours':>12}  {'against':34}  {'theirs':>12}  {'ratio':>5}  budget")
     for row in rows:
         verdict = ""
         if row.budget is not None:
             verdict = f"{row.budget:.2f} {'met' if row.ratio <= row.budget else 'MISSED'}"
         print(
-            f"{row.what:44}  {row.ours:8.2f}  {row.rival:34}  {row.theirs:8.2f}  "
+            f"{row.what:44}  {row.ours:8.2f} {row.unit:3}  {row.rival:34}  "
+            f"{row.theirs:8.2f} {row.unit:3}  "
             f"{row.ratio:5.2f}  {verdict}"
         )
