@@ -76,8 +76,9 @@ def _ready(process: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
 
 
 def environment(mark: Path) -> dict[str, str]:
-    """Return this process's environment with the witness's mark in its PATH."""
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{mark}"}
+    """Return our environment with the witness's mark in its PATH, and a history of its own."""
+    path = f"{os.environ.get('PATH', os.defpath)}:{mark}"
+    return {**os.environ, "PATH": path, "SCOPEKEEPER_STATE": f"{mark}.state"}
 
 
 def repository(folder: Path) -> Path:
