@@ -179,7 +179,12 @@ class Demo:
         self.screen.command("scopekeeper", *arguments)
         sys.stdout.flush()
         # straight to this screen, so that tables fit the terminal where it is one
-        subprocess.run([str(drive.SCOPEKEEPER), *arguments], stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            [str(drive.SCOPEKEEPER), *arguments],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "SCOPEKEEPER_STATE": str(self.folder / "state")},
+            check=False,
+        )
 
 
 def shown(process: Process) -> str:
