@@ -32,6 +32,9 @@ _SAYS = {
     Reason.UNKNOWN: "ended, and why is unknown",
 }
 
+_SAID_BY_STATUS = (Reason.EXITED, Reason.SIGNALLED)
+"""Their evidence is the status or the signal itself."""
+
 
 @click.command("why")
 @click.argument("what", metavar="SESSION|SCOPE|MEMBER")
@@ -72,7 +75,7 @@ def sentence(end: End) -> str:
     """Return one line on one end: who, when, why, on what evidence, and what it had used."""
     who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
     text = f"{when(end.ended)}  {who} {_says(end)}, {lasted(end)} after its start"
-    if end.evidence:
+    if end.evidence and end.reason not in _SAID_BY_STATUS:
         text += f": {end.evidence}"
     used = []
     if end.processes:
