@@ -58,6 +58,8 @@ class Member:
     """Whether the launched process itself is still in the leaf."""
     started: int = 0
     """Microseconds since the epoch."""
+    born: int = 0
+    """The same by CLOCK_BOOTTIME, which nobody sets; 0 where the record does not say."""
     kind: str = ""
     lifetime: str = ""
     owner_state: OwnerState | None = None
@@ -115,6 +117,8 @@ class Scope:
     lifetime: str = ""
     created: int = 0
     """Microseconds since the epoch."""
+    born: int = 0
+    """The same by CLOCK_BOOTTIME, which nobody sets: it tells which of two scopes came first."""
     age: float = 0.0
     """Seconds, by a clock that does not jump."""
     ttl: int | None = None

@@ -111,7 +111,7 @@ def _newer_run(scope: Scope, snapshot: Snapshot, rules: Rules) -> Scope | None:
     """Return the scope that supersedes this one, where its lane lives for one run at a time."""
     if not rules.supersede:
         return None
-    newer = (each for each in snapshot.scopes if each.created > scope.created)
+    newer = (each for each in snapshot.scopes if each.born > scope.born)
     return next((n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)), None)
 
 

@@ -121,14 +121,15 @@ def _running(about: str) -> list[tuple[Scope, Member]]:
             for member in scope.living_members
             if whole or about in (member.name, member.member_id)
         ]
-    return sorted(found, key=lambda pair: pair[1].started)
+    return sorted(found, key=lambda pair: pair[1].born)
 
 
 def _says_running(scope: Scope, member: Member) -> str:
     who = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane})"
     if not member.started:
         return safe(f"{who} is running.")
-    ago = show_duration(time.time() - member.started / 1e6)
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    ago = show_duration(now - member.born / 1e6)
     words = "is being stopped; it has run" if scope.stopping else "is running"
     return safe(f"{who} {words} since {when(member.started)}, for {ago}.")
 

@@ -1,7 +1,6 @@
 """``run --replace``: end the earlier member of the same session, lane, run and name first."""
 
 import os
-import time
 
 from scopekeeper import stop
 from scopekeeper.errors import ConflictError
@@ -26,7 +25,6 @@ def replace(request: Request, warnings: list[str]) -> None:
         lane=request.lane,
         run=run,
         name=request.name,
-        started_before=time.time(),
     )
     targets = [stop.target_of(selected) for selected in select(snapshot, selector)]
     if not targets:

@@ -53,7 +53,7 @@ def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: li
     most = int(request.room["max_scopes"])
     there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]
     left_over = sorted(
-        (s for s in there if s.state == "orphan" and not s.strays), key=lambda s: s.created
+        (s for s in there if s.state == "orphan" and not s.strays), key=lambda s: s.born
     )
     while len(there) >= most and left_over and request.room.get("when_full") == "stop-orphan":
         oldest = left_over.pop(0)

@@ -1,7 +1,9 @@
 """The rules of a lane hold: at the launch, and when its gateway has ended."""
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.machine import (
     FOREVER,
     Scopekeeper,
+    directory_of,
     eventually,
     is_alive,
     processes,
@@ -242,3 +245,33 @@ def test_a_gateway_started_again_adopts_what_outlived_it(
     (scope,) = scope_directories()
     eventually(lambda: "owned" in told(keeper.call("reconcile"), session))
     assert record_of(scope)["OWNER_UNIT"] == name
+
+
+def set_clock(directory: str, key: str, ahead: int) -> None:
+    """Have a record say what it would if the clock had been so far ahead when it was written."""
+    rewrite_record(directory, **{key: str(time.time_ns() // 1000 + ahead)})
+
+
+def test_the_later_run_is_the_later_one_whatever_the_clock_said(
+    keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
+) -> None:
+    cron = ("-s", session, "-l", "cron", "--session-id")
+    first = keeper.member(*cron, "1", "--", *FOREVER)
+    set_clock(os.path.dirname(directory_of(first.pid)), "CREATED", DAY)
+    second = keeper.member(*cron, "2", "--", *FOREVER)
+    rules("[lanes.cron]\nsupersede = true\n")
+    assert keeper.call("reconcile").returncode == 0
+    assert first.wait(30) == -signal.SIGTERM
+    assert second.poll() is None
+
+
+def test_a_member_is_replaced_whatever_the_clock_said(keeper: Scopekeeper, session: str) -> None:
+    words = ("-s", session, "-n", "it", "--replace", "--", *FOREVER)
+    first = keeper.member(*words)
+    leaf = directory_of(first.pid)
+    set_clock(leaf, "STARTED", -DAY)
+    assert "for 1d" not in keeper.call("why", session).stdout
+    set_clock(leaf, "STARTED", DAY)
+    second = keeper.member(*words)
+    assert first.wait(30) == -signal.SIGTERM
+    assert second.poll() is None

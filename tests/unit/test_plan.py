@@ -51,7 +51,7 @@ SCOPES = st.builds(
     members=st.lists(MEMBERS, max_size=4).map(tuple),
     strays=PIDS,
     session_id=st.sampled_from(["", "1", "2"]),
-    created=MOMENTS,
+    born=MOMENTS,
     activity=st.one_of(st.none(), st.tuples(MOMENTS, st.integers(0, 3))),
     idle_since=st.one_of(st.none(), st.tuples(MOMENTS, MOMENTS, st.integers(0, 3))),
 )
@@ -165,9 +165,9 @@ def test_an_orphan_is_kept_for_its_grace_and_then_stopped(snapshot):
 def test_the_newest_run_supersedes_and_stays(snapshot):
     for action in plan(snapshot, policy_of(supersede=True)):
         if action.verdict is Verdict.SUPERSEDED:
-            ids = {s.session_id for s in snapshot.scopes if s.created > action.scope.created}
+            ids = {s.session_id for s in snapshot.scopes if s.born > action.scope.born}
             assert ids - {"", action.scope.session_id}
-            assert action.scope.created < max(s.created for s in snapshot.scopes)
+            assert action.scope.born < max(s.born for s in snapshot.scopes)
 
 
 @given(SNAPSHOTS)
