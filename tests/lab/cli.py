@@ -14,9 +14,7 @@ from . import image, rundir, session, suites
 from .host import NO_VERDICT_STATUS, Home, LabError, remove_tree
 from .machine import Watch
 from .payload import Job, Work
-from .spec import USERS
-
-PYTEST = ("pytest", "-p", "no:cacheprovider")
+from .spec import RELAYED_PYTEST, USERS
 
 
 def note(message: str) -> None:
@@ -107,7 +105,7 @@ def test_jobs(root: bool, user: bool, args: tuple[str, ...]) -> tuple[Job, ...]:
     names = [name for name, wanted in (("root", root), ("user", user)) if wanted] or ["root"]
     junit = "/lab/out/{}/junit.xml"
     return tuple(
-        Job(name, USERS[name], (*PYTEST, f"--junitxml={junit.format(name)}", *args))
+        Job(name, USERS[name], (*RELAYED_PYTEST, f"--junitxml={junit.format(name)}", *args))
         for name in names
     )
 

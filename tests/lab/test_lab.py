@@ -196,6 +196,12 @@ def test_errs(broken): pass
 """
 
 
+def _run_inner(folder: Path, events: Path) -> subprocess.CompletedProcess[bytes]:
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "lab_relay"]
+    env = os.environ | {"LAB_EVENTS": str(events), "LAB_JOB": "root", "LAB_OUT": str(folder)}
+    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=False)
+
+
 def _inner_reports(folder: Path, config: pytest.Config) -> list[pytest.TestReport]:
     """Run a pytest as a machine does, and read its reports as the host does."""
     (folder / "test_inner.py").write_text(INNER)
@@ -205,9 +211,7 @@ def _inner_reports(folder: Path, config: pytest.Config) -> list[pytest.TestRepor
     (folder / "pytest.ini").write_text("[pytest]\n")
     shutil.copy(HERE / "relay.py", folder / "lab_relay.py")
     events = folder / "events.jsonl"
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "lab_relay"]
-    env = os.environ | {"LAB_EVENTS": str(events), "LAB_JOB": "root"}
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=False)
+    done = _run_inner(folder, events)
     assert done.returncode == 1, done.stdout
     told = [json.loads(line) for line in events.read_text().splitlines()]
     assert {event["job"] for event in told} == {"root"}
@@ -243,6 +247,33 @@ def test_reports_survive_the_way_to_the_host(tmp_path: Path, pytestconfig: pytes
     assert reason[2] == "Skipped: no such thing here"
     (error,) = (report for report in made if report.when == "setup" and report.failed)
     assert error.nodeid == f"{prefix}test_errs"
+
+
+CUT = """
+import os, pathlib
+
+def test_before(): assert False
+
+def test_cuts():
+    if not pathlib.Path("cut").exists():
+        pathlib.Path("cut").touch()
+        os._exit(9)
+
+def test_after(): pass
+"""
+
+
+def test_a_pytest_that_a_reboot_ended_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(CUT)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    shutil.copy(HERE / "relay.py", tmp_path / "lab_relay.py")
+    events = tmp_path / "events.jsonl"
+    assert [_run_inner(tmp_path, events).returncode for _ in range(2)] == [9, 1]
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [event["count"] for event in told if event["event"] == "collected"] == [3]
+    assert [event["nodeid"] for event in told if event["event"] == "finish"] == [
+        f"test_inner.py::test_{name}" for name in ("before", "cuts", "after")
+    ]
 
 
 def test_paths_of_the_machine_become_the_hosts(pytestconfig: pytest.Config) -> None:
