@@ -3,11 +3,20 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.machine import ROOT, Scopekeeper, end_cgroup, eventually, scope_directories
+from tests.machine import (
+    ROOT,
+    Scopekeeper,
+    end_cgroup,
+    eventually,
+    is_emulated,
+    scope_directories,
+)
 
+from .guard import Keeper
 from .manager import Units, scope_units, systemctl
 
 collect_ignore = (
@@ -46,6 +55,25 @@ def units() -> Iterator[Units]:
     made = Units()
     yield made
     made.close()
+
+
+@pytest.fixture
+def guard(
+    units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Keeper:
+    """Give a keeper that is not started yet; launches see its rules and its state."""
+    made = Keeper(units, tmp_path)
+    monkeypatch.setenv("HOME", str(made.home))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(made.state))
+    assert keeper
+    return made
+
+
+@pytest.fixture
+def expendable() -> None:
+    """Ask for a machine whose clock, process numbers and power are the test's alone."""
+    if "LAB_BOOT" not in os.environ or not is_emulated():
+        pytest.skip("changes the whole machine: only in a virtual machine of the lab")
 
 
 def _remove(directory: str) -> None:

@@ -1,0 +1,56 @@
+"""A keeper that runs as a service, for tests that look at what it does."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from tests.machine import PROGRAM, eventually
+
+from .manager import Units, main_pid
+
+UNIT = "scopekeeper-keeper-test.service"
+
+
+class Keeper:
+    """A keeper that runs as a service, with rules and a state of its own."""
+
+    def __init__(self, units: Units, folder: Path) -> None:
+        self.home, self.state, self.rules = folder, folder / "state", folder / ".config/scopekeeper"
+        self.rules.mkdir(parents=True)
+        self._units = units
+
+    def start(self, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start it, and wait until it says that it watches."""
+        self._units.run(
+            UNIT, "--property=Type=notify", "--property=NotifyAccess=main",
+            "--property=Restart=on-failure", "--property=RestartSec=100ms",
+            f"--setenv=HOME={self.home}", f"--setenv=SCOPEKEEPER_STATE={self.state}",
+            *(f"--setenv={name}={value}" for name, value in environment.items()),
+            command=(PROGRAM, "keeper", *(options or ("--linger", "infinity"))),
+        )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The pid of its process."""
+        return main_pid(UNIT)
+
+    def policy(self, text: str) -> None:
+        """Write its rules."""
+        (self.rules / "config.toml").write_text(text)
+
+    def history(self, session: str) -> list[dict[str, object]]:
+        """Return what has ended in a session, as ``scopekeeper history`` tells it."""
+        done = subprocess.run(
+            [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True,
+            env={**os.environ, "SCOPEKEEPER_STATE": str(self.state)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, object]] = json.loads(done.stdout)["ends"]
+        return found
+
+    def ends(self, session: str) -> list[dict[str, object]]:
+        """Wait until something has ended in a session, and return it."""
+        return eventually(lambda: self.history(session))
