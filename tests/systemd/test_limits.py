@@ -21,11 +21,14 @@ from tests.machine import (
     text_of,
 )
 
+from .guard import Keeper
 from .manager import show
 
 pytestmark = [pytest.mark.systemd, pytest.mark.controllers]
 
 EAT = "data = []\nwhile True: data.append(bytearray(1 << 20).replace(bytes(1), bytes([7])))"
+GULP = "exec tail /dev/zero"
+"""It looks for the end of a line that has none."""
 BOMB = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -112,6 +115,33 @@ def test_a_member_that_was_out_of_memory_is_told_so(
     assert (name, reason) == ("eater", "oom-killed")
     assert kills >= 1
     assert peak is None or 32 << 20 < peak <= 64 << 20
+
+
+def test_the_keeper_tells_who_was_out_of_memory_while_the_siblings_go_on(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    sibling = keeper.member(
+        "-s", session, "-n", "sibling", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    words = ("-s", session, "--member-memory-max=32M", "-n")
+    for name, script in (("leader", GULP), ("child", f"({GULP}) & wait; exit 0")):
+        eater = keeper.start(*words, name, "--", "sh", "-c", script)
+        assert eater.wait(120) == -signal.SIGKILL, "a member goes whole"
+    ends = eventually(lambda: guard.ends(session)[1:] and guard.ends(session))
+    assert [(end["member"], end["reason"]) for end in ends] == [
+        ("leader", "oom-killed"),
+        ("child", "oom-killed"),
+    ]
+    told = keeper.call("why", session).stdout.splitlines()
+    assert [line.count("was killed for want of memory") for line in told] == [1, 1, 0]
+    assert "sibling" in told[2]
+    sibling.stdin.write(b"go on\n")
+    sibling.stdin.flush()
+    assert sibling.stdout.readline() == b"go on\n"
+    scope = os.path.dirname(directory_of(sibling.pid))
+    assert processes(scope) == {sibling.pid}
+    assert show(os.path.basename(scope), "ActiveState") == "active"
 
 
 def test_a_fork_bomb_stays_within_its_tasks_and_is_ended(keeper: Scopekeeper, session: str) -> None:
