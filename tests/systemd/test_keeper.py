@@ -249,6 +249,8 @@ def living(database: Path) -> set[str]:
     if not database.exists():
         return set()
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT * FROM sqlite_schema").fetchall():
+            return set()  # just being made
         return {name for (name,) in connection.execute("SELECT name FROM living")}
 
 
