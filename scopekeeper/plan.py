@@ -5,6 +5,7 @@ carries the plan out writes: no state is kept anywhere else, and everybody count
 """
 
 import enum
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def _newer_run(scope: Scope, snapshot: Snapshot, rules: Rules) -> Scope | None:
     """Return the scope that supersedes this one, where its lane lives for one run at a time."""
     if not rules.supersede:
         return None
-    newer = (each for each in snapshot.scopes if each.born > scope.born)
+    newer = (s for s in snapshot.scopes if s.born > scope.born and not s.elsewhere)
     return next((n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)), None)
 
 
@@ -153,14 +154,22 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, rules: Rule
         return Action(Step.REPORT, Verdict.FOREIGN, scope, member, member.problem)
     if not member.pids:
         return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
-    if member.is_orphan:
-        return _orphan(scope, member, snapshot.now, rules)
+    found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
     if not member.leader_lives:
-        return _leaderless(scope, member, snapshot.now, rules)
+        found.append(_leaderless(scope, member, snapshot.now, rules))
+    if found:
+        return min(found, key=_moment)
     if snapshot.units is not None and scope.manager and scope.unit not in snapshot.units:
         return Action(Step.REPORT, Verdict.GHOST, scope, member, "systemd has no such unit")
     state = member.owner_state
     return Action(Step.KEEP, Verdict.OWNED, scope, member, state.evidence if state else "")
+
+
+def _moment(action: Action) -> float:
+    """Return when something is stopped unless something happens; for ever is infinity."""
+    if action.step is Step.STOP:
+        return 0
+    return math.inf if action.due is None else action.due
 
 
 def _orphan(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
@@ -207,5 +216,6 @@ def _idle(scope: Scope, snapshot: Snapshot, rules: Rules) -> Action | None:
         return Action(Step.KEEP, Verdict.OWNED, scope, None, "it is at work", mark, due)
     evidence = f"no CPU and no write for {show_duration((now - since) / 1e6)}"
     due = since + rules.idle
-    step = Step.STOP if due <= now else Step.KEEP
-    return Action(step, Verdict.IDLE, scope, None, evidence, None, due)
+    if due <= now:
+        return Action(Step.STOP, Verdict.IDLE, scope, None, evidence)
+    return Action(Step.KEEP, Verdict.IDLE, scope, None, evidence, None, due)
