@@ -109,14 +109,16 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         known = records.loads(os.getxattr(directory, records.ATTRIBUTE))
-        if "STATE" not in known:
+        whole = records.loads(os.getxattr(scope_directory, records.ATTRIBUTE))
+        free = "STATE" not in known and "STATE" not in whole
+        if free:
             changed = records.dumps({**known, **changes})
             os.setxattr(directory, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
     except (OSError, records.RecordError):
         return False
     finally:
         os.close(fd)
-    return "STATE" not in known
+    return free
 
 
 def _await_record(directory: str) -> None:

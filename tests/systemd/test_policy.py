@@ -199,6 +199,17 @@ def test_what_has_an_owner_is_not_adopted_by_another(keeper: Scopekeeper, sessio
     assert keeper.call("adopt").returncode == 2
 
 
+def test_what_is_being_stopped_is_not_adopted(keeper: Scopekeeper, session: str) -> None:
+    pid = orphan(keeper, session)
+    scope = scope_directory(session)
+    rewrite_record(scope, STATE="stopping")
+    done = keeper.call("adopt", "-s", session, "--owner", str(os.getpid()))
+    assert done.returncode == 1, done.stdout
+    assert "it is being stopped" in done.stdout
+    assert keeper.call("reconcile").returncode == 0
+    assert not is_alive(pid)
+
+
 def test_stragglers_end_a_while_after_their_command_where_the_lane_says_so(
     keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
 ) -> None:
