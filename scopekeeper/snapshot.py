@@ -167,6 +167,9 @@ class Reader:
         if not os.path.isdir(directory):
             # systemd keeps the cgroup of a unit for as long as the unit is active
             return Liveness.GONE, f"{owner.unit} has stopped"
+        if _is_inactive(owner):
+            # and longer, where KillMode=process leaves something in it
+            return Liveness.GONE, f"{owner.unit} has stopped; its cgroup is still there"
         epoch = place.epoch_of(self.mount, owner.cgroup)
         if not epoch:
             if not os.path.isdir(directory):
@@ -175,6 +178,20 @@ class Reader:
         if epoch != owner.epoch:
             return Liveness.GONE, f"{owner.unit} has been started again since"
         return Liveness.ALIVE, f"{owner.unit} runs"
+
+
+def _is_inactive(owner: Owner) -> bool:
+    """Tell whether the owner's manager says so: it has a link for each unit that is active.
+
+    From before a unit's first process until it is inactive (since 239, see ``place.epoch_of``).
+    """
+    uid = place.manager_uid(owner.cgroup)
+    folder = f"/run/user/{uid}/systemd/units" if uid else "/run/systemd/units"
+    # the cgroup of a unit that is called as a controller, as memory.service, begins with _
+    units = (owner.unit, owner.unit.removeprefix("_"))
+    return os.path.isdir(folder) and not any(
+        os.path.lexists(f"{folder}/invocation:{unit}") for unit in units
+    )
 
 
 def _is_scope(name: str) -> bool:

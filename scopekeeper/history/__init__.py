@@ -33,10 +33,10 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
     """
     if not ends and not began:
         return [], ""
-    from scopekeeper import state
-    from scopekeeper.history.store import Store
-
     try:
+        from scopekeeper import state
+        from scopekeeper.history.store import Store
+
         return Store(state.make()).write(ends, began)
     except Exception as error:  # noqa: BLE001  what it tells of has to go on
         return list(ends), f"the history was not written: {_words(error)}"

@@ -7,7 +7,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+# Some of these are used by others, and only later: by then an upgrade may have put other versions
+# of them in their place, or be about to.
+from scopekeeper import state, systemd  # noqa: F401
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history import journal, store  # noqa: F401
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.keeper.lock import only_one
@@ -50,12 +54,12 @@ async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
+    keeper.start()
     helpers = [asyncio.create_task(_beat())]
-    if on_the_bus:
+    if on_the_bus:  # from now on: who called to start it wants to hear of the scopes there are
         joined = asyncio.Event()
         helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, told, joined)))
         await joined.wait()
-    keeper.start()
     gc.enable()
     gc.freeze()
     notify("READY=1", "STATUS=watching")

@@ -1,0 +1,312 @@
+"""The keeper as the README installs it: it is started when it is needed, replaced, and killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import (
+    FOREVER,
+    PROGRAM,
+    ROOT,
+    Scopekeeper,
+    directory_of,
+    eventually,
+    is_alive,
+    leaves,
+    processes,
+    rounds_of,
+    scope_directories,
+    scope_directory,
+    text_of,
+)
+
+from .manager import Units, main_pid, show, state, systemctl
+
+pytestmark = pytest.mark.systemd
+
+UNIT, NAME = "scopekeeper.service", "org.scopekeeper.Keeper1"
+BUS = (NAME, "/org/scopekeeper/Keeper1", NAME)
+FILES = Path(__file__).parents[2] / "units"
+SYSTEM_BUS = Path("/etc/dbus-1/system.d"), Path("/usr/local/share/dbus-1/system-services")
+USER_BUS = Path(f"/run/user/{os.getuid()}/dbus-1/services")
+
+
+class Installed:
+    """The keeper's unit, and where it keeps its state."""
+
+    def __init__(self, units: Units, home: Path) -> None:
+        self._units, self._home = units, home
+
+    def write(self, command: str = f"{PROGRAM} keeper", **environment: str) -> None:
+        """Install the unit, for this command."""
+        environment |= {"HOME": str(self._home), "PATH": os.environ["PATH"]}
+        environment |= {"SCOPEKEEPER_STATE": os.environ["SCOPEKEEPER_STATE"]}
+        text = (FILES / UNIT).read_text()
+        said = "".join(f"Environment={name}={value}\n" for name, value in environment.items())
+        text = text.replace("ExecStart=scopekeeper keeper\n", f"ExecStart={command}\n{said}")
+        # a launch looks there for a user's keeper; the manager's own HOME is another one
+        folder = self._home / ".config/systemd/user"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / UNIT).write_text(text)
+        text = text.replace("[Service]\n", "StartLimitIntervalSec=0\n[Service]\n")
+        self._units.write(UNIT, text.replace("RestartSec=1\n", "RestartSec=50ms\n"))
+
+    @property
+    def pid(self) -> int:
+        """The pid of the keeper, 0 while there is none."""
+        return main_pid(UNIT)
+
+    def ends(self, session: str) -> list[tuple[object, object]]:
+        """Return the members of a session that ended, and the reasons."""
+        done = subprocess.run(
+            [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return [(end["member"], end["reason"]) for end in json.loads(done.stdout)["ends"]]
+
+
+@pytest.fixture
+def installed(
+    units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Installed:
+    """Install the keeper for this manager; nothing has started it yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    made = Installed(units, tmp_path)
+    made.write()
+    assert keeper
+    return made
+
+
+def busctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call something on our bus."""
+    scope = "--system" if ROOT else "--user"
+    return subprocess.run(
+        ["busctl", scope, "--json=short", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def on_the_bus(installed: Installed) -> Iterator[Installed]:
+    """Install the files for the bus too."""
+    conf, service = FILES / f"{NAME}.conf", FILES / f"{NAME}.service"
+    copies = [SYSTEM_BUS[0] / conf.name, SYSTEM_BUS[1] / service.name]
+    copies = copies if ROOT else [USER_BUS / service.name]
+    for copy in copies:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(conf if copy.suffix == ".conf" else service, copy)
+    reload = ("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig")
+    assert busctl(*reload).returncode == 0
+    yield installed
+    for copy in copies:
+        copy.unlink()
+    busctl(*reload)
+
+
+def gateway(keeper: Scopekeeper) -> "subprocess.Popen[bytes]":
+    """Start a process that owns something and does nothing."""
+    return keeper.popen(list(FOREVER))
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+
+
+def test_the_first_scope_starts_it(installed: Installed, keeper: Scopekeeper, session: str) -> None:
+    assert installed.pid == 0
+    owner = gateway(keeper)
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    eventually(lambda: state(UNIT) == "active")
+    end(owner)
+    assert member.wait(20) == -signal.SIGTERM
+
+
+def test_a_call_starts_it_and_is_answered_of_what_runs(
+    on_the_bus: Installed, keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "--owner", str(os.getpid()), "--", *FOREVER)
+    for _ in range(rounds_of(native=10, emulated=2)):
+        assert systemctl("stop", UNIT).returncode == 0
+        listed = busctl("call", *BUS, "List")
+        assert listed.returncode == 0, listed.stderr
+        (scope,) = json.loads(listed.stdout)["data"][0]
+        assert scope["session"]["data"] == session
+        assert is_alive(on_the_bus.pid)
+    systemctl("stop", UNIT)
+    stopped = busctl("call", *BUS, "Stop", "a{sv}s", "1", "session", "s", session, "by a call")
+    assert stopped.returncode == 0, stopped.stderr
+    assert member.wait(10) == -signal.SIGTERM
+
+
+def test_what_happens_while_it_is_restarted_is_found_and_nothing_else_ends(
+    installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "turn"
+    folder.mkdir()
+    owners = [gateway(keeper) for _ in range(3)]
+    members = [
+        keeper.member("-s", session, "-n", f"m{number}", "--owner", str(owner.pid),
+                      *(["--own", str(folder)] if number == 1 else []), "--", *FOREVER)
+        for number, owner in enumerate(owners)
+    ]  # fmt: skip
+    first = eventually(lambda: installed.pid)
+    assert systemctl("restart", UNIT).returncode == 0
+    assert installed.pid not in (0, first)
+    assert systemctl("stop", UNIT).returncode == 0
+    end(owners[1])
+    end(members[2])
+    assert [member.poll() for member in members] == [None, None, -signal.SIGKILL]
+    assert folder.exists()
+    assert systemctl("start", UNIT).returncode == 0
+    assert members[1].wait(20) == -signal.SIGTERM
+    eventually(lambda: not folder.exists())
+    eventually(lambda: ("m1", "owner gone") in installed.ends(session))
+    assert members[0].poll() is None
+    eventually(lambda: len(leaves(scope_directory(session))) == 1)
+    assert {name for name, _ in installed.ends(session)} == {"m1", "m2"}
+
+
+def test_it_works_while_its_own_files_are_replaced_and_after_its_restart(
+    installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    """It runs from a copy here, so that nobody else's installation is touched."""
+    copy = tmp_path / "lib/scopekeeper"
+    where = subprocess.run(
+        [sys.executable, "-P", "-c", "import scopekeeper; print(scopekeeper.__path__[0])"],
+        capture_output=True, text=True, check=True, cwd="/",
+    ).stdout.strip()  # fmt: skip
+    shutil.copytree(where, copy)
+    starter = tmp_path / "keeper"
+    starter.write_text("from scopekeeper.cli import main\nmain()\n")
+    installed.write(f"{sys.executable} -P {starter} keeper", PYTHONPATH=str(copy.parent))
+    owners = [gateway(keeper) for _ in range(3)]
+    members = [
+        keeper.member("-s", f"{session}:{number}", "--owner", str(owner.pid), "--", *FOREVER)
+        for number, owner in enumerate(owners)
+    ]
+    pid = eventually(lambda: installed.pid)
+    eventually(lambda: state(UNIT) == "active")
+    copy.rename(tmp_path / "old")
+    end(owners[0])
+    assert members[0].wait(20) == -signal.SIGTERM
+    eventually(lambda: len(scope_directories()) == 2)
+    assert installed.pid == pid
+    shutil.copytree(tmp_path / "old", copy)
+    assert systemctl("restart", UNIT).returncode == 0
+    assert installed.pid not in (0, pid)
+    assert [member.poll() for member in members] == [-signal.SIGTERM, None, None]
+    end(owners[1])
+    assert members[1].wait(20) == -signal.SIGTERM
+    eventually(lambda: installed.ends(f"{session}:0") == [("sleep", "owner gone")])
+    eventually(lambda: installed.ends(f"{session}:1") == [("sleep", "owner gone")])
+    assert members[2].poll() is None
+
+
+def test_what_a_service_started_ends_with_it_after_systemd_executed_itself_anew(
+    installed: Installed, keeper: Scopekeeper, units: Units, session: str
+) -> None:
+    name = f"gateway-{session[-8:]}.service"
+    units.write(
+        name,
+        f"""\
+[Service]
+Environment=PATH={os.environ["PATH"]}
+Environment=HOME={os.environ["HOME"]}
+ExecStart=/bin/sh -c '{PROGRAM} run -s {session} -n $$$$ -- sleep infinity & exec sleep infinity'
+""",
+    )
+    assert systemctl("start", name).returncode == 0
+    scope = eventually(lambda: scope_directory(session))
+    (old,) = eventually(lambda: leaves(scope))
+    pid = eventually(lambda: installed.pid)
+    assert systemctl("daemon-reexec").returncode == 0
+    eventually(lambda: show(UNIT, "ActiveState") == "active")
+    assert installed.pid == pid
+    assert leaves(scope) == [old]
+    assert systemctl("restart", name).returncode == 0
+    eventually(lambda: leaves(scope_directory(session)) not in ([], [old]))
+    eventually(lambda: old not in leaves(scope_directory(session)))
+    assert len(leaves(scope_directory(session))) == 1
+    assert systemctl("stop", name).returncode == 0
+    eventually(lambda: not scope_directories())
+
+
+def test_a_service_has_ended_although_something_of_it_stays_in_its_cgroup(
+    installed: Installed, keeper: Scopekeeper, units: Units, session: str, tmp_path: Path
+) -> None:
+    rules = tmp_path / ".config/scopekeeper/config.toml"
+    rules.parent.mkdir()
+    rules.write_text('[lanes.default]\nsession_grace = "0s"\n')
+    name = f"gateway-{session[-8:]}.service"
+    run = f"{PROGRAM} run -s {session} --lifetime session -- sleep infinity"
+    units.write(
+        name,
+        f"""\
+[Service]
+KillMode=process
+Environment=PATH={os.environ["PATH"]}
+Environment=HOME={tmp_path}
+ExecStart=/bin/sh -c 'sleep infinity & {run} & exec sleep infinity'
+""",
+    )
+    assert systemctl("start", name).returncode == 0
+    scope = eventually(lambda: scope_directory(session))
+    (member,) = eventually(lambda: processes(scope))
+    eventually(lambda: text_of(f"/proc/{member}/comm") == "sleep\n")
+    eventually(lambda: state(UNIT) == "active")
+    cgroup = directory_of(main_pid(name))
+    assert systemctl("stop", name).returncode == 0
+    left = processes(cgroup)
+    assert left
+    eventually(lambda: not is_alive(member), seconds=10)
+    assert processes(cgroup) == left, "what was never in a scope is none of our business"
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside-another"])
+def test_killed_at_any_moment_of_a_stop_it_leaves_the_rest_to_the_next(
+    installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path, alone: bool
+) -> None:
+    """Alone its scope goes with it, and what was not written down by then is lost with that."""
+    rounds = rounds_of(native=20, emulated=4)
+    span = 0.15 if rounds == 20 else 2.0
+    if not alone:
+        other = keeper.member("-s", session, "-n", "other", "--owner", str(os.getpid()), "--",
+                              *FOREVER)  # fmt: skip
+    else:
+        assert systemctl("start", UNIT).returncode == 0
+    for number in range(rounds):
+        owner, folder = gateway(keeper), tmp_path / f"turn{number}"
+        folder.mkdir()
+        member = keeper.member(
+            "-s", session, "-n", f"m{number}", "--owner", str(owner.pid), "--own", str(folder),
+            "--", *FOREVER,
+        )  # fmt: skip
+        pid = eventually(lambda: installed.pid)
+        eventually(lambda: state(UNIT) == "active")
+        end(owner)
+        time.sleep(span * number / rounds)  # sweeps the kill over the whole of the stop
+        os.kill(pid, signal.SIGKILL)
+        assert member.wait(20) in (-signal.SIGTERM, -signal.SIGKILL)
+        eventually(lambda folder=folder: not folder.exists())
+        eventually(lambda pid=pid: installed.pid not in (0, pid))
+    assert not text_of(f"/proc/{member.pid}/stat")
+    eventually(lambda: len(scope_directories()) == (0 if alone else 1))
+    told = installed.ends(session)
+    assert len({name for name, _ in told}) == len(told), "nothing is told twice"
+    if not alone:
+        assert other.poll() is None
+        eventually(lambda: len(leaves(scope_directory(session))) == 1)
+        eventually(lambda: len(installed.ends(session)) == rounds)
+        told = installed.ends(session)
+    assert {reason for _, reason in told} == {"owner gone"}, told
