@@ -72,7 +72,8 @@ class Units:
         path = UNIT_FOLDER / name
         path.write_text(text)
         self._files.append(path)
-        self._names.append(name)
+        if "@." not in name:  # a template is no unit
+            self._names.append(name)
         assert systemctl("daemon-reload").returncode == 0
 
     def adopt(self, name: str) -> None:
