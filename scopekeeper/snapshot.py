@@ -183,15 +183,14 @@ class Reader:
 def _is_inactive(owner: Owner) -> bool:
     """Tell whether the owner's manager says so: it has a link for each unit that is active.
 
-    From before a unit's first process until it is inactive (since 239, see ``place.epoch_of``).
+    A folder without any link proves nothing: somebody may have covered it.
     """
-    uid = place.manager_uid(owner.cgroup)
-    folder = f"/run/user/{uid}/systemd/units" if uid else "/run/systemd/units"
-    # the cgroup of a unit that is called as a controller, as memory.service, begins with _
-    units = (owner.unit, owner.unit.removeprefix("_"))
-    return os.path.isdir(folder) and not any(
-        os.path.lexists(f"{folder}/invocation:{unit}") for unit in units
-    )
+    folder = place.links_folder(owner.cgroup)
+    try:
+        links = os.listdir(folder)
+    except OSError:
+        return False
+    return bool(links) and f"invocation:{place.unit_name(owner.cgroup)}" not in links
 
 
 def _is_scope(name: str) -> bool:

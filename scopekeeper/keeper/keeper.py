@@ -163,10 +163,8 @@ class Keeper:
         """Tell whether something empty is left over, and not on its way in or out."""
         if action.step is not Step.REMOVE or self._is_ending(action):
             return False
-        started = action.scope.created
-        if action.member is not None:
-            started = action.member.started
-        return time.time_ns() // 1000 - started > _SETTLE_SECONDS * 1e6
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        return now - (action.member or action.scope).born > _SETTLE_SECONDS * 1e6
 
     def _is_ending(self, action: Action) -> bool:
         """Tell whether it is not told yet how something in it ended."""

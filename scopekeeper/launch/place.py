@@ -129,20 +129,40 @@ class Caller:
 
 
 def epoch_of(mount: str, unit_path: str) -> str:
-    """Return the InvocationID of the unit at a cgroup path, '' where it cannot be read.
+    """Return the InvocationID of the unit at a cgroup path; '' where it is not active, or unknown.
 
-    The system's manager writes it to the cgroup (``user.invocation_id``, since 251); a user's
-    manager sets no attributes. Both keep a link for journald (since 239).
+    Its manager keeps a link for journald (since 239) from before a unit's first process until the
+    unit is inactive. Where links cannot be seen, the attribute ``user.invocation_id`` tells, which
+    the system's manager writes to the cgroup (since 251); but it stays with the cgroup, which
+    outlives a unit that left processes behind (KillMode=process).
     """
+    links = links_folder(unit_path)
     try:
-        written = attribute(mount + unit_path, "user.invocation_id")
-        if written:
-            return written.decode("ascii", "replace")
-        uid = manager_uid(unit_path)
-        folder = f"/run/user/{uid}/systemd" if uid else "/run/systemd"
-        return posix.readlink(f"{folder}/units/invocation:{unit_path.rpartition('/')[2]}")
+        return posix.readlink(f"{links}/invocation:{unit_name(unit_path)}")
     except OSError:
-        return ""
+        pass
+    written = None
+    try:
+        if not exists(links):
+            written = attribute(mount + unit_path, "user.invocation_id")
+    except OSError:
+        pass
+    return written.decode("ascii", "replace") if written else ""
+
+
+def links_folder(unit_path: str) -> str:
+    """Return where the manager of a unit keeps links for its active units."""
+    uid = manager_uid(unit_path)
+    return f"/run/user/{uid}/systemd/units" if uid else "/run/systemd/units"
+
+
+def unit_name(unit_path: str) -> str:
+    """Return the name of the unit at a cgroup path.
+
+    systemd puts ``_`` before what else were the name of a file there, as of memory.service.
+    """
+    name = unit_path.rpartition("/")[2]
+    return name.removeprefix("_")
 
 
 def manager_uid(path: str) -> str:
@@ -270,7 +290,7 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
     if path:
         epoch = epoch_of(caller.mount, path)
         if epoch:
-            fields["OWNER_UNIT"] = path.rpartition("/")[2]
+            fields["OWNER_UNIT"] = unit_name(path)
             fields["OWNER_EPOCH"] = epoch
             fields["OWNER_CGROUP"] = path
             return Owner(fields)

@@ -12,6 +12,7 @@ from scopekeeper.launch.place import (
     is_main_process,
     managed,
     manager_uid,
+    unit_name,
 )
 
 FOLDER = "scopekeeper"
@@ -133,4 +134,4 @@ def _service_property(caller: Caller, unit_path: str, name: str) -> str:
 
     kind = "user" if manager_uid(unit_path) else "system"
     with Manager(Place(caller.mount, "", kind)) as manager:
-        return manager.unit_property(unit_path.rpartition("/")[2], "Service", name)
+        return manager.unit_property(unit_name(unit_path), "Service", name)

@@ -1,5 +1,6 @@
 """``ExecStart=scopekeeper run …``: systemd sees the command as the service's own main process."""
 
+import json
 import os
 import shlex
 import signal
@@ -20,6 +21,7 @@ from tests.machine import (
     processes,
     record_of,
     scope_directories,
+    scope_directory,
     signal_set,
     text_of,
 )
@@ -225,3 +227,36 @@ def test_the_exit_status_is_the_services(
     install(units, name, session, ["sh", "-c", "exit 42"], Delegate=on_off(delegate))
     systemctl("start", name)
     eventually(lambda: show(name, "ExecMainStatus") == "42" and state(name) == "failed")
+
+
+def test_a_service_may_be_called_as_what_lies_in_its_cgroup(
+    keeper: Scopekeeper, units: Units, session: str
+) -> None:
+    unit = "memory.service"  # its cgroup is _memory.service
+    launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
+    units.write(unit, f"[Service]\nExecStart=/bin/sh -c '{launch} & exec sleep 1000'\n")
+    assert systemctl("start", unit).returncode == 0
+    (scope,) = eventually(scope_directories)
+    eventually(lambda: record_of(scope).get("OWNER_UNIT") == unit)
+    (listed,) = json.loads(keeper.call("ls", "--json").stdout)["scopes"]
+    assert (listed["owner"]["unit"], listed["state"]) == (unit, "running")
+
+
+def test_what_a_stopped_service_left_starts_it_not_again(
+    keeper: Scopekeeper, units: Units, session: str, name: str, tmp_path: Path
+) -> None:
+    launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
+    wait = f"touch {tmp_path}/ready; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    late = f"{wait}; exec {launch} 2> {tmp_path}/words"
+    units.write(
+        name,
+        f"[Service]\nKillMode=process\nExecStart=/bin/sh -c '( {late} ) & exec sleep 1000'\n",
+    )
+    assert systemctl("start", name).returncode == 0
+    eventually((tmp_path / "ready").exists)
+    assert systemctl("stop", name).returncode == 0
+    (tmp_path / "go").touch()
+    scope = eventually(lambda: scope_directory(session))
+    eventually(lambda: processes(scope))
+    assert state(name) == "inactive"
+    assert "BOUND" not in record_of(scope)
