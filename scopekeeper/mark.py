@@ -12,13 +12,14 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from scopekeeper import cgroup, records
 from scopekeeper.history.reason import Cause, Reason, Stopper
 from scopekeeper.launch.place import start_time
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
+CHANGED = "something else has come to live in it"
 KEYS = (
     "STATE", "STOPPER_PID", "STOPPER_START", "WHY", "REASON",
     "ASKER_PID", "ASKER_UID", "ASKER_COMM",
@@ -56,12 +57,16 @@ def cause(record: Mapping[str, str]) -> Cause | None:
 
 
 def put(
-    directory: str, scope_directory: str, required: tuple[str, ...], mark: Mapping[str, str]
+    directory: str,
+    scope_directory: str,
+    required: tuple[str, ...],
+    mark: Mapping[str, str],
+    leaves: Collection[str] | None = None,
 ) -> tuple[dict[str, str], str]:
     """Write a mark into the record of a scope or member, unless it is not ours to stop.
 
-    Returns the record as it was, and why it may not be stopped. Holds the scope's lock alone, so
-    that no launch is half in.
+    With leaves, only where nothing lives in the scope but these. Returns the record as it was, and
+    why it may not be stopped. Holds the scope's lock alone, so that no launch is half in.
     """
     record: dict[str, str] = {}
     try:
@@ -72,6 +77,8 @@ def put(
                 # one that is only being made, or going away, has nothing in it to stop
                 return record, NO_RECORD if cgroup.is_populated(directory) else NOTHING
             record = records.loads(raw, required)
+            if leaves is not None and _has_others(directory, leaves):
+                return record, CHANGED
             kept = {key: value for key, value in record.items() if key not in KEYS}
             os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
     except records.RecordError as error:
@@ -119,6 +126,14 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
     finally:
         os.close(fd)
     return free
+
+
+def _has_others(scope_directory: str, leaves: Collection[str]) -> bool:
+    """Tell whether something lives in a scope beside some leaves."""
+    others = (name for name in cgroup.children(scope_directory) if name not in leaves)
+    return bool(cgroup.own_processes(scope_directory)) or any(
+        cgroup.is_populated(f"{scope_directory}/{name}") for name in others
+    )
 
 
 def _await_record(directory: str) -> None:

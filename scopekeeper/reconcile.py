@@ -26,6 +26,7 @@ _REASONS = {
     Verdict.LEADERLESS: Reason.LEADER_EXITED,
 }
 
+_CHANGED = "changed meanwhile"
 _MAKING_SECONDS = 0.02
 """Longer than systemd takes from making a scope to moving its first process in."""
 
@@ -58,10 +59,15 @@ def apply(
     stops: list[tuple[Action, stop.Target]] = []
     for action in actions:
         if action.step is Step.STOP:
-            if _still_holds(action, policy, reader, snapshot):
-                stops.append((action, stop.target_of(Selected(action.scope, action.member))))
-            else:
-                done.append(Done(action, "changed meanwhile"))
+            afresh = _still_holds(action, policy, reader, snapshot)
+            if afresh is None:
+                done.append(Done(action, _CHANGED))
+                continue
+            target = stop.target_of(Selected(action.scope, action.member))
+            if action.member is None:
+                leaves = frozenset(member.leaf for member in afresh.members)
+                target = dataclasses.replace(target, leaves=leaves)
+            stops.append((action, target))
         elif action.step is Step.REMOVE:
             ends = _ended(action)
             done.append(Done(action, _remove(action)))
@@ -82,26 +88,30 @@ def apply(
     if problem and problem not in warnings:
         warnings.append(problem)
     done += [
-        Done(action, result.outcome, result)
+        Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)
         for (action, _), result in zip(stops, results, strict=True)
     ]
     return done
 
 
-def _still_holds(action: Action, policy: Policy, reader: Reader, snapshot: Snapshot) -> bool:
+def _still_holds(
+    action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
+) -> Scope | None:
+    """Return the scope as it is now, if the plan for it is still the same."""
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
     if scope is None or scope.created != action.scope.created:
-        return False
+        return None
     wanted = action.member.member_id if action.member else None
     others = [each for each in snapshot.scopes if each.session == scope.session]
     others = [each for each in others if each.directory != scope.directory]
     afresh = dataclasses.replace(snapshot, scopes=(scope, *others))
-    return any(
+    holds = any(
         again.step is Step.STOP
         and again.scope is scope
         and (again.member.member_id if again.member else None) == wanted
         for again in plan(afresh, policy)
     )
+    return scope if holds else None
 
 
 def _cause(action: Action) -> Cause:
@@ -124,7 +134,7 @@ def _remove(action: Action) -> str:
         return _let_go(scope)
     # only empty cgroups can be removed; a launch on its way into this one makes itself another
     emptied = (action.member or scope).directory
-    return "removed" if cgroup.remove(emptied) else "changed meanwhile"
+    return "removed" if cgroup.remove(emptied) else _CHANGED
 
 
 def _let_go(scope: Scope) -> str:
@@ -135,9 +145,9 @@ def _let_go(scope: Scope) -> str:
     life = epoch_of(mount_point(), scope.cgroup)
     time.sleep(_MAKING_SECONDS)
     if cgroup.is_populated(scope.directory):
-        return "changed meanwhile"
+        return _CHANGED
     try:
         known = systemd.let_go(scope.manager, life, scope.directory)
     except ManagerError:
         return "left to systemd"
-    return "removed" if known or cgroup.remove(scope.directory) else "changed meanwhile"
+    return "removed" if known or cgroup.remove(scope.directory) else _CHANGED

@@ -65,14 +65,17 @@ def is_owner(owner: Owner, wanted: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A scope, or one member of it where the others stay."""
+    """A scope whole, or one member of it."""
 
     scope: Scope
     member: Member | None = None
 
 
 def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
-    """Return what is meant: a scope whole where that is all that lives in it."""
+    """Return what is meant: scopes whole, or single members.
+
+    Members stay single where they are all that lives in a scope: the next one may just be joining.
+    """
     found = []
     for scope in snapshot.scopes:
         if not selector.matches_scope(scope):
@@ -81,9 +84,6 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
             found.append(Selected(scope))
             continue
         living = scope.living_members or scope.members
-        meant = [m for m in living if not m.problem and selector.matches_member(m)]
-        if meant and len(meant) == len(living) and not scope.strays:
-            found.append(Selected(scope))
-        else:
-            found += [Selected(scope, member) for member in meant]
+        meant = (m for m in living if not m.problem and selector.matches_member(m))
+        found += [Selected(scope, member) for member in meant]
     return found

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records
 from scopekeeper.history import Cause, End, observe
+from scopekeeper.launch.folder import remove_empty
 from scopekeeper.launch.place import epoch_of, manager_of, mount_point
 from scopekeeper.selection import Selected
 
@@ -38,6 +39,8 @@ class Target:
     directory: str
     cgroup: str
     grace: float = GRACE
+    leaves: frozenset[str] | None = None
+    """Of a scope: those that are meant. Where anything else lives in it, it is left alone."""
 
     @property
     def is_member(self) -> bool:
@@ -66,7 +69,8 @@ class Result:
 
     target: Target
     outcome: str = "empty"
-    """One of empty (nothing lived in it), terminated, killed, remains, refused."""
+    """One of empty (nothing lived in it), changed (something else has come to live in it),
+    terminated, killed, remains, refused."""
     terminated: int = 0
     """Processes that were sent SIGTERM."""
     killed: int = 0
@@ -208,8 +212,12 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     """Mark a target's record; None where there is nothing to stop, or where it is not ours to."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
     required = records.OF_MEMBER if target.is_member else records.OF_SCOPE
-    record, problem = mark.put(directory, target.scope_directory, required, mark.fields(cause))
+    wanted = mark.fields(cause)
+    record, problem = mark.put(directory, target.scope_directory, required, wanted, target.leaves)
     if problem == mark.NOTHING:
+        return None
+    if problem == mark.CHANGED:
+        result.outcome, result.problem = "changed", problem
         return None
     if problem:
         result.outcome, result.problem = "refused", problem
@@ -338,10 +346,12 @@ def _remaining(pid: int) -> Remaining:
 def _tidy(held: list[_Held]) -> None:
     """Have the emptied cgroups removed: by systemd where it made them, else by us."""
     managed = []
+    emptied: dict[str, str] = {}
     for each in held:
         target = each.result.target
         if target.is_member:
             cgroup.remove(target.directory)
+            emptied[target.scope_directory] = target.cgroup
         elif manager_of(target.cgroup):
             managed.append((each, epoch_of(mount_point(), target.cgroup)))
         else:
@@ -353,6 +363,25 @@ def _tidy(held: list[_Held]) -> None:
                 _settle(each, life)
                 break
             time.sleep(0.005)
+    for directory, path in emptied.items():
+        _see_off(directory, path)
+
+
+def _see_off(directory: str, path: str) -> None:
+    """Wait until a scope of which members were stopped is gone, if they were the last."""
+    if not manager_of(path):
+        with contextlib.suppress(OSError):
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                remove_empty(fd, directory)
+            finally:
+                os.close(fd)
+        return
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while os.path.isdir(directory) and not cgroup.is_populated(directory):
+        if time.monotonic() > deadline:
+            return  # reconcile tidies later
+        time.sleep(0.005)
 
 
 def _settle(each: _Held, life: str) -> None:

@@ -58,7 +58,7 @@ def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: li
     while len(there) >= most and left_over and request.room.get("when_full") == "stop-orphan":
         oldest = left_over.pop(0)
         cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
-        _end([oldest], cause, warnings)
+        _end([oldest], cause, warnings, frozenset(member.leaf for member in oldest.members))
         there.remove(oldest)
     if len(there) >= most:
         raise ConflictError(
@@ -67,13 +67,19 @@ def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: li
         )
 
 
-def _end(scopes: list[Scope], cause: Cause, warnings: list[str]) -> None:
+def _end(
+    scopes: list[Scope],
+    cause: Cause,
+    warnings: list[str],
+    leaves: frozenset[str] | None = None,
+) -> None:
+    """End scopes; with leaves, only where nothing else lives in them. Raises ConflictError."""
     targets = [
-        stop.Target(s.directory, s.cgroup, stop.GRACE if s.grace is None else s.grace / 1e6)
+        stop.Target(s.directory, s.cgroup, stop.GRACE if s.grace is None else s.grace / 1e6, leaves)
         for s in scopes
     ]
     for result in stop.stop(targets, causes=[cause] * len(targets), warnings=warnings):
-        if result.outcome in ("remains", "refused"):
+        if result.outcome in ("remains", "refused", "changed"):
             raise ConflictError(
                 f"{result.target.cgroup} could not be ended: "
                 f"{result.problem or 'processes remain'}",

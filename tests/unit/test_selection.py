@@ -27,10 +27,10 @@ def test_a_member_is_meant_alone_where_others_stay():
     assert select(Snapshot((shared,)), Selector(name="git")) == [Selected(shared, git)]
 
 
-def test_the_whole_scope_is_meant_where_nothing_else_lives_in_it():
+def test_a_member_is_meant_alone_where_nothing_else_lives():
     ended = member("old", pids=())
     alone = scope(members=[ended, member("git")])
-    assert select(Snapshot((alone,)), Selector(name="git")) == [Selected(alone)]
+    assert select(Snapshot((alone,)), Selector(name="git")) == [Selected(alone, alone.members[1])]
 
 
 def test_members_of_another_owner_are_spared():
