@@ -58,6 +58,7 @@ class Outcome:
     statuses: Mapping[str, int]
     reason: str | None
     seconds: float
+    booted: bool = True
 
 
 @dataclass(slots=True)
@@ -86,6 +87,7 @@ class Progress:
     watch: Watch
     deadline: float
     statuses: dict[str, int] = field(default_factory=dict)
+    booted: bool = False
     ended: bool = False
     waiting_for: str = "the boot"
     rest: bytes = b""
@@ -107,6 +109,7 @@ class Progress:
         now = time.monotonic()
         match event["event"]:
             case "boot":
+                self.booted = True
                 self.waiting_for = "the jobs' end"
                 left = len(self.work.jobs) - len(self.statuses)
                 self.deadline = now + left * (self.work.limit + JOB_MARGIN_S) + POWEROFF_LIMIT_S
@@ -161,7 +164,8 @@ def attend(machine: Machine, run: Run, work: Work, watch: Watch, stop: threading
     if len(progress.statuses) == len(work.jobs):
         return Outcome(run.folder, progress.statuses, None, seconds)
     reason = reason or f"the machine ended (status {process.returncode}) before its jobs did"
-    return Outcome(run.folder, progress.statuses, _with_logs(reason, run), seconds)
+    words = _with_logs(reason, run)
+    return Outcome(run.folder, progress.statuses, words, seconds, progress.booted)
 
 
 def _with_logs(reason: str, run: Run) -> str:

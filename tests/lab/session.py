@@ -42,17 +42,32 @@ def machine_for(kind: str, run: rundir.Run, built: image.Image, smp: int, tty: b
 
 
 def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Event) -> Outcome:
-    """Do the request's jobs in a machine of its own."""
+    """Do the request's jobs in a machine of its own.
+
+    An emulated kernel now and then dies as it boots, where one processor patches code that another
+    executes; one that did not come up is booted once more, and that is said.
+    """
     built = image.build(suites.find(request.suite), home, watch.note, stop)
     with host.locked(built.lock, stop, shared=True):
-        run = rundir.create(home, request.suite, request.kind)
-        watch.note(f"{request.kind} {built.folder.name}; results in {run.out}")
-        try:
-            payload.fill(run, built, request.project, request.work, stop)
-            machine = machine_for(request.kind, run, built, request.smp, tty=False)
-            return attend(machine, run, request.work, watch, stop)
-        finally:
-            rundir.discard_inputs(run)
+        outcome = _boot(request, built, home, watch, stop)
+        if request.kind == "vm" and outcome.reason is not None and not outcome.booted:
+            first = outcome.reason.partition("\n")[0]
+            watch.note(f"it did not come up ({first}) and is booted once more")
+            outcome = _boot(request, built, home, watch, stop)
+        return outcome
+
+
+def _boot(
+    request: Request, built: image.Image, home: host.Home, watch: Watch, stop: threading.Event
+) -> Outcome:
+    run = rundir.create(home, request.suite, request.kind)
+    watch.note(f"{request.kind} {built.folder.name}; results in {run.out}")
+    try:
+        payload.fill(run, built, request.project, request.work, stop)
+        machine = machine_for(request.kind, run, built, request.smp, tty=False)
+        return attend(machine, run, request.work, watch, stop)
+    finally:
+        rundir.discard_inputs(run)
 
 
 def shell(request: Request, home: host.Home, note: host.Note) -> int:
