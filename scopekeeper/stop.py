@@ -16,10 +16,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from scopekeeper import cgroup, history, mark, names, records
+from scopekeeper import cgroup, history, mark, names, records, removal
 from scopekeeper.history import Cause, End, observe
-from scopekeeper.launch.folder import remove_empty
-from scopekeeper.launch.place import epoch_of, manager_of, mount_point
+from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
 
 GRACE = 5.0
@@ -28,8 +27,6 @@ _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
 _AGAIN = 0.1
 """Seconds between looks for processes that came to be after the signals were sent."""
-_REMOVAL_SECONDS = 2.0
-"""How long systemd may take to remove a cgroup before it is asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +111,6 @@ class _Held:
         unit = self.result.target.scope_directory.rpartition("/")[2]
         return observe.members(self.directory, self.scope_record, unit, leaf=self.leaf, found=found)
 
-    def is_there(self) -> bool:
-        """Tell whether the cgroup still stands under its name."""
-        try:
-            return os.stat(self.result.target.directory).st_ino == os.fstat(self.fd).st_ino
-        except OSError:
-            return False
-
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
     """Return the target that a selection means; grace in seconds overrides the launch's own."""
@@ -172,7 +162,7 @@ def stop(
         news, problem = history.keep(ends)
         if problem:
             warnings.append(problem)
-        _tidy([each for each in held if each.result.outcome != "remains"])
+        removal.remove([_emptied(each) for each in held if each.result.outcome != "remains"])
     history.tell(news)  # now that it keeps systemd from nothing
     return results
 
@@ -330,6 +320,11 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
             yield observe.told(end, mark.cause(each.scope_record), ended)
 
 
+def _emptied(each: _Held) -> removal.Emptied:
+    target = each.result.target
+    return removal.Emptied(target.directory, target.cgroup, target.scope_directory, each.fd)
+
+
 def _remaining(pid: int) -> Remaining:
     def text(name: str) -> str:
         try:
@@ -341,69 +336,3 @@ def _remaining(pid: int) -> Remaining:
     stat = text("stat").rpartition(")")[2].split()
     command = text("cmdline").replace("\0", " ").strip() or text("comm").strip()
     return Remaining(pid, stat[0] if stat else "?", text("wchan") or "?", command)
-
-
-def _tidy(held: list[_Held]) -> None:
-    """Have the emptied cgroups removed: by systemd where it made them, else by us."""
-    managed = []
-    emptied: dict[str, str] = {}
-    for each in held:
-        target = each.result.target
-        if target.is_member:
-            cgroup.remove(target.directory)
-            emptied[target.scope_directory] = target.cgroup
-        elif manager_of(target.cgroup):
-            managed.append((each, epoch_of(mount_point(), target.cgroup)))
-        else:
-            _remove_folder(each)
-    deadline = time.monotonic() + _REMOVAL_SECONDS
-    for each, life in managed:  # one after the other: looking at all keeps systemd from its work
-        while each.is_there():
-            if time.monotonic() > deadline:
-                _settle(each, life)
-                break
-            time.sleep(0.005)
-    for directory, path in emptied.items():
-        _see_off(directory, path)
-
-
-def _see_off(directory: str, path: str) -> None:
-    """Wait until a scope of which members were stopped is gone, if they were the last."""
-    if not manager_of(path):
-        with contextlib.suppress(OSError):
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                remove_empty(fd, directory)
-            finally:
-                os.close(fd)
-        return
-    deadline = time.monotonic() + _REMOVAL_SECONDS
-    while os.path.isdir(directory) and not cgroup.is_populated(directory):
-        if time.monotonic() > deadline:
-            return  # reconcile tidies later
-        time.sleep(0.005)
-
-
-def _settle(each: _Held, life: str) -> None:
-    """Tell systemd about a scope that it keeps although it is empty; remove what it forgot.
-
-    life is the invocation ID that it had as it was stopped.
-    """
-    from scopekeeper import systemd
-    from scopekeeper.errors import ManagerError
-
-    target = each.result.target
-    try:
-        known = systemd.let_go(manager_of(target.cgroup), life, target.directory)
-    except ManagerError:
-        return  # what lived in it is gone, which is what was asked; reconcile tidies later
-    if not known:
-        _remove_folder(each)
-
-
-def _remove_folder(each: _Held) -> None:
-    removed = not each.is_there() or cgroup.remove(each.result.target.directory)
-    if not removed and cgroup.is_populated(each.directory):
-        mark.clear(
-            each.directory
-        )  # somebody came in after the proof: a new life, not to be blocked

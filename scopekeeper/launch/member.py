@@ -52,7 +52,7 @@ class Member:
         return self.leaf
 
     def sign(self, directory: str) -> None:
-        """Write the record again, without what it said beside what the member is."""
+        """Write the record again: it is sure of its scope now."""
         path = f"{directory}/{self.leaf}"
         posix.setxattr(path, records.ATTRIBUTE, records.dumps(self.record))
 
@@ -76,16 +76,17 @@ class Member:
         return records.dumps(fields)
 
 
-def enter(directory: str, member: Member, place: Place, note: dict[str, str] = {}) -> bool:  # noqa: B006
+def enter(directory: str, member: Member, place: Place, *, unsure: bool = False) -> bool:
     """Make the member's leaf and move in; False where the scope went away meanwhile.
 
-    note is what its record says beside what it is.
+    Who is unsure whether the scope lives has to sign when it knows.
 
     A launch that tidies up may remove a leaf in the moment before somebody is in it: then there
     is another, for as long as the scope is there.
     """
     for _ in range(_ENTRIES):
         leaf = member.new_leaf()
+        record = member.record | {"JOINING": "1"} if unsure else member.record
         path = f"{directory}/{leaf}"
         try:
             posix.mkdir(path, 0o755)
@@ -94,7 +95,7 @@ def enter(directory: str, member: Member, place: Place, note: dict[str, str] = {
                 return False
             raise
         try:
-            posix.setxattr(path, records.ATTRIBUTE, records.dumps(member.record | note))
+            posix.setxattr(path, records.ATTRIBUTE, records.dumps(record))
             _move_in(path, leaf, member, place)
         except OSError as error:
             _remove(path)

@@ -22,7 +22,6 @@ from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
 from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
 
-_UNSURE = {"JOINING": "1"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 
@@ -100,7 +99,7 @@ def _join(
             from scopekeeper.launch.waiting import without_members
 
             return without_members(fd, directory, place)
-        if not enter(directory, member, place, _UNSURE if place.manager else {}):
+        if not enter(directory, member, place, unsure=bool(place.manager)):
             return WAIT, "gone"
         if place.manager:  # a folder in which somebody is stays; systemd forgets a scope at once
             if not _is_alive(neighbour):
