@@ -55,7 +55,7 @@ def apply(
     of which the caller will tell how they ended, if they had before.
     """
     done = []
-    unseen: list[End] = []
+    removals: list[Action] = []
     stops: list[tuple[Action, stop.Target]] = []
     for action in actions:
         if action.step is Step.STOP:
@@ -69,24 +69,24 @@ def apply(
                 target = dataclasses.replace(target, leaves=leaves)
             stops.append((action, target))
         elif action.step is Step.REMOVE:
-            ends = _ended(action)
-            done.append(Done(action, _remove(action)))
-            unseen += ends if done[-1].outcome == "removed" else []
+            removals.append(action)
         else:
             if action.mark is not None:
                 key, value = action.mark
                 where = (action.member or action.scope).directory
                 mark.change(where, action.scope.directory, {key: value})
             done.append(Done(action, "kept" if action.step is Step.KEEP else "reported"))
+    # first, since nothing tells of them any more when their cgroups are gone
+    problem = history.record([end for action in removals for end in _ended(action)])
+    if problem:
+        warnings.append(problem)
+    done += [Done(action, _remove(action)) for action in removals]
     results = stop.stop(
         [target for _, target in stops],
         causes=[_cause(action) for action, _ in stops],
         warnings=warnings,
         watched=watched,
     )
-    problem = history.record(unseen)
-    if problem and problem not in warnings:
-        warnings.append(problem)
     done += [
         Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)
         for (action, _), result in zip(stops, results, strict=True)

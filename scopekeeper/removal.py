@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scopekeeper import cgroup, mark
-from scopekeeper.launch.folder import remove_empty
 from scopekeeper.launch.place import epoch_of, manager_of, mount_point
 
 _SECONDS = 2.0
@@ -35,11 +34,11 @@ class Emptied:
 def remove(emptied: Sequence[Emptied]) -> None:
     """See off what was proved empty, and scopes of which that was the last member."""
     managed = []
-    left: dict[str, str] = {}
+    left: dict[str, bool] = {}
     for each in emptied:
         if each.directory != each.scope_directory:
             cgroup.remove(each.directory)
-            left[each.scope_directory] = each.cgroup
+            left[each.scope_directory] = bool(manager_of(each.cgroup.rpartition("/")[0]))
         elif manager_of(each.cgroup):
             managed.append((each, epoch_of(mount_point(), each.cgroup)))
         else:
@@ -51,19 +50,18 @@ def remove(emptied: Sequence[Emptied]) -> None:
                 _settle(each, life)
                 break
             time.sleep(_PAUSE)
-    for directory, path in left.items():
-        _see_off(directory, path, deadline)
+    for directory, is_managed in left.items():
+        _see_off(directory, is_managed, deadline)
 
 
-def _see_off(directory: str, path: str, deadline: float) -> None:
-    """Wait until a scope is gone of which the last member was stopped; others stay."""
-    if not manager_of(path):
+def _see_off(directory: str, is_managed: bool, deadline: float) -> None:
+    """Have a scope gone of which the last member was stopped.
+
+    One with leaves stays where that is up to us: how their members ended is not told yet.
+    """
+    if not is_managed:
         with contextlib.suppress(OSError):
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                remove_empty(fd, directory)
-            finally:
-                os.close(fd)
+            os.rmdir(directory)
         return
     while os.path.isdir(directory) and not cgroup.is_populated(directory):
         if time.monotonic() > deadline:

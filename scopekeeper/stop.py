@@ -160,7 +160,7 @@ def stop(
         # while systemd is at work to remove the cgroups
         ends = [end for each in held for end in _ends(each, clock, watched)]
         news, problem = history.keep(ends)
-        if problem:
+        if problem and problem not in warnings:
             warnings.append(problem)
         removal.remove([_emptied(each) for each in held if each.result.outcome != "remains"])
     history.tell(news)  # now that it keeps systemd from nothing
