@@ -89,3 +89,18 @@ def test_a_stop_tells_of_those_that_had_ended_before_it(
         "lives": "stopped by request",
         "ended": "unknown",
     }
+
+
+def test_of_who_ended_unseen_it_is_told_although_the_last_beside_it_is_stopped_by_name(
+    keeper: Scopekeeper, folder: str, session: str, owner: str
+) -> None:
+    keeper.member("-s", session, "--owner", owner, "-n", "lives", "--", "sleep", "infinity")
+    keeper.run("-s", session, "--owner", owner, "-n", "ended", "--", "true")
+    done = keeper.call("stop", "-s", session, "-n", "lives")
+    assert (done.returncode, done.stderr) == (0, "")
+    reconcile(keeper, owner)
+    assert not scope_directories(folder)
+    assert {row["name"]: row["reason"] for row in rows()} == {
+        "lives": "stopped by request",
+        "ended": "unknown",
+    }
