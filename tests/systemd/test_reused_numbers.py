@@ -1,6 +1,6 @@
 """Process numbers are used again: whoever has one now is not who had it before.
 
-The kernel is given few numbers, so that it comes to the same one again at once.
+The kernel is told which number it gave last, so that it comes to the same one again at once.
 """
 
 import json
@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,13 @@ from tests.machine import (
 
 from .guard import Keeper
 
-pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers]
+pytestmark = [
+    pytest.mark.systemd,
+    pytest.mark.root,
+    pytest.mark.controllers,
+    pytest.mark.usefixtures("expendable"),
+]
 
-LIMIT = Path("/proc/sys/kernel/pid_max")
-RESERVED = 300
-"""The kernel begins again above it (RESERVED_PIDS)."""
-FREE = 100
 UNTIL = """
 import os, signal, sys
 wanted, deaf, *command = int(sys.argv[1]), *sys.argv[2:]
@@ -42,31 +42,18 @@ def become():
     if deaf:
         signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     os.execvp(command[0], command)
-if os.getpid() == wanted:
-    become()
-while (pid := os.fork()) != wanted:
+pid = 0
+while pid != wanted:
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(wanted - 1))
+    pid = os.fork()
     if not pid:
         become() if os.getpid() == wanted else os._exit(0)
-    os.waitpid(pid, 0)
+    if pid != wanted:
+        os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
 """
 """Forks until a child has the number; that one becomes the command, and its status is ours."""
-
-
-@pytest.fixture(autouse=True)
-def few_numbers(expendable: None) -> Iterator[None]:
-    """Leave the kernel few process numbers to choose from."""
-    used = {int(task.name) for task in Path("/proc").glob("[0-9]*/task/[0-9]*")}
-    last, free = RESERVED, 0
-    while free < FREE:
-        last += 1
-        free += last not in used
-    before = LIMIT.read_text()
-    LIMIT.write_text(str(last + 1))
-    try:
-        yield
-    finally:
-        LIMIT.write_text(before)
 
 
 @pytest.fixture(autouse=True)
