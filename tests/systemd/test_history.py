@@ -57,8 +57,9 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 def by_name(folder: Path) -> dict[str, dict[str, object]]:
     """Return the ends by the member's name, of which each has one."""
-    found = {str(row["name"]): row for row in rows(folder)}
-    assert len(found) == len(rows(folder))
+    told = rows(folder)
+    found = {str(row["name"]): row for row in told}
+    assert len(found) == len(told)
     return found
 
 
