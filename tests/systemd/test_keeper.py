@@ -131,7 +131,7 @@ ExecStart=/bin/sh -c '{launch} & echo >> {guard.home}/starts; sleep 0.3; kill -9
     systemctl("start", name)
     eventually(lambda: text_of(guard.home / "starts").count("\n") >= 6)
     systemctl("stop", name)
-    eventually(lambda: not scope_directories(), seconds=20)
+    eventually(lambda: not scope_directories())
     assert {str(end["reason"]) for end in guard.ends(session)} == {"owner gone"}
 
 
