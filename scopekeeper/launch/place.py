@@ -251,12 +251,16 @@ def managed(caller: Caller, manager: str) -> Place:
 
 
 class Owner:
-    """Who answers for a member: a service (its unit and epoch) or else a bare process."""
+    """Who answers for a member: a service (its unit and epoch) or else a bare process.
 
-    __slots__ = ("fields", "label", "unit", "unit_path")
+    One that has ended already owns what it left behind, so that it is found.
+    """
 
-    def __init__(self, fields: dict[str, str]) -> None:
+    __slots__ = ("fields", "has_ended", "label", "unit", "unit_path")
+
+    def __init__(self, fields: dict[str, str], *, has_ended: bool = False) -> None:
         self.fields = fields
+        self.has_ended = has_ended
         self.unit = fields.get("OWNER_UNIT", "")
         self.unit_path = fields.get("OWNER_CGROUP", "")
         self.label = self.unit or f"pid-{fields['OWNER_PID']}"
@@ -289,13 +293,21 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
     path = caller.unit_path()
     if path:
         epoch = epoch_of(caller.mount, path)
-        if epoch:
+        if epoch or _was_left_behind():
             fields["OWNER_UNIT"] = unit_name(path)
-            fields["OWNER_EPOCH"] = epoch
+            fields["OWNER_EPOCH"] = epoch or "ended"
             fields["OWNER_CGROUP"] = path
-            return Owner(fields)
+            return Owner(fields, has_ended=not epoch)
     # a parent outside of our PID namespace reads as 0: then the namespace's first process owns
     return Owner(fields | _process(str(posix.getppid() or 1)))
+
+
+def _was_left_behind() -> bool:
+    """Tell whether our parent has ended, and systemd has us since: it has a cgroup of its own."""
+    try:
+        return cgroup_of(str(posix.getppid() or 1)).endswith("/init.scope")
+    except (OSError, LookupError):
+        return False
 
 
 def _process(pid: str) -> dict[str, str]:

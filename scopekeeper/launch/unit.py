@@ -117,7 +117,7 @@ def _start(manager: Manager, member: Member, place: Place) -> str:
     request, owner = member.request, member.owner
     bound_to = ""
     if request.lifetime == "gateway" and owner.unit and place.manages(owner.unit_path):
-        bound_to = owner.unit
+        bound_to = "" if owner.has_ended else owner.unit  # it would be started again
     settings = {
         _PROPERTIES[name]: _INFINITY if value < 0 else value
         for name, value in (request.limits | request.durations).items()

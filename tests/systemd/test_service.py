@@ -242,7 +242,7 @@ def test_a_service_may_be_called_as_what_lies_in_its_cgroup(
     assert (listed["owner"]["unit"], listed["state"]) == (unit, "running")
 
 
-def test_what_a_stopped_service_left_starts_it_not_again(
+def test_what_a_stopped_service_left_starts_it_not_again_and_is_an_orphan(
     keeper: Scopekeeper, units: Units, session: str, name: str, tmp_path: Path
 ) -> None:
     launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
@@ -260,3 +260,7 @@ def test_what_a_stopped_service_left_starts_it_not_again(
     eventually(lambda: processes(scope))
     assert state(name) == "inactive"
     assert "BOUND" not in record_of(scope)
+    (listed,) = keeper.scopes("-s", session)
+    assert (listed["state"], listed["owner"]["unit"]) == ("orphan", name)
+    assert keeper.call("reconcile", "--owner", name).returncode == 0
+    eventually(lambda: not scope_directories())
