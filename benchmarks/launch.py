@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.measure import Command, Row, medians
 
 SCOPEKEEPER = shutil.which("scopekeeper") or ""
+SHELL = shutil.which("scopekeeper-shell") or ""
 MODE = [] if os.geteuid() == 0 else ["--user"]
 _number = itertools.count()
 
@@ -50,6 +51,18 @@ def living_scope(session: str) -> Iterator[None]:
     """Keep a scope alive with one member."""
     with started([ours(session, command=READY)], together=False):
         yield
+
+
+@contextlib.contextmanager
+def shell_of(session: str) -> Iterator[None]:
+    """Have the shells that are started belong to a session, and be /bin/sh."""
+    told = {"SCOPEKEEPER_SESSION": session, "SCOPEKEEPER_SHELL": "/bin/sh"}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name in told:
+            del os.environ[name]
 
 
 READY = ("/bin/sh", "-c", "echo; exec sleep 1000")
@@ -104,15 +117,22 @@ def single(rounds: int, block: int) -> list[Row]:
         "rival": systemd_run,
         "join": lambda: ours(session, "-n", "true"),
         "create": lambda: ours(fresh("new")),
+        "shell": lambda: [SHELL, "-c", "true"],
+        "rival shell": lambda: systemd_run("/bin/sh", "-c", "true"),
+        "join by sh": lambda: ours(session, command=("/bin/sh", "-c", "true")),
     }
-    with living_scope(session):
+    with living_scope(session), shell_of(session):
         found = medians(commands, rounds=rounds, block=block)
     floor, rival = "python3 -I -S -c pass", "systemd-run --scope"
     return [
         Row("run, joining a scope", found["join"], floor, found["floor"], 1.06),
         Row("run, joining a scope", found["join"], rival, found["rival"], 1.10),
         Row("run, making a scope", found["create"], rival, found["rival"], 1.50),
-    ]
+        Row("scopekeeper-shell -c true, joining", found["shell"],
+            f"{rival} sh -c true", found["rival shell"], 1.10),
+        Row("scopekeeper-shell -c true, joining", found["shell"],
+            "run -- sh -c true, joining", found["join by sh"], 1.06),
+    ]  # fmt: skip
 
 
 def _fastest(commands: Sequence[Sequence[Sequence[str]]], *, together: bool) -> float:

@@ -25,10 +25,17 @@ MOUNT = next(
     "",
 )
 PROGRAM = shutil.which("scopekeeper") or "scopekeeper"
+SHELL = shutil.which("scopekeeper-shell") or "scopekeeper-shell"
 PATIENCE = 60.0
 """Seconds to wait for what has to happen; an emulated machine is ten times slower."""
 ATTRIBUTE = "user.scopekeeper"
 FOREVER = ("sleep", "infinity")
+
+
+def sees_its_name() -> bool:
+    """Tell whether the installed shell is a program of its own: a script loses its first word."""
+    with open(SHELL, "rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def is_emulated() -> bool:

@@ -10,6 +10,9 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scopekeeper.launch.place import Caller
     from scopekeeper.owned.launch import Handover
 
 _VALUED = {
@@ -89,23 +92,37 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
     return (options, arguments[at:]) if at < len(arguments) else None
 
 
-def run(options: dict[str, str], command: list[str]) -> None:
-    """Become the command, inside its scope; returns never, exits 125 to 127 where that fails."""
-    _die_by_interrupt()
+def run(
+    options: dict[str, str],
+    command: list[str],
+    *,
+    last: "Callable[[], None] | None" = None,
+    defaults: dict[bytes, bytes] = {},  # noqa: B006
+) -> None:
+    """Become the command, inside its scope; returns never, exits 125 to 127 where that fails.
+
+    last is called right before; defaults are variables for where there is none of that name.
+    """
+    die_by_interrupt()
     try:
-        _launch(options, command)
+        _launch(options, command, last, defaults)
     except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
         _fail(error)
 
 
-def _launch(options: dict[str, str], command: list[str]) -> None:
+def _launch(
+    options: dict[str, str],
+    command: list[str],
+    last: "Callable[[], None] | None",
+    defaults: dict[bytes, bytes],
+) -> None:
     environment = original_environment()
     if "require" in options:
         from scopekeeper.launch.paths import require
 
         require(options["require"])
     program = _resolve(command[0], environment)
-    inner = dict(environment)
+    inner = defaults | environment
     pipe_ignored = pipe_was_ignored()
     handover = None
     try:
@@ -113,7 +130,7 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
             from scopekeeper.launch.paths import hand_over
 
             handover = hand_over(options)
-        _contain(options, command[0], environment, inner)
+        contain(options, command[0], environment, inner)
         if handover is not None:
             handover.bind()
     except Exception as error:
@@ -132,16 +149,22 @@ def _launch(options: dict[str, str], command: list[str]) -> None:
         for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
             inner.pop(name, None)  # the second leads to the bus, and to the manager itself
     restore_signals(pipe_ignored=pipe_ignored)
+    if last is not None:
+        last()
     _execute(program, command, inner, handover)
 
 
-def _contain(
+def contain(
     options: dict[str, str],
     command: str,
     environment: dict[bytes, bytes],
     inner: dict[bytes, bytes],
+    caller: "Caller | None" = None,
 ) -> None:
-    """Contain this process and write into inner what the command is told about it."""
+    """Contain this process and write into inner what the command is told about it.
+
+    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
     from scopekeeper.launch import place, scope
     from scopekeeper.launch.member import Member, Warnings
     from scopekeeper.launch.request import Request
@@ -153,8 +176,8 @@ def _contain(
 
         rules = Rules(warnings)
     request = Request(options, environment, command, rules)
-    caller = place.Caller()
-    owner = place.find_owner(caller, request.owner)
+    caller = caller or place.Caller()
+    owner = place.find_owner(caller, request.owner, options.get("parent", ""))
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"
     where = place.find(caller, request.placement, outlives=outlives)
@@ -213,6 +236,11 @@ def original_environment() -> dict[bytes, bytes]:
     return environment
 
 
+def find_program(command: str) -> None:
+    """Make sure that a command can be found; says why and exits 126 or 127 otherwise."""
+    _resolve(command, original_environment())
+
+
 def _resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
     """Find the program as execvp(3) does; exits 126 or 127 before anything was made."""
     name = encoded(command)
@@ -261,7 +289,7 @@ def encoded(argument: str) -> bytes:
     return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
 
 
-def _die_by_interrupt() -> None:
+def die_by_interrupt() -> None:
     """Let SIGINT end this process as it would end the command, not as an exception.
 
     Blocked meanwhile, so that one that comes just now is neither lost nor half handled.

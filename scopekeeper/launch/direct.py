@@ -1,19 +1,26 @@
-"""Writes the fast launcher: ``python -m scopekeeper.launch.direct [PATH]``.
+"""Writes the fast launchers: ``python -m scopekeeper.launch.direct [PATH]``.
 
 What pip installs starts the interpreter with ``site`` (pip drops interpreter options from a
 script's first line) and finds every module of the hot path one by one: 3 ms of 9. This rewrites
 the installed script, or writes PATH, so that it runs ``python -I -S`` and reads the compiled hot
 path from one file, and what making a scope takes from another. Running it again brings both up to
 date; installing the package again puts pip's script back.
+
+``scopekeeper-shell`` is written beside it: where it can be as a program of the machine's own
+(``scopekeeper.launch.elf``), which a login shell has to be.
 """
 
 import ast
 import importlib
 import marshal
 import os
+import platform
 import sys
 from pathlib import Path
 from types import CodeType
+
+from scopekeeper.launch import elf
+from scopekeeper.launch.shell import NAME
 
 # in the order in which they import each other
 _JOINING = (
@@ -21,6 +28,7 @@ _JOINING = (
     "scopekeeper.launch.place", "scopekeeper.launch.request", "scopekeeper.launch.member",
     "scopekeeper.launch.scope",
 )  # fmt: skip
+_SHELL = ("scopekeeper.launch.form", "scopekeeper.launch.shell")
 _MAKING = (
     "scopekeeper.errors", "scopekeeper.launch.wire", "scopekeeper.launch.manager",
     "scopekeeper.launch.unit",
@@ -40,11 +48,39 @@ else:
 """
 """The compiled file is only read by the version of Python that wrote it: its name has that."""
 
+_SHELL_PROGRAM = """\
+import marshal, posix, sys
+try:
+    hot = posix.open({hot!a} + sys.implementation.cache_tag, posix.O_CLOEXEC)
+    hot = marshal.loads(posix.read(hot, {most}))
+except Exception:
+    hot = {slow!a}, {{}}
+try:
+    exec(*hot)
+except Exception as error:
+    exec({broken!a})
+"""
+_SHELL_SLOW = """\
+import sys
+sys.path.insert(0, {folder!a})
+from scopekeeper.launch.shell import main
+main({file!a}, sys.argv[sys.argv[0] == "-c":])
+"""
+_SHELL_BROKEN = """\
+words = sys.argv[sys.argv[0] == "-c":]
+posix.write(2, f"scopekeeper: the installation is broken: {error!r}\\n".encode())
+if b"SCOPEKEEPER_SESSION" in posix.environ:
+    posix._exit(125)
+posix.execve("/bin/sh", ["-sh" if words[0][:1] == "-" else "sh", *words[1:]], posix.environ)
+"""
+"""What scopekeeper-shell runs. Whatever is broken, who logs in gets a shell. What is only run where
+something is, is text: that costs less to compile."""
+
 _LOADER = """\
 import sys
 
 sys.path.insert(0, FOLDER)
-if sys.argv[1:2] == ["run"]:
+if SHELL or sys.argv[1:2] == ["run"]:
     import marshal, posix
 
     def load(name, file, path, code):
@@ -66,11 +102,15 @@ if sys.argv[1:2] == ["run"]:
     for piece in JOINING:
         load(*piece)
     sys.modules["scopekeeper.launch"].load_more = load_more
+if SHELL:
+    from scopekeeper.launch.shell import main
+
+    main(SHELL, sys.argv[sys.argv[0] == "-c":])
 from scopekeeper.launch import main
 
 main()
 """
-"""Runs first, with FOLDER, JOINING, MAKING and MOST defined."""
+"""Runs first, with FOLDER, JOINING, MAKING, MOST and SHELL defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -82,16 +122,25 @@ _MOST = 120_000
 
 
 def _file(name: str) -> str:
-    """Return where a compiled piece is kept: ``hot`` is read by every launch, ``make`` by some."""
+    """Return where a compiled piece is kept.
+
+    ``hot`` is read by every ``run``, ``shell`` by every shell, and ``make`` by some of both.
+    """
     return f"{_FOLDER}/{name}.{sys.implementation.cache_tag}"
 
 
-def compile_hot() -> bytes:
-    """Compile the loader and the modules of the hot path into one piece."""
+def compile_hot(*more: str, shell: str = "") -> bytes:
+    """Compile the loader, the modules of the hot path, and more of them, into one piece.
+
+    shell is the path of scopekeeper-shell in the piece that it reads.
+    """
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
-    joining = [_piece(name) for name in _JOINING]
-    content = {"FOLDER": folder, "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST}
+    joining = [_piece(name) for name in (*_JOINING, *more)]
+    content = {
+        "FOLDER": folder, "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST,
+        "SHELL": shell,
+    }  # fmt: skip
     whole = marshal.dumps((loader, content))
     if len(whole) > _MOST:
         raise OverflowError(f"the hot path has {len(whole)} bytes; the launcher reads {_MOST}")
@@ -123,10 +172,23 @@ class _Slim(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(assignment, node))
 
 
-def script() -> str:
+def script() -> bytes:
     """Return the launcher for this interpreter and this copy of the package."""
     folder = str(Path(__file__).resolve().parents[2])
-    return _SCRIPT.format(python=sys.executable, folder=folder, hot=f"{_FOLDER}/hot.", most=_MOST)
+    text = _SCRIPT.format(python=sys.executable, folder=folder, hot=f"{_FOLDER}/hot.", most=_MOST)
+    return text.encode()
+
+
+def shell(target: Path) -> bytes:
+    """Return what stands at target as ``scopekeeper-shell``: a program, else a script."""
+    folder = str(Path(__file__).resolve().parents[2])
+    text = _SHELL_PROGRAM.format(
+        hot=f"{_FOLDER}/shell.", most=_MOST, broken=_SHELL_BROKEN,
+        slow=_SHELL_SLOW.format(folder=folder, file=str(target)),
+    )  # fmt: skip
+    if platform.machine() == elf.MACHINE and sys.maxsize > 2**32:
+        return elf.program(os.fsencode(sys.executable), text)
+    return f"#!{sys.executable} -IS\n{text}".encode()
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:
@@ -138,7 +200,7 @@ def replace(path: Path, content: bytes, mode: int) -> None:
 
 
 def main() -> int:
-    """Write the launcher to the path named, else over the installed script."""
+    """Write the launchers to the path named and beside it, else over the installed scripts."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(sys.executable).parent / "scopekeeper")
     if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
         print(
@@ -150,11 +212,15 @@ def main() -> int:
     try:
         replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
         replace(Path(_file("hot")), compile_hot(), 0o644)
-        replace(target, script().encode(), 0o755)
+        replace(target, script(), 0o755)
+        beside = target.with_name(NAME).absolute()
+        replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
+        replace(beside, shell(beside), 0o755)
     except OSError as error:
         print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     print(f"wrote {target}")
+    print(f"wrote {beside}")
     return 0
 
 

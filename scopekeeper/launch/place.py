@@ -275,10 +275,11 @@ def namespaces() -> str:
     )
 
 
-def find_owner(caller: Caller, named: str = "") -> Owner:
+def find_owner(caller: Caller, named: str = "", parent: str = "") -> Owner:
     """Return the owner of what the caller starts: the process named by its pid, if one is.
 
-    Raises ValueError where there is no such process.
+    parent is the pid of who else is it where no service is; else it is the caller's own. Raises
+    ValueError where there is no such process.
     """
     fields = {
         "BOOT": read("/proc/sys/kernel/random/boot_id").strip(),
@@ -290,22 +291,23 @@ def find_owner(caller: Caller, named: str = "") -> Owner:
         inherited = {k: v for k, v in caller.enclosing.items() if k.startswith("OWNER_")}
         if inherited:
             return Owner(fields | inherited)
+    # a parent outside of our PID namespace reads as 0: then the namespace's first process owns
+    parent = parent or str(posix.getppid() or 1)
     path = caller.unit_path()
     if path:
         epoch = epoch_of(caller.mount, path)
-        if epoch or _was_left_behind():
+        if epoch or _has_gone(parent):
             fields["OWNER_UNIT"] = unit_name(path)
             fields["OWNER_EPOCH"] = epoch or "ended"
             fields["OWNER_CGROUP"] = path
             return Owner(fields, has_ended=not epoch)
-    # a parent outside of our PID namespace reads as 0: then the namespace's first process owns
-    return Owner(fields | _process(str(posix.getppid() or 1)))
+    return Owner(fields | _process(parent))
 
 
-def _was_left_behind() -> bool:
-    """Tell whether our parent has ended, and systemd has us since: it has a cgroup of its own."""
+def _has_gone(parent: str) -> bool:
+    """Tell whether systemd is a process's parent, which it becomes of who has lost his own."""
     try:
-        return cgroup_of(str(posix.getppid() or 1)).endswith("/init.scope")
+        return cgroup_of(parent).endswith("/init.scope")
     except (OSError, LookupError):
         return False
 

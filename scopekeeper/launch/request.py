@@ -70,8 +70,9 @@ class Request:
         self.lane = names.check("lane", lane, names.LANE_MAX)
         if rules is not None:
             said = rules(names.lane_class(self.lane))
-            if not self.session:
-                said.pop("replace", None)  # a derived session is shared by who knows whom
+            if not self.session or "shared_name" in options:
+                # others may have the name too: derived by who knows whom, or that of a command
+                said.pop("replace", None)
             options = {**said, **options}
         self.kind = options.get("kind", "mcp")
         self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")

@@ -2,60 +2,18 @@
 
 import fcntl
 import os
-import pty
-import re
-import select
 import shutil
 import signal
 import struct
 import termios
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.machine import PATIENCE, Scopekeeper, cgroup_of, eventually, state_of
+from tests.machine import Scopekeeper, cgroup_of, eventually, state_of
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.systemd
-
-
-class Terminal:
-    """A terminal with the wrapped command as its session leader; what it says, as it comes."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ["PS1"] = "$ "
-            os.execvp(argv[0], argv)
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        """Type something."""
-        os.write(self.fd, text.encode())
-
-    def expect(self, pattern: str) -> re.Match[str]:
-        """Wait until the terminal shows something, and forget all up to there."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            match = re.search(pattern, self.seen)
-            if match:
-                self.seen = self.seen[match.end() :]
-                return match
-            left = deadline - time.monotonic()
-            assert left > 0, f"{pattern!r} did not come; it shows {self.seen!r}"
-            if select.select([self.fd], [], [], left)[0]:
-                try:
-                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
-                except OSError:
-                    raise AssertionError(f"it ended, and showed {self.seen!r}") from None
-
-    def status(self) -> int:
-        """Wait for the end of the session leader and return its exit status."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def close(self) -> None:
-        """Hang up."""
-        os.close(self.fd)
 
 
 @pytest.fixture
@@ -69,10 +27,7 @@ def shell(keeper: Scopekeeper, session: str) -> Iterator[Terminal]:
         terminal.expect(r"\$ ")
         yield terminal
     finally:
-        terminal.close()
-        if state_of(terminal.pid):
-            os.kill(terminal.pid, signal.SIGKILL)
-            terminal.status()
+        terminal.end()
 
 
 def test_the_shell_is_session_leader_in_the_foreground_of_its_terminal(shell: Terminal) -> None:

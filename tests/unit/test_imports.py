@@ -70,6 +70,32 @@ def test_making_and_joining_a_scope_import_what_is_written_down(scratch):
         member.stdin.close()
 
 
+SHELL_PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {root!r})
+import posix
+from scopekeeper.launch import shell
+def reached(*_):
+    posix.write(1, "\\n".join(sorted(set(sys.modules) - before)).encode())
+    posix._exit(0)
+shell._become = reached
+shell.main("/nonexistent", ["sh", "-c", "true"])
+"""
+OF_SHELL = {"scopekeeper.launch.form", "scopekeeper.launch.shell", "pwd"}
+
+
+@pytest.mark.root
+def test_a_shell_imports_two_modules_more(scratch):
+    ran = subprocess.run(
+        [sys.executable, "-IS", "-c", SHELL_PROGRAM.format(root=str(ROOT))],
+        env={"SCOPEKEEPER_PLACEMENT": f"cgroup:{scratch}", "SCOPEKEEPER_SESSION": "imports"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) <= ALLOWED | PLACED | CREATING | OF_SHELL
+
+
 @pytest.mark.root
 def test_limits_cost_one_module_more(scratch):
     assert "scopekeeper.quantities" in modules_of(scratch, "--ttl", "90s")

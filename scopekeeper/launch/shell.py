@@ -1,0 +1,280 @@
+"""``scopekeeper-shell``: stands in ``SHELL=``, contains itself, and then is the real shell.
+
+All arguments are the real shell's: what is to be known comes from the environment and from the
+lane's rules. On the hot path as ``run`` is: builtin modules only. What was decided, and why:
+
+*A scope of its own* is for a terminal of its own: the process leads the session that the terminal
+was made for (as a PTY library, tmux, sshd and login start it), or it is interactive on the
+terminal that controls it (``su -``). A ``-c`` in somebody else's terminal (an editor's ``:!make``,
+a gateway that was started by hand and passes its stderr on) is a job of that program, and a
+member of its session's scope.
+
+*Inside of a member* whose scope is the one that the environment means, nothing is nested deeper
+than it is known for: a terminal run of ours is one thing, with all shells and terminals in it, so
+everything started there stays; an MCP server or a command that opens a terminal gets a scope for
+it; a command without one joins as a member of its own, with the lifetime of the outer one.
+
+*SHELL* then names the real shell, where it named us. Programs look at its last part to choose a
+syntax (editors, fzf, script), and what they start stays in the cgroup of their own shell anyway:
+only a scope of its own for each of them would be won by passing us on.
+
+*The first word* is the real shell's name, with the ``-`` of a login shell where that was given:
+zsh and busybox choose by the name what they are, and would not be the same shell with ours.
+
+*If it cannot be contained*, who waits for a prompt gets the shell, with one line on stderr: a
+login must not depend on cgroup2. So does a ``-c`` where the password database names us and nobody
+named a session: that is ssh, su, cron. Any other command is not run (125): a gateway counts on it.
+``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) decides otherwise.
+"""
+
+import posix
+
+from scopekeeper import launch
+from scopekeeper.launch.form import Form
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scopekeeper.launch.place import Caller
+
+NAME = "scopekeeper-shell"
+_NO_SHELLS = ("nologin", "false")
+"""What the password database has for those who do not log in; their services run commands."""
+_LAST = b"/bin/sh"
+_MOST_LINKS = 40
+_TRIED = b"SCOPEKEEPER_SHELL_TRIED"
+"""Has the pid where the real shell is a script: if that calls us, we have been here before."""
+_IDENTITY = ("SESSION", "LANE", "RUN")
+
+
+def main(file: str, argv: list[str]) -> None:
+    """Be the real shell, contained; file is what is executed as scopekeeper-shell."""
+    launch.die_by_interrupt()
+    try:
+        environment = launch.original_environment()
+    except OSError:  # no procfs, as in a fresh chroot
+        environment = dict(posix.environ)
+    form = Form(argv[0], argv[1:])
+    pipe_ignored = launch.pipe_was_ignored()
+    if environment.pop(_TRIED, b"") == str(posix.getpid()).encode():
+        shells = iter((_LAST,))
+    else:
+        shells = real_shells(file, environment)
+    shell = next(shells, b"")
+    if not shell:
+        launch.say("there is no shell: /bin/sh is missing")
+        posix._exit(launch.NOT_FOUND)
+    prompts = not form.runs_command and (form.login or form.interactive or _is_terminal(0))
+    inner = dict(environment)
+    try:
+        _contain(form, environment, inner, shell=_base(shell), prompts=prompts)
+    except Exception as error:  # noqa: BLE001  a user without a shell cannot mend anything
+        reason, unavailable = _describe(error)
+        if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
+            launch.say(reason)
+            posix._exit(launch.FAILED)
+        launch.say(f"warning: this shell runs uncontained: {reason}")
+        inner = dict(environment)
+    launch.restore_signals(pipe_ignored=pipe_ignored)
+    _become(shell, shells, file, argv, inner)
+
+
+def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]":
+    """Yield what can be the real shell, the best first; never this program."""
+    wanted = environment.get(b"SCOPEKEEPER_SHELL", b"")
+    if wanted:
+        problem = _problem(wanted, file)
+        if not problem:
+            yield wanted
+        elif problem != NAME:
+            text = wanted.decode("utf-8", "replace")
+            launch.say(f"warning: SCOPEKEEPER_SHELL={text}: {problem}")
+    login = login_shell()
+    if login and _base(login) not in _NO_SHELLS and not _problem(login, file):
+        yield login
+    if not _problem(_LAST, file):
+        yield _LAST
+
+
+def login_shell() -> bytes:
+    """Return the caller's shell in the password database, wherever that is kept; '' for none."""
+    import pwd  # built in
+
+    try:
+        return launch.encoded(pwd.getpwuid(posix.getuid()).pw_shell) or _LAST
+    except (KeyError, OSError):
+        return b""
+
+
+def is_ours(path: bytes, file: str) -> bool:
+    """Tell whether a path leads to this program, or to that of another installation."""
+    try:
+        seen, own = posix.stat(path), posix.stat(file)
+        if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
+            return True
+    except OSError:
+        pass
+    for _ in range(_MOST_LINKS):
+        if _base(path) == NAME:
+            return True
+        try:
+            target = posix.readlink(path)
+        except OSError:
+            break
+        path = target if target[:1] == b"/" else path.rpartition(b"/")[0] + b"/" + target
+    return False
+
+
+def _problem(path: bytes, file: str) -> str:
+    """Say why a path cannot be the real shell; '' if it can, and our name if it is this."""
+    if path[:1] != b"/":
+        return "not a whole path"
+    if is_ours(path, file):
+        return NAME
+    try:
+        is_file = posix.stat(path).st_mode & 0o170000 == 0o100000
+    except OSError as error:
+        return str(error.strerror)
+    return "" if is_file and posix.access(path, posix.X_OK) else "not an executable file"
+
+
+def _is_script(path: bytes) -> bool:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return posix.read(fd, 2) == b"#!"
+    finally:
+        posix.close(fd)
+
+
+def _base(path: bytes) -> str:
+    return path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
+
+
+def _is_terminal(fd: int) -> bool:
+    """Tell whether a descriptor is the terminal that controls this process."""
+    try:
+        posix.tcgetpgrp(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _has_terminal(*, prompts: bool) -> bool:
+    """Tell whether there is a terminal for this call: see the module."""
+    if posix.getsid(0) != posix.getpid():
+        return prompts and _is_terminal(0)
+    if _is_terminal(0) or _is_terminal(1) or _is_terminal(2):
+        return True
+    try:
+        posix.close(posix.open("/dev/tty", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _contain(
+    form: Form,
+    environment: dict[bytes, bytes],
+    inner: dict[bytes, bytes],
+    *,
+    shell: str,
+    prompts: bool,
+) -> None:
+    from scopekeeper.launch.place import Caller
+
+    caller = Caller()
+    terminal = _has_terminal(prompts=prompts)
+    told = dict(environment)
+    options = choose(*_surroundings(caller), told, terminal=terminal)
+    if options is not None:
+        name = form.name(shell)
+        launch.contain(options | {"name": name}, name, told, inner, caller)
+
+
+def _surroundings(caller: "Caller") -> tuple[dict[str, str] | None, dict[str, str]]:
+    """Return the records of the member that we are in, and of its scope."""
+    from scopekeeper import records
+    from scopekeeper.launch.place import attribute
+
+    if caller.enclosing is None:
+        return None, {}
+    raw = attribute(caller.scope_directory)
+    return (caller.enclosing, records.loads(raw, records.OF_SCOPE)) if raw else (None, {})
+
+
+def choose(
+    member: dict[str, str] | None,
+    scope: dict[str, str],
+    environment: dict[bytes, bytes],
+    *,
+    terminal: bool,
+) -> dict[str, str] | None:
+    """Return the options of this launch; None to stay where it is.
+
+    Where it belongs to the scope that it is in, its identity is written into the environment.
+    """
+    # names are those of commands: two of one name are no two lives of one server
+    options = {"kind": "pty" if terminal else "exec", "shared_name": "1"}
+    if member is None:
+        return options
+    if member.get("PID") == str(posix.getpid()):
+        return None  # this very process was launched as a member: `run -- scopekeeper-shell`
+    said = {name: environment.get(b"SCOPEKEEPER_" + name.encode()) for name in _IDENTITY}
+    known = {name: scope.get(name, "").encode("utf-8", "surrogateescape") for name in _IDENTITY}
+    if any(value and value != known[name] for name, value in said.items()):
+        return options
+    if member.get("KIND") == "pty":
+        return None
+    for name, value in known.items():
+        environment[b"SCOPEKEEPER_" + name.encode()] = value
+    if not terminal and "LIFETIME" in member:
+        options["lifetime"] = member["LIFETIME"]
+    return options
+
+
+def _describe(error: Exception) -> tuple[str, bool]:
+    """Return one line, and whether the machine failed, and not the call."""
+    try:
+        from scopekeeper.launch.failure import describe, is_unavailable
+
+        return describe(error), is_unavailable(error)
+    except Exception:  # noqa: BLE001  of a broken installation, or without procfs
+        return f"{type(error).__name__}: {error}", True
+
+
+def _goes_on(
+    file: str, environment: dict[bytes, bytes], *, prompts: bool, unavailable: bool
+) -> bool:
+    """Decide whether the shell runs although it is not contained: see the module."""
+    said = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
+    if said == b"fail":
+        return False
+    if prompts or (said == b"warn" and unavailable):
+        return True
+    return b"SCOPEKEEPER_SESSION" not in environment and is_ours(login_shell(), file)
+
+
+def _become(
+    shell: bytes,
+    others: "Iterator[bytes]",
+    file: str,
+    argv: list[str],
+    environment: dict[bytes, bytes],
+) -> None:
+    named = is_ours(environment.get(b"SHELL", b""), file)
+    arguments = [launch.encoded(argument) for argument in argv[1:]]
+    dash = b"-" if argv[0].startswith("-") else b""
+    for each in (shell, *others):  # one can be there and lack its loader, as in a half made root
+        if named:
+            environment[b"SHELL"] = each
+        if _is_script(each):
+            environment[_TRIED] = str(posix.getpid()).encode()
+        try:
+            posix.execve(each, [dash + each.rpartition(b"/")[2], *arguments], environment)
+        except OSError as error:
+            launch.say(f"{each.decode('utf-8', 'replace')}: {error.strerror}")
+    posix._exit(launch.NOT_EXECUTABLE)

@@ -1,0 +1,61 @@
+"""A terminal that a test types into and reads from."""
+
+import os
+import pty
+import re
+import select
+import signal
+import time
+
+from tests.machine import PATIENCE, state_of
+
+
+class Terminal:
+    """A terminal with a command as its session leader; what it says, as it comes.
+
+    program is what is executed, where that is not the first word.
+    """
+
+    def __init__(
+        self, argv: list[str], program: str = "", environment: dict[str, str] | None = None
+    ) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            variables = {**os.environ, "PS1": "$ ", **(environment or {})}
+            os.execvpe(program or argv[0], argv, variables)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self.fd, text.encode())
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """Wait until the terminal shows something, and forget all up to there."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            match = re.search(pattern, self.seen)
+            if match:
+                self.seen = self.seen[match.end() :]
+                return match
+            left = deadline - time.monotonic()
+            assert left > 0, f"{pattern!r} did not come; it shows {self.seen!r}"
+            if select.select([self.fd], [], [], left)[0]:
+                try:
+                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:
+                    raise AssertionError(f"it ended, and showed {self.seen!r}") from None
+
+    def status(self) -> int:
+        """Wait for the end of the session leader and return its exit status."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self.fd)
+
+    def end(self) -> None:
+        """Hang up, and see that nothing is left of the command itself."""
+        self.close()
+        if state_of(self.pid):
+            os.kill(self.pid, signal.SIGKILL)
+            self.status()
