@@ -1,0 +1,115 @@
+"""``scopekeeper logs``."""
+
+import os
+import pathlib
+import select
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from scopekeeper.errors import UsageError
+from scopekeeper.pty import log, run
+from scopekeeper.pty.text import Plain
+from scopekeeper.quantities import since
+
+_PIECE = 64 << 10
+_INTERVAL = 0.1
+
+
+@click.command("logs")
+@click.argument("run_id", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until it ends.")
+@click.option("--since", "since_text", metavar="TIME", help="Only what it wrote since then (2h, "
+              "ISO 8601, or @SECONDS).")  # fmt: skip
+@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0),
+              help="Only so many of the last lines.")  # fmt: skip
+@click.option("--raw/--text", "raw", default=True,
+              help="Byte for byte (the default), or as lines of text.")  # fmt: skip
+def command(
+    run_id: str, follow: bool, since_text: str | None, lines: int | None, raw: bool
+) -> None:
+    """Show what a run wrote.
+
+    The beginning of RUN's id will do. It needs no keeper, and works when the run has ended.
+    """
+    try:
+        begin = None if since_text is None else since("since", since_text, time.time())
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    found = run.find(run_id)
+    position = _begin(found.folder, begin, lines)
+    plain = None if raw else Plain()
+    try:
+        _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
+        if plain is not None:
+            _write(plain.finish().encode())
+    except BrokenPipeError:
+        # nobody reads any more; what the interpreter flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _begin(folder: pathlib.Path, since: float | None, lines: int | None) -> int:
+    """Return the position that was asked for, which may be no longer kept."""
+    position = 0
+    if since is not None:
+        position = log.since(folder, max(int(since * 1e6), 0))
+    if lines is not None:
+        position = max(position, log.last_lines(folder, lines))
+    return position
+
+
+def _filtered(plain: Plain | None) -> Callable[[bytes], bytes]:
+    return bytes if plain is None else lambda data: plain.feed(data).encode()
+
+
+def _show(
+    run_id: str,
+    folder: pathlib.Path,
+    position: int,
+    *,
+    follow: bool,
+    filtered: Callable[[bytes], bytes],
+) -> None:
+    """Print from a position on, what comes later too where that is to be followed."""
+    while True:
+        # looked at first: what was written before the end is printed below
+        now = run.load(run_id)
+        goes_on = follow and now is not None and now.ended is None
+        while True:
+            found, data = log.read(folder, position, _PIECE)
+            if found > position:
+                _say_missing(folder, found, found - position)
+            position = found + len(data)
+            if not data:
+                break
+            _write(filtered(data))
+        if not goes_on:
+            return
+        _wait(_INTERVAL)
+
+
+def _write(data: bytes) -> None:
+    if data:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _say_missing(folder: pathlib.Path, position: int, count: int) -> None:
+    words = "1 byte is" if count == 1 else f"{count:,} bytes are"
+    why = "no longer kept" if log.first(folder) >= position else "missing: the disk took no more"
+    click.echo(f"scopekeeper: {words} {why}", err=True)
+
+
+def _wait(seconds: float) -> None:
+    """Wait; raises BrokenPipeError as soon as nobody reads any more.
+
+    Looking again ten times a second is a listing of one folder and a small file: an inotify
+    descriptor would save little, and bring its limits along.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError

@@ -1,0 +1,86 @@
+"""When a run wrote what: the file ``times`` beside its output.
+
+Records of 16 bytes, a position and the time in microseconds since the epoch, at most one a second.
+What a record promises: the bytes from its position up to that of the next one were written no
+later than a second after its time. So two neighbours can be made one without a lie, by the
+position of the first and the time of the second; that is how the file stays small however long
+a slow run goes on. A record that was cut short by a crash counts for nothing.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import struct
+
+FILE = "times"
+_TEMPORARY = ".times"
+_RECORD = struct.Struct("<QQ")
+_SECOND = 1_000_000
+_MOST = (64 << 10) // _RECORD.size
+
+
+class Times:
+    """Writes the records of one log. That none can be written is no error: some are missing."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        records = _read(folder)
+        self._last = records[-1][1] if records else 0
+
+    def note(self, position: int, now: int, first: int) -> None:
+        """Remember that what is written now begins at position; first is the first byte kept.
+
+        Call it before writing: a record without bytes does no harm, bytes without one would
+        count as older than they are.
+        """
+        # a clock that was put back makes a record too
+        if 0 <= now - self._last < _SECOND:
+            return
+        with contextlib.suppress(OSError):
+            if self._append(_RECORD.pack(position, now)) > _MOST:
+                self._shorten(first)
+            self._last = now
+
+    def _append(self, record: bytes) -> int:
+        """Write a record behind the last whole one and return how many there are now."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self._folder / FILE, flags, 0o600)
+        try:
+            count = os.fstat(fd).st_size // _RECORD.size
+            if os.pwrite(fd, record, count * _RECORD.size) < _RECORD.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
+        return count + 1
+
+    def _shorten(self, first: int) -> None:
+        records = _read(self._folder)
+        begun = sum(position <= first for position, _ in records)
+        kept = records[max(begun - 1, 0) :]
+        if len(kept) > _MOST // 2:
+            kept = [(kept[at][0], kept[min(at + 1, len(kept) - 1)][1])
+                    for at in range(0, len(kept), 2)]  # fmt: skip
+        temporary = self._folder / _TEMPORARY
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.writelines(_RECORD.pack(*record) for record in kept)
+        temporary.replace(self._folder / FILE)
+
+
+def since(folder: pathlib.Path, usec: int) -> int | None:
+    """Return a position from which on lies all that was written at or after a time.
+
+    Of what is older it leaves in a second's worth, for what was written long ago more. None where
+    nothing was written since.
+    """
+    return next((at for at, time in _read(folder) if time + _SECOND > usec), None)
+
+
+def _read(folder: pathlib.Path) -> list[tuple[int, int]]:
+    try:
+        data = (folder / FILE).read_bytes()
+    except OSError:
+        return []
+    whole = len(data) // _RECORD.size * _RECORD.size
+    return list(_RECORD.iter_unpack(data[:whole]))
