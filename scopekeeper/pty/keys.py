@@ -1,0 +1,133 @@
+r"""Keys as people write them, as the bytes that a terminal sends for them. Pure.
+
+Keys stand one after the other, with commas or spaces between them: ``ctrl-p,ctrl-q``, as docker
+has it, or ``C-c Enter``, as tmux has it. A single character is itself. What a program sees of the
+arrows is what xterm sends where no application mode is on.
+"""
+
+import re
+
+_NAMED = {
+    "enter": b"\r",
+    "return": b"\r",
+    "tab": b"\t",
+    "btab": b"\x1b[Z",
+    "esc": b"\x1b",
+    "escape": b"\x1b",
+    "space": b" ",
+    "comma": b",",
+    "backspace": b"\x7f",
+    "bspace": b"\x7f",
+    "delete": b"\x1b[3~",
+    "dc": b"\x1b[3~",
+    "insert": b"\x1b[2~",
+    "ic": b"\x1b[2~",
+    "up": b"\x1b[A",
+    "down": b"\x1b[B",
+    "right": b"\x1b[C",
+    "left": b"\x1b[D",
+    "home": b"\x1b[H",
+    "end": b"\x1b[F",
+    "pageup": b"\x1b[5~",
+    "pgup": b"\x1b[5~",
+    "ppage": b"\x1b[5~",
+    "pagedown": b"\x1b[6~",
+    "pgdn": b"\x1b[6~",
+    "npage": b"\x1b[6~",
+    **{f"f{number}": b"\x1bO" + b"PQRS"[number - 1 : number] for number in range(1, 5)},
+    **{
+        f"f{number}": b"\x1b[%d~" % code
+        for number, code in enumerate((15, 17, 18, 19, 20, 21, 23, 24), 5)
+    },
+}
+_CTRL = re.compile(r"(?:ctrl|c)-(.+)", re.IGNORECASE | re.DOTALL)
+_ALT = re.compile(r"(?:alt|m)-(.+)", re.IGNORECASE | re.DOTALL)
+DETACH = "ctrl-\\"
+"""What detaches where nothing else was said: as dtach has it."""
+_SHAPES = r"write ctrl-p, alt-x, enter, f1 or a single character, with commas between keys"
+
+
+def parse(text: str) -> bytes:
+    """Return what is typed by pressing these keys; raises ValueError with one line."""
+    if text in (",", " "):
+        return text.encode()
+    words = [word for word in re.split(r"[,\s]+", text) if word]
+    if not words:
+        raise ValueError(f"{text!r} has no key; {_SHAPES}")
+    return b"".join(_key(word) for word in words)
+
+
+def _key(word: str) -> bytes:
+    if len(word) == 1:
+        return word.encode("utf-8", "surrogateescape")
+    if match := _ALT.fullmatch(word):
+        return b"\x1b" + _key(match[1])
+    if match := _CTRL.fullmatch(word):
+        return _control(word, match[1])
+    try:
+        return _NAMED[word.lower()]
+    except KeyError:
+        raise ValueError(f"{word!r} is no key; {_SHAPES}") from None
+
+
+def _control(word: str, key: str) -> bytes:
+    if key.lower() == "space":
+        return b"\0"
+    if key == "?":
+        return b"\x7f"
+    letter = key.upper()
+    if len(letter) == 1 and "@" <= letter <= "_":
+        return bytes([ord(letter) - ord("@")])
+    raise ValueError(rf"{word!r} is no key: ctrl goes with a to z, space and @ [ \ ] ^ _ ?")
+
+
+class Detach:
+    """Finds the detach sequence in what is typed.
+
+    What may be its beginning is held back until the next byte decides. The first key of a longer
+    sequence typed twice passes one on, so that a program can still be sent it.
+    """
+
+    def __init__(self, sequence: bytes) -> None:
+        self._sequence = sequence
+        self._held = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether what is held back is the beginning of a key, which arrives at once or not."""
+        return bool(self._held) and self._sequence.startswith(b"\x1b")
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what to pass on of what was typed, and whether the sequence was among it.
+
+        What was typed after the sequence is for nobody.
+        """
+        if not self._sequence:
+            return data, False
+        out = bytearray()
+        for byte in data:
+            if self._takes(byte, out):
+                return bytes(out), True
+        return bytes(out), False
+
+    def release(self) -> bytes:
+        """Return what was held back: nothing more will decide it."""
+        held, self._held = self._sequence[: self._held], 0
+        return held
+
+    def _takes(self, byte: int, out: bytearray) -> bool:
+        if byte == self._sequence[self._held]:
+            self._held += 1
+            return self._held == len(self._sequence)
+        first = self._sequence[0]
+        if self._held == 1 and byte == first != 0x1B:
+            self._held = 0
+            out.append(byte)
+            return False
+        # the longest end of what was typed that may still begin the sequence stays
+        typed = self._sequence[: self._held] + bytes([byte])
+        while typed and not self._sequence.startswith(typed):
+            out.append(typed[0])
+            typed = typed[1:]
+        self._held = len(typed)
+        return False

@@ -1,0 +1,104 @@
+"""What a program's output turned on in the terminal, and the bytes that turn it off. Pure."""
+
+import re
+from collections.abc import Callable
+
+_USUAL = frozenset({7, 25})
+"""Private modes that are on in a terminal where nothing happened: wrapping, the cursor."""
+_LEFT_ALONE = frozenset({3, 40, 1034, 1048})
+"""Undoing these would clear the screen or move the cursor, or is a matter of the user's taste."""
+ALTERNATE = (47, 1047, 1049)
+_LONGEST = 256
+"""Bytes of an unfinished sequence that are kept; those that matter here are short."""
+_DIGITS = 4
+"""Of a mode's number; what is larger is none, and would only be remembered."""
+_SEQUENCE = re.compile(
+    rb"\x1b(?:\[\?(?P<private>[\d;]+)(?P<state>[hl])"
+    rb"|\[(?P<sgr>[\d;:]*)m"
+    rb"|\[(?P<margins>[\d;]*)r"
+    rb"|\[>(?P<modify>[\d;]*)m"
+    rb"|\[(?P<kitty>[<>])\d*u"
+    rb"|\[(?P<shape>\d*) q"
+    rb"|\((?P<charset>[0-9A-Z])"
+    rb"|(?P<keypad>[=>])"
+    rb"|(?P<reset>c|\[!p))"
+)
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\(|)\Z")
+
+
+_TURNS_ON: dict[str, Callable[[bytes], bool]] = {
+    "sgr": lambda value: value not in (b"", b"0"),
+    "margins": lambda value: value != b"",
+    "modify": lambda value: value.startswith(b"4;") and value not in (b"4;0", b"4;"),
+    "shape": lambda value: value not in (b"", b"0"),
+    "charset": lambda value: value != b"B",
+    "keypad": lambda value: value == b"=",
+}
+_TURNS_OFF = {
+    "modify": b"\x1b[>4m",
+    "keypad": b"\x1b>",
+    "shape": b"\x1b[0 q",
+    "shift": b"\x0f",
+    "charset": b"\x1b(B",
+    "sgr": b"\x1b[m",
+    # without the scroll region the cursor goes home
+    "margins": b"\x1b7\x1b[r\x1b8",
+}
+
+
+class Modes:
+    """Follows an output, piece by piece."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._reset()
+
+    @property
+    def alternate(self) -> bool:
+        """Whether the alternate screen is shown: a full-screen program has it."""
+        return any(self._private.get(mode) for mode in ALTERNATE)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what goes to the terminal; sequences may be cut anywhere."""
+        out, back = data.rfind(b"\x0e"), data.rfind(b"\x0f")
+        if out != back:
+            self._on["shift"] = out > back
+        if not self._rest and b"\x1b" not in data:
+            return  # most output; looking for sequences takes ten times as long
+        data = self._rest + data
+        end = _UNFINISHED.search(data, max(len(data) - _LONGEST, 0))
+        self._rest = end[0] if end else b""
+        for match in _SEQUENCE.finditer(data, 0, len(data) - len(self._rest)):
+            name = match.lastgroup or ""
+            self._take(name, match[name], match["private"])
+
+    def undo(self) -> bytes:
+        """Return what puts the terminal right, nothing where nothing was turned on."""
+        odd = [
+            mode
+            for mode, on in self._private.items()
+            if on != (mode in _USUAL) and mode not in _LEFT_ALONE
+        ]
+        # the keyboard's modes and the cursor are those of the screen that is shown: it goes last
+        odd.sort(key=lambda mode: mode in ALTERNATE)
+        out = b"\x1b[<u" * self._kitty
+        out += b"".join(b"\x1b[?%d%c" % (mode, b"lh"[mode in _USUAL]) for mode in odd)
+        return out + b"".join(off for name, off in _TURNS_OFF.items() if self._on.get(name))
+
+    def _reset(self) -> None:
+        self._private: dict[int, bool] = {}
+        self._on: dict[str, bool] = {}
+        self._kitty = 0
+
+    def _take(self, name: str, value: bytes, numbers: bytes) -> None:
+        if name == "state":
+            for number in numbers.split(b";"):
+                if 0 < len(number) <= _DIGITS:
+                    self._private[int(number)] = value == b"h"
+        elif name == "kitty":
+            # more than a few are no program's doing
+            self._kitty = min(max(self._kitty + (1 if value == b">" else -1), 0), 8)
+        elif name == "reset":
+            self._reset()
+        else:
+            self._on[name] = _TURNS_ON[name](value)

@@ -1,0 +1,28 @@
+"""Typing into a run without being at its terminal."""
+
+import contextlib
+import socket
+from collections.abc import Iterable
+
+from scopekeeper.errors import UnavailableError
+from scopekeeper.pty import protocol
+from scopekeeper.pty.client import RESTART, Connection
+from scopekeeper.pty.run import Run
+
+
+def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False) -> int:
+    """Send bytes to a run, then the end of its input if wanted; return how many it took.
+
+    Raises ScopekeeperError where it did not take all of them within that time.
+    """
+    with Connection(RESTART) as connection:
+        connection.ask(do="send", run=run.id, seconds=seconds)
+        # the keeper may hang up before all is sent, and then has said why
+        with contextlib.suppress(UnavailableError):
+            for piece in pieces:
+                connection.send(protocol.DATA, piece)
+            if end:
+                connection.send(protocol.END)
+        with contextlib.suppress(OSError):
+            connection.socket.shutdown(socket.SHUT_WR)
+        return int(connection.answer().get("bytes", 0))

@@ -1,0 +1,117 @@
+"""Programs that are recorded at a terminal, and a terminal that shows what was recorded."""
+
+import fcntl
+import os
+import pathlib
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+import uuid
+from typing import Self
+
+_TIOCGPTN = 0x80045430
+
+
+def set_size(fd: int, cols: int, rows: int) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+
+def other_end(fd: int) -> int:
+    """Open the terminal whose master this is."""
+    number = struct.unpack("I", fcntl.ioctl(fd, _TIOCGPTN, bytes(4)))[0]
+    return os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY)
+
+
+def read_until(fd: int, end: float, *, quiet: float | None = None, wanted: bytes = b"") -> bytes:
+    """Read until a moment, until nothing comes for a while, or until something came."""
+    data = b""
+    while (left := end - time.monotonic()) > 0:
+        if not select.select([fd], [], [], left if quiet is None else min(left, quiet))[0]:
+            break
+        try:
+            piece = os.read(fd, 1 << 16)
+        except OSError:
+            break
+        data += piece
+        if not piece or (wanted and wanted in data):
+            break
+    return data
+
+
+def record(argv: list[str], typed: list[bytes] = (), cols: int = 80, rows: int = 24) -> bytes:
+    """Return what a program writes to a terminal until it is quiet, each time it was typed to."""
+    pid, fd = pty.fork()
+    if not pid:
+        os.environ.update(TERM="xterm-256color", LANG="C.UTF-8", LC_ALL="C.UTF-8", LESS="")
+        time.sleep(0.2)  # until the size is set
+        os.execvp(argv[0], argv)
+    set_size(fd, cols, rows)
+    output = read_until(fd, time.monotonic() + 10, quiet=1.2)
+    for keys in typed:
+        os.write(fd, keys)
+        output += read_until(fd, time.monotonic() + 5, quiet=0.5)
+    os.kill(pid, signal.SIGKILL)
+    os.close(fd)
+    os.waitpid(pid, 0)
+    return output
+
+
+_FACTS = (
+    "#{cursor_x} #{cursor_y} #{cursor_flag} #{alternate_on} #{keypad_cursor_flag} #{keypad_flag} "
+    "#{mouse_any_flag} #{mouse_button_flag} #{mouse_standard_flag} #{mouse_sgr_flag} "
+    "#{scroll_region_upper} #{scroll_region_lower} #{insert_flag} #{wrap_flag} #{origin_flag} "
+    "#{pane_title}"
+)
+
+
+class Tmux:
+    """A terminal that this project has no part in."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._socket = str(folder / "tmux")
+        config = folder / "tmux.conf"
+        config.write_text("set -g status off\nset -g exit-empty off\n")
+        self._config = str(config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run("kill-server", check=False)
+
+    def show(self, data: bytes, cols: int = 80, rows: int = 24) -> tuple[str, str]:
+        """Return the picture with its colours, and the cursor and modes, that bytes make."""
+        name = uuid.uuid4().hex
+        path = self._folder / name
+        path.write_bytes(data)
+        done = f"{name}-done"
+        self._run(
+            "new-session", "-d", "-s", name, "-x", str(cols), "-y", str(rows),
+            f"stty raw -echo; cat {path}; touch {path}.done; exec sleep 1000",
+        )  # fmt: skip
+        end = time.monotonic() + 10
+        while not path.with_name(f"{name}.done").exists():
+            assert time.monotonic() < end, done
+            time.sleep(0.02)
+        seen = [self._look(name)]
+        while len(seen) < 4 or seen[-1] != seen[-4]:  # tmux still reads what cat has written
+            time.sleep(0.1)
+            seen.append(self._look(name))
+        return seen[-1]
+
+    def _look(self, name: str) -> tuple[str, str]:
+        picture = self._run("capture-pane", "-e", "-p", "-t", name)
+        return picture, self._run("display-message", "-p", "-t", name, _FACTS)
+
+    def _run(self, *words: str, check: bool = True) -> str:
+        environ = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
+        environ.pop("TMUX", None)
+        return subprocess.run(
+            ["tmux", "-u", "-S", self._socket, "-f", self._config, *words],
+            check=check, capture_output=True, text=True, env=environ, timeout=20,
+        ).stdout  # fmt: skip
