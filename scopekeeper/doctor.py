@@ -74,6 +74,7 @@ def examine() -> list[Finding]:
     findings.append(_launcher())
     findings.append(_policy())
     findings.append(_keeper())
+    findings.append(_runs(where))
     findings.append(_trial(caller.mount))
     return findings
 
@@ -273,6 +274,25 @@ def _keeper() -> Finding:
         "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
         "scopekeeper keeper",
     )  # fmt: skip
+
+
+def _runs(where: place.Place) -> Finding:
+    """Tell what survives of a run of ``exec`` when its keeper does not."""
+    from scopekeeper.keeper.exits import Pidfd
+
+    if not where.manager:
+        return Finding(
+            "exec", Status.NOTE,
+            "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
+            "is killed, their commands get SIGHUP",
+        )  # fmt: skip
+    if not Pidfd.works():
+        return Finding(
+            "exec", Status.NOTE,
+            "the terminals of runs survive their keeper; how one ends while there is none cannot "
+            "be known before Linux 6.15",
+        )  # fmt: skip
+    return Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
 
 
 _TRIAL = """\

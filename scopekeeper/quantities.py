@@ -36,6 +36,16 @@ def duration(option: str, text: str) -> int:
     return round(total)
 
 
+def size(option: str, text: str, others: str = "") -> int:
+    """Return bytes; raises ValueError with one sentence that names the option."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text)
+    value = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    if not match or (not value and not others):
+        name, comma = option.replace("_", "-"), "," if others else " or"
+        raise ValueError(f"--{name}: {text!r} is not a size; write 512M{comma} 2G{others}")
+    return value
+
+
 def limit(option: str, text: str) -> int:
     """Return a limit: bytes for memory, a number for tasks and CPU weight, -1 for infinity.
 
@@ -45,10 +55,7 @@ def limit(option: str, text: str) -> int:
     if text == "infinity" and option != "cpu_weight":
         return UNLIMITED
     if "memory" in option:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text)
-        if not match:
-            raise ValueError(f"--{name}: {text!r} is not a size; write 512M, 2G or infinity")
-        value = int(float(match[1]) * _BYTES[match[2]])
+        value = size(option, text, " or infinity")
         smallest, largest, shape = 1, _LONGEST, "a size above zero"
     else:
         if not re.fullmatch(r"\d+", text):

@@ -68,6 +68,20 @@ def let_go(kind: str, invocation: str, directory: str) -> bool:
     return True
 
 
+def service_property(kind: str, unit: str, name: str) -> str:
+    """Return a property of a service as text; raises ManagerError."""
+    from pystemd.systemd1 import Unit
+
+    with _bus(kind) as bus, Unit(unit.encode(), bus=bus) as found:
+        return str(getattr(found.Service, name))
+
+
+def start_unit(kind: str, unit: str) -> None:
+    """Queue the start of a unit; raises ManagerError."""
+    with _manager(kind) as manager:
+        manager.StartUnit(unit.encode(), b"replace")
+
+
 def version(kind: str) -> str:
     """Return the manager's version, as ``257`` or ``252.39-1~deb12u1``."""
     with _manager(kind) as manager:

@@ -12,7 +12,11 @@ from scopekeeper.launch import FAILED
 
 _COMMANDS = {
     "run": "Start a command inside the scope of its session and lane.",
+    "attach": "Be at the terminal of a run.",
+    "send": "Type into a run.",
     "ls": "List scopes.",
+    "exec": "Start a command with a terminal that outlives who started it.",
+    "wait": "Wait until runs have ended.",
     "stop": "Stop scopes or members, and prove it.",
     "reconcile": "Find what nobody owns any more, and end it.",
     "adopt": "Make another gateway the owner.",
@@ -21,6 +25,7 @@ _COMMANDS = {
     "watch": "Show what happens to scopes, as it happens.",
     "history": "List what ended, when and why.",
     "why": "Tell in sentences what ended and why.",
+    "logs": "Show what a run wrote.",
     "own": "Hand paths over to what runs, to be removed when it is gone.",
     "disown": "Take paths back that were handed over.",
     "doctor": "Check what this machine has for scopekeeper.",

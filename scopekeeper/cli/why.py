@@ -32,12 +32,13 @@ _SAYS = {
     Reason.UNKNOWN: "ended, and why is unknown",
 }
 
+_LINES = 10
 _SAID_BY_STATUS = (Reason.EXITED, Reason.SIGNALLED)
 """Their evidence is the status or the signal itself."""
 
 
 @click.command("why")
-@click.argument("what", metavar="SESSION|SCOPE|MEMBER")
+@click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="So many of the newest ends.")  # fmt: skip
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing is known.")
@@ -64,6 +65,8 @@ def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
     else:
         for end in ends:
             click.echo(sentence(end))
+            for line in _last_words(end):
+                click.echo(f"    {safe(line)}")
         for scope, member in running:
             click.echo(_says_running(scope, member))
         if not ends and not running:
@@ -86,6 +89,17 @@ def sentence(end: End) -> str:
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
     return safe("; ".join([text, *used]) + ".")
+
+
+def _last_words(end: End) -> list[str]:
+    """Return the last lines that a run wrote, while its output is kept."""
+    if end.kind != "pty" or not end.run:
+        return []
+    from scopekeeper.pty.run import load
+
+    known = load(end.run)
+    output = known.ended.output if known is not None and known.ended is not None else ""
+    return ["it wrote last:", *output.splitlines()[-_LINES:]] if output.strip() else []
 
 
 def _says(end: End) -> str:
@@ -113,7 +127,7 @@ def _running(about: str) -> list[tuple[Scope, Member]]:
         return []
     found = []
     for scope in snapshot.scopes:
-        whole = about in (scope.session, scope.session_id, scope.unit) or (
+        whole = about in (scope.session, scope.session_id, scope.run or None, scope.unit) or (
             about + names.SUFFIX == scope.unit
         )
         found += [

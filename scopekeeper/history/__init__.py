@@ -67,6 +67,22 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
     return ends, ""
 
 
+def cause_of(end: End) -> Cause | None:
+    """Return why a member was ended, if whoever ended it has told; raises nothing."""
+    from scopekeeper import state
+    from scopekeeper.history.store import Store
+
+    try:
+        told = Store(state.directory()).read(about=end.member_id)
+    except Exception:  # noqa: BLE001  as above
+        return None
+    for each in told:
+        unexplained = each.reason in (Reason.UNKNOWN, Reason.EXITED, Reason.SIGNALLED)
+        if each.started == end.started and not unexplained:
+            return Cause(each.reason, each.evidence)
+    return None
+
+
 def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:
     return dataclasses.replace(end, ended=ended, reason=reason, evidence=evidence, seen=False)
 

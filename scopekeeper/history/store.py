@@ -134,11 +134,12 @@ class Store:
     ) -> list[End]:
         """Return ends, the oldest first; with a limit, so many of the newest.
 
-        about is a session or its id, a scope's unit, a member's id or name. Raises HistoryError.
+        about is a session or its id, a run, a scope's unit, a member's id or name. Raises
+        HistoryError.
         """
         wanted: list[tuple[str, list[bytes | int]]] = []
         if about is not None:
-            fields = ("session", "session_id", "member_id", "name", "unit", "unit")
+            fields = ("session", "session_id", "run", "member_id", "name", "unit", "unit")
             either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
             values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
             wanted.append((f"({either})", [_bytes(value) for value in values]))

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterable
 
+from scopekeeper import history
 from scopekeeper.history import End
 from scopekeeper.keeper import ends, events
 from scopekeeper.keeper.exits import Exit
@@ -14,6 +15,9 @@ _EXIT_SECONDS = 6.0
 waits for a parent to reap it."""
 _OWNER_SECONDS = 3.0
 """How long it waits for its owner's, where systemd ends both together."""
+_STOPPER_SECONDS = 0.5
+"""How long it waits for who killed it to write down why: the mark in the scope's record may have
+gone with the scope before it was read."""
 
 
 class Endings:
@@ -73,16 +77,20 @@ class Endings:
             self._end(ending)
 
     def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
-        """Tell of an end whose command's is known, unless its owner's may yet explain it."""
+        """Tell of an end whose command's is known, unless something may yet explain it."""
         ending.exit = exit_
         if ending.is_in_doubt:
             ending.told_by = self._now() + _OWNER_SECONDS
+        elif ending.cause is None and ends.was_ended(exit_):
+            ending.told_by = self._now() + _STOPPER_SECONDS
         else:
             del self._waiting[directory, ending.end.leaf]
             self._end(ending)
 
     def _end(self, ending: Ending) -> None:
         exit_, kills = ending.exit, ending.oom_kills
+        if ending.cause is None and not kills and ends.was_ended(exit_):
+            ending.cause = history.cause_of(ending.end)
         if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:
             kills = ending.of.take_kill()
         self._told(ends.tell(ending.end, exit_, ending.cause, kills, ending.around))

@@ -8,6 +8,7 @@ from scopekeeper.history import End
 from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.endings import Endings
 from scopekeeper.keeper.known import Known
+from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.launch.place import Caller
 from scopekeeper.model import Owner, Scope
@@ -58,6 +59,11 @@ class Follower:
         self._alarm: asyncio.TimerHandle | None = None
         self._due: dict[str, float] = {}
         """By scope, when to look again; by the loop's clock."""
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that are watched."""
+        return self._watch.processes
 
     def start(self) -> None:
         """Begin; every scope that is there is told as started."""

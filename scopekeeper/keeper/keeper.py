@@ -9,12 +9,16 @@ import logging
 import time
 from collections.abc import Iterable
 
+from scopekeeper import stop
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history import Cause
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.chores import Chores
 from scopekeeper.keeper.diary import Diary
 from scopekeeper.keeper.follower import Follower
 from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.keeper.pty.runs import Runs
+from scopekeeper.keeper.pty.store import Store
 from scopekeeper.launch.place import Caller
 from scopekeeper.launch.rules import sign
 from scopekeeper.model import Scope, Snapshot
@@ -22,6 +26,7 @@ from scopekeeper.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import Policy
 from scopekeeper.reconcile import apply
+from scopekeeper.selection import Selected
 from scopekeeper.snapshot import Reader
 
 _log = logging.getLogger("scopekeeper")
@@ -33,10 +38,18 @@ _SETTLE_SECONDS = 3.0
 class Keeper:
     """The keeper of one uid, in one event loop; tell is called for everything that happens."""
 
-    def __init__(self, caller: Caller, tell: notices.Tell, *, linger: float | None = None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        tell: notices.Tell,
+        *,
+        linger: float | None = None,
+        store: Store | None = None,
+    ) -> None:
         """Watch nothing yet; raises LimitError, PolicyError.
 
-        linger: seconds for which it stays where nothing is left to keep; None for ever.
+        linger: seconds for which it stays where nothing is left to keep; None for ever. store:
+        where the descriptors of runs are kept for the next keeper.
         """
         self._tell = tell
         self._linger = linger
@@ -53,6 +66,14 @@ class Keeper:
             caller.uid,
             lambda: Snapshot(self.scopes),
             lambda: self.policy.stops_escaped,
+        )
+        self.runs = Runs(
+            self._follower.processes,
+            Store(0) if store is None else store,
+            self._happened,
+            lambda directory, cause: self._jobs.begin(self._end, directory, cause),
+            self._consider_leaving,
+            self._jobs,
         )
         self._acting: set[str] = set()
         self._told_orphans: set[tuple[str, str]] = set()
@@ -74,6 +95,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Finish what was begun, and watch nothing any more."""
+        self.runs.close()
         self._follower.close()
         self._chores.cancel()
         await self._jobs.finish()
@@ -98,6 +120,7 @@ class Keeper:
 
     def _happened(self, notice: notices.Notice) -> None:
         self._tell(notice)
+        self.runs.take_in(notice)
         if isinstance(notice, notices.MemberStarted):
             self._diary.began(notice.scope.directory, notice.member.leaf)
         elif isinstance(notice, notices.MemberEnded):
@@ -194,6 +217,21 @@ class Keeper:
             self._follower.look_later(directory, f"{directory}: {problem}")
         self._follower.look_at(directories - failed.keys())
 
+    async def _end(self, directory: str, cause: Cause) -> None:
+        """End a scope for a cause that is found here."""
+        known = self._follower.known.get(directory)
+        if known is None:
+            return
+        target = stop.target_of(Selected(known.scope))
+        warnings: list[str] = []
+        watched = self.watched([directory])
+        await asyncio.to_thread(
+            stop.stop, [target], causes=[cause], warnings=warnings, watched=watched
+        )
+        for text in warnings:
+            _log.warning("%s", text)
+        self._follower.look_at([directory])
+
     def watched(self, directories: Iterable[str]) -> set[str]:
         """Return the leaves in some scopes of whose end will be told from here."""
         leaves = set()
@@ -208,7 +246,7 @@ class Keeper:
     def _consider_leaving(self) -> None:
         if self._linger is None:
             return
-        if self._follower.is_busy or self._jobs or self._chores:
+        if self._follower.is_busy or self.runs or self._jobs or self._chores:
             if self._leaving is not None:
                 self._leaving.cancel()
                 self._leaving = None

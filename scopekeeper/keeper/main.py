@@ -16,6 +16,8 @@ from scopekeeper.keeper import notices
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.keeper.lock import only_one
 from scopekeeper.keeper.notify import notify, watchdog_seconds
+from scopekeeper.keeper.pty.server import Server
+from scopekeeper.keeper.pty.store import Store, inherited, limit
 from scopekeeper.launch.place import Caller
 
 if TYPE_CHECKING:
@@ -32,15 +34,16 @@ def run(*, linger: float | None, on_the_bus: bool) -> None:
 
     Raises ConflictError where this uid has a keeper already, and what Keeper raises.
     """
+    stored = inherited()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     lock = only_one()
     try:
-        asyncio.run(_keep(linger=linger, on_the_bus=on_the_bus))
+        asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus))
     finally:
         os.close(lock)
 
 
-async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
+async def _keep(stored: dict[str, list[int]], *, linger: float | None, on_the_bus: bool) -> None:
     loop = asyncio.get_running_loop()
     caller = Caller()
     told: list[Interface] = []
@@ -49,12 +52,14 @@ async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
         for interface in told:
             interface.tell(notice)
 
-    keeper = Keeper(caller, tell, linger=linger)
+    keeper = Keeper(caller, tell, linger=linger, store=Store(limit()))
     leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
     keeper.start()
+    keeper.runs.recover(stored)
+    server = Server(keeper.runs)
     helpers = [asyncio.create_task(_beat())]
     if on_the_bus:  # from now on: who called to start it wants to hear of the scopes there are
         joined = asyncio.Event()
@@ -68,6 +73,7 @@ async def _keep(*, linger: float | None, on_the_bus: bool) -> None:
     notify("STOPPING=1")
     for task in (*helpers, *waiting):
         task.cancel()
+    server.close()
     await keeper.close()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from scopekeeper.history import End
 from scopekeeper.model import Member, Scope
+from scopekeeper.pty.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,15 @@ class OrphanFound:
     evidence: str
 
 
-Notice = ScopeStarted | MemberStarted | MemberEnded | ScopeEnded | OrphanFound
+@dataclass(frozen=True, slots=True)
+class RunWarning:
+    """A run will be ended soon, if nothing changes; text says when and why."""
+
+    run: Run
+    text: str
+
+
+Notice = ScopeStarted | MemberStarted | MemberEnded | ScopeEnded | OrphanFound | RunWarning
 Tell = Callable[[Notice], None]
 Value = str | int | None
 
@@ -66,6 +75,15 @@ def fields(notice: Notice) -> dict[str, Value]:
             "evidence": end.evidence,
             "exit_status": end.exit_status,
             "signal": end.signal,
+        }
+    if isinstance(notice, RunWarning):
+        run = notice.run
+        return told | {
+            "session": run.session,
+            "lane": run.lane,
+            "run": run.id,
+            "member": run.name,
+            "warning": notice.text,
         }
     scope = notice.scope
     told |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}

@@ -110,13 +110,18 @@ class Processes:
             self._connector.close()
             self._connector = None
 
-    def watch(self, pid: int, start_time: int, tell: Callable[[Exit], None]) -> Process | None:
+    def watch(
+        self, pid: int, start_time: int, tell: Callable[[Exit], None], *, pidfd: int = -1
+    ) -> Process | None:
         """Have tell called, from the loop, when the process ends; at once where it has ended.
 
         start_time is in clock ticks since boot, as proc_pid_stat(5) field 22. None where nothing
         can be told: that the process behind the number is the one meant cannot be proved, since
-        this uid may not see it. Raises LimitError when no descriptor is left.
+        this uid may not see it. A pidfd of it that was opened before, if there is one, becomes
+        ours, and may be of one that was reaped. Raises LimitError when no descriptor is left.
         """
+        if pidfd >= 0:
+            return self._add(Process(pid, start_time, tell, pidfd))
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -128,13 +133,16 @@ class Processes:
         started = start_of(pid)
         process = Process(pid, start_time, tell, pidfd)
         if started == start_time:
-            self._by_fd[pidfd] = process
-            self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
-            self._widen()
-            return process
+            return self._add(process)
         ended = started is not None or _has_ended(pidfd)
         os.close(pidfd)
         return self._ended_before(pid, start_time, tell) if ended else None
+
+    def _add(self, process: Process) -> Process:
+        self._by_fd[process.pidfd] = process
+        self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+        self._widen()
+        return process
 
     def _ended_before(self, pid: int, start_time: int, tell: Callable[[Exit], None]) -> Process:
         process = Process(pid, start_time, tell, -1)

@@ -188,6 +188,11 @@ class Interface(ServiceInterface):
         """A member has lost its owner."""
         return what
 
+    @signal()
+    def RunWarning(self, what: "a{sv}") -> "a{sv}":
+        """A run will be ended soon, if nothing changes."""
+        return what
+
     def tell(self, notice: notices.Notice) -> None:
         """Send a notice as the signal of its name."""
         values = _variants(notices.fields(notice))

@@ -87,9 +87,9 @@ class Watch:
         self._scopes: dict[str, _Scope] = {}
         self._followers: dict[Owner, set[str]] = {}
         self._inotify = Inotify(self._overflowed, self._failed)
-        self._processes = Processes(loop)
+        self.processes = Processes(loop)
         self._owners = Owners(
-            self._inotify, self._processes, caller.mount, self._queue.owner_changed
+            self._inotify, self.processes, caller.mount, self._queue.owner_changed
         )
         self._places = Places(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
@@ -98,7 +98,7 @@ class Watch:
     @property
     def sources(self) -> tuple[str, ...]:
         """The ways in use here to learn how a process ended; see ``Processes.sources``."""
-        return self._processes.sources
+        return self.processes.sources
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -122,12 +122,12 @@ class Watch:
         self._queue.clear()
         self._scopes.clear()
         self._followers.clear()
-        self._processes.close()
+        self.processes.close()
         self._inotify.close()
 
     def _look(self) -> None:
         """Take up what happened; ends of leaders first, which came before those of the leaves."""
-        self._processes.look()
+        self.processes.look()
         self._inotify.dispatch()
 
     def rescan(self) -> None:
@@ -162,7 +162,7 @@ class Watch:
         scope = self._scopes.get(directory)
         if scope is not None:
             for leaf in scope.leaves.values():
-                self._processes.forget(leaf.leader)
+                self.processes.forget(leaf.leader)
                 leaf.leader = None
             self._follow_owners(scope, frozenset())
 
@@ -173,7 +173,7 @@ class Watch:
             self._queue.say(LeaderEnded(scope.directory, name, how))
 
         with self._blind_on_failure(scope.directory):
-            leaf.leader = self._processes.watch(pid, start_time, ended)
+            leaf.leader = self.processes.watch(pid, start_time, ended)
 
     def _follow_owners(self, scope: _Scope, owners: frozenset[Owner]) -> None:
         for owner in scope.owners - owners:

@@ -13,7 +13,7 @@ from scopekeeper.names import EPHEMERAL_LANES
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError
 
-_DURATIONS = ("ttl", "grace")
+_DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout")
 _FLAGS = ("replace", "supersede")
 _TEXTS = (
     "lifetime", "when_full", "max_scopes", "memory_max", "memory_high", "tasks_max", "cpu_weight",

@@ -49,6 +49,10 @@ class Rules:
     leader_grace: int = 10_000_000
     ttl: int | None = None
     grace: int | None = None
+    timeout: int | None = None
+    """How long a run of ``exec`` may take."""
+    no_output_timeout: int | None = None
+    """How long it may write nothing; neither holds for lifetime detached."""
     replace: bool = False
     """Whether a launch ends the member of the same session, lane and name that was before it."""
     supersede: bool = False
@@ -71,8 +75,11 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "when_full": ("refuse", "stop-orphan"),
     "escaped": ("report", "stop"),
 }
-_DURATIONS = ("orphan_grace", "session_grace", "leader_grace", "ttl", "grace", "idle")
-_ENDLESS = ("session_grace", "orphan_grace", "ttl", "idle")
+_DURATIONS = (
+    "orphan_grace", "session_grace", "leader_grace", "ttl", "grace", "timeout",
+    "no_output_timeout", "idle",
+)  # fmt: skip
+_ENDLESS = ("session_grace", "orphan_grace", "ttl", "timeout", "no_output_timeout", "idle")
 """Durations that may be ``infinity``."""
 _FLAGS = ("ephemeral", "replace", "supersede")
 _LIMITS = (

@@ -1,0 +1,122 @@
+"""``scopekeeper exec``."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from scopekeeper.cli import run as plain
+from scopekeeper.cli.attach import detaching
+from scopekeeper.errors import UsageError
+from scopekeeper.quantities import duration, size
+
+if TYPE_CHECKING:
+    from scopekeeper.pty.run import Run
+
+_NOT_OURS = ("run", "kind", "if_unavailable", "command")
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.option("--pty/--pipe", "tty", default=True, help="A terminal, which is the default, or "
+              "pipes.")  # fmt: skip
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for it: print its id and leave.")
+@click.option("--cols", metavar="N", type=click.IntRange(1, 9999), help="Columns of its window; "
+              "else those of this one, else 80.")  # fmt: skip
+@click.option("--rows", metavar="N", type=click.IntRange(1, 9999), help="Its rows; else 24.")
+@click.option("--no-output-timeout", metavar="DURATION", help="End it when it has not written "
+              "anything for so long.")  # fmt: skip
+@click.option("--timeout", metavar="DURATION", help="End it after so long.")
+@click.option("--log-max", metavar="SIZE", help="How much of its output is kept; default 8M.")
+@click.option(
+    "--detach-keys",
+    metavar="KEYS",
+    envvar="SCOPEKEEPER_DETACH_KEYS",
+    help="Typed to leave it running; else as attach.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --detach: print all of it.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def command(
+    command: tuple[str, ...],
+    *,
+    tty: bool,
+    detach: bool,
+    cols: int | None,
+    rows: int | None,
+    no_output_timeout: str | None,
+    timeout: str | None,
+    log_max: str | None,
+    detach_keys: str | None,
+    as_json: bool,
+    **given: str | bool | tuple[str, ...] | None,
+) -> None:
+    """Start COMMAND with a terminal that the keeper holds: it outlives whoever started it.
+
+    It runs in a scope of its own, and what it writes is recorded. Attached, which is the default,
+    its exit status is that of this command; 125 to 127 mean that it was not started, as with run.
+    """
+    if not command:
+        raise UsageError("no command given; write: scopekeeper exec [OPTIONS] -- COMMAND [ARG]...")
+    if as_json and not detach:
+        raise UsageError("--json goes with --detach")
+    from scopekeeper.pty.start import NotStartedError, Wish, start
+
+    options = {
+        name: "\0".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
+        if value not in (None, False, ())
+    }
+    keys = detaching(detach_keys)
+    wide, high = _window()
+    try:
+        wish = Wish(
+            command,
+            options,
+            tty=tty,
+            cols=cols or wide,
+            rows=rows or high,
+            timeout=duration("timeout", timeout) if timeout else None,
+            no_output_timeout=(
+                duration("no_output_timeout", no_output_timeout) if no_output_timeout else None
+            ),
+            log_max=size("log_max", log_max) if log_max else None,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    from scopekeeper.pty.reach import reach
+
+    try:
+        with reach() as connection:
+            run, pid = start(wish, connection)
+    except NotStartedError as error:
+        sys.exit(error.status)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if detach:
+        told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
+        click.echo(json.dumps({**told, "pid": pid}) if as_json else run.id)
+        return
+    sys.exit(_attach(run, keys))
+
+
+def _window() -> tuple[int, int]:
+    for fd in (0, 1, 2):
+        try:
+            found = os.get_terminal_size(fd)
+        except OSError:
+            continue
+        if found.columns and found.lines:
+            return found.columns, found.lines
+    return 80, 24
+
+
+def _attach(run: "Run", detach_keys: bytes) -> int:
+    """Be at its terminal from its first byte on; return its exit status, 0 where detached."""
+    from scopekeeper.pty import attach
+
+    status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
+    return status or 0
+
+
+command.params[:0] = [each for each in plain.command.params if each.name not in _NOT_OURS]

@@ -1,0 +1,422 @@
+"""All runs that the keeper holds: they come, write, end, and are found again after a restart."""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scopekeeper import cgroup
+from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
+from scopekeeper.history import Cause, End, Reason
+from scopekeeper.history.end import cut_argv
+from scopekeeper.keeper import ends, notices
+from scopekeeper.keeper.ends import Circumstances
+from scopekeeper.keeper.exits import UNKNOWN, Exit
+from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.keeper.processes import Process, Processes
+from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
+from scopekeeper.keeper.pty.store import Store
+from scopekeeper.keeper.pty.watchdog import Watchdog
+from scopekeeper.model import Scope
+from scopekeeper.pty import room, run
+from scopekeeper.pty.log import Log
+from scopekeeper.pty.run import Ended, Run
+
+_log = logging.getLogger("scopekeeper")
+
+_FDS_OF_RUN = 5
+"""Master, two ends of the staging pipe, the leader's pidfd; one to spare."""
+_SETTLE_SECONDS = 1.0
+"""After its command's end, for its scope to be seen empty and the reason to be told."""
+_START_SECONDS = 30.0
+"""How long a run may take to have a scope."""
+_TIDY_SECONDS = 10.0
+_TAIL = 2048
+_INPUT, _LEADER = "-in", "-leader"
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A run that has not ended, and what is held of it; held is None where that was lost."""
+
+    run: Run
+    held: Held | None
+    log: Log
+    leader: Process | None = None
+    exit: Exit | None = None
+    settling: asyncio.TimerHandle | None = None
+    patience: int = 10
+    """How often its end waits for that of its member to be told."""
+    watchdog: Watchdog | None = None
+    on_output: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each piece of output."""
+    on_end: list[Callable[[], None]] = field(default_factory=list)
+
+    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
+    """By who looks at it: columns and rows that he can show."""
+
+    def resize(self, who: object, cols: int, rows: int) -> None:
+        """Fit the window to the smallest of those who type; no size: he types no more."""
+        self.sizes.pop(who, None)
+        if cols > 0 and rows > 0:
+            self.sizes[who] = (cols, rows)
+        if not self.sizes:
+            return  # it stays as it was for who comes back
+        cols = min(size[0] for size in self.sizes.values())
+        rows = min(size[1] for size in self.sizes.values())
+        if (cols, rows) != (self.run.cols, self.run.rows) and self.held is not None:
+            self.held.resize(cols, rows)
+            self.run = dataclasses.replace(self.run, cols=cols, rows=rows)
+
+    def wrote(self) -> None:
+        """Tell who wants to know that there is more output."""
+        if self.watchdog is not None:
+            self.watchdog.heard()
+        for call in tuple(self.on_output):
+            call()
+
+
+class Runs:
+    """Holds the runs of one uid, in one event loop.
+
+    tell is called with the end of one of which nothing else has told, or with a warning; end to
+    have the scope of one ended; changed when one has come or gone.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        store: Store,
+        tell: notices.Tell,
+        end: Callable[[str, Cause], None],
+        changed: Callable[[], None],
+        jobs: Jobs,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._processes = processes
+        self._store = store
+        self._tell = tell
+        self._end_scope = end
+        self._changed = changed
+        self._jobs = jobs
+        self._tidying = False
+        self.live: dict[str, Live] = {}
+        """By id."""
+
+    def __bool__(self) -> bool:
+        return bool(self.live)
+
+    # How they come
+
+    def recover(self, stored: dict[str, list[int]]) -> None:
+        """Go on with the runs of which the store has kept the descriptors; end the others."""
+        boot = boot_id()
+        for known in run.load_all():
+            for name in (known.id, known.id + _INPUT, known.id + _LEADER):
+                self._store.known(name, len(stored.get(name, [])))
+            mine = stored.pop(known.id, []) + stored.pop(known.id + _INPUT, [])
+            leader = stored.pop(known.id + _LEADER, [])
+            if known.ended is not None and not (mine and os.path.isdir(known.directory)):
+                _close(mine + leader)
+                self._forget_stored(known.id)
+            elif known.boot_id != boot:
+                self._end_unseen(known, Reason.REBOOT, "the machine went down while it ran")
+            else:
+                self._go_on(known, mine, leader)
+        for name, descriptors in stored.items():
+            _log.warning("the descriptor store had %s, of which nothing is known", name)
+            self._store.known(name, len(descriptors))
+            self._store.drop(name)
+            _close(descriptors)
+
+    def _forget_stored(self, run_id: str) -> None:
+        for suffix in ("", _INPUT, _LEADER):
+            self._store.drop(run_id + suffix)
+
+    def _go_on(self, known: Run, stored: list[int], leader: list[int]) -> None:
+        fds = recognise(stored) if stored else None
+        if fds is None:
+            _close(stored)
+        live = self._add(known, fds)
+        pid, began = known.pid, known.start_time
+        if known.ended is not None:
+            _close(leader)
+        elif pid is not None and began is not None:
+            self._watch(live, pid, began, leader[0] if leader else -1)
+        else:
+            self._loop.call_later(_START_SECONDS, self._expect_scope, live)
+
+    def hold(self, new: Run, descriptors: list[int]) -> None:
+        """Hold the descriptors of a run that is about to start.
+
+        Raises ConflictError, LimitError, StateError; then they are the caller's.
+        """
+        if new.id in self.live or run.load(new.id) is not None:
+            raise ConflictError(f"there is a run {new.id} already", "start it again")
+        if self._store.exists and self._store.room < _FDS_OF_RUN:
+            raise LimitError(
+                f"the keeper holds {len(self.live)} runs and has no room for another "
+                f"(FileDescriptorStoreMax={self._store.most})",
+                "stop some, or raise it in a drop-in of scopekeeper.service",
+            )
+        _check(new, descriptors)
+        run.save(new)
+        fds = _arrange(new, descriptors)
+        live = self._add(new, fds)
+        kept = [fd for fd in fds.all if fd != fds.input or fds.is_terminal]
+        self._store.put(new.id, kept)
+        if not fds.is_terminal and fds.input >= 0:
+            self._store.put(new.id + _INPUT, [fds.input])
+        self._loop.call_later(_START_SECONDS, self._expect_scope, live)
+        self._changed()
+
+    def _add(self, known: Run, fds: Descriptors | None) -> Live:
+        log = Log(known.folder, known.log_max)
+        live = Live(known, None, log)
+        if fds is not None:
+            live.held = Held(
+                self._loop, fds, log, live.wrote, lambda: self._store.drop(known.id + _INPUT)
+            )
+        self.live[known.id] = live
+        if (known.timeout or known.no_output_timeout) and known.ended is None:
+            live.watchdog = Watchdog(
+                self._loop,
+                known,
+                lambda text: self._warn(live, text),
+                lambda cause: self._expired(live, cause),
+            )
+        return live
+
+    def _warn(self, live: Live, text: str) -> None:
+        _log.warning("%s (%s of %s) %s", live.run.id, live.run.name, live.run.session, text)
+        self._tell(notices.RunWarning(live.run, text))
+
+    def _expired(self, live: Live, cause: Cause) -> None:
+        """Have a run ended whose time is over."""
+        if live.run.id not in self.live:
+            return
+        if live.run.directory:
+            self._end_scope(live.run.directory, cause)
+        else:  # it has only begun
+            self._loop.call_later(_SETTLE_SECONDS, self._expired, live, cause)
+
+    def started(self, run_id: str, pid: int, start_time: int, pidfd: int) -> None:
+        """Take in which process will be its command; raises ScopekeeperError."""
+        live = self.get(run_id)
+        live.run = dataclasses.replace(live.run, pid=pid, start_time=start_time)
+        run.save(live.run)
+        if pidfd >= 0:
+            self._store.put(run_id + _LEADER, [pidfd])
+        self._watch(live, pid, start_time, pidfd)
+
+    def _watch(self, live: Live, pid: int, start_time: int, pidfd: int) -> None:
+        def ended(how: Exit) -> None:
+            self._leader_ended(live, how)
+
+        try:
+            live.leader = self._processes.watch(pid, start_time, ended, pidfd=pidfd)
+        except LimitError as error:
+            _log.error("%s", error)
+
+    def get(self, run_id: str) -> Live:
+        """Return a run that has not ended; raises ScopekeeperError."""
+        live = self.live.get(run_id)
+        if live is None:
+            raise ScopekeeperError(f"the keeper holds no run {run_id}")
+        return live
+
+    @property
+    def unfinished(self) -> int:
+        """How many have not ended."""
+        return sum(live.run.ended is None for live in self.live.values())
+
+    def forget(self, run_id: str, status: int) -> None:
+        """Take in that the command of a run was never started."""
+        live = self.live.get(run_id)
+        if live is not None and not live.run.directory:
+            evidence = f"its command was not started (status {status})"
+            self._conclude(live, Ended(_now(), Reason.EXITED.value, evidence, status))
+
+    # What happens to them
+
+    def take_in(self, notice: notices.Notice) -> None:
+        """Take in what the keeper has seen."""
+        if isinstance(notice, notices.MemberStarted):
+            live = self.live.get(notice.scope.run)
+            member = notice.member
+            if live is not None and member.pid == live.run.pid:
+                self._has_scope(live, notice.scope, member.leaf)
+        elif isinstance(notice, notices.MemberEnded):
+            live = self.live.get(notice.end.run)
+            if live is not None and notice.end.pid == live.run.pid:
+                self._conclude(live, self._ended_as(live, notice.end))
+
+    def _has_scope(self, live: Live, scope: Scope, leaf: str) -> None:
+        live.run = dataclasses.replace(live.run, directory=scope.directory, leaf=leaf)
+        run.save(live.run)
+
+    def _leader_ended(self, live: Live, how: Exit) -> None:
+        live.leader, live.exit = None, how
+        if live.run.id in self.live:
+            live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
+
+    def _settle(self, live: Live) -> None:
+        """End a run whose command has ended, though nobody told of its member's end.
+
+        What it has left in its scope keeps the terminal, until that is empty.
+        """
+        live.settling = None
+        if live.run.ended is not None or live.run.id not in self.live:
+            return
+        if live.patience and live.run.directory and not self._lives_on(live):
+            live.patience -= 1  # the end of its member is about to be told, with the reason
+            live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
+            return
+        how = live.exit or Exit(None, None, UNKNOWN)
+        end = ends.tell(_as_end(live.run), how, None, 0, Circumstances())
+        if live.held is not None:
+            live.held.drain()
+        self._end(live, self._ended_as(live, end))
+        if not live.run.directory:  # it was over before anybody saw its scope
+            self._tell(notices.MemberEnded(end))
+        if not os.path.isdir(live.run.directory):
+            self._let_go(live)
+
+    def _lives_on(self, live: Live) -> bool:
+        return cgroup.is_populated(f"{live.run.directory}/{live.run.leaf}")
+
+    def _expect_scope(self, live: Live) -> None:
+        """Give a run up that nobody went on to start."""
+        if live.run.id in self.live and live.run.pid is None:
+            evidence = "whoever was about to start it did not"
+            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, evidence))
+
+    def _end_unseen(self, known: Run, reason: Reason, evidence: str) -> None:
+        run.save(dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence)))
+
+    def _ended_as(self, live: Live, end: End) -> Ended:
+        status, number = end.exit_status, end.signal
+        if status is None and number is None and live.exit is not None:
+            status, number = live.exit.status, live.exit.signal
+        return Ended(end.ended, end.reason.value, end.evidence, status, number)
+
+    def _conclude(self, live: Live, ended: Ended) -> None:
+        """Record the last of its output and how it ended, and hold nothing of it any more."""
+        if live.held is not None:
+            live.held.drain()
+        self._end(live, ended)
+        self._let_go(live)
+
+    def _end(self, live: Live, ended: Ended) -> None:
+        """Write down how it ended, and tell who waits for that."""
+        if live.run.ended is not None:
+            return
+        live.run = dataclasses.replace(
+            live.run, ended=dataclasses.replace(ended, output=_tail(live.log))
+        )
+        try:
+            run.save(live.run)
+        except ScopekeeperError as error:
+            _log.error("%s", error)
+        for call in tuple(live.on_end):
+            call()
+
+    def _let_go(self, live: Live) -> None:
+        del self.live[live.run.id]
+        if live.settling is not None:
+            live.settling.cancel()
+        if live.watchdog is not None:
+            live.watchdog.close()
+        self._processes.forget(live.leader)
+        if live.held is not None:
+            live.held.let_go()
+        self._forget_stored(live.run.id)
+        live.log.close()
+        self._changed()
+        if not self._tidying:
+            self._tidying = True
+            self._jobs.begin_later(_TIDY_SECONDS, self.tidy)
+
+    def close(self) -> None:
+        """Leave all to the next keeper."""
+        for live in self.live.values():
+            self._processes.forget(live.leader)
+            if live.watchdog is not None:
+                live.watchdog.close()
+            if live.settling is not None:
+                live.settling.cancel()
+            if live.held is not None:
+                live.held.let_go()
+            live.log.close()
+
+    async def tidy(self) -> None:
+        """Remove what the oldest runs have written, where there is too much."""
+        self._tidying = False
+        try:
+            tidied = await asyncio.to_thread(room.tidy)
+        except ScopekeeperError as error:
+            _log.error("%s", error)
+        else:
+            for problem in tidied.problems:
+                _log.error("%s", problem)
+
+
+def boot_id() -> str:
+    """Return the id of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _check(new: Run, descriptors: list[int]) -> None:
+    """Make sure that a client has handed over what it says; raises ConflictError."""
+    terminal = len(descriptors) == 1 and os.isatty(descriptors[0])
+    pipes = len(descriptors) == 2 and all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in descriptors)
+    if not (terminal if new.tty else pipes):
+        raise ConflictError("a run needs the master of its terminal, or two pipes")
+
+
+def _arrange(new: Run, descriptors: list[int]) -> Descriptors:
+    if not new.tty:
+        return Descriptors(descriptors[1], descriptors[0])
+    fds = Descriptors(descriptors[0], descriptors[0])
+    fds.stage()
+    return fds
+
+
+def _as_end(known: Run) -> End:
+    return End(
+        member_id=known.id,
+        started=known.started,
+        ended=_now(),
+        session=known.session,
+        lane=known.lane,
+        name=known.name,
+        reason=Reason.UNKNOWN,
+        session_id=known.session_id,
+        run=known.id,
+        kind="pty",
+        lifetime=known.lifetime,
+        pid=known.pid,
+        argv=cut_argv(list(known.argv)),
+        boot_id=known.boot_id,
+    )
+
+
+def _tail(log: Log) -> str:
+    from scopekeeper.pty.text import Plain
+
+    plain = Plain()
+    return plain.feed(log.tail(_TAIL)) + plain.finish()
+
+
+def _close(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
