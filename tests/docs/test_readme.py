@@ -90,6 +90,23 @@ def test_the_sample_policy_is_one():
 
 
 @pytest.mark.systemd
+def test_the_sample_shell_says_what_it_says():
+    (text,) = blocks("sh")
+    export, *lines = text.splitlines()
+    user = {**os.environ, "SCOPEKEEPER_SHELL": "/bin/sh"}
+    for line in lines:
+        ran = subprocess.run(
+            ["sh", "-e", "-c", f"{export}\n{line}"], stdin=subprocess.DEVNULL, env=user,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (ran.returncode, ran.stderr) == (0, ""), line
+        expected = line.rpartition("# ")[2].replace("the real one", "/bin/sh")
+        assert re.fullmatch(
+            re.escape(expected).replace("<run>", "[0-9a-f]{8}"), ran.stdout.strip()
+        ), line
+
+
+@pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
     (commands,) = [block for block in blocks("") if "units/scopekeeper.service" in block]
     unit = Path("~/.config/systemd/user/scopekeeper.service").expanduser()
@@ -169,3 +186,22 @@ def test_what_the_readme_shows_is_what_is_printed(example):
         in subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True).stdout
     ):
         assert time.monotonic() < deadline
+
+
+@pytest.mark.systemd
+def test_the_run_in_it_goes_as_it_shows():
+    (block,) = blocks("shell-session")
+    run = ""
+    try:
+        for part in block.split("$ ")[1:]:
+            command, _, expected = part.partition("\n")
+            ran = subprocess.run(
+                command.replace("4f1d09c7", run), shell=True, capture_output=True, text=True
+            )
+            assert ran.returncode == 0, (command, ran.stderr)
+            run = run or ran.stdout.strip()
+            shown_here = re.sub(r"\d+ ms", "N ms", expected.replace("4f1d09c7", run))
+            assert re.sub(r"\d+ ms", "N ms", ran.stdout) == shown_here, command
+    finally:
+        scope = [] if os.geteuid() == 0 else ["--user"]
+        subprocess.run(["systemctl", *scope, "stop", "scopekeeper.service"], check=False)

@@ -17,6 +17,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
+from .installed import Installed
 from .manager import Units, scope_units, systemctl
 
 collect_ignore = (
@@ -65,6 +66,19 @@ def guard(
     made = Keeper(units, tmp_path)
     monkeypatch.setenv("HOME", str(made.home))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(made.state))
+    assert keeper
+    return made
+
+
+@pytest.fixture
+def installed(
+    units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Installed:
+    """Install the keeper for this manager; nothing has started it yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    made = Installed(units, tmp_path)
+    made.write()
     assert keeper
     return made
 

@@ -28,62 +28,15 @@ from tests.machine import (
     text_of,
 )
 
+from .installed import FILES, UNIT, Installed
 from .manager import Units, main_pid, show, state, systemctl
 
 pytestmark = pytest.mark.systemd
 
-UNIT, NAME = "scopekeeper.service", "org.scopekeeper.Keeper1"
+NAME = "org.scopekeeper.Keeper1"
 BUS = (NAME, "/org/scopekeeper/Keeper1", NAME)
-FILES = Path(__file__).parents[2] / "units"
 SYSTEM_BUS = Path("/etc/dbus-1/system.d"), Path("/usr/local/share/dbus-1/system-services")
 USER_BUS = Path(f"/run/user/{os.getuid()}/dbus-1/services")
-
-
-class Installed:
-    """The keeper's unit, and where it keeps its state."""
-
-    def __init__(self, units: Units, home: Path) -> None:
-        self._units, self._home = units, home
-
-    def write(self, command: str = f"{PROGRAM} keeper", **environment: str) -> None:
-        """Install the unit, for this command."""
-        environment |= {"HOME": str(self._home), "PATH": os.environ["PATH"]}
-        environment |= {"SCOPEKEEPER_STATE": os.environ["SCOPEKEEPER_STATE"]}
-        text = (FILES / UNIT).read_text()
-        said = "".join(f"Environment={name}={value}\n" for name, value in environment.items())
-        text = text.replace("ExecStart=scopekeeper keeper\n", f"ExecStart={command}\n{said}")
-        # a launch looks there for a user's keeper; the manager's own HOME is another one
-        folder = self._home / ".config/systemd/user"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / UNIT).write_text(text)
-        text = text.replace("[Service]\n", "StartLimitIntervalSec=0\n[Service]\n")
-        self._units.write(UNIT, text.replace("RestartSec=1\n", "RestartSec=50ms\n"))
-
-    @property
-    def pid(self) -> int:
-        """The pid of the keeper, 0 while there is none."""
-        return main_pid(UNIT)
-
-    def ends(self, session: str) -> list[tuple[object, object]]:
-        """Return the members of a session that ended, and the reasons."""
-        done = subprocess.run(
-            [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return [(end["member"], end["reason"]) for end in json.loads(done.stdout)["ends"]]
-
-
-@pytest.fixture
-def installed(
-    units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Installed:
-    """Install the keeper for this manager; nothing has started it yet."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
-    made = Installed(units, tmp_path)
-    made.write()
-    assert keeper
-    return made
 
 
 def busctl(*arguments: str) -> subprocess.CompletedProcess[str]:
