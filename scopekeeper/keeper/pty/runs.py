@@ -229,11 +229,6 @@ class Runs:
             raise ScopekeeperError(f"the keeper holds no run {run_id}")
         return live
 
-    @property
-    def unfinished(self) -> int:
-        """How many have not ended."""
-        return sum(live.run.ended is None for live in self.live.values())
-
     def forget(self, run_id: str, status: int) -> None:
         """Take in that the command of a run was never started."""
         live = self.live.get(run_id)
@@ -257,7 +252,7 @@ class Runs:
 
     def _has_scope(self, live: Live, scope: Scope, leaf: str) -> None:
         live.run = dataclasses.replace(live.run, directory=scope.directory, leaf=leaf)
-        run.save(live.run)
+        _save(live.run)
 
     def _leader_ended(self, live: Live, how: Exit) -> None:
         live.leader, live.exit = None, how
@@ -296,7 +291,7 @@ class Runs:
             self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, evidence))
 
     def _end_unseen(self, known: Run, reason: Reason, evidence: str) -> None:
-        run.save(dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence)))
+        _save(dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence)))
 
     def _ended_as(self, live: Live, end: End) -> Ended:
         status, number = end.exit_status, end.signal
@@ -318,10 +313,7 @@ class Runs:
         live.run = dataclasses.replace(
             live.run, ended=dataclasses.replace(ended, output=_tail(live.log))
         )
-        try:
-            run.save(live.run)
-        except ScopekeeperError as error:
-            _log.error("%s", error)
+        _save(live.run)
         for call in tuple(live.on_end):
             call()
 
@@ -363,6 +355,14 @@ class Runs:
         else:
             for problem in tidied.problems:
                 _log.error("%s", problem)
+
+
+def _save(known: Run) -> None:
+    """Write a run down; a full disk must not keep the keeper from its work."""
+    try:
+        run.save(known)
+    except ScopekeeperError as error:
+        _log.error("%s", error)
 
 
 def boot_id() -> str:
