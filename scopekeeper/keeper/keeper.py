@@ -218,19 +218,27 @@ class Keeper:
         self._follower.look_at(directories - failed.keys())
 
     async def _end(self, directory: str, cause: Cause) -> None:
-        """End a scope for a cause that is found here."""
+        """End a scope for a cause that is found here, unless it is being ended."""
         known = self._follower.known.get(directory)
-        if known is None:
+        if known is None or directory in self._acting:
             return
         target = stop.target_of(Selected(known.scope))
         warnings: list[str] = []
         watched = self.watched([directory])
-        await asyncio.to_thread(
-            stop.stop, [target], causes=[cause], warnings=warnings, watched=watched
-        )
+        self._acting.add(directory)
+        try:
+            (result,) = await asyncio.to_thread(
+                stop.stop, [target], causes=[cause], warnings=warnings, watched=watched
+            )
+        finally:
+            self._acting.discard(directory)
         for text in warnings:
             _log.warning("%s", text)
-        self._follower.look_at([directory])
+        if result.outcome in ("refused", "remains"):
+            problem = result.problem or "it cannot be killed"
+            self._follower.look_later(directory, f"{directory}: {problem}")
+        else:
+            self._follower.look_at([directory])
 
     def watched(self, directories: Iterable[str]) -> set[str]:
         """Return the leaves in some scopes of whose end will be told from here."""

@@ -281,17 +281,6 @@ def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
             return position, os.pread(file.fileno(), min(most, available), position - start)
 
 
-def segment_at(folder: pathlib.Path, position: int) -> tuple[pathlib.Path, int, int] | None:
-    """Return the file that has a position, the offset in it, and how many bytes are there.
-
-    None where nothing is: at the end, or where kept_from returns a later one.
-    """
-    found, start, available = _locate(folder, position)
-    if found != position or not available:
-        return None
-    return _path(folder, start), position - start, available
-
-
 def tail(folder: pathlib.Path, count: int) -> bytes:
     """Return the last bytes."""
     pieces: list[bytes] = []

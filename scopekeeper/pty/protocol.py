@@ -48,11 +48,6 @@ def message(**values: object) -> bytes:
     return frame(JSON, json.dumps(values).encode("ascii"))
 
 
-def head_of_data(length: int) -> bytes:
-    """Return the beginning of a ``D`` frame whose bytes are sent by other means."""
-    return _HEAD.pack(DATA, length)
-
-
 class Frames:
     """Cuts a stream into frames."""
 

@@ -82,7 +82,6 @@ def test_what_is_written_can_be_read_from_any_position(tmp_path):
 def test_nothing_written_is_an_empty_log(tmp_path):
     assert (log.first(tmp_path), log.end(tmp_path)) == (0, 0)
     assert log.read(tmp_path, 0, 10) == (0, b"")
-    assert log.segment_at(tmp_path, 0) is None
     assert log.tail(tmp_path, 10) == b""
     assert log.last_lines(tmp_path, 10) == 0
     assert log.since(tmp_path, 0) == 0
@@ -184,14 +183,9 @@ def test_reopened_it_knows_when_something_was_last_written(tmp_path):
     assert Log(tmp_path, 1 << 20).last == 1_700_000_000_000_000
 
 
-def test_where_a_segment_lies(tmp_path):
+def test_what_is_kept_no_more_is_read_from_where_the_log_begins(tmp_path):
     Log(tmp_path, 1000, segment=10).write(b"0123456789abcdef")
-    path, offset, available = log.segment_at(tmp_path, 12)
-    assert (path.name, offset, available) == (names(tmp_path)[1], 2, 4)
-    assert path.read_bytes()[offset : offset + available] == b"cdef"
-    assert log.segment_at(tmp_path, 16) is None
     (tmp_path / names(tmp_path)[0]).unlink()
-    assert log.segment_at(tmp_path, 3) is None
     assert log.kept_from(tmp_path, 3) == 10
     assert log.read(tmp_path, 3, 2) == (10, b"ab")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.keeper.pty.flow import Input, Viewer
-from scopekeeper.keeper.pty.runs import Live, Runs
+from scopekeeper.keeper.pty.live import Live
+from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.pty import log, protocol, run
 from scopekeeper.pty.protocol import Frames, ProtocolError
 from scopekeeper.pty.run import Run

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from scopekeeper.keeper.pty.runs import Live
+from scopekeeper.keeper.pty.live import Live
 from scopekeeper.pty import log, protocol
 from scopekeeper.pty.run import Run
 

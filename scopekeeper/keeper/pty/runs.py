@@ -4,10 +4,8 @@ import asyncio
 import dataclasses
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from scopekeeper import cgroup
 from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
@@ -17,8 +15,11 @@ from scopekeeper.keeper import ends, notices
 from scopekeeper.keeper.ends import Circumstances
 from scopekeeper.keeper.exits import UNKNOWN, Exit
 from scopekeeper.keeper.jobs import Jobs
-from scopekeeper.keeper.processes import Process, Processes
+from scopekeeper.keeper.processes import Processes
+from scopekeeper.keeper.pty import handover
+from scopekeeper.keeper.pty.handover import Stored
 from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
+from scopekeeper.keeper.pty.live import Live, save
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
 from scopekeeper.model import Scope
@@ -28,56 +29,11 @@ from scopekeeper.pty.run import Ended, Run
 
 _log = logging.getLogger("scopekeeper")
 
-_FDS_OF_RUN = 5
-"""Master, two ends of the staging pipe, the leader's pidfd; one to spare."""
 _SETTLE_SECONDS = 1.0
 """After its command's end, for its scope to be seen empty and the reason to be told."""
 _START_SECONDS = 30.0
 """How long a run may take to have a scope."""
 _TIDY_SECONDS = 10.0
-_TAIL = 2048
-_INPUT, _LEADER = "-in", "-leader"
-
-
-@dataclass(slots=True, eq=False)
-class Live:
-    """A run that has not ended, and what is held of it; held is None where that was lost."""
-
-    run: Run
-    held: Held | None
-    log: Log
-    leader: Process | None = None
-    exit: Exit | None = None
-    settling: asyncio.TimerHandle | None = None
-    patience: int = 10
-    """How often its end waits for that of its member to be told."""
-    watchdog: Watchdog | None = None
-    on_output: list[Callable[[], None]] = field(default_factory=list)
-    """Called after each piece of output."""
-    on_end: list[Callable[[], None]] = field(default_factory=list)
-
-    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
-    """By who looks at it: columns and rows that he can show."""
-
-    def resize(self, who: object, cols: int, rows: int) -> None:
-        """Fit the window to the smallest of those who type; no size: he types no more."""
-        self.sizes.pop(who, None)
-        if cols > 0 and rows > 0:
-            self.sizes[who] = (cols, rows)
-        if not self.sizes:
-            return  # it stays as it was for who comes back
-        cols = min(size[0] for size in self.sizes.values())
-        rows = min(size[1] for size in self.sizes.values())
-        if (cols, rows) != (self.run.cols, self.run.rows) and self.held is not None:
-            self.held.resize(cols, rows)
-            self.run = dataclasses.replace(self.run, cols=cols, rows=rows)
-
-    def wrote(self) -> None:
-        """Tell who wants to know that there is more output."""
-        if self.watchdog is not None:
-            self.watchdog.heard()
-        for call in tuple(self.on_output):
-            call()
 
 
 class Runs:
@@ -112,43 +68,57 @@ class Runs:
 
     # How they come
 
-    def recover(self, stored: dict[str, list[int]]) -> None:
+    def recover(self, descriptors: dict[str, list[int]]) -> None:
         """Go on with the runs of which the store has kept the descriptors; end the others."""
+        stored = handover.sort(descriptors, self._store)
         boot = boot_id()
         for known in run.load_all():
-            for name in (known.id, known.id + _INPUT, known.id + _LEADER):
-                self._store.known(name, len(stored.get(name, [])))
-            mine = stored.pop(known.id, []) + stored.pop(known.id + _INPUT, [])
-            leader = stored.pop(known.id + _LEADER, [])
-            if known.ended is not None and not (mine and os.path.isdir(known.directory)):
-                _close(mine + leader)
-                self._forget_stored(known.id)
+            mine = stored.pop(known.id, Stored())
+            if known.ended is not None and not (
+                mine.descriptors and os.path.isdir(known.directory)
+            ):
+                mine.close()
+                handover.drop(self._store, known.id)
             elif known.boot_id != boot:
-                self._end_unseen(known, Reason.REBOOT, "the machine went down while it ran")
+                mine.close()
+                evidence = "the machine went down while it ran"
+                save(_ended(known, Reason.REBOOT, evidence))
             else:
-                self._go_on(known, mine, leader)
-        for name, descriptors in stored.items():
-            _log.warning("the descriptor store had %s, of which nothing is known", name)
-            self._store.known(name, len(descriptors))
-            self._store.drop(name)
-            _close(descriptors)
+                self._go_on(known, mine)
+        for run_id, unknown in stored.items():
+            self._set_aside(run_id, unknown)
 
-    def _forget_stored(self, run_id: str) -> None:
-        for suffix in ("", _INPUT, _LEADER):
-            self._store.drop(run_id + suffix)
-
-    def _go_on(self, known: Run, stored: list[int], leader: list[int]) -> None:
-        fds = recognise(stored) if stored else None
-        if fds is None:
-            _close(stored)
-        live = self._add(known, fds)
+    def _go_on(self, known: Run, stored: Stored) -> None:
+        fds = recognise(stored.descriptors) if stored.descriptors else None
+        try:
+            live = self._add(known, fds)
+        except ScopekeeperError as error:
+            _log.error("the run %s is left as it is: %s", known.id, error)
+            stored.close()
+            return
+        if fds is not None:
+            stored.descriptors = []
         pid, began = known.pid, known.start_time
-        if known.ended is not None:
-            _close(leader)
-        elif pid is not None and began is not None:
-            self._watch(live, pid, began, leader[0] if leader else -1)
-        else:
+        if known.ended is None and pid is not None and began is not None:
+            self._watch(live, pid, began, stored.leader)
+            stored.leader = -1
+        elif known.ended is None:
             self._loop.call_later(_START_SECONDS, self._expect_scope, live)
+        stored.close()
+
+    def _set_aside(self, run_id: str, unknown: Stored) -> None:
+        """Let go of what nothing is known of, unless somebody would feel it."""
+        if unknown.is_used:
+            _log.error(
+                "the descriptor store has a run %s that is still used, though %s cannot be read: "
+                "it is kept there; restart the keeper when that is mended",
+                run_id,
+                run.folder() / run_id,
+            )
+        else:
+            _log.warning("the descriptor store had a run %s, of which nothing is known", run_id)
+            handover.drop(self._store, run_id)
+        unknown.close()
 
     def hold(self, new: Run, descriptors: list[int]) -> None:
         """Hold the descriptors of a run that is about to start.
@@ -157,30 +127,29 @@ class Runs:
         """
         if new.id in self.live or run.load(new.id) is not None:
             raise ConflictError(f"there is a run {new.id} already", "start it again")
-        if self._store.exists and self._store.room < _FDS_OF_RUN:
+        if self._store.exists and self._store.room < handover.FDS_OF_RUN:
             raise LimitError(
                 f"the keeper holds {len(self.live)} runs and has no room for another "
                 f"(FileDescriptorStoreMax={self._store.most})",
                 "stop some, or raise it in a drop-in of scopekeeper.service",
             )
-        _check(new, descriptors)
+        handover.check(new, descriptors)
         run.save(new)
-        fds = _arrange(new, descriptors)
+        fds = handover.arrange(new, descriptors)
         live = self._add(new, fds)
-        kept = [fd for fd in fds.all if fd != fds.input or fds.is_terminal]
-        self._store.put(new.id, kept)
-        if not fds.is_terminal and fds.input >= 0:
-            self._store.put(new.id + _INPUT, [fds.input])
+        handover.keep(self._store, new.id, fds)
         self._loop.call_later(_START_SECONDS, self._expect_scope, live)
         self._changed()
 
     def _add(self, known: Run, fds: Descriptors | None) -> Live:
-        log = Log(known.folder, known.log_max)
-        live = Live(known, None, log)
+        """Have a run among those that live; raises StateError."""
+        live = Live(known, Log(known.folder, known.log_max))
+
+        def input_closed() -> None:
+            handover.drop_input(self._store, known.id)
+
         if fds is not None:
-            live.held = Held(
-                self._loop, fds, log, live.wrote, lambda: self._store.drop(known.id + _INPUT)
-            )
+            live.held = Held(self._loop, fds, live.log, live.wrote, input_closed)
         self.live[known.id] = live
         if (known.timeout or known.no_output_timeout) and known.ended is None:
             live.watchdog = Watchdog(
@@ -210,7 +179,7 @@ class Runs:
         live.run = dataclasses.replace(live.run, pid=pid, start_time=start_time)
         run.save(live.run)
         if pidfd >= 0:
-            self._store.put(run_id + _LEADER, [pidfd])
+            handover.keep_leader(self._store, run_id, pidfd)
         self._watch(live, pid, start_time, pidfd)
 
     def _watch(self, live: Live, pid: int, start_time: int, pidfd: int) -> None:
@@ -248,11 +217,11 @@ class Runs:
         elif isinstance(notice, notices.MemberEnded):
             live = self.live.get(notice.end.run)
             if live is not None and notice.end.pid == live.run.pid:
-                self._conclude(live, self._ended_as(live, notice.end))
+                self._conclude(live, _ended_as(live, notice.end))
 
     def _has_scope(self, live: Live, scope: Scope, leaf: str) -> None:
         live.run = dataclasses.replace(live.run, directory=scope.directory, leaf=leaf)
-        _save(live.run)
+        save(live.run)
 
     def _leader_ended(self, live: Live, how: Exit) -> None:
         live.leader, live.exit = None, how
@@ -273,9 +242,7 @@ class Runs:
             return
         how = live.exit or Exit(None, None, UNKNOWN)
         end = ends.tell(_as_end(live.run), how, None, 0, Circumstances())
-        if live.held is not None:
-            live.held.drain()
-        self._end(live, self._ended_as(live, end))
+        live.end(_ended_as(live, end))
         if not live.run.directory:  # it was over before anybody saw its scope
             self._tell(notices.MemberEnded(end))
         if not os.path.isdir(live.run.directory):
@@ -290,44 +257,16 @@ class Runs:
             evidence = "whoever was about to start it did not"
             self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, evidence))
 
-    def _end_unseen(self, known: Run, reason: Reason, evidence: str) -> None:
-        _save(dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence)))
-
-    def _ended_as(self, live: Live, end: End) -> Ended:
-        status, number = end.exit_status, end.signal
-        if status is None and number is None and live.exit is not None:
-            status, number = live.exit.status, live.exit.signal
-        return Ended(end.ended, end.reason.value, end.evidence, status, number)
-
     def _conclude(self, live: Live, ended: Ended) -> None:
         """Record the last of its output and how it ended, and hold nothing of it any more."""
-        if live.held is not None:
-            live.held.drain()
-        self._end(live, ended)
+        live.end(ended)
         self._let_go(live)
-
-    def _end(self, live: Live, ended: Ended) -> None:
-        """Write down how it ended, and tell who waits for that."""
-        if live.run.ended is not None:
-            return
-        live.run = dataclasses.replace(
-            live.run, ended=dataclasses.replace(ended, output=_tail(live.log))
-        )
-        _save(live.run)
-        for call in tuple(live.on_end):
-            call()
 
     def _let_go(self, live: Live) -> None:
         del self.live[live.run.id]
-        if live.settling is not None:
-            live.settling.cancel()
-        if live.watchdog is not None:
-            live.watchdog.close()
         self._processes.forget(live.leader)
-        if live.held is not None:
-            live.held.let_go()
-        self._forget_stored(live.run.id)
-        live.log.close()
+        live.close()
+        handover.drop(self._store, live.run.id)
         self._changed()
         if not self._tidying:
             self._tidying = True
@@ -337,13 +276,7 @@ class Runs:
         """Leave all to the next keeper."""
         for live in self.live.values():
             self._processes.forget(live.leader)
-            if live.watchdog is not None:
-                live.watchdog.close()
-            if live.settling is not None:
-                live.settling.cancel()
-            if live.held is not None:
-                live.held.let_go()
-            live.log.close()
+            live.close()
 
     async def tidy(self) -> None:
         """Remove what the oldest runs have written, where there is too much."""
@@ -357,34 +290,21 @@ class Runs:
                 _log.error("%s", problem)
 
 
-def _save(known: Run) -> None:
-    """Write a run down; a full disk must not keep the keeper from its work."""
-    try:
-        run.save(known)
-    except ScopekeeperError as error:
-        _log.error("%s", error)
-
-
 def boot_id() -> str:
     """Return the id of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
-def _check(new: Run, descriptors: list[int]) -> None:
-    """Make sure that a client has handed over what it says; raises ConflictError."""
-    terminal = len(descriptors) == 1 and os.isatty(descriptors[0])
-    pipes = len(descriptors) == 2 and all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in descriptors)
-    if not (terminal if new.tty else pipes):
-        raise ConflictError("a run needs the master of its terminal, or two pipes")
+def _ended(known: Run, reason: Reason, evidence: str) -> Run:
+    return dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence))
 
 
-def _arrange(new: Run, descriptors: list[int]) -> Descriptors:
-    if not new.tty:
-        return Descriptors(descriptors[1], descriptors[0])
-    fds = Descriptors(descriptors[0], descriptors[0])
-    fds.stage()
-    return fds
+def _ended_as(live: Live, end: End) -> Ended:
+    status, number = end.exit_status, end.signal
+    if status is None and number is None and live.exit is not None:
+        status, number = live.exit.status, live.exit.signal
+    return Ended(end.ended, end.reason.value, end.evidence, status, number)
 
 
 def _as_end(known: Run) -> End:
@@ -404,18 +324,6 @@ def _as_end(known: Run) -> End:
         argv=cut_argv(list(known.argv)),
         boot_id=known.boot_id,
     )
-
-
-def _tail(log: Log) -> str:
-    from scopekeeper.pty.text import Plain
-
-    plain = Plain()
-    return plain.feed(log.tail(_TAIL)) + plain.finish()
-
-
-def _close(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
 
 
 def _now() -> int:

@@ -11,6 +11,8 @@ from scopekeeper.quantities import show_duration
 
 _BEFORE, _BEFORE_MOST = 0.1, 60_000_000
 """Part of a limit that is left when it is warned of, and microseconds at most."""
+_AGAIN_SECONDS = 30.0
+"""After which a run that is still there is ended again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,11 @@ def limits(run: Run, heard: int) -> Iterator[Limit]:
 
 
 class Watchdog:
-    """Watches the limits of one run; end is called once, warn once for each limit and silence."""
+    """Watches the limits of one run; warn is called once for each limit and silence.
+
+    end is called when a limit is over, and again for as long as the run is still watched then: a
+    stop can fail.
+    """
 
     def __init__(
         self,
@@ -88,6 +94,7 @@ class Watchdog:
         moments = []
         for limit in limits(self._run, self._heard):
             if at >= limit.over:
+                self._timer = self._loop.call_later(_AGAIN_SECONDS, self._look)
                 self._end(Cause(limit.reason, limit.evidence))
                 return
             if at < limit.warning:

@@ -1,0 +1,94 @@
+"""One run that the keeper holds: its terminal, its log, and who wants to know of it."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.keeper.exits import Exit
+from scopekeeper.keeper.processes import Process
+from scopekeeper.keeper.pty.held import Held
+from scopekeeper.keeper.pty.watchdog import Watchdog
+from scopekeeper.pty import run
+from scopekeeper.pty.log import Log
+from scopekeeper.pty.run import Ended, Run
+from scopekeeper.pty.text import Plain
+
+_log = logging.getLogger("scopekeeper")
+
+_TAIL = 2048
+"""Bytes of the last output that are told with the end."""
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A run that has not ended, and what is held of it; held is None where that was lost."""
+
+    run: Run
+    log: Log
+    held: Held | None = None
+    leader: Process | None = None
+    exit: Exit | None = None
+    settling: asyncio.TimerHandle | None = None
+    patience: int = 10
+    """How often its end waits for that of its member to be told."""
+    watchdog: Watchdog | None = None
+    on_output: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each piece of output."""
+    on_end: list[Callable[[], None]] = field(default_factory=list)
+    """Called once it is known how it ended."""
+    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
+    """By who looks at it: columns and rows that he can show."""
+
+    def resize(self, who: object, cols: int, rows: int) -> None:
+        """Fit the window to the smallest of those who type; no size: he types no more."""
+        self.sizes.pop(who, None)
+        if cols > 0 and rows > 0:
+            self.sizes[who] = (cols, rows)
+        if not self.sizes:
+            return  # it stays as it was for who comes back
+        cols = min(size[0] for size in self.sizes.values())
+        rows = min(size[1] for size in self.sizes.values())
+        if (cols, rows) != (self.run.cols, self.run.rows) and self.held is not None:
+            self.held.resize(cols, rows)
+            self.run = dataclasses.replace(self.run, cols=cols, rows=rows)
+
+    def wrote(self) -> None:
+        """Tell who wants to know that there is more output."""
+        if self.watchdog is not None:
+            self.watchdog.heard()
+        for call in tuple(self.on_output):
+            call()
+
+    def end(self, ended: Ended) -> None:
+        """Take in the last of its output, write down how it ended, tell who waits for that."""
+        if self.held is not None:
+            self.held.drain()
+        if self.run.ended is not None:
+            return
+        plain = Plain()
+        output = plain.feed(self.log.tail(_TAIL)) + plain.finish()
+        self.run = dataclasses.replace(self.run, ended=dataclasses.replace(ended, output=output))
+        save(self.run)
+        for call in tuple(self.on_end):
+            call()
+
+    def close(self) -> None:
+        """Hold nothing of it here any more; what the descriptor store has stays there."""
+        if self.settling is not None:
+            self.settling.cancel()
+        if self.watchdog is not None:
+            self.watchdog.close()
+        if self.held is not None:
+            self.held.let_go()
+        self.log.close()
+
+
+def save(known: Run) -> None:
+    """Write a run down; a full disk must not keep the keeper from its work."""
+    try:
+        run.save(known)
+    except ScopekeeperError as error:
+        _log.error("%s", error)
