@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, keeper, launch
+from benchmarks import fleet, keeper, launch, runs
 from benchmarks.alone import alone
 from benchmarks.measure import show
 
@@ -34,6 +34,10 @@ def measure(*, quick: bool) -> None:
     show("A crowd", launch.crowd())
     show("Listing", fleet.listing(40 if quick else 400, 1 if quick else 5))
     show("Keeping", keeper.keeping(100 if quick else 1000, 5 if quick else 30, 3 if quick else 20))
+    show(
+        "Holding terminals",
+        runs.holding(*((100, 8, 200, 20, 2) if quick else (1000, 100, 2000, 200, 10))),
+    )
     show("Stopping", fleet.stopping(20 if quick else 200, 1 if quick else 7))
 
 

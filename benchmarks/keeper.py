@@ -28,7 +28,7 @@ def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
             while _wake_ups(pid, 1.0):
                 pass
             woken = _wake_ups(pid, seconds) * 60 / seconds
-            memory, systemds = _pss(pid), _pss(_manager())
+            memory, systemds = pss(pid), pss(manager())
         mine = [_until_ended() for _ in range(rounds)]
     theirs = [_until_systemd_ended_it() for _ in range(rounds)]
     words = f"the keeper, {scopes} idle scopes"
@@ -99,7 +99,7 @@ def _await_word(process: "subprocess.Popen[bytes]") -> None:
     process.stdout.readline()
 
 
-def _manager() -> int:
+def manager() -> int:
     """Return the pid of the systemd that makes the scopes."""
     if os.geteuid() == 0:
         return 1
@@ -117,7 +117,7 @@ def _wake_ups(pid: int, seconds: float) -> int:
     return switches() - before
 
 
-def _pss(pid: int) -> float:
+def pss(pid: int) -> float:
     """Return the memory of a process in MiB, what it shares counted in proportion."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(text.partition("\nPss:")[2].split()[0]) / 1024

@@ -32,7 +32,7 @@ PACKAGES: tuple[str, ...] = (
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "udev", "kmod"),
     *("procps", "iproute2", "util-linux", "passwd", "login", "attr", "strace", "git", "make"),
     *("sudo", "dtach", "python3", "python3-venv", "ca-certificates", "zstd", "xz-utils"),
-    *("e2fsprogs", "less", "tmux", "vim-tiny"),
+    *("e2fsprogs", "less", "tmux", "vim-tiny", "conmon"),
 )
 
 KERNEL = "linux-image-cloud-amd64"
