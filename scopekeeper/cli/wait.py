@@ -1,6 +1,5 @@
 """``scopekeeper wait``."""
 
-import dataclasses
 import json
 import sys
 import time
@@ -58,8 +57,10 @@ class _TimedOutError(ScopekeeperError):
 
 
 def _print(found: "Sequence[Run]", ends: "Sequence[Ended | None]") -> None:
+    from scopekeeper.pty.run import plain_end
+
     told = []
     for run, end in zip(found, ends, strict=False):
-        values = dataclasses.asdict(end) if end is not None else {}
+        values = plain_end(end) or {}
         told.append({"run": run.id, **values, "status": end.status if end else None})
     click.echo(safe_json(json.dumps(told, indent=2)))

@@ -19,6 +19,7 @@ from scopekeeper.keeper.notify import notify, watchdog_seconds
 from scopekeeper.keeper.pty.server import Server
 from scopekeeper.keeper.pty.store import Store, inherited, limit
 from scopekeeper.launch.place import Caller
+from scopekeeper.pty import run as runs
 
 if TYPE_CHECKING:
     from scopekeeper.keeper.service import Interface
@@ -58,6 +59,8 @@ async def _keep(stored: dict[str, list[int]], *, linger: float | None, on_the_bu
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
     keeper.start()
+    for problem in runs.unreadable():
+        _log.error("%s; it is left alone", problem)
     keeper.runs.recover(stored)
     server = Server(keeper.runs)
     helpers = [asyncio.create_task(_beat())]

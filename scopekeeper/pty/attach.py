@@ -13,7 +13,7 @@ from scopekeeper.errors import UnavailableError
 from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART, Connection
 from scopekeeper.pty.keys import Detach
-from scopekeeper.pty.run import Ended, Run
+from scopekeeper.pty.run import Ended, Run, parse_end
 from scopekeeper.pty.terminal import Terminal
 from scopekeeper.quantities import show_bytes
 
@@ -325,7 +325,6 @@ def _ended(values: object) -> Ended | None:
     """Return how it ended, as far as this version understands it."""
     if not isinstance(values, dict):
         return None
-    known = {name: value for name, value in values.items() if name in Ended.__slots__}
-    with contextlib.suppress(TypeError):
-        return Ended(**known)
+    with contextlib.suppress(ValueError):
+        return parse_end(values)
     return None

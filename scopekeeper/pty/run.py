@@ -2,6 +2,9 @@
 
 The folder is ``runs/ID`` in the state folder; its ``run.json`` is replaced whole. Beside it lies
 what the run wrote (``scopekeeper.pty.log``).
+
+Keepers and clients of several versions read and write it: what this one does not know it keeps
+as it is, what is missing has a default, and what cannot be meant is reported and harms no other.
 """
 
 import contextlib
@@ -11,7 +14,7 @@ import os
 import pathlib
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError, StateError, UsageError
@@ -31,6 +34,8 @@ class Ended:
     signal: int | None = None
     output: str = ""
     """The last that it wrote, as plain text."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a newer version has written."""
 
     @property
     def status(self) -> int | None:
@@ -77,6 +82,11 @@ class Run:
         return folder() / self.id
 
 
+T = TypeVar("T", Run, Ended)
+_CHECKED = ("argv",)
+"""A type that isinstance does not take: it is looked at by itself."""
+
+
 def folder() -> pathlib.Path:
     """Return the folder of all runs, which may not be there; raises StateError."""
     return state.directory() / "runs"
@@ -89,8 +99,7 @@ def save(run: Run) -> None:
         run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = run.folder / FILE
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
-        values = dataclasses.asdict(run)
-        text = json.dumps({**values.pop("extra"), **values})
+        text = json.dumps(plain(run))
         # arguments can have bytes that are no UTF-8
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -103,27 +112,69 @@ def save(run: Run) -> None:
 def load(run_id: str) -> Run | None:
     """Read what is known of a run; None where there is none of that id, or it cannot be read."""
     try:
-        text = (folder() / run_id / FILE).read_text(encoding="utf-8", errors="surrogateescape")
-        return parse(json.loads(text))
-    except (OSError, ValueError, TypeError, KeyError):
+        return _read(run_id)
+    except (OSError, ValueError, StateError):
         return None
 
 
 def load_all() -> list[Run]:
     """Read all runs, the oldest first; raises StateError."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = os.listdir(folder())
-    found = [load(name) for name in names if _ID.fullmatch(name)]
+    found = [load(run_id) for run_id in _ids()]
     return sorted((run for run in found if run is not None), key=lambda run: run.started)
 
 
+def unreadable() -> list[str]:
+    """Return a sentence for each run of which something is written down that cannot be read."""
+    told = []
+    for run_id in _ids():
+        try:
+            _read(run_id)
+        except FileNotFoundError:
+            continue  # it was about to be written first, or is removed
+        except (OSError, ValueError) as error:
+            told.append(_problem(run_id, error))
+    return told
+
+
+def _ids() -> list[str]:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder())
+    return sorted(name for name in names if _ID.fullmatch(name))
+
+
+def _read(run_id: str) -> Run:
+    """Read a run; raises OSError, ValueError, StateError."""
+    text = (folder() / run_id / FILE).read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    run = parse(values)
+    if run.id != run_id:
+        raise ValueError(f"it is the record of {run.id}")
+    return run
+
+
+def _problem(run_id: str, error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    return f"the record of the run {run_id} cannot be read ({folder() / run_id / FILE}): {words}"
+
+
 def find(wanted: str) -> Run:
-    """Return the run that is meant by its id, or by the beginning of one; raises UsageError."""
+    """Return the run that is meant by its id, or by the beginning of one.
+
+    Raises ScopekeeperError where there is none, StateError where its record cannot be read,
+    UsageError where several can be meant.
+    """
     if _ID.fullmatch(wanted):
-        run = load(wanted)
-        if run is not None:
-            return run
+        try:
+            return _read(wanted)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            hint = f"its output may be there: ls {folder() / wanted}"
+            raise StateError(_problem(wanted, error), hint) from None
     found = [run for run in load_all() if wanted and run.id.startswith(wanted)]
     if not found:
         raise ScopekeeperError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
@@ -133,14 +184,60 @@ def find(wanted: str) -> Run:
     return found[0]
 
 
-def parse(values: dict[str, Any]) -> Run:
-    """Read a run from its plain values; raises KeyError, TypeError, ValueError."""
-    if not _ID.fullmatch(str(values["id"])):
-        raise ValueError(f"{values['id']!r} is no id of a run")
-    known = {each.name for each in dataclasses.fields(Run)} - {"extra"}
-    extra = {name: value for name, value in values.items() if name not in known}
-    mine = {name: value for name, value in values.items() if name in known}
-    mine["argv"] = tuple(mine["argv"])
+def plain(run: Run) -> dict[str, Any]:
+    """Return the values that ``parse`` reads a run from."""
+    values = {**dataclasses.asdict(run), "ended": plain_end(run.ended)}
+    extra: dict[str, Any] = values.pop("extra")
+    return extra | values
+
+
+def plain_end(ended: Ended | None) -> dict[str, Any] | None:
+    """Return the values that ``parse_end`` reads an end from."""
+    if ended is None:
+        return None
+    values = dataclasses.asdict(ended)
+    extra: dict[str, Any] = values.pop("extra")
+    return extra | values
+
+
+def parse(values: object) -> Run:
+    """Read a run from its plain values; raises ValueError."""
+    mine, extra = _known(Run, values)
+    if not _ID.fullmatch(str(mine.get("id"))):
+        raise ValueError(f"{mine.get('id')!r} is no id of a run")
+    argv = mine.get("argv")
+    if not isinstance(argv, list | tuple) or not all(isinstance(word, str) for word in argv):
+        raise ValueError(f"argv is {argv!r}")
+    mine["argv"] = tuple(argv)
     if mine.get("ended") is not None:
-        mine["ended"] = Ended(**mine["ended"])
-    return Run(**mine, extra=extra)
+        mine["ended"] = parse_end(mine["ended"])
+    return _made(Run, mine, extra)
+
+
+def parse_end(values: object) -> Ended:
+    """Read an end from its plain values; raises ValueError."""
+    return _made(Ended, *_known(Ended, values))
+
+
+def _known(kind: type, values: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values that this version knows, and the others; raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it is no object but {type(values).__name__}")  # noqa: TRY004
+    known = {each.name for each in dataclasses.fields(kind)} - {"extra"}
+    mine = {name: value for name, value in values.items() if name in known}
+    # "extra" is what an earlier version made of its own name
+    return mine, {n: value for n, value in values.items() if n not in known and n != "extra"}
+
+
+def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
+    """Make it of its values, which have the types that they should; raises ValueError."""
+    for each in dataclasses.fields(kind):
+        if each.name not in mine or each.name in _CHECKED:
+            continue
+        if not isinstance(mine[each.name], each.type):  # type: ignore[arg-type]
+            raise ValueError(f"{each.name} is {mine[each.name]!r}")  # noqa: TRY004
+    try:
+        return kind(**mine, extra=extra)
+    except TypeError as error:
+        missing = re.search("'.*'", str(error))
+        raise ValueError(f"{missing[0] if missing else error} is missing") from None

@@ -21,7 +21,7 @@ from scopekeeper.launch.request import Request
 from scopekeeper.launch.rules import Rules
 from scopekeeper.names import lane_class
 from scopekeeper.pty.client import Connection
-from scopekeeper.pty.run import Run
+from scopekeeper.pty.run import Run, plain
 from scopekeeper.quantities import duration
 
 _READY = b"1"
@@ -100,7 +100,7 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     run, options = describe(wish)
     ends = _Ends(wish)
     try:
-        connection.ask(*ends.ours, do="hold", run=dataclasses.asdict(run))
+        connection.ask(*ends.ours, do="hold", run=plain(run))
         child = _Child(options, wish, ends)
     finally:
         ends.close()

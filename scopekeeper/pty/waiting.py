@@ -4,7 +4,7 @@ import time
 
 from scopekeeper.errors import UnavailableError
 from scopekeeper.pty.client import Connection
-from scopekeeper.pty.run import Ended, load
+from scopekeeper.pty.run import Ended, load, parse_end
 
 _PAUSE = 0.2
 _PATIENCE = 30.0
@@ -26,7 +26,7 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
                 known = connection.ask(do="wait", run=run_id)
                 give_up = time.monotonic() + _PATIENCE
                 ended = known["run"]["ended"] or connection.answer()["ended"]
-                return Ended(**ended) if ended else _written(run_id)
+                return parse_end(ended) if ended else _written(run_id)
         except UnavailableError:
             found = _written(run_id)
             if found is not None:

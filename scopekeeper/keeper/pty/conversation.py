@@ -1,7 +1,6 @@
 """One client's connection to the keeper: a request, and what comes of it."""
 
 import asyncio
-import dataclasses
 import os
 import socket
 from collections.abc import Callable
@@ -175,7 +174,7 @@ class Conversation:
 
     def _wait(self, request: dict[str, Any]) -> None:
         known = self._run(request)
-        self.say(ok=True, run=dataclasses.asdict(known))
+        self.say(ok=True, run=run.plain(known))
         live = self._runs.live.get(known.id)
         if known.ended is not None or live is None:
             self.tell_end(known)
@@ -188,8 +187,7 @@ class Conversation:
 
     def tell_end(self, known: Run) -> None:
         """Say how a run ended, and hang up."""
-        ended = dataclasses.asdict(known.ended) if known.ended else None
-        self.say_last(ended=ended)
+        self.say_last(ended=run.plain_end(known.ended))
 
     def _attach(self, request: dict[str, Any]) -> None:
         known = self._run(request)
@@ -197,7 +195,7 @@ class Conversation:
         position = int(request["from"])
         if position < 0:
             position = live.log.end if live is not None else log.end(known.folder)
-        self.say(ok=True, run=dataclasses.asdict(known), **{"from": position})
+        self.say(ok=True, run=run.plain(known), **{"from": position})
         self._viewer = Viewer(self, self._loop, known, live, position)
         if live is not None:
             self._listen_to(live.on_output, self._viewer.more_soon)

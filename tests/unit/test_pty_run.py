@@ -1,0 +1,119 @@
+"""What is written down of a run is read by other versions than the one that wrote it."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from scopekeeper.errors import StateError
+from scopekeeper.pty import run as runs
+from scopekeeper.pty.run import Ended, Run
+
+ID = "0123abcd"
+OTHER = "4567cdef"
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """A state folder with one run in it that ended."""
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+    ended = Ended(at=7, reason="signalled", evidence="killed by SIGHUP", signal=1, output="last\n")
+    runs.save(a_run(ID, ended))
+    return tmp_path
+
+
+def a_run(run_id, ended=None):
+    return Run(
+        id=run_id, session="agent:s", lane="cron:x", name="sh", argv=("sh", "-c", "\udcff"),
+        started=5, boot_id="b", pid=4711, start_time=9, timeout=3, ended=ended,
+    )  # fmt: skip
+
+
+def path_of(state, run_id=ID):
+    return state / "runs" / run_id / "run.json"
+
+
+def change(state, run_id=ID, *, without=(), **values):
+    """Write a record as another version would, or a bad disk."""
+    path = path_of(state, run_id)
+    known = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({name: known[name] for name in known if name not in without}))
+
+
+def test_what_a_newer_version_wrote_is_still_there_when_this_one_wrote_again(state):
+    ended = {**json.loads(path_of(state).read_text())["ended"], "core": {"kept": True}}
+    change(state, colour="red", nested={"a": [1]}, ended=ended)
+    known = runs.load(ID)
+    assert known == runs.find("0123")
+    assert known.ended.status == 129
+    runs.save(known)
+    written = json.loads(path_of(state).read_text())
+    assert (written["colour"], written["nested"]) == ("red", {"a": [1]})
+    assert written["ended"]["core"] == {"kept": True}
+    assert "extra" not in written
+    assert "extra" not in written["ended"]
+
+
+def test_it_is_told_to_others_as_it_is_written_down(state):
+    change(state, colour="red", extra={})
+    known = runs.load(ID)
+    sent = json.loads(json.dumps(runs.plain(known)))
+    assert runs.parse(sent) == known
+    runs.save(known)
+    assert sent == json.loads(path_of(state).read_text())
+    assert sent["colour"] == "red"
+
+
+def test_what_an_older_version_did_not_write_has_its_default(state):
+    needed = {"id", "session", "lane", "name", "argv", "started", "boot_id"}
+    change(state, without=set(json.loads(path_of(state).read_text())) - needed)
+    assert runs.load(ID) == Run(
+        ID, "agent:s", "cron:x", "sh", ("sh", "-c", "\udcff"), started=5, boot_id="b"
+    )
+
+
+BROKEN = {
+    "empty": "", "cut": '{"id": "0123abcd", "sess', "list": "[]", "deep": "[" * 100_000,
+    "other run": {"id": OTHER}, "no id": {"id": "../../etc"}, "no session": {"session": None},
+    "started": {"started": "yesterday"}, "argv": {"argv": "sh"}, "words": {"argv": [1]},
+    "end": {"ended": "yes"}, "end's time": {"ended": {"at": None, "reason": "exited"}},
+    "end's reason": {"ended": {"at": 1}}, "bytes": b"\xff\xfe\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_record_that_cannot_be_meant_is_reported_and_harms_no_other(state, how):
+    runs.save(a_run(OTHER))
+    wrong = BROKEN[how]
+    if isinstance(wrong, dict):
+        change(state, **wrong)
+    else:
+        path_of(state).write_bytes(wrong if isinstance(wrong, bytes) else wrong.encode())
+    assert runs.load(ID) is None
+    assert [run.id for run in runs.load_all()] == [OTHER]
+    (told,) = runs.unreadable()
+    assert str(path_of(state)) in told
+    assert len(told.splitlines()) == 1
+    with pytest.raises(StateError, match="cannot be read"):
+        runs.find(ID)
+    assert runs.find("45").id == OTHER
+
+
+def test_what_must_be_there_and_is_not_is_named(state):
+    change(state, without={"lane"})
+    assert "'lane' is missing" in runs.unreadable()[0]
+
+
+def test_a_folder_that_is_none_or_may_not_be_looked_into_is_reported(state):
+    runs.save(a_run(OTHER))
+    folder = path_of(state, OTHER).parent
+    path_of(state, OTHER).unlink()
+    assert runs.unreadable() == [], "it is being made"
+    folder.rmdir()
+    folder.write_text("no folder")
+    assert [OTHER in told for told in runs.unreadable()] == [True]
+    if os.geteuid():
+        path_of(state).parent.chmod(0)
+        assert len(runs.unreadable()) == 2
+        path_of(state).parent.chmod(stat.S_IRWXU)
