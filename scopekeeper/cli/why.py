@@ -70,8 +70,9 @@ def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
         for scope, member in running:
             click.echo(_says_running(scope, member))
         if not ends and not running:
-            click.echo(f"Nothing is known of {safe(what)}.")
-    raise SystemExit(NOTHING_MATCHED if must_exist and not ends and not running else 0)
+            click.echo(safe(_recorded(what) or f"Nothing is known of {what}."))
+    known = ends or running or _recorded(what)
+    raise SystemExit(NOTHING_MATCHED if must_exist and not known else 0)
 
 
 def sentence(end: End) -> str:
@@ -100,6 +101,20 @@ def _last_words(end: End) -> list[str]:
     known = load(end.run)
     output = known.ended.output if known is not None and known.ended is not None else ""
     return ["it wrote last:", *output.splitlines()[-_LINES:]] if output.strip() else []
+
+
+def _recorded(run_id: str) -> str:
+    """Return what is known of a run that is over and of whose end the history has nothing."""
+    from scopekeeper.pty.run import load
+
+    run = load(run_id)
+    if run is None:
+        return ""
+    who = f"{run.name} (run {run.id} in {run.session}, lane {run.lane})"
+    if run.ended is None:
+        begun = f"{who} has run since {when(run.started)} and does not any more"
+        return f"{begun}; a keeper has yet to tell how it ended: scopekeeper wait {run.id}"
+    return f"{when(run.ended.at)}  {who} ended: {run.ended.reason}: {run.ended.evidence}."
 
 
 def _says(end: End) -> str:

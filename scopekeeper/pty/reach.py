@@ -17,14 +17,17 @@ _STORE = 32768
 """Descriptors that the store of a keeper takes which we start ourselves."""
 
 
-def reach() -> Connection:
-    """Connect to the keeper, started if need be; raises UnavailableError."""
+def reach(seconds: float = _SECONDS) -> Connection:
+    """Connect to the keeper, started if need be; raises UnavailableError.
+
+    seconds: how long one that was started may take until it listens.
+    """
     try:
         return Connection()
     except UnavailableError:
         pass
     starter = _start()
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return Connection()

@@ -4,6 +4,7 @@ import time
 
 from scopekeeper.errors import UnavailableError
 from scopekeeper.pty.client import Connection
+from scopekeeper.pty.reach import reach
 from scopekeeper.pty.run import Ended, load, parse_end
 
 _PAUSE = 0.2
@@ -15,12 +16,16 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
     """Return how a run ended, when it has; None where that is not known.
 
     deadline is by the monotonic clock: raises TimeoutError then. Raises UnavailableError where no
-    keeper comes to tell of it.
+    keeper comes to tell of it. Where there is none at first one is started, once: after a logout
+    or a boot it may be that nothing else does.
     """
     give_up = time.monotonic() + _PATIENCE
+    first = True
     while True:
         try:
-            with Connection() as connection:
+            # who stops a keeper on which somebody waits does not want another one
+            start, first = first, False
+            with _started(deadline) if start else Connection() as connection:
                 if deadline is not None:
                     connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 known = connection.ask(do="wait", run=run_id)
@@ -37,6 +42,13 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
             if now > give_up:
                 raise
             time.sleep(_PAUSE)
+
+
+def _started(deadline: float | None) -> Connection:
+    """Connect to a keeper that is started if need be; raises UnavailableError."""
+    if deadline is None:
+        return reach()
+    return reach(min(max(deadline - time.monotonic(), 0.0), _PATIENCE))
 
 
 def _written(run_id: str) -> Ended | None:
