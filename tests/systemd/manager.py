@@ -29,6 +29,11 @@ def show(unit: str, name: str) -> str:
     return systemctl("show", "--value", f"--property={name}", "--", unit).stdout.rstrip("\n")
 
 
+def manager_version() -> int:
+    """Return the number of systemd's version."""
+    return int(systemctl("--version").stdout.split()[1])
+
+
 def state(unit: str) -> str:
     """Return a unit's ActiveState; ``inactive`` where systemd does not know it."""
     return show(unit, "ActiveState")

@@ -1,0 +1,188 @@
+"""The keeper is upgraded, stopped, or finds what it cannot read, while it holds runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import (
+    PROGRAM,
+    ROOT,
+    Scopekeeper,
+    eventually,
+    is_alive,
+    rounds_of,
+    scope_directory,
+    signal_set,
+)
+from tests.terminal import Terminal
+
+from .installed import UNIT, Installed
+from .manager import manager_version, show, state, systemctl
+from .test_exec import RAW, STREAM, begin, logged, pid_of, wait, written
+
+pytestmark = pytest.mark.systemd
+
+WAITING = 'until test -e "$1"; do sleep 0.05; done; echo gap; '
+"""Beginning of a script that says something when a file is there."""
+
+
+@pytest.fixture
+def package(installed: Installed, tmp_path: Path) -> Path:
+    """Have the keeper run a copy of the package, to be replaced; returns where that lies."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import scopekeeper; print(scopekeeper.__path__[0])"],
+        capture_output=True, text=True, check=True, cwd="/",
+    )  # fmt: skip
+    place = tmp_path / "package" / "scopekeeper"
+    shutil.copytree(found.stdout.strip(), place)
+    installed.write(f"{sys.executable} -m scopekeeper keeper", PYTHONPATH=str(place.parent))
+    return place
+
+
+@pytest.fixture
+def terminal() -> Iterator[list[Terminal]]:
+    """Give a list for terminals, which are closed afterwards."""
+    opened: list[Terminal] = []
+    yield opened
+    for each in opened:
+        each.end()
+
+
+def record(run: str) -> Path:
+    """Return the file of what is known of a run."""
+    return Path(os.environ["SCOPEKEEPER_STATE"], "runs", run, "run.json")
+
+
+def upgrade(package: Path, witness: Path) -> None:
+    """Put another version in the place of a package, as an installer does it."""
+    new = package.with_name("new")
+    shutil.copytree(package, new)
+    text = (new / "__init__.py").read_text()
+    assert '__version__ = "' in text
+    text = text.replace('__version__ = "', '__version__ = "99.')
+    (new / "__init__.py").write_text(f"{text}\nopen({str(witness)!r}, 'w').write(__version__)\n")
+    shutil.rmtree(package)
+    new.rename(package)
+
+
+def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
+    installed: Installed, keeper: Scopekeeper, session: str, package: Path, tmp_path: Path,
+    terminal: list[Terminal],
+) -> None:  # fmt: skip
+    pieces, size, seconds = 1000, 5000, rounds_of(native=2, emulated=20)
+    marker, witness = tmp_path / "go", tmp_path / "version"
+    stream = begin(keeper, f"{session}:stream", "--log-max", "64M", "--", *RAW, sys.executable,
+                   "-c", STREAM, str(seconds), str(pieces), str(size))  # fmt: skip
+    short = begin(keeper, f"{session}:short", "--", "sh", "-c", f"{WAITING} exit 7", "sh",
+                  str(marker))  # fmt: skip
+    later = begin(keeper, session, "--", "sh", "-c", "echo before; cat; exit 8")
+    eventually(lambda: "before" in keeper.call("logs", later).stdout)
+
+    upgrade(package, witness)
+    marker.touch()
+    ended = wait(keeper, short)  # the old keeper tells it, with nothing of it on the disk
+    assert (ended["reason"], ended["status"], ended["output"]) == ("exited", 7, "gap\n")
+    written_newly = {**json.loads(record(later).read_text()), "colour": {"of": "red"}}
+    record(later).write_text(json.dumps(written_newly))
+    assert not witness.exists()
+
+    before = installed.pid
+    assert systemctl("restart", UNIT).returncode == 0
+    assert installed.pid not in (0, before)
+    assert witness.read_text().startswith("99.")
+    user = Terminal([PROGRAM, "attach", later])
+    terminal.append(user)
+    user.expect("before")
+    user.type("still here\n")
+    user.expect("still here\r\nstill here")
+    user.type("\x04")
+    user.expect("status 8")
+    assert user.status() == 8
+    assert wait(keeper, later)["status"] == 8
+    known = json.loads(record(later).read_text())
+    assert known["colour"] == {"of": "red"}
+    assert known["ended"]["exit_status"] == 8
+    assert wait(keeper, stream)["status"] == 0
+    assert logged(stream) == written(pieces, size)
+    for name in ("stream", "short"):
+        assert len(eventually(lambda name=name: installed.ends(f"{session}:{name}"))) == 1
+
+
+def test_what_is_known_of_a_run_is_broken_and_only_that_run_is_harmed(
+    installed: Installed, keeper: Scopekeeper, session: str
+) -> None:
+    broken, gone, sound = (
+        begin(keeper, f"{session}:{name}", "--", "sh", "-c", "echo here; cat; exit 4")
+        for name in ("broken", "gone", "sound")
+    )
+    for run in (broken, gone, sound):
+        eventually(lambda run=run: keeper.call("logs", run).stdout == "here\n")
+    record(broken).write_text('{"id": "')
+    shutil.rmtree(record(gone).parent)
+    record(gone).parent.write_text("no folder")
+    before = installed.pid
+    assert systemctl("restart", UNIT).returncode == 0
+    assert installed.pid not in (0, before)
+
+    assert keeper.call("send", sound, "--eof").returncode == 0
+    assert wait(keeper, sound)["status"] == 4
+    for run in (broken, gone):
+        done = keeper.call("logs", run)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"scopekeeper: the record of the run {run} cannot be read")
+    journal = ["journalctl", *([] if ROOT else ["--user"]), "-u", UNIT, "--no-pager", "-o", "cat"]
+    told = subprocess.run(journal, capture_output=True, text=True).stdout
+    for run in (broken, gone):
+        assert len([line for line in told.splitlines() if f"run {run} cannot be read" in line]) == 1
+    for name in ("broken", "gone"):  # its terminal is hung up, and it ended with that
+        eventually(lambda name=name: not scope_directory(f"{session}:{name}"))
+        assert eventually(lambda name=name: installed.ends(f"{session}:{name}"))
+    assert state(UNIT) == "active"
+
+
+def test_a_stop_of_the_keeper_hangs_up_on_systemd_252_and_keeps_the_terminals_from_254_on(
+    installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    marker = tmp_path / "go"
+    plain = begin(keeper, session, "--", "sh", "-c", f"{WAITING} exec cat", "sh", str(marker))
+    deaf = begin(keeper, f"{session}:deaf", "--", "sh", "-c",
+                 f"trap '' HUP; {WAITING} exec sleep infinity", "sh", str(marker))  # fmt: skip
+    pids = pid_of(session), pid_of(f"{session}:deaf")
+    eventually(lambda: signal_set(pids[1], "SigIgn") & 1)
+    doctor = keeper.call("doctor").stdout
+    assert systemctl("stop", UNIT).returncode == 0
+    assert state(UNIT) == "inactive"
+    keeps = manager_version() >= 254
+    assert ("hangs up the terminals" in doctor) is not keeps
+    if keeps:
+        assert int(show(UNIT, "NFileDescriptorStore")) > 0
+        assert is_alive(pids[0])
+    else:
+        eventually(lambda: not is_alive(pids[0]))
+    assert is_alive(pids[1])
+    marker.touch()
+
+    done = keeper.call("wait", "--timeout", "1ms", plain)  # it starts a keeper
+    assert done.returncode == 124, done.stderr
+    eventually(lambda: installed.pid)
+    eventually(lambda: state(UNIT) == "active")
+    sent = {run: keeper.call("send", run, "hello", "--enter") for run in (plain, deaf)}
+    if keeps:
+        assert [done.returncode for done in sent.values()] == [0, 0]
+        eventually(lambda: keeper.call("logs", plain).stdout == "gap\nhello\nhello\n")
+        eventually(lambda: keeper.call("logs", deaf).stdout == "gap\nhello\n")
+        assert keeper.call("stop", "-s", session).returncode == 0
+        assert wait(keeper, plain)["reason"] == "stopped by request"
+    else:
+        assert all("takes no input any more" in done.stderr for done in sent.values())
+        ends = eventually(lambda: installed.ends(session))
+        assert [reason for _, reason in ends] == ["unknown"]
+    assert keeper.call("stop", "-s", f"{session}:deaf").returncode == 0
+    assert not is_alive(pids[1])
+    assert wait(keeper, deaf)["reason"] == "stopped by request"
