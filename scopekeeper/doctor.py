@@ -6,7 +6,6 @@ The last check is a real launch and a real stop: what the others only infer, it 
 import enum
 import os
 import platform
-import pwd
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import scopekeeper
-from scopekeeper import cgroup, records, stop
+from scopekeeper import cgroup, lingering, records, stop
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch import place
@@ -74,7 +73,7 @@ def examine() -> list[Finding]:
     findings.append(_launcher())
     findings.append(_policy())
     findings.append(_keeper())
-    findings.append(_runs(where))
+    findings += _runs(where)
     findings.append(_trial(caller.mount))
     return findings
 
@@ -175,26 +174,20 @@ def _judge_version(number: int, full: str) -> Finding:
     return Finding("systemd", Status.OK, full)
 
 
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def _linger(uid: int) -> Finding:
-    name = _user_name(uid)
-    if Path("/var/lib/systemd/linger", name).exists():
+    name = lingering.user_name(uid)
+    if lingering.lingers(uid):
         return Finding("linger", Status.OK, f"the manager of {name} stays when nobody is logged in")
     return Finding(
-        "linger", Status.LIMIT, f"the manager of {name} ends, with all scopes, at the last logout",
-        f"sudo loginctl enable-linger {name}",
+        "linger", Status.LIMIT,
+        f"the manager of {name} ends, with all scopes and runs, at the last logout",
+        lingering.remedy(uid),
     )  # fmt: skip
 
 
 def _remedy(uid: int) -> str:
     if uid and place.exists("/run/systemd/system"):
-        return f"sudo loginctl enable-linger {_user_name(uid)}, then log in again"
+        return f"{lingering.remedy(uid)}, then log in again"
     return (
         "give it a delegated cgroup: a service with Delegate=yes, or a container with a "
         "writable /sys/fs/cgroup"
@@ -276,23 +269,48 @@ def _keeper() -> Finding:
     )  # fmt: skip
 
 
-def _runs(where: place.Place) -> Finding:
+def _runs(where: place.Place) -> Iterator[Finding]:
     """Tell what survives of a run of ``exec`` when its keeper does not."""
     from scopekeeper.keeper.exits import Pidfd
 
     if not where.manager:
-        return Finding(
+        yield Finding(
             "exec", Status.NOTE,
             "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
             "is killed, their commands get SIGHUP",
         )  # fmt: skip
+        return
     if not Pidfd.works():
-        return Finding(
+        yield Finding(
             "exec", Status.NOTE,
             "the terminals of runs survive their keeper; how one ends while there is none cannot "
             "be known before Linux 6.15",
         )  # fmt: skip
-    return Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
+    else:
+        yield Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
+    fix = _keeps_no_stopped_store(where.manager)
+    if fix:
+        yield Finding(
+            "exec", Status.NOTE,
+            "`systemctl stop` of the keeper hangs up the terminals of runs, and most commands end "
+            "with that; its crash and its restart do not",
+            fix,
+        )  # fmt: skip
+
+
+def _keeps_no_stopped_store(manager: str) -> str:
+    """Return what would have systemd keep the terminals of a stopped keeper; '' where it does."""
+    from scopekeeper import systemd
+    from scopekeeper.pty.reach import UNIT
+
+    try:
+        if _version(manager)[0] < 254:
+            return "upgrade to systemd 254 or later"
+        if systemd.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
+            return ""
+    except ScopekeeperError:
+        return ""  # it was said above that it does not answer
+    return f"install {Path(scopekeeper.__file__).parent / 'units' / UNIT}, as the README has it"
 
 
 _TRIAL = """\

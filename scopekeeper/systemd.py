@@ -73,7 +73,8 @@ def service_property(kind: str, unit: str, name: str) -> str:
     from pystemd.systemd1 import Unit
 
     with _bus(kind) as bus, Unit(unit.encode(), bus=bus) as found:
-        return str(getattr(found.Service, name))
+        value = getattr(found.Service, name)
+        return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def start_unit(kind: str, unit: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
+from scopekeeper.cli.show import warn
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import duration, size
 
@@ -96,8 +97,20 @@ def command(
     if detach:
         told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
         click.echo(json.dumps({**told, "pid": pid}) if as_json else run.id)
+        _warn_of_logout()
         return
     sys.exit(_attach(run, keys))
+
+
+def _warn_of_logout() -> None:
+    """Say so where a run that was left alone will not outlive the login it was started in."""
+    from scopekeeper import lingering
+    from scopekeeper.launch.place import answers
+
+    uid = os.geteuid()
+    if uid and answers(uid) and not lingering.lingers(uid):
+        when = f"the last logout of {lingering.user_name(uid)}"
+        warn([f"it ends at {when}, unless: {lingering.remedy(uid)}"])
 
 
 def _window() -> tuple[int, int]:
