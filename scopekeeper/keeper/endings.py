@@ -1,5 +1,6 @@
 """Members that have ended, until it is known how, or has been waited for long enough."""
 
+import dataclasses
 import signal
 from collections.abc import Callable, Iterable
 
@@ -8,6 +9,7 @@ from scopekeeper.history import End
 from scopekeeper.keeper import ends, events
 from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.known import Ending, Known
+from scopekeeper.keeper.shutdown import Stopping
 from scopekeeper.snapshot import Reader
 
 _EXIT_SECONDS = 6.0
@@ -31,6 +33,8 @@ class Endings:
         self._now = now
         self._told = told
         self._waiting: dict[tuple[str, str], Ending] = {}
+        self.stopping: Stopping | None = Stopping.NOTHING
+        """None while that is being asked; then nothing is told for its time being over."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -38,6 +42,8 @@ class Endings:
     @property
     def moments(self) -> list[float]:
         """When there is one to tell of, even if nothing more becomes known."""
+        if self.stopping is None:
+            return []
         return [each.told_by for each in self._waiting.values()]
 
     def leaves(self, directory: str) -> list[str]:
@@ -62,6 +68,8 @@ class Endings:
 
     def tell_due(self) -> None:
         """Tell of those that have waited long enough."""
+        if self.stopping is None:
+            return
         now = self._now()
         self._tell([key for key, each in self._waiting.items() if each.told_by <= now])
 
@@ -93,4 +101,6 @@ class Endings:
             ending.cause = history.cause_of(ending.end)
         if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:
             kills = ending.of.take_kill()
-        self._told(ends.tell(ending.end, exit_, ending.cause, kills, ending.around))
+        stopping = self.stopping or Stopping.NOTHING
+        around = dataclasses.replace(ending.around, stopping=stopping)
+        self._told(ends.tell(ending.end, exit_, ending.cause, kills, around))

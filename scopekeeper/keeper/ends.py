@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.keeper.exits import Exit
+from scopekeeper.keeper.shutdown import Stopping
 
 _ENDED_BY_SYSTEMD = (signal.SIGTERM, signal.SIGKILL)
 _SLACK = 1_000_000
@@ -24,6 +25,8 @@ class Circumstances:
     """Microseconds, of a scope that systemd ends when they are over."""
     age: int = 0
     """Microseconds."""
+    stopping: Stopping = Stopping.NOTHING
+    """What else stopped when that was told."""
 
 
 def tell(
@@ -52,6 +55,12 @@ def tell(
         if around.ttl is not None and around.age + _SLACK >= around.ttl:
             words = f"systemd ended it after its {around.ttl / 1e6:g} s"
             return _with(end, Reason.TTL, words)
+        how = f" ({_words(exit_)})" if _words(exit_) else ""
+        if around.stopping is Stopping.MACHINE:
+            return _with(end, Reason.REBOOT, f"the machine was going down{how}")
+        if around.stopping is Stopping.MANAGER and exit_ is not None and exit_.signal is not None:
+            words = f"{_words(exit_)}, as the user's manager stopped with all that it ran"
+            return _with(end, Reason.SIGNALLED, words)
     if status is not None:
         return _with(end, Reason.EXITED, _words(exit_))
     if number is not None:

@@ -9,6 +9,7 @@ from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.endings import Endings
 from scopekeeper.keeper.known import Known
 from scopekeeper.keeper.processes import Processes
+from scopekeeper.keeper.shutdown import Stopping
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.launch.place import Caller
 from scopekeeper.model import Owner, Scope
@@ -88,6 +89,11 @@ class Follower:
     def is_busy(self) -> bool:
         """Whether there is a scope, or an end to tell of."""
         return bool(self.known or self._endings)
+
+    def note_stopping(self, stopping: Stopping | None) -> None:
+        """Take in what stops, for the ends that are yet to be told; None: it is being asked."""
+        self._endings.stopping = stopping
+        self._soon()
 
     def living(self, directory: str, leaf: str) -> End | None:
         """Return a living member as its end would be told; None where it has ended."""

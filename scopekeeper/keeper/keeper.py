@@ -19,6 +19,7 @@ from scopekeeper.keeper.follower import Follower
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
+from scopekeeper.keeper.shutdown import Stopping, what_stops
 from scopekeeper.launch.place import Caller
 from scopekeeper.launch.rules import sign
 from scopekeeper.model import Scope, Snapshot
@@ -33,6 +34,9 @@ _log = logging.getLogger("scopekeeper")
 
 _SETTLE_SECONDS = 3.0
 """How long an empty scope may be one that is being made, or that systemd removes by itself."""
+_FAREWELL_SECONDS = 4.0
+"""Longer than an end waits for its owner's."""
+_PAUSE = 0.02
 
 
 class Keeper:
@@ -53,7 +57,7 @@ class Keeper:
         """
         self._tell = tell
         self._linger = linger
-        self._mount = caller.mount
+        self._mount, self._uid = caller.mount, caller.uid
         self._signature, self.policy = sign(), load()
         self._follower = Follower(caller, self._happened, self._looked)
         self._follower.activity = self.policy.counts_idle
@@ -92,6 +96,17 @@ class Keeper:
         """Begin; every scope that is there is told as started."""
         self._follower.start()
         self._chores.release()
+
+    async def see_off(self) -> None:
+        """See how what is being stopped together with the keeper ends, for a moment."""
+        self._follower.note_stopping(None)
+        stopping = await what_stops(self._uid)
+        self._follower.note_stopping(stopping)
+        until = self._loop.time() + _FAREWELL_SECONDS
+        while stopping is not Stopping.NOTHING and self._follower.is_busy:
+            if self._loop.time() >= until:
+                return  # the next keeper will miss it
+            await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
         """Finish what was begun, and watch nothing any more."""

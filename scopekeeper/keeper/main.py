@@ -74,6 +74,8 @@ async def _keep(stored: dict[str, list[int]], *, linger: float | None, on_the_bu
     waiting = [asyncio.create_task(each.wait()) for each in (leave, keeper.finished)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
+    if leave.is_set():
+        await keeper.see_off()
     for task in (*helpers, *waiting):
         task.cancel()
     server.close()

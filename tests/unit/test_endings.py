@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scopekeeper.history import Cause, End, Reason, Stopper
 from scopekeeper.keeper.ends import Circumstances, tell
 from scopekeeper.keeper.exits import Exit
+from scopekeeper.keeper.shutdown import Stopping
 
 END = End("0123abcd", 1, 2, "s", "main", "time", Reason.UNKNOWN)
 ALONE = Circumstances()
@@ -58,7 +59,28 @@ def test_what_systemd_was_told_to_end_it_ended(around, reason, exit_):
     assert tell(END, exit_, None, 0, around).reason is reason
 
 
-@pytest.mark.parametrize("around", [BOUND, OLD])
+MACHINE, LOGOUT = (Circumstances(stopping=each) for each in (Stopping.MACHINE, Stopping.MANAGER))
+
+
+def test_what_went_down_with_the_machine_or_its_users_manager_says_so():
+    told = tell(END, TERMINATED, None, 0, MACHINE)
+    assert (told.reason, told.signal) == (Reason.REBOOT, 15)
+    assert told.evidence == "the machine was going down (killed by SIGTERM)"
+    assert tell(END, None, None, 0, MACHINE).evidence == "the machine was going down"
+    told = tell(END, TERMINATED, None, 0, LOGOUT)
+    assert told.reason is Reason.SIGNALLED
+    assert told.evidence.startswith("killed by SIGTERM, as the user's manager stopped")
+    assert tell(END, NOBODY_KNOWS, None, 0, LOGOUT).reason is Reason.UNKNOWN
+
+
+def test_what_was_stopped_or_bound_when_all_went_down_keeps_its_own_reason():
+    cause = Cause(Reason.STOPPED)
+    assert tell(END, TERMINATED, cause, 0, MACHINE).reason is Reason.STOPPED
+    bound = Circumstances("gateway.service", "it has stopped", stopping=Stopping.MACHINE)
+    assert tell(END, TERMINATED, None, 0, bound).reason is Reason.OWNER_GONE
+
+
+@pytest.mark.parametrize("around", [BOUND, OLD, MACHINE, LOGOUT])
 def test_what_ended_by_itself_just_then_did_so(around):
     assert tell(END, EXITED, None, 0, around).reason is Reason.EXITED
 
@@ -87,7 +109,8 @@ EXITS = st.one_of(
     st.one_of(st.none(), st.builds(Cause, st.sampled_from(Reason), st.text())),
     st.integers(0, 3),
     st.builds(Circumstances, st.sampled_from(["", "g.service"]), st.sampled_from(["", "gone"]),
-              st.one_of(st.none(), st.integers(0, 9)), st.integers(0, 9)),
+              st.one_of(st.none(), st.integers(0, 9)), st.integers(0, 9),
+              st.sampled_from(Stopping)),
 )  # fmt: skip
 def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, around):
     told = tell(END, exit_, cause, kills, around)
