@@ -62,10 +62,10 @@ class Login:
 
 @pytest.fixture
 def folder(keeper: Scopekeeper) -> Iterator[Path]:
-    """Have logouts take effect at once; give a folder of the user's."""
+    """Have logouts take effect at once and end all of the session; give a folder of the user's."""
     assert keeper
     LOGIND.parent.mkdir(parents=True, exist_ok=True)
-    LOGIND.write_text("[Login]\nUserStopDelaySec=0\n")
+    LOGIND.write_text("[Login]\nUserStopDelaySec=0\nKillUserProcesses=yes\n")
     reload_logind()
     made = Path(tempfile.mkdtemp(dir="/var/tmp"))
     os.chown(made, UID, UID)
