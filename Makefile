@@ -3,6 +3,7 @@
 
 LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:root+user trixie:vm:root+user bookworm:vm:root+user
 LAB_ARGS ?= -m "(systemd or root) and not controllers"
+# All rounds of the tests of races: make test LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
 # All of it: make test VM_ARGS='-m "systemd or root"'
 VM_ARGS ?= -m controllers

@@ -4,8 +4,15 @@ import os
 
 import pytest
 
+from tests import machine
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="all rounds of the tests of races")
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    machine.THOROUGH = config.getoption("thorough")
     if not config.option.markexpr:
         config.option.markexpr = "not systemd and not root and not mcp"
 
