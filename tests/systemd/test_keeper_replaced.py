@@ -58,8 +58,8 @@ def record(run: str) -> Path:
     return Path(os.environ["SCOPEKEEPER_STATE"], "runs", run, "run.json")
 
 
-def upgrade(package: Path, witness: Path) -> None:
-    """Put another version in the place of a package, as an installer does it."""
+def take_away(package: Path, witness: Path) -> Path:
+    """Remove a package, as an installer does it first; return where another version of it is."""
     new = package.with_name("new")
     shutil.copytree(package, new)
     text = (new / "__init__.py").read_text()
@@ -67,7 +67,7 @@ def upgrade(package: Path, witness: Path) -> None:
     text = text.replace('__version__ = "', '__version__ = "99.')
     (new / "__init__.py").write_text(f"{text}\nopen({str(witness)!r}, 'w').write(__version__)\n")
     shutil.rmtree(package)
-    new.rename(package)
+    return new
 
 
 def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
@@ -83,10 +83,11 @@ def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
     later = begin(keeper, session, "--", "sh", "-c", "echo before; cat; exit 8")
     eventually(lambda: "before" in keeper.call("logs", later).stdout)
 
-    upgrade(package, witness)
+    new = take_away(package, witness)
     marker.touch()
-    ended = wait(keeper, short)  # the old keeper tells it, with nothing of it on the disk
+    ended = wait(keeper, short)  # the old keeper tells it, with nothing of itself on the disk
     assert (ended["reason"], ended["status"], ended["output"]) == ("exited", 7, "gap\n")
+    new.rename(package)
     written_newly = {**json.loads(record(later).read_text()), "colour": {"of": "red"}}
     record(later).write_text(json.dumps(written_newly))
     assert not witness.exists()
