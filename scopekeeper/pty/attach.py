@@ -12,6 +12,7 @@ from typing import Any
 from scopekeeper.errors import UnavailableError
 from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART, Connection
+from scopekeeper.pty.farewell import KEPT, farewell
 from scopekeeper.pty.keys import Detach
 from scopekeeper.pty.run import Ended, Run
 from scopekeeper.pty.terminal import Terminal
@@ -26,7 +27,6 @@ _KEY_MILLISECONDS = 50
 """A key that is several bytes arrives within that time."""
 _DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CLEARED = b"\x1b[m\x1b[H\x1b[J"
-_BELOW = b"\x1b[J"
 
 
 def run(
@@ -147,7 +147,7 @@ class Attachment:
         self._read_only = read_only
         self._shown = bytearray()
         self._sent = bytearray()
-        self._last = b"\n"
+        self._last = b""
         self._listens = terminal.typed or not read_only
         self._takes_input = not read_only
         self._hung_up = False
@@ -196,7 +196,7 @@ class Attachment:
     def show(self, data: bytes) -> None:
         """Have it written when the terminal takes it."""
         self._shown += data
-        self._last = data[-1:] or self._last
+        self._last = (self._last + data[-KEPT:])[-KEPT:]
 
     def resize(self) -> None:
         """Tell the keeper the size of the window."""
@@ -205,8 +205,8 @@ class Attachment:
             self._sent += protocol.message(resize=size)
 
     def farewell(self) -> bytes:
-        """Return what brings the cursor to a line of its own, below what the run has written."""
-        return (b"" if self._last == b"\n" else b"\r\n") + _BELOW
+        """Return what is to be written when the terminal was put right."""
+        return farewell(self._last, alternate=self._terminal.modes.alternate)
 
     def stay(self) -> bool:
         """Be attached until the run has ended or the detach keys were typed.
