@@ -12,6 +12,7 @@ from tests.unit.terminals import Tmux
 from tests.viewer import Viewer
 
 from .installed import Installed
+from .test_exec import begin
 
 pytestmark = pytest.mark.systemd
 
@@ -61,6 +62,22 @@ def test_the_command_is_told_of_every_new_size(
     other.signal("SIGKILL")
     user.expect(r"\[200x60\]")
     assert b"[10x5]" not in user.raw
+
+
+def test_a_command_may_set_its_size_itself_until_somebody_attaches(
+    installed: Installed, keeper: Scopekeeper, session: str, viewer: Call
+) -> None:
+    assert installed
+    script = ("stty cols 40 rows 10; trap 'stty size' WINCH; seq -s ' ' 100; stty size; "
+              "while :; do sleep 0.05; done")  # fmt: skip
+    run = begin(keeper, session, "--cols", "80", "--rows", "24", "--", "sh", "-c", script)
+    eventually(lambda: "10 40" in keeper.call("logs", run).stdout)
+    looks = viewer("attach", "--read-only", run)
+    picture = looks.shows("10 40")
+    assert picture[0].startswith("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1")
+    assert len(picture[0]) == 40, "it wrapped there, and is drawn so"
+    user = viewer("attach", run)
+    user.expect("24 80")
 
 
 def test_wide_and_combining_characters_are_drawn_again_where_they_stood(

@@ -231,6 +231,15 @@ class Held:
             self._wake_writers()
         return b""
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows of the terminal's window, which its command can change too."""
+        if not self._fds.is_terminal:
+            return None
+        packed = fcntl.ioctl(self._fds.output, termios.TIOCGWINSZ, bytes(8))
+        rows, cols, _, _ = struct.unpack("4H", packed)
+        return cols, rows
+
     def resize(self, cols: int, rows: int) -> None:
         """Set the size of the terminal's window; the kernel tells who runs in it."""
         if self._fds.is_terminal:
