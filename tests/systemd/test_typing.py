@@ -11,7 +11,7 @@ from tests.viewer import Viewer
 
 from .installed import Installed
 from .test_attach import foreground
-from .test_exec import begin, pid_of
+from .test_exec import begin, pid_of, wait
 
 pytestmark = pytest.mark.systemd
 
@@ -49,6 +49,23 @@ def test_a_large_paste_arrives_whole(
     user.expect(hashlib.sha256(data).hexdigest())
     assert user.status() == 0
     assert keeper
+
+
+def test_where_input_is_no_terminal_its_end_is_the_end_of_what_is_typed(
+    installed: Installed, keeper: Scopekeeper, session: str
+) -> None:
+    assert installed
+    for given in ("one\ntwo\n", "no line end", ""):
+        done = keeper.call("exec", "-s", session, "--", "sh", "-c", "cat; exit 6",
+                           stdin=None, input=given)  # fmt: skip
+        assert done.returncode == 6
+        assert done.stdout.endswith(given)
+    run = begin(keeper, session, "--", "sh", "-c", "stty -echo; echo ready; cat; echo over")
+    eventually(lambda: "ready" in keeper.call("logs", run).stdout)
+    assert keeper.call("send", run, "half a line").returncode == 0
+    assert keeper.call("send", run, "--eof").returncode == 0
+    assert wait(keeper, run)["status"] == 0
+    assert keeper.call("logs", run).stdout == "ready\nhalf a lineover\n"
 
 
 def test_jobs_are_stopped_and_ended_by_keys(
