@@ -9,7 +9,8 @@ import sys
 import time
 from typing import Any
 
-from scopekeeper.errors import UnavailableError
+from scopekeeper.errors import ConflictError, UnavailableError
+from scopekeeper.launch.place import Caller
 from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART, Connection
 from scopekeeper.pty.farewell import KEPT, farewell
@@ -44,6 +45,7 @@ def run(
     Where the screen is not drawn again (redraw, and output is a terminal), what it writes is shown
     from position on; below zero: from now on. brief: nothing is said of an end by itself.
     """
+    _be_outside(known)
     terminal = Terminal()
     picture = redraw and terminal.shown
     output, whole, seen = _tail(known) if picture else (b"", False, position)
@@ -71,6 +73,21 @@ def run(
         return _tell_end(known, attached.ended, brief=brief)
     _say(f"[detached from {known.id}]")
     return None
+
+
+def _be_outside(known: Run) -> None:
+    """Make sure that a run is not shown to itself: what is shown is what it writes, without end.
+
+    Raises ConflictError.
+    """
+    if not known.directory or known.ended is not None:
+        return
+    with contextlib.suppress(LookupError):
+        if f"{Caller().directory}/".startswith(f"{known.directory}/"):
+            raise ConflictError(
+                f"this is inside of {known.id}, which would show itself to itself",
+                "attach from elsewhere; `scopekeeper logs` shows what it wrote",
+            )
 
 
 def _tell_end(known: Run, ended: Ended | None, *, brief: bool) -> int:

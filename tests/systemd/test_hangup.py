@@ -153,3 +153,19 @@ def test_attached_within_an_attached_run_each_is_left_by_its_own_keys(
     again.expect(r"\[.* ended: exited, status 0\]")
     again.type("\rexit 3\r")
     assert again.status() == 3
+
+
+def test_a_run_is_not_shown_to_itself(
+    installed: Installed, keeper: Scopekeeper, session: str, viewer: Call
+) -> None:
+    assert installed
+    user = viewer("exec", "-s", session, "--", "bash", "--norc", "--noprofile", "-i")
+    user.expect(r"\$ ")
+    scope = eventually(lambda: scope_directory(session))
+    run = scope.rpartition("-")[2].removesuffix(".scope")
+    user.type(f"scopekeeper attach {run}; echo status $?\r")
+    user.expect("inside of")
+    user.expect(r"status 1\r")
+    user.type("exit\r")
+    assert user.status() == 0
+    assert keeper
