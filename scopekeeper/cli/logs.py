@@ -42,9 +42,9 @@ def command(
     position = _begin(found.folder, begin, lines)
     plain = None if raw else Plain()
     try:
-        _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
+        ended = _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
         if plain is not None:
-            _write(plain.finish().encode())
+            _write(plain.finish(final=ended).encode())
     except BrokenPipeError:
         # nobody reads any more; what the interpreter flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,12 +72,15 @@ def _show(
     *,
     follow: bool,
     filtered: Callable[[bytes], bytes],
-) -> None:
-    """Print from a position on, what comes later too where that is to be followed."""
+) -> bool:
+    """Print from a position on, what comes later too where that is to be followed.
+
+    Returns whether that was all: the run has ended.
+    """
     while True:
         # looked at first: what was written before the end is printed below
         now = run.load(run_id)
-        goes_on = follow and now is not None and now.ended is None
+        ended = now is None or now.ended is not None
         while True:
             found, data = log.read(folder, position, _PIECE)
             if found > position:
@@ -86,8 +89,8 @@ def _show(
             if not data:
                 break
             _write(filtered(data))
-        if not goes_on:
-            return
+        if ended or not follow:
+            return ended
         _wait(_INTERVAL)
 
 

@@ -9,9 +9,11 @@ import sys
 import time
 from typing import Any
 
-from scopekeeper.errors import UnavailableError
+from scopekeeper.errors import ConflictError, UnavailableError
+from scopekeeper.launch.place import Caller
 from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART, Connection
+from scopekeeper.pty.farewell import KEPT, farewell
 from scopekeeper.pty.keys import Detach
 from scopekeeper.pty.run import Ended, Run, parse_end
 from scopekeeper.pty.terminal import Terminal
@@ -26,7 +28,6 @@ _KEY_MILLISECONDS = 50
 """A key that is several bytes arrives within that time."""
 _DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CLEARED = b"\x1b[m\x1b[H\x1b[J"
-_BELOW = b"\x1b[J"
 
 
 def run(
@@ -44,6 +45,7 @@ def run(
     Where the screen is not drawn again (redraw, and output is a terminal), what it writes is shown
     from position on; below zero: from now on. brief: nothing is said of an end by itself.
     """
+    _be_outside(known)
     terminal = Terminal()
     picture = redraw and terminal.shown
     output, whole, seen = _tail(known) if picture else (b"", False, position)
@@ -71,6 +73,21 @@ def run(
         return _tell_end(known, attached.ended, brief=brief)
     _say(f"[detached from {known.id}]")
     return None
+
+
+def _be_outside(known: Run) -> None:
+    """Make sure that a run is not shown to itself: what is shown is what it writes, without end.
+
+    Raises ConflictError.
+    """
+    if not known.directory or known.ended is not None:
+        return
+    with contextlib.suppress(LookupError):
+        if f"{Caller().directory}/".startswith(f"{known.directory}/"):
+            raise ConflictError(
+                f"this is inside of {known.id}, which would show itself to itself",
+                "attach from elsewhere; `scopekeeper logs` shows what it wrote",
+            )
 
 
 def _tell_end(known: Run, ended: Ended | None, *, brief: bool) -> int:
@@ -147,7 +164,7 @@ class Attachment:
         self._read_only = read_only
         self._shown = bytearray()
         self._sent = bytearray()
-        self._last = b"\n"
+        self._last = b""
         self._listens = terminal.typed or not read_only
         self._takes_input = not read_only
         self._hung_up = False
@@ -196,7 +213,7 @@ class Attachment:
     def show(self, data: bytes) -> None:
         """Have it written when the terminal takes it."""
         self._shown += data
-        self._last = data[-1:] or self._last
+        self._last = (self._last + data[-KEPT:])[-KEPT:]
 
     def resize(self) -> None:
         """Tell the keeper the size of the window."""
@@ -205,8 +222,8 @@ class Attachment:
             self._sent += protocol.message(resize=size)
 
     def farewell(self) -> bytes:
-        """Return what brings the cursor to a line of its own, below what the run has written."""
-        return (b"" if self._last == b"\n" else b"\r\n") + _BELOW
+        """Return what is to be written when the terminal was put right."""
+        return farewell(self._last, alternate=self._terminal.modes.alternate)
 
     def stay(self) -> bool:
         """Be attached until the run has ended or the detach keys were typed.

@@ -42,6 +42,14 @@ _NAMED = {
 }
 _CTRL = re.compile(r"(?:ctrl|c)-(.+)", re.IGNORECASE | re.DOTALL)
 _ALT = re.compile(r"(?:alt|m)-(.+)", re.IGNORECASE | re.DOTALL)
+_ENCODED = re.compile(
+    rb"\x1b\[(?:27;(?P<modifiers>\d{1,3});(?P<code>\d{1,7})~"
+    rb"|(?P<kitty>\d{1,7})(?::\d*)*;(?P<held>\d{1,3})(?::(?P<event>\d))?(?:;[\d:]*)?u)"
+)
+"""A key as xterm sends it with modifyOtherKeys, which vim turns on, or by kitty's protocol."""
+_SHIFT, _CTRL_HELD, _LOCKS = 1, 4, 64 | 128
+"""Modifiers, and caps lock and num lock, as both send them: added up, and one more."""
+_RELEASED = b"3"
 DETACH = "ctrl-\\"
 """What detaches where nothing else was said: as dtach has it."""
 _SHAPES = r"write ctrl-p, alt-x, enter, f1 or a single character, with commas between keys"
@@ -85,7 +93,9 @@ class Detach:
     """Finds the detach sequence in what is typed.
 
     What may be its beginning is held back until the next byte decides. The first key of a longer
-    sequence typed twice passes one on, so that a program can still be sent it.
+    sequence typed twice passes one on, so that a program can still be sent it. Its keys are also
+    found where the program has made the terminal send them in another way; if nothing comes of
+    it, the program is sent them in the usual one.
     """
 
     def __init__(self, sequence: bytes) -> None:
@@ -104,6 +114,8 @@ class Detach:
         """
         if not self._sequence:
             return data, False
+        if b"\x1b[" in data:
+            data = _ENCODED.sub(self._usual, data)
         out = bytearray()
         for byte in data:
             if self._takes(byte, out):
@@ -114,6 +126,15 @@ class Detach:
         """Return what was held back: nothing more will decide it."""
         held, self._held = self._sequence[: self._held], 0
         return held
+
+    def _usual(self, key: "re.Match[bytes]") -> bytes:
+        """Return a key of the sequence as it is usually sent; another one as it is."""
+        code = int(key["code"] or key["kitty"])
+        held = (int(key["modifiers"] or key["held"]) - 1) & ~_LOCKS
+        usual = bytes([code & 0x1F])
+        if held & ~_SHIFT != _CTRL_HELD or not 0x40 <= code < 0x80 or usual not in self._sequence:
+            return key[0]
+        return b"" if key["event"] == _RELEASED else usual
 
     def _takes(self, byte: int, out: bytearray) -> bool:
         if byte == self._sequence[self._held]:

@@ -45,9 +45,13 @@ class Plain:
         """Return the lines that are whole now."""
         return self._take(self._decoder.decode(data))
 
-    def finish(self) -> str:
-        """Return what is left, a line that was not ended."""
-        text = self._take(self._decoder.decode(b"", final=True))
+    def finish(self, *, final: bool = True) -> str:
+        """Return what is left, a line that was not ended.
+
+        Where more may come, it is not final: a character of which only the beginning is there is
+        left out.
+        """
+        text = self._take(self._decoder.decode(b"", final=True)) if final else ""
         rest = "".join(self._line)
         self._line.clear()
         self._column = 0

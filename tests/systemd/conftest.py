@@ -2,12 +2,13 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.machine import (
+    PROGRAM,
     ROOT,
     Scopekeeper,
     end_cgroup,
@@ -15,6 +16,7 @@ from tests.machine import (
     is_emulated,
     scope_directories,
 )
+from tests.viewer import Viewer
 
 from .guard import Keeper
 from .installed import Installed
@@ -81,6 +83,20 @@ def installed(
     made.write()
     assert keeper
     return made
+
+
+@pytest.fixture
+def viewer() -> Iterator[Callable[..., Viewer]]:
+    """Give what opens a terminal and calls the program there; afterwards its windows are closed."""
+    opened: list[Viewer] = []
+
+    def call(*arguments: str, **how: object) -> Viewer:
+        opened.append(Viewer([PROGRAM, *arguments], **how))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield call
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture

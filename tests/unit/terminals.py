@@ -47,9 +47,8 @@ def record(argv: list[str], typed: list[bytes] = (), cols: int = 80, rows: int =
     pid, fd = pty.fork()
     if not pid:
         os.environ.update(TERM="xterm-256color", LANG="C.UTF-8", LC_ALL="C.UTF-8", LESS="")
-        time.sleep(0.2)  # until the size is set
+        set_size(0, cols, rows)  # here, so that the program begins with it
         os.execvp(argv[0], argv)
-    set_size(fd, cols, rows)
     output = read_until(fd, time.monotonic() + 10, quiet=1.2)
     for keys in typed:
         os.write(fd, keys)

@@ -106,3 +106,26 @@ def test_nothing_else_is_lost(pieces: list[bytes], sequence: bytes) -> None:
     if sequence[:1] * 2 not in typed:
         assert passed == typed
         assert sequence not in typed
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b"\x1b[27;5;92~", b"\x1b[92;5u", b"\x1b[92;133u", b"\x1b[92;5:1u", b"\x1b[92:124:92;6u",
+     b"\x1b[92;5;92u"],
+)  # fmt: skip
+def test_a_key_that_a_program_has_the_terminal_encode_detaches_too(key: bytes) -> None:
+    assert Detach(b"\x1c").feed(b"ab" + key + b"c") == (b"ab", True)
+
+
+@pytest.mark.parametrize(
+    "key", [b"\x1b[27;5;93~", b"\x1b[92u", b"\x1b[92;7u", b"\x1b[1;5A", b"\x1b[3~", b"\x1b[60;5u"]
+)
+def test_other_encoded_keys_are_passed_on_as_they_are(key: bytes) -> None:
+    assert Detach(b"\x1c").feed(b"a" + key + b"b") == (b"a" + key + b"b", False)
+
+
+def test_a_released_key_is_not_one_that_was_typed() -> None:
+    detach = Detach(b"\x10\x11")
+    assert detach.feed(b"\x1b[112;5u\x1b[112;5:3u") == (b"", False)
+    assert detach.feed(b"x\x1b[112;5u") == (b"\x10x", False)
+    assert detach.feed(b"\x1b[113;5u") == (b"", True)

@@ -152,3 +152,9 @@ def test_memory_is_bounded(piece):
 def test_a_few_bytes_make_no_long_line():
     assert len(plain(b"\x1b[60000Gx\n")) < 1000
     assert len(plain(b"\x1b[500C" * 50 + b"x\n")) < 1000
+
+
+def test_a_character_of_which_more_may_come_is_not_shown_broken():
+    text = Plain()
+    assert text.feed("one\ntwo \u20ac".encode()[:-1]) == "one\n"
+    assert text.finish(final=False) == "two "

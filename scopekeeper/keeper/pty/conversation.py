@@ -192,6 +192,8 @@ class Conversation:
     def _attach(self, request: dict[str, Any]) -> None:
         known = self._run(request)
         live = self._runs.live.get(known.id)
+        if live is not None:
+            known = _measure(live)
         position = int(request["from"])
         if position < 0:
             position = live.log.end if live is not None else log.end(known.folder)
@@ -218,6 +220,7 @@ class Conversation:
         def heard(kind: bytes, payload: bytes) -> None:
             if kind == protocol.JSON:
                 size = protocol.parse(payload)["resize"]
+                _measure(live)
                 live.resize(self, int(size[0]), int(size[1]))
             elif self._input is not None:
                 self._input.take(kind, payload)
@@ -251,6 +254,14 @@ class Conversation:
     def _listen_to(self, calls: list[Callable[[], None]], call: Callable[[], None]) -> None:
         calls.append(call)
         self._undo.append(lambda: calls.remove(call))
+
+
+def _measure(live: Live) -> Run:
+    """Take in the size that the window has now: its command may have set another one."""
+    size = live.held.size if live.held is not None and live.held.is_open else None
+    if size is not None and size != (live.run.cols, live.run.rows):
+        live.run = dataclasses.replace(live.run, cols=size[0], rows=size[1])
+    return live.run
 
 
 def _ignore(_kind: bytes, _payload: bytes) -> None:

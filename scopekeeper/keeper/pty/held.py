@@ -103,6 +103,7 @@ class Held:
         self._input_closed = input_closed
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []
+        self._typed = b""
         for fd in descriptors.all:
             os.set_blocking(fd, False)
         if descriptors.is_terminal:
@@ -198,9 +199,11 @@ class Held:
         if self._fds.input < 0:
             raise OSError(errno.EPIPE, "its input is closed")
         try:
-            return os.write(self._fds.input, data)
+            written = os.write(self._fds.input, data)
         except BlockingIOError:
             return 0
+        self._typed = data[written - 1 : written] or self._typed
+        return written
 
     def when_writable(self, call: Callable[[], None]) -> None:
         """Call once when more input may be taken, or never will be."""
@@ -221,8 +224,7 @@ class Held:
     def end_input(self) -> bytes:
         """End the input of a pipe; return what says the same to a terminal, to be written."""
         if self._fds.is_terminal:
-            end = termios.tcgetattr(self._fds.input)[6][termios.VEOF]
-            return end if isinstance(end, bytes) else bytes([end])
+            return self._end_of_file()
         if self._fds.input >= 0:
             self._loop.remove_writer(self._fds.input)
             os.close(self._fds.input)
@@ -230,6 +232,30 @@ class Held:
             self._input_closed()
             self._wake_writers()
         return b""
+
+    def _end_of_file(self) -> bytes:
+        """Return what ends a terminal's input.
+
+        Behind the beginning of a line the character only hands that over, termios(3): the end is
+        the second one.
+        """
+        attributes = termios.tcgetattr(self._fds.input)
+        lines, characters = bool(attributes[3] & termios.ICANON), attributes[6]
+        end, *others = (
+            each if isinstance(each, bytes) else bytes([each])
+            for each in (characters[number] for number in (termios.VEOF, termios.VEOL))
+        )
+        begun = self._typed not in (b"", b"\n", b"\r", end, *others)
+        return end * 2 if lines and begun else end
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows of the terminal's window, which its command can change too."""
+        if not self._fds.is_terminal:
+            return None
+        packed = fcntl.ioctl(self._fds.output, termios.TIOCGWINSZ, bytes(8))
+        rows, cols, _, _ = struct.unpack("4H", packed)
+        return cols, rows
 
     def resize(self, cols: int, rows: int) -> None:
         """Set the size of the terminal's window; the kernel tells who runs in it."""
