@@ -55,6 +55,27 @@ def at(container: Container) -> Iterator[Callable[..., Terminal]]:
         terminal.end()
 
 
+def test_its_output_and_its_status_are_those_of_the_command(
+    container: Container, session: str
+) -> None:
+    def run(*arguments: str, **how: object) -> tuple[int, str, str]:
+        done = container.call("exec", "-s", session, *arguments, **how)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("--", "sh", "-c", "echo hello; exit 4")[:2] == (4, "hello\n")
+    (end,) = eventually(lambda: json.loads(container.call("history", "--json").stdout)["ends"])
+    assert end["ended"] - end["started"] < 2.5, "that nobody reaps it yet is no life"
+    (keeper,) = container.keepers()
+    killed = run("--", "sh", "-c", "kill -9 $$")
+    assert (killed[0], killed[2]) == (137, "[sh ended: signalled, SIGKILL]\n")
+    assert run("--pipe", "--", "sort", stdin=None, input="b\na\n") == (0, "a\nb\n", "")
+    assert run("--", "/nonexistent") == (127, "", "scopekeeper: /nonexistent: not found\n")
+    runs = [begin(container, session, "--", "sh", "-c", f"exit {each}") for each in (5, 6)]
+    for _ in ("they end", "they have ended"):
+        assert [each["exit_status"] for each in ended(container, *runs)] == [5, 6]
+    assert container.keepers() == [keeper]
+
+
 def test_a_pipe_that_ends_before_its_command_keeps_nobody_waiting(
     container: Container, session: str
 ) -> None:
