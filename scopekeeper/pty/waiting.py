@@ -3,7 +3,7 @@
 import time
 
 from scopekeeper.errors import UnavailableError
-from scopekeeper.pty.client import Connection
+from scopekeeper.pty.reach import NoKeeperError, reach_again
 from scopekeeper.pty.run import Ended, load
 
 _PAUSE = 0.2
@@ -20,13 +20,15 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
     give_up = time.monotonic() + _PATIENCE
     while True:
         try:
-            with Connection() as connection:
+            with reach_again() as connection:
                 if deadline is not None:
                     connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 known = connection.ask(do="wait", run=run_id)
                 give_up = time.monotonic() + _PATIENCE
                 ended = known["run"]["ended"] or connection.answer()["ended"]
                 return Ended(**ended) if ended else _written(run_id)
+        except NoKeeperError:
+            raise
         except UnavailableError:
             found = _written(run_id)
             if found is not None:

@@ -155,6 +155,16 @@ def test_one_that_cannot_stay_says_why_to_whoever_needs_it(
     )
 
 
+def test_told_to_leave_it_says_whose_terminals_go(container: Container, session: str) -> None:
+    run = container.call("exec", "-d", "-s", session, "--", "sleep", "1000").stdout.strip()
+    (pid,) = eventually(lambda: container.of_run(run))
+    (keeper,) = container.keepers()
+    os.kill(keeper, signal.SIGTERM)
+    eventually(lambda: not container.keepers())
+    eventually(lambda: not is_alive(pid))
+    assert f"{run} (sleep of {session}) loses its terminal" in container.log
+
+
 def test_doctor_says_what_is_weaker(container: Container) -> None:
     told = container.call("doctor").stdout
     assert "nothing keeps the terminals of runs" in told

@@ -196,7 +196,8 @@ class Conversation:
         position = int(request["from"])
         if position < 0:
             position = live.log.end if live is not None else log.end(known.folder)
-        self.say(ok=True, run=dataclasses.asdict(known), **{"from": position})
+        lost = live is not None and live.held is None and known.ended is None
+        self.say(ok=True, run=dataclasses.asdict(known), lost=lost, **{"from": position})
         self._viewer = Viewer(self, self._loop, known, live, position)
         if live is not None:
             self._listen_to(live.on_output, self._viewer.more_soon)
@@ -228,7 +229,9 @@ class Conversation:
     def _send(self, request: dict[str, Any]) -> None:
         live = self._runs.get(self._run(request).id)
         if live.held is None or live.run.ended is not None:
-            raise ScopekeeperError(f"the run {live.run.id} takes no input any more")
+            lost = live.held is None and live.run.ended is None
+            why = ": its terminal went with the keeper that held it" if lost else ""
+            raise ScopekeeperError(f"the run {live.run.id} takes no input any more{why}")
         taking = self._input = Input(self, live)
         self._serve = taking.take
         self.say(ok=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scopekeeper import cgroup
+from scopekeeper import cgroup, names
 from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.history.end import cut_argv
@@ -21,7 +21,7 @@ from scopekeeper.keeper.processes import Process, Processes
 from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
-from scopekeeper.model import Scope
+from scopekeeper.model import Member, Scope
 from scopekeeper.pty import room, run
 from scopekeeper.pty.log import Log
 from scopekeeper.pty.run import Ended, Run
@@ -37,6 +37,7 @@ _START_SECONDS = 30.0
 _TIDY_SECONDS = 10.0
 _TAIL = 2048
 _INPUT, _LEADER = "-in", "-leader"
+_LOST = "its terminal went with the keeper that held it"
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +50,8 @@ class Live:
     leader: Process | None = None
     exit: Exit | None = None
     settling: asyncio.TimerHandle | None = None
+    seen: bool = True
+    """Whether this keeper has seen its member live, and so will tell of its end."""
     patience: int = 10
     """How often its end waits for that of its member to be told."""
     watchdog: Watchdog | None = None
@@ -141,7 +144,10 @@ class Runs:
         fds = recognise(stored) if stored else None
         if fds is None:
             _close(stored)
+            if known.ended is None:
+                _log.warning("%s (%s of %s): %s", known.id, known.name, known.session, _LOST)
         live = self._add(known, fds)
+        live.seen = self._lives_on(live)
         pid, began = known.pid, known.start_time
         if known.ended is not None:
             _close(leader)
@@ -182,10 +188,12 @@ class Runs:
                 self._loop, fds, log, live.wrote, lambda: self._store.drop(known.id + _INPUT)
             )
         self.live[known.id] = live
-        if (known.timeout or known.no_output_timeout) and known.ended is None:
+        # what it writes to a terminal that was lost is not heard of
+        limited = known if fds is not None else dataclasses.replace(known, no_output_timeout=None)
+        if (limited.timeout or limited.no_output_timeout) and known.ended is None:
             live.watchdog = Watchdog(
                 self._loop,
-                known,
+                limited,
                 lambda text: self._warn(live, text),
                 lambda cause: self._expired(live, cause),
             )
@@ -244,14 +252,17 @@ class Runs:
             live = self.live.get(notice.scope.run)
             member = notice.member
             if live is not None and member.pid == live.run.pid:
-                self._has_scope(live, notice.scope, member.leaf)
+                self._has_scope(live, notice.scope, member)
         elif isinstance(notice, notices.MemberEnded):
             live = self.live.get(notice.end.run)
             if live is not None and notice.end.pid == live.run.pid:
                 self._conclude(live, self._ended_as(live, notice.end))
 
-    def _has_scope(self, live: Live, scope: Scope, leaf: str) -> None:
-        live.run = dataclasses.replace(live.run, directory=scope.directory, leaf=leaf)
+    def _has_scope(self, live: Live, scope: Scope, member: Member) -> None:
+        live.run = dataclasses.replace(
+            live.run, directory=scope.directory, leaf=member.leaf, joined=member.started
+        )
+        live.seen = True
         _save(live.run)
 
     def _leader_ended(self, live: Live, how: Exit) -> None:
@@ -267,7 +278,7 @@ class Runs:
         live.settling = None
         if live.run.ended is not None or live.run.id not in self.live:
             return
-        if live.patience and live.run.directory and not self._lives_on(live):
+        if live.seen and live.patience and live.run.directory and not self._lives_on(live):
             live.patience -= 1  # the end of its member is about to be told, with the reason
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
             return
@@ -275,13 +286,18 @@ class Runs:
         end = ends.tell(_as_end(live.run), how, None, 0, Circumstances())
         if live.held is not None:
             live.held.drain()
+        else:
+            end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
+        end = dataclasses.replace(end, seen=live.seen)
         self._end(live, self._ended_as(live, end))
-        if not live.run.directory:  # it was over before anybody saw its scope
+        if not self._lives_on(live):  # it was over before anybody saw its scope, or its end
             self._tell(notices.MemberEnded(end))
         if not os.path.isdir(live.run.directory):
             self._let_go(live)
 
     def _lives_on(self, live: Live) -> bool:
+        if not live.run.directory:
+            return False
         return cgroup.is_populated(f"{live.run.directory}/{live.run.leaf}")
 
     def _expect_scope(self, live: Live) -> None:
@@ -318,7 +334,8 @@ class Runs:
             call()
 
     def _let_go(self, live: Live) -> None:
-        del self.live[live.run.id]
+        if self.live.pop(live.run.id, None) is None:
+            return
         if live.settling is not None:
             live.settling.cancel()
         if live.watchdog is not None:
@@ -334,8 +351,11 @@ class Runs:
             self._jobs.begin_later(_TIDY_SECONDS, self.tidy)
 
     def close(self) -> None:
-        """Leave all to the next keeper."""
+        """Leave all to the next keeper, as far as the store keeps it for that."""
         for live in self.live.values():
+            if live.held is not None and not self._store.exists:
+                name, session = live.run.name, live.run.session
+                _log.warning("%s (%s of %s) loses its terminal", live.run.id, name, session)
             self._processes.forget(live.leader)
             if live.watchdog is not None:
                 live.watchdog.close()
@@ -388,9 +408,10 @@ def _arrange(new: Run, descriptors: list[int]) -> Descriptors:
 
 
 def _as_end(known: Run) -> End:
+    leaf = names.parse_leaf(known.leaf)
     return End(
-        member_id=known.id,
-        started=known.started,
+        member_id=leaf[1] if leaf else known.id,
+        started=known.joined or known.started,
         ended=_now(),
         session=known.session,
         lane=known.lane,
