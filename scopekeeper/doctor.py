@@ -73,7 +73,7 @@ def examine() -> list[Finding]:
     findings += _slice(where)
     findings.append(_launcher())
     findings.append(_policy())
-    findings.append(_keeper())
+    findings.append(_keeper(where))
     findings.append(_runs(where))
     findings.append(_trial(caller.mount))
     return findings
@@ -128,8 +128,8 @@ def _systemd(caller: place.Caller) -> Iterator[Finding]:
     if not place.exists("/run/systemd/system"):
         yield Finding(
             "systemd", Status.LIMIT,
-            "not running: scopes are plain cgroups, and nothing but reconcile ends them when "
-            "their gateway or their time is over",
+            "not running: scopes are plain cgroups, and nothing but a keeper or reconcile ends "
+            "them when their gateway or their time is over",
             "run this where systemd is PID 1",
         )  # fmt: skip
         return
@@ -263,7 +263,7 @@ def _policy() -> Finding:
     return Finding("policy", Status.OK, files or "no file: what is built in holds")
 
 
-def _keeper() -> Finding:
+def _keeper(where: place.Place) -> Finding:
     from scopekeeper.keeper.lock import runs
     from scopekeeper.keeper.processes import sources_here
 
@@ -272,7 +272,7 @@ def _keeper() -> Finding:
         return Finding("keeper", Status.OK, f"runs; learns how processes ended by: {ways}")
     return Finding(
         "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
-        "scopekeeper keeper",
+        "scopekeeper keeper" if where.manager else "scopekeeper keeper --standalone",
     )  # fmt: skip
 
 
@@ -284,7 +284,9 @@ def _runs(where: place.Place) -> Finding:
         return Finding(
             "exec", Status.NOTE,
             "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
-            "is killed, their commands get SIGHUP",
+            "is killed, their commands get SIGHUP, and how they end may not be known; nothing "
+            "starts it again but the next exec, attach, send, wait or logs -f",
+            f"what it has to say is in {_messages()}",
         )  # fmt: skip
     if not Pidfd.works():
         return Finding(
@@ -293,6 +295,16 @@ def _runs(where: place.Place) -> Finding:
             "be known before Linux 6.15",
         )  # fmt: skip
     return Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
+
+
+def _messages() -> str:
+    from scopekeeper import state
+    from scopekeeper.pty.alone import LOG
+
+    try:
+        return str(state.directory() / LOG)
+    except ScopekeeperError:
+        return LOG
 
 
 _TRIAL = """\
