@@ -1,5 +1,6 @@
 """The keeper without systemd: what it has, where it is, how it ends."""
 
+import contextlib
 import os
 import re
 import signal
@@ -114,9 +115,7 @@ def test_many_at_the_same_moment_start_one(container: Container, session: str) -
     assert len(eventually(container.keepers)) == 1
 
 
-def test_it_leaves_when_there_is_nothing_to_keep_and_whoever_comes_then_is_served(
-    container: Container, session: str
-) -> None:
+def test_it_leaves_when_there_is_nothing_to_keep(container: Container, session: str) -> None:
     server = container.popen(container.words(PROGRAM, "run", "-s", "mcp", "--", *FOREVER))
     eventually(lambda: container.scopes("-s", "mcp"))
     words = container.words(PROGRAM, "keeper", "--standalone", "--linger", "0s")
@@ -128,15 +127,26 @@ def test_it_leaves_when_there_is_nothing_to_keep_and_whoever_comes_then_is_serve
     assert (server.wait(), keeper.wait(30)) == (-signal.SIGTERM, 0)
     made = leaves(f"{container.folder}/scopekeeper" if ROOT else container.folder)
     assert made == [], "no folder of its own stays, nor a scope"
-    for _ in range(4):
-        leaving = container.popen(words, stdout=subprocess.PIPE)
-        assert leaving.stdout.read() == b""
-        done = container.call("exec", "-s", session, "--", "echo", "served")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "served\n", "")
-        for each in container.keepers():
-            os.kill(each, signal.SIGTERM)
-        leaving.wait(30)
-        eventually(lambda: not container.keepers())
+
+
+def test_one_that_goes_away_under_a_call_is_replaced(container: Container, session: str) -> None:
+    assert container.call("exec", "-s", session, "--", "true").returncode == 0
+    (keeper,) = container.keepers()
+    os.kill(keeper, signal.SIGSTOP)
+    words = container.words(PROGRAM, "exec", "-s", session, "--", "echo", "served")
+    call = container.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def has_called() -> bool:
+        links = f"/proc/{call.pid}/fd"
+        with contextlib.suppress(FileNotFoundError):  # one that it has just closed
+            return any("socket:" in os.readlink(f"{links}/{fd}") for fd in os.listdir(links))
+        return False
+
+    eventually(has_called)
+    os.kill(keeper, signal.SIGKILL)
+    assert call.communicate(timeout=60) == (b"served\r\n", b"")
+    assert call.returncode == 0
+    assert container.keepers() != [keeper]
 
 
 def test_one_that_cannot_stay_says_why_to_whoever_needs_it(
