@@ -72,7 +72,7 @@ def examine() -> list[Finding]:
     findings += _slice(where)
     findings.append(_launcher())
     findings.append(_policy())
-    findings.append(_keeper())
+    findings.append(_keeper(where))
     findings += _runs(where)
     findings.append(_trial(caller.mount))
     return findings
@@ -127,8 +127,8 @@ def _systemd(caller: place.Caller) -> Iterator[Finding]:
     if not place.exists("/run/systemd/system"):
         yield Finding(
             "systemd", Status.LIMIT,
-            "not running: scopes are plain cgroups, and nothing but reconcile ends them when "
-            "their gateway or their time is over",
+            "not running: scopes are plain cgroups, and nothing but a keeper or reconcile ends "
+            "them when their gateway or their time is over",
             "run this where systemd is PID 1",
         )  # fmt: skip
         return
@@ -256,7 +256,7 @@ def _policy() -> Finding:
     return Finding("policy", Status.OK, files or "no file: what is built in holds")
 
 
-def _keeper() -> Finding:
+def _keeper(where: place.Place) -> Finding:
     from scopekeeper.keeper.lock import runs
     from scopekeeper.keeper.processes import sources_here
 
@@ -265,7 +265,7 @@ def _keeper() -> Finding:
         return Finding("keeper", Status.OK, f"runs; learns how processes ended by: {ways}")
     return Finding(
         "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
-        "scopekeeper keeper",
+        "scopekeeper keeper" if where.manager else "scopekeeper keeper --standalone",
     )  # fmt: skip
 
 
@@ -277,7 +277,9 @@ def _runs(where: place.Place) -> Iterator[Finding]:
         yield Finding(
             "exec", Status.NOTE,
             "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
-            "is killed, their commands get SIGHUP",
+            "is killed, their commands get SIGHUP, and how they end may not be known; nothing "
+            "starts it again but the next exec, attach, send, wait or logs -f",
+            f"what it has to say is in {_messages()}",
         )  # fmt: skip
         return
     if not Pidfd.works():
@@ -311,6 +313,16 @@ def _keeps_no_stopped_store(manager: str) -> str:
     except ScopekeeperError:
         return ""  # it was said above that it does not answer
     return f"install {Path(scopekeeper.__file__).parent / 'units' / UNIT}, as the README has it"
+
+
+def _messages() -> str:
+    from scopekeeper import state
+    from scopekeeper.pty.alone import LOG
+
+    try:
+        return str(state.directory() / LOG)
+    except ScopekeeperError:
+        return LOG
 
 
 _TRIAL = """\

@@ -15,6 +15,7 @@ from scopekeeper.quantities import duration, size
 
 if TYPE_CHECKING:
     from scopekeeper.pty.run import Run
+    from scopekeeper.pty.start import Wish
 
 _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 
@@ -61,7 +62,7 @@ def command(
         raise UsageError("no command given; write: scopekeeper exec [OPTIONS] -- COMMAND [ARG]...")
     if as_json and not detach:
         raise UsageError("--json goes with --detach")
-    from scopekeeper.pty.start import NotStartedError, Wish, start
+    from scopekeeper.pty.start import NotStartedError, Wish
 
     options = {
         name: "\0".join(value) if isinstance(value, tuple) else str(value)
@@ -85,11 +86,8 @@ def command(
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from scopekeeper.pty.reach import reach
-
     try:
-        with reach() as connection:
-            run, pid = start(wish, connection)
+        run, pid = _start(wish)
     except NotStartedError as error:
         sys.exit(error.status)
     except ValueError as error:
@@ -111,6 +109,20 @@ def _warn_of_logout() -> None:
     if uid and answers(uid) and not lingering.lingers(uid):
         when = f"the last logout of {lingering.user_name(uid)}"
         warn([f"it ends at {when}, unless: {lingering.remedy(uid)}"])
+
+
+def _start(wish: "Wish") -> "tuple[Run, int]":
+    from scopekeeper.pty.reach import reach
+    from scopekeeper.pty.start import NotHeldError, start
+
+    placement = wish.options.get("placement", "")
+    with reach(placement) as connection:
+        try:
+            return start(wish, connection)
+        except NotHeldError:
+            pass
+    with reach(placement) as connection:  # the one before was just leaving
+        return start(wish, connection)
 
 
 def _window() -> tuple[int, int]:

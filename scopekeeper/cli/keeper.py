@@ -11,7 +11,7 @@ from scopekeeper.quantities import duration
               "nothing to keep; infinity: for ever. Default 30s.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Do not appear on the bus.")
 @click.option("--standalone", is_flag=True, help="Run where no systemd takes care of it: out of "
-              "the caller's scope, and not on the bus.")  # fmt: skip
+              "the caller's scope, and not on the bus. `exec` starts one so.")  # fmt: skip
 def command(linger: str, no_bus: bool, standalone: bool) -> None:
     """React at once to what ``reconcile`` would find later; one for each user.
 
@@ -19,14 +19,16 @@ def command(linger: str, no_bus: bool, standalone: bool) -> None:
     when there has been nothing to keep for a while. SIGHUP reads the policy again; SIGTERM leaves,
     and ends nothing.
     """
-    if standalone:
-        from scopekeeper.keeper.standalone import stand_alone
-
-        stand_alone()
-    from scopekeeper.keeper.main import run
-
     try:
         seconds = None if linger == "infinity" else duration("linger", linger) / 1e6
     except ValueError as error:
         raise UsageError(str(error)) from None
-    run(linger=seconds, on_the_bus=not (no_bus or standalone))
+    from scopekeeper.keeper.main import run
+
+    if not standalone:
+        run(linger=seconds, on_the_bus=not no_bus)
+        return
+    from scopekeeper.keeper.standalone import StandsAlone
+
+    with StandsAlone() as alone:
+        run(linger=seconds, on_the_bus=False, listens=alone.listens)

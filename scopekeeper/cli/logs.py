@@ -1,5 +1,6 @@
 """``scopekeeper logs``."""
 
+import contextlib
 import os
 import pathlib
 import select
@@ -16,6 +17,8 @@ from scopekeeper.quantities import since
 
 _PIECE = 64 << 10
 _INTERVAL = 0.1
+_LOOKED_AFTER = 10
+"""Looks at a run that writes nothing, after which is looked for its keeper too."""
 
 
 @click.command("logs")
@@ -77,6 +80,7 @@ def _show(
 
     Returns whether that was all: the run has ended.
     """
+    quiet = 0
     while True:
         # looked at first: what was written before the end is printed below
         now = run.load(run_id)
@@ -86,12 +90,24 @@ def _show(
             if found > position:
                 _say_missing(folder, found, found - position)
             position = found + len(data)
+            quiet = 0 if data else quiet + 1
             if not data:
                 break
             _write(filtered(data))
         if ended or not follow:
             return ended
+        if quiet % _LOOKED_AFTER == 0:
+            _look_after()
         _wait(_INTERVAL)
+
+
+def _look_after() -> None:
+    """Have a keeper there to write down how it ends; one that was killed is nobody's child."""
+    from scopekeeper.errors import UnavailableError
+    from scopekeeper.pty.reach import reach_again
+
+    with contextlib.suppress(UnavailableError):
+        reach_again().__exit__()
 
 
 def _write(data: bytes) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Member, Scope
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.snapshot import Reader
+
+if TYPE_CHECKING:
+    from scopekeeper.pty.run import Ended, Run
 
 _DEFAULT_LIMIT = 100
 _SAYS = {
@@ -57,6 +61,9 @@ def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
         for scope, member in running:  # what runs can be told without a history
             click.echo(_says_running(scope, member), err=as_json)
         raise
+    known = None if ends or running else _run(what)
+    if known is not None and known.ended is not None:
+        ends, known = [_end(known, known.ended)], None
     if as_json:
         answer({
             "ends": [document(end) for end in ends],
@@ -69,10 +76,46 @@ def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
                 click.echo(f"    {safe(line)}")
         for scope, member in running:
             click.echo(_says_running(scope, member))
-        if not ends and not running:
-            click.echo(safe(_recorded(what) or f"Nothing is known of {what}."))
-    known = ends or running or _recorded(what)
-    raise SystemExit(NOTHING_MATCHED if must_exist and not known else 0)
+        if known:
+            click.echo(_says_unseen(known))
+        if not ends and not running and not known:
+            click.echo(f"Nothing is known of {safe(what)}.")
+    raise SystemExit(0 if ends or running or known or not must_exist else NOTHING_MATCHED)
+
+
+def _run(what: str) -> "Run | None":
+    """Return the run that is meant, of whose end the history may not tell yet."""
+    from scopekeeper.pty.run import is_id, load
+
+    return load(what) if is_id(what) else None
+
+
+def _end(known: "Run", ended: "Ended") -> End:
+    """Return how a run ended as its own record has it."""
+    leaf = names.parse_leaf(known.leaf)
+    return End(
+        member_id=leaf[1] if leaf else known.id,
+        started=known.joined or known.started,
+        ended=ended.at,
+        session=known.session,
+        lane=known.lane,
+        name=known.name,
+        reason=Reason(ended.reason),
+        evidence=ended.evidence,
+        run=known.id,
+        kind="pty",
+        lifetime=known.lifetime,
+        exit_status=ended.exit_status,
+        signal=ended.signal,
+        argv=known.argv,
+        boot_id=known.boot_id,
+    )
+
+
+def _says_unseen(known: "Run") -> str:
+    who = f"{known.name} (run {known.id} of {known.session}, lane {known.lane})"
+    return safe(f"{who} does not run, and no keeper has told how it ended: ask one by "
+                f"`scopekeeper wait {known.id}`.")  # fmt: skip
 
 
 def sentence(end: End) -> str:

@@ -9,7 +9,7 @@ from scopekeeper import cgroup, mark, records
 from scopekeeper.history import Cause, End, observe
 from scopekeeper.keeper import ends
 from scopekeeper.keeper.ends import Circumstances
-from scopekeeper.keeper.exits import Exit, start_of
+from scopekeeper.keeper.exits import Exit, stat_fields
 from scopekeeper.model import Liveness, Member, Owner, Scope
 from scopekeeper.snapshot import Reader
 
@@ -149,6 +149,13 @@ def _lives(member: Member) -> bool:
     """Tell whether a member is there, or on its way in."""
     if member.problem:
         return False
-    return bool(member.pids) or (
-        member.start_time is not None and start_of(member.pid or 0) == member.start_time
-    )
+    return bool(member.pids) or _is_on_its_way(member)
+
+
+def _is_on_its_way(member: Member) -> bool:
+    """Tell whether the process that a record names is elsewhere, about to come.
+
+    One that nobody reaps has left its cgroup for ever, though its number and start time are there.
+    """
+    fields = stat_fields(member.pid or 0)
+    return len(fields) > 19 and fields[0] not in "ZX" and int(fields[19]) == member.start_time

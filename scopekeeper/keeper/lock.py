@@ -2,24 +2,26 @@
 
 import fcntl
 import os
-import tempfile
 from pathlib import Path
 
-from scopekeeper.errors import ConflictError
-from scopekeeper.launch.rules import compiled_path
+from scopekeeper import state
+from scopekeeper.errors import ConflictError, StateError
+from scopekeeper.pty.client import address
 
 
 def _path() -> Path:
-    """Return where the lock is: in the runtime directory, which others cannot write to."""
-    compiled = compiled_path()
-    if compiled:
-        return Path(compiled).with_name("keeper.lock")
-    return Path(tempfile.gettempdir(), f"scopekeeper-{os.getuid()}", "keeper.lock")
+    """Return where the lock is: beside the socket that it guards, where others cannot write."""
+    return Path(address()).with_name("keeper.lock")
 
 
 def only_one() -> int:
-    """Return a descriptor that holds the lock; raises ConflictError where another has it."""
+    """Return a descriptor that holds the lock; raises ConflictError where another has it.
+
+    Raises StateError too.
+    """
     path = _path()
+    if path.parent == state.directory():
+        state.make()
     path.parent.mkdir(mode=0o755, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
         raise ConflictError(f"{path.parent} belongs to another user", "remove it")
@@ -38,7 +40,7 @@ def runs() -> bool:
     """Tell whether this uid has a keeper now."""
     try:
         fd = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    except (OSError, StateError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

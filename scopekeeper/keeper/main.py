@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 # Some of these are used by others, and only later: by then an upgrade may have put other versions
@@ -30,21 +31,30 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds between tries to reach the bus."""
 
 
-def run(*, linger: float | None, on_the_bus: bool) -> None:
+def run(
+    *, linger: float | None, on_the_bus: bool, listens: Callable[[], None] | None = None
+) -> None:
     """Keep until SIGTERM, or until there has been nothing to keep for linger seconds.
 
-    Raises ConflictError where this uid has a keeper already, and what Keeper raises.
+    listens is called when clients can connect. Raises ConflictError where this uid has a keeper
+    already, and what Keeper raises.
     """
     stored = inherited()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     lock = only_one()
     try:
-        asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus))
+        asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus, listens=listens))
     finally:
         os.close(lock)
 
 
-async def _keep(stored: dict[str, list[int]], *, linger: float | None, on_the_bus: bool) -> None:
+async def _keep(
+    stored: dict[str, list[int]],
+    *,
+    linger: float | None,
+    on_the_bus: bool,
+    listens: Callable[[], None] | None,
+) -> None:
     loop = asyncio.get_running_loop()
     caller = Caller()
     told: list[Interface] = []
@@ -70,6 +80,8 @@ async def _keep(stored: dict[str, list[int]], *, linger: float | None, on_the_bu
         await joined.wait()
     gc.enable()
     gc.freeze()
+    if listens is not None:
+        listens()
     notify("READY=1", "STATUS=watching")
     waiting = [asyncio.create_task(each.wait()) for each in (leave, keeper.finished)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -3,7 +3,8 @@
 Watched are *bases*, the folders that scopes are directly in:
 
 - ``scopekeeper.slice`` of the uid's managers, and for root ``scopekeeper`` at the top of the
-  mount: always, whether they exist yet or not.
+  mount; for others without a manager, the cgroup that was delegated to them: always, whether they
+  exist yet or not.
 - The folder of every scope that a walk of the whole hierarchy finds at the start: a service's own
   cgroup (``Delegate=yes``), a delegated one, the PATH of ``--placement cgroup:PATH``.
 - What ``run`` leaves a note of: when it makes a scope in a plain cgroup, it puts a link to that
@@ -21,7 +22,7 @@ import os
 from collections.abc import Callable
 
 from scopekeeper import cgroup, names
-from scopekeeper.errors import LimitError
+from scopekeeper.errors import LimitError, ScopekeeperError
 from scopekeeper.keeper.inotify import (
     IN_CREATE,
     IN_DELETE,
@@ -32,8 +33,8 @@ from scopekeeper.keeper.inotify import (
     Subscription,
 )
 from scopekeeper.launch.folder import notes_folder
-from scopekeeper.launch.place import Caller, managed
-from scopekeeper.launch.placement import FOLDER
+from scopekeeper.launch.place import Caller, answers, find, managed
+from scopekeeper.launch.placement import FOLDER, wanted
 
 _COMES_AND_GOES = IN_CREATE | IN_DELETE | IN_ONLYDIR
 
@@ -43,6 +44,10 @@ def standing_bases(caller: Caller) -> list[str]:
     bases = [managed(caller, "user").base]
     if caller.uid == 0:
         bases += [managed(caller, "system").base, f"{caller.mount}/{FOLDER}"]
+    elif not answers(caller.uid):
+        # a delegated cgroup, which a launch without a runtime folder leaves no note of
+        with contextlib.suppress(ScopekeeperError):
+            bases.append(find(caller, wanted()).base)
     return bases
 
 
@@ -221,7 +226,10 @@ class Places:
             self.add(base.directory)
 
     def _watch_notes(self) -> None:
-        with contextlib.suppress(OSError):  # no runtime folder: a launch has none either
+        # no runtime folder: a launch has none either, and it is not ours to make
+        if not os.path.isdir(os.path.dirname(os.path.dirname(self._notes))):
+            return
+        with contextlib.suppress(OSError):
             os.makedirs(self._notes, mode=0o700, exist_ok=True)
             self._notes_watch = self.watch(
                 self._notes, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR, self._note_came

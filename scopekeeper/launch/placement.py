@@ -34,6 +34,11 @@ def find(caller: Caller, wanted: str = "auto") -> Place:
     raise UsageError(f"unknown placement {wanted!r}; use auto, user, system or cgroup:PATH")
 
 
+def wanted() -> str:
+    """Return the placement that the environment asks for."""
+    return posix.environ.get(b"SCOPEKEEPER_PLACEMENT", b"").decode("utf-8", "replace") or "auto"
+
+
 def _automatic(caller: Caller) -> Place:
     unit = caller.unit_path()
     if unit and is_main_process() and is_delegated(caller, unit):
@@ -85,10 +90,13 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
 
 
 def _delegated_ancestor(caller: Caller) -> str:
-    """Return the highest cgroup at or above the caller's own that is its to write; '' if none."""
+    """Return the highest cgroup at or above the caller's own that is its to write; '' if none.
+
+    The top itself is one to write to in a container that a user without root was given.
+    """
     found = ""
     directory = caller.scope_directory.rpartition("/")[0] or caller.directory
-    while len(directory) > len(caller.mount):
+    while len(directory) >= len(caller.mount):
         if not (
             posix.access(directory, posix.W_OK)
             and posix.access(directory + "/cgroup.procs", posix.W_OK)

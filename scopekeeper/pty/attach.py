@@ -15,6 +15,7 @@ from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART, Connection
 from scopekeeper.pty.farewell import KEPT, farewell
 from scopekeeper.pty.keys import Detach
+from scopekeeper.pty.reach import reach_again
 from scopekeeper.pty.run import Ended, Run, parse_end
 from scopekeeper.pty.terminal import Terminal
 from scopekeeper.quantities import show_bytes
@@ -51,7 +52,7 @@ def run(
     output, whole, seen = _tail(known) if picture else (b"", False, position)
     size = terminal.size()
     try:
-        connection = Connection(RESTART if known.ended is None else 0.0)
+        connection = reach_again(RESTART) if known.ended is None else Connection()
     except UnavailableError:
         if known.ended is None:
             raise
@@ -186,6 +187,8 @@ class Attachment:
             do="attach", run=run_id, cols=cols, rows=rows, read_only=self._read_only, **wanted
         )
         self._position = int(answer.get("from", position))
+        if answer.get("lost"):
+            _say(f"[the keeper of {run_id} has ended, and its terminal with it]")
         return dict(answer.get("run") or {})
 
     def begin_again(self, run_id: str) -> None:
@@ -199,7 +202,7 @@ class Attachment:
         while True:
             self.close()
             try:
-                self._connection = Connection(RESTART)
+                self._connection = reach_again(RESTART)
                 self._connection.socket.settimeout(RESTART / 2)
                 self.begin(run_id, self._position)
                 self._connection.socket.settimeout(None)

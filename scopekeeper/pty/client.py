@@ -15,6 +15,7 @@ from scopekeeper.pty.protocol import Frames, ProtocolError
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
+_LONGEST = 108
 RESTART = 10.0
 """Seconds that the restart of a keeper takes at most, mostly."""
 
@@ -26,6 +27,19 @@ def address() -> str:
     if os.path.isdir(runtime) and os.stat(runtime).st_uid == uid:
         return f"{runtime}/scopekeeper/keeper"
     return f"{state.directory()}/keeper"
+
+
+@contextlib.contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """Give a name for a socket that fits into its address (108 bytes, unix(7)); raises OSError."""
+    if len(os.fsencode(path)) < _LONGEST:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 class Connection:
@@ -52,7 +66,8 @@ class Connection:
     def _connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self.socket.connect(address())
+            with reachable(address()) as name:
+                self.socket.connect(name)
         except OSError as error:
             self.socket.close()
             raise UnavailableError(f"no keeper listens at {address()}: {error.strerror}") from None

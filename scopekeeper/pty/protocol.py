@@ -13,10 +13,10 @@ What can be asked:
   as SCM_RIGHTS of the first byte: the keeper holds them from the answer on.
 - ``{"do": "failed", "run": ID, "status": N}``: its command did not start; it is forgotten.
 - ``{"do": "attach", "run": ID, "from": POSITION, "cols": N, "rows": N, "read_only": BOOL}``:
-  answered with ``{"ok": true, "run": {...}, "from": POSITION}``. Then output flows from that
-  position on (below zero: the end), and input may. ``{"resize": [COLS, ROWS]}`` from the client;
-  ``{"resized": [COLS, ROWS]}``, ``{"missed": BYTES}`` (the log no longer had them) and at the end
-  ``{"ended": {...}}`` from the keeper, each as ``J``. cols 0: no window.
+  answered with ``{"ok": true, "run": {...}, "from": POSITION, "lost": BOOL}``, lost where the
+  keeper holds its terminal no more. Then output flows from that position on (below zero: the
+  end), and input may. ``{"resize": [COLS, ROWS]}`` from the client; ``{"missed": BYTES}``
+  (the log no longer had them) and at the end ``{"ended": {...}}`` from the keeper, each as ``J``. cols 0: no window.
 - ``{"do": "send", "run": ID, "seconds": S}``, then ``D`` and ``E`` frames, then a shutdown of that
   direction: answered twice, the second time with ``{"ok": true, "bytes": N}`` when all was taken.
 - ``{"do": "wait", "run": ID}``: answered twice, the second time with ``{"ended": {...}}``.

@@ -1,6 +1,7 @@
-"""Reaches the keeper for a new run: the one that runs, else one that is started for it."""
+"""Reaches the keeper: the one that runs, else one that is started for whoever needs it."""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -13,45 +14,64 @@ from scopekeeper.pty.client import Connection
 UNIT = "scopekeeper.service"
 _SECONDS = 15.0
 _PAUSE = 0.02
+_TRIES = 3
 _STORE = 32768
 """Descriptors that the store of a keeper takes which we start ourselves."""
 
 
-def reach(seconds: float = _SECONDS) -> Connection:
-    """Connect to the keeper, started if need be; raises UnavailableError.
+class NoKeeperError(UnavailableError):
+    """There is none, and none can be started; no use to wait for one."""
 
+
+def reach(placement: str = "", seconds: float = _SECONDS) -> Connection:
+    """Connect to the keeper, started if need be; raises NoKeeperError.
+
+    placement: where one that is started without systemd is to live, if anything was said of it.
     seconds: how long one that was started may take until it listens.
     """
     try:
         return Connection()
     except UnavailableError:
         pass
-    starter = _start()
+    starter = _start_managed()
+    if not starter:
+        return _start_alone(placement, seconds)
     deadline = time.monotonic() + seconds
     while True:
         try:
             return Connection()
         except UnavailableError as error:
             if time.monotonic() > deadline:
-                raise UnavailableError(
+                raise NoKeeperError(
                     f"the keeper was started ({starter}) but does not listen: {error.message}",
                     "look into its journal: journalctl -u scopekeeper (or --user)",
                 ) from None
             time.sleep(_PAUSE)
 
 
-def _start() -> str:
-    """Start a keeper: the installed one, else one of our own; return which."""
-    manager = _manager()
-    if manager:
-        from scopekeeper import systemd
+def reach_again(patience: float = 0.0) -> Connection:
+    """Connect to the keeper of what runs already; raises UnavailableError.
 
-        try:
-            systemd.start_unit(manager, UNIT)
-        except ManagerError:
-            return _start_transient(manager)
-        return UNIT
-    return _start_alone()
+    It may have been killed: systemd starts it again within patience, in seconds; where nobody
+    else would, it is done here.
+    """
+    if _manager():
+        return Connection(patience)
+    return reach()
+
+
+def _start_managed() -> str:
+    """Have systemd start a keeper: the installed one, else one of our own; return which."""
+    manager = _manager()
+    if not manager:
+        return ""
+    from scopekeeper import systemd
+
+    try:
+        systemd.start_unit(manager, UNIT)
+    except ManagerError:
+        return _start_transient(manager)
+    return UNIT
 
 
 def _manager() -> str:
@@ -67,7 +87,7 @@ def _start_transient(manager: str) -> str:
     mode = ["--user"] if manager == "user" else []
     program = shutil.which("systemd-run")
     if program is None:
-        return _start_alone()
+        return ""
     passed = [f"--setenv={name}" for name in ("SCOPEKEEPER_STATE", "HOME") if name in os.environ]
     done = subprocess.run(
         [program, *mode, f"--unit={UNIT}", "--collect", "--quiet", "--service-type=notify",
@@ -77,17 +97,41 @@ def _start_transient(manager: str) -> str:
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode and "already" not in done.stderr:
-        raise UnavailableError(f"no keeper can be started: {done.stderr.strip()}")
+        raise NoKeeperError(f"no keeper can be started: {done.stderr.strip()}")
     return f"{UNIT}, transient"
 
 
-def _start_alone() -> str:
-    """Start a keeper of which no systemd takes care."""
-    subprocess.Popen(
-        [*_command(), "--standalone"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
-    )  # fmt: skip
-    return "scopekeeper keeper --standalone"
+def _start_alone(placement: str, seconds: float) -> Connection:
+    """Start a keeper of which no systemd takes care, and connect to it.
+
+    Others may start one in this moment, of which one stays; and one that is just leaving keeps
+    the others out until it has gone.
+    """
+    from scopekeeper.keeper.lock import runs
+    from scopekeeper.pty.alone import Starting
+
+    deadline = time.monotonic() + seconds
+    command = [*_command(), "--standalone"]
+    variables = {"SCOPEKEEPER_PLACEMENT": placement} if placement else {}
+    tries = 0
+    while True:
+        try:
+            return Connection()
+        except UnavailableError as error:
+            problem = error.message
+        if time.monotonic() > deadline:
+            raise NoKeeperError(f"a keeper runs but does not listen: {problem}")
+        if runs():
+            time.sleep(_PAUSE)
+            continue
+        with Starting(command, **variables) as starting:
+            select.select([starting], [], [], max(deadline - time.monotonic(), 0.0))
+            tries += 1
+            if tries >= _TRIES and not runs():
+                said = starting.words.removeprefix("scopekeeper: ") or "it said nothing"
+                raise NoKeeperError(
+                    f"`{' '.join(command)}` does not stay: {said}", f"look into {starting.log}"
+                )
 
 
 def _command() -> list[str]:

@@ -70,6 +70,8 @@ class Run:
     directory: str = ""
     """Of its scope, once that is there."""
     leaf: str = ""
+    joined: int = 0
+    """When its member began, as the record of that has it; since the epoch."""
     pid: int | None = None
     start_time: int | None = None
     ended: Ended | None = None
@@ -107,6 +109,11 @@ def save(run: Run) -> None:
         temporary.replace(path)
     except OSError as error:
         raise StateError(f"cannot write {run.folder}: {error.strerror}") from None
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text can be the id of a run."""
+    return _ID.fullmatch(text) is not None
 
 
 def load(run_id: str) -> Run | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from scopekeeper.errors import UnavailableError
 from scopekeeper.pty import protocol
-from scopekeeper.pty.client import RESTART, Connection
+from scopekeeper.pty.client import RESTART
+from scopekeeper.pty.reach import reach_again
 from scopekeeper.pty.run import Run
 
 
@@ -15,7 +16,7 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
 
     Raises ScopekeeperError where it did not take all of them within that time.
     """
-    with Connection(RESTART) as connection:
+    with reach_again(RESTART) as connection:
         connection.ask(do="send", run=run.id, seconds=seconds)
         # the keeper may hang up before all is sent, and then has said why
         with contextlib.suppress(UnavailableError):

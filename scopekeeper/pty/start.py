@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 
 from scopekeeper import launch
+from scopekeeper.errors import UnavailableError
 from scopekeeper.launch.member import Warnings
 from scopekeeper.launch.place import Caller, find_owner, start_time
 from scopekeeper.launch.request import Request
@@ -34,6 +35,10 @@ class NotStartedError(Exception):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(f"exit status {status}")
+
+
+class NotHeldError(UnavailableError):
+    """The keeper has hung up before it held anything; nothing was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +99,16 @@ def _duration(name: str, wished: int | None, said: dict[str, str]) -> int | None
 def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     """Start a run and return it with the pid of its command, a child of this process.
 
-    Raises NotStartedError, ScopekeeperError, ValueError.
+    Raises NotStartedError, NotHeldError, ScopekeeperError, ValueError.
     """
     launch.find_program(wish.command[0])
     run, options = describe(wish)
     ends = _Ends(wish)
     try:
-        connection.ask(*ends.ours, do="hold", run=plain(run))
+        try:
+            connection.ask(*ends.ours, do="hold", run=plain(run))
+        except UnavailableError as error:
+            raise NotHeldError(error.message, error.hint) from None
         child = _Child(options, wish, ends)
     finally:
         ends.close()

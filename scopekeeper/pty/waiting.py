@@ -4,7 +4,7 @@ import time
 
 from scopekeeper.errors import UnavailableError
 from scopekeeper.pty.client import Connection
-from scopekeeper.pty.reach import reach
+from scopekeeper.pty.reach import NoKeeperError, reach, reach_again
 from scopekeeper.pty.run import Ended, load, parse_end
 
 _PAUSE = 0.2
@@ -25,21 +25,21 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
         try:
             # who stops a keeper on which somebody waits does not want another one
             start, first = first, False
-            with _started(deadline) if start else Connection() as connection:
+            with _started(deadline) if start else reach_again() as connection:
                 if deadline is not None:
                     connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 known = connection.ask(do="wait", run=run_id)
                 give_up = time.monotonic() + _PATIENCE
                 ended = known["run"]["ended"] or connection.answer()["ended"]
                 return parse_end(ended) if ended else _written(run_id)
-        except UnavailableError:
+        except UnavailableError as error:
             found = _written(run_id)
             if found is not None:
                 return found
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 raise TimeoutError from None
-            if now > give_up:
+            if now > give_up or isinstance(error, NoKeeperError):
                 raise
             time.sleep(_PAUSE)
 
@@ -48,7 +48,7 @@ def _started(deadline: float | None) -> Connection:
     """Connect to a keeper that is started if need be; raises UnavailableError."""
     if deadline is None:
         return reach()
-    return reach(min(max(deadline - time.monotonic(), 0.0), _PATIENCE))
+    return reach(seconds=min(max(deadline - time.monotonic(), 0.0), _PATIENCE))
 
 
 def _written(run_id: str) -> Ended | None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.machine import MOUNT, Scopekeeper, end_cgroup, eventually
 
+from .container import Container
+
 
 def home() -> str:
     """Return the cgroup below which tests may make one: our own unit's, else the top."""
@@ -48,6 +50,22 @@ def keeper(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Give the program, launching into the scratch cgroup, with a state of the test's own."""
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
     program = Scopekeeper("--placement", f"cgroup:{folder}")
+    yield program
+    end_cgroup(folder)
+    program.close()
+
+
+@pytest.fixture
+def container(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
+    """Give the program inside of a container, with a state and a home of the test's own.
+
+    Their names are longer than what fits into the address of a socket.
+    """
+    home = tmp_path / ("h" * 100)
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(home / "state"))
+    program = Container(folder)
     yield program
     end_cgroup(folder)
     program.close()

@@ -141,9 +141,19 @@ main()
 """
 
 
+def path_without_keeper(folder: pathlib.Path) -> str:
+    """Return a PATH whose ``scopekeeper`` starts no keeper."""
+    program = folder / "bin" / "scopekeeper"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("#!/bin/sh\necho no keeper here >&2\nexit 1\n")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
 def environment(folder: pathlib.Path) -> dict[str, str]:
     return {
         **os.environ,
+        "PATH": path_without_keeper(folder),
         "STANDIN": str(folder / "keeper"),
         "SCOPEKEEPER_STATE": str(folder / "state"),
         "SCOPEKEEPER_DEBUG": "",

@@ -13,6 +13,7 @@ import pytest
 from scopekeeper.pty import run as runs
 from scopekeeper.pty.log import Log
 from scopekeeper.pty.run import Ended, Run
+from tests.unit.standin import path_without_keeper
 
 ROOT = Path(__file__).parents[2]
 ALL = b"one\ntwo\nthree\nfour"
@@ -25,6 +26,7 @@ ENDED = dataclasses.replace(RUN, ended=Ended(at=2, reason="exited", exit_status=
 def state(tmp_path, monkeypatch):
     """A state directory of the test's own."""
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PATH", path_without_keeper(tmp_path))
     return tmp_path / "state"
 
 

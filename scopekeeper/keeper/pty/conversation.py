@@ -193,11 +193,12 @@ class Conversation:
         known = self._run(request)
         live = self._runs.live.get(known.id)
         if live is not None:
-            known = _measure(live)
+            known = live.measured()
         position = int(request["from"])
         if position < 0:
             position = live.log.end if live is not None else log.end(known.folder)
-        self.say(ok=True, run=run.plain(known), **{"from": position})
+        lost = live is not None and live.held is None and known.ended is None
+        self.say(ok=True, run=run.plain(known), lost=lost, **{"from": position})
         self._viewer = Viewer(self, self._loop, known, live, position)
         if live is not None:
             self._listen_to(live.on_output, self._viewer.more_soon)
@@ -220,7 +221,6 @@ class Conversation:
         def heard(kind: bytes, payload: bytes) -> None:
             if kind == protocol.JSON:
                 size = protocol.parse(payload)["resize"]
-                _measure(live)
                 live.resize(self, int(size[0]), int(size[1]))
             elif self._input is not None:
                 self._input.take(kind, payload)
@@ -230,7 +230,9 @@ class Conversation:
     def _send(self, request: dict[str, Any]) -> None:
         live = self._runs.get(self._run(request).id)
         if live.held is None or live.run.ended is not None:
-            raise ScopekeeperError(f"the run {live.run.id} takes no input any more")
+            lost = live.held is None and live.run.ended is None
+            why = ": its terminal went with the keeper that held it" if lost else ""
+            raise ScopekeeperError(f"the run {live.run.id} takes no input any more{why}")
         taking = self._input = Input(self, live)
         self._serve = taking.take
         self.say(ok=True)
@@ -254,14 +256,6 @@ class Conversation:
     def _listen_to(self, calls: list[Callable[[], None]], call: Callable[[], None]) -> None:
         calls.append(call)
         self._undo.append(lambda: calls.remove(call))
-
-
-def _measure(live: Live) -> Run:
-    """Take in the size that the window has now: its command may have set another one."""
-    size = live.held.size if live.held is not None and live.held.is_open else None
-    if size is not None and size != (live.run.cols, live.run.rows):
-        live.run = dataclasses.replace(live.run, cols=size[0], rows=size[1])
-    return live.run
 
 
 def _ignore(_kind: bytes, _payload: bytes) -> None:

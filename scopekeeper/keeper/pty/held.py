@@ -132,7 +132,8 @@ class Held:
 
     def drain(self) -> None:
         """Move all that is there now."""
-        while self.is_open and self._move(_AT_ONCE):
+        # a pipe's output may have ended before, while its input is open still
+        while self._fds.output >= 0 and self._move(_AT_ONCE):
             pass
 
     def _pause(self) -> None:

@@ -32,6 +32,8 @@ class Live:
     leader: Process | None = None
     exit: Exit | None = None
     settling: asyncio.TimerHandle | None = None
+    seen: bool = True
+    """Whether this keeper has seen its member live, and so will tell of its end."""
     patience: int = 10
     """How often its end waits for that of its member to be told."""
     watchdog: Watchdog | None = None
@@ -51,9 +53,17 @@ class Live:
             return  # it stays as it was for who comes back
         cols = min(size[0] for size in self.sizes.values())
         rows = min(size[1] for size in self.sizes.values())
-        if (cols, rows) != (self.run.cols, self.run.rows) and self.held is not None:
+        before = self.measured()
+        if (cols, rows) != (before.cols, before.rows) and self.held is not None:
             self.held.resize(cols, rows)
             self.run = dataclasses.replace(self.run, cols=cols, rows=rows)
+
+    def measured(self) -> Run:
+        """Return the run with the size that its window has now: its command may have set it."""
+        size = self.held.size if self.held is not None and self.held.is_open else None
+        if size is not None and size != (self.run.cols, self.run.rows):
+            self.run = dataclasses.replace(self.run, cols=size[0], rows=size[1])
+        return self.run
 
     def wrote(self) -> None:
         """Tell who wants to know that there is more output."""

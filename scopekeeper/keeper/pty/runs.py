@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from scopekeeper import cgroup
+from scopekeeper import cgroup, names
 from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.history.end import cut_argv
@@ -22,7 +22,7 @@ from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
 from scopekeeper.keeper.pty.live import Live, save
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
-from scopekeeper.model import Scope
+from scopekeeper.model import Member, Scope
 from scopekeeper.pty import room, run
 from scopekeeper.pty.log import Log
 from scopekeeper.pty.run import Ended, Run
@@ -34,6 +34,7 @@ _SETTLE_SECONDS = 1.0
 _START_SECONDS = 30.0
 """How long a run may take to have a scope."""
 _TIDY_SECONDS = 10.0
+_LOST = "its terminal went with the keeper that held it"
 
 
 class Runs:
@@ -98,6 +99,9 @@ class Runs:
             return
         if fds is not None:
             stored.descriptors = []
+        elif known.ended is None:
+            _log.warning("%s (%s of %s): %s", known.id, known.name, known.session, _LOST)
+        live.seen = self._lives_on(live)
         pid, began = known.pid, known.start_time
         if known.ended is None and pid is not None and began is not None:
             self._watch(live, pid, began, stored.leader)
@@ -151,10 +155,12 @@ class Runs:
         if fds is not None:
             live.held = Held(self._loop, fds, live.log, live.wrote, input_closed)
         self.live[known.id] = live
-        if (known.timeout or known.no_output_timeout) and known.ended is None:
+        # what it writes to a terminal that was lost is not heard of
+        limited = known if fds is not None else dataclasses.replace(known, no_output_timeout=None)
+        if (limited.timeout or limited.no_output_timeout) and known.ended is None:
             live.watchdog = Watchdog(
                 self._loop,
-                known,
+                limited,
                 lambda text: self._warn(live, text),
                 lambda cause: self._expired(live, cause),
             )
@@ -213,14 +219,17 @@ class Runs:
             live = self.live.get(notice.scope.run)
             member = notice.member
             if live is not None and member.pid == live.run.pid:
-                self._has_scope(live, notice.scope, member.leaf)
+                self._has_scope(live, notice.scope, member)
         elif isinstance(notice, notices.MemberEnded):
             live = self.live.get(notice.end.run)
             if live is not None and notice.end.pid == live.run.pid:
                 self._conclude(live, _ended_as(live, notice.end))
 
-    def _has_scope(self, live: Live, scope: Scope, leaf: str) -> None:
-        live.run = dataclasses.replace(live.run, directory=scope.directory, leaf=leaf)
+    def _has_scope(self, live: Live, scope: Scope, member: Member) -> None:
+        live.run = dataclasses.replace(
+            live.run, directory=scope.directory, leaf=member.leaf, joined=member.started
+        )
+        live.seen = True
         save(live.run)
 
     def _leader_ended(self, live: Live, how: Exit) -> None:
@@ -236,19 +245,24 @@ class Runs:
         live.settling = None
         if live.run.ended is not None or live.run.id not in self.live:
             return
-        if live.patience and live.run.directory and not self._lives_on(live):
+        if live.seen and live.patience and live.run.directory and not self._lives_on(live):
             live.patience -= 1  # the end of its member is about to be told, with the reason
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
             return
         how = live.exit or Exit(None, None, UNKNOWN)
         end = ends.tell(_as_end(live.run), how, None, 0, Circumstances())
+        if live.held is None:
+            end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
+        end = dataclasses.replace(end, seen=live.seen)
         live.end(_ended_as(live, end))
-        if not live.run.directory:  # it was over before anybody saw its scope
+        if not self._lives_on(live):  # it was over before anybody saw its scope, or its end
             self._tell(notices.MemberEnded(end))
         if not os.path.isdir(live.run.directory):
             self._let_go(live)
 
     def _lives_on(self, live: Live) -> bool:
+        if not live.run.directory:
+            return False
         return cgroup.is_populated(f"{live.run.directory}/{live.run.leaf}")
 
     def _expect_scope(self, live: Live) -> None:
@@ -263,7 +277,8 @@ class Runs:
         self._let_go(live)
 
     def _let_go(self, live: Live) -> None:
-        del self.live[live.run.id]
+        if self.live.pop(live.run.id, None) is None:
+            return
         self._processes.forget(live.leader)
         live.close()
         handover.drop(self._store, live.run.id)
@@ -273,8 +288,11 @@ class Runs:
             self._jobs.begin_later(_TIDY_SECONDS, self.tidy)
 
     def close(self) -> None:
-        """Leave all to the next keeper."""
+        """Leave all to the next keeper, as far as the store keeps it for that."""
         for live in self.live.values():
+            if live.held is not None and not self._store.exists:
+                name, session = live.run.name, live.run.session
+                _log.warning("%s (%s of %s) loses its terminal", live.run.id, name, session)
             self._processes.forget(live.leader)
             live.close()
 
@@ -308,9 +326,10 @@ def _ended_as(live: Live, end: End) -> Ended:
 
 
 def _as_end(known: Run) -> End:
+    leaf = names.parse_leaf(known.leaf)
     return End(
-        member_id=known.id,
-        started=known.started,
+        member_id=leaf[1] if leaf else known.id,
+        started=known.joined or known.started,
         ended=_now(),
         session=known.session,
         lane=known.lane,

@@ -9,7 +9,7 @@ import struct
 
 from scopekeeper.keeper.pty.conversation import Conversation
 from scopekeeper.keeper.pty.runs import Runs
-from scopekeeper.pty.client import address
+from scopekeeper.pty.client import address, reachable
 
 _log = logging.getLogger("scopekeeper")
 
@@ -59,7 +59,8 @@ def _listen(path: str) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listening.bind(path)
+        with reachable(path) as name:
+            listening.bind(name)
     finally:
         os.umask(before)
     listening.setblocking(False)

@@ -1,0 +1,104 @@
+"""Starts a keeper where there is no systemd to do it: with nothing of whoever called for it.
+
+It is nobody's child, leads a session of its own, and has no terminal, no descriptor, no folder and
+no variable of the caller; so neither the end of the caller nor what ends it can reach the keeper.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Self
+
+from scopekeeper import state
+from scopekeeper.errors import StateError
+
+LOG = "keeper.log"
+_PASSED = (
+    "HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_STATE_HOME",
+    "SCOPEKEEPER_STATE", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
+)  # fmt: skip
+"""Variables that say where things are."""
+_LAST = 4096
+
+
+class Starting:
+    """A keeper that was started just now; use it with ``with``."""
+
+    def __init__(self, command: Sequence[str], **variables: str) -> None:
+        """Start it, with more variables; raises StateError, OSError."""
+        self.log = state.make() / LOG
+        log = _open(self.log)
+        self._seen = os.fstat(log).st_size
+        self._listens, theirs = os.pipe2(os.O_CLOEXEC)
+        environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        try:
+            _detach(command, environment | variables, theirs, log)
+        finally:
+            os.close(theirs)
+            os.close(log)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._listens)
+
+    def fileno(self) -> int:
+        """Return what hangs up when the keeper listens, or has ended."""
+        return self._listens
+
+    @property
+    def words(self) -> str:
+        """The last that it has said; '' for nothing."""
+        with contextlib.suppress(OSError), open(self.log, "rb") as file:
+            file.seek(max(self._seen, os.fstat(file.fileno()).st_size - _LAST))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+            return next((line for line in reversed(lines) if line.strip()), "")
+        return ""
+
+
+def _open(path: pathlib.Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _detach(command: Sequence[str], environment: dict[str, str], output: int, error: int) -> None:
+    """Execute a command as a process that is nobody's child."""
+    sys.stderr.flush()
+    between = os.fork()
+    if between:
+        os.waitpid(between, 0)
+        return
+    status = 127
+    try:
+        os.setsid()
+        if os.fork():
+            status = 0
+        else:
+            _become(command, environment, output, error)
+    except BaseException:  # noqa: BLE001  this process must not go on as the caller
+        os.write(error, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def _become(command: Sequence[str], environment: dict[str, str], output: int, error: int) -> None:
+    """Be a keeper; the session's leader, which could get a terminal, has ended."""
+    os.chdir("/")
+    os.umask(0o022)
+    for number in signal.valid_signals():
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for source, target in ((nothing, 0), (output, 1), (error, 2)):
+        os.dup2(source, target)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execve(command[0], list(command), environment)  # noqa: S606  that is what is wanted
