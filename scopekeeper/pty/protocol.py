@@ -16,7 +16,8 @@ What can be asked:
   answered with ``{"ok": true, "run": {...}, "from": POSITION, "lost": BOOL}``, lost where the
   keeper holds its terminal no more. Then output flows from that position on (below zero: the
   end), and input may. ``{"resize": [COLS, ROWS]}`` from the client; ``{"missed": BYTES}``
-  (the log no longer had them) and at the end ``{"ended": {...}}`` from the keeper, each as ``J``. cols 0: no window.
+  (the log no longer had them) and at the end ``{"ended": {...}}`` from the keeper, each as ``J``.
+  cols 0: no window.
 - ``{"do": "send", "run": ID, "seconds": S}``, then ``D`` and ``E`` frames, then a shutdown of that
   direction: answered twice, the second time with ``{"ok": true, "bytes": N}`` when all was taken.
 - ``{"do": "wait", "run": ID}``: answered twice, the second time with ``{"ended": {...}}``.

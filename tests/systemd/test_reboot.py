@@ -80,6 +80,7 @@ def look_back(installed: Installed, keeper: Scopekeeper, name: str) -> None:
     (told, *last) = keeper.call("why", run).stdout.splitlines()
     assert "ended when the machine was booted again" in told
     assert not any("ended" in line for line in last)
+    assert last[-1].strip() == "1000"
 
 
 def go_on(installed: Installed, keeper: Scopekeeper) -> None:

@@ -148,7 +148,7 @@ def test_reconcile_alone_ends_by_the_grace_what_ignores_the_hangup_of_its_lost_t
 ) -> None:  # fmt: skip
     rules.write_text(KEPT.format("1h"))
     gateway = Gateway(units, session, tmp_path)
-    gateway.runs()
+    runs = gateway.runs()
     mine = deaf(session) | deaf(f"{session}:other")
     systemctl("kill", "--signal=SIGKILL", UNIT)
     systemctl("stop", UNIT)
@@ -165,6 +165,8 @@ def test_reconcile_alone_ends_by_the_grace_what_ignores_the_hangup_of_its_lost_t
     assert not any(is_alive(pid) for pid in mine)
     for each in (session, f"{session}:other"):
         assert [reason for _, reason in installed.ends(each)] == ["owner gone"]
+    for run in runs:  # the next keeper, which has seen nothing of it, tells the same
+        assert wait(keeper, run)["reason"] == "owner gone"
 
 
 def records(session: str) -> list[dict[str, str]]:

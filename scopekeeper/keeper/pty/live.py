@@ -11,7 +11,7 @@ from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.processes import Process
 from scopekeeper.keeper.pty.held import Held
 from scopekeeper.keeper.pty.watchdog import Watchdog
-from scopekeeper.pty import run
+from scopekeeper.pty import log, run
 from scopekeeper.pty.log import Log
 from scopekeeper.pty.run import Ended, Run
 from scopekeeper.pty.text import Plain
@@ -78,9 +78,8 @@ class Live:
             self.held.drain()
         if self.run.ended is not None:
             return
-        plain = Plain()
-        output = plain.feed(self.log.tail(_TAIL)) + plain.finish()
-        self.run = dataclasses.replace(self.run, ended=dataclasses.replace(ended, output=output))
+        ended = dataclasses.replace(ended, output=last_words(self.run))
+        self.run = dataclasses.replace(self.run, ended=ended)
         save(self.run)
         for call in tuple(self.on_end):
             call()
@@ -94,6 +93,16 @@ class Live:
         if self.held is not None:
             self.held.let_go()
         self.log.close()
+
+
+def last_words(known: Run) -> str:
+    """Return the last that a run wrote, as plain text; '' where that cannot be read."""
+    try:
+        data = log.tail(known.folder, _TAIL)
+    except (OSError, ScopekeeperError):
+        return ""
+    plain = Plain()
+    return plain.feed(data) + plain.finish()
 
 
 def save(known: Run) -> None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from scopekeeper import cgroup, names
+from scopekeeper import cgroup, history, names
 from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.history.end import cut_argv
@@ -19,7 +19,7 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.pty import handover
 from scopekeeper.keeper.pty.handover import Stored
 from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
-from scopekeeper.keeper.pty.live import Live, save
+from scopekeeper.keeper.pty.live import Live, last_words, save
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
 from scopekeeper.model import Member, Scope
@@ -82,8 +82,9 @@ class Runs:
                 handover.drop(self._store, known.id)
             elif known.boot_id != boot:
                 mine.close()
-                evidence = "the machine went down while it ran"
-                save(_ended(known, Reason.REBOOT, evidence))
+                words = "the machine went down while it ran"
+                ended = Ended(_now(), Reason.REBOOT.value, words, output=last_words(known))
+                save(dataclasses.replace(known, ended=ended))
             else:
                 self._go_on(known, mine)
         for run_id, unknown in stored.items():
@@ -250,7 +251,9 @@ class Runs:
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
             return
         how = live.exit or Exit(None, None, UNKNOWN)
-        end = ends.tell(_as_end(live.run), how, None, 0, Circumstances())
+        end = _as_end(live.run)
+        cause = None if live.seen else history.cause_of(end)
+        end = ends.tell(end, how, cause, 0, Circumstances())
         if live.held is None:
             end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
         end = dataclasses.replace(end, seen=live.seen)
@@ -312,10 +315,6 @@ def boot_id() -> str:
     """Return the id of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
-
-
-def _ended(known: Run, reason: Reason, evidence: str) -> Run:
-    return dataclasses.replace(known, ended=Ended(_now(), reason.value, evidence))
 
 
 def _ended_as(live: Live, end: End) -> Ended:
