@@ -36,7 +36,7 @@ def measure(*, quick: bool) -> None:
     show("Keeping", keeper.keeping(100 if quick else 1000, 5 if quick else 30, 3 if quick else 20))
     show(
         "Holding terminals",
-        runs.holding(*((100, 8, 200, 20, 2) if quick else (1000, 100, 2000, 200, 10))),
+        runs.holding(*((100, 8, 200, 20, 2) if quick else (1000, 60, 2000, 200, 3))),
     )
     show("Stopping", fleet.stopping(20 if quick else 200, 1 if quick else 7))
 

@@ -1,11 +1,14 @@
 r"""Records: what a scope and a member say of themselves, as an extended attribute.
 
-Pure, and on the hot path of ``run``: no imports. The form is that of systemd's own state files,
-one ``KEY=VALUE`` a line, so that ``getfattr -n user.scopekeeper DIR`` is readable. Line breaks
-and backslashes in a value are written ``\n``, ``\r`` and ``\\``. The first line is ``V=1``.
+Pure, and on the hot path of ``run``: it imports nothing that would have to be loaded. The form is
+that of systemd's own state files, one ``KEY=VALUE`` a line, so that
+``getfattr -n user.scopekeeper DIR`` is readable. Line breaks and backslashes in a value are written
+``\n``, ``\r`` and ``\\``. The first line is ``V=1``.
 
 Every user of the machine can read the attribute: nothing secret belongs in it.
 """
+
+from sys import intern
 
 ATTRIBUTE = "user.scopekeeper"
 VERSION = "1"
@@ -48,7 +51,8 @@ def loads(raw: bytes, required: tuple[str, ...] = ()) -> dict[str, str]:
         key, equals, value = line.partition("=")
         if not equals or not key or key in fields:
             raise RecordError(f"the record is damaged: {line[:40]!r}")
-        fields[key] = _unescaped(value) if "\\" in value else value
+        # the keys and most values are those of many records, of which a keeper holds a thousand
+        fields[intern(key)] = intern(_unescaped(value) if "\\" in value else value)
     for key in required:
         if key not in fields:
             raise RecordError(f"the record is damaged: it has no {key}")

@@ -1,5 +1,7 @@
 """``scopekeeper keeper``."""
 
+import sys
+
 import click
 
 from scopekeeper.errors import UsageError
@@ -23,6 +25,8 @@ def command(linger: str, no_bus: bool, standalone: bool) -> None:
         seconds = None if linger == "infinity" else duration("linger", linger) / 1e6
     except ValueError as error:
         raise UsageError(str(error)) from None
+    # asyncio loads TLS where that can be imported: 3 MiB, and nobody here to talk it with
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from scopekeeper.keeper.main import run
 
     if not standalone:

@@ -1,0 +1,130 @@
+"""What the machine has: cgroup version 2, a kernel, a systemd, a manager that stays."""
+
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from scopekeeper import lingering
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.launch import place
+
+_KERNEL = (5, 14)
+"""cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
+
+
+def hierarchy() -> Finding:
+    """Tell whether cgroup version 2 is there, and alone."""
+    try:
+        mount = place.mount_point()
+        place.cgroup_of()
+    except LookupError as error:
+        return Finding(
+            "cgroup2", Status.FAIL, f"{error.args[0]} (version 1 only)",
+            "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line",
+        )  # fmt: skip
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    if any(line.split()[2] == "cgroup" for line in mounts.splitlines()):
+        return Finding(
+            "cgroup2", Status.LIMIT,
+            f"mounted at {mount} beside version 1, which may hold the controllers (hybrid)",
+            "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all to have limits",
+        )  # fmt: skip
+    return Finding("cgroup2", Status.OK, f"mounted at {mount}")
+
+
+def kernel() -> Finding:
+    """Tell whether the kernel has what a stop needs."""
+    release = platform.release()
+    numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    if numbers < _KERNEL:
+        return Finding(
+            "kernel", Status.FAIL, f"{release} has no cgroup.kill",
+            f"upgrade to Linux {'.'.join(map(str, _KERNEL))} or later",
+        )  # fmt: skip
+    return Finding("kernel", Status.OK, release)
+
+
+def container() -> Iterator[Finding]:
+    """Tell whether this is a container."""
+    for mark in ("/run/systemd/container", "/.dockerenv", "/run/.containerenv"):
+        if Path(mark).exists():
+            text = Path(mark).read_text(encoding="utf-8", errors="replace").strip()
+            kind = text if mark.startswith("/run/systemd") else ""
+            yield Finding("container", Status.NOTE, f"this is a container {kind}".rstrip())
+            return
+
+
+def systemd(caller: place.Caller) -> Iterator[Finding]:
+    """Tell which systemd there is, and whether the manager answers and stays."""
+    if not place.exists("/run/systemd/system"):
+        yield Finding(
+            "systemd", Status.LIMIT,
+            "not running: scopes are plain cgroups, and nothing but a keeper or reconcile ends "
+            "them when their gateway or their time is over",
+            "run this where systemd is PID 1",
+        )  # fmt: skip
+        return
+    kind = "system" if caller.uid == 0 else "user"
+    number = 0
+    try:
+        number, full = version_of(kind)
+    except (ScopekeeperError, OSError) as error:
+        yield Finding(
+            "manager", Status.LIMIT if caller.uid else Status.FAIL,
+            f"the {kind} manager does not answer: {error}", remedy(caller.uid),
+        )  # fmt: skip
+    else:
+        yield _judge_version(number, full)
+        yield Finding("manager", Status.OK, f"the {kind} manager answers")
+    if caller.uid:
+        yield _linger(caller.uid)
+
+
+def version_of(kind: str) -> tuple[int, str]:
+    """Return a manager's version, as a number and in full; raises ScopekeeperError, OSError."""
+    from scopekeeper.systemd import version
+
+    full = version(kind)
+    match = re.match(r"v?(\d+)", full)
+    return (int(match[1]) if match else 0), full
+
+
+def _judge_version(number: int, full: str) -> Finding:
+    upgrade = "upgrade to systemd 254 or later, or run: scopekeeper reconcile"
+    if number < 249:
+        return Finding(
+            "systemd", Status.LIMIT,
+            f"{full} is older than what is tested (252), and lacks StopPropagatedFrom= (249)",
+            upgrade,
+        )  # fmt: skip
+    if number < 254:
+        return Finding(
+            "systemd", Status.LIMIT,
+            f"{full}: `systemctl restart` of a gateway leaves its scopes to reconcile "
+            "(its stop and its crash end them)",
+            upgrade,
+        )  # fmt: skip
+    return Finding("systemd", Status.OK, full)
+
+
+def _linger(uid: int) -> Finding:
+    name = lingering.user_name(uid)
+    if lingering.lingers(uid):
+        return Finding("linger", Status.OK, f"the manager of {name} stays when nobody is logged in")
+    return Finding(
+        "linger", Status.LIMIT,
+        f"the manager of {name} ends, with all scopes and runs, at the last logout",
+        lingering.remedy(uid),
+    )  # fmt: skip
+
+
+def remedy(uid: int) -> str:
+    """Return what gives this user a place for scopes."""
+    if uid and place.exists("/run/systemd/system"):
+        return f"{lingering.remedy(uid)}, then log in again"
+    return (
+        "give it a delegated cgroup: a service with Delegate=yes, or a container with a "
+        "writable /sys/fs/cgroup"
+    )

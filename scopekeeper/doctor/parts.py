@@ -1,0 +1,173 @@
+"""What of scopekeeper is installed, delegated to it, and running."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import scopekeeper
+from scopekeeper import cgroup
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.doctor.machine import version_of
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.launch import place
+from scopekeeper.launch.rules import sources
+
+_CONTROLLERS = ("memory", "pids", "cpu")
+_UNIT_FOLDERS = {
+    "system": ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+               "/usr/lib/systemd/system", "/lib/systemd/system"),
+    "user": ("~/.config/systemd/user", "/etc/systemd/user", "/run/systemd/user",
+             "~/.local/share/systemd/user", "/usr/local/lib/systemd/user",
+             "/usr/lib/systemd/user"),
+}  # fmt: skip
+
+
+def controllers(where: place.Place) -> Iterator[Finding]:
+    """Tell whether limits have an effect."""
+    folder = where.mount + where.manager_path if where.manager else where.base
+    have = (cgroup.read(folder, "cgroup.controllers") or "").split()
+    missing = [name for name in _CONTROLLERS if name not in have]
+    if not missing:
+        yield Finding("controllers", Status.OK, f"{', '.join(_CONTROLLERS)} are delegated")
+        return
+    whole = (cgroup.read(where.mount, "cgroup.controllers") or "").split()
+    fix = "delegate them to this container or service (Delegate=yes)"
+    if where.manager == "user" and not set(missing) - set(whole):
+        fix = (
+            "sudo mkdir -p /etc/systemd/system/user@.service.d && printf "
+            "'[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee "
+            "/etc/systemd/system/user@.service.d/delegate.conf, then daemon-reload and log in again"
+        )
+    yield Finding(
+        "controllers", Status.LIMIT,
+        f"{', '.join(missing)} not delegated: limits on these have no effect", fix,
+    )  # fmt: skip
+
+
+def slice_(where: place.Place) -> Iterator[Finding]:
+    """Tell whether the slice of all scopes is installed."""
+    if not where.manager:
+        return
+    for folder in _UNIT_FOLDERS[where.manager]:
+        if Path(folder, place.SLICE).expanduser().exists():
+            yield Finding("slice", Status.OK, f"{place.SLICE} is installed in {folder}")
+            return
+    unit = Path(scopekeeper.__file__).parent / "units" / place.SLICE
+    option = " --user" if where.manager == "user" else ""
+    yield Finding(
+        "slice", Status.NOTE, f"{place.SLICE} is not installed: systemd makes one without limits",
+        f"systemctl{option} link {unit}",
+    )  # fmt: skip
+
+
+def launcher() -> Finding:
+    """Tell how the interpreter is started for a launch."""
+    script = Path(sys.argv[0])
+    try:
+        direct = script.read_text(encoding="utf-8").split("\n", 1)[0].endswith(" -IS")
+    except (OSError, UnicodeDecodeError):
+        direct = False
+    if direct:
+        return Finding("launcher", Status.OK, f"{script} starts the interpreter without site")
+    return Finding(
+        "launcher", Status.NOTE, "each launch loads the interpreter's site module (3 ms)",
+        f"{sys.executable} -m scopekeeper.launch.direct",
+    )  # fmt: skip
+
+
+def shell() -> Iterator[Finding]:
+    """Tell whether what stands in ``SHELL=`` is really there."""
+    from scopekeeper.launch.shell import NAME
+
+    wanted = os.environ.get("SHELL", "")
+    if os.path.basename(wanted) == NAME and not os.access(wanted, os.X_OK):
+        yield Finding(
+            "shell", Status.LIMIT, f"SHELL={wanted} is no program: nothing starts through it",
+            f"set it to {Path(sys.argv[0]).absolute().with_name(NAME)}",
+        )  # fmt: skip
+    elif os.path.basename(wanted) == NAME:
+        yield Finding("shell", Status.OK, f"{wanted} contains what is started through SHELL")
+
+
+def policy() -> Finding:
+    """Tell which rules for lanes are in force."""
+    from scopekeeper.policy.load import load
+    from scopekeeper.policy.rules import PolicyError
+
+    try:
+        load()
+    except PolicyError as error:
+        return Finding("policy", Status.LIMIT, error.message, "mend the file")
+    files = ", ".join(path for path in sources() if os.path.exists(path))
+    return Finding("policy", Status.OK, files or "no file: what is built in holds")
+
+
+def keeper(where: place.Place) -> Finding:
+    """Tell whether a keeper runs."""
+    from scopekeeper.keeper import lock
+    from scopekeeper.keeper.processes import sources_here
+
+    ways = ", ".join(sources_here())
+    if lock.runs():
+        return Finding("keeper", Status.OK, f"runs; learns how processes ended by: {ways}")
+    return Finding(
+        "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
+        "scopekeeper keeper" if where.manager else "scopekeeper keeper --standalone",
+    )  # fmt: skip
+
+
+def runs(where: place.Place) -> Iterator[Finding]:
+    """Tell what survives of a run of ``exec`` when its keeper does not."""
+    from scopekeeper.keeper.exits import Pidfd
+
+    if not where.manager:
+        yield Finding(
+            "exec", Status.NOTE,
+            "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
+            "is killed, their commands get SIGHUP, and how they end may not be known; nothing "
+            "starts it again but the next exec, attach, send, wait or logs -f",
+            f"what it has to say is in {_messages()}",
+        )  # fmt: skip
+        return
+    if not Pidfd.works():
+        yield Finding(
+            "exec", Status.NOTE,
+            "the terminals of runs survive their keeper; how one ends while there is none cannot "
+            "be known before Linux 6.15",
+        )  # fmt: skip
+    else:
+        yield Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
+    fix = _keeps_no_stopped_store(where.manager)
+    if fix:
+        yield Finding(
+            "exec", Status.NOTE,
+            "`systemctl stop` of the keeper hangs up the terminals of runs, and most commands end "
+            "with that; its crash and its restart do not",
+            fix,
+        )  # fmt: skip
+
+
+def _keeps_no_stopped_store(manager: str) -> str:
+    """Return what would have systemd keep the terminals of a stopped keeper; '' where it does."""
+    from scopekeeper import systemd
+    from scopekeeper.pty.reach import UNIT
+
+    try:
+        if version_of(manager)[0] < 254:
+            return "upgrade to systemd 254 or later"
+        if systemd.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
+            return ""
+    except ScopekeeperError:
+        return ""  # it was said above that it does not answer
+    return f"install {Path(scopekeeper.__file__).parent / 'units' / UNIT}, as the README has it"
+
+
+def _messages() -> str:
+    from scopekeeper import state
+    from scopekeeper.pty.alone import LOG
+
+    try:
+        return str(state.directory() / LOG)
+    except ScopekeeperError:
+        return LOG

@@ -1,0 +1,73 @@
+"""A real launch and a real stop: what the other checks only infer, this one shows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import scopekeeper
+from scopekeeper import cgroup, records, stop
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history import Cause, Reason
+
+_TRIAL = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from scopekeeper.launch import run
+run({"session": "scopekeeper", "lane": "doctor", "run": sys.argv[2], "lifetime": "detached",
+     "kind": "exec"}, ["sleep", "60"])
+"""
+
+
+def trial(mount: str) -> Finding:
+    """Start a command in a scope of its own, read its record back, and stop it."""
+    folder = str(Path(scopekeeper.__file__).parents[1])
+    argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex()]
+    began = time.monotonic()
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        path = _leaf_of(process)
+        if not path:
+            process.kill()
+            error = (process.communicate()[1] or b"").decode("utf-8", "replace").strip()
+            return Finding("trial", Status.FAIL, f"a launch failed: {error or 'it hung'}")
+        if cgroup.attribute(mount + path, records.ATTRIBUTE) is None:
+            return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
+        scope = path.rpartition("/")[0]
+        # no grace: what has to be shown to work is the kernel's cgroup.kill
+        target = stop.Target(mount + scope, scope, grace=0.0)
+        cause = Cause(Reason.STOPPED, "the trial of scopekeeper doctor")
+        warnings: list[str] = []
+        result = stop.stop([target], causes=[cause], warnings=warnings)[0]
+        if result.outcome not in ("terminated", "killed") or process.wait(5) not in (
+            -signal.SIGTERM,
+            -signal.SIGKILL,
+        ):
+            return Finding(
+                "trial", Status.FAIL, f"a stop failed: {result.problem or result.outcome}"
+            )
+    except (ScopekeeperError, OSError, subprocess.SubprocessError) as error:
+        return Finding("trial", Status.FAIL, f"a launch or its stop failed: {error}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+    elapsed = (time.monotonic() - began) * 1000
+    if warnings:
+        return Finding("trial", Status.LIMIT, "; ".join(warnings))
+    return Finding(
+        "trial", Status.OK, f"a scope was made, recorded and stopped in {elapsed:.0f} ms"
+    )
+
+
+def _leaf_of(process: subprocess.Popen[bytes]) -> str:
+    """Wait until the trial runs its command, and return its cgroup path; '' where it failed."""
+    deadline = time.monotonic() + 35  # the launch itself gives systemd 30 s
+    while process.poll() is None and time.monotonic() < deadline:
+        if Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8").strip() == "sleep":
+            return cgroup.path_of(process.pid)
+        time.sleep(0.002)
+    return ""
