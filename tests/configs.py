@@ -193,5 +193,5 @@ def toml_configs(draw):
     lines = [f"# top{end}", f'command = "not this one"{end}', *writer.servers(made)]
     if draw(st.booleans()):
         lines.append(f"[[profiles]]{end}when = 1979-05-27 07:32:00 # then{end}n = nan{end}")
-    whole = "".join(lines)
+    whole = "".join([draw(st.sampled_from(["", "", "\ufeff"])), *lines])
     return FORMATS["codex"], whole if draw(st.booleans()) else whole.removesuffix(end), made

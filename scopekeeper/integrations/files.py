@@ -17,7 +17,7 @@ BACKUP = ".before-scopekeeper"
 """What the name of a backup has after that of the file; from the second on, a number follows."""
 
 _MOST = 64 << 20
-"""Bytes; the largest that was seen was 40 MiB, of a client that keeps its history in it."""
+"""Bytes: more than even a client that keeps its history in its configuration has there."""
 
 
 _ACL = "system.posix_acl"
@@ -139,7 +139,7 @@ def _is_as_read(original: Original, folder: int) -> bool:
 @contextlib.contextmanager
 def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
     """Make a file beside the original with its attributes, on the disk; removed if still there."""
-    name = f".{os.path.basename(original.target)[:200]}.{os.urandom(6).hex()}.tmp"
+    name = f".scopekeeper-{os.urandom(6).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
     try:

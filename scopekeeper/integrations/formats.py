@@ -70,8 +70,9 @@ _FOLDERS = {
 
 def found(environment: Mapping[str, str], client: str | None = None) -> list[tuple[str, Format]]:
     """Return the files of a user that exist, of one client or of all, in a fixed order."""
-    home = environment.get("HOME", "")
-    variables = {"XDG_CONFIG_HOME": f"{home}/.config", **environment}
+    variables = {name: value for name, value in environment.items() if value}
+    if home := variables.get("HOME"):
+        variables.setdefault("XDG_CONFIG_HOME", f"{home}/.config")
     files: dict[str, Format] = {}
     for each in FORMATS.values():
         if client in (None, each.name):

@@ -23,6 +23,7 @@ ALL = Selection()
 LAUNCHER = Launcher("scopekeeper", "/opt/sk/bin/scopekeeper", ("--memory-max", "2G"))
 DESKTOP = FORMATS["claude-desktop"]
 CODEX = FORMATS["codex"]
+LONE_LINE_FEED = re.compile(r"(?<!\r)\n")
 
 
 def words(name, command, args, options=("--memory-max", "2G")):
@@ -49,6 +50,8 @@ def undone_and_idempotent(kind, text):
     wrapped = wrap(text, kind, LAUNCHER, ALL)
     assert unwrap(wrapped.text, kind, ALL).text == text
     assert wrap(wrapped.text, kind, Launcher("other", "other"), ALL).text == wrapped.text
+    if "\r\n" in text and not LONE_LINE_FEED.search(text):
+        assert not LONE_LINE_FEED.search(wrapped.text)
     return wrapped
 
 
@@ -75,9 +78,11 @@ def readable(data):
 @given(toml_configs())
 def test_toml_is_wrapped_and_unwrapped_to_the_byte(config):
     kind, text, servers = config
-    assert tomllib.loads(text).get("mcp_servers", {}) == servers  # as the strategy meant it
+    mark = text.startswith("\ufeff")
+    # as the strategy meant it
+    assert tomllib.loads(text[mark:]).get("mcp_servers", {}) == servers
     wrapped = undone_and_idempotent(kind, text)
-    assert tomllib.loads(wrapped.text).get("mcp_servers", {}) == expected(servers)
+    assert tomllib.loads(wrapped.text[mark:]).get("mcp_servers", {}) == expected(servers)
     comment = re.compile('# it\'s "c" ] }|# top')
     assert comment.findall(wrapped.text) == comment.findall(text)
 
@@ -121,6 +126,12 @@ def test_a_real_file_becomes_what_is_written_beside_it(stem):
     assert undone_and_idempotent(kind, text).text == wrapped
     windows = text.replace("\n", "\r\n")
     assert undone_and_idempotent(kind, windows).text == wrapped.replace("\n", "\r\n")
+
+
+def test_a_file_without_blanks_gets_none():
+    text = '{"mcpServers":{"a":{"command":"x"},"b":{"command":"y","args":["z"]}}}'
+    done = undone_and_idempotent(DESKTOP, text)
+    assert done.text == json.dumps(json.loads(done.text), separators=(",", ":"))
 
 
 def test_there_is_a_real_file_of_every_client():
@@ -266,6 +277,10 @@ def test_a_member_that_was_moved_before_the_command_is_found_and_taken_out():
 
 def test_in_toml_too_what_a_user_changed_since_stays():
     before = "[mcp_servers.a]\ncommand = 'x' # c\n\n[mcp_servers.b]\ncommand = 'y'"
+    undone_and_idempotent(CODEX, before.replace("\n", "\r\n"))
+    marked = undone_and_idempotent(CODEX, "\ufeffmcp_servers.a.command = 'x'")
+    assert marked.text.endswith("'scopekeeper'\nmcp_servers.a.args = ['run', '--name', 'a', "
+                                "'--memory-max', '2G', '--', 'x']")  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']", "'x'] # mine"),
             before.replace("# c\n", "# c # mine\n"))  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']\n", "'x', 'new']\nenabled = true\n"),
