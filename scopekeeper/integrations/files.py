@@ -129,8 +129,7 @@ def _is_as_read(original: Original, folder: int) -> bool:
     except (ConfigError, OSError):
         return False
     return (
-        now.target == original.target
-        and now.raw == original.raw
+        now.raw == original.raw
         and os.path.samestat(now.status, original.status)
         and os.path.samestat(there, original.status)
     )

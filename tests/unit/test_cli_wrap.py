@@ -87,9 +87,9 @@ def test_it_finds_every_client_of_a_user_and_undoes_all_of_it(home):
 
 
 def test_a_client_or_files_are_chosen_and_variables_say_where_they_are(home):
-    before = tree(home)
     moved = home / "elsewhere"
     shutil.move(home / ".codex", moved)
+    before = tree(home)
     assert call(home, "wrap", "--client", "codex", CODEX_HOME=str(moved))[0] == 0
     assert call(home, "wrap", home / ".claude.json", "--except", "github")[0] == 0
     changed = {
@@ -102,9 +102,11 @@ def test_a_client_or_files_are_chosen_and_variables_say_where_they_are(home):
 
 
 def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
+    (home / ".claude.json").write_text(SIMPLE)  # without an end of its line
     before = tree(home)
     status, diff, said = call(home, "wrap", "--dry-run")
     assert (status, tree(home)) == (0, before)
+    assert f"--- {home}/.config/Code - Insiders/User/profiles/-1a2b/mcp.json\t\n" in diff
     assert f"{home}/.cursor/mcp.json: later: disabled\n" in said
     assert f"{home}/.cursor/mcp.json: figma: remote: it has url\n" in said
     subprocess.run(
