@@ -50,13 +50,13 @@ def parse(text: str) -> tuple[dict[str, object], list[Entry]]:
     try:
         data = tomllib.loads(text[mark:], parse_float=Raw)
     except tomllib.TOMLDecodeError as error:
-        message = str(error)
+        message = str(error)[:1].lower() + str(error)[1:]
         found = _AT_LINE.search(message)
         if found:
             line, column = int(found[1]), int(found[2])
-            raise ParseError(message[: found.start()].lower(), line, column) from None
+            raise ParseError(message[: found.start()], line, column) from None
         line, column = position(text, len(text))
-        raise ParseError(f"{message.removesuffix(_AT_END).lower()} where the file ends",
+        raise ParseError(f"{message.removesuffix(_AT_END)} where the file ends",
                          line, column) from None  # fmt: skip
     except RecursionError:
         raise ParseError("nested too deeply", 1, 1) from None
