@@ -64,3 +64,7 @@ class StateError(ScopekeeperError):
 
 class RefusedError(ScopekeeperError):
     """A path that may not be owned: it would not be ours alone to remove."""
+
+
+class ConfigError(ScopekeeperError):
+    """A client's configuration that cannot be read or rewritten; it is as it was."""

@@ -28,6 +28,8 @@ _COMMANDS = {
     "logs": "Show what a run wrote.",
     "own": "Hand paths over to what runs, to be removed when it is gone.",
     "disown": "Take paths back that were handed over.",
+    "wrap": "Rewrite the configuration of MCP clients so that their servers are contained.",
+    "unwrap": "Undo wrap.",
     "doctor": "Check what this machine has for scopekeeper.",
 }
 

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,6 +70,45 @@ def test_the_sample_configuration_is_json_that_runs_a_command():
         options, command = parse(server["args"][1:])
         assert options["session"]
         assert command
+
+
+def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
+    """Line by line, in a home with two clients and a folder with a project's file."""
+    (text,) = blocks("bash")
+    clients = ROOT / "tests" / "clients"
+    config = {
+        tmp_path / ".codex" / "config.toml": clients / "codex.toml",
+        tmp_path / ".cursor" / "mcp.json": clients / "cursor.json",
+        tmp_path / ".mcp.json": clients / "claude-project.json",
+    }
+    for path, sample in config.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(sample.read_bytes())
+    program = tmp_path / "bin" / "scopekeeper"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from scopekeeper.launch import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+    def state():
+        return [b'"--name"' in path.read_bytes() for path in config]
+
+    seen = [state()]
+    for line in text.splitlines():
+        ran = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert (ran.returncode, "scopekeeper: " in ran.stderr) == (0, "--except" in line), (
+            ran.stderr
+        )
+        seen.append(state())
+    nothing, own, all_of_it = [False] * 3, [True, True, False], [True] * 3
+    assert seen == [nothing, nothing, own, all_of_it, all_of_it, [False, False, True]]
+    for path, sample in list(config.items())[:2]:
+        assert path.read_bytes() == sample.read_bytes()
 
 
 def test_the_sample_unit_runs_a_command():

@@ -1,0 +1,190 @@
+"""What ``wrap`` and ``unwrap`` share: which files are meant, and what is said of them."""
+
+import difflib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.errors import ConfigError, UsageError
+from scopekeeper.integrations import files
+from scopekeeper.integrations.document import ParseError
+from scopekeeper.integrations.formats import FORMATS, Format, found, recognise
+from scopekeeper.integrations.servers import State
+from scopekeeper.integrations.wrapping import Outcome, Rewrite, Selection
+
+NO_SUCH_SERVER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One file, and what became of it."""
+
+    path: str
+    kind: Format | None
+    rewrite: Rewrite | None = None
+    diff: str = ""
+    backup: str = ""
+    problem: str = ""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What there is to say of its servers."""
+        return self.rewrite.outcomes if self.rewrite else ()
+
+
+def meant(
+    paths: Sequence[str], client: str | None, kind: str | None
+) -> list[tuple[str, Format | None]]:
+    """Return the files that a call means, with their format where that is known by now."""
+    if paths and client:
+        raise UsageError("--client looks for files itself", "give FILE with --format")
+    if kind and not paths:
+        raise UsageError("--format is of a FILE", "give the file, or --client")
+    if paths:
+        return [(path, FORMATS[kind] if kind else None) for path in paths]
+    known: list[tuple[str, Format | None]] = [*found(os.environ, client)]
+    return known
+
+
+def work(
+    targets: Sequence[tuple[str, Format | None]],
+    rewriting: Callable[[str, Format], Rewrite],
+    *,
+    write: bool,
+) -> list[Done]:
+    """Rewrite each file for itself: one that cannot be is no reason to leave the others."""
+    return [_work_on(path, kind, rewriting, write=write) for path, kind in targets]
+
+
+def _work_on(
+    path: str,
+    kind: Format | None,
+    rewriting: Callable[[str, Format], Rewrite],
+    *,
+    write: bool,
+) -> Done:
+    try:
+        original = files.read(path)
+        text = original.text()
+        kind = kind or _format(path, text)
+        rewrite = rewriting(text, kind)
+        if rewrite.text == text:
+            return Done(path, kind, rewrite)
+        if not write:
+            return Done(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
+        backup = files.replace(original, rewrite.text.encode())
+    except ParseError as error:
+        return Done(path, kind, problem=f"{path}:{error.line}:{error.column}: {error.message}")
+    except ConfigError as error:
+        return Done(path, kind, problem=str(error))
+    return Done(path, kind, rewrite, backup=backup)
+
+
+def _format(path: str, text: str) -> Format:
+    kind = recognise(path, text)
+    if kind is None:
+        raise ConfigError(
+            f"{path}: neither its name nor what is in it says whose it is",
+            f"give --format {'|'.join(FORMATS)}",
+        )
+    return kind
+
+
+def _diff(path: str, old: str, new: str) -> str:
+    """Return a unified diff that patch(1) takes, with -p1 -d / where the path is absolute."""
+    name = f"{path}\t" if " " in path else path
+    lines = difflib.unified_diff(
+        list(io.StringIO(old, newline="\n")), list(io.StringIO(new, newline="\n")), name, name
+    )
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
+
+
+def tell(done: Sequence[Done], changed: str, *, as_json: bool, dry_run: bool) -> None:
+    """Say what became of every server; changed is the word for those that were rewritten."""
+    if as_json:
+        answer({"files": [_document(each) for each in done]})
+    elif dry_run:
+        for each in done:
+            diff = each.diff
+            if sys.stdout.isatty():
+                diff = "".join(f"{safe(line)}\n" for line in diff.split("\n")[:-1])
+            click.echo(diff, nl=False)
+    else:
+        _print(done, changed)
+    for each in done:
+        warn([f"{each.path}: {note}" for note in (each.rewrite.notes if each.rewrite else ())])
+        if dry_run and not as_json:
+            for outcome in each.outcomes:
+                if not outcome.changed and outcome.state is not State.LEFT_OUT:
+                    text = f"{outcome.name}: {_said(outcome, changed)}"
+                    detail = f": {outcome.detail}" if outcome.detail else ""
+                    click.echo(safe(f"{each.path}: {text}{detail}"), err=True)
+        if each.problem:
+            click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
+
+
+def _print(done: Sequence[Done], changed: str) -> None:
+    rows = [
+        (outcome.name, _said(outcome, changed), outcome.detail or "-", _where(each, outcome))
+        for each in done
+        for outcome in each.outcomes
+    ]
+    if rows:
+        table(("SERVER", "STATE", "DETAIL", "FILE"), rows, shrink=(0, 2, 3))
+    for each in done:
+        if each.rewrite is not None and not each.outcomes:
+            click.echo(safe(f"{each.path}: no servers"))
+        if each.backup:
+            click.echo(safe(f"{each.path}: rewritten; as it was: {each.backup}"))
+
+
+def _said(outcome: Outcome, changed: str) -> str:
+    if outcome.changed:
+        return changed
+    if outcome.state is State.WRAPPED and changed == "wrapped":
+        return "already wrapped"
+    return outcome.state.value
+
+
+def _where(done: Done, outcome: Outcome) -> str:
+    """Return the file, and which part of it where a file has several."""
+    return " ".join([done.path, *outcome.place[1:-1]])
+
+
+def _document(done: Done) -> dict[str, Any]:
+    return {
+        "path": safe_json(done.path),
+        "format": done.kind.name if done.kind else None,
+        "backup": safe_json(done.backup) or None,
+        "problem": safe_json(done.problem) or None,
+        "diff": done.diff or None,
+        "notes": list(done.rewrite.notes) if done.rewrite else [],
+        "servers": [
+            {
+                "name": outcome.name,
+                "place": list(outcome.place),
+                "state": outcome.state.value,
+                "detail": outcome.detail or None,
+                "changed": outcome.changed,
+            }
+            for outcome in done.outcomes
+        ],
+    }
+
+
+def check_names(done: Sequence[Done], chosen: Selection) -> None:
+    """Say which names no server has; exits 4 where --only names none that is there."""
+    names = {outcome.name for each in done for outcome in each.outcomes}
+    unknown = sorted((chosen.only | chosen.excepted) - names)
+    for name in unknown:
+        click.echo(f"scopekeeper: warning: no server is called {safe(name)}", err=True)
+    if chosen.only and not chosen.only & names and not any(each.problem for each in done):
+        raise SystemExit(NO_SUCH_SERVER)

@@ -1,0 +1,49 @@
+"""``scopekeeper unwrap``."""
+
+import click
+
+from scopekeeper.cli.configs import check_names, meant, tell, work
+from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.integrations.servers import State
+from scopekeeper.integrations.wrapping import Selection, unwrap
+
+_NAMES = "|".join(FORMATS)
+
+
+@click.command("unwrap")
+@click.option("--client", type=click.Choice([*FORMATS]), metavar=_NAMES,
+              help="Only this client's own files.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice([*FORMATS]), metavar=_NAMES,
+              help="How FILE is to be read, whatever its name.")  # fmt: skip
+@click.option("--only", metavar="SERVER", multiple=True,
+              help="Only this server. May be given again.")  # fmt: skip
+@click.option("--except", "excepted", metavar="SERVER", multiple=True,
+              help="Not this server. May be given again.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+def command(
+    client: str | None,
+    kind: str | None,
+    only: tuple[str, ...],
+    excepted: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    files: tuple[str, ...],
+) -> None:
+    """Undo `wrap`: let MCP clients start their servers as before.
+
+    To the byte where nothing else was changed since; what was, stays. Exit status: 0 done; 1 a
+    file was refused, or a server's own command cannot be told; 4 no server is called as --only
+    says.
+    """
+    chosen = Selection(frozenset(only), frozenset(excepted))
+    targets = meant(files, client, kind)
+    if not targets and not as_json:
+        click.echo("No configuration of a known client is here.")
+        return
+    done = work(targets, lambda text, kind: unwrap(text, kind, chosen), write=not dry_run)
+    tell(done, "unwrapped", as_json=as_json, dry_run=dry_run)
+    check_names(done, chosen)
+    failed = any(outcome.state is State.UNCLEAR for each in done for outcome in each.outcomes)
+    raise SystemExit(1 if failed or any(each.problem for each in done) else 0)

@@ -1,0 +1,136 @@
+"""``scopekeeper wrap``."""
+
+import os
+import shutil
+import sys
+
+import click
+
+from scopekeeper.cli.configs import check_names, meant, tell, work
+from scopekeeper.errors import UsageError
+from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.integrations.servers import PROGRAM, State
+from scopekeeper.integrations.wrapping import Launcher, Selection, look, wrap
+from scopekeeper.launch.request import Request
+
+_NAMES = "|".join(FORMATS)
+_USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
+_NOT_ALL = 1
+_NOT_READ = 2
+
+
+@click.command("wrap")
+@click.option("--client", type=click.Choice([*FORMATS]), metavar=_NAMES,
+              help="Only this client's own files.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice([*FORMATS]), metavar=_NAMES,
+              help="How FILE is to be read, whatever its name.")  # fmt: skip
+@click.option("--only", metavar="SERVER", multiple=True, help="Only this server, also if it is "
+              "disabled. May be given again.")  # fmt: skip
+@click.option("--except", "excepted", metavar="SERVER", multiple=True,
+              help="Not this server. May be given again.")  # fmt: skip
+@click.option("-s", "--session", metavar="KEY", help="Of all its servers; else each launch asks "
+              "$SCOPEKEEPER_SESSION, else the client.")  # fmt: skip
+@click.option("-l", "--lane", metavar="LANE", help="Lane; else $SCOPEKEEPER_LANE, else main.")
+@click.option("--lifetime", metavar="gateway|session|detached", help="Who may end them.")
+@click.option("--ttl", metavar="DURATION", help="End the scope after this long (90s, 15m, 2h).")
+@click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill.")
+@click.option("--memory-max", metavar="SIZE", help="Limit of the scope, when it is made.")
+@click.option("--memory-high", metavar="SIZE", help="Memory above which the scope is slowed.")
+@click.option("--tasks-max", metavar="N", help="Most tasks in the scope.")
+@click.option("--cpu-weight", metavar="1-10000", help="Share of the CPU, when the scope is made.")
+@click.option("--member-memory-max", metavar="SIZE", help="Limit of each server alone.")
+@click.option("--member-tasks-max", metavar="N", help="Most tasks of each server alone.")
+@click.option("--if-unavailable", metavar="fail|warn",
+              help="Where nothing can be contained. Default fail: no start.")  # fmt: skip
+@click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper "
+              f"where {_USUAL_PATH} has it, else its whole path.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
+@click.option("--check", is_flag=True, help="Only say which servers are wrapped.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+def command(
+    client: str | None,
+    kind: str | None,
+    only: tuple[str, ...],
+    excepted: tuple[str, ...],
+    program: str | None,
+    dry_run: bool,
+    check: bool,
+    as_json: bool,
+    files: tuple[str, ...],
+    **options: str | None,
+) -> None:
+    """Rewrite the configuration of MCP clients so that their servers are contained.
+
+    Each stdio server's command goes through `scopekeeper run`; all else in FILE stays as it is.
+    Without FILE, those of the known clients are looked for in their usual places. What was there
+    before is kept beside the file; a client reads the new one when it starts. Exit status: 0
+    done; 1 a file was refused, or a server in it could not be wrapped; 4 no server is called as
+    --only says. With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read.
+    """
+    if check and dry_run:
+        raise UsageError("--check changes nothing anyway", "leave out --dry-run")
+    chosen = Selection(frozenset(only), frozenset(excepted))
+    launcher = None if check else _launcher(program, options)
+    targets = meant(files, client, kind)
+    if not targets and not as_json:
+        click.echo("No configuration of a known client is here.")
+        return
+    done = work(
+        targets,
+        lambda text, kind: (
+            wrap(text, kind, launcher, chosen) if launcher else look(text, kind, chosen)
+        ),
+        write=not (check or dry_run),
+    )
+    tell(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
+    check_names(done, chosen)
+    bad = {State.UNCLEAR, State.NOT_WRAPPED} if check else {State.UNCLEAR}
+    failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
+    if any(each.problem for each in done):
+        raise SystemExit(_NOT_READ if check else 1)
+    raise SystemExit(_NOT_ALL if failed else 0)
+
+
+def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        Request(given, {}, PROGRAM)  # now, and not at every start of a server
+        words = [word for name, value in given.items() for word in (_option(name), value)]
+        for word in (*words, program or ""):
+            word.encode()
+    except UnicodeEncodeError:
+        raise UsageError("a configuration is UTF-8", "an option is not") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if program is None:
+        name, absolute = _installed()
+        return Launcher(name, absolute, tuple(words))
+    if "/" in program:
+        program = os.path.abspath(program)
+    if os.path.basename(program) != PROGRAM:
+        raise UsageError(f"--program {program!r} is not called {PROGRAM}",
+                         "by that name a wrapped server is known")  # fmt: skip
+    return Launcher(program, program, tuple(words))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _installed() -> tuple[str, str]:
+    """Return what to call this program: as every client finds it, and by its whole path."""
+    beside = os.path.join(os.path.dirname(sys.executable), PROGRAM)
+    called = shutil.which(sys.argv[0]) if os.path.basename(sys.argv[0]) == PROGRAM else None
+    in_path = shutil.which(PROGRAM)
+    path = called or (beside if os.access(beside, os.X_OK) else in_path)
+    if path is None:
+        raise UsageError(f"no {PROGRAM} is installed here", "give --program PATH")
+    path = os.path.abspath(path)
+    # the name by which users have it, often a link, is more likely to be there tomorrow
+    if in_path and os.path.realpath(in_path) == os.path.realpath(path):
+        path = os.path.abspath(in_path)
+    usual = shutil.which(PROGRAM, path=_USUAL_PATH)
+    is_usual = usual is not None and os.path.realpath(usual) == os.path.realpath(path)
+    return (PROGRAM, path) if is_usual else (path, path)

@@ -1,0 +1,1 @@
+"""What other programs keep in their files, rewritten so that what they start is contained."""

@@ -1,0 +1,281 @@
+"""``scopekeeper wrap`` and ``unwrap``, called as a user calls them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopekeeper.integrations.formats import FORMATS
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "tests" / "clients"
+HOMES = {
+    ".openclaw/openclaw.json": "openclaw.json",
+    ".config/Claude/claude_desktop_config.json": "claude-desktop.json",
+    ".claude.json": "claude-code.json",
+    ".cursor/mcp.json": "cursor.json",
+    ".config/Code/User/mcp.json": "vscode.json",
+    ".config/Code - Insiders/User/profiles/-1a2b/mcp.json": "vscode.json",
+    ".codex/config.toml": "codex.toml",
+    ".gemini/settings.json": "gemini.json",
+}
+SIMPLE = '{"mcpServers": {"a": {"command": "x"}, "b": {"command": "y", "args": []}}}'
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A user's home with the configuration of every client."""
+    for name, sample in HOMES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(SAMPLES / sample, path)
+    return tmp_path
+
+
+@pytest.fixture
+def simple(tmp_path):
+    path = tmp_path / ".mcp.json"
+    path.write_text(SIMPLE)
+    return path
+
+
+def call(folder, *words, **environment):
+    """Return exit status, standard output and standard error."""
+    mine = {"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", *map(str, words)],
+        cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env=mine | environment,
+    )  # fmt: skip
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_finds_every_client_of_a_user_and_undoes_all_of_it(home):
+    before = tree(home)
+    assert call(home, "wrap", "--check")[0] == 1
+    status, out, err = call(home, "wrap", "--program", "/opt/scopekeeper", "--memory-max", "2G")
+    assert (status, err) == (0, "")
+    for name, sample in HOMES.items():
+        path, wrapped = home / name, SAMPLES / sample
+        golden = wrapped.with_suffix(f".wrapped{wrapped.suffix}").read_text()
+        golden = golden.replace("/opt/sk/bin/scopekeeper", "scopekeeper")
+        assert path.read_text().replace("/opt/scopekeeper", "scopekeeper") == golden
+        backup = path.with_name(f"{path.name}.before-scopekeeper")
+        assert backup.read_bytes() == before[path]
+        assert f"{path}: rewritten; as it was: {backup}\n" in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["db", "wrapped", "${HOME}/.local/bin/toolbox", str(home / ".claude.json"),
+            "/home/ann/src/shop"] in rows  # fmt: skip
+    assert ["off", "disabled", "-", str(home / ".codex/config.toml")] in rows
+    assert call(home, "wrap", "--check")[0] == 0
+    wrapped = tree(home)
+    status, out, _ = call(home, "wrap")
+    assert (status, tree(home)) == (0, wrapped)
+    assert "already wrapped" in out
+    assert call(home, "unwrap")[0] == 0
+    assert {
+        path: raw for path, raw in tree(home).items() if "before-scopekeeper" not in path.name
+    } == before
+
+
+def test_a_client_or_files_are_chosen_and_variables_say_where_they_are(home):
+    moved = home / "elsewhere"
+    shutil.move(home / ".codex", moved)
+    before = tree(home)
+    assert call(home, "wrap", "--client", "codex", CODEX_HOME=str(moved))[0] == 0
+    assert call(home, "wrap", home / ".claude.json", "--except", "github")[0] == 0
+    changed = {
+        path.relative_to(home).as_posix() for path, raw in tree(home).items()
+        if before.get(path, b"") != raw and "before-scopekeeper" not in path.name
+    }  # fmt: skip
+    assert changed == {"elsewhere/config.toml", ".claude.json"}
+    servers = json.loads((home / ".claude.json").read_text())["mcpServers"]
+    assert servers["github"]["command"] == "docker"
+
+
+def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
+    (home / ".claude.json").write_text(SIMPLE)  # without an end of its line
+    before = tree(home)
+    status, diff, said = call(home, "wrap", "--dry-run")
+    assert (status, tree(home)) == (0, before)
+    assert f"--- {home}/.config/Code - Insiders/User/profiles/-1a2b/mcp.json\t\n" in diff
+    assert f"{home}/.cursor/mcp.json: later: disabled\n" in said
+    assert f"{home}/.cursor/mcp.json: figma: remote: it has url\n" in said
+    subprocess.run(
+        ["git", "apply", "-p1", "--unsafe-paths"], cwd="/", input=diff.encode(), check=True
+    )
+    by_patch = tree(home)
+    for path, raw in before.items():
+        path.write_bytes(raw)
+    assert call(home, "wrap")[0] == 0
+    assert {path: raw for path, raw in tree(home).items() if path in before} == by_patch
+    status, diff, _ = call(home, "unwrap", "--dry-run")
+    assert diff.count("\n--- ") == len(HOMES) - 1
+
+
+def test_check_says_each_server_and_its_status_is_for_scripts(simple, tmp_path):
+    status, out, err = call(tmp_path, "wrap", "--check", simple)
+    assert (status, err) == (1, "")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["a", "not", "wrapped"], ["b", "not", "wrapped"],
+    ]  # fmt: skip
+    assert call(tmp_path, "wrap", simple, "--only", "a")[0] == 0
+    assert call(tmp_path, "wrap", "--check", simple)[0] == 1
+    assert call(tmp_path, "wrap", "--check", simple, "--except", "b")[0] == 0
+    (tmp_path / "broken.json").write_text("{")
+    files = (simple, tmp_path / "broken.json")
+    status, out, err = call(tmp_path, "wrap", "--check", *files, "--format", "cursor")
+    assert status == 2
+    assert err.startswith(f"scopekeeper: {tmp_path}/broken.json:1:2: ")
+    assert call(tmp_path, "wrap", "--check")[:2] == (
+        0, "No configuration of a known client is here.\n",
+    )  # fmt: skip
+
+
+def test_what_is_broken_is_one_line_with_its_place_and_the_others_are_done(home):
+    before = tree(home)
+    cursor = home / ".cursor/mcp.json"
+    cursor.write_text('{\n  "mcpServers": {\n    "a": 1,\n    "a": 2}}')
+    desktop = home / ".config/Claude/claude_desktop_config.json"
+    desktop.write_text('{"mcpServers": {}, // no\n}')
+    codex = home / ".codex/config.toml"
+    codex.write_bytes(b"a = '\xff'")
+    status, _, err = call(home, "wrap")
+    assert status == 1
+    assert err.splitlines() == [
+        f"scopekeeper: {desktop}:1:20: a comment, which JSON may not have",
+        f"scopekeeper: {cursor}:4:5: the key 'a' comes twice",
+        f"scopekeeper: {codex}:1:6: this is not UTF-8",
+    ]
+    assert not list(home.rglob("cursor/*before*"))
+    gemini = home / ".gemini/settings.json"
+    assert gemini.read_bytes() != before[gemini]
+
+
+def test_json_says_all_of_it(simple, tmp_path):
+    status, out, _ = call(tmp_path, "wrap", simple, tmp_path / "none.json", "--json")
+    document = json.loads(out)
+    assert (status, document["version"]) == (1, 1)
+    done, missing = document["files"]
+    assert done["path"] == str(simple)
+    assert done["format"] == "claude-code"
+    assert done["backup"] == f"{simple}.before-scopekeeper"
+    assert done["servers"][1] == {
+        "name": "b", "place": ["mcpServers"], "state": "wrapped", "detail": "y", "changed": True,
+    }  # fmt: skip
+    assert missing["problem"] == f"{tmp_path}/none.json: No such file or directory"
+    dry = json.loads(call(tmp_path, "unwrap", simple, "--json", "--dry-run")[1])["files"][0]
+    assert dry["diff"].startswith(f"--- {simple}\n")
+    assert json.loads(call(tmp_path, "wrap", "--json")[1])["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("openclaw.json", "{}", "openclaw"),
+        ("claude_desktop_config.json", "{}", "claude-desktop"),
+        (".claude.json", "{}", "claude-code"),
+        (".mcp.json", "{}", "claude-code"),
+        (".cursor/mcp.json", "{}", "cursor"),
+        (".vscode/mcp.json", "{}", "vscode"),
+        (".codex/config.toml", "", "codex"),
+        (".gemini/settings.json", "{}", "gemini"),
+        ("other.toml", "", "codex"),
+        ("copy.json", "{mcp: {servers: {}}}", "openclaw"),
+        ("copy.json", '{"servers": {}} // c', "vscode"),
+        ("copy.json", '{"mcpServers": {}}', "cursor"),
+        ("copy.json", '{"projects": {}, "mcpServers": {}}', "claude-code"),
+        ("copy.json", '{"else": {}}', None),
+        ("copy.json", "[1]", None),
+        ("copy.json", "{", None),
+    ],
+)
+def test_a_file_is_recognised_by_its_name_or_by_what_is_in_it(tmp_path, name, text, kind):
+    from scopekeeper.integrations.formats import recognise
+
+    found = recognise(str(tmp_path / name), text)
+    assert (found and found.name) == kind
+
+
+def test_what_cannot_be_meant_is_refused(simple, tmp_path):
+    for words, told in [
+        (["--client", "codex"], "--client looks for files itself"),
+        (["--client", "notepad"], "'notepad' is not one of"),
+        (["--memory-max", "lots"], "memory"),
+        (["--lifetime", "long"], "unknown lifetime 'long'"),
+        (["--session", ""], "session is empty"),
+        (["--session", b"\xff".decode(errors="surrogateescape")], "is UTF-8"),
+        (["--program", "/usr/bin/other"], "is not called scopekeeper"),
+        (["--check", "--dry-run"], "--check changes nothing"),
+    ]:
+        status, _, err = call(tmp_path, "wrap", simple, *words)
+        assert (status, err.count("\n")) == (2, 1), words
+        assert told in err
+    assert call(tmp_path, "wrap", "--format", "codex")[0] == 2
+    (tmp_path / "what.json").write_text("{}")
+    status, _, err = call(tmp_path, "wrap", tmp_path / "what.json")
+    assert (status, "give --format openclaw|" in err) == (1, True)
+    status, _, err = call(tmp_path, "wrap", simple, "--only", "z")
+    assert (status, err) == (4, "scopekeeper: warning: no server is called z\n")
+    assert simple.read_text() == SIMPLE
+
+
+def test_a_server_that_cannot_be_wrapped_is_told_and_the_others_are(tmp_path):
+    path = tmp_path / ".mcp.json"
+    path.write_text('{"mcpServers": {"a": {"command": "~/x"}, "b": {"command": "y"}}}')
+    status, out, _ = call(tmp_path, "wrap", path)
+    assert (status, '"~/x"}' in path.read_text()) == (1, True)
+    assert "nothing says that ~ is replaced in args" in out
+    assert json.loads(path.read_text())["mcpServers"]["b"]["args"][-1] == "y"
+    assert call(tmp_path, "wrap", "--check", path)[0] == 1
+
+
+def installed(folder):
+    """Put a launcher into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "scopekeeper"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from scopekeeper.launch import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def test_the_launcher_is_written_as_its_users_have_it(simple, tmp_path):
+    """By its whole path, since it is in no folder that every client has in its PATH."""
+    program = installed(tmp_path / "venv" / "bin")
+    link = tmp_path / "bin" / "scopekeeper"
+    link.parent.mkdir()
+    link.symlink_to(program)
+    for path, expected in [("/usr/bin:/bin", program), (f"{link.parent}:/usr/bin:/bin", link)]:
+        environment = {"PATH": path, "HOME": str(tmp_path)}
+        subprocess.run([program, "wrap", simple], env=environment, check=True, capture_output=True)
+        servers = json.loads(simple.read_text())["mcpServers"]
+        assert servers["a"]["command"] == str(expected)
+        simple.write_text(SIMPLE)
+
+
+def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
+    """The folders of every PATH are the machine's: another one stands for them here."""
+    from scopekeeper.cli import wrap
+
+    program, other = installed(tmp_path / "usual"), installed(tmp_path / "other")
+    monkeypatch.setattr(wrap, "_USUAL_PATH", str(program.parent))
+    for called, expected in [(program, ("scopekeeper", str(program))), (other, (str(other),) * 2)]:
+        monkeypatch.setattr(sys, "argv", [str(called)])
+        monkeypatch.setenv("PATH", f"{called.parent}:/usr/bin:/bin")
+        assert wrap._installed() == expected
+
+
+def test_every_format_has_a_place_where_it_is_looked_for():
+    assert all(kind.known for kind in FORMATS.values())
+    assert len(HOMES) - 1 == len(FORMATS)

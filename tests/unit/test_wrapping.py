@@ -1,0 +1,336 @@
+"""Wrapping changes two values of a server and no other byte, and is undone to the byte."""
+
+import contextlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopekeeper.integrations.document import ParseError
+from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.integrations.json5 import JSON5, parse
+from scopekeeper.integrations.servers import State
+from scopekeeper.integrations.wrapping import Launcher, Selection, look, unwrap, wrap
+from scopekeeper.launch import parse as parse_run
+from tests.configs import COMMANDS, json_configs, toml_configs
+
+SAMPLES = Path(__file__).parents[1] / "clients"
+ALL = Selection()
+LAUNCHER = Launcher("scopekeeper", "/opt/sk/bin/scopekeeper", ("--memory-max", "2G"))
+DESKTOP = FORMATS["claude-desktop"]
+CODEX = FORMATS["codex"]
+LONE_LINE_FEED = re.compile(r"(?<!\r)\n")
+
+
+def words(name, command, args, options=("--memory-max", "2G")):
+    """Return what a wrapped server has to have in its args."""
+    name = re.sub(r"[^ -~é]|\$", "_", re.sub(r"^~", "_", name))
+    name = [f"--name={name}"] if args == [] else ["--name", name]
+    return ["run", *name, *options, "--", command, *(args or [])]
+
+
+def expected(servers):
+    """Return the servers as they have to be when they are wrapped."""
+    made = {}
+    for name, server in servers.items():
+        if "command" in server:
+            own_path = isinstance(server.get("env"), dict) and "PATH" in server["env"]
+            args = words(name, server["command"], server.get("args"))
+            program = LAUNCHER.absolute if own_path else LAUNCHER.program
+            server = {**server, "command": program, "args": args}  # noqa: PLW2901
+        made[name] = server
+    return made
+
+
+def undone_and_idempotent(kind, text):
+    wrapped = wrap(text, kind, LAUNCHER, ALL)
+    assert unwrap(wrapped.text, kind, ALL).text == text
+    assert wrap(wrapped.text, kind, Launcher("other", "other"), ALL).text == wrapped.text
+    if "\r\n" in text and not LONE_LINE_FEED.search(text):
+        assert not LONE_LINE_FEED.search(wrapped.text)
+    return wrapped
+
+
+@given(json_configs())
+def test_json_of_every_dialect_is_wrapped_and_unwrapped_to_the_byte(config):
+    kind, text, value = config
+    wrapped = undone_and_idempotent(kind, text)
+    for place in kind.places:
+        inner = value
+        for key in place[:-1]:
+            inner = inner.get("/home/ann" if key == "*" else key, {})
+        if place[-1] in inner:
+            inner[place[-1]] = expected(inner[place[-1]])
+    assert readable(parse(wrapped.text, kind.dialect).data) == readable(value)
+    comment = re.compile(r"c[0-9]+, \] \} \" '")
+    assert comment.findall(wrapped.text) == comment.findall(text)
+
+
+def readable(data):
+    """Return data as JSON; a number is what it is written as."""
+    return json.dumps(data, default=lambda raw: json.loads(raw.text), sort_keys=True)
+
+
+@given(toml_configs())
+def test_toml_is_wrapped_and_unwrapped_to_the_byte(config):
+    kind, text, servers = config
+    mark = text.startswith("\ufeff")
+    # as the strategy meant it
+    assert tomllib.loads(text[mark:]).get("mcp_servers", {}) == servers
+    wrapped = undone_and_idempotent(kind, text)
+    assert tomllib.loads(wrapped.text[mark:]).get("mcp_servers", {}) == expected(servers)
+    comment = re.compile('# it\'s "c" ] }|# top')
+    assert comment.findall(wrapped.text) == comment.findall(text)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=3), st.tuples(COMMANDS, st.none() | st.just([])
+                       | st.lists(st.text(max_size=4), min_size=1, max_size=3)), max_size=3),
+       st.sampled_from([None, 1, 4]))  # fmt: skip
+def test_a_client_that_writes_its_file_anew_in_between_is_undone_in_meaning(servers, indent):
+    value = {"mcpServers": {
+        name: {"command": command, **({} if args is None else {"args": args})}
+        for name, (command, args) in servers.items()
+    }}  # fmt: skip
+    wrapped = wrap(json.dumps(value), DESKTOP, LAUNCHER, ALL).text
+    anew = json.dumps(json.loads(wrapped), indent=indent, ensure_ascii=False, sort_keys=True)
+    assert json.loads(unwrap(anew, DESKTOP, ALL).text) == value
+
+
+@given(json_configs(), st.lists(st.sampled_from(["//", "/*", "*/", "{", "'", "\\", ",", "a"])),
+       st.integers(0))  # fmt: skip
+def test_what_is_broken_is_refused_or_undone_all_the_same(config, pieces, at):
+    kind, text, _ = config
+    at %= len(text) + 1
+    broken = text[:at] + "".join(pieces) + text[at:]
+    with contextlib.suppress(ParseError):
+        undone_and_idempotent(kind, broken)
+
+
+KINDS = {"claude-project": "claude-code"}
+NAMES = sorted(path.stem for path in SAMPLES.iterdir() if ".wrapped" not in path.name)
+
+
+def sample(stem):
+    (path,) = [path for path in SAMPLES.iterdir() if path.stem == stem]
+    wrapped = path.with_suffix(f".wrapped{path.suffix}")
+    return FORMATS[KINDS.get(stem, stem)], path.read_text(), wrapped.read_text()
+
+
+@pytest.mark.parametrize("stem", NAMES)
+def test_a_real_file_becomes_what_is_written_beside_it(stem):
+    kind, text, wrapped = sample(stem)
+    assert undone_and_idempotent(kind, text).text == wrapped
+    windows = text.replace("\n", "\r\n")
+    assert undone_and_idempotent(kind, windows).text == wrapped.replace("\n", "\r\n")
+
+
+def test_a_file_without_blanks_gets_none():
+    text = '{"mcpServers":{"a":{"command":"x"},"b":{"command":"y","args":["z"]}}}'
+    done = undone_and_idempotent(DESKTOP, text)
+    assert done.text == json.dumps(json.loads(done.text), separators=(",", ":"))
+
+
+def test_there_is_a_real_file_of_every_client():
+    assert {KINDS.get(stem, stem) for stem in NAMES} == set(FORMATS)
+
+
+@pytest.mark.parametrize("stem", NAMES)
+def test_what_a_client_then_starts_is_run_with_the_same_command(stem):
+    """Read by others' parsers where there are any."""
+    kind, text, wrapped = sample(stem)
+
+    def started(text):
+        data = tomllib.loads(text) if kind is CODEX else parse(text, JSON5).data
+        tables = []
+        for place in kind.places:
+            inner = [data]
+            for key in place:
+                inner = [
+                    each for table in inner
+                    for each in (table.values() if key == "*" else [table.get(key, {})])
+                ]  # fmt: skip
+            tables += inner
+        return {
+            (at, name): [server["command"], *server.get("args", [])]
+            for at, table in enumerate(tables)
+            for name, server in table.items()
+            if "command" in server
+            and not (server.get("disabled") or server.get("enabled") is False)
+        }
+
+    before, after = started(text), started(wrapped)
+    assert before.keys() == after.keys()
+    assert before
+    for server, (program, *args) in after.items():
+        assert program.endswith("scopekeeper")
+        assert args[0] == "run"
+        options, command = parse_run(args[1:])
+        assert options == {"name": server[1], "memory_max": "2G"}
+        assert command == before[server]
+
+
+def states(text, kind=DESKTOP, chosen=ALL):
+    return {
+        outcome.name: (outcome.state, outcome.detail)
+        for outcome in look(text, kind, chosen).outcomes
+    }
+
+
+def test_what_is_not_wrapped_is_said_with_the_reason():
+    text = json.dumps({"mcpServers": {
+        "typed": {"type": "http", "url": "u", "command": "x"}, "sse": {"transport": "SSE"},
+        "url": {"url": "u"}, "gemini": {"httpUrl": "u"}, "bare": {"env": {}}, "text": "npx",
+        "list": {"command": ["npx"]}, "args": {"command": "x", "args": "-y"},
+        "empty": {"command": ""}, "home": {"command": "~/x"},
+        "off": {"command": "x", "disabled": True}, "off too": {"command": "x", "enabled": False},
+        "done": {"command": "/usr/bin/scopekeeper", "args": ["run", "x"]},
+        "docker": {"command": "docker", "args": ["run", "x"]},
+        "other": {"command": "scopekeeper", "args": ["ls"]},
+    }})  # fmt: skip
+    assert states(text) == {
+        "typed": (State.REMOTE, "its type is http"),
+        "sse": (State.REMOTE, "its transport is SSE"),
+        "url": (State.REMOTE, "it has url"),
+        "gemini": (State.REMOTE, "it has httpUrl"),
+        "bare": (State.NO_COMMAND, ""),
+        "text": (State.UNCLEAR, "it is not an object"),
+        "list": (State.UNCLEAR, "its command is not a text"),
+        "args": (State.UNCLEAR, "its args are not an array"),
+        "empty": (State.UNCLEAR, "its command is not a text"),
+        "home": (State.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"),
+        "off": (State.DISABLED, ""),
+        "off too": (State.DISABLED, ""),
+        "done": (State.WRAPPED, ""),
+        "docker": (State.NOT_WRAPPED, ""),
+        "other": (State.NOT_WRAPPED, ""),
+    }
+    wrapped = json.loads(wrap(text, DESKTOP, LAUNCHER, ALL).text)["mcpServers"]
+    changed = [name for name in wrapped if wrapped[name] != json.loads(text)["mcpServers"][name]]
+    assert changed == ["docker", "other"]
+
+
+def test_only_and_except_choose_and_a_disabled_one_is_wrapped_when_it_is_named():
+    text = json.dumps({"mcpServers": {
+        "a": {"command": "a"}, "b": {"command": "b"}, "off": {"command": "c", "disabled": True}
+    }})  # fmt: skip
+
+    def changed(chosen):
+        return [
+            each.name for each in wrap(text, DESKTOP, LAUNCHER, chosen).outcomes if each.changed
+        ]
+
+    assert changed(ALL) == ["a", "b"]
+    assert changed(Selection(only=frozenset(["a", "off"]))) == ["a", "off"]
+    assert changed(Selection(excepted=frozenset("a"))) == ["b"]
+    assert changed(Selection(only=frozenset("ab"), excepted=frozenset("a"))) == ["b"]
+
+
+def between(kind, before, edit, after):
+    """Wrap, let a user edit, unwrap: what has to be left is after."""
+    wrapped = wrap(before, kind, Launcher("scopekeeper", "scopekeeper"), ALL).text
+    edited = edit(wrapped)
+    assert edited != wrapped
+    assert unwrap(edited, kind, ALL).text == after
+
+
+JSON5_SERVER = "{mcp: {servers: {a: {command: 'x', args: [\n  'one',\n]}}}}"
+
+
+@pytest.mark.parametrize(
+    ("before", "edit", "after"),
+    [
+        (JSON5_SERVER, ("'one'", "'two', // mine\n 'three'"),
+         "{mcp: {servers: {a: {command: 'x', args: [\n  'two', // mine\n 'three',\n]}}}}"),
+        (JSON5_SERVER, ("'x',", "'y', /* now */"),
+         "{mcp: {servers: {a: {command: 'y', args: [\n   /* now */\n  'one',\n]}}}}"),
+        (JSON5_SERVER, ("  'one',\n", ""), "{mcp: {servers: {a: {command: 'x'}}}}"),
+        (JSON5_SERVER, ("  'one',", "// none"),
+         "{mcp: {servers: {a: {command: 'x', args: [\n  \n// none\n]}}}}"),
+        ("{mcp: {servers: {a: {command: 'x'}}}}", ("'x']", "'x'], env: {}"),
+         "{mcp: {servers: {a: {command: 'x', env: {}}}}}"),
+        ("{mcp: {servers: {a: {command: 'x', args: []}}}}", ("'x']", "'x',]"),
+         "{mcp: {servers: {a: {command: 'x', args: []}}}}"),
+        ("{mcp: {servers: {a: {command: 'x'}}}}", (", args:", " /* c */ , args:"),
+         "{mcp: {servers: {a: {command: 'x' /* c */  }}}}"),
+    ],
+)  # fmt: skip
+def test_what_a_user_changed_since_stays(before, edit, after):
+    between(FORMATS["openclaw"], before, lambda text: text.replace(*edit), after)
+
+
+def test_a_member_that_was_moved_before_the_command_is_found_and_taken_out():
+    kind = FORMATS["openclaw"]
+    for text, after in [
+        ("{mcp: {servers: {a: {args: ['run', '--', 'x'], command: 'scopekeeper'}}}}",
+         "{mcp: {servers: {a: {command: 'x'}}}}"),
+        ("{mcp: {servers: {a: {args: ['run', '--', 'x'] /*c*/, command: 'scopekeeper'}}}}",
+         "{mcp: {servers: {a: { /*c*/ command: 'x'}}}}"),
+        ("{mcp: {servers: {a: {args: ['run', '--', 'x'], // c\n command: 'scopekeeper'}}}}",
+         "{mcp: {servers: {a: { // c\n command: 'x'}}}}"),
+    ]:  # fmt: skip
+        assert unwrap(text, kind, ALL).text == after
+
+
+def test_in_toml_too_what_a_user_changed_since_stays():
+    before = "[mcp_servers.a]\ncommand = 'x' # c\n\n[mcp_servers.b]\ncommand = 'y'"
+    undone_and_idempotent(CODEX, before.replace("\n", "\r\n"))
+    marked = undone_and_idempotent(CODEX, "\ufeffmcp_servers.a.command = 'x'")
+    assert marked.text.endswith("'scopekeeper'\nmcp_servers.a.args = ['run', '--name', 'a', "
+                                "'--memory-max', '2G', '--', 'x']")  # fmt: skip
+    between(CODEX, before, lambda text: text.replace("'x']", "'x'] # mine"),
+            before.replace("# c\n", "# c # mine\n"))  # fmt: skip
+    between(CODEX, before, lambda text: text.replace("'x']\n", "'x', 'new']\nenabled = true\n"),
+            before.replace("# c\n", "# c\nargs = ['new']\nenabled = true\n"))  # fmt: skip
+    first = "[mcp_servers.a]\nargs = ['run', '--', 'x']\ncommand = 'scopekeeper'\n"
+    assert unwrap(first, CODEX, ALL).text == "[mcp_servers.a]\ncommand = 'x'\n"
+
+
+def test_a_wrap_by_hand_is_taken_out_and_an_unclear_one_is_left():
+    text = json.dumps({"mcpServers": {
+        "hand": {"command": "scopekeeper", "args": ["run", "-s", "k", "--no-bus", "uvx", "t"]},
+        "odd": {"command": "scopekeeper", "args": ["run", "--nonsense", "--", "uvx"]},
+        "none": {"command": "scopekeeper", "args": ["run", "-n", "x"]},
+    }})  # fmt: skip
+    done = unwrap(text, DESKTOP, ALL)
+    assert [outcome.state for outcome in done.outcomes] == ["not wrapped", "unclear", "unclear"]
+    servers = json.loads(done.text)["mcpServers"]
+    assert servers["hand"] == {"command": "uvx", "args": ["t"]}
+    assert servers["odd"] == json.loads(text)["mcpServers"]["odd"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("claude-desktop", '{"mcpServers": []}', "mcpServers is not an object"),
+        ("openclaw", "{mcp: 1}", "mcp is not an object"),
+        ("claude-code", '{"projects": 1}', "projects is not an object"),
+        ("codex", "mcp_servers = 1", "mcp_servers is not a table"),
+        ("codex", "a = 1\na = 2\n", "cannot overwrite a value"),
+        ("codex", "[x", "expected ']' at the end of a table declaration where the file ends"),
+    ],
+)
+def test_what_is_no_table_of_servers_is_refused(kind, text, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        look(text, FORMATS[kind], ALL)
+
+
+@pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
+def test_a_file_without_servers_or_without_anything_is_left_as_it_is(kind):
+    nothing = '{"mcpServers": null, "mcp": {"servers": {}}, "projects": {"/": {}}}'
+    for text in ("", "\ufeff \r\n", *(["a = 1"] if kind is CODEX else ["{}", nothing])):
+        done = wrap(text, kind, LAUNCHER, ALL)
+        assert (done.text, done.outcomes) == (text, ())
+
+
+def test_what_another_file_has_is_said():
+    text = "{mcp: {$include: './mcp.json5', servers: {$include: './more', a: {command: 'x'}}}}"
+    done = wrap(text, FORMATS["openclaw"], LAUNCHER, ALL)
+    assert [note.partition(":")[0] for note in done.notes] == [
+        "mcp.$include",
+        "mcp.servers.$include",
+    ]
+    assert [outcome.name for outcome in done.outcomes] == ["a"]
