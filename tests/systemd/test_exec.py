@@ -163,6 +163,8 @@ def test_what_is_typed_is_read_and_an_end_of_input_too(
     assert keeper.call("send", run, "--eof").returncode == 0
     assert wait(keeper, run)["status"] == 0
     assert keeper.call("logs", run).stdout == "ready\ntwo\nover\n"
+    late = keeper.call("send", run, "three", "--enter")
+    assert (late.returncode, "it has ended (exited)" in late.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("how", ["killed", "restarted"])

@@ -228,11 +228,14 @@ class Conversation:
         self._serve = heard
 
     def _send(self, request: dict[str, Any]) -> None:
-        live = self._runs.get(self._run(request).id)
-        if live.held is None or live.run.ended is not None:
-            lost = live.held is None and live.run.ended is None
-            why = ": its terminal went with the keeper that held it" if lost else ""
-            raise ScopekeeperError(f"the run {live.run.id} takes no input any more{why}")
+        known = self._run(request)
+        if known.ended is not None:
+            why = f"it has ended ({known.ended.reason})"
+            raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+        live = self._runs.get(known.id)
+        if live.held is None:
+            why = "its terminal went with the keeper that held it"
+            raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
         taking = self._input = Input(self, live)
         self._serve = taking.take
         self.say(ok=True)
