@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import check_names, meant, tell, work
 from scopekeeper.errors import UsageError
 from scopekeeper.integrations.formats import FORMATS
@@ -16,6 +17,11 @@ from scopekeeper.launch.request import Request
 _NAMES = "|".join(FORMATS)
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 """What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
+_WRITTEN = (
+    "session", "lane", "lifetime", "ttl", "grace", "memory_max", "memory_high", "tasks_max",
+    "cpu_weight", "member_memory_max", "member_tasks_max", "if_unavailable",
+)  # fmt: skip
+"""Options of ``run`` that are written before each command."""
 _NOT_ALL = 1
 _NOT_READ = 2
 
@@ -29,20 +35,6 @@ _NOT_READ = 2
               "disabled. May be given again.")  # fmt: skip
 @click.option("--except", "excepted", metavar="SERVER", multiple=True,
               help="Not this server. May be given again.")  # fmt: skip
-@click.option("-s", "--session", metavar="KEY", help="Of all its servers; else each launch asks "
-              "$SCOPEKEEPER_SESSION, else the client.")  # fmt: skip
-@click.option("-l", "--lane", metavar="LANE", help="Lane; else $SCOPEKEEPER_LANE, else main.")
-@click.option("--lifetime", metavar="gateway|session|detached", help="Who may end them.")
-@click.option("--ttl", metavar="DURATION", help="End the scope after this long (90s, 15m, 2h).")
-@click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill.")
-@click.option("--memory-max", metavar="SIZE", help="Limit of the scope, when it is made.")
-@click.option("--memory-high", metavar="SIZE", help="Memory above which the scope is slowed.")
-@click.option("--tasks-max", metavar="N", help="Most tasks in the scope.")
-@click.option("--cpu-weight", metavar="1-10000", help="Share of the CPU, when the scope is made.")
-@click.option("--member-memory-max", metavar="SIZE", help="Limit of each server alone.")
-@click.option("--member-tasks-max", metavar="N", help="Most tasks of each server alone.")
-@click.option("--if-unavailable", metavar="fail|warn",
-              help="Where nothing can be contained. Default fail: no start.")  # fmt: skip
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper "
               f"where {_USUAL_PATH} has it, else its whole path.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
@@ -91,6 +83,9 @@ def command(
     if any(each.problem for each in done):
         raise SystemExit(_NOT_READ if check else 1)
     raise SystemExit(_NOT_ALL if failed else 0)
+
+
+command.params[4:4] = [each for each in plain.command.params if each.name in _WRITTEN]
 
 
 def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
