@@ -21,7 +21,8 @@ from .test_other_users import as_user
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
 USER = "other"
-UID = pwd.getpwnam(USER).pw_uid
+UID = 1001
+"""Of that user in the lab's machines; the fixture makes sure."""
 MANAGER = f"user@{UID}.service"
 LOGIND = Path("/run/systemd/logind.conf.d/scopekeeper-test.conf")
 OBEY = """
@@ -64,6 +65,7 @@ class Login:
 def folder(keeper: Scopekeeper) -> Iterator[Path]:
     """Have logouts take effect at once and end all of the session; give a folder of the user's."""
     assert keeper
+    assert pwd.getpwnam(USER).pw_uid == UID
     LOGIND.parent.mkdir(parents=True, exist_ok=True)
     LOGIND.write_text("[Login]\nUserStopDelaySec=0\nKillUserProcesses=yes\n")
     reload_logind()
