@@ -5,8 +5,9 @@ LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:root+user trixie:vm:root+us
 LAB_ARGS ?= -m "(systemd or root) and not controllers"
 # All rounds of the tests of races: make test LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
-# All of it: make test VM_ARGS='-m "systemd or root"'
-VM_ARGS ?= -m controllers
+# Only one is booted again and again. All of it in all: make test VM_ARGS='-m "systemd or root"'
+VM_ARGS ?=
+BOOTED_AGAIN ?= trixie:vm:root+user
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,8 @@ INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
 RUN = exec $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 \
     PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m
-spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
+vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(BOOTED_AGAIN)),, and not boots)")
+spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
 
@@ -28,7 +30,7 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
 test: lint types ## everything: lint, types, unit tests, and the suites in the lab's machines
-	@$(RUN) $(PYTEST) $(LAB) -m 'not systemd' $(PYTEST_ARGS) tests
+	@$(RUN) $(PYTEST) $(LAB) -m 'not systemd and not root' $(PYTEST_ARGS) tests
 
 prepare:
 	@PYTHON='$(PYTHON)' tests/prepare.sh test

@@ -19,7 +19,9 @@ from .test_exec import begin, wait
 from .test_keeper import living
 from .test_power_cut import RESTART, boot
 
-pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers]
+pytestmark = [
+    pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers, pytest.mark.boots,
+]  # fmt: skip
 
 ROOM = Path("/var/tmp/scopekeeper-reboot")
 """Not below /tmp, which may be in memory."""
