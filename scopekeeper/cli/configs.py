@@ -19,6 +19,18 @@ from scopekeeper.integrations.servers import State
 from scopekeeper.integrations.wrapping import Outcome, Rewrite, Selection
 
 NO_SUCH_SERVER = 4
+_NAMES = "|".join(FORMATS)
+CHOOSING: list[click.Parameter] = [
+    click.Option(["--client"], type=click.Choice([*FORMATS]), metavar=_NAMES,
+                 help="Only this client's own files."),
+    click.Option(["--format", "kind"], type=click.Choice([*FORMATS]), metavar=_NAMES,
+                 help="How FILE is to be read, whatever its name."),
+    click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, also if it "
+                 "is disabled. May be given again."),
+    click.Option(["--except", "excepted"], metavar="SERVER", multiple=True,
+                 help="Not this server. May be given again."),
+]  # fmt: skip
+"""The options that say which files and servers are meant."""
 
 
 @dataclass(frozen=True, slots=True)

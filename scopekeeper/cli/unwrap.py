@@ -2,23 +2,12 @@
 
 import click
 
-from scopekeeper.cli.configs import check_names, meant, tell, work
-from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
 from scopekeeper.integrations.servers import State
 from scopekeeper.integrations.wrapping import Selection, unwrap
 
-_NAMES = "|".join(FORMATS)
-
 
 @click.command("unwrap")
-@click.option("--client", type=click.Choice([*FORMATS]), metavar=_NAMES,
-              help="Only this client's own files.")  # fmt: skip
-@click.option("--format", "kind", type=click.Choice([*FORMATS]), metavar=_NAMES,
-              help="How FILE is to be read, whatever its name.")  # fmt: skip
-@click.option("--only", metavar="SERVER", multiple=True,
-              help="Only this server. May be given again.")  # fmt: skip
-@click.option("--except", "excepted", metavar="SERVER", multiple=True,
-              help="Not this server. May be given again.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
@@ -47,3 +36,6 @@ def command(
     check_names(done, chosen)
     failed = any(outcome.state is State.UNCLEAR for each in done for outcome in each.outcomes)
     raise SystemExit(1 if failed or any(each.problem for each in done) else 0)
+
+
+command.params[:0] = CHOOSING

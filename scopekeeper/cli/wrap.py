@@ -7,14 +7,12 @@ import sys
 import click
 
 from scopekeeper.cli import run as plain
-from scopekeeper.cli.configs import check_names, meant, tell, work
+from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
 from scopekeeper.errors import UsageError
-from scopekeeper.integrations.formats import FORMATS
 from scopekeeper.integrations.servers import PROGRAM, State
 from scopekeeper.integrations.wrapping import Launcher, Selection, look, wrap
 from scopekeeper.launch.request import Request
 
-_NAMES = "|".join(FORMATS)
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 """What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
 _WRITTEN = (
@@ -27,14 +25,6 @@ _NOT_READ = 2
 
 
 @click.command("wrap")
-@click.option("--client", type=click.Choice([*FORMATS]), metavar=_NAMES,
-              help="Only this client's own files.")  # fmt: skip
-@click.option("--format", "kind", type=click.Choice([*FORMATS]), metavar=_NAMES,
-              help="How FILE is to be read, whatever its name.")  # fmt: skip
-@click.option("--only", metavar="SERVER", multiple=True, help="Only this server, also if it is "
-              "disabled. May be given again.")  # fmt: skip
-@click.option("--except", "excepted", metavar="SERVER", multiple=True,
-              help="Not this server. May be given again.")  # fmt: skip
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper "
               f"where {_USUAL_PATH} has it, else its whole path.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
@@ -85,7 +75,8 @@ def command(
     raise SystemExit(_NOT_ALL if failed else 0)
 
 
-command.params[4:4] = [each for each in plain.command.params if each.name in _WRITTEN]
+_OF_RUN = [each for each in plain.command.params if each.name in _WRITTEN]
+command.params[:0] = [*CHOOSING, *_OF_RUN]
 
 
 def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:

@@ -191,6 +191,13 @@ def find(wanted: str) -> Run:
     return found[0]
 
 
+def refuse_input(known: Run) -> None:
+    """Raise ScopekeeperError where a run takes no input any more, since it has ended."""
+    if known.ended is not None:
+        why = f"it has ended ({known.ended.reason})"
+        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+
+
 def plain(run: Run) -> dict[str, Any]:
     """Return the values that ``parse`` reads a run from."""
     values = {**dataclasses.asdict(run), "ended": plain_end(run.ended)}

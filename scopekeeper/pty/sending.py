@@ -8,7 +8,7 @@ from scopekeeper.errors import UnavailableError
 from scopekeeper.pty import protocol
 from scopekeeper.pty.client import RESTART
 from scopekeeper.pty.reach import reach_again
-from scopekeeper.pty.run import Run
+from scopekeeper.pty.run import Run, refuse_input
 
 
 def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False) -> int:
@@ -16,6 +16,7 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
 
     Raises ScopekeeperError where it did not take all of them within that time.
     """
+    refuse_input(run)  # the keeper leaves when there is nothing to keep: it need not be waited for
     with reach_again(RESTART) as connection:
         connection.ask(do="send", run=run.id, seconds=seconds)
         # the keeper may hang up before all is sent, and then has said why

@@ -6,8 +6,9 @@ import stat
 
 import pytest
 
-from scopekeeper.errors import StateError
+from scopekeeper.errors import ScopekeeperError, StateError
 from scopekeeper.pty import run as runs
+from scopekeeper.pty import sending
 from scopekeeper.pty.run import Ended, Run
 
 ID = "0123abcd"
@@ -117,3 +118,10 @@ def test_a_folder_that_is_none_or_may_not_be_looked_into_is_reported(state):
         path_of(state).parent.chmod(0)
         assert len(runs.unreadable()) == 2
         path_of(state).parent.chmod(stat.S_IRWXU)
+
+
+def test_nothing_is_typed_into_one_that_has_ended_and_no_keeper_is_waited_for(state, monkeypatch):
+    assert state
+    monkeypatch.setattr(sending, "reach_again", lambda _: pytest.fail("a keeper was looked for"))
+    with pytest.raises(ScopekeeperError, match=r"it has ended \(signalled\)"):
+        sending.send(runs.find(ID), [b"x"], seconds=1)

@@ -229,9 +229,7 @@ class Conversation:
 
     def _send(self, request: dict[str, Any]) -> None:
         known = self._run(request)
-        if known.ended is not None:
-            why = f"it has ended ({known.ended.reason})"
-            raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+        run.refuse_input(known)
         live = self._runs.get(known.id)
         if live.held is None:
             why = "its terminal went with the keeper that held it"
