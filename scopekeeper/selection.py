@@ -17,6 +17,8 @@ class Selector:
     owner: str | None = None
     """A unit's name or a pid."""
     units: frozenset[str] = frozenset()
+    lifetimes: frozenset[str] = frozenset()
+    """Any of these; all where it is empty."""
     started_before: float | None = None
     """Seconds since the epoch."""
 
@@ -35,6 +37,8 @@ class Selector:
             (self.session_id, scope.session_id),
         )
         if any(value is not None and value != own for value, own in wanted):
+            return False
+        if self.lifetimes and scope.lifetime not in self.lifetimes:
             return False
         if scope.elsewhere and not self.units:
             return False  # a session of that name in a container is another session

@@ -83,6 +83,12 @@ def start_unit(kind: str, unit: str) -> None:
         manager.StartUnit(unit.encode(), b"replace")
 
 
+def reload(kind: str) -> None:
+    """Let a manager read its unit files again; raises ManagerError."""
+    with _manager(kind) as manager:
+        manager.Reload()
+
+
 def version(kind: str) -> str:
     """Return the manager's version, as ``257`` or ``252.39-1~deb12u1``."""
     with _manager(kind) as manager:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "disown": "Take paths back that were handed over.",
     "wrap": "Rewrite the configuration of MCP clients so that their servers are contained.",
     "unwrap": "Undo wrap.",
+    "openclaw": "Contain OpenClaw's gateway, and see what it contains.",
     "doctor": "Check what this machine has for scopekeeper.",
 }
 

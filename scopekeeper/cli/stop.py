@@ -13,6 +13,7 @@ from scopekeeper.cli.show import answer, processes, safe, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch.place import mount_point
+from scopekeeper.launch.request import LIFETIMES
 from scopekeeper.quantities import duration, moment
 from scopekeeper.selection import Selected, Selector, select
 from scopekeeper.snapshot import Reader
@@ -24,6 +25,13 @@ REMAINS = 5
 @click.command("stop")
 @selecting("Members of this name; the others stay.")
 @click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
+@click.option(
+    "--lifetime",
+    "lifetimes",
+    multiple=True,
+    type=click.Choice(LIFETIMES),
+    help="Only scopes of this lifetime. May be given again.",
+)
 @click.option("--started-before", metavar="TIME", help="Spare what was started at this time or "
               "later (ISO 8601, or @SECONDS).")  # fmt: skip
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill; else that "
@@ -35,6 +43,7 @@ REMAINS = 5
 def command(
     selector: Selector,
     owner: str | None,
+    lifetimes: tuple[str, ...],
     started_before: str | None,
     grace: str | None,
     reason: str,
@@ -51,7 +60,9 @@ def command(
         before = None if started_before is None else moment("started-before", started_before)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    selector = dataclasses.replace(selector, owner=owner, started_before=before)
+    selector = dataclasses.replace(
+        selector, owner=owner, lifetimes=frozenset(lifetimes), started_before=before
+    )
     require(selector, "stop", "--owner")
     mount = mount_point()
     uid = os.getuid()

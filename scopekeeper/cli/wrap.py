@@ -1,20 +1,17 @@
 """``scopekeeper wrap``."""
 
 import os
-import shutil
-import sys
 
 import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
 from scopekeeper.errors import UsageError
+from scopekeeper.integrations.launcher import USUAL_PATH, installed
 from scopekeeper.integrations.servers import PROGRAM, State
 from scopekeeper.integrations.wrapping import Launcher, Selection, look, wrap
 from scopekeeper.launch.request import Request
 
-_USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
-"""What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
 _WRITTEN = (
     "session", "lane", "lifetime", "ttl", "grace", "memory_max", "memory_high", "tasks_max",
     "cpu_weight", "member_memory_max", "member_tasks_max", "if_unavailable",
@@ -26,7 +23,7 @@ _NOT_READ = 2
 
 @click.command("wrap")
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper "
-              f"where {_USUAL_PATH} has it, else its whole path.")  # fmt: skip
+              f"where {USUAL_PATH} has it, else its whole path.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--check", is_flag=True, help="Only say which servers are wrapped.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
@@ -91,7 +88,7 @@ def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
     except ValueError as error:
         raise UsageError(str(error)) from None
     if program is None:
-        name, absolute = _installed()
+        name, absolute = installed()
         return Launcher(name, absolute, tuple(words))
     if "/" in program:
         program = os.path.abspath(program)
@@ -103,20 +100,3 @@ def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _installed() -> tuple[str, str]:
-    """Return what to call this program: as every client finds it, and by its whole path."""
-    beside = os.path.join(os.path.dirname(sys.executable), PROGRAM)
-    called = shutil.which(sys.argv[0]) if os.path.basename(sys.argv[0]) == PROGRAM else None
-    in_path = shutil.which(PROGRAM)
-    path = called or (beside if os.access(beside, os.X_OK) else in_path)
-    if path is None:
-        raise UsageError(f"no {PROGRAM} is installed here", "give --program PATH")
-    path = os.path.abspath(path)
-    # the name by which users have it, often a link, is more likely to be there tomorrow
-    if in_path and os.path.realpath(in_path) == os.path.realpath(path):
-        path = os.path.abspath(in_path)
-    usual = shutil.which(PROGRAM, path=_USUAL_PATH)
-    is_usual = usual is not None and os.path.realpath(usual) == os.path.realpath(path)
-    return (PROGRAM, path) if is_usual else (path, path)

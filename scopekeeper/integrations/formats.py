@@ -40,7 +40,7 @@ FORMATS = {
     for each in (
         Format("openclaw", json5.JSON5, (("mcp", "servers"),),
                ("$OPENCLAW_CONFIG_PATH", "$OPENCLAW_STATE_DIR/openclaw.json",
-                "$HOME/.openclaw/openclaw.json")),
+                "$OPENCLAW_HOME/.openclaw/openclaw.json", "$HOME/.openclaw/openclaw.json")),
         Format("claude-desktop", json5.JSON, (_SERVERS,),
                (f"{_CONFIG}/Claude/claude_desktop_config.json",)),
         Format("claude-code", json5.JSON, (_SERVERS, ("projects", "*", "mcpServers")),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scopekeeper.integrations.document import Edit, Member, Value, apply
+from scopekeeper.integrations.edits import remove_comma, remove_member
 from scopekeeper.integrations.formats import Format
 from scopekeeper.integrations.servers import (
     Configuration,
@@ -259,14 +260,10 @@ def _remove_items(text: str, array: Value, last: int, end: int) -> list[Edit]:
         following = array.items[at + 1].start if at < last else end
         if text[item.end : following].replace(",", "", 1).strip():
             edits.append(Edit(item.start, item.end, ""))
-            edits += _comma(comma)
+            edits += remove_comma(comma)
         else:
             edits.append(Edit(item.start, following, ""))
     return edits
-
-
-def _comma(at: int) -> list[Edit]:
-    return [Edit(at, at + 1, "")] if at >= 0 else []
 
 
 def _remove_member(text: str, server: Server, member: Member) -> list[Edit]:
@@ -279,15 +276,7 @@ def _remove_member(text: str, server: Server, member: Member) -> list[Edit]:
         return [Edit(member.start, end, "")]
     if member not in server.siblings:  # a dotted key of another table
         return [Edit(member.start, end, "")]
-    number = server.siblings.index(member)
-    before = server.siblings[number - 1] if number else None
-    comma = before.comma if before else member.comma
-    start = before.value.end if before else member.start
-    stop = end if before else server.siblings[1].start
-    outside = text[start : member.start] + text[end:stop]
-    if not outside.replace(",", "", 1).strip():
-        return [Edit(start, stop, "")]
-    return [*_comma(comma), Edit(member.start, end, "")]
+    return remove_member(text, server.siblings, member)
 
 
 def _of(text: str, value: Value) -> str:

@@ -370,12 +370,16 @@ def test_the_bus_lists_stops_and_adopts(
         refused = busctl("call", *BUS, "Stop", "a{sv}s", *selector, "because")
         assert refused.returncode != 0
     words = ("1", "session", "s", session)
-    assert busctl("call", *BUS, "Adopt", "a{sv}u", *words, "1").returncode == 0
+    adopted = busctl("--json=short", "call", *BUS, "Adopt", "a{sv}u", *words, "1")
+    assert adopted.returncode == 0, adopted.stderr
+    assert json.loads(adopted.stdout)["data"][0][0]["adopted"]["data"] is False
+    assert member.poll() is None, on_the_bus.ends(session)
     stopped = busctl("--json=short", "call", *BUS, "Stop", "a{sv}s", *words, "over the bus")
     assert stopped.returncode == 0, stopped.stderr
-    assert json.loads(stopped.stdout)["data"][0][0]["outcome"]["data"] == "terminated"
-    assert member.wait(10) == -signal.SIGTERM
+    (result,) = json.loads(stopped.stdout)["data"][0]
     (end,) = on_the_bus.ends(session)
+    assert result["outcome"]["data"] == "terminated", (result, end)
+    assert member.wait(10) == -signal.SIGTERM
     assert "over the bus" in str(end["evidence"])
     introspected = busctl("introspect", *BUS[:2])
     for name in ("Adopt", "List", "Reconcile", "Stop", "ScopeStarted", "MemberEnded",

@@ -1,0 +1,166 @@
+"""``scopekeeper openclaw``."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.errors import ConfigError
+from scopekeeper.integrations import files
+from scopekeeper.integrations.document import ParseError
+from scopekeeper.integrations.launcher import installed
+from scopekeeper.integrations.servers import State
+from scopekeeper.integrations.wrapping import Launcher, Outcome
+from scopekeeper.launch.place import mount_point
+from scopekeeper.openclaw import configuration, gateway, parts, places, status
+from scopekeeper.openclaw.installing import Change, entry_for, install, uninstall
+from scopekeeper.openclaw.status import Finding, Verdict
+from scopekeeper.snapshot import Reader
+
+_NO_PACKAGE = (
+    "no OpenClaw was found: where it is 2026.9 or later, it has to be allowed to tell the plugin "
+    "of the end of runs; call this again with openclaw in PATH"
+)
+_CHOOSING: list[click.Parameter] = [
+    click.Option(["--profile"], metavar="NAME", default="", help="The profile of OpenClaw that is "
+                 "meant. Default: $OPENCLAW_PROFILE."),
+    click.Option(["--config"], metavar="FILE", default="", help="Its configuration. Default: "
+                 "where OpenClaw looks for it."),
+    click.Option(["--json", "as_json"], is_flag=True, help="One versioned JSON object."),
+]  # fmt: skip
+
+
+@click.group("openclaw")
+def command() -> None:
+    """Contain OpenClaw's gateway, and see what it contains."""
+
+
+@command.command("install", params=[*_CHOOSING])
+def install_command(profile: str, config: str, as_json: bool) -> None:
+    """Contain a gateway from its next start on.
+
+    Every MCP server goes through `scopekeeper run` (as `wrap` does it), a plugin tells which
+    session each is of and when that is over, and a drop-in for the user's unit gives the gateway
+    our shell. Can be called again, after an update of either. Exit status: 0 done; 1 something
+    was refused, and nothing is changed then.
+    """
+    where = places.find(os.environ, profile=profile, config=config)
+    package = places.package(where, os.environ)
+    launcher = Launcher(*installed())
+    change = install(where, launcher, package)
+    if package is None:
+        change.warnings.append(_NO_PACKAGE)
+    left = configuration.not_wrapped(change.servers)
+    change.warnings += [f"server {each.name} is not contained: {each.detail}" for each in left]
+    with contextlib.suppress(ConfigError, ParseError):
+        blocked = configuration.look_at(files.read(where.config).text()).blocked
+        if blocked:
+            change.warnings.append(f"OpenClaw will not load the plugin: {blocked}")
+    _tell(change, where, "Contained from the next start on", as_json=as_json)
+
+
+@command.command("uninstall", params=[*_CHOOSING])
+def uninstall_command(profile: str, config: str, as_json: bool) -> None:
+    """Undo install, to the byte where nothing else was changed since; what was, stays.
+
+    What runs in scopes goes on until its gateway is restarted. Exit status: 0 done; 1 something
+    was refused.
+    """
+    where = places.find(os.environ, profile=profile, config=config)
+    _tell(uninstall(where), where, "As before from the next start on", as_json=as_json)
+
+
+def _tell(change: Change, where: places.Places, then: str, *, as_json: bool) -> None:
+    if as_json:
+        answer({
+            "changed": [safe_json(path) for path in change.done],
+            "backup": safe_json(change.backup) or None,
+            "servers": [_server(each) for each in change.servers],
+            "warnings": [safe_json(text) for text in change.warnings],
+        })  # fmt: skip
+        return
+    for path in change.done:
+        click.echo(safe(path if os.path.lexists(path) else f"{path}: removed"))
+    if change.backup:
+        click.echo(safe(f"{where.config}: as it was: {change.backup}"))
+    warn(change.warnings)
+    if change.done:
+        click.echo(f"{then}: systemctl --user restart {safe(where.unit)}")
+    else:
+        click.echo("Nothing to change.")
+
+
+def _server(outcome: Outcome) -> dict[str, object]:
+    return {"name": outcome.name, "state": outcome.state.value, "detail": outcome.detail or None}
+
+
+@command.command("status", params=[*_CHOOSING])
+def status_command(profile: str, config: str, as_json: bool) -> None:
+    """Say what is contained, what is not, and why, for each agent and session.
+
+    Exit status: 0 everything is; 1 something is not.
+    """
+    where = places.find(os.environ, profile=profile, config=config)
+    package = places.package(where, os.environ)
+    launcher = Launcher(*installed())
+    seen = _seen(where)
+    findings = [
+        status.of_servers(seen),
+        status.of_plugin(parts.has_plugin(where), seen, entry_for(launcher, package)),
+        status.of_drop_in(parts.has_drop_in(where, launcher.absolute), where.unit,
+                          has_unit=os.path.exists(where.unit_file)),
+    ]  # fmt: skip
+    gateways = gateway.running(where, package)
+    for each in gateways:
+        findings += status.of_gateway(each, _changed(where))
+    if not gateways:
+        findings.append(Finding("gateway", Verdict.OK, "none runs"))
+    bare = [each for each in seen.servers if each.state is State.NOT_WRAPPED]
+    scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
+    sessions = status.sessions(scopes, gateways, bare)
+    if as_json:
+        answer({
+            "parts": [{key: safe_json(str(value)) for key, value in asdict(each).items()}
+                      for each in findings],
+            "sessions": [{**asdict(each), "detail": safe_json(each.detail)} for each in sessions],
+            "servers": [_server(each) for each in seen.servers],
+        })  # fmt: skip
+    else:
+        _print(findings, sessions)
+        warn(seen.notes)
+    fine = all(each.verdict is Verdict.OK for each in findings) and all(s.unit for s in sessions)
+    raise SystemExit(0 if fine else 1)
+
+
+def _seen(where: places.Places) -> configuration.Seen:
+    text = files.read(where.config).text()
+    try:
+        return configuration.look_at(text)
+    except ParseError as error:
+        raise ConfigError(f"{where.config}:{error.line}:{error.column}: {error.message}") from None
+
+
+def _changed(where: places.Places) -> float:
+    """Return when what a gateway reads at its start was last changed by us."""
+    times = []
+    for path in (where.drop_in, where.plugin):
+        with contextlib.suppress(OSError):
+            times.append(os.stat(path).st_mtime)
+    return max(times, default=0.0)
+
+
+def _print(findings: Sequence[Finding], sessions: Sequence[status.Session]) -> None:
+    table(("PART", "STATE", "DETAIL"), [(f.part, f.verdict.value, f.detail) for f in findings],
+          shrink=(2,))  # fmt: skip
+    if not sessions:
+        return
+    click.echo()
+    rows = [
+        (s.agent, s.session, s.lane, s.state, str(s.members), str(s.processes), s.detail)
+        for s in sessions
+    ]
+    table(("AGENT", "SESSION", "LANE", "STATE", "MEMBERS", "PROCS", "WHAT"), rows,
+          shrink=(1, 6), right=(4, 5))  # fmt: skip

@@ -1,0 +1,113 @@
+"""Puts everything in its place for one gateway, and takes it away again."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from scopekeeper import systemd
+from scopekeeper.errors import ConfigError, ManagerError
+from scopekeeper.integrations import files
+from scopekeeper.integrations.document import ParseError
+from scopekeeper.integrations.servers import PROGRAM
+from scopekeeper.integrations.wrapping import Launcher, Outcome
+from scopekeeper.openclaw import configuration, parts
+from scopekeeper.openclaw.places import Package, Places
+
+
+@dataclass(slots=True)
+class Change:
+    """What was done, in the order in which it was."""
+
+    servers: Sequence[Outcome] = ()
+    backup: str = ""
+    """Of the configuration, where that was rewritten."""
+    done: list[str] = field(default_factory=list)
+    """Paths that were written or removed."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def entry_for(launcher: Launcher, package: Package | None) -> configuration.Entry:
+    """Return what the gateway is told about the plugin."""
+    return configuration.Entry(
+        program="" if launcher.program == PROGRAM else launcher.absolute,
+        conversation_access=package is not None and package.wants_conversation_access(),
+    )
+
+
+def install(places: Places, launcher: Launcher, package: Package | None) -> Change:
+    """Contain a gateway from its next start on; raises ConfigError, and then did nothing.
+
+    The configuration comes last: it names what has to be there.
+    """
+    original = files.read(places.config)
+    text = original.text()
+    with _located(places):
+        new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
+    parts.check(places)
+    parts.drop_in_text(places.unit, launcher.absolute)
+    change = Change(servers)
+    if parts.has_plugin(places) != "installed":
+        parts.put_plugin(places)
+        change.done.append(places.plugin)
+    if parts.has_drop_in(places, launcher.absolute) != "installed":
+        parts.put_drop_in(places, launcher.absolute)
+        change.done.append(places.drop_in)
+        _reload(change)
+    if new != text:
+        change.backup = files.replace(original, new.encode())
+        change.done.append(places.config)
+    return change
+
+
+def uninstall(places: Places) -> Change:
+    """Undo it; raises ConfigError. What was edited since stays."""
+    change = Change()
+    if os.path.lexists(places.config):
+        original = files.read(places.config)
+        text = original.text()
+        with _located(places):
+            new, change.servers = configuration.released(text)
+        if new != text:
+            made = files.replace(original, new.encode())
+            change.done.append(places.config)
+            _remove_copies(original.target, made, new.encode(), change)
+    if parts.remove_plugin(places):
+        change.done.append(places.plugin)
+    if parts.remove_drop_in(places):
+        change.done.append(places.drop_in)
+        _reload(change)
+    return change
+
+
+@contextlib.contextmanager
+def _located(places: Places) -> Iterator[None]:
+    """Say where in the configuration something is wrong."""
+    try:
+        yield
+    except ParseError as error:
+        where = f"{places.config}:{error.line}:{error.column}"
+        raise ConfigError(f"{where}: {error.message}") from None
+
+
+def _reload(change: Change) -> None:
+    try:
+        systemd.reload("user")
+    except ManagerError as error:
+        change.warnings.append(f"run `systemctl --user daemon-reload` yourself: {error}")
+
+
+def _remove_copies(config: str, made: str, new: bytes, change: Change) -> None:
+    """Remove the copies that say nothing any more: of what was contained, and of what is now."""
+    folder, name = os.path.split(config)
+    for each in sorted(os.listdir(folder)):
+        if not each.startswith(name + files.BACKUP):
+            continue
+        path = os.path.join(folder, each)
+        with contextlib.suppress(OSError):
+            with open(path, "rb") as file:
+                same = file.read() == new
+            if same or path == made:
+                os.unlink(path)
+                continue
+        change.warnings.append(f"{path}: kept; the configuration was another then")

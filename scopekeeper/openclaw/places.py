@@ -1,0 +1,112 @@
+"""Where an OpenClaw of this user keeps what we change, and which one it is.
+
+As OpenClaw 2026.4 and 2026.9 have it: ``OPENCLAW_CONFIG_PATH``, ``OPENCLAW_STATE_DIR`` and
+``OPENCLAW_HOME`` go before ``~/.openclaw``; a profile has a state folder and a unit of its own.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scopekeeper.errors import ConfigError
+
+PLUGIN = "scopekeeper"
+"""The id of the plugin, and the name of its folder."""
+DROP_IN = "10-scopekeeper.conf"
+_EXEC_START = re.compile(r"^ExecStart=(.*)$", re.MULTILINE)
+_MEANT_AS_UNSET = ("", "undefined", "null")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What belongs to one gateway."""
+
+    config: str
+    plugin: str
+    """The folder of the plugin."""
+    unit: str
+    """The name of the user's unit, whether there is one or not."""
+    unit_file: str
+    drop_in: str
+
+
+def find(environment: Mapping[str, str], *, profile: str = "", config: str = "") -> Places:
+    """Return where everything is, or would be; raises ConfigError without a home."""
+    variables = {
+        name: value for name, value in environment.items() if value.strip() not in _MEANT_AS_UNSET
+    }
+    home = variables.get("HOME")
+    if home is None:
+        raise ConfigError("HOME is not set", "it says whose OpenClaw is meant")
+    profile = profile or variables.get("OPENCLAW_PROFILE", "")
+    suffix = f"-{profile}" if profile and profile != "default" else ""
+    own = os.path.expanduser(variables.get("OPENCLAW_HOME", home))
+    state = variables.get("OPENCLAW_STATE_DIR", f"{own}/.openclaw{suffix}")
+    path = config or variables.get("OPENCLAW_CONFIG_PATH", f"{state}/openclaw.json")
+    unit = f"openclaw-gateway{suffix}.service"
+    units = f"{variables.get('XDG_CONFIG_HOME', f'{home}/.config')}/systemd/user"
+    return Places(
+        os.path.abspath(path),
+        os.path.abspath(f"{state}/extensions/{PLUGIN}"),
+        unit,
+        f"{units}/{unit}",
+        f"{units}/{unit}.d/{DROP_IN}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An OpenClaw as npm installed it."""
+
+    folder: str
+    version: str
+
+    def wants_conversation_access(self) -> bool:
+        """Whether a plugin has to be allowed to be told of the end of a run.
+
+        Where that is not known, to name it makes the whole configuration invalid: so it is looked
+        for in the schema itself. It came between 2026.4.15 and 2026.9.6.
+        """
+        dist = f"{self.folder}/dist"
+        for name in sorted(os.listdir(dist)):
+            if "schema" in name and name.endswith((".js", ".mjs")):
+                with open(f"{dist}/{name}", "rb") as file:
+                    schema = file.read()
+                if b"allowPromptInjection" in schema:
+                    return b"allowConversationAccess" in schema
+        return False
+
+
+def package(places: Places, environment: Mapping[str, str]) -> Package | None:
+    """Return the OpenClaw that the unit starts, else the one in PATH; None where none is found."""
+    words: list[str] = []
+    try:
+        with open(places.unit_file, encoding="utf-8") as file:
+            for line in _EXEC_START.findall(file.read()):
+                words += shlex.split(line)
+    except (OSError, ValueError):
+        pass
+    in_path = shutil.which("openclaw", path=environment.get("PATH", os.defpath))
+    for word in [*words, *([in_path] if in_path else [])]:
+        if word.startswith("/") and (found := _package_of(os.path.realpath(word))):
+            return found
+    return None
+
+
+def _package_of(path: str) -> Package | None:
+    """Return the package that a file belongs to."""
+    folder = os.path.dirname(path)
+    while folder != "/":
+        try:
+            with open(f"{folder}/package.json", encoding="utf-8") as file:
+                told = json.load(file)
+            if told.get("name") == "openclaw" and os.path.isdir(f"{folder}/dist"):
+                return Package(folder, str(told.get("version", "")))
+        except (OSError, ValueError, AttributeError):
+            pass
+        folder = os.path.dirname(folder)
+    return None

@@ -1,0 +1,88 @@
+// Calls the `scopekeeper` command, beside the gateway's own work: never awaited, a few at a time,
+// each with an end.
+import { spawn } from "node:child_process";
+
+const AT_ONCE = 4;
+const LONGEST_MS = 60_000;
+const MOST_WAITING = 1000;
+const STDERR_KEPT = 4096;
+
+export class Program {
+  #path;
+  #say;
+  #waiting = [];
+  #running = 0;
+  #missed = false;
+
+  // say(text) is for what a person should know; path may be a name in PATH.
+  constructor(path, say) {
+    this.#path = path;
+    this.#say = say;
+  }
+
+  // Whether it could not be started, when it was last tried.
+  get isMissing() {
+    return this.#missed;
+  }
+
+  call(args) {
+    if (this.#waiting.length >= MOST_WAITING) {
+      this.#waiting.shift(); // the oldest; `scopekeeper reconcile` finds what it meant
+    }
+    this.#waiting.push(args);
+    this.#next();
+  }
+
+  #next() {
+    while (this.#running < AT_ONCE && this.#waiting.length > 0) {
+      this.#running += 1;
+      this.#start(this.#waiting.shift());
+    }
+  }
+
+  #start(args) {
+    let done = false;
+    let stderr = "";
+    const over = () => {
+      if (done) return;
+      done = true;
+      this.#running -= 1;
+      this.#next();
+    };
+    try {
+      const child = spawn(this.#path, args, {
+        stdio: ["ignore", "ignore", "pipe"],
+        timeout: LONGEST_MS,
+      });
+      child.unref(); // a gateway that wants to leave does not wait for it
+      child.stderr.unref?.();
+      child.stderr.on("data", (data) => {
+        if (stderr.length < STDERR_KEPT) stderr += data;
+      });
+      child.on("error", (error) => {
+        this.#failed(error);
+        over();
+      });
+      child.on("exit", (status, signal) => {
+        this.#missed = false;
+        if (status !== 0) this.#say(`${args[0]}: ${stderr.trim() || signal || status}`);
+        over();
+      });
+    } catch (error) {
+      this.#failed(error);
+      over();
+    }
+  }
+
+  #failed(error) {
+    const missing = error.code === "ENOENT";
+    if (!(missing && this.#missed)) {
+      this.#say(
+        missing
+          ? `there is no ${this.#path}; what this gateway starts is not ended with its sessions`
+          : `${this.#path} cannot be started: ${error.message}`,
+      );
+    }
+    this.#missed = missing;
+  }
+}
