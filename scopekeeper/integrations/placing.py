@@ -48,12 +48,21 @@ def take(text: str, dialect: Dialect, path: tuple[str, ...]) -> str:
         if member is None or not _holds_only(member.value, path[depth + 1 :]):
             continue
         before = _without(text, container, member)
-        if before is not None and put(before, dialect, path, value) == text:
+        if before is not None and _leads_to(text, before, dialect, path, value):
             return before
     container, _ = _reach(text, root, path[:-1])
     member = _member(container, path[-1])
     assert member is not None  # noqa: S101  it was reached above
     return apply(text, remove_member(text, container.members, member))
+
+
+def _leads_to(
+    text: str, before: str, dialect: Dialect, path: tuple[str, ...], value: object
+) -> bool:
+    try:
+        return put(before, dialect, path, value) == text
+    except ParseError:  # a comment took in what came after it
+        return False
 
 
 def include(text: str, dialect: Dialect, path: tuple[str, ...], item: str) -> str:

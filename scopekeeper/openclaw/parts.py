@@ -66,13 +66,12 @@ def put_plugin(places: Places) -> None:
     """Write the plugin's folder; raises ConfigError."""
     with _reported(places.plugin):
         parent = os.path.dirname(places.plugin)
-        os.makedirs(parent, mode=0o755, exist_ok=True)
+        _make_folders(parent)
         ready = f"{parent}/.scopekeeper-{os.urandom(6).hex()}"
-        os.mkdir(ready, 0o755)
+        _make_folders(ready)
         try:
             for name, content in _contents(_PLUGIN).items():
-                with open(f"{ready}/{name}", "xb") as file:
-                    file.write(content)
+                _write(f"{ready}/{name}", content)
             _remove_folder(places.plugin)
             os.rename(ready, places.plugin)
         finally:
@@ -84,11 +83,10 @@ def put_drop_in(places: Places, program: str) -> None:
     text = drop_in_text(places.unit, program)
     with _reported(places.drop_in):
         folder = os.path.dirname(places.drop_in)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        _make_folders(folder)
         ready = f"{folder}/.{DROP_IN}-{os.urandom(6).hex()}"
         try:
-            with open(ready, "x", encoding="utf-8") as file:
-                file.write(text)
+            _write(ready, text.encode())
             os.rename(ready, places.drop_in)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -117,6 +115,23 @@ def remove_drop_in(places: Places) -> bool:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(places.drop_in))
     return True
+
+
+def _make_folders(path: str) -> None:
+    """Make a folder and those above it, as others may not write to them.
+
+    OpenClaw 2026.9 refuses plugins and units that a group may write, and a umask may let it.
+    """
+    if not os.path.isdir(path):
+        _make_folders(os.path.dirname(path))
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "xb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(content)
 
 
 def _is_our_plugin(folder: str) -> bool:

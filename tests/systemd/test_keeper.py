@@ -378,7 +378,7 @@ def test_the_bus_lists_stops_and_adopts(
     assert stopped.returncode == 0, stopped.stderr
     (result,) = json.loads(stopped.stdout)["data"][0]
     (end,) = on_the_bus.ends(session)
-    assert result["outcome"]["data"] == "terminated", (result, end)
+    assert result["outcome"]["data"] == "terminated", json.dumps(end)
     assert member.wait(10) == -signal.SIGTERM
     assert "over the bus" in str(end["evidence"])
     introspected = busctl("introspect", *BUS[:2])

@@ -43,19 +43,20 @@ export class Program {
   #start(args) {
     let done = false;
     let stderr = "";
+    let timer;
     const over = () => {
       if (done) return;
       done = true;
+      clearTimeout(timer);
       this.#running -= 1;
       this.#next();
     };
     try {
-      const child = spawn(this.#path, args, {
-        stdio: ["ignore", "ignore", "pipe"],
-        timeout: LONGEST_MS,
-      });
-      child.unref(); // a gateway that wants to leave does not wait for it
-      child.stderr.unref?.();
+      const child = spawn(this.#path, args, { stdio: ["ignore", "ignore", "pipe"] });
+      timer = setTimeout(() => child.kill(), LONGEST_MS);
+      for (const each of [timer, child, child.stderr]) {
+        each.unref?.(); // a gateway that wants to leave does not wait for it
+      }
       child.stderr.on("data", (data) => {
         if (stderr.length < STDERR_KEPT) stderr += data;
       });

@@ -1,0 +1,207 @@
+"""``scopekeeper openclaw``, called as a user calls it, on a home that has an OpenClaw."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = (ROOT / "tests" / "clients" / "openclaw.json").read_text()
+PLUGIN = ".openclaw/extensions/scopekeeper"
+DROP_IN = ".config/systemd/user/openclaw-gateway.service.d/10-scopekeeper.conf"
+UNIT = ".config/systemd/user/openclaw-gateway.service"
+
+
+def package(home, version, *, knows):
+    """Make what npm would have installed, as far as it is looked at."""
+    folder = home / "node" / version / "openclaw"
+    (folder / "dist").mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"name": "openclaw", "version": version}))
+    schema = "hooks: { allowPromptInjection" + (", allowConversationAccess }" if knows else " }")
+    (folder / "dist" / "zod-schema-A1.js").write_text(schema)
+    (folder / "dist" / "index.js").write_text("")
+    return folder / "dist" / "index.js"
+
+
+@pytest.fixture
+def home(tmp_path):
+    config = tmp_path / ".openclaw" / "openclaw.json"
+    config.parent.mkdir()
+    config.write_text(SAMPLE)
+    return tmp_path
+
+
+def call(home, *words, **environment):
+    """Return exit status, standard output and standard error."""
+    mine = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", "openclaw", *map(str, words)],
+        env=mine | environment, cwd=home, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def files(home):
+    """Return every file below a home, and what is in it."""
+    return {str(p.relative_to(home)): p.read_bytes() for p in home.rglob("*") if p.is_file()}
+
+
+def entry(home):
+    _, out, _ = call(home, "status", "--json")
+    assert json.loads(out)["version"] == 1
+    from scopekeeper.integrations import json5
+
+    data = json5.parse((home / ".openclaw/openclaw.json").read_text(), json5.JSON5).data
+    return data["plugins"]["entries"]["scopekeeper"]
+
+
+def test_install_puts_all_of_it_in_place_and_uninstall_leaves_nothing(home):
+    before = files(home)
+    status, out, _ = call(home, "install")
+    assert status == 0
+    assert "systemctl --user restart openclaw-gateway.service" in out
+    made = files(home)
+    assert {f"{PLUGIN}/index.js", f"{PLUGIN}/openclaw.plugin.json", DROP_IN} <= made.keys()
+    status, out, _ = call(home, "uninstall")
+    assert status == 0
+    assert f"{PLUGIN}: removed" in out
+    assert files(home) == before
+    assert not (home / PLUGIN).parent.exists()
+    assert not (home / DROP_IN).parent.exists()
+
+
+def test_nobody_else_may_write_what_is_put_there_whatever_the_umask(home):
+    """OpenClaw 2026.9 refuses what a group may write."""
+    mask = os.umask(0o002)
+    try:
+        assert call(home, "install")[0] == 0
+    finally:
+        os.umask(mask)
+    made = [home / PLUGIN, *(home / PLUGIN).iterdir(), home / DROP_IN, (home / DROP_IN).parent]
+    assert len(made) > 8
+    assert [path for path in made if path.stat().st_mode & 0o022] == []
+
+
+def test_what_is_edited_between_install_and_uninstall_stays(home):
+    assert call(home, "install")[0] == 0
+    config = home / ".openclaw/openclaw.json"
+    config.write_text(config.read_text() + "// mine\n")
+    (home / DROP_IN).with_name("20-mine.conf").write_text("")
+    (home / ".openclaw/extensions/mine").mkdir()
+    status, _, err = call(home, "uninstall")
+    assert status == 0
+    assert config.read_text() == SAMPLE + "// mine\n"
+    assert "openclaw.json.before-scopekeeper: kept" in err
+    assert (home / DROP_IN).with_name("20-mine.conf").exists()
+    assert (home / ".openclaw/extensions/mine").exists()
+
+
+def test_a_second_install_changes_nothing(home):
+    call(home, "install")
+    made = files(home)
+    status, out, _ = call(home, "install")
+    assert (status, out) == (0, "Nothing to change.\n")
+    assert files(home) == made
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_plugin_is_allowed_to_hear_of_the_end_of_runs_only_where_openclaw_knows_that(
+    home, knows
+):
+    index = package(home, "2026.9.6", knows=knows)
+    unit = home / UNIT
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"[Service]\nExecStart=/usr/bin/node {index} gateway --port 18789\n")
+    call(home, "install")
+    assert entry(home).get("hooks") == ({"allowConversationAccess": True} if knows else None)
+
+
+def test_another_openclaw_is_told_by_status_and_mended_by_another_install(home):
+    program = home / "bin" / "openclaw"
+    program.parent.mkdir()
+    path = f"{program.parent}:{os.environ['PATH']}"
+    program.symlink_to(package(home, "2026.4.15", knows=False))
+    call(home, "install", PATH=path)
+    program.unlink()
+    program.symlink_to(package(home, "2026.9.6", knows=True))
+    for link in program.parent.iterdir():
+        link.resolve().chmod(0o755)
+    status, out, _ = call(home, "status", PATH=path)
+    assert status == 1
+    assert "does not tell it of the end of runs; install again" in out
+    call(home, "install", PATH=path)
+    assert "does not tell" not in call(home, "status", PATH=path)[1]
+
+
+def test_the_drop_in_has_whole_paths_and_the_units_own_name(home):
+    call(home, "install", "--profile", "work", "--config", home / ".openclaw/openclaw.json")
+    folder = home / ".config/systemd/user/openclaw-gateway-work.service.d"
+    text = (folder / "10-scopekeeper.conf").read_text()
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    program = lines["ExecStartPre"].removeprefix("-").split()[0]
+    assert os.access(program, os.X_OK)
+    assert lines["Environment"] == f"SHELL={program}-shell"
+    assert lines["ExecStartPre"] == f"-{program} reconcile --owner %n"
+    assert lines["ExecStopPost"] == f"-{program} stop --owner %n --lifetime gateway"
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('{"mcp": ', "openclaw.json:1:9: "),
+    ('{"plugins": []}', "plugins is not an object"),
+    ("{x:1,x:2}", "openclaw.json:1:6: "),
+])  # fmt: skip
+def test_a_configuration_that_cannot_be_read_leaves_everything_as_it_was(home, text, words):
+    (home / ".openclaw/openclaw.json").write_text(text)
+    before = files(home)
+    status, _, err = call(home, "install")
+    assert (status, err.count("\n")) == (1, 1)
+    assert words in err
+    assert files(home) == before
+
+
+def test_without_an_openclaw_there_is_nothing_to_contain(tmp_path):
+    status, _, err = call(tmp_path, "install")
+    assert status == 1
+    assert "openclaw.json: No such file" in err
+    assert files(tmp_path) == {}
+
+
+def test_a_plugin_of_the_same_name_that_is_not_ours_is_left_alone(home):
+    (home / PLUGIN).mkdir(parents=True)
+    (home / PLUGIN / "index.js").write_text("mine")
+    before = files(home)
+    for verb in ("install", "uninstall"):
+        status, _, err = call(home, verb)
+        assert status == 1
+        assert "this is another plugin" in err
+        assert files(home) == before
+
+
+def test_a_list_of_allowed_plugins_has_ours_too(home):
+    config = home / ".openclaw/openclaw.json"
+    config.write_text('{plugins: {allow: ["voice"], deny: []}}')
+    call(home, "install")
+    assert '["scopekeeper", "voice"]' in config.read_text()
+    call(home, "uninstall")
+    assert config.read_text() == '{plugins: {allow: ["voice"], deny: []}}'
+
+
+def test_status_says_what_is_lost_without_each_part(home):
+    status, out, _ = call(home, "status")
+    assert status == 1
+    assert "sessions share one name" in out
+    assert "commands are not contained" in out
+    assert "not contained:" in out
+    call(home, "install")
+    config = home / ".openclaw/openclaw.json"
+    config.write_text(config.read_text().replace('"plugins": {', '"plugins": {"enabled": false,'))
+    assert "OpenClaw does not load it: plugins.enabled is false" in call(home, "status")[1]
+    (home / PLUGIN / "index.js").write_text("// older")
+    (home / DROP_IN).write_text("[Service]\n")
+    config.write_text(config.read_text().replace('"enabled": false,', ""))
+    out = call(home, "status")[1]
+    assert "of another version; install again" in out
+    assert "the drop-in is another; install again" in out

@@ -1,0 +1,261 @@
+"""The plugin's JavaScript, run by a real Node, with a gateway's part played by a few lines."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parents[2] / "scopekeeper" / "openclaw" / "plugin"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js here (node)")
+KEY = "Symbol.for('openclaw.sessionMcpRuntimeManager')"
+
+
+def node(script, *, folder=None, **environment):
+    """Run a module and return what it printed as JSON."""
+    names = "const P = process.env.PLUGIN; const say = (x) => console.log(JSON.stringify(x));"
+    ran = subprocess.run(
+        [NODE, "--input-type=module", "-e", names + script],
+        env={"PATH": os.environ["PATH"], "PLUGIN": str(PLUGIN), **environment},
+        cwd=folder, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+LANES = {
+    "agent:main:main": "main",
+    "agent:main:main:heartbeat": "heartbeat",
+    "agent:main:cron:1b": "cron",
+    "agent:main:cron:1b:run:2c": "cron",
+    "agent:main:subagent:9d": "subagent",
+    "temp:slug-generator": "nested",
+    "agent:main:telegram:direct:heartbeat": "main",
+    "agent:main:signal:group:cron": "main",
+    "agent:main:telegram:direct:5:heartbeat": "heartbeat",
+    "agent:heartbeat:main": "main",
+    "main": "main",
+    "": "main",
+}
+
+
+def test_the_lane_follows_from_the_key():
+    (lanes,) = node(
+        "const {laneOf} = await import(`${P}/identity.js`);"
+        f"say({json.dumps(list(LANES))}.map(laneOf));"
+    )
+    assert dict(zip(LANES, lanes, strict=True)) == LANES
+
+
+def test_only_runs_that_nobody_comes_back_to_are_over_with_their_run():
+    asked = [
+        ("agent:main:cron:1", "cron"), ("agent:main:main:heartbeat", "heartbeat"),
+        ("temp:slug-generator", None),
+        # those go on: a heartbeat or a job in the main session, who talks to a job, a subagent
+        ("agent:main:main", "heartbeat"), ("agent:main:main", "cron"),
+        ("agent:main:cron:1", "user"), ("agent:main:subagent:1", "user"),
+        ("agent:main:subagent:1", None), (None, None),
+    ]  # fmt: skip
+    (over,) = node(
+        "const {isOverWithItsRun} = await import(`${P}/identity.js`);"
+        f"say({json.dumps(asked)}.map((a) => isOverWithItsRun(...a)));"
+    )
+    assert over == [True] * 3 + [False] * 6
+
+
+def test_a_key_of_any_length_becomes_a_session_that_a_launch_takes():
+    keys = ["k" * 512, "k" * 513, "é😀" * 400, "k" * 512 + "a", "a\0b", "", None, 5]
+    (made,) = node(
+        "const {sessionOf} = await import(`${P}/identity.js`);"
+        f"say({json.dumps(keys)}.map((k) => sessionOf(k) ?? null));"
+    )
+    assert made[0] == keys[0]
+    assert made[4:] == [None] * 4
+    assert all(len(session) <= 512 for session in made[:4])
+    assert len(set(made[:4])) == 4
+
+
+SERVERS = {
+    "ours": {"command": "/opt/bin/scopekeeper", "args": ["run", "--", "x"], "env": {"A": "1"}},
+    "bare": {"command": "x", "env": {"A": "1"}},
+    "far": {"url": "http://127.0.0.1:1"},
+}
+
+
+@pytest.mark.parametrize("method", ["getOrCreate", "acquire"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_server_that_is_contained_is_told_its_session_and_no_other(method, early):
+    make = (
+        f"globalThis[{KEY}] = {{ {method}(p, q) {{ return [this === globalThis[{KEY}], p, q] }} }};"
+    )
+    give = (
+        "const {giveIdentity} = await import(`${P}/servers.js`);"
+        "for (let i = 0; i < 2; i++)"
+        " giveIdentity((p) => ({S: p.sessionId}), (m) => seen.push(m));"
+    )
+    seen, called, untouched, heir = node(
+        f"const seen = []; {make + give if early else give + make}"
+        f"const params = {{sessionId: 's1', cfg: {{x: 1, mcp: {{y: 2, servers: {json.dumps(SERVERS)}}}}}}};"  # noqa: E501
+        f"const r = globalThis[{KEY}].{method}(params, 'more');"
+        f"say(seen.at(-1)); say(r); say(params); say(Object.getPrototypeOf(globalThis)[{KEY}] ?? null);"  # noqa: E501
+    )
+    assert seen == [method]
+    itself, params, more = called
+    assert (itself, more) == (True, "more")
+    assert params["cfg"]["mcp"]["servers"] == {
+        **SERVERS, "ours": {**SERVERS["ours"], "env": {"A": "1", "S": "s1"}},
+    }  # fmt: skip
+    assert (params["cfg"]["x"], params["cfg"]["mcp"]["y"]) == (1, 2)
+    assert untouched["cfg"]["mcp"]["servers"] == SERVERS
+    assert heir is None
+
+
+def test_where_openclaw_has_become_another_it_goes_on_and_that_is_said():
+    for value in ("{ other() { return 1 } }", "null", "5", "Object.freeze({acquire() {}})"):
+        seen, same = node(
+            "const {giveIdentity} = await import(`${P}/servers.js`); const seen = [];"
+            "giveIdentity(() => ({}), (m) => seen.push(m));"
+            f"const made = {value}; globalThis[{KEY}] = made;"
+            f"say(seen); say(globalThis[{KEY}] === made);"
+        )
+        assert (seen, same) == ([[]], True)
+
+
+GATEWAY = """
+const hooks = {};
+const warned = [];
+const api = { pluginConfig: {program: process.env.PROGRAM}, runtime: {version: process.env.VERSION},
+  logger: {warn: (text) => warned.push(text)}, on: (name, f) => { hooks[name] = f; } };
+(await import(`${P}/index.js`)).default.register(api);
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A launcher that writes down how it is called."""
+    path = tmp_path / "scopekeeper"
+    path.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.calls"\n')
+    path.chmod(0o755)
+    return path
+
+
+def calls(program):
+    path = Path(f"{program}.calls")
+    return sorted(path.read_text().splitlines()) if path.exists() else []
+
+
+def fire(program, events, *, called=0, version="2026.9.6"):
+    """Let hooks be called, and return what each gave, and what was warned of.
+
+    called is how often the program then has to be.
+    """
+    script = "".join(f"say((await hooks.{name}?.({event}, {context})) ?? null);"
+                     for name, event, context in events)  # fmt: skip
+    *given, warned = node(
+        GATEWAY + script + "process.on('exit', () => say(warned));"
+        "const until = Date.now() + 20000;"  # a gateway goes on; this would leave at once
+        "const fs = await import('node:fs');"
+        f"while (Date.now() < until && lines() < {called})"
+        " await new Promise((ok) => setTimeout(ok, 10));"
+        "function lines() { try { return fs.readFileSync(`${process.env.PROGRAM}.calls`, 'utf8')"
+        ".split('\\n').length - 1 } catch { return 0 } }",
+        folder=program.parent, PROGRAM=str(program), VERSION=version,
+    )  # fmt: skip
+    return given, warned
+
+
+def test_what_is_over_is_stopped_by_its_names_and_the_time_of_the_event(program):
+    given, warned = fire(program, called=4, events=[
+        ("agent_end", "{}", "{sessionKey: 'agent:main:cron:7', sessionId: 'i1', trigger: 'cron'}"),
+        ("session_end", "{sessionKey: 'agent:main:main', sessionId: 'i2', reason: 'reset'}", "{}"),
+        ("session_end", "{sessionKey: 'agent:a:main', sessionId: 'i3', reason: 'shutdown'}", "{}"),
+        ("subagent_ended", "{targetSessionKey: 'agent:main:subagent:5', outcome: 'ok'}", "{}"),
+    ])  # fmt: skip
+    assert given == [None] * 4
+    assert warned == []
+    made = [line.split() for line in calls(program)]
+    assert all(words[0] == "stop" for words in made)
+    by_session = {words[words.index("--session") + 1]: words for words in made}
+    ids = {key: words[words.index("--session-id") + 1] for key, words in by_session.items()
+           if "--session-id" in words}  # fmt: skip
+    assert ids == {"agent:main:cron:7": "i1", "agent:main:main": "i2", "agent:a:main": "i3"}
+    assert len(by_session) == 4
+    for key, words in by_session.items():
+        moment = words[words.index("--started-before") + 1]
+        assert abs(float(moment.removeprefix("@")) - os.stat(program).st_atime) < 60
+        lifetimes = [words[at + 1] for at, word in enumerate(words) if word == "--lifetime"]
+        assert lifetimes == (["gateway"] if key == "agent:a:main" else ["gateway", "session"])
+
+
+def test_a_session_that_goes_on_is_not_stopped(program):
+    fire(program, called=1, events=[
+        ("agent_end", "{}", "{sessionKey: 'agent:main:main', sessionId: 'i', trigger: 'user'}"),
+        ("agent_end", "{}", "{sessionKey: 'agent:main:main', sessionId: 'i', trigger: 'cron'}"),
+        ("agent_end", "undefined", "undefined"),
+        ("session_end", "{sessionKey: 'agent:main:main', sessionId: 'i', reason: 'compaction'}",
+         "{}"),
+        ("subagent_ended", "{targetSessionKey: 'agent:main:main', outcome: 'reset'}", "{}"),
+        ("subagent_ended", "{}", "{}"),
+        ("gateway_start", "{port: 1}", "{}"),
+    ])  # fmt: skip
+    assert calls(program) == ["reconcile"]
+
+
+@pytest.mark.parametrize(("version", "name"), [
+    ("2026.4.15", "before_tool_call"), ("2026.9.6", "resolve_exec_env"),
+])  # fmt: skip
+def test_a_command_is_told_its_session(program, version, name):
+    where = "{sessionKey: 'agent:main:main', sessionId: 'i'}"
+    if name == "before_tool_call":
+        asked = [("exec", "'gateway'"), ("exec", "undefined"), ("exec", "'node'"), ("read", "''")]
+        events = [(name, f"{{toolName: '{tool}', params: {{x: 1, env: {{A: 'b'}}, host: {host}}}}}",
+                   where) for tool, host in asked]  # fmt: skip
+        given, _ = fire(program, events, version=version)
+        environments = [each and each["params"]["env"] for each in given]
+        assert given[0]["params"]["x"] == 1
+        assert environments[0]["A"] == "b"
+    else:
+        hosts = ("'gateway'", "undefined", "'node'", "'sandbox'")
+        events = [(name, f"{{toolName: 'exec', host: {host}}}", where) for host in hosts]
+        environments, _ = fire(program, events, version=version)
+    assert environments[2:] == [None, None]
+    for environment in environments[:2]:
+        assert environment["SCOPEKEEPER_SESSION"] == "agent:main:main"
+        assert environment["SCOPEKEEPER_SESSION_ID"] == "i"
+        assert environment["SCOPEKEEPER_LANE"] == "main"
+        assert environment["SCOPEKEEPER_OWNER"].isdecimal()
+
+
+def test_on_2026_4_the_gateway_lets_go_of_servers_that_are_stopped(program):
+    disposed, = node(
+        GATEWAY + f"const gone = []; globalThis[{KEY}] = {{ getOrCreate() {{}},"
+        " disposeSession(id) { gone.push(id); throw new Error('no') },"
+        " resolveSessionId: (key) => `of ${key}` };"
+        "try { await hooks.subagent_ended({targetSessionKey: 'agent:a:subagent:1'}, {}) } catch {}"
+        "hooks.session_end({sessionKey: 'k', sessionId: 'i', reason: 'shutdown'}, {});"
+        "say(gone);",
+        PROGRAM=str(program), VERSION="2026.4.15",
+    )  # fmt: skip
+    assert disposed == ["of agent:a:subagent:1"]
+
+
+def test_without_the_program_it_is_said_once_and_nothing_else_happens(tmp_path):
+    event = ("session_end", "{sessionKey: 'a', sessionId: 'b', reason: 'reset'}", "{}")
+    given, warned = fire(tmp_path / "gone", [event] * 5)
+    assert given == [None] * 5
+    assert len(warned) == 1
+    assert "there is no" in warned[0]
+
+
+def test_a_gateway_that_leaves_does_not_wait_for_a_call(tmp_path):
+    path = tmp_path / "scopekeeper"
+    path.write_text("#!/bin/sh\nexec sleep 30\n")
+    path.chmod(0o755)
+    (done,) = node(
+        GATEWAY + "hooks.session_end({sessionKey: 'a', sessionId: 'b'}, {}); say('left');",
+        PROGRAM=str(path), VERSION="2026.9.6",
+    )  # fmt: skip
+    assert done == "left"
