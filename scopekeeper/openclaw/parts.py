@@ -125,7 +125,7 @@ def _make_folders(path: str) -> None:
     if not os.path.isdir(path):
         _make_folders(os.path.dirname(path))
         os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103  what a umask may have taken, no more
 
 
 def _write(path: str, content: bytes) -> None:

@@ -111,6 +111,21 @@ def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
         assert path.read_bytes() == sample.read_bytes()
 
 
+def test_openclaw_is_contained_and_released_by_its_commands(tmp_path):
+    (text,) = blocks("shell")
+    config = tmp_path / ".openclaw" / "openclaw.json"
+    config.parent.mkdir()
+    sample = (ROOT / "tests" / "clients" / "openclaw.json").read_bytes()
+    config.write_bytes(sample)
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    seen = []
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        ran = subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True)
+        seen.append((ran.returncode, config.read_bytes() == sample))
+    assert seen == [(0, False), (0, False), (0, True)]
+
+
 def test_the_sample_unit_runs_a_command():
     from scopekeeper.launch import parse
 

@@ -131,6 +131,27 @@ def test_a_later_start_is_spared(keeper: Scopekeeper, session: str) -> None:
     assert is_alive(after.pid)
 
 
+def test_what_was_to_outlive_its_gateway_is_spared_by_lifetime(
+    keeper: Scopekeeper, session: str
+) -> None:
+    """As OpenClaw's drop-in does it: all that a gateway owns, but no run of a longer lifetime."""
+    mine = ("-s", session, "--owner", str(os.getpid()))
+    members = {
+        lifetime: keeper.member(*mine, "--lifetime", lifetime, "--", *FOREVER)
+        for lifetime in ("gateway", "session", "detached")
+    }
+    owner = ("--owner", str(os.getpid()))
+    assert keeper.call("stop", *owner, "--lifetime", "gateway").returncode == 0
+    assert members["gateway"].wait(10) == -signal.SIGTERM
+    assert [members[each].poll() for each in ("session", "detached")] == [None, None]
+    two = ("--lifetime", "session", "--lifetime", "gateway")
+    assert keeper.call("stop", "-s", session, *two).returncode == 0
+    assert members["session"].wait(10) == -signal.SIGTERM
+    assert members["detached"].poll() is None
+    only = keeper.call("stop", "--lifetime", "session")
+    assert (only.returncode, "nothing says what to stop" in only.stderr) == (2, True)
+
+
 def test_nothing_matched_is_told(keeper: Scopekeeper, session: str) -> None:
     done = keeper.call("stop", "-s", session)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Nothing matched.\n", "")

@@ -259,3 +259,12 @@ def test_a_gateway_that_leaves_does_not_wait_for_a_call(tmp_path):
         PROGRAM=str(path), VERSION="2026.9.6",
     )  # fmt: skip
     assert done == "left"
+
+
+def test_it_has_the_version_of_the_package_that_brings_it():
+    from scopekeeper import __version__
+
+    told = [json.loads((PLUGIN / name).read_text())["version"]
+            for name in ("package.json", "openclaw.plugin.json")]  # fmt: skip
+    assert told == [__version__] * 2
+    assert f'const VERSION = "{__version__}";' in (PLUGIN / "index.js").read_text()
