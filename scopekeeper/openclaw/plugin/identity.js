@@ -38,6 +38,12 @@ export function isOverWithItsRun(key, trigger) {
   return trigger !== "user" && ["cron", "heartbeat", "nested"].includes(laneOf(key));
 }
 
+// Whether every life of a session has a scope of its own. In the others the next life may join the
+// scope of the one before, which goes on under the id that it was made with.
+export function hasScopePerLife(key) {
+  return sessionOf(key) === undefined || laneOf(key) !== "main";
+}
+
 // The environment by which `scopekeeper run` and `scopekeeper-shell` know where they belong.
 export function environmentOf({ sessionKey, sessionId }, owner) {
   const session = sessionOf(sessionKey);

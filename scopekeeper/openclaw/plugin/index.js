@@ -3,7 +3,9 @@
 // a session is over. Every hook returns at once, and none of them throws: the gateway never waits
 // for this, nor fails by it.
 import fs from "node:fs";
-import { environmentOf, isOverWithItsRun, laneOf, sessionIdOf, sessionOf } from "./identity.js";
+import {
+  environmentOf, hasScopePerLife, isOverWithItsRun, laneOf, sessionIdOf, sessionOf,
+} from "./identity.js";
 import { Program } from "./program.js";
 import { giveIdentity, manager } from "./servers.js";
 import { Report } from "./report.js";
@@ -78,11 +80,11 @@ export default {
   },
 };
 
-// Ends what a session had started until this moment. Its next life may have begun by the time that
-// this is read, with the same key and, from 2026.9 on, the same id.
+// Ends what a session had started until this moment, which is what parts its lives: the next one may
+// have begun by the time that this is read, with the same key and, from 2026.9 on, the same id.
 function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   const session = sessionOf(sessionKey);
-  const id = sessionIdOf(sessionId);
+  const id = hasScopePerLife(sessionKey) ? sessionIdOf(sessionId) : undefined;
   if (session === undefined && id === undefined) return;
   const now = Date.now();
   program.call([
