@@ -125,6 +125,9 @@ class Scope:
     grace: int | None = None
     """Microseconds, as asked for at the launch."""
     stopping: bool = False
+    """Whether a stop of it was begun."""
+    stopper: int = 0
+    """The process that is at it, where that lives and is another; else 0."""
     elsewhere: bool = False
     """Whether it was made in another container, whose pids and sessions mean nothing here."""
     owner: Owner = field(default_factory=Owner)

@@ -92,6 +92,8 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[A
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
     elif not scope.pids:
         yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
+    elif scope.stopper:
+        yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
     elif scope.stopping:
         yield whole(Step.STOP, Verdict.STOPPING, "a stop of it was begun and did not end")
     elif scope.has_expired:

@@ -91,6 +91,7 @@ class Reader:
             ttl=_integer(record, "TTL"),
             grace=_integer(record, "GRACE"),
             stopping="STATE" in record,
+            stopper=_living_stopper(record),
             elsewhere=record.get("NAMESPACES", self._namespaces) != self._namespaces,
             idle_since=_integers(record.get("IDLE", "")),
             owner=_owner(record),
@@ -238,6 +239,14 @@ def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | No
             text = place.read(f"/proc/{pid}/io").replace(":", "")
             written += cgroup.keyed(text, "wchar") or 0
     return cpu, written
+
+
+def _living_stopper(record: dict[str, str]) -> int:
+    """Return who is at a stop; 0 where it was left, and for this process, which knows itself."""
+    pid = _integer(record, "STOPPER_PID") or 0
+    if not pid or pid == os.getpid() or _start_time(pid) != _integer(record, "STOPPER_START"):
+        return 0
+    return pid
 
 
 def _start_time(pid: int | None) -> int | None:

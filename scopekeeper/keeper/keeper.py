@@ -7,7 +7,7 @@ goes on. What should be done is decided by the same ``plan``, and done by the sa
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scopekeeper import stop
 from scopekeeper.errors import ScopekeeperError
@@ -36,6 +36,8 @@ _SETTLE_SECONDS = 3.0
 """How long an empty scope may be one that is being made, or that systemd removes by itself."""
 _FAREWELL_SECONDS = 4.0
 """Longer than an end waits for its owner's."""
+_STOPPER_SECONDS = 1.0
+"""After which is looked whether another process is still at a stop that it has begun."""
 _PAUSE = 0.02
 
 
@@ -194,6 +196,8 @@ class Keeper:
             moments.append(now + round(scope.ttl - scope.age * 1e6))
         if action.verdict is Verdict.EMPTY and not self._may_remove(action):
             moments.append(now + round(_SETTLE_SECONDS * 1e6))
+        if action.verdict is Verdict.STOPPING:
+            moments.append(now + round(_STOPPER_SECONDS * 1e6))  # nobody tells of its end
         for moment in moments:
             self._follower.look_in(scope.directory, max(0.0, (moment - now) / 1e6))
 
@@ -232,23 +236,31 @@ class Keeper:
             self._follower.look_later(directory, f"{directory}: {problem}")
         self._follower.look_at(directories - failed.keys())
 
+    async def stop_selected(self, selected: Sequence[Selected], cause: Cause) -> list[stop.Result]:
+        """Stop what is selected, and plan nothing else for it meanwhile."""
+        directories = {each.scope.directory for each in selected}
+        warnings: list[str] = []
+        self._acting |= directories
+        try:
+            results = await asyncio.to_thread(
+                stop.stop,
+                [stop.target_of(each) for each in selected],
+                causes=[cause] * len(selected),
+                warnings=warnings,
+                watched=self.watched(directories),
+            )
+        finally:
+            self._acting -= directories
+        for text in warnings:
+            _log.warning("%s", text)
+        return results
+
     async def _end(self, directory: str, cause: Cause) -> None:
         """End a scope for a cause that is found here, unless it is being ended."""
         known = self._follower.known.get(directory)
         if known is None or directory in self._acting:
             return
-        target = stop.target_of(Selected(known.scope))
-        warnings: list[str] = []
-        watched = self.watched([directory])
-        self._acting.add(directory)
-        try:
-            (result,) = await asyncio.to_thread(
-                stop.stop, [target], causes=[cause], warnings=warnings, watched=watched
-            )
-        finally:
-            self._acting.discard(directory)
-        for text in warnings:
-            _log.warning("%s", text)
+        (result,) = await self.stop_selected([Selected(known.scope)], cause)
         if result.outcome in ("refused", "remains"):
             problem = result.problem or "it cannot be killed"
             self._follower.look_later(directory, f"{directory}: {problem}")

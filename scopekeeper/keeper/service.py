@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scopekeeper import adoption, stop
+from scopekeeper import adoption
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history import Cause, Reason, Stopper
 from scopekeeper.keeper import notices
@@ -88,14 +88,7 @@ class Interface(ServiceInterface):
         """End what is selected by session, lane, run, session_id, name, owner or unit."""
         selected = self._select(selector)
         cause = Cause(Reason.STOPPED, reason, Stopper(os.getpid(), os.getuid(), "D-Bus"))
-        warnings: list[str] = []
-        results = await asyncio.to_thread(
-            stop.stop,
-            [stop.target_of(each) for each in selected],
-            causes=[cause] * len(selected),
-            warnings=warnings,
-            watched=self._keeper.watched(each.scope.directory for each in selected),
-        )
+        results = await self._keeper.stop_selected(selected, cause)
         self._keeper.look_at_all()
         return [
             _variants(

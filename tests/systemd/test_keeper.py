@@ -239,7 +239,7 @@ def test_what_ended_while_no_keeper_watched_is_not_forgotten(
     guard.start()
     (end,) = eventually(lambda: guard.history(session))
     assert (end["member"], end["reason"], end["pid"]) == ("gone", "unknown", gone.pid)
-    assert "no keeper watched" in str(end["evidence"])
+    assert "watched" in str(end["evidence"])
     assert there.poll() is None
     assert living(database) == {"there"}
 
@@ -385,6 +385,33 @@ def test_the_bus_lists_stops_and_adopts(
     for name in ("Adopt", "List", "Reconcile", "Stop", "ScopeStarted", "MemberEnded",
                  "ScopeEnded", "OrphanFound"):  # fmt: skip
         assert f".{name}" in introspected.stdout
+
+
+def test_it_leaves_a_stop_to_who_is_at_it_and_finishes_one_that_was_killed(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    owner = ("--owner", str(os.getpid()))
+    trap = ("sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done")
+    stubborn = keeper.start("-s", session, *owner, "--grace", "100ms", "--", *trap,
+                            stdout=subprocess.PIPE)  # fmt: skip
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == b"\n"
+    keeper.member("-s", session, *owner, "--", *FOREVER)
+    stop = keeper.popen([PROGRAM, "stop", "-s", session, "--grace", "1000s"])
+    assert guard.ends(session)  # of the one that obeys: it has looked at the scope since
+    assert all(is_stopping(session) for _ in range(10))  # a second, and its own grace is less
+    assert stubborn.poll() is None
+    stop.kill()
+    stop.wait()
+    assert stubborn.wait(10) == -signal.SIGKILL
+
+
+def is_stopping(session: str) -> bool:
+    listed = subprocess.run(
+        [PROGRAM, "ls", "--json", "-s", session], capture_output=True, text=True, check=True
+    )
+    return [each["state"] for each in json.loads(listed.stdout)["scopes"]] == ["stopping"]
 
 
 def test_a_name_that_is_no_text_does_not_stop_it(

@@ -238,6 +238,20 @@ def test_a_stop_that_was_killed_is_finished_by_the_next_launch(
     assert "STATE" not in record_of(directory)
 
 
+def test_a_stop_keeps_its_grace_whoever_looks_meanwhile(keeper: Scopekeeper, session: str) -> None:
+    process = stubborn(keeper, "-s", session, "--grace", "100ms")
+    directory = os.path.dirname(directory_of(process.pid))
+    stop = keeper.popen([keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"])
+    eventually(lambda: record_of(directory).get("STATE") == "stopping")
+    looked = keeper.call("reconcile")
+    assert (looked.returncode, f"process {stop.pid} stops it" in looked.stdout) == (0, True)
+    assert is_alive(process.pid)
+    stop.kill()
+    stop.wait()
+    assert keeper.call("reconcile").returncode == 0
+    assert process.wait(10) == -signal.SIGKILL
+
+
 def test_a_stop_that_was_killed_is_finished_by_reconcile(keeper: Scopekeeper, session: str) -> None:
     old, directory = begun_and_killed(keeper, session)
     done = keeper.call("reconcile")

@@ -46,6 +46,7 @@ SCOPES = st.builds(
     age=st.floats(0, 100),
     ttl=st.one_of(st.none(), st.integers(0, 100_000_000)),
     stopping=st.booleans(),
+    stopper=st.sampled_from([0, 0, 7]),
     elsewhere=st.booleans(),
     unrecorded=st.booleans(),
     members=st.lists(MEMBERS, max_size=4).map(tuple),
@@ -118,6 +119,12 @@ def test_without_rules_only_orphans_and_what_was_asked_for_is_stopped(snapshot):
     for action in plan(snapshot, Policy()):
         if action.step is Step.STOP:
             assert action.verdict in (Verdict.EXPIRED, Verdict.STOPPING, Verdict.ORPHAN)
+
+
+@given(SNAPSHOTS, policies())
+def test_what_another_process_is_at_to_stop_is_left_to_it(snapshot, policy):
+    for action in plan(snapshot, policy):
+        assert not (action.scope.stopper and action.step is Step.STOP)
 
 
 @given(SNAPSHOTS, policies())
