@@ -50,7 +50,11 @@ def install(places: Places, launcher: Launcher, package: Package | None) -> Chan
     if parts.has_plugin(places) != "installed":
         parts.put_plugin(places)
         change.done.append(places.plugin)
-    if parts.has_drop_in(places, launcher.absolute) != "installed":
+    if not os.path.exists(places.unit_file):
+        # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
+        change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
+                               "gateway install` has made it, call this again")  # fmt: skip
+    elif parts.has_drop_in(places, launcher.absolute) != "installed":
         parts.put_drop_in(places, launcher.absolute)
         change.done.append(places.drop_in)
         _reload(change)

@@ -76,13 +76,13 @@ def of_plugin(installed: str, seen: Seen, wanted: Entry) -> Finding:
 
 def of_drop_in(installed: str, unit: str, *, has_unit: bool) -> Finding:
     """Say whether the unit has our shell, and ends what it leaves."""
+    if not has_unit:
+        return Finding("unit", Verdict.OK, f"there is no {unit}")
     if installed == "missing":
         lost = "commands are not contained, and what outlives the gateway stays"
         return Finding("unit", Verdict.OFF, f"{unit} has no drop-in of ours: {lost}")
     if installed == "older":
         return Finding("unit", Verdict.LACKS, "the drop-in is another; install again")
-    if not has_unit:
-        return Finding("unit", Verdict.OK, f"ready for {unit}, which is not installed")
     return Finding("unit", Verdict.OK, f"{unit} has the drop-in")
 
 

@@ -28,9 +28,13 @@ def package(home, version, *, knows):
 
 @pytest.fixture
 def home(tmp_path):
+    """A user's home with an OpenClaw in it, and with its unit."""
     config = tmp_path / ".openclaw" / "openclaw.json"
     config.parent.mkdir()
     config.write_text(SAMPLE)
+    unit = tmp_path / UNIT
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
     return tmp_path
 
 
@@ -113,7 +117,6 @@ def test_the_plugin_is_allowed_to_hear_of_the_end_of_runs_only_where_openclaw_kn
 ):
     index = package(home, "2026.9.6", knows=knows)
     unit = home / UNIT
-    unit.parent.mkdir(parents=True)
     unit.write_text(f"[Service]\nExecStart=/usr/bin/node {index} gateway --port 18789\n")
     call(home, "install")
     assert entry(home).get("hooks") == ({"allowConversationAccess": True} if knows else None)
@@ -137,6 +140,7 @@ def test_another_openclaw_is_told_by_status_and_mended_by_another_install(home):
 
 
 def test_the_drop_in_has_whole_paths_and_the_units_own_name(home):
+    (home / UNIT).rename((home / UNIT).with_name("openclaw-gateway-work.service"))
     call(home, "install", "--profile", "work", "--config", home / ".openclaw/openclaw.json")
     folder = home / ".config/systemd/user/openclaw-gateway-work.service.d"
     text = (folder / "10-scopekeeper.conf").read_text()
@@ -167,6 +171,19 @@ def test_without_an_openclaw_there_is_nothing_to_contain(tmp_path):
     assert status == 1
     assert "openclaw.json: No such file" in err
     assert files(tmp_path) == {}
+
+
+def test_before_there_is_a_unit_nothing_is_put_beside_it(home):
+    """OpenClaw 2026.9 does not install its unit where there is a drop-in for it already."""
+    (home / UNIT).unlink()
+    status, _, err = call(home, "install")
+    assert status == 0
+    assert "when `openclaw gateway install` has made it, call this again" in err
+    assert not (home / DROP_IN).parent.exists()
+    assert call(home, "status")[0] == 0
+    (home / UNIT).write_text("[Service]\nExecStart=/bin/true\n")
+    assert "has no drop-in of ours" in call(home, "status")[1]
+    assert call(home, "install")[1].startswith(str(home / DROP_IN))
 
 
 def test_a_plugin_of_the_same_name_that_is_not_ours_is_left_alone(home):
