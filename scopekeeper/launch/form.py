@@ -18,6 +18,8 @@ _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _KEYWORDS = frozenset(
     ("if", "for", "while", "until", "case", "select", "function", "time", "then", "do", "begin")
 )
+_PREPARING = ("export", "unset", "cd", "umask", "ulimit", "set")
+"""What a command line may begin with that is not what it is for."""
 _NAME_MOST = 64
 
 
@@ -71,7 +73,7 @@ class Form:
         if self.script is not None:
             words = [self.script]
         else:
-            words = (self.command or "").split(None, 2)[:2]
+            words = _after_preparation(self.command or "").split(None, 2)[:2]
             if words[:1] == ["exec"]:
                 del words[0]
         word = words[0].rstrip(";&|") if words else ""
@@ -79,3 +81,16 @@ class Form:
         if not _WORD.issuperset(word) or len(name) > _NAME_MOST or name in _KEYWORDS:
             return shell
         return name if name[:1].isalnum() or name[:1] == "_" else shell
+
+
+def _after_preparation(line: str) -> str:
+    """Return a command line from its first command on that is more than a preparation."""
+    while line.lstrip().partition(" ")[0] in _PREPARING:
+        end = min((at for at in map(line.find, (";", "&&", "\n")) if at >= 0), default=-1)
+        before = line[:end]
+        if end < 0:
+            return line  # that is all there is
+        if before.count("'") % 2 or before.count('"') % 2:
+            return ""  # this was not its end
+        line = line[end:].lstrip(";&\n ")
+    return line

@@ -77,6 +77,11 @@ def test_whatever_is_given_it_has_a_name_that_can_be_one(first, arguments, real)
 @pytest.mark.parametrize(
     ("command", "name"),
     [
+        ('export PATH="$A:$PATH"; unset A; npm run x', "npm"),
+        ("cd /tmp && cargo test", "cargo"),
+        ("export A='x; y'; ls", "bash"),
+        ("cd /tmp", "cd"),
+        ("setsid worker; x", "setsid"),
         ("make -j2", "make"),
         ("/usr/bin/uvx server", "uvx"),
         ("exec node server.js", "node"),
