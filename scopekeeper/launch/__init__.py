@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopekeeper.launch.place import Caller
+    from scopekeeper.launch.member import Member, Warnings
+    from scopekeeper.launch.place import Caller, Owner, Place
+    from scopekeeper.launch.request import Request
     from scopekeeper.owned.launch import Handover
 
 _VALUED = {
@@ -160,27 +162,19 @@ def contain(
     environment: dict[bytes, bytes],
     inner: dict[bytes, bytes],
     caller: "Caller | None" = None,
-) -> None:
+    warn: "Callable[[str], None] | None" = None,
+) -> str:
     """Contain this process and write into inner what the command is told about it.
 
-    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    warn is told what the caller should know although the launch goes on; else stderr is. Returns
+    the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
     from scopekeeper.launch import place, scope
     from scopekeeper.launch.member import Member, Warnings
-    from scopekeeper.launch.request import Request
 
     warnings = Warnings()
-    rules = None
-    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
-        from scopekeeper.launch.rules import Rules
-
-        rules = Rules(warnings)
-    request = Request(options, environment, command, rules)
     caller = caller or place.Caller()
-    owner = place.find_owner(caller, request.owner, options.get("parent", ""))
-    request.session = request.session or owner.label
-    outlives = request.lifetime != "gateway"
-    where = place.find(caller, request.placement, outlives=outlives)
+    request, owner, where = plan(options, command, environment, caller, warnings)
     if request.replace:
         from scopekeeper.launch.replace import replace
 
@@ -197,12 +191,48 @@ def contain(
         member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
     for text in warnings:
-        say(f"warning: {text}")
+        if warn is not None:
+            warn(text)
+        else:
+            say(f"warning: {text}")
+    tell(inner, member)
+    return directory
+
+
+def plan(
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    caller: "Caller",
+    warnings: "Warnings",
+) -> "tuple[Request, Owner, Place]":
+    """Return what is to be launched, whose it is, and where its scope belongs.
+
+    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
+    from scopekeeper.launch import place
+    from scopekeeper.launch.request import Request
+
+    rules = None
+    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
+        from scopekeeper.launch.rules import Rules
+
+        rules = Rules(warnings)
+    request = Request(options, environment, command, rules)
+    owner = place.find_owner(caller, request.owner, options.get("parent", ""))
+    request.session = request.session or owner.label
+    outlives = request.lifetime != "gateway"
+    return request, owner, place.find(caller, request.placement, outlives=outlives)
+
+
+def tell(inner: dict[bytes, bytes], member: "Member") -> None:
+    """Write into the command's environment which member of which scope it is."""
+    request = member.request
     for name, value in (
         ("SESSION", request.session),
         ("LANE", request.lane),
         ("RUN", request.run),
-        ("SCOPE", directory.rpartition("/")[2]),
+        ("SCOPE", member.unit),
         ("MEMBER", member.leaf),
     ):
         key = b"SCOPEKEEPER_" + name.encode()
