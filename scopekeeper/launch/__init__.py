@@ -147,13 +147,18 @@ def _launch(
         if "own" in options:
             say("warning: --own has no effect: nothing can tell when the last user is gone")
         inner = environment
-    if "no_bus" in options:
-        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
-            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
+    drop_bus(inner, options)
     restore_signals(pipe_ignored=pipe_ignored)
     if last is not None:
         last()
     _execute(program, command, inner, handover)
+
+
+def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
+    """Take the way to the bus out of the command's environment where ``no_bus`` asks for that."""
+    if "no_bus" in options:
+        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
+            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
 
 
 def contain(

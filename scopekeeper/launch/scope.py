@@ -35,9 +35,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     Raises OtherOwnerError, ScopekeeperError, OSError; then the process may be anywhere and must
     not run the command.
     """
-    if caller.scope_directory.endswith("/" + member.unit):
-        place = place_of(caller)
-    directory = f"{place.base}/{member.unit}"
+    place, directory = locate(member, caller, place)
     patience, ask_again, pause = None, 0.0, _FIRST_PAUSE
     while True:
         outcome, reason = join(directory, member, place, caller, warnings)
@@ -71,6 +69,13 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
 
         limit_member(directory, member.leaf, member.request.member_limits, warnings)
     return directory
+
+
+def locate(member: Member, caller: Caller, place: Place) -> tuple[Place, str]:
+    """Return the place of a member's scope, and its directory; place is where new ones are made."""
+    if caller.scope_directory.endswith("/" + member.unit):
+        place = place_of(caller)
+    return place, f"{place.base}/{member.unit}"
 
 
 def join(
