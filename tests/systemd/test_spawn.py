@@ -28,6 +28,7 @@ from tests.machine import (
     leaves,
     processes,
     record_of,
+    rounds_of,
     scope_directories,
     scope_directory,
     state_of,
@@ -35,6 +36,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
+from .manager import SLICE, Units, main_pid, state
 
 pytestmark = pytest.mark.systemd
 
@@ -250,6 +252,25 @@ def test_threads_share_one_scope(keeper: Scopekeeper, session: str, way: str) ->
     eventually(lambda: not scope_directories())
 
 
+def test_the_last_neighbour_ends_while_another_is_started(
+    keeper: Scopekeeper, session: str, way: str
+) -> None:
+    with scopekeeper.Cohort(session) as cohort:
+        for number in range(rounds_of(native=24, emulated=2)):
+            neighbour = cohort.spawn(FOREVER, name="a")
+            ending = threading.Timer(number % 6 / 4000, neighbour.kill)
+            ending.start()
+            member = cohort.spawn(FOREVER, name="b")
+            ending.join()
+            neighbour.wait()
+            directory = directory_of(member.pid)
+            assert (directory, is_alive(member.pid)) == (member.directory, True)
+            # systemd has the scope, and not only its cgroup is there
+            assert state(member.scope) == "active"
+            member.kill()
+            member.wait()
+
+
 def test_joining_starts_no_interpreter(
     keeper: Scopekeeper, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +375,34 @@ def test_what_a_killed_gateway_leaves_is_ended_by_reconcile(
     gateway.wait()
     assert keeper.call("reconcile").returncode == 0
     assert not any(map(is_alive, pids))
+
+
+SERVICE = """
+import sys, time, scopekeeper
+from scopekeeper.gateway import native
+cohort = scopekeeper.Cohort(sys.argv[1])
+cohort.spawn(["sleep", "1000"])
+if native.is_there():
+    sys.executable = "/nonexistent"
+cohort.spawn(["sleep", "1000"])
+time.sleep(1000)
+"""
+
+
+def test_a_gateway_that_is_a_service_owns_its_members(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    """Also where its own cgroup is its to use: as children of it, they are not its main process."""
+    command = (sys.executable, "-c", SERVICE, session)
+    units.run("gateway-test.service", "--property=Delegate=yes", command=command)
+    scope = eventually(lambda: scope_directory(session))
+    assert os.path.dirname(scope) == SLICE
+    members = eventually(lambda: len(found := processes(scope)) == 2 and found)
+    assert {record_of(f"{scope}/{leaf}")["OWNER_UNIT"] for leaf in leaves(scope)} == {
+        "gateway-test.service"
+    }
+    os.kill(main_pid("gateway-test.service"), signal.SIGKILL)
+    eventually(lambda: not any(map(is_alive, members)))
 
 
 def test_a_member_whose_gateway_was_killed_before_it_wrote_that_is_one(
