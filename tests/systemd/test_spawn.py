@@ -192,14 +192,15 @@ def test_leaving_the_block_leaves_nothing_of_it_and_all_else(
 
 
 def test_what_cannot_be_stopped_is_named(keeper: Scopekeeper, session: str) -> None:
-    with pytest.raises(errors.RemainsError) as raised, scopekeeper.Cohort(session) as cohort:
+    with pytest.raises(errors.RemainsError) as raised, scopekeeper.Cohort(session) as cohort:  # noqa: PT012
         stays, ends = cohort.spawn(FOREVER, name="stays"), cohort.spawn(FOREVER, name="ends")
         os.setxattr(stays.directory, ATTRIBUTE, b"not ours")
     assert stays.member in str(raised.value)
     assert ends.member not in str(raised.value)
     assert [each.outcome for each in raised.value.results] == ["refused", "terminated"]
     assert (is_alive(stays.pid), is_alive(ends.pid)) == (True, False)
-    with pytest.raises(ZeroDivisionError) as other, scopekeeper.Cohort(session, run="2") as cohort:
+    again = scopekeeper.Cohort(session, run="2")
+    with pytest.raises(ZeroDivisionError) as other, again as cohort:  # noqa: PT012
         also = cohort.spawn(FOREVER)
         os.setxattr(also.directory, ATTRIBUTE, b"not ours")
         1 / 0  # noqa: B018
