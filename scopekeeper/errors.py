@@ -1,5 +1,11 @@
 """What can go wrong, one class a remedy, each with a hint: what to do about it."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scopekeeper.stop import Result
+
 
 class ScopekeeperError(Exception):
     """Base of every error that a user may see.
@@ -35,6 +41,19 @@ class UnavailableError(ScopekeeperError):
 
 class ForeignError(ScopekeeperError):
     """A scope of our name that is not ours, or whose record cannot be read: never touched."""
+
+
+class RemainsError(ScopekeeperError):
+    """Processes that were to be stopped and cannot be killed, or may not be.
+
+    results has what was proved of each member, as ``scopekeeper.stop.stop`` returns it.
+    """
+
+    status = 5
+
+    def __init__(self, message: str, hint: str = "", results: "Sequence[Result]" = ()) -> None:
+        super().__init__(message, hint)
+        self.results = tuple(results)
 
 
 class ConflictError(ScopekeeperError):

@@ -17,6 +17,9 @@ OF_SCOPE = ("SESSION", "LANE")
 OF_MEMBER = ("NAME", "PID", "START")
 """What the record of a scope and of a member has to have."""
 
+CHILD = "child"
+"""As JOINING in a member's record: PID and START are still those of who is starting it."""
+
 
 class RecordError(ValueError):
     """The record cannot be understood: damaged, or written by a newer scopekeeper."""

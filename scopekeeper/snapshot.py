@@ -120,15 +120,18 @@ class Reader:
             record = _load(raw, records.OF_MEMBER)
         except records.RecordError as error:
             return Member(*parsed, directory, path, problem=str(error), pids=pids)
-        pid = _integer(record, "PID")
+        pid, start_time = _integer(record, "PID"), _integer(record, "START")
+        leads = pid in pids and _start_time(pid) == start_time
+        if record.get("JOINING") == records.CHILD:  # it is not written yet whose leaf it is
+            pid, start_time, leads = None, None, bool(pids)
         return Member(
             record["NAME"],
             parsed[1],
             directory,
             path,
             pid=pid,
-            start_time=_integer(record, "START"),
-            leader_lives=pid in pids and _start_time(pid) == _integer(record, "START"),
+            start_time=start_time,
+            leader_lives=leads,
             started=_integer(record, "STARTED") or 0,
             born=_integer(record, "BOOTTIME") or 0,
             kind=record.get("KIND", ""),

@@ -173,7 +173,7 @@ def _member(
         kind=record.get("KIND", ""),
         lifetime=record.get("LIFETIME", ""),
         unit=unit,
-        pid=pid,
+        pid=None if record.get("JOINING") == records.CHILD else pid,
         argv=cut_argv(argv) if argv and argv != [""] else (),
         owner=_owner(record),
         boot_id=record.get("BOOT", ""),

@@ -97,7 +97,8 @@ class Known:
     def _has_changed(self, living: dict[str, Member]) -> bool:
         """Tell whether there is more to know; a command's own words are there after its exec."""
         return not living.keys().isdisjoint(self.fresh) or any(
-            self.ends[leaf].processes != len(member.pids) for leaf, member in living.items()
+            self.ends[leaf].processes != len(member.pids) or self.ends[leaf].pid != member.pid
+            for leaf, member in living.items()
         )
 
     def _observe(self, living: dict[str, Member]) -> None:

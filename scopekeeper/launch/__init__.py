@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopekeeper.launch.place import Caller
+    from scopekeeper.launch.member import Member, Warnings
+    from scopekeeper.launch.place import Caller, Owner, Place
+    from scopekeeper.launch.request import Request
     from scopekeeper.owned.launch import Handover
 
 _VALUED = {
@@ -145,13 +147,18 @@ def _launch(
         if "own" in options:
             say("warning: --own has no effect: nothing can tell when the last user is gone")
         inner = environment
-    if "no_bus" in options:
-        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
-            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
+    drop_bus(inner, options)
     restore_signals(pipe_ignored=pipe_ignored)
     if last is not None:
         last()
     _execute(program, command, inner, handover)
+
+
+def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
+    """Take the way to the bus out of the command's environment where ``no_bus`` asks for that."""
+    if "no_bus" in options:
+        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
+            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
 
 
 def contain(
@@ -160,27 +167,19 @@ def contain(
     environment: dict[bytes, bytes],
     inner: dict[bytes, bytes],
     caller: "Caller | None" = None,
-) -> None:
+    warn: "Callable[[str], None] | None" = None,
+) -> str:
     """Contain this process and write into inner what the command is told about it.
 
-    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    warn is told what the caller should know although the launch goes on; else stderr is. Returns
+    the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
     from scopekeeper.launch import place, scope
     from scopekeeper.launch.member import Member, Warnings
-    from scopekeeper.launch.request import Request
 
     warnings = Warnings()
-    rules = None
-    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
-        from scopekeeper.launch.rules import Rules
-
-        rules = Rules(warnings)
-    request = Request(options, environment, command, rules)
     caller = caller or place.Caller()
-    owner = place.find_owner(caller, request.owner, options.get("parent", ""))
-    request.session = request.session or owner.label
-    outlives = request.lifetime != "gateway"
-    where = place.find(caller, request.placement, outlives=outlives)
+    request, owner, where = plan(options, command, environment, caller, warnings)
     if request.replace:
         from scopekeeper.launch.replace import replace
 
@@ -197,12 +196,48 @@ def contain(
         member = Member(request, owner)
         directory = scope.contain(member, caller, where, warnings)
     for text in warnings:
-        say(f"warning: {text}")
+        if warn is not None:
+            warn(text)
+        else:
+            say(f"warning: {text}")
+    tell(inner, member)
+    return directory
+
+
+def plan(
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    caller: "Caller",
+    warnings: "Warnings",
+) -> "tuple[Request, Owner, Place]":
+    """Return what is to be launched, whose it is, and where its scope belongs.
+
+    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
+    from scopekeeper.launch import place
+    from scopekeeper.launch.request import Request
+
+    rules = None
+    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
+        from scopekeeper.launch.rules import Rules
+
+        rules = Rules(warnings)
+    request = Request(options, environment, command, rules)
+    owner = place.find_owner(caller, request.owner, options.get("parent", ""))
+    request.session = request.session or owner.label
+    outlives = request.lifetime != "gateway"
+    return request, owner, place.find(caller, request.placement, outlives=outlives)
+
+
+def tell(inner: dict[bytes, bytes], member: "Member") -> None:
+    """Write into the command's environment which member of which scope it is."""
+    request = member.request
     for name, value in (
         ("SESSION", request.session),
         ("LANE", request.lane),
         ("RUN", request.run),
-        ("SCOPE", directory.rpartition("/")[2]),
+        ("SCOPE", member.unit),
         ("MEMBER", member.leaf),
     ):
         key = b"SCOPEKEEPER_" + name.encode()

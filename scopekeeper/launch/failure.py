@@ -2,7 +2,8 @@
 
 import traceback
 
-from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError
+from scopekeeper import errors
+from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.launch import original_environment
 
 
@@ -25,6 +26,17 @@ def _text(error: Exception) -> str:
     if isinstance(error, ValueError):
         return str(error)
     return f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"
+
+
+def translated(error: Exception) -> ScopekeeperError:
+    """Return what went wrong as one of the classes in scopekeeper.errors, and no subclass."""
+    if isinstance(error, ScopekeeperError):
+        kinds = (each for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        kind: type[ScopekeeperError] = next(kinds)
+        return kind(error.message, error.hint)
+    if is_unavailable(error):
+        return UnavailableError(describe(error))
+    return (UsageError if isinstance(error, ValueError) else ScopekeeperError)(describe(error))
 
 
 def is_unavailable(error: Exception) -> bool:

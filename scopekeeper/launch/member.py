@@ -7,7 +7,7 @@ import posix
 import time
 
 from scopekeeper import names, records
-from scopekeeper.launch.place import Owner, Place, start_time, write
+from scopekeeper.launch.place import Caller, Owner, Place, start_time, write
 from scopekeeper.launch.request import Request
 
 GONE = (2, 19)
@@ -24,9 +24,16 @@ class Warnings(list[str]):
 
 
 class Member:
-    """The process that is to be contained, as it will stand in the records."""
+    """The process that is to be contained, as it will stand in the records: this one.
+
+    A child of this one is another kind of member (scopekeeper.gateway.child).
+    """
 
     __slots__ = ("leaf", "owner", "record", "request", "unit")
+    joining = "1"
+    """What its record has as JOINING while it is not sure of its scope."""
+    always_signs = False
+    """Whether it has more to write into its record once it is in its leaf."""
 
     def __init__(self, request: Request, owner: Owner) -> None:
         self.request = request
@@ -55,6 +62,27 @@ class Member:
         """Write the record again: it is sure of its scope now."""
         path = f"{directory}/{self.leaf}"
         posix.setxattr(path, records.ATTRIBUTE, records.dumps(self.record))
+
+    def arrive(self, path: str, place: Place) -> None:
+        """Move into the leaf at path; raises OSError, ScopekeeperError."""
+        try:
+            write(f"{path}/cgroup.procs", "0")
+        except PermissionError:
+            # no cgroup above both is ours to write, as in a login session: the manager may
+            if not place.manager:
+                raise
+            from scopekeeper.launch.manager import Manager
+
+            with Manager(place) as manager:
+                manager.attach(self.unit, self.leaf)
+
+    def leave(self, path: str, caller: Caller) -> bool:  # noqa: ARG002
+        """Leave the leaf at path for the cgroup that we came from; False where that is refused."""
+        try:
+            write(f"{caller.directory}/cgroup.procs", "0")
+        except OSError:
+            return False
+        return True
 
     def scope_record(self, bound_to: str) -> bytes:
         """Return the record of the scope that this member makes."""
@@ -86,7 +114,7 @@ def enter(directory: str, member: Member, place: Place, *, unsure: bool = False)
     """
     for _ in range(_ENTRIES):
         leaf = member.new_leaf()
-        record = member.record | {"JOINING": "1"} if unsure else member.record
+        record = member.record | {"JOINING": member.joining} if unsure else member.record
         path = f"{directory}/{leaf}"
         try:
             posix.mkdir(path, 0o755)
@@ -96,7 +124,7 @@ def enter(directory: str, member: Member, place: Place, *, unsure: bool = False)
             raise
         try:
             posix.setxattr(path, records.ATTRIBUTE, records.dumps(record))
-            _move_in(path, leaf, member, place)
+            member.arrive(path, place)
         except OSError as error:
             _remove(path)
             if error.errno not in GONE:
@@ -107,19 +135,6 @@ def enter(directory: str, member: Member, place: Place, *, unsure: bool = False)
         else:
             return True
     return False
-
-
-def _move_in(path: str, leaf: str, member: Member, place: Place) -> None:
-    try:
-        write(f"{path}/cgroup.procs", "0")
-    except PermissionError:
-        # no cgroup above both is ours to write, as in a login session: the manager may
-        if not place.manager:
-            raise
-        from scopekeeper.launch.manager import Manager
-
-        with Manager(place) as manager:
-            manager.attach(member.unit, leaf)
 
 
 def _remove(path: str) -> None:

@@ -87,10 +87,15 @@ def mount_point() -> str:
 class Caller:
     """The process that asked: its cgroup, and the member of ours that it runs in, if any."""
 
-    __slots__ = ("directory", "enclosing", "mount", "path", "scope_directory", "uid")
+    __slots__ = ("directory", "enclosing", "is_main", "mount", "path", "scope_directory", "uid")
 
-    def __init__(self) -> None:
-        """Look around; raises LookupError where there is no cgroup2."""
+    def __init__(self, *, for_child: bool = False) -> None:
+        """Look around; raises LookupError where there is no cgroup2.
+
+        for_child: what is to be contained is not this process but a child of it, which is never
+        the main process of a service.
+        """
+        self.is_main = not for_child and is_main_process()
         self.uid = posix.getuid()
         self.mount = mount_point()
         self.path = cgroup_of().rstrip("/")
@@ -222,7 +227,7 @@ def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Pla
         enclosing = place_of(caller)
         if not enclosing.manager and not (outlives and enclosing.base.endswith(".service")):
             return enclosing
-    if wanted == "auto" and not is_main_process():
+    if wanted == "auto" and not caller.is_main:
         if caller.uid == 0 and exists("/run/systemd/system"):  # sd_booted(3)
             return managed(caller, "system")
         if caller.uid and answers(caller.uid):

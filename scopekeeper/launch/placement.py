@@ -9,7 +9,6 @@ from scopekeeper.launch.place import (
     answers,
     attribute,
     exists,
-    is_main_process,
     managed,
     manager_uid,
     unit_name,
@@ -41,7 +40,7 @@ def wanted() -> str:
 
 def _automatic(caller: Caller) -> Place:
     unit = caller.unit_path()
-    if unit and is_main_process() and is_delegated(caller, unit):
+    if unit and caller.is_main and is_delegated(caller, unit):
         return Place(caller.mount, caller.mount + unit)
     if caller.uid == 0:
         if exists("/run/systemd/system"):

@@ -35,12 +35,10 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     Raises OtherOwnerError, ScopekeeperError, OSError; then the process may be anywhere and must
     not run the command.
     """
-    if caller.scope_directory.endswith("/" + member.unit):
-        place = place_of(caller)
-    directory = f"{place.base}/{member.unit}"
+    place, directory = locate(member, caller, place)
     patience, ask_again, pause = None, 0.0, _FIRST_PAUSE
     while True:
-        outcome, reason = _join(directory, member, place, caller, warnings)
+        outcome, reason = join(directory, member, place, caller, warnings)
         if outcome == JOINED:
             break
         if outcome == ABSENT or (patience and patience.is_left_over(reason, place)):
@@ -73,10 +71,20 @@ def contain(member: Member, caller: Caller, place: Place, warnings: Warnings) ->
     return directory
 
 
-def _join(
+def locate(member: Member, caller: Caller, place: Place) -> tuple[Place, str]:
+    """Return the place of a member's scope, and its directory; place is where new ones are made."""
+    if caller.scope_directory.endswith("/" + member.unit):
+        place = place_of(caller)
+    return place, f"{place.base}/{member.unit}"
+
+
+def join(
     directory: str, member: Member, place: Place, caller: Caller, warnings: Warnings
 ) -> tuple[str, str]:
-    """Try to become a member of the scope once; returns the outcome and why to wait."""
+    """Try to make it a member of the scope once; returns the outcome and why to wait.
+
+    Raises OtherOwnerError, ScopekeeperError, OSError.
+    """
     try:
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
@@ -99,13 +107,15 @@ def _join(
             from scopekeeper.launch.waiting import without_members
 
             return without_members(fd, directory, place)
-        if not enter(directory, member, place, unsure=bool(place.manager)):
+        unsure = bool(place.manager) or member.always_signs
+        if not enter(directory, member, place, unsure=unsure):
             return WAIT, "gone"
-        if place.manager:  # a folder in which somebody is stays; systemd forgets a scope at once
-            if not _is_alive(neighbour):
-                from scopekeeper.launch.unit import confirm
+        # a folder in which somebody is stays; systemd forgets a scope at once
+        if place.manager and not _is_alive(neighbour):
+            from scopekeeper.launch.unit import confirm
 
-                confirm(directory, member, place, caller)
+            confirm(directory, member, place, caller)
+        if unsure:
             member.sign(directory)
     except OSError as error:
         if error.errno in GONE:

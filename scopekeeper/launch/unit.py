@@ -7,7 +7,7 @@ from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Caller, Place, exists, read, write
+from scopekeeper.launch.place import SLICE, Caller, Place, exists, read
 
 KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
@@ -91,9 +91,7 @@ def confirm(directory: str, member: Member, place: Place, caller: Caller) -> Non
 
 def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> None:
     """Go back to the cgroup that we came from, or aside where that takes nobody any more."""
-    try:
-        write(f"{caller.directory}/cgroup.procs", "0")
-    except OSError:
+    if not member.leave(f"{directory}/{member.leaf}", caller):
         aside = names.unit_name("scopekeeper", "launch", posix.urandom(4).hex())
         manager.start_scope(aside, scope_properties("scopekeeper: a launch", SLICE, "", {}))
     try:

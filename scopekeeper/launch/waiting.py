@@ -73,12 +73,38 @@ def without_record(directory: str, place: Place) -> tuple[str, str]:
 def without_members(fd: int, directory: str, place: Place) -> tuple[str, str]:
     """Decide what to do about a scope with our record and no living member."""
     if "populated 1" in read(f"{directory}/cgroup.events"):
+        _finish_stale_spawns(directory)
         return WAIT, "setup"  # its maker is on the way to a leaf
     if place.manager:
         return WAIT, "empty"  # systemd is about to remove it
     from scopekeeper.launch.folder import remove_empty
 
     return (ABSENT, "") if remove_empty(fd, directory) else (WAIT, "setup")
+
+
+def _finish_stale_spawns(directory: str) -> None:
+    """Write whose leaf it is where a gateway was killed between starting a child and that."""
+    for entry in posix.listdir(directory):
+        if not entry.startswith("m-"):
+            continue
+        leaf = f"{directory}/{entry}"
+        try:
+            record = records.loads(attribute(leaf) or b"", records.OF_MEMBER)
+            if record.get("JOINING") != records.CHILD or _runs(record):
+                continue
+            pids = read(f"{leaf}/cgroup.procs").split()
+            began, pid = min((int(start_time(pid)), pid) for pid in pids)
+            record |= {"PID": pid, "START": str(began), "JOINING": ""}
+            posix.setxattr(leaf, records.ATTRIBUTE, records.dumps(record))
+        except (OSError, ValueError):  # it ended meanwhile, or is not ours to understand
+            continue
+
+
+def _runs(record: dict[str, str]) -> bool:
+    try:
+        return start_time(record["PID"]) == record["START"]
+    except OSError:
+        return False
 
 
 def _is_used(directory: str) -> bool:

@@ -162,6 +162,28 @@ def test_the_sample_shell_says_what_it_says():
 
 
 @pytest.mark.systemd
+def test_the_gateway_in_python_goes_and_leaves_nothing():
+    program, _ = blocks("python")
+    look = "\nassert answer == b'a question' and server.scope and not server.poll()"
+    subprocess.run([sys.executable, "-W", "error", "-c", program + look], check=True, timeout=60)
+    ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True)
+    assert "agent:main" not in ran.stdout
+
+
+@pytest.mark.mcp
+@pytest.mark.systemd
+def test_the_client_in_python_talks_to_a_server():
+    _, program = blocks("python")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ask = "\nimport asyncio\nprint(*[tool.name for tool in asyncio.run(tools()).tools])"
+    ran = subprocess.run(
+        [sys.executable, "-c", program + ask], env=environment, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, "convert_time" in ran.stdout) == (0, True), ran.stderr
+
+
+@pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
     (commands,) = [block for block in blocks("") if "units/scopekeeper.service" in block]
     unit = Path("~/.config/systemd/user/scopekeeper.service").expanduser()

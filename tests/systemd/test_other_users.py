@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -65,6 +66,31 @@ def test_a_login_session_creates_and_joins(
         path = caller.stderr.readline().decode()
     assert "session-" in path, "the caller was in no login session"
     assert text_of(f"{scope}/cgroup.procs") == ""
+
+
+GATEWAY = """
+import os, sys, scopekeeper
+with scopekeeper.Cohort(sys.argv[1]) as cohort:
+    members = [cohort.spawn(["sleep", "1000"]) for _ in range(2)]
+    for pid in (os.getpid(), *(each.pid for each in members)):
+        print(pid, *[line[3:] for line in open(f"/proc/{pid}/cgroup") if line[0] == "0"], end="")
+"""
+
+
+def test_a_gateway_in_python_in_a_login_session_has_its_members_moved(
+    keeper: Scopekeeper, session: str, login: list[str]
+) -> None:
+    """The kernel lets no child of it be born in the scope: systemd moves a launcher there."""
+    done = subprocess.run(
+        [*login, sys.executable, "-c", GATEWAY, session], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    own, *members = (line.split() for line in done.stdout.splitlines())
+    assert "session-" in own[1]
+    scopes = {os.path.dirname(path) for _, path in members}
+    assert len(members) == 2
+    assert [os.path.dirname(each) for each in scopes] == [USER_SLICE[len(MOUNT) :]]
+    assert not any(is_alive(int(pid)) for pid, _ in members)
 
 
 def test_what_a_login_session_started_is_orphaned_by_its_end(

@@ -1,0 +1,178 @@
+"""posix_spawn(3) with a cgroup to be born in (glibc 2.39, Linux 5.7), through ctypes.
+
+The C library starts the child and executes the program in it without running anything of Python's
+there, which is what makes it safe in a process with threads.
+"""
+
+import ctypes
+import errno
+import fcntl
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# spawn.h
+_SETPGROUP, _SETSIGDEF, _SETSID, _SETCGROUP = 0x02, 0x04, 0x80, 0x100
+_ROOM = 1024
+"""Bytes for any of the C library's structures; they have 80, 128 and 336 (x86-64)."""
+FD_MOST = 1024
+"""Highest descriptor to be passed on: those below it are closed one by one."""
+_NOWHERE = b"x" * 8192
+"""A path that execve(2) refuses with ENAMETOOLONG, which nothing before it does."""
+
+
+class CannotPlaceError(Exception):
+    """The kernel does not let a child be born in the leaf; what is to be executed is not at fault.
+
+    number is its errno.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a child is to be, beside its program."""
+
+    argv: Sequence[bytes]
+    stdio: tuple[int, int, int]
+    """Descriptors that become 0, 1 and 2; -1 leaves them as they are."""
+    cwd: str | bytes | None = None
+    pass_fds: tuple[int, ...] = ()
+    close_fds: bool = True
+    defaults: tuple[int, ...] = ()
+    """Signals that get their default action back."""
+    new_session: bool = False
+    process_group: int = -1
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """Return the C library, None where it cannot do it."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "posix_spawnattr_setcgroup_np"):
+        return None
+    number, address = ctypes.c_int, ctypes.c_void_p
+    library.posix_spawnattr_setflags.argtypes = (address, ctypes.c_short)
+    for name, arguments in (
+        ("posix_spawnattr_setcgroup_np", (address, number)),
+        ("posix_spawnattr_setpgroup", (address, number)),
+        ("posix_spawn_file_actions_addfchdir_np", (address, number)),
+        ("posix_spawn_file_actions_adddup2", (address, number, number)),
+        ("posix_spawn_file_actions_addclose", (address, number)),
+        ("posix_spawn_file_actions_addclosefrom_np", (address, number)),
+    ):
+        getattr(library, name).argtypes = arguments
+    return library
+
+
+def is_there() -> bool:
+    """Tell whether the C library can do it."""
+    return _library() is not None
+
+
+def above(fd: int) -> int:
+    """Return a copy of a descriptor that none of the standard ones is; close it."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def spawn(
+    leaf: int, programs: Sequence[bytes], plan: Plan, environment: dict[bytes, bytes]
+) -> tuple[int, int]:
+    """Start the first of the programs that can be executed; leaf is its cgroup, opened.
+
+    Returns a pid and 0, or 0 and the error that ``Popen`` would tell. Raises CannotPlaceError, and
+    BlockingIOError or another OSError where the kernel has no room.
+    """
+    library = _library()
+    if library is None:
+        raise CannotPlaceError(errno.ENOSYS)
+    opened: list[int] = []
+    actions, attributes = (ctypes.create_string_buffer(_ROOM) for _ in range(2))
+    library.posix_spawn_file_actions_init(actions)
+    library.posix_spawnattr_init(attributes)
+    try:
+        _prepare_actions(library, actions, plan, opened)
+        _prepare_attributes(library, attributes, plan, leaf)
+        argv = (ctypes.c_char_p * (len(plan.argv) + 1))(*plan.argv, None)
+        pairs = [name + b"=" + value for name, value in environment.items()]
+        envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+
+        def attempt(program: bytes) -> tuple[int, int]:
+            pid = ctypes.c_int()
+            failed = library.posix_spawn(
+                ctypes.byref(pid), ctypes.c_char_p(program), actions, attributes, argv, envp
+            )
+            return (0, int(failed)) if failed else (pid.value, 0)
+
+        first = last = 0
+        for program in programs:
+            pid, last = attempt(program)
+            if pid:
+                return pid, 0
+            if last not in (errno.ENOENT, errno.ENOTDIR):
+                first = first or last
+        # One number tells of the birth and of the execution: which of them failed, another try
+        # shows, of what cannot be executed.
+        _, at_birth = attempt(_NOWHERE)
+        if at_birth != errno.ENAMETOOLONG:
+            if at_birth in (errno.EAGAIN, errno.ENOMEM):
+                raise OSError(at_birth, os.strerror(at_birth))
+            raise CannotPlaceError(at_birth)
+        return 0, first or last
+    finally:
+        library.posix_spawn_file_actions_destroy(actions)
+        library.posix_spawnattr_destroy(attributes)
+        for fd in opened:
+            os.close(fd)
+
+
+def _prepare_actions(
+    library: ctypes.CDLL, actions: ctypes.Array[ctypes.c_char], plan: Plan, opened: list[int]
+) -> None:
+    """Have the child's folder and descriptors changed; what is opened for that goes to opened."""
+    if plan.cwd is not None:
+        opened.append(os.open(plan.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        _do(library.posix_spawn_file_actions_addfchdir_np(actions, opened[-1]))
+    sources = []
+    for fd in plan.stdio:
+        if fd >= 0:
+            opened.append(above(fd))  # so that none is overwritten before it is copied
+        sources.append(opened[-1] if fd >= 0 else -1)
+    for target, fd in enumerate(sources):
+        if fd >= 0:
+            _do(library.posix_spawn_file_actions_adddup2(actions, fd, target))
+    kept = sorted(fd for fd in set(plan.pass_fds) if fd > 2)
+    for fd in kept:
+        _do(library.posix_spawn_file_actions_adddup2(actions, fd, fd))  # which clears CLOEXEC
+    if plan.close_fds:
+        for fd in range(3, kept[-1] if kept else 3):
+            if fd not in kept:
+                _do(library.posix_spawn_file_actions_addclose(actions, fd))
+        _do(library.posix_spawn_file_actions_addclosefrom_np(actions, kept[-1] + 1 if kept else 3))
+
+
+def _prepare_attributes(
+    library: ctypes.CDLL, attributes: ctypes.Array[ctypes.c_char], plan: Plan, leaf: int
+) -> None:
+    flags = _SETCGROUP | _SETSIGDEF
+    _do(library.posix_spawnattr_setcgroup_np(attributes, leaf))
+    signals = ctypes.create_string_buffer(_ROOM)
+    library.sigemptyset(signals)
+    for number in plan.defaults:
+        library.sigaddset(signals, number)
+    _do(library.posix_spawnattr_setsigdefault(attributes, signals))
+    if plan.new_session:
+        flags |= _SETSID
+    if plan.process_group >= 0:
+        flags |= _SETPGROUP
+        _do(library.posix_spawnattr_setpgroup(attributes, plan.process_group))
+    _do(library.posix_spawnattr_setflags(attributes, flags))
+
+
+def _do(failed: int) -> None:
+    if failed:
+        raise OSError(failed, os.strerror(failed))

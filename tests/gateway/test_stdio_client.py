@@ -1,0 +1,111 @@
+"""``scopekeeper.mcp.stdio_client`` beside the SDK's own: the same answers, and nothing left."""
+
+import os
+import signal
+import sys
+import uuid
+from pathlib import Path
+
+import anyio
+import pytest
+
+pytest.importorskip("mcp")
+
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client as theirs
+
+from scopekeeper.mcp import stdio_client as ours
+from tests.machine import (
+    directory_of,
+    environment_of,
+    eventually,
+    is_alive,
+    record_of,
+    scope_directory,
+    text_of,
+)
+
+pytestmark = [pytest.mark.mcp, pytest.mark.systemd]
+
+TIME = Path(sys.executable).parent / "mcp-server-time"
+SERVER = f"""setsid sleep 1000 & echo $! >"$0"; echo $$ >>"$0"; exec {TIME}"""
+QUESTION = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
+
+
+async def ask(client, written, **how):
+    """Start a server, and tell what it answers and where it and its helper were."""
+    parameters = StdioServerParameters(
+        command="sh", args=["-c", SERVER, str(written)], env={"MARK": "é"}, cwd=written.parent
+    )
+    with (written.parent / "errors").open("w") as errors:
+        async with (
+            client(parameters, errlog=errors, **how) as streams,
+            ClientSession(*streams) as session,
+        ):
+            begun = await session.initialize()
+            tools = await session.list_tools()
+            answer = await session.call_tool("convert_time", QUESTION)
+            helper, server = map(int, written.read_text().split())
+            where = [directory_of(pid) for pid in (helper, server)]
+            told = environment_of(server)
+            assert (os.getsid(server), os.readlink(f"/proc/{server}/cwd")) == (
+                server, str(written.parent),
+            )  # fmt: skip
+    mine = {name: told.pop(name) for name in list(told) if name.startswith("SCOPEKEEPER_")}
+    text = answer.content[0].text
+    names = [tool.name for tool in tools.tools]
+    return (begun.model_dump_json(), names, text, told), where, (helper, server), mine
+
+
+def test_a_server_answers_the_same_and_leaves_nothing(tmp_path):
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+    written = tmp_path / "pids"
+    expected, _, pids, told = anyio.run(lambda: ask(theirs, written))
+    assert not told
+    eventually(lambda: not is_alive(pids[1]))
+    left_by_theirs = is_alive(pids[0])
+    if left_by_theirs:
+        os.kill(pids[0], signal.SIGKILL)
+    assert left_by_theirs
+
+    found, where, pids, told = anyio.run(
+        lambda: ask(ours, written, session=session, lane="nested:x", name="time", ttl=3600)
+    )
+    assert found == expected
+    assert where[0] == where[1]
+    scope, _, leaf = where[0].rpartition("/")
+    assert leaf.startswith("m-time.")
+    assert (told["SCOPEKEEPER_SESSION"], told["SCOPEKEEPER_SCOPE"]) == (
+        session, os.path.basename(scope),
+    )  # fmt: skip
+    assert not any(map(is_alive, pids))
+    eventually(lambda: not os.path.exists(scope))
+
+
+def test_an_exception_inside_comes_out_and_leaves_nothing(tmp_path):
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+    parameters = StdioServerParameters(command="sh", args=["-c", SERVER, str(tmp_path / "pids")])
+    seen = []
+
+    async def fail():
+        async with ours(parameters, session=session):
+            eventually(lambda: text_of(tmp_path / "pids").count("\n") == 2)
+            seen.append(record_of(scope_directory(session))["LANE"])
+            raise ZeroDivisionError
+
+    with pytest.raises((ZeroDivisionError, BaseExceptionGroup)) as raised:
+        anyio.run(fail)
+    error = raised.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, ZeroDivisionError)
+    assert seen == ["main"]
+    assert not any(is_alive(int(word)) for word in text_of(tmp_path / "pids").split())
+
+    async def missing():
+        async with ours(StdioServerParameters(command="no-such-server"), session=session):
+            raise AssertionError
+
+    with pytest.raises(FileNotFoundError, match="no-such-server"):
+        anyio.run(missing)
+    eventually(lambda: not scope_directory(session))

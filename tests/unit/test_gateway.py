@@ -1,0 +1,159 @@
+"""What gateways in Python say, read as ``run`` reads its options; and what it costs not to."""
+
+import asyncio
+import datetime as dt
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scopekeeper
+from scopekeeper.errors import RemainsError, UnavailableError, UsageError
+from scopekeeper.gateway import command, ending, options
+from scopekeeper.launch.failure import translated
+from scopekeeper.launch.manager import CallError
+from scopekeeper.stop import Remaining, Result, Target
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SCOPEKEEPER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"ttl": dt.timedelta(minutes=1, milliseconds=1)}, "60001000us"),
+        ({"ttl": 1.5}, "1500000us"),
+        ({"grace": 0}, "0us"),
+        ({"grace": "2h"}, "2h"),
+        ({"memory_max": 2 << 30}, "2147483648"),
+        ({"memory_max": 1e9}, "1000000000"),
+        ({"tasks_max": math.inf}, "infinity"),
+        ({"member_memory_max": "512M"}, "512M"),
+        ({"cpu_weight": 100}, "100"),
+        ({"owner": 4211}, "4211"),
+        ({"no_bus": True}, "1"),
+    ],
+)
+def test_options_are_those_of_run(given, text):
+    assert options.texts("s", None, given) == {"session": "s", next(iter(given)): text}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ttl": -1}, {"ttl": math.inf}, {"ttl": math.nan}, {"ttl": "soon"}, {"memory_max": 1.5},
+        {"tasks_max": 0}, {"kind": "other"}, {"lifetime": "long"}, {"lane": ""}, {"session": ""},
+        {"if_unavailable": "ignore"}, {"session": "x" * 600}, {"cpu_weight": object()},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_told_when_the_cohort_is_made(given):
+    with pytest.raises(UsageError) as raised:
+        scopekeeper.Cohort(**({"session": "s"} | given))
+    assert "\n" not in str(raised.value)
+
+
+def test_nobody_is_started_with_what_a_member_cannot_have():
+    cohort = scopekeeper.Cohort("s")
+    for name, value in (("preexec_fn", print), ("user", 1), ("group", 1), ("extra_groups", [])):
+        with pytest.raises(UsageError, match=name):
+            cohort.spawn(["true"], **{name: value})
+    with pytest.raises(UsageError, match="name"):
+        cohort.spawn(["true"], name="")
+    with pytest.raises(TypeError, match="no_such"):
+        scopekeeper.Cohort("s", no_such=1)
+    with pytest.raises(TypeError, match="no_such"):
+        cohort.spawn(["true"], no_such=1)
+    with pytest.raises(UsageError, match="bytes"):
+        asyncio.run(cohort.spawn_async(["true"], text=True))
+    assert cohort.members == ()
+
+
+def test_an_empty_cohort_is_left_as_it_was_entered():
+    with scopekeeper.Cohort("s") as cohort:
+        assert cohort.stop() == []
+
+    async def gateway():
+        async with scopekeeper.Cohort("s") as cohort:
+            return await cohort.stop_async()
+
+    assert asyncio.run(gateway()) == []
+
+
+@pytest.fixture
+def _nowhere():
+    """Have no user's manager here, as in most containers."""
+    runtime = f"/run/user/{os.getuid()}"
+    if any(os.path.exists(f"{runtime}/{name}") for name in ("bus", "systemd/private")):
+        pytest.skip("there is a user's manager here")
+
+
+@pytest.mark.usefixtures("_nowhere")
+def test_what_cannot_be_contained_is_not_started_unless_that_was_asked_for(tmp_path, caplog):
+    mark = tmp_path / "mark"
+    touch = ["sh", "-c", 'echo "$SCOPEKEEPER_SCOPE." >"$0"; cat; exit 4', str(mark)]
+    with pytest.raises(UnavailableError, match="manager"):
+        scopekeeper.spawn(touch, session="s", placement="user")
+    assert not mark.exists()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with scopekeeper.Cohort("s", placement="user", if_unavailable="warn") as cohort:
+        process = cohort.spawn(touch, **pipes)
+        assert (process.scope, process.member) == ("", "")
+        assert process.communicate("x") == ("x", None)
+        assert (process.returncode, mark.read_text()) == (4, ".\n")
+        stays = cohort.spawn(["sleep", "1000"])
+        with pytest.raises(FileNotFoundError):
+            cohort.spawn("no-such-program-at-all")
+    assert stays.returncode == -15
+    assert "uncontained" in caplog.text
+
+
+def test_what_remains_is_named():
+    class Left:
+        member, scope, directory = "m-x.12345678", "scopekeeper-s-main.scope", "/nowhere"
+
+    target = Target("/nowhere", "/nowhere")
+    result = Result(target, "remains", remaining=(Remaining(7, "D", "nfs_wait", "cat /mnt/x"),))
+    words = ending._words(Left(), result)
+    assert "m-x.12345678 in scopekeeper-s-main.scope" in words
+    assert "pid 7 (cat /mnt/x) in state D" in words
+    assert RemainsError(words, results=[result]).results == (result,)
+
+
+def test_errors_are_of_the_classes_that_are_written_down():
+    told = translated(CallError("org.freedesktop.DBus.Error.AccessDenied", "no"))
+    assert (type(told).__name__, told.message) == ("ManagerError", "systemd refused: no")
+    assert type(translated(ValueError("--ttl: no"))) is UsageError
+    assert type(translated(PermissionError(13, "denied"))) is UnavailableError
+    assert type(translated(LookupError("no cgroup2 hierarchy"))) is UnavailableError
+
+
+def test_a_relative_program_is_looked_for_in_the_folder_of_the_child(tmp_path):
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    (tmp_path / "tool").chmod(0o755)
+    assert command._programs("./tool", None, str(tmp_path)) == [b"./tool"]
+    path = f"none:{tmp_path}:/usr/bin"
+    assert command._programs("tool", {"PATH": path}, None)[0] == os.fsencode(tmp_path / "tool")
+    with pytest.raises(FileNotFoundError):
+        command._programs("./tool", None, "/")
+
+
+def test_importing_the_package_imports_nothing_of_it():
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "
+        "import scopekeeper; print(*sorted(set(sys.modules) - before)); "
+        "import scopekeeper.launch; assert 'subprocess' not in sys.modules; "
+        "assert scopekeeper.Cohort and 'mcp' not in sys.modules and 'anyio' not in sys.modules; "
+        "assert 'click' not in sys.modules and 'pystemd' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "scopekeeper\n", "")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        assert scopekeeper.nothing
