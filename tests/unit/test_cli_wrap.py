@@ -266,14 +266,14 @@ def test_the_launcher_is_written_as_its_users_have_it(simple, tmp_path):
 
 def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
     """The folders of every PATH are the machine's: another one stands for them here."""
-    from scopekeeper.cli import wrap
+    from scopekeeper.integrations import launcher
 
     program, other = installed(tmp_path / "usual"), installed(tmp_path / "other")
-    monkeypatch.setattr(wrap, "_USUAL_PATH", str(program.parent))
+    monkeypatch.setattr(launcher, "USUAL_PATH", str(program.parent))
     for called, expected in [(program, ("scopekeeper", str(program))), (other, (str(other),) * 2)]:
         monkeypatch.setattr(sys, "argv", [str(called)])
         monkeypatch.setenv("PATH", f"{called.parent}:/usr/bin:/bin")
-        assert wrap._installed() == expected
+        assert launcher.installed() == expected
 
 
 def test_every_format_has_a_place_where_it_is_looked_for():
