@@ -49,7 +49,7 @@ def install_command(profile: str, config: str, as_json: bool) -> None:
     """
     where = places.find(os.environ, profile=profile, config=config)
     package = places.package(where, os.environ)
-    launcher = Launcher(*installed())
+    launcher = Launcher(*installed(), ("--real-shell",))
     change = install(where, launcher, package)
     if package is None:
         change.warnings.append(_NO_PACKAGE)

@@ -37,6 +37,8 @@ from scopekeeper.launch import run as launch
               help="Where the scope is made; else $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Keep the way to the session bus and the user's "
               "manager out of the command's environment, so that it stays.")  # fmt: skip
+@click.option("--real-shell", is_flag=True, help="Let SHELL name the real shell for the command "
+              "where it names scopekeeper-shell.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
               help="Where nothing can be contained. Default fail: exit 125.")  # fmt: skip
 @click.option("--own", metavar="PATH", multiple=True, help="Remove this file or folder when the "

@@ -26,7 +26,10 @@ _VALUED = {
     "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
     "--placement": "placement", "--if-unavailable": "if_unavailable",
 }  # fmt: skip
-_FLAGS = {"--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus"}
+_FLAGS = {
+    "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
+    "--real-shell": "real_shell",
+}  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be given again: their values come together with NUL between them."""
 
@@ -148,6 +151,10 @@ def _launch(
             say("warning: --own has no effect: nothing can tell when the last user is gone")
         inner = environment
     drop_bus(inner, options)
+    if "real_shell" in options:
+        from scopekeeper.launch.shell import name_real_shell
+
+        name_real_shell(inner)
     restore_signals(pipe_ignored=pipe_ignored)
     if last is not None:
         last()

@@ -97,6 +97,14 @@ def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]"
         yield _LAST
 
 
+def name_real_shell(environment: dict[bytes, bytes]) -> None:
+    """Let SHELL be the real one where it names us, for a command that is not to know of us."""
+    named = environment.get(b"SHELL", b"")
+    if _base(named) == NAME:
+        file = named.decode("utf-8", "surrogateescape")
+        environment[b"SHELL"] = next(real_shells(file, environment), named)
+
+
 def login_shell() -> bytes:
     """Return the caller's shell in the password database, wherever that is kept; '' for none."""
     import pwd  # built in

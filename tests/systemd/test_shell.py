@@ -263,3 +263,20 @@ def test_the_terminals_of_a_member_get_scopes_in_its_session(
     assert (record["SESSION"], record["LANE"], record["KIND"]) == (session, "nested:deep", "pty")
     assert keeper.call("stop", "-s", session).returncode == 0
     assert not is_alive(job)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_server_of_a_gateway_with_our_shell_can_have_the_real_one(
+    keeper: Scopekeeper, variables: dict[str, str], said: bool
+) -> None:
+    """The MCP SDK passes SHELL on to servers, and OpenClaw's drop-in has it name us."""
+    expected = BASH if said else pwd.getpwuid(os.getuid()).pw_shell
+    environment = os.environ | variables
+    if not said:
+        del environment["SCOPEKEEPER_SHELL"]
+    for flag, seen in (("--real-shell", expected), ("--replace", SHELL)):
+        ran = keeper.run(flag, "--", "sh", "-c", "echo $SHELL", env=environment)
+        assert (ran.stdout, ran.stderr) == (f"{seen}\n", "")
+    environment["SHELL"] = "/bin/other"
+    assert keeper.run("--real-shell", "--", "sh", "-c", "echo $SHELL",
+                      env=environment).stdout == "/bin/other\n"  # fmt: skip

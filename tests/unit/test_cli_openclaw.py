@@ -69,6 +69,7 @@ def test_install_puts_all_of_it_in_place_and_uninstall_leaves_nothing(home):
     assert "systemctl --user restart openclaw-gateway.service" in out
     made = files(home)
     assert {f"{PLUGIN}/index.js", f"{PLUGIN}/openclaw.plugin.json", DROP_IN} <= made.keys()
+    assert b'"--real-shell"' in made[".openclaw/openclaw.json"].replace(b"'", b'"')
     status, out, _ = call(home, "uninstall")
     assert status == 0
     assert f"{PLUGIN}: removed" in out
