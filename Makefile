@@ -39,7 +39,7 @@ test: lint types ## everything: lint, types, unit tests, and the suites in the l
 
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
-	    $(PYTEST_ARGS) -m openclaw tests/e2e
+	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test

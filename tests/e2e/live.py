@@ -46,6 +46,7 @@ class Live:
 def look_at_live(claw: OpenClaw, containing: Containing, steps: Iterator[Column]) -> Live:
     """Have a run started, play the rest, and look."""
     live = Live(containing.json("openclaw", "status"), _start_run(claw))
+    next(steps)
     folder = claw.home / "configuration-of-a-backend"
     _start_owner(claw, folder)
     for _ in steps:

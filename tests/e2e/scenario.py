@@ -73,7 +73,7 @@ def settled(expected: tuple[int, int]) -> census.Census:
 
 
 def play(claw: OpenClaw, expected: list[tuple[int, int]]) -> Iterator[Column]:
-    """Play the script on a gateway that is ready; yields before the restarts, and at the end."""
+    """Play the script on a gateway that is ready; yields before each end of it, and at last."""
     column = Column()
     for (_, do), count in zip(STEPS, expected, strict=True):
         answers = do(claw)
@@ -84,16 +84,23 @@ def play(claw: OpenClaw, expected: list[tuple[int, int]]) -> Iterator[Column]:
             column.servers = {name: look(taken.of("server", name)[0].pid) for name in NAMES}
             column.pings += _pong(answers)
     column.pings += _pong(claw.turn(MAIN, "call: stub__ping {}"))
-    claw.turn(MAIN, exec_step(f"E2E_WORKER=terminal exec bash -c '{WORK}'"))
-    eventually(lambda: census.take().of("worker", "terminal"))
+    _start_worker(claw)
     yield column
     column.restarts["restart"] = _restart(claw, claw.restart)
     claw.wait_until_ready()
     claw.turn(MAIN, "call: stub__ping {}")
+    if not census.take().of("worker", "terminal"):
+        _start_worker(claw)
+    yield column
     column.restarts["SIGKILL"] = _restart(claw, lambda: os.kill(claw.pid, signal.SIGKILL))
     claw.wait_until_ready()
     column.pings += _pong(claw.turn(MAIN, "call: stub__ping {}"))
     yield column
+
+
+def _start_worker(claw: OpenClaw) -> None:
+    claw.turn(MAIN, exec_step(f"E2E_WORKER=terminal exec bash -c '{WORK}'"))
+    eventually(lambda: census.take().of("worker", "terminal"))
 
 
 def exec_step(command: str) -> str:

@@ -6,6 +6,7 @@ from .conftest import Proof
 from .openclaw import NAMES
 from .scenario import LEAKS, MAIN, NO_LEAKS, SPARK, STEPS
 
+HELPERS = ("group", "setsid")
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(1500)]
 
 
@@ -39,16 +40,19 @@ def test_nothing_of_an_old_gateway_is_left_when_a_new_one_has_started(
     proof: Proof, how: str
 ) -> None:
     restart = proof.contained.restarts[how]
-    assert restart.old >= 2 * len(NAMES)
+    assert restart.old >= len(NAMES) + len(HELPERS)
     assert not restart.left
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "restart"])
-def test_background_commands_outlive_a_gateway_only_with_scopekeeper(
-    proof: Proof, how: str
-) -> None:
-    assert proof.without.restarts[how].workers == []
-    assert proof.contained.restarts[how].workers == ["backend", "run", "terminal"]
+def test_background_commands_outlive_a_killed_gateway_only_with_scopekeeper(proof: Proof) -> None:
+    assert proof.without.restarts["SIGKILL"].workers == []
+    assert proof.contained.restarts["SIGKILL"].workers == ["backend", "run", "terminal"]
+
+
+def test_runs_of_exec_outlive_a_gateway_that_ends_its_own_commands(proof: Proof) -> None:
+    # told to stop, OpenClaw sends its own background commands a SIGTERM before it leaves
+    assert proof.without.restarts["restart"].workers == []
+    assert "run" in proof.contained.restarts["restart"].workers
 
 
 def test_a_run_that_outlived_its_gateway_is_listed_with_its_session(proof: Proof) -> None:
@@ -79,10 +83,20 @@ def test_a_server_sees_what_it_would_see_unwrapped(proof: Proof, server: str) ->
     assert not bare.ours
     assert ours.ours
     assert ours.words == bare.words
-    assert ours.without_ours == bare.without_ours
+    known = {"SHELL"}  # see below
+    assert {k: v for k, v in ours.without_ours.items() if k not in known} == {
+        k: v for k, v in bare.without_ours.items() if k not in known
+    }
     assert ours.descriptors == bare.descriptors
     assert ours.signals == bare.signals
     assert (ours.folder, ours.others) == (bare.folder, bare.others)
+
+
+@pytest.mark.xfail(reason="the gateway hands its SHELL, which is ours, on to its servers")
+@pytest.mark.parametrize("server", NAMES)
+def test_a_server_sees_the_shell_that_it_would_see_unwrapped(proof: Proof, server: str) -> None:
+    bare, ours = proof.without.servers[server], proof.contained.servers[server]
+    assert ours.environment.get("SHELL") == bare.environment.get("SHELL")
 
 
 def test_status_says_that_everything_is_contained(proof: Proof) -> None:
