@@ -9,9 +9,12 @@ LAB_ARGS ?= -m "(systemd or root) and not controllers"
 VM_ARGS ?=
 BOOTED_AGAIN ?= trixie:vm:root+user
 PYTEST_ARGS ?=
+# The real OpenClaw in a machine of its own: a version, both, or nothing. What it needs is fetched
+# from npm's registry once.
+OPENCLAW ?= 2026.9.6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit lab bench clean prepare
+.PHONY: help demo test test-openclaw lint types unit lab bench clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -21,19 +24,25 @@ vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(BOOTED_AGAIN)),, a
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
+WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
 
 demo: ## a gateway with nine MCP servers is killed; what stays without and with scopekeeper
 	@PYTHON='$(PYTHON)' tests/prepare.sh demo
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
 test: lint types ## everything: lint, types, unit tests, and the suites in the lab's machines
-	@$(RUN) $(PYTEST) $(LAB) -m 'not systemd and not root' $(PYTEST_ARGS) tests
+	@$(RUN) $(PYTEST) $(LAB) $(WITH_OPENCLAW) -m 'not systemd and not root and not openclaw' \
+	    $(PYTEST_ARGS) tests
+
+test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
+	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
+	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
 
 prepare:
-	@PYTHON='$(PYTHON)' tests/prepare.sh test
+	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test
 
 lint: prepare ## ruff
 	@$(INTERPRETER) -m ruff check --quiet .
@@ -43,7 +52,7 @@ types: prepare ## mypy
 	@$(INTERPRETER) -m mypy
 
 unit: prepare ## the tests that need no machine of their own
-	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp' $(PYTEST_ARGS) tests
+	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp and not openclaw' $(PYTEST_ARGS) tests
 
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab

@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     machine.THOROUGH = config.getoption("thorough")
     if not config.option.markexpr:
-        config.option.markexpr = "not systemd and not root and not mcp"
+        config.option.markexpr = "not systemd and not root and not mcp and not openclaw"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -92,6 +92,9 @@ if [ "$1" = test ]; then
 fi
 # shellcheck disable=SC2086  # a list of names
 install $missing
+if [ "$1" = test ] && [ -n "${OPENCLAW:-}" ] && ! has npm; then
+    (install npm) || say "there is no npm, so the real OpenClaw cannot be had; going on"
+fi
 
 # Made anew where its interpreter is gone, another one was chosen, or the checkout was moved.
 mark="$python $(pwd)"

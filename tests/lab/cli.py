@@ -13,7 +13,7 @@ from typing import NoReturn
 from . import image, rundir, session, suites
 from .host import NO_VERDICT_STATUS, Home, LabError, remove_tree
 from .machine import Watch
-from .payload import Job, Work
+from .payload import Job, Work, bind
 from .spec import RELAYED_PYTEST, USERS
 
 
@@ -47,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--smp", type=int, default=2, help="a virtual machine's processors")
         command.add_argument("--timeout", type=int, default=600, help="seconds for each job")
         command.add_argument("--project", type=Path, default=Path(), help="checkout (default .)")
+        command.add_argument(
+            "--bind-ro",
+            action="append",
+            default=[],
+            metavar="HOST:GUEST",
+            help="have a container see a folder of the host",
+        )
     commands.add_parser("list", help="the images in the cache")
     commands.add_parser("clean", help="remove results of ended runs and images out of date")
     return top
@@ -112,7 +119,7 @@ def test_jobs(root: bool, user: bool, args: tuple[str, ...]) -> tuple[Job, ...]:
 
 def _request(options: argparse.Namespace, jobs: tuple[Job, ...]) -> session.Request:
     project = options.project.resolve()
-    work = Work(jobs, options.timeout)
+    work = Work(jobs, options.timeout, tuple(bind(text) for text in options.bind_ro))
     return session.Request(options.suite, options.kind, work, project, options.smp)
 
 

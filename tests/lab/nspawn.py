@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .host import DIES_WITH_PARENT, Argv, LabError, Note, owner_is_dead
 from .image import Image
+from .payload import Bind
 from .rundir import PREFIX, Run
 
 # systemd-nspawn --keep-unit cannot restart the container itself and exits with this instead.
@@ -35,6 +36,7 @@ class Container:
     run: Run
     image: Image
     interactive: bool = False
+    binds: tuple[Bind, ...] = ()
 
     @property
     def boot_limit(self) -> float:
@@ -79,6 +81,7 @@ class Container:
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--notify-ready=no"),
             *(f"--machine={machine_name(self.run)}", "--hostname=lab"),
             f"--bind={self.run.out}:/lab/out",
+            *(f"--bind-ro={each.host}:{each.guest}" for each in self.binds),
         ]
         if self.interactive:
             return [*argv, "--console=interactive"]

@@ -37,11 +37,30 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """A folder of the host that a container sees, read-only, at ``guest``."""
+
+    host: Path
+    guest: Path
+
+
+def bind(text: str) -> Bind:
+    """Read ``HOST:GUEST``; LabError says what is wrong with it."""
+    host, colon, guest = text.partition(":")
+    if not (colon and Path(host).is_absolute() and Path(guest).is_absolute()) or ":" in guest:
+        raise LabError(f"{text!r} is not HOST:GUEST, two absolute paths without a colon")
+    if not Path(host).is_dir():
+        raise LabError(f"{host} is no folder of this host")
+    return Bind(Path(host), Path(guest))
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """The jobs of a run, in their order, and how many seconds each may take."""
+    """The jobs of a run in their order, seconds for each, and the folders that they find."""
 
     jobs: tuple[Job, ...]
     limit: float
+    binds: tuple[Bind, ...] = ()
 
 
 def fill(run: Run, image: Image, project: Path, work: Work, stop: threading.Event) -> None:

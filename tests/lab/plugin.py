@@ -125,7 +125,7 @@ class Lab:
 
     def _run(self, booking: Booking) -> Outcome:
         spec = booking.spec
-        work = Work(spec.jobs, self._limit)
+        work = Work(spec.jobs, self._limit, spec.binds)
         request = Request(spec.suite, spec.kind, work, self._config.rootpath, self._smp)
         watch = Watch(booking.notes.append, lambda text: None, booking.events.put)
         return execute(request, self._home, watch, self._stop)
@@ -184,7 +184,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         dest="lab_specs",
         metavar="SPEC",
-        help="boot SUITE:nspawn|vm:root|user|root+user[=PYTEST ARGS] and run pytest in it",
+        help="boot [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST][=PYTEST ARGS] and run"
+        " pytest in it; GUEST is then the host's folder HOST, read-only",
     )
     group.addoption(
         "--lab-args",

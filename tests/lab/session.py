@@ -34,11 +34,16 @@ def prepare(note: host.Note) -> host.Home:
     return home
 
 
-def machine_for(kind: str, run: rundir.Run, built: image.Image, smp: int, tty: bool) -> Machine:
-    """The machine of the given kind over ``run`` and ``built``."""
-    if kind == "vm":
-        return VirtualMachine(run, built, smp, tty)
-    return Container(run, built, tty)
+def machine_for(request: Request, run: rundir.Run, built: image.Image, tty: bool) -> Machine:
+    """The machine that the request asks for, over ``run`` and ``built``."""
+    if request.kind == "vm":
+        return VirtualMachine(run, built, request.smp, tty)
+    return Container(run, built, tty, request.work.binds)
+
+
+def _check(request: Request) -> None:
+    if request.work.binds and request.kind == "vm":
+        raise host.LabError("a virtual machine sees no folder of the host; use --nspawn")
 
 
 def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Event) -> Outcome:
@@ -47,6 +52,7 @@ def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Eve
     An emulated kernel now and then dies as it boots, where one processor patches code that another
     executes; one that did not come up is booted once more, and that is said.
     """
+    _check(request)
     built = image.build(suites.find(request.suite), home, watch.note, stop)
     with host.locked(built.lock, stop, shared=True):
         outcome = _boot(request, built, home, watch, stop)
@@ -64,7 +70,7 @@ def _boot(
     watch.note(f"{request.kind} {built.folder.name}; results in {run.out}")
     try:
         payload.fill(run, built, request.project, request.work, stop)
-        machine = machine_for(request.kind, run, built, request.smp, tty=False)
+        machine = machine_for(request, run, built, tty=False)
         return attend(machine, run, request.work, watch, stop)
     finally:
         rundir.discard_inputs(run)
@@ -72,13 +78,14 @@ def _boot(
 
 def shell(request: Request, home: host.Home, note: host.Note) -> int:
     """Give the terminal to a root shell in a booted machine, until it is powered off."""
+    _check(request)
     stop = threading.Event()
     built = image.build(suites.find(request.suite), home, note, stop)
     with host.locked(built.lock, stop, shared=True):
         run = rundir.create(home, request.suite, request.kind)
         try:
             payload.fill(run, built, request.project, request.work, stop)
-            machine = machine_for(request.kind, run, built, request.smp, tty=True)
+            machine = machine_for(request, run, built, tty=True)
             note("`poweroff` ends it" + ("; so does Ctrl-a x" * (request.kind == "vm")))
             try:
                 return machine.start().wait()

@@ -1,11 +1,11 @@
-"""What the host's pytest is told to boot: ``SUITE:KIND:JOB[+JOB][=PYTEST ARGS]``."""
+"""What the host's pytest is told to boot: ``[NAME@]SUITE:KIND:JOB[+JOB][:HOST:GUEST][=ARGS]``."""
 
 import shlex
 from dataclasses import dataclass
 
 from . import suites
 from .host import LabError
-from .payload import Job
+from .payload import Bind, Job, bind
 from .session import KINDS
 
 USERS = {"root": "root", "user": "lab"}
@@ -14,16 +14,22 @@ RELAYED_PYTEST = ("pytest", "-p", "no:cacheprovider", "-p", "lab_relay")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One machine: its suite and kind, whose pytest runs in it, and with which arguments."""
+    """One machine: its suite and kind, whose pytest runs in it, and with which arguments.
+
+    ``label`` tells it from others of its suite and kind; ``binds`` are folders that it sees.
+    """
 
     suite: str
     kind: str
     names: tuple[str, ...]
     args: tuple[str, ...]
+    label: str = ""
+    binds: tuple[Bind, ...] = ()
 
     @property
     def title(self) -> str:
-        return f"{self.suite}:{self.kind}"
+        machine = f"{self.suite}:{self.kind}"
+        return f"{self.label}@{machine}" if self.label else machine
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -33,24 +39,30 @@ class Spec:
 
 def parse(text: str, default_args: str) -> Spec:
     """Read one SPEC; LabError says what is wrong with it."""
-    machine, equals, args = text.partition("=")
-    match machine.split(":"):
-        case [suite, kind, jobs] if kind in KINDS:
+    before, equals, args = text.partition("=")
+    label, _, machine = before.rpartition("@")
+    match machine.split(":", 3):
+        case [suite, kind, jobs, *folders] if kind in KINDS:
             names = tuple(jobs.split("+"))
         case _:
-            raise LabError(f"{text!r} is not SUITE:nspawn|vm:root|user|root+user[=PYTEST ARGS]")
+            raise LabError(
+                f"{text!r} is not [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST][=ARGS]"
+            )
     suites.find(suite)
     if unknown := [name for name in names if name not in USERS]:
         raise LabError(f"{text!r}: no such user: {', '.join(unknown)}; known: root, user")
     if len(set(names)) != len(names):
         raise LabError(f"{text!r} names a user twice")
-    return Spec(suite, kind, names, tuple(shlex.split(args if equals else default_args)))
+    arguments = tuple(shlex.split(args if equals else default_args))
+    return Spec(suite, kind, names, arguments, label, tuple(bind(each) for each in folders))
 
 
 def parse_all(texts: list[str], default_args: str) -> tuple[Spec, ...]:
-    """Read every SPEC; two of one suite and kind would have the same name and are refused."""
+    """Read every SPEC; two of one suite, kind and name are refused."""
     specs = tuple(parse(text, default_args) for text in texts)
     titles = [spec.title for spec in specs]
     if twice := {title for title in titles if titles.count(title) > 1}:
-        raise LabError(f"given twice: {', '.join(sorted(twice))}; join the users with +")
+        raise LabError(
+            f"given twice: {', '.join(sorted(twice))}; join the users with +, or name one NAME@…"
+        )
     return specs

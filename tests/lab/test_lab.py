@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from . import host, image, machine, nspawn, payload, relay, reports, spec, suites
+from . import host, image, machine, nspawn, payload, relay, reports, session, spec, suites
 from .cli import parser, run_jobs
 from .cli import test_jobs as jobs_of_test
 
@@ -34,9 +35,11 @@ def test_a_spec_with_arguments_of_its_own_ignores_the_default_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("trixie", "is not SUITE"),
-        ("trixie:chroot:root", "is not SUITE"),
-        ("trixie:vm:root:more", "is not SUITE"),
+        ("trixie", "is not .*SUITE"),
+        ("trixie:chroot:root", "is not .*SUITE"),
+        ("trixie:vm:root:more", "is not HOST:GUEST"),
+        ("trixie:nspawn:root:/:relative", "is not HOST:GUEST"),
+        ("trixie:nspawn:root:/no/such/folder:/there", "no folder of this host"),
         ("buzz:vm:root", "unknown suite 'buzz'; known: bookworm"),
         ("trixie:vm:", "no such user"),
         ("trixie:vm:other", "no such user: other"),
@@ -51,6 +54,28 @@ def test_a_wrong_spec_is_refused_with_what_is_wrong(text: str, complaint: str) -
 def test_two_specs_of_one_name_are_refused() -> None:
     with pytest.raises(host.LabError, match="given twice: trixie:vm"):
         spec.parse_all(["trixie:vm:root", "trixie:vm:user"], "")
+
+
+def test_two_specs_of_one_machine_can_be_told_apart_by_name() -> None:
+    specs = spec.parse_all(["trixie:vm:root", "more@trixie:vm:root=-x"], "")
+    assert [each.title for each in specs] == ["trixie:vm", "more@trixie:vm"]
+    assert specs[1].args == ("-x",)
+
+
+def test_a_container_sees_the_folders_that_its_spec_names(tmp_path: Path) -> None:
+    parsed = spec.parse(f"trixie:nspawn:user:{tmp_path}:/there=-x", "")
+    assert parsed.binds == (payload.Bind(tmp_path, Path("/there")),)
+    assert parsed.args == ("-x",)
+    options = parser().parse_args(["run", "trixie", "--nspawn", "--bind-ro", f"{tmp_path}:/there"])
+    assert tuple(payload.bind(each) for each in options.bind_ro) == parsed.binds
+
+
+def test_a_virtual_machine_refuses_a_folder_of_the_host(tmp_path: Path) -> None:
+    work = payload.Work((), 1, (payload.Bind(tmp_path, tmp_path),))
+    request = session.Request("trixie", "vm", work, tmp_path)
+    watch = machine.Watch(lambda note: None, lambda text: None, lambda event: None)
+    with pytest.raises(host.LabError, match="use --nspawn"):
+        session.execute(request, host.Home(tmp_path), watch, threading.Event())
 
 
 def test_the_command_line_takes_both_kinds_and_users() -> None:

@@ -1,0 +1,1 @@
+"""The real OpenClaw gateway, as a user runs it, without and with scopekeeper."""

@@ -1,0 +1,67 @@
+"""Scopekeeper beside OpenClaw, put there by its own commands, as the README says."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.machine import PROGRAM, end_cgroup, eventually, scope_directories
+
+from .openclaw import INSTALLED, OpenClaw, make_private, systemctl
+
+KEEPER = "scopekeeper.service"
+UNITS = Path(__file__).parents[2] / "units"
+
+
+class Containing:
+    """What is installed for one gateway."""
+
+    def __init__(self, claw: OpenClaw) -> None:
+        self._claw = claw
+        self.before = claw.configuration.read_bytes()
+        self._rules = claw.home / ".config/scopekeeper/config.toml"
+        self._unit = claw.home / ".config/systemd/user" / KEEPER
+        make_private(self._unit.parent)
+        text = (UNITS / KEEPER).read_text()
+        self._unit.write_text(text.replace("=scopekeeper ", f"={PROGRAM} "))
+        systemctl("daemon-reload")
+        done = self.call("openclaw", "install")
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.said = done.stdout + done.stderr
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call the command as the user does, who has openclaw in PATH."""
+        commands = INSTALLED / self._claw.version / "node_modules/.bin"
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            env=os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """Call a command for its ``--json``, whatever its exit status."""
+        answer: dict[str, Any] = json.loads(self.call(*arguments, "--json").stdout)
+        return answer
+
+    def rule(self, text: str) -> None:
+        """Write the user's rules for lanes."""
+        make_private(self._rules.parent)
+        self._rules.write_text(text)
+
+    def remove(self) -> None:
+        """End what is in scopes, and take everything away."""
+        for directory in scope_directories():
+            end_cgroup(directory)
+        systemctl("stop", KEEPER)
+        systemctl("stop", "scopekeeper-*.scope")
+        systemctl("reset-failed", "scopekeeper-*.scope", KEEPER)
+        self._unit.unlink(missing_ok=True)
+        shutil.rmtree(self._rules.parent, ignore_errors=True)
+        shutil.rmtree(self._claw.home / ".local/state/scopekeeper", ignore_errors=True)
+        systemctl("daemon-reload")
+        eventually(lambda: not scope_directories())
