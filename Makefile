@@ -1,7 +1,7 @@
 # `make` says what there is. On a fresh Debian or Ubuntu, root or sudo, `make demo` and `make test`
 # install what is missing and say what; PYTHON=... names an interpreter that has everything.
 
-LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:root+user trixie:vm:root+user bookworm:vm:root+user
+LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:root+user trixie:vm:root+user bookworm:vm:root
 LAB_ARGS ?= -m "(systemd or root) and not controllers"
 # All rounds of the tests of races: make test LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
