@@ -256,5 +256,5 @@ def wait_for_command(process: subprocess.Popen[bytes]) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the living children of a process."""
+    """Return the children of a process, those too that it has not reaped."""
     return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
