@@ -5,9 +5,9 @@ LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:root+user trixie:vm:root+us
 LAB_ARGS ?= -m "(systemd or root) and not controllers"
 # All rounds of the tests of races: make test LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
-# Only one is booted again and again. All of it in all: make test VM_ARGS='-m "systemd or root"'
+# What has a machine to itself is run in one of them only. All of it in all: make test VM_ARGS='-m "systemd or root"'
 VM_ARGS ?=
-BOOTED_AGAIN ?= trixie:vm:root+user
+TO_ITSELF ?= trixie:vm:root+user
 PYTEST_ARGS ?=
 # The real OpenClaw in a machine of its own: a version, both, or nothing. What it needs is fetched
 # from npm's registry once.
@@ -20,7 +20,7 @@ INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
 RUN = exec $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 \
     PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m
-vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(BOOTED_AGAIN)),, and not boots)")
+vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(TO_ITSELF)),, and not machine)")
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q

@@ -21,7 +21,9 @@ from tests.machine import (
 
 from .guard import Keeper
 
-pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers]
+pytestmark = [
+    pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers, pytest.mark.machine,
+]  # fmt: skip
 
 DAYS = 3 * 86400
 GRACE = 6

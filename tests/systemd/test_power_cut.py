@@ -27,7 +27,9 @@ from .test_callers import bare
 from .test_keeper import living
 from .test_other_users import as_user
 
-pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers]
+pytestmark = [
+    pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers, pytest.mark.machine,
+]  # fmt: skip
 
 ROOM = Path("/var/tmp/scopekeeper-power-cut")
 """Not below /tmp, which may be in memory."""

@@ -20,7 +20,7 @@ from .test_keeper import living
 from .test_power_cut import RESTART, boot
 
 pytestmark = [
-    pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers, pytest.mark.boots,
+    pytest.mark.systemd, pytest.mark.root, pytest.mark.controllers, pytest.mark.machine,
 ]  # fmt: skip
 
 ROOM = Path("/var/tmp/scopekeeper-reboot")

@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.systemd,
     pytest.mark.root,
     pytest.mark.controllers,
+    pytest.mark.machine,
     pytest.mark.usefixtures("expendable"),
 ]
 

@@ -14,7 +14,7 @@ from tests.machine import Scopekeeper, directory_of, eventually, is_alive, state
 
 from .manager import state
 
-pytestmark = [pytest.mark.systemd, pytest.mark.controllers]
+pytestmark = [pytest.mark.systemd, pytest.mark.controllers, pytest.mark.machine]
 # a file system can be frozen by root, and only where there are loop devices: a virtual machine
 
 
