@@ -12,7 +12,6 @@ from scopekeeper.errors import ConfigError
 from scopekeeper.integrations import files
 from scopekeeper.integrations.document import ParseError
 from scopekeeper.integrations.launcher import installed
-from scopekeeper.integrations.servers import State
 from scopekeeper.integrations.wrapping import Launcher, Outcome
 from scopekeeper.launch.place import mount_point
 from scopekeeper.openclaw import configuration, gateway, parts, places, status
@@ -115,12 +114,12 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     ]  # fmt: skip
     gateways = gateway.running(where, package)
     for each in gateways:
-        findings += status.of_gateway(each, _changed(where))
+        installed_now = os.path.lexists(where.plugin)
+        findings += status.of_gateway(each, _changed(where), installed=installed_now)
     if not gateways:
         findings.append(Finding("gateway", Verdict.OK, "none runs"))
-    bare = [each for each in seen.servers if each.state is State.NOT_WRAPPED]
     scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
-    sessions = status.sessions(scopes, gateways, bare)
+    sessions = status.sessions(scopes, gateways, seen.bare)
     if as_json:
         answer({
             "parts": [{key: safe_json(str(value)) for key, value in asdict(each).items()}

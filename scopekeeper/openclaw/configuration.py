@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scopekeeper.integrations import json5
 from scopekeeper.integrations.formats import FORMATS
@@ -45,6 +46,8 @@ class Seen:
     """None where there is none."""
     blocked: str
     """Why OpenClaw loads no plugin of ours; '' where it does."""
+    bare: dict[tuple[str, ...], str]
+    """The servers that are started without us, by their whole command."""
 
 
 def contained(text: str, launcher: Launcher, entry: Entry) -> tuple[str, Sequence[Outcome]]:
@@ -66,11 +69,12 @@ def look_at(text: str) -> Seen:
     rewrite = look(text, _KIND, _ALL)
     data = json5.parse(text, json5.JSON5).data
     plugins = data.get("plugins") if isinstance(data, dict) else None
+    bare = _bare(data, rewrite.outcomes)
     if not isinstance(plugins, dict):
-        return Seen(rewrite.outcomes, rewrite.notes, None, "")
+        return Seen(rewrite.outcomes, rewrite.notes, None, "", bare)
     entries = plugins.get("entries")
     entry = entries.get(PLUGIN) if isinstance(entries, dict) else None
-    return Seen(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry))
+    return Seen(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare)
 
 
 def _blocked(plugins: dict[str, object], entry: object) -> str:
@@ -84,6 +88,17 @@ def _blocked(plugins: dict[str, object], entry: object) -> str:
     if isinstance(entry, dict) and entry.get("enabled") is False:
         return "it is not enabled"
     return ""
+
+
+def _bare(data: object, servers: Sequence[Outcome]) -> dict[tuple[str, ...], str]:
+    found = {}
+    for each in servers:
+        if each.state is State.NOT_WRAPPED:
+            server: Any = data
+            for key in (*each.place, each.name):
+                server = server[key]
+            found[(server["command"], *map(str, server.get("args", [])))] = each.name
+    return found
 
 
 def not_wrapped(servers: Sequence[Outcome]) -> list[Outcome]:

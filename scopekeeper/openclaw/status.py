@@ -2,10 +2,9 @@
 
 import enum
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.integrations.wrapping import Outcome
 from scopekeeper.model import Scope
 from scopekeeper.openclaw.configuration import Entry, Seen, not_wrapped
 from scopekeeper.openclaw.gateway import Gateway
@@ -86,9 +85,12 @@ def of_drop_in(installed: str, unit: str, *, has_unit: bool) -> Finding:
     return Finding("unit", Verdict.OK, f"{unit} has the drop-in")
 
 
-def of_gateway(gateway: Gateway, changed: float) -> Iterator[Finding]:
+def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator[Finding]:
     """Say what a running gateway knows of all that; changed is when that last was another."""
     name = f"gateway {gateway.pid}"
+    if gateway.report is not None and not installed:
+        yield Finding(name, Verdict.LACKS, "it has the plugin still; restart it")
+        return
     if gateway.started < changed:
         yield Finding(name, Verdict.LACKS, "started before the last change; restart it")
         return
@@ -105,15 +107,18 @@ def of_gateway(gateway: Gateway, changed: float) -> Iterator[Finding]:
         yield Finding(name, Verdict.OK, f"OpenClaw {version}, with the plugin")
 
 
-def sessions(scopes: Sequence[Scope], gateways: Sequence[Gateway],
-             bare: Sequence[Outcome]) -> list[Session]:  # fmt: skip
-    """Return what runs for each agent and session: what is in scopes, then what is in none."""
+def sessions(
+    scopes: Sequence[Scope], gateways: Sequence[Gateway], bare: Mapping[tuple[str, ...], str]
+) -> list[Session]:
+    """Return what runs for each agent and session: what is in scopes, then what is in none.
+
+    bare has the servers that are not wrapped, by their whole command.
+    """
     found = [_contained(scope) for scope in scopes if _is_of(scope, gateways)]
     found.sort(key=lambda each: (each.agent, each.session, each.lane))
     for gateway in gateways:
         for process in gateway.uncontained:
-            names = (each.name for each in bare if each.detail in process.command)
-            name = next(names, "")
+            name = bare.get(process.command)
             what = f"pid {process.pid}: {' '.join(process.command)}"
             detail = f"{what} (server {name} is not wrapped)" if name else what
             found.append(Session("-", "-", "-", "", "not contained", 0, 1, detail))

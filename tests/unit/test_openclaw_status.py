@@ -1,0 +1,43 @@
+"""What ``openclaw status`` says of a gateway that runs."""
+
+import pytest
+
+from scopekeeper.openclaw.configuration import look_at
+from scopekeeper.openclaw.gateway import Gateway, Uncontained
+from scopekeeper.openclaw.status import Verdict, of_gateway, sessions
+
+SHELL = "/usr/bin/scopekeeper-shell"
+TEXT = """{mcp: {servers: {
+  bare: {command: "/bin/x", args: ["-a"]},
+  plain: {command: "/bin/x"},
+  ours: {command: "scopekeeper", args: ["run", "--", "/bin/x"]},
+}}}"""
+
+
+def gateway(**more):
+    return Gateway(7, "openclaw-gateway.service", 100.0, SHELL, **more)
+
+
+@pytest.mark.parametrize(("report", "installed", "changed", "words"), [
+    ({"identity": ["acquire"], "openclaw": "2026.9.6"}, True, 50.0, "OpenClaw 2026.9.6"),
+    ({"identity": None}, True, 50.0, "with the plugin"),  # no server was started yet
+    ({"identity": []}, True, 50.0, "they share one name"),
+    (None, True, 50.0, "it has not loaded the plugin"),
+    ({"identity": None}, True, 150.0, "started before the last change"),
+    ({"identity": None}, False, 0.0, "it has the plugin still; restart it"),
+])  # fmt: skip
+def test_a_gateway_is_told_by_what_it_knows(report, installed, changed, words):
+    (finding,) = of_gateway(gateway(report=report), changed, installed=installed)
+    assert words in finding.detail
+    assert (finding.verdict is Verdict.OK) == words.startswith(("OpenClaw", "with"))
+
+
+def test_a_process_in_no_scope_is_told_with_its_server():
+    commands = [("/bin/x", "-a"), ("/bin/x",), ("/bin/y",)]
+    uncontained = tuple(Uncontained(at, words) for at, words in enumerate(commands))
+    found = sessions([], [gateway(uncontained=uncontained)], look_at(TEXT).bare)
+    assert [each.detail for each in found] == [
+        "pid 0: /bin/x -a (server bare is not wrapped)",
+        "pid 1: /bin/x (server plain is not wrapped)",
+        "pid 2: /bin/y",
+    ]
