@@ -10,12 +10,11 @@ import click
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.errors import ConfigError
 from scopekeeper.integrations import files
-from scopekeeper.integrations.document import ParseError
 from scopekeeper.integrations.launcher import installed
 from scopekeeper.integrations.wrapping import Launcher, Outcome
 from scopekeeper.launch.place import mount_point
 from scopekeeper.openclaw import configuration, gateway, parts, places, status
-from scopekeeper.openclaw.installing import Change, entry_for, install, uninstall
+from scopekeeper.openclaw.installing import Change, entry_for, install, located, uninstall
 from scopekeeper.openclaw.status import Finding, Verdict
 from scopekeeper.snapshot import Reader
 
@@ -54,9 +53,8 @@ def install_command(profile: str, config: str, as_json: bool) -> None:
         change.warnings.append(_NO_PACKAGE)
     left = configuration.not_wrapped(change.servers)
     change.warnings += [f"server {each.name} is not contained: {each.detail}" for each in left]
-    with contextlib.suppress(ConfigError, ParseError):
-        blocked = configuration.look_at(files.read(where.config).text()).blocked
-        if blocked:
+    with contextlib.suppress(ConfigError):
+        if blocked := _seen(where).blocked:
             change.warnings.append(f"OpenClaw will not load the plugin: {blocked}")
     _tell(change, where, "Contained from the next start on", as_json=as_json)
 
@@ -136,10 +134,8 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
 
 def _seen(where: places.Places) -> configuration.Seen:
     text = files.read(where.config).text()
-    try:
+    with located(where):
         return configuration.look_at(text)
-    except ParseError as error:
-        raise ConfigError(f"{where.config}:{error.line}:{error.column}: {error.message}") from None
 
 
 def _changed(where: places.Places) -> float:

@@ -63,21 +63,49 @@ def running(places: Places, package: Package | None) -> list[Gateway]:
     return [each for each in gateways if each is not None]
 
 
+def forget_ended() -> None:
+    """Remove what the plugins of gateways wrote that were killed; one that stops does it itself."""
+    for path in _report_files():
+        if _read(path) is None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
+    for path in _report_files():
+        told = _read(path)
+        if told is not None:
+            yield int(told["pid"]), told
+
+
+def _folder() -> str:
+    """Return where plugins write: the same in plugin/report.js."""
     uid = os.getuid()
-    folder = "/run/scopekeeper" if uid == 0 else f"/run/user/{uid}/scopekeeper"
+    return "/run/scopekeeper" if uid == 0 else f"/run/user/{uid}/scopekeeper"
+
+
+def _report_files() -> list[str]:
+    folder = _folder()
     try:
-        files = sorted(os.listdir(folder))
+        names_there = sorted(os.listdir(folder))
     except OSError:
-        return
-    for name in files:
-        if name.startswith(_REPORT) and name.endswith(".json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                with open(f"{folder}/{name}", encoding="utf-8") as file:
-                    told = json.load(file)
-                words = " ".join(command_line(int(told["pid"])) or [])
-                if "openclaw" in words:  # else it has ended, and another has its number
-                    yield int(told["pid"]), told
+        return []
+    return [
+        f"{folder}/{name}"
+        for name in names_there
+        if name.startswith(_REPORT) and name.endswith(".json")
+    ]
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return what a plugin wrote; None where its gateway has ended, whoever has its number now."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            told: dict[str, Any] = json.load(file)
+        words = " ".join(command_line(int(told["pid"])) or [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if "openclaw" in words else None
 
 
 def _look(

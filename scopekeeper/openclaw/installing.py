@@ -11,7 +11,7 @@ from scopekeeper.integrations import files
 from scopekeeper.integrations.document import ParseError
 from scopekeeper.integrations.servers import PROGRAM
 from scopekeeper.integrations.wrapping import Launcher, Outcome
-from scopekeeper.openclaw import configuration, parts
+from scopekeeper.openclaw import configuration, gateway, parts
 from scopekeeper.openclaw.places import Package, Places
 
 
@@ -42,26 +42,39 @@ def install(places: Places, launcher: Launcher, package: Package | None) -> Chan
     """
     original = files.read(places.config)
     text = original.text()
-    with _located(places):
+    with located(places):
         new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
     parts.check(places)
     parts.drop_in_text(places.unit, launcher.absolute)
     change = Change(servers)
-    if parts.has_plugin(places) != "installed":
+    with contextlib.ExitStack() as undoing:
+        _put(places, launcher, change, undoing)
+        if new != text:
+            change.backup = files.replace(original, new.encode())
+            change.done.append(places.config)
+        undoing.pop_all()
+    return change
+
+
+def _put(places: Places, launcher: Launcher, change: Change, undoing: contextlib.ExitStack) -> None:
+    """Put what stands beside the configuration; undoing takes away what was not there before."""
+    plugin = parts.has_plugin(places)
+    if plugin != "installed":
+        if plugin == "missing":
+            undoing.callback(parts.remove_plugin, places)
         parts.put_plugin(places)
         change.done.append(places.plugin)
+    drop_in = parts.has_drop_in(places, launcher.absolute)
     if not os.path.exists(places.unit_file):
         # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
         change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
                                "gateway install` has made it, call this again")  # fmt: skip
-    elif parts.has_drop_in(places, launcher.absolute) != "installed":
+    elif drop_in != "installed":
+        if drop_in == "missing":
+            undoing.callback(parts.remove_drop_in, places)
         parts.put_drop_in(places, launcher.absolute)
         change.done.append(places.drop_in)
         _reload(change)
-    if new != text:
-        change.backup = files.replace(original, new.encode())
-        change.done.append(places.config)
-    return change
 
 
 def uninstall(places: Places) -> Change:
@@ -70,7 +83,7 @@ def uninstall(places: Places) -> Change:
     if os.path.lexists(places.config):
         original = files.read(places.config)
         text = original.text()
-        with _located(places):
+        with located(places):
             new, change.servers = configuration.released(text)
         if new != text:
             made = files.replace(original, new.encode())
@@ -81,11 +94,12 @@ def uninstall(places: Places) -> Change:
     if parts.remove_drop_in(places):
         change.done.append(places.drop_in)
         _reload(change)
+    gateway.forget_ended()
     return change
 
 
 @contextlib.contextmanager
-def _located(places: Places) -> Iterator[None]:
+def located(places: Places) -> Iterator[None]:
     """Say where in the configuration something is wrong."""
     try:
         yield

@@ -167,6 +167,17 @@ def test_a_configuration_that_cannot_be_read_leaves_everything_as_it_was(home, t
     assert files(home) == before
 
 
+def test_where_the_configuration_may_not_be_rewritten_nothing_else_is_left_either(home):
+    config = home / ".openclaw/openclaw.json"
+    os.link(config, home / "another-name")
+    before = files(home)
+    status, _, err = call(home, "install")
+    assert (status, "hard links" in err) == (1, True)
+    assert files(home) == before
+    assert not (home / PLUGIN).parent.exists()
+    assert not (home / DROP_IN).parent.exists()
+
+
 def test_without_an_openclaw_there_is_nothing_to_contain(tmp_path):
     status, _, err = call(tmp_path, "install")
     assert status == 1

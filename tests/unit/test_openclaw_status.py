@@ -1,7 +1,13 @@
 """What ``openclaw status`` says of a gateway that runs."""
 
+import json
+import os
+import shutil
+import subprocess
+
 import pytest
 
+from scopekeeper.openclaw import gateway as gateways
 from scopekeeper.openclaw.configuration import look_at
 from scopekeeper.openclaw.gateway import Gateway, Uncontained
 from scopekeeper.openclaw.status import Verdict, of_gateway, sessions
@@ -41,3 +47,23 @@ def test_a_process_in_no_scope_is_told_with_its_server():
         "pid 1: /bin/x (server plain is not wrapped)",
         "pid 2: /bin/y",
     ]
+
+
+def test_what_a_killed_gateway_wrote_is_removed_and_what_a_living_one_did_is_not(
+    tmp_path, monkeypatch
+):
+    living = subprocess.Popen(["openclaw", "1000"], executable=shutil.which("sleep"))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    try:
+        for pid in (living.pid, ended.pid, os.getppid()):
+            (tmp_path / f"openclaw-{pid}.json").write_text(json.dumps({"pid": pid}))
+        (tmp_path / "openclaw-x.json").write_text("{")
+        (tmp_path / "rules").write_text("")
+        monkeypatch.setattr(gateways, "_folder", lambda: str(tmp_path))
+        assert [pid for pid, _ in gateways._reports()] == [living.pid]
+        gateways.forget_ended()
+        assert sorted(os.listdir(tmp_path)) == [f"openclaw-{living.pid}.json", "rules"]
+    finally:
+        living.kill()
+        living.wait()

@@ -27,7 +27,8 @@ export class Program {
 
   call(args) {
     if (this.#waiting.length >= MOST_WAITING) {
-      this.#waiting.shift(); // the oldest; `scopekeeper reconcile` finds what it meant
+      const [verb] = this.#waiting.shift();
+      this.#say(`${verb}: not called, since ${MOST_WAITING} calls wait; what it meant goes on`);
     }
     this.#waiting.push(args);
     this.#next();
