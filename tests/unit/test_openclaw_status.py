@@ -53,10 +53,11 @@ def test_what_a_killed_gateway_wrote_is_removed_and_what_a_living_one_did_is_not
     tmp_path, monkeypatch
 ):
     living = subprocess.Popen(["openclaw", "1000"], executable=shutil.which("sleep"))
+    another = subprocess.Popen(["sleep", "1000"])  # who has a gateway's number now
     ended = subprocess.Popen(["true"])
     ended.wait()
     try:
-        for pid in (living.pid, ended.pid, os.getppid()):
+        for pid in (living.pid, ended.pid, another.pid):
             (tmp_path / f"openclaw-{pid}.json").write_text(json.dumps({"pid": pid}))
         (tmp_path / "openclaw-x.json").write_text("{")
         (tmp_path / "rules").write_text("")
@@ -65,5 +66,6 @@ def test_what_a_killed_gateway_wrote_is_removed_and_what_a_living_one_did_is_not
         gateways.forget_ended()
         assert sorted(os.listdir(tmp_path)) == [f"openclaw-{living.pid}.json", "rules"]
     finally:
-        living.kill()
-        living.wait()
+        for each in (living, another):
+            each.kill()
+            each.wait()
