@@ -96,7 +96,7 @@ class Endings:
             self._end(ending)
 
     def _end(self, ending: Ending) -> None:
-        exit_, kills = ending.exit, ending.oom_kills
+        exit_, kills = ending.exit, ending.of.take_kills(ending.end.leaf)
         if ending.cause is None and not kills and ends.was_ended(exit_):
             ending.cause = history.cause_of(ending.end)
         if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:

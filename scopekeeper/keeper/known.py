@@ -24,7 +24,6 @@ class Ending:
     end: End
     cause: Cause | None
     around: Circumstances
-    oom_kills: int
     of: "Known"
     owner: Owner | None
     exit: Exit | None = None
@@ -88,6 +87,13 @@ class Known:
         """Return the ends of all members that were still there."""
         return [self._ending(leaf, self.scope, reader) for leaf in list(self.ends)]
 
+    def take_kills(self, leaf: str) -> int:
+        """Return how many of a leaf the kernel has killed, and count them no more.
+
+        It tells of them up to 10 ms late, when the leaf may have ended (cgroup_file_notify, 6.1).
+        """
+        return self.oom_kills.pop(leaf, 0)
+
     def take_kill(self) -> int:
         """Return 1 where the kernel killed one in the scope and did not say of which leaf."""
         left = self.oom_kills.get("", 0)
@@ -131,7 +137,7 @@ class Known:
         gone = _evidence(reader, owner) if owner is not None else ""
         ttl = last.ttl if last.manager else None
         around = Circumstances(self.record.get("BOUND", ""), gone, ttl, reader.now - self.born)
-        return Ending(end, cause, around, self.oom_kills.pop(leaf, 0), self, owner)
+        return Ending(end, cause, around, self, owner)
 
     def _marked(self, directory: str) -> Cause | None:
         with contextlib.suppress(OSError, records.RecordError):

@@ -83,6 +83,7 @@ class Watch:
         """Open what is needed, and watch nothing yet; raises LimitError."""
         self._loop = loop
         self._queue = EventQueue(loop, tell)
+        self._is_started = False
         allow_descriptors()
         self._scopes: dict[str, _Scope] = {}
         self._followers: dict[Owner, set[str]] = {}
@@ -114,6 +115,7 @@ class Watch:
         """Watch all places; every scope that is there is told as ScopeAppeared."""
         self._loop.add_reader(self._inotify.fileno(), self._look)
         self._places.start()
+        self._is_started = True
 
     def close(self) -> None:
         """Watch nothing any more, tell nothing, and give every descriptor back."""
@@ -257,7 +259,8 @@ class Watch:
             IN_MODIFY,
             lambda _: self._queue.touch(scope.directory, name),
         )
-        leaf.kills = _kills(leaf.directory, "memory.events.local")
+        if not self._is_started:
+            leaf.kills = _kills(leaf.directory, "memory.events.local")
         self._watch_memory(scope)
 
     def _watch_memory(self, scope: _Scope) -> None:
@@ -266,7 +269,9 @@ class Watch:
             scope.memory = self._inotify.add(
                 f"{scope.directory}/memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
             )
-            if scope.memory is not None:
+            if scope.memory is not None and self._is_started:
+                self._count_kills(scope)
+            elif scope.memory is not None:
                 scope.kills = _kills(scope.directory, "memory.events")
 
     def _leaf_went(self, scope: _Scope, name: str) -> None:

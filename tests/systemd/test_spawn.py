@@ -145,7 +145,8 @@ def test_it_is_the_member_that_run_would_make(
     with scopekeeper.Cohort() as cohort:
         mine = cohort.spawn(FOREVER, name="one")
         records = [record_of(directory_of(each.pid)) for each in (by_run, mine)]
-        told = [environment_of(each.pid) for each in (by_run, mine)]
+        # a child's is there some moments after its posix_spawn has returned
+        told = [eventually(lambda pid=each.pid: environment_of(pid)) for each in (by_run, mine)]
         assert [record.pop("PID") for record in records] == [str(by_run.pid), str(mine.pid)]
         start = text_of(f"/proc/{mine.pid}/stat").rpartition(")")[2].split()[19]
         assert records[1]["START"] == start

@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.keeper import events
+from scopekeeper.keeper.endings import Endings
 from scopekeeper.keeper.ends import Circumstances, tell
 from scopekeeper.keeper.exits import Exit
+from scopekeeper.keeper.known import Ending, Known
 from scopekeeper.keeper.shutdown import Stopping
 
 END = End("0123abcd", 1, 2, "s", "main", "time", Reason.UNKNOWN)
@@ -118,3 +121,18 @@ def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, aroun
     assert isinstance(told.reason, Reason)
     if cause is not None and told.reason is not Reason.OOM_KILLED:
         assert told.reason is cause.reason
+
+
+@pytest.mark.parametrize("told_of", ["leaf", "scope"])
+def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of):
+    told, now = [], [0.0]
+    known = Known(None)
+    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append)
+    endings.add("/s", known, [Ending(END, None, ALONE, known, None)])
+    assert endings.leader_ended(events.LeaderEnded("/s", END.leaf, KILLED))
+    assert not told, "it waits for what may yet explain it"
+    known.oom_kills[END.leaf if told_of == "leaf" else ""] = 1
+    now[0] = endings.moments[0]
+    endings.tell_due()
+    assert [(each.reason, each.oom_kills) for each in told] == [(Reason.OOM_KILLED, 1)]
+    assert not endings.moments
