@@ -36,7 +36,7 @@ ENDS = st.builds(
     ended=st.integers(NOW - 10**6, NOW),
     session=TEXT,
     lane=TEXT,
-    name=TEXT,
+    name=NAME,
     reason=st.sampled_from(Reason),
     evidence=TEXT,
     session_id=TEXT,
@@ -119,6 +119,16 @@ def test_an_unknown_reason_gives_way_and_a_known_one_stays(tmp_path):
     (kept,) = store.read()
     assert (kept.reason, kept.evidence, kept.processes) == (Reason.STOPPED, "asked", 3)
     assert (kept.cpu_usec, kept.signal) == (7, 15), "what was missing is filled in"
+
+
+def test_of_an_unknown_reason_all_is_kept_that_anybody_knows(tmp_path):
+    store = Store(tmp_path)
+    vague = [an_end(evidence=words, owner="gateway.service") for words in (MISSED, UNSEEN, UNTOLD)]
+    knowing = an_end(evidence=f"{UNTOLD}; its terminal is lost")
+    for end in (*vague, knowing, *vague, an_end(evidence="something else")):
+        store.write([end])
+    (kept,) = store.read()
+    assert kept == dataclasses.replace(vague[0], evidence=knowing.evidence)
 
 
 @given(ENDS, ENDS)
