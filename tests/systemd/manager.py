@@ -89,10 +89,11 @@ class Units:
         """Stop and forget all of them."""
         for path in self._files:
             path.unlink(missing_ok=True)
-        if self._names:
-            systemctl("kill", "--signal=SIGKILL", "--", *self._names)
-            systemctl("stop", "--", *self._names)
-            systemctl("reset-failed", "--", *self._names)
+        for name in dict.fromkeys(self._names):
+            # one by one: systemd 262 stops none of several if one of them is not loaded any more
+            systemctl("kill", "--signal=SIGKILL", "--", name)
+            systemctl("stop", "--", name)
+            systemctl("reset-failed", "--", name)
         if self._files:
             systemctl("daemon-reload")
         for name in self._names:
