@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 OPENCLAW ?= 2026.9.6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-openclaw lint types unit lab bench clean prepare
+.PHONY: help demo test test-openclaw deb test-deb lint types unit lab bench clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -24,6 +24,8 @@ vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(TO_ITSELF)),, and 
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
+# The .deb on machines that have what it depends on from their own archive, and no compiler.
+DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
 
 help: ## this list
@@ -33,13 +35,19 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHON='$(PYTHON)' tests/prepare.sh demo
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
-test: lint types ## everything: lint, types, unit tests, and the suites in the lab's machines
-	@$(RUN) $(PYTEST) $(LAB) $(WITH_OPENCLAW) -m 'not systemd and not root and not openclaw' \
-	    $(PYTEST_ARGS) tests
+test: lint types deb ## everything: lint, types, unit tests, and the suites in the lab's machines
+	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) \
+	    -m 'not systemd and not root and not openclaw and not deb and not builds' $(PYTEST_ARGS) tests
 
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
+
+deb: prepare ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
+	@$(RUN) tests.lab deb
+
+test-deb: deb ## the .deb: built again to the byte, and installed, used and purged on both suites
+	@$(RUN) $(PYTEST) -p tests.lab.plugin $(DEB) -m builds $(PYTEST_ARGS) tests/deb
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test
@@ -52,7 +60,8 @@ types: prepare ## mypy
 	@$(INTERPRETER) -m mypy
 
 unit: prepare ## the tests that need no machine of their own
-	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp and not openclaw' $(PYTEST_ARGS) tests
+	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp and not openclaw and not deb \
+	    and not builds' $(PYTEST_ARGS) tests
 
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab

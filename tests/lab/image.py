@@ -125,7 +125,7 @@ def _build_into(work: Path, suite: Suite, stop: threading.Event) -> None:
 def _mmdebstrap(suite: Suite, inputs: Path, root: Path) -> Argv:
     argv: Argv = [
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *suite.packages))}",
         *('--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"'),
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")),
         "--skip=cleanup/apt",  # the hooks below still use the package lists
