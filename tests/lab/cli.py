@@ -159,5 +159,9 @@ def clean(home: Home) -> int:
     """Remove the results of ended runs and every image nobody uses and no suite asks for."""
     for run in rundir.dead(home):
         remove_tree(run.folder)
-    image.remove_outdated(home)
+    try:
+        also: tuple[image.Image, ...] = (deb.locate(Path(), home),)
+    except (OSError, LabError):
+        also = ()  # not called in a checkout of the project
+    image.remove_outdated(home, also)
     return 0

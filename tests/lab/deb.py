@@ -5,10 +5,10 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 
+from . import rundir
 from .host import Argv, Home, LabError, Note, in_private_namespaces, locked, remove_tree, run_logged
 from .image import HERE, Image
 from .payload import checkout_files, copy_checkout
@@ -18,15 +18,16 @@ SUITE = "trixie"
 TOOLS = ("build-essential", "lintian")
 MAKE_LIMIT_S = 1800.0
 BUILD_LIMIT_S = 300.0
-# The builder's root, a folder for this build, and the script that runs in the chroot.
+# The builder's root, the run's folder, and the script that runs in the chroot.
 ENTER = """
 set -e
-mkdir -p "$2/upper/build/out" "$2/work" "$2/root"
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-mount --rbind /dev "$2/root/dev"
-mount -t proc proc "$2/root/proc"
-mount -t tmpfs tmpfs "$2/root/tmp"
-exec chroot "$2/root" /usr/bin/env -i PATH=/usr/bin:/usr/sbin bash /build/deb
+mkdir -p "$2/upper/build/out" "$2/scratch/work" "$2/scratch/root"
+cd "$2/scratch"
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=work" root
+mount --rbind /dev root/dev
+mount -t proc proc root/proc
+mount -t tmpfs tmpfs root/tmp
+exec chroot root /usr/bin/env -i PATH=/usr/bin:/usr/sbin bash /build/deb
 """
 
 
@@ -72,19 +73,17 @@ def make_builder(project: Path, home: Home, note: Note, stop: threading.Event) -
 def build(project: Path, to: Path, home: Home, note: Note, stop: threading.Event) -> list[Path]:
     """Write the .deb of the checkout into a folder, and return its path."""
     builder = make_builder(project, home, note, stop)
-    home.runs.mkdir(parents=True, exist_ok=True)
     with locked(builder.lock, stop, shared=True):
-        folder = Path(tempfile.mkdtemp(prefix="deb-", dir=home.runs))
+        run = rundir.create(home, SUITE, "deb")
         try:
-            inputs = folder / "upper/build"
+            inputs = run.upper / "build"
             copy_checkout(project, checkout_files(project), inputs / "scopekeeper", 0)
             shutil.copy(HERE / "guest/deb", inputs / "deb")
-            log = folder / "log.txt"
-            enter: Argv = ["unshare", "--net", "sh", "-c", ENTER, "sh", builder.root, folder]
-            run_logged(in_private_namespaces(enter), log, BUILD_LIMIT_S, stop)
+            enter: Argv = ["unshare", "--net", "sh", "-c", ENTER, "sh", builder.root, run.folder]
+            run_logged(in_private_namespaces(enter), run.log, BUILD_LIMIT_S, stop)
             return [_hand_out(path, to) for path in sorted((inputs / "out").glob("*.deb"))]
         finally:
-            remove_tree(folder)
+            rundir.discard_inputs(run)
 
 
 def _hand_out(made: Path, to: Path) -> Path:
