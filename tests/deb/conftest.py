@@ -66,12 +66,20 @@ class Who:
         return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": HOMES[self.user]}
 
 
+@pytest.fixture(scope="session")
+def manuals() -> Iterator[None]:
+    """Have manuals and documentation unpacked, which the lab's machines leave out."""
+    setting = Path("/etc/dpkg/dpkg.cfg.d/zz-manuals")
+    setting.write_text("".join(f"path-include=/usr/share/{part}/*\n" for part in ("man", "doc")))
+    yield
+    setting.unlink()
+
+
 def dpkg(*arguments: str) -> str:
-    """Call dpkg as an administrator does; manuals are wanted, which the machine leaves out."""
-    included = [f"--path-include=/usr/share/{part}/*" for part in ("man", "doc")]
+    """Call dpkg as an administrator does."""
     environment = {**os.environ, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
     done = subprocess.run(
-        ["dpkg", *included, *arguments], env=environment, text=True, stdin=subprocess.DEVNULL,
+        ["dpkg", *arguments], env=environment, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -93,7 +101,7 @@ def is_installed() -> bool:
 
 
 @pytest.fixture
-def package() -> None:
+def package(manuals: None) -> None:
     """Have the package installed."""
     if not is_installed():
         install()

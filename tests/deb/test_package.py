@@ -50,7 +50,7 @@ def opened(tmp_path, *command):
     return done.stdout, found
 
 
-def test_the_readmes_lines_install_it(tmp_path):
+def test_the_readmes_lines_install_it(manuals, tmp_path):
     """But for `make deb`, which was before; there is no network here."""
     (text,) = [block for block in blocks("") if "make deb" in block]
     lines = text.splitlines()[1:]
@@ -64,7 +64,6 @@ def test_the_readmes_lines_install_it(tmp_path):
         )  # fmt: skip
         assert done.returncode in statuses, done.stdout
     assert is_installed()
-    install()  # with the manuals that the machine's dpkg leaves out
 
 
 def test_it_needs_no_compiler_enables_nothing_and_starts_nothing(package):
