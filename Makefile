@@ -24,6 +24,8 @@ vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(TO_ITSELF)),, and 
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
+# What is to run where make does, and not in machines of the lab.
+HERE = not systemd and not root and not openclaw and not deb and not builds
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
@@ -36,8 +38,7 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
 test: lint types deb ## everything: lint, types, unit tests, and the suites in the lab's machines
-	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) \
-	    -m 'not systemd and not root and not openclaw and not deb and not builds' $(PYTEST_ARGS) tests
+	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) -m '$(HERE)' $(PYTEST_ARGS) tests
 
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
@@ -60,8 +61,7 @@ types: prepare ## mypy
 	@$(INTERPRETER) -m mypy
 
 unit: prepare ## the tests that need no machine of their own
-	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp and not openclaw and not deb \
-	    and not builds' $(PYTEST_ARGS) tests
+	@$(INTERPRETER) -m $(PYTEST) -m '$(HERE) and not mcp' $(PYTEST_ARGS) tests
 
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab
