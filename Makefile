@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 OPENCLAW ?= 2026.9.6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-openclaw lint types unit lab bench docs clean prepare
+.PHONY: help demo test test-matrix test-openclaw deb test-deb lint types unit lab bench docs clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -27,6 +27,10 @@ vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(TO_ITSELF)),, and 
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
+# What is to run where make does, and not in machines of the lab.
+HERE = not systemd and not root and not openclaw and not deb and not builds
+# The .deb on machines that have what it depends on from their own archive, and no compiler.
+DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
 
 help: ## this list
@@ -36,9 +40,8 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHON='$(PYTHON)' tests/prepare.sh demo
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
-test: lint types ## everything: lint, types, unit tests, and the suites in the lab's machines
-	@$(RUN) $(PYTEST) $(LAB) $(WITH_OPENCLAW) -m 'not systemd and not root and not openclaw' \
-	    $(PYTEST_ARGS) tests
+test: lint types deb ## everything: lint, types, unit tests, and the suites in the lab's machines
+	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) -m '$(HERE)' $(PYTEST_ARGS) tests
 
 test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
 test-matrix: TO_ITSELF = $(LAB_SPECS)
@@ -49,6 +52,12 @@ test-matrix: prepare ## the suites on every systemd of the lab, hours: make test
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
+
+deb: prepare ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
+	@$(RUN) tests.lab deb
+
+test-deb: deb ## the .deb: built again to the byte, and installed, used and purged on both suites
+	@$(RUN) $(PYTEST) -p tests.lab.plugin $(DEB) -m builds $(PYTEST_ARGS) tests/deb
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test
@@ -61,7 +70,7 @@ types: prepare ## mypy
 	@$(INTERPRETER) -m mypy
 
 unit: prepare ## the tests that need no machine of their own
-	@$(INTERPRETER) -m $(PYTEST) -m 'not systemd and not root and not mcp and not openclaw' $(PYTEST_ARGS) tests
+	@$(INTERPRETER) -m $(PYTEST) -m '$(HERE) and not mcp' $(PYTEST_ARGS) tests
 
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab

@@ -16,6 +16,7 @@ import marshal
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
@@ -172,23 +173,45 @@ class _Slim(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(assignment, node))
 
 
-def script() -> bytes:
-    """Return the launcher for this interpreter and this copy of the package."""
-    folder = str(Path(__file__).resolve().parents[2])
-    text = _SCRIPT.format(python=sys.executable, folder=folder, hot=f"{_FOLDER}/hot.", most=_MOST)
-    return text.encode()
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Paths: of the interpreter, the folder that has the package, and that of compiled pieces."""
+
+    python: str
+    folder: str
+    compiled: str
 
 
-def shell(target: Path) -> bytes:
+def this() -> Installation:
+    """Return this interpreter, and this copy of the package."""
+    return Installation(sys.executable, str(Path(__file__).resolve().parents[2]), str(_FOLDER))
+
+
+def script(where: Installation) -> bytes:
+    """Return the launcher of an installation."""
+    hot = f"{where.compiled}/hot."
+    return _SCRIPT.format(python=where.python, folder=where.folder, hot=hot, most=_MOST).encode()
+
+
+def shell(target: Path, where: Installation) -> bytes:
     """Return what stands at target as ``scopekeeper-shell``: a program, else a script."""
-    folder = str(Path(__file__).resolve().parents[2])
     text = _SHELL_PROGRAM.format(
-        hot=f"{_FOLDER}/shell.", most=_MOST, broken=_SHELL_BROKEN,
-        slow=_SHELL_SLOW.format(folder=folder, file=str(target)),
+        hot=f"{where.compiled}/shell.", most=_MOST, broken=_SHELL_BROKEN,
+        slow=_SHELL_SLOW.format(folder=where.folder, file=str(target)),
     )  # fmt: skip
     if platform.machine() == elf.MACHINE and sys.maxsize > 2**32:
-        return elf.program(os.fsencode(sys.executable), text)
-    return f"#!{sys.executable} -IS\n{text}".encode()
+        return elf.program(os.fsencode(where.python), text)
+    return f"#!{where.python} -IS\n{text}".encode()
+
+
+def write_compiled(beside: Path) -> None:
+    """Compile for this interpreter what the launchers read; beside is scopekeeper-shell's path.
+
+    Raises OSError.
+    """
+    replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
+    replace(Path(_file("hot")), compile_hot(), 0o644)
+    replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:
@@ -210,12 +233,10 @@ def main() -> int:
         )
         return 1
     try:
-        replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
-        replace(Path(_file("hot")), compile_hot(), 0o644)
-        replace(target, script(), 0o755)
         beside = target.with_name(NAME).absolute()
-        replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
-        replace(beside, shell(beside), 0o755)
+        write_compiled(beside)
+        replace(target, script(this()), 0o755)
+        replace(beside, shell(beside, this()), 0o755)
     except OSError as error:
         print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import image, rundir, session, suites
+from . import deb, image, rundir, session, suites
 from .host import NO_VERDICT_STATUS, Home, LabError, remove_tree
 from .machine import Watch
 from .payload import Job, Work, bind
@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
             metavar="HOST:GUEST",
             help="have a container see a folder of the host",
         )
+    package = commands.add_parser("deb", help="build the project's .deb")
+    package.add_argument("--project", type=Path, default=Path(), help="checkout (default .)")
+    package.add_argument("--to", type=Path, default=Path("dist"), help="folder (default dist)")
     commands.add_parser("list", help="the images in the cache")
     commands.add_parser("clean", help="remove results of ended runs and images out of date")
     return top
@@ -86,6 +89,11 @@ def _dispatch(options: argparse.Namespace, rest: tuple[str, ...]) -> int:
         case "build":
             suite = suites.find(options.suite)
             image.build(suite, home, note, threading.Event(), options.force)
+            return 0
+        case "deb":
+            stop = threading.Event()
+            for path in deb.build(options.project.resolve(), options.to, home, note, stop):
+                print(path)
             return 0
         case "list":
             return list_images(home)
@@ -151,5 +159,9 @@ def clean(home: Home) -> int:
     """Remove the results of ended runs and every image nobody uses and no suite asks for."""
     for run in rundir.dead(home):
         remove_tree(run.folder)
-    image.remove_outdated(home)
+    try:
+        also: tuple[image.Image, ...] = (deb.locate(Path(), home),)
+    except (OSError, LabError):
+        also = ()  # not called in a checkout of the project
+    image.remove_outdated(home, also)
     return 0

@@ -125,7 +125,7 @@ def _build_into(work: Path, suite: Suite, stop: threading.Event) -> None:
 def _mmdebstrap(suite: Suite, inputs: Path, root: Path) -> Argv:
     argv: Argv = [
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *suite.packages))}",
         *('--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"'),
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")),
         "--skip=cleanup/apt",  # the hooks below still use the package lists
@@ -171,9 +171,12 @@ def require_certificates() -> None:
         raise LabError(f"{CERTIFICATES} is missing: apt-get install ca-certificates")
 
 
-def remove_outdated(home: Home) -> None:
-    """Remove the images whose inputs have changed since, except those in use."""
-    current = {locate(suite, home).lock for suite in SUITES}
+def remove_outdated(home: Home, also: tuple[Image, ...] = ()) -> None:
+    """Remove the images whose inputs have changed since, except those in use.
+
+    also are images that no suite asks for, and that are current.
+    """
+    current = {image.lock for image in (*(locate(suite, home) for suite in SUITES), *also)}
     for lock in set(home.images.glob("*.lock")) - current:
         with lock.open("a") as file:
             try:

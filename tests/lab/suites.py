@@ -11,13 +11,22 @@ class Suite:
 
     ``name`` is what the user types, ``release`` what the archive calls it.  ``backports`` are
     source packages taken from the release's backports.  ``moving`` marks a release that is not
-    out yet: its mirror may serve an index past its validity date.
+    out yet: its mirror may serve an index past its validity date.  ``packages`` are had in
+    addition to those of every suite.
     """
 
     name: str
     release: str
     backports: tuple[str, ...] = ()
     moving: bool = False
+    packages: tuple[str, ...] = ()
+
+
+# What our own .deb depends on, as the suite's archive has it, and what shows its manual.
+DEPENDENCIES = (
+    *("python3-click", "python3-dbus-next", "python3-psutil", "python3-pyroute2"),
+    *("python3-pystemd", "python3-pyte", "man-db"),
+)
 
 
 SUITES: tuple[Suite, ...] = (
@@ -25,6 +34,8 @@ SUITES: tuple[Suite, ...] = (
     Suite("bookworm-backports", "bookworm", ("systemd", "linux", "linux-signed-amd64")),
     Suite("trixie", "trixie"),
     Suite("forky", "forky", moving=True),
+    Suite("bookworm-deb", "bookworm", packages=DEPENDENCIES),
+    Suite("trixie-deb", "trixie", packages=DEPENDENCIES),
 )
 
 # The suite's own kernel is not among them: it is unpacked, never installed (guest/image/kernel).

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import host, image, machine, nspawn, payload, relay, reports, session, spec, suites
+from . import deb, host, image, machine, nspawn, payload, relay, reports, session, spec, suites
 from .cli import parser, run_jobs
 from .cli import test_jobs as jobs_of_test
 
@@ -141,6 +141,38 @@ def test_what_travels_with_each_run_is_no_part_of_the_image(inputs: Path) -> Non
 
 def test_every_suite_has_an_image_of_its_own() -> None:
     assert len({image.content_hash(suite) for suite in suites.SUITES}) == len(suites.SUITES)
+
+
+def test_the_packages_builder_is_another_one_where_the_package_asks_for_more(
+    tmp_path: Path,
+) -> None:
+    def builder(more: str) -> tuple[Path, tuple[str, ...]]:
+        (tmp_path / "debian/control").write_text(
+            "Source: x\nBuild-Depends:\n debhelper-compat (= 13),\n"
+            f" make,{more}\nX: y\n\nDepends: z\n"
+        )
+        return deb.locate(tmp_path, host.Home(tmp_path)).folder, deb.wanted(tmp_path)
+
+    (tmp_path / "debian").mkdir()
+    plain, packages = builder("")
+    assert packages == ("build-essential", "debhelper", "lintian", "make")
+    assert builder("") == (plain, packages)
+    other, packages = builder("\n python3-more (>= 1.0~),")
+    assert other != plain
+    assert "python3-more" in packages
+    assert "z" not in packages
+
+
+def test_cleaning_up_keeps_the_current_images_and_the_packages_builder(tmp_path: Path) -> None:
+    home = host.Home(tmp_path)
+    kept = image.locate(suites.find("trixie"), home)
+    builder = deb.locate(HERE.parents[1], home)
+    old = image.Image("trixie", home.images / "trixie-0000000000")
+    for each in (kept, builder, old):
+        each.folder.mkdir(parents=True)
+        each.lock.touch()
+    image.remove_outdated(home, (builder,))
+    assert [each.folder.is_dir() for each in (kept, builder, old)] == [True, True, False]
 
 
 # Who owns what is left
