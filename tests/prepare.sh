@@ -89,6 +89,10 @@ if [ "$1" = test ]; then
     has mke2fs || [ -x /usr/sbin/mke2fs ] || need e2fsprogs
     has cpio || need cpio
     has zstd || need zstd
+    # completions and man pages are tested with what people have
+    has zsh || need zsh
+    has fish || need fish
+    has groff || need groff-base
 fi
 # shellcheck disable=SC2086  # a list of names
 install $missing

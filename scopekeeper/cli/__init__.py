@@ -10,6 +10,8 @@ from scopekeeper import __version__
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.launch import FAILED
 
+COMPLETE = "_SCOPEKEEPER_COMPLETE"
+"""In the environment where a shell asks what the Tab key should offer; click answers."""
 _COMMANDS = {
     "run": "Start a command inside the scope of its session and lane.",
     "attach": "Be at the terminal of a run.",
@@ -46,6 +48,10 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"scopekeeper.cli.{cmd_name}")
         command: click.Command = module.command
+        if COMPLETE in os.environ:
+            from scopekeeper.cli import completing
+
+            completing.teach(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,6 +74,13 @@ def group(context: click.Context) -> None:
 
 def main() -> None:
     """Run one command and exit; what goes wrong is one line on stderr."""
+    if COMPLETE in os.environ:
+        from click.shell_completion import add_completion_class
+
+        from scopekeeper.cli.bash import Bash
+
+        add_completion_class(Bash)
+        group.main(prog_name="scopekeeper", complete_var=COMPLETE)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     usage_status = FAILED if command == "run" else 2
     try:

@@ -38,7 +38,7 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
     help="Typed to leave it running; else as attach.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --detach: print all of it.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")
 def command(
     command: tuple[str, ...],
     *,

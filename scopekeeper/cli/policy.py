@@ -19,7 +19,7 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("lane", default="default")
+@click.argument("lane", default="default", metavar="[LANE]")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def show(lane: str, as_json: bool) -> None:
     """Print what holds for LANE, and which file and line said so.

@@ -47,7 +47,7 @@ from scopekeeper.launch import run as launch
               "scope is empty.")  # fmt: skip
 @click.option("--require", metavar="PATH", multiple=True, help="Fail at once, with status 125, "
               "where this is missing. May be given again.")  # fmt: skip
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")
 def command(command: tuple[str, ...], **given: str | bool | tuple[str, ...] | None) -> None:
     """Start COMMAND inside the scope of its session and lane, and become it.
 
