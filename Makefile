@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 OPENCLAW ?= 2026.9.6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-openclaw lint types unit lab bench clean prepare
+.PHONY: help demo test test-openclaw lint types unit lab bench docs clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -59,6 +59,9 @@ lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie
 
 bench: prepare ## the benchmarks, in a machine at native speed
 	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks
+
+docs: prepare ## write docs/commands.md from what the commands declare
+	@$(INTERPRETER) -m tests.docs.commands
 
 clean: ## remove what make made here; the lab's images stay (python -m tests.lab clean)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -108,7 +108,9 @@ def run(
 
     last is called right before; defaults are variables for where there is none of that name.
     """
-    die_by_interrupt()
+    from scopekeeper.launch import signals
+
+    signals.die_by_interrupt()
     try:
         _launch(options, command, last, defaults)
     except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
@@ -121,6 +123,8 @@ def _launch(
     last: "Callable[[], None] | None",
     defaults: dict[bytes, bytes],
 ) -> None:
+    from scopekeeper.launch import signals
+
     environment = original_environment()
     if "require" in options:
         from scopekeeper.launch.paths import require
@@ -128,7 +132,7 @@ def _launch(
         require(options["require"])
     program = _resolve(command[0], environment)
     inner = defaults | environment
-    pipe_ignored = pipe_was_ignored()
+    pipe_ignored = signals.pipe_was_ignored()
     handover = None
     try:
         if "own" in options or "own_scope" in options:
@@ -155,7 +159,7 @@ def _launch(
         from scopekeeper.launch.shell import name_real_shell
 
         name_real_shell(inner)
-    restore_signals(pipe_ignored=pipe_ignored)
+    signals.restore(pipe_ignored=pipe_ignored)
     if last is not None:
         last()
     _execute(program, command, inner, handover)
@@ -329,74 +333,6 @@ def _execute(
 def encoded(argument: str) -> bytes:
     """Return the bytes that an argument came in as."""
     return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
-
-
-def die_by_interrupt() -> None:
-    """Let SIGINT end this process as it would end the command, not as an exception.
-
-    Blocked meanwhile, so that one that comes just now is neither lost nor half handled.
-    """
-    import _signal  # type: ignore[import-not-found]  # built in
-
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-
-
-_PASS_ON = frozenset(
-    ("systemd", "sh", "dash", "bash", "zsh", "ksh", "mksh", "fish", "busybox", "timeout", "xargs",
-     "make", "tini", "s6-supervise", "runsv", "cron", "crond", "su", "sudo", "runuser")
-)  # fmt: skip
-"""Programs whose children inherit their ignored signals. Language runtimes reset them."""
-
-
-def restore_signals(*, pipe_ignored: bool) -> None:
-    """Give the command back the two signals that Python ignores from its start."""
-    import _signal
-
-    if not pipe_ignored:
-        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
-
-
-def pipe_was_ignored() -> bool:
-    """Tell whether SIGPIPE was ignored before Python started.
-
-    That cannot be seen any more. A parent that does not ignore it cannot have passed it on; of
-    those that do, shells pass it on, while Python, Node and Rust set it back for their children.
-    Of its own services systemd knows it.
-    """
-    if not _parent_ignores_pipe():
-        return False
-    from scopekeeper.launch.place import is_main_process
-
-    if is_main_process():
-        from scopekeeper.launch.placement import ignores_pipe
-
-        return ignores_pipe()
-    return True
-
-
-def _parent_ignores_pipe() -> bool:
-    process = f"/proc/{posix.getppid()}"
-    try:
-        # most parents are told by their name, which is had in a fourth of the time
-        if _first_bytes(f"{process}/comm").strip("()\n") not in _PASS_ON:
-            return False
-        status = _first_bytes(f"{process}/status")
-        ignored = int(status[status.index("SigIgn:") + 7 :].split("\n", 1)[0], 16)
-    except (OSError, ValueError):
-        return False
-    return bool(ignored >> 12 & 1)  # bit 12: signal 13, SIGPIPE
-
-
-def _first_bytes(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        return posix.read(fd, 4096).decode("ascii", "replace")
-    finally:
-        posix.close(fd)
 
 
 def say(text: str) -> None:

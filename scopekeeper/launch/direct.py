@@ -24,9 +24,9 @@ from scopekeeper.launch.shell import NAME
 
 # in the order in which they import each other
 _JOINING = (
-    "scopekeeper", "scopekeeper.launch", "scopekeeper.names", "scopekeeper.records",
-    "scopekeeper.launch.place", "scopekeeper.launch.request", "scopekeeper.launch.member",
-    "scopekeeper.launch.scope",
+    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.names",
+    "scopekeeper.records", "scopekeeper.launch.place", "scopekeeper.launch.request",
+    "scopekeeper.launch.member", "scopekeeper.launch.scope",
 )  # fmt: skip
 _SHELL = ("scopekeeper.launch.form", "scopekeeper.launch.shell")
 _MAKING = (

@@ -30,6 +30,7 @@ named a session: that is ssh, su, cron. Any other command is not run (125): a ga
 import posix
 
 from scopekeeper import launch
+from scopekeeper.launch import signals
 from scopekeeper.launch.form import Form
 
 TYPE_CHECKING = False
@@ -50,13 +51,13 @@ _IDENTITY = ("SESSION", "LANE", "RUN")
 
 def main(file: str, argv: list[str]) -> None:
     """Be the real shell, contained; file is what is executed as scopekeeper-shell."""
-    launch.die_by_interrupt()
+    signals.die_by_interrupt()
     try:
         environment = launch.original_environment()
     except OSError:  # no procfs, as in a fresh chroot
         environment = dict(posix.environ)
     form = Form(argv[0], argv[1:])
-    pipe_ignored = launch.pipe_was_ignored()
+    pipe_ignored = signals.pipe_was_ignored()
     if environment.pop(_TRIED, b"") == str(posix.getpid()).encode():
         shells = iter((_LAST,))
     else:
@@ -76,7 +77,7 @@ def main(file: str, argv: list[str]) -> None:
             posix._exit(launch.FAILED)
         launch.say(f"warning: this shell runs uncontained: {reason}")
         inner = dict(environment)
-    launch.restore_signals(pipe_ignored=pipe_ignored)
+    signals.restore(pipe_ignored=pipe_ignored)
     _become(shell, shells, file, argv, inner)
 
 

@@ -10,6 +10,7 @@ import marshal
 import posix
 
 from scopekeeper import launch
+from scopekeeper.launch import signals
 
 _ENOENT, _ENOTDIR = 2, 20
 
@@ -17,7 +18,7 @@ _ENOENT, _ENOTDIR = 2, 20
 def main(fd: int) -> None:
     """Do what the socket says; returns never."""
     posix.set_inheritable(fd, False)
-    launch.die_by_interrupt()
+    signals.die_by_interrupt()
     try:
         whole = b""
         while chunk := posix.read(fd, 65536):

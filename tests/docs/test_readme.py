@@ -10,46 +10,21 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from scopekeeper.cli import group
+from tests.docs import blocks as pages
+from tests.docs.blocks import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
     """Return the fenced blocks of a language, '' for those without one."""
-    found, lines = [], None
-    for line in README.splitlines(keepends=True):
-        if not line.startswith("```"):
-            if lines is not None:
-                lines.append(line)
-        elif lines is None:
-            lines, kind = [], line[3:].strip()
-        else:
-            found += ["".join(lines)] if kind == language else []
-            lines = None
-    return found
+    return pages.blocks(README, language)
 
 
 def shown():
     """Return the commands of the console blocks, each with the lines that it prints."""
-    found = []
-    for line in "".join(blocks("console")).splitlines():
-        if line.startswith("$ "):
-            found.append((line[2:], []))
-        else:
-            found[-1][1].append(line)
-    return found
-
-
-def test_every_command_and_option_that_it_names_is_there():
-    for name, options in re.findall(r"`scopekeeper (\w+)([^`]*)`", README):
-        told = CliRunner().invoke(group, [name, "--help"])
-        assert told.exit_code == 0, name
-        for option in re.findall(r"--[a-z-]+|(?<= )-[a-z]\b", options):
-            assert re.search(rf"(^|\s|,){option}\b", told.output), (name, option)
+    return [(command, printed.splitlines()) for command, printed in pages.shown(README)]
 
 
 def test_the_makefile_has_the_targets():

@@ -12,7 +12,7 @@ from scopekeeper.launch.place import mount_point
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
-    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.place",
+    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.launch.place",
     "scopekeeper.launch.member", "scopekeeper.launch.request", "scopekeeper.launch.scope",
     "scopekeeper.names",
     "scopekeeper.records",
@@ -125,5 +125,7 @@ def test_a_wrong_command_loads_even_less():
         "launch.run({}, ['/nonexistent'])"
     )
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
-    assert set(ran.stdout.split()) <= {"posix", "scopekeeper", "scopekeeper.launch", "_signal"}
+    assert set(ran.stdout.split()) <= {
+        "posix", "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "_signal",
+    }  # fmt: skip
     assert "nonexistent: not found" in ran.stderr

@@ -1,0 +1,156 @@
+"""Every page of docs/: its commands run, and print what it shows; its files can be read."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scopekeeper.cli import group
+from scopekeeper.launch import parse
+from scopekeeper.policy import rules
+from tests.docs import commands
+from tests.docs.blocks import PAGES, ROOT, blocks, fenced, is_as_shown, shown
+
+KINDS = {"", "bash", "console", "ini", "json", "python", "sh", "shell", "shell-session", "toml"}
+DOCS = PAGES[1:]
+
+
+def each(pages=DOCS):
+    return pytest.mark.parametrize("page", pages, ids=lambda path: path.name)
+
+
+def test_the_commands_are_those_that_there_are():
+    assert commands.text() == commands.PAGE.read_text(encoding="utf-8"), "make docs writes it"
+
+
+@each(PAGES)
+def test_its_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    assert {kind for kind, _ in fenced(text)} <= KINDS
+
+
+@each(PAGES)
+def test_every_command_and_option_that_it_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`scopekeeper ([^`]*)`", text)
+    for _, block in fenced(text):
+        named += re.findall(r"^(?:\$ |.*\$\()?scopekeeper ([^&;|]*)", block, flags=re.MULTILINE)
+    for words in named:
+        path, options = re.match(r"((?:[a-z]+ ?)*)(.*)", words.partition(" -- ")[0]).groups()
+        told = "--help" if words.startswith("COMMAND") else ""
+        names = path.split()
+        while names and not told:  # `openclaw install`, but `send RUN yes`
+            done = CliRunner().invoke(group, [*names, "--help"])
+            told = done.output if done.exit_code == 0 else ""
+            names = names[:-1]
+        assert told or not path, words
+        for option in re.findall(r"(?<!\S)--[a-z-]+|(?<!\S)-[a-z]\b", options):
+            assert re.search(rf"(^|\s|,|/){option}\b", told), (words, option)
+
+
+@each()
+def test_its_samples_can_be_read(page):
+    text = page.read_text(encoding="utf-8")
+    for block in blocks(text, "toml"):
+        rules.parse([(page.name, block)])
+    for block in blocks(text, "json"):
+        for server in json.loads(block)["mcpServers"].values():
+            assert server["args"][0] == "run"
+            assert parse(server["args"][1:]) is not None
+    for block in blocks(text, "ini"):
+        for line in re.findall(r"^ExecStart=scopekeeper run (.*)$", block, flags=re.MULTILINE):
+            assert parse(shlex.split(line)) is not None
+
+
+def test_every_rule_is_in_the_table_of_rules():
+    text = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    table = "".join(line for line in text.splitlines() if line.startswith("|"))
+    listed = [key for row in re.findall(r"\| (`[a-z_`, ]+`) \|", table)
+              for key in re.findall(r"`(\w+)`", row)]  # fmt: skip
+    for key in rules.Rules.__dataclass_fields__:
+        assert listed.count(key) == 1 or key in table, key
+
+
+def test_the_configurations_of_clients_are_wrapped_by_its_commands(tmp_path):
+    (tmp_path / ".openclaw").mkdir()
+    for name, path in (("openclaw", ".openclaw/openclaw.json"), ("cursor", ".cursor/mcp.json")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / "tests" / "clients" / f"{name}.json").read_bytes())
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    for page in DOCS:
+        for line in "".join(blocks(page.read_text(encoding="utf-8"), "bash")).splitlines():
+            ran = subprocess.run(
+                [sys.executable, "-m", *shlex.split(line, comments=True)], env=environment,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            # status says 1 where a gateway is not started again yet
+            assert ran.returncode == 0 or "status" in line, (line, ran.stdout, ran.stderr)
+    assert b"scopekeeper" in (tmp_path / ".cursor" / "mcp.json").read_bytes()
+    assert b"scopekeeper" in (tmp_path / ".openclaw" / "openclaw.json").read_bytes()
+
+
+class Shell:
+    """A shell that does one line after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._shell = subprocess.Popen(
+            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, cwd=folder,
+        )  # fmt: skip
+
+    def do(self, line: str) -> tuple[int, str]:
+        """Do a line; return its status and what it printed."""
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{line}\nprintf '\\nENDED %d\\n' $?\n")
+        self._shell.stdin.flush()
+        printed = ""
+        while not (end := re.search(r"\nENDED (\d+)\n\Z", printed)):
+            more = self._shell.stdout.readline()
+            assert more, printed
+            printed += more
+        return int(end[1]), printed[: end.start()]
+
+    def end(self) -> None:
+        self._shell.stdin.close()
+        self._shell.wait()
+        self._shell.stdout.close()
+
+
+@pytest.mark.systemd
+@each([page for page in DOCS if shown(page.read_text(encoding="utf-8"))])
+def test_what_it_shows_is_what_is_printed(page, tmp_path):
+    shell = Shell(tmp_path)
+    try:
+        for line, expected in shown(page.read_text(encoding="utf-8")):
+            deadline = time.monotonic() + 20
+            while True:
+                status, printed = shell.do(line)
+                if is_as_shown(printed, expected) or time.monotonic() > deadline:
+                    break  # what was begun with & may not be there at once
+                assert line.startswith(("scopekeeper ls", "scopekeeper logs")), (line, printed)
+                time.sleep(0.1)
+            assert status == 0, (line, printed)
+            assert is_as_shown(printed, expected), (line, printed, expected)
+    finally:
+        shell.end()
+        scope = [] if os.geteuid() == 0 else ["--user"]
+        subprocess.run(["systemctl", *scope, "stop", "scopekeeper.service"], check=False)
+
+
+@pytest.mark.systemd
+@each([page for page in DOCS if blocks(page.read_text(encoding="utf-8"), "python")])
+def test_its_python_runs_and_leaves_nothing(page):
+    for program in blocks(page.read_text(encoding="utf-8"), "python"):
+        subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+    ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True)
+    assert "agent:main" not in ran.stdout
