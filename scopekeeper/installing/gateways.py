@@ -1,6 +1,7 @@
 """The drop-in that is put beside the unit of a gateway."""
 
 import os
+import re
 
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.installing import mark, plan, shipped
@@ -10,6 +11,8 @@ from scopekeeper.installing.places import Piece, Places
 from scopekeeper.installing.plan import Action
 
 _OPENCLAW = "openclaw-gateway"
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
+"""As systemd.unit(5) has it."""
 
 
 def drop_ins(
@@ -46,7 +49,7 @@ def existing_drop_ins(places: Places) -> list[tuple[str, str]]:
 def gateway_unit(name: str) -> str:
     """Return the whole name of a gateway's unit; raises UsageError."""
     unit = name if "." in name else f"{name}.service"
-    if "/" in unit or not unit.endswith(".service") or unit == KEEPER or not unit.isprintable():
+    if not _SERVICE.fullmatch(unit) or unit == KEEPER:
         raise UsageError(f"--gateway {name!r} is no service of a gateway")
     if unit.startswith(_OPENCLAW):
         raise UsageError(f"{unit} is OpenClaw's", "`scopekeeper openclaw install` contains it")
