@@ -72,12 +72,12 @@ class Units:
         assert done.returncode == 0, done.stderr
 
     def write(self, name: str, text: str) -> None:
-        """Install a unit file."""
-        UNIT_FOLDER.mkdir(parents=True, exist_ok=True)
+        """Install a unit file, or a drop-in ``UNIT.d/NAME``."""
         path = UNIT_FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         self._files.append(path)
-        if "@." not in name:  # a template is no unit
+        if "@." not in name and "/" not in name:  # a template is no unit
             self._names.append(name)
         assert systemctl("daemon-reload").returncode == 0
 
@@ -89,6 +89,12 @@ class Units:
         """Stop and forget all of them."""
         for path in self._files:
             path.unlink(missing_ok=True)
+            if (
+                path.parent != UNIT_FOLDER
+                and path.parent.is_dir()
+                and not any(path.parent.iterdir())
+            ):
+                path.parent.rmdir()
         for name in dict.fromkeys(self._names):
             # one by one: systemd 262 stops none of several if one of them is not loaded any more
             systemctl("kill", "--signal=SIGKILL", "--", name)
