@@ -13,8 +13,14 @@ PYTEST_ARGS ?=
 # from npm's registry once.
 OPENCLAW ?= 2026.9.6
 
+# vagrant/ in an emulated Debian: which one, from deb or pip, and what of the suites (all of them:
+# make test-vagrant VAGRANT_ARGS=)
+VAGRANT_BOX ?= trixie
+VAGRANT_FROM ?=
+VAGRANT_ARGS ?= --quick
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-openclaw lint types unit lab bench clean prepare
+.PHONY: help demo test test-openclaw test-vagrant lint types unit lab bench clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -40,6 +46,9 @@ test: lint types ## everything: lint, types, unit tests, and the suites in the l
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
+
+test-vagrant: prepare ## vagrant/ as it is, in an emulated Debian: make test-vagrant VAGRANT_BOX=bookworm
+	@$(RUN) tests.vagrant test $(VAGRANT_BOX) $(addprefix --from=,$(VAGRANT_FROM)) -- $(VAGRANT_ARGS)
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test
