@@ -7,6 +7,7 @@ gateway, whatever keeper is installed.
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.machine import (
     text_of,
 )
 
-from .manager import main_pid, state, systemctl
+from .manager import SLICE, main_pid, state, systemctl
 from .test_exec import begin, wait
 from .test_keeper import living
 from .test_power_cut import boot
@@ -38,7 +39,7 @@ HOME = Path.home()
 STATE = Path("/var/lib/scopekeeper") if ROOT else HOME / ".local/state/scopekeeper"
 UNITS = Path("/etc/systemd/system") if ROOT else HOME / ".config/systemd/user"
 GATEWAY = "scopekeeper-reload-test.service"
-SESSION = "reload"
+SESSION = f"reload-{os.getuid()}"
 UNIT = f"""
 [Service]
 ExecStart={PROGRAM} run -s {SESSION}-gateway -n gateway -- sleep infinity
@@ -47,21 +48,27 @@ WantedBy={"multi-user" if ROOT else "default"}.target
 """
 
 
-def test_what_ran_is_gone_and_told_and_what_is_enabled_runs_again(
-    keeper: Scopekeeper, expendable: None
-) -> None:
-    begun = ROOM.exists()
-    try:
-        if not begun:
-            ROOM.mkdir()
-            start(keeper)
-            os._exit(REBOOT)  # what a test leaves behind is not cleaned up
-        look_back(keeper)
-    finally:
-        systemctl("disable", "--now", GATEWAY)
-        (UNITS / GATEWAY).unlink(missing_ok=True)
-        systemctl("daemon-reload")
-        shutil.rmtree(ROOM)
+@pytest.fixture
+def program(expendable: None) -> Iterator[Scopekeeper]:
+    """Give the program; afterwards what this test began is gone, and nobody else's."""
+    made = Scopekeeper()
+    yield made
+    systemctl("disable", "--now", GATEWAY)
+    (UNITS / GATEWAY).unlink(missing_ok=True)
+    systemctl("daemon-reload")
+    for session in (SESSION, f"{SESSION}-gateway"):
+        made.call("stop", "-s", session)
+    systemctl("stop", "scopekeeper.service")
+    made.close()
+    shutil.rmtree(ROOM)
+
+
+def test_what_ran_is_gone_and_told_and_what_is_enabled_runs_again(program: Scopekeeper) -> None:
+    if not ROOM.exists():
+        ROOM.mkdir()
+        start(program)
+        os._exit(REBOOT)  # what a test leaves behind is not cleaned up
+    look_back(program)
 
 
 def start(keeper: Scopekeeper) -> None:
@@ -86,15 +93,15 @@ def look_back(keeper: Scopekeeper) -> None:
     """See what has become of it in the next boot."""
     assert text_of(ROOM / "boot") not in ("", boot())
     eventually(lambda: state(GATEWAY) == "active")
-    scope = eventually(lambda: scope_directory(f"{SESSION}-gateway"))
+    scope = eventually(lambda: scope_directory(f"{SESSION}-gateway", SLICE))
     eventually(lambda: text_of(f"/proc/{main_pid(GATEWAY)}/comm") == "sleep\n")
     assert os.path.basename(scope) in cgroup_of(main_pid(GATEWAY))
-    assert SESSION not in {record_of(each)["SESSION"] for each in scope_directories()}
+    assert SESSION not in {record_of(each).get("SESSION") for each in scope_directories()}
     run = text_of(ROOM / "run")
     assert wait(keeper, run)["reason"] == "reboot"  # where need be it starts the keeper
     assert keeper.call("logs", run).stdout == "up\n"
-    told = keeper.call("why", SESSION).stdout
-    assert told.count("ended when the machine was booted again") == 2, told
+    words = "ended when the machine was booted again"
+    eventually(lambda: keeper.call("why", SESSION).stdout.count(words) == 2)
     assert keeper.call("reconcile").returncode == 0
     eventually(lambda: not (ROOM / "owned").exists())
     enabled = systemctl("list-unit-files", "--state=enabled", "--no-legend", "scopekeeper*").stdout
