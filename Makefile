@@ -16,8 +16,15 @@ PYTEST_ARGS ?=
 # from npm's registry once.
 OPENCLAW ?= 2026.9.6
 
+# vagrant/ in an emulated Debian: which one, from deb or pip, and what of the suites (all of them:
+# make test-vagrant VAGRANT_ARGS=)
+VAGRANT_BOX ?= trixie
+VAGRANT_FROM ?=
+VAGRANT_ARGS ?= --quick
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-openclaw deb test-deb lint types unit lab bench docs clean prepare
+.PHONY: help demo test test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
+    docs clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -58,6 +65,9 @@ deb: prepare ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and U
 
 test-deb: deb ## the .deb: built again to the byte, and installed, used and purged on both suites
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(DEB) -m builds $(PYTEST_ARGS) tests/deb
+
+test-vagrant: prepare ## vagrant/ as it is, in an emulated Debian: make test-vagrant VAGRANT_BOX=bookworm
+	@$(RUN) tests.vagrant test $(VAGRANT_BOX) $(addprefix --from=,$(VAGRANT_FROM)) -- $(VAGRANT_ARGS)
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test

@@ -4,6 +4,7 @@ Written so that a test reads the same for both.
 """
 
 import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -104,6 +105,14 @@ class Units:
             systemctl("daemon-reload")
         for name in self._names:
             eventually(lambda name=name: state(name) in ("inactive", "failed"))
+
+
+def uid_of(user: str) -> int:
+    """Return a user's number; -1 where there is no such user, who then cannot be tested with."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return -1
 
 
 def main_pid(unit: str) -> int:
