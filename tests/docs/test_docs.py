@@ -17,6 +17,7 @@ from scopekeeper.launch import parse
 from scopekeeper.policy import rules
 from tests.docs import commands
 from tests.docs.blocks import PAGES, ROOT, blocks, fenced, is_as_shown, shown
+from tests.systemd.manager import Units
 
 KINDS = {"", "bash", "console", "ini", "json", "python", "sh", "shell", "shell-session", "toml"}
 DOCS = PAGES[1:]
@@ -126,7 +127,18 @@ class Shell:
         self._shell.stdout.close()
 
 
+@pytest.fixture
+def my_gateway():
+    """A service that stands for a gateway, and afterwards nothing installed beside it."""
+    units = Units()
+    units.write("my-gateway.service", "[Service]\nExecStart=sleep infinity\n")
+    yield
+    subprocess.run(["scopekeeper", "uninstall", "--force"], check=True, capture_output=True)
+    units.close()
+
+
 @pytest.mark.systemd
+@pytest.mark.usefixtures("my_gateway")
 @each([page for page in DOCS if shown(page.read_text(encoding="utf-8"))])
 def test_what_it_shows_is_what_is_printed(page, tmp_path):
     shell = Shell(tmp_path)
