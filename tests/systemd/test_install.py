@@ -13,6 +13,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    MOUNT,
     PROGRAM,
     ROOT,
     SHELL,
@@ -310,6 +311,8 @@ def test_a_killed_gateway_comes_back_without_what_it_had(
     refuses(call("install", "--gateway", "openclaw-gateway"), 2, "scopekeeper openclaw install")
     refuses(call("install", "--shell"), 2, "--gateway")
     assert tree() == there
+    # in its own cgroup: a scope of the manager systemd would end with it
+    place = f'--placement "cgroup:{MOUNT}$$(sed -n s/^0:://p /proc/self/cgroup)"'
     units.write(
         name,
         f"""\
@@ -320,7 +323,7 @@ KillMode=process
 Restart=always
 RestartSec=0
 Environment=PATH={os.environ["PATH"]}
-ExecStart=/bin/sh -c '{PROGRAM} run -s {session} -- sleep infinity & exec sleep infinity'
+ExecStart=/bin/sh -c '{PROGRAM} run {place} -s {session} -- sleep infinity & exec sleep infinity'
 """,
     )
     units.write(f"{UNIT}.d/never.conf", "[Unit]\nConditionPathExists=/nonexistent\n")
@@ -334,6 +337,8 @@ ExecStart=/bin/sh -c '{PROGRAM} run -s {session} -- sleep infinity & exec sleep 
     eventually(lambda: not is_alive(old))
     eventually(lambda: main_pid(name) not in (0, first))
     eventually(lambda: processes(scope_directory(session) or "/nonexistent") - {old})
+    (told,) = json.loads(succeeds(keeper.call("history", "-s", session, "--json")))["ends"]
+    assert told["reason"] == "stopped by request"
     assert show(UNIT, "ActiveState") == "inactive"
     assert "Nothing to change" in succeeds(call("install"))
     drop_in = INSTALLED / f"{name}.d"
