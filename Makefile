@@ -7,14 +7,24 @@ LAB_ARGS ?= -m "(systemd or root) and not controllers"
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
 # What has a machine to itself is run in one of them only. All of it in all: make test VM_ARGS='-m "systemd or root"'
 VM_ARGS ?=
+# Every systemd, kernel and Python that the lab has; all of it in each virtual machine, and the unit
+# tests with each Python.
+MATRIX ?= bookworm bookworm-backports trixie forky
 TO_ITSELF ?= trixie:vm:root+user
 PYTEST_ARGS ?=
 # The real OpenClaw in a machine of its own: a version, both, or nothing. What it needs is fetched
 # from npm's registry once.
 OPENCLAW ?= 2026.9.6
 
+# vagrant/ in an emulated Debian: which one, from deb or pip, and what of the suites (all of them:
+# make test-vagrant VAGRANT_ARGS=)
+VAGRANT_BOX ?= trixie
+VAGRANT_FROM ?=
+VAGRANT_ARGS ?= --quick
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-openclaw deb test-deb lint types unit lab bench docs clean prepare
+.PHONY: help demo test test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
+    docs clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -40,6 +50,12 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 test: lint types deb ## everything: lint, types, unit tests, and the suites in the lab's machines
 	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) -m '$(HERE)' $(PYTEST_ARGS) tests
 
+test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
+test-matrix: TO_ITSELF = $(LAB_SPECS)
+test-matrix: prepare ## the suites on every systemd of the lab, hours: make test-matrix MATRIX=forky
+	@$(RUN) $(PYTEST) $(LAB) $(foreach each,$(MATRIX),--lab 'unit@$(each):nspawn:user=tests/unit') \
+	    --lab-timeout 5400 $(PYTEST_ARGS) tests/lab
+
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
@@ -49,6 +65,9 @@ deb: prepare ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and U
 
 test-deb: deb ## the .deb: built again to the byte, and installed, used and purged on both suites
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(DEB) -m builds $(PYTEST_ARGS) tests/deb
+
+test-vagrant: prepare ## vagrant/ as it is, in an emulated Debian: make test-vagrant VAGRANT_BOX=bookworm
+	@$(RUN) tests.vagrant test $(VAGRANT_BOX) $(addprefix --from=,$(VAGRANT_FROM)) -- $(VAGRANT_ARGS)
 
 prepare:
 	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test

@@ -56,6 +56,9 @@ class Screen(pyte.Screen):
         if not how:
             super().select_graphic_rendition(*attributes)
 
+    def report_device_status(self, mode: int, **how: bool) -> None:
+        """Answer nothing; newer multiplexers ask for what pyte does not know."""
+
 
 class Viewer:
     """A terminal whose shell has called one command, in the foreground."""

@@ -32,6 +32,8 @@ _COMMANDS = {
     "disown": "Take paths back that were handed over.",
     "wrap": "Rewrite the configuration of MCP clients so that their servers are contained.",
     "unwrap": "Undo wrap.",
+    "install": "Have systemd start what belongs to it, for this user or the system.",
+    "uninstall": "Undo install.",
     "openclaw": "Contain OpenClaw's gateway, and see what it contains.",
     "doctor": "Check what this machine has for scopekeeper.",
 }

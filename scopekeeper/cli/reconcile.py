@@ -11,6 +11,7 @@ from scopekeeper.cli import escaped, owned
 from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.errors import ManagerError
+from scopekeeper.keeper import lock
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Snapshot
 from scopekeeper.plan import Action, plan
@@ -23,12 +24,20 @@ from scopekeeper.snapshot import Reader
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 @click.option("--owner", metavar="UNIT|PID", help="Only what belongs to this gateway.")
-def command(dry_run: bool, as_json: bool, owner: str | None) -> None:
+@click.option("--unless-keeper", is_flag=True, help="Do nothing where a keeper runs: it has done "
+              "it all.")  # fmt: skip
+def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool) -> None:
     """Find the scopes that nobody owns any more, and end what the policy says.
 
     Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
     done; 1 something was refused; 5 processes remain that cannot be killed.
     """
+    if unless_keeper and lock.runs():
+        if as_json:
+            answer({"dry_run": dry_run, "actions": [], **owned.Paths().document})
+        else:
+            click.echo("A keeper runs.")
+        return
     policy = load()
     reader = Reader(mount_point(), activity=policy.counts_idle)
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))

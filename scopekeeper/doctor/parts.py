@@ -5,22 +5,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import scopekeeper
 from scopekeeper import cgroup
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.machine import version_of
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.launch import place
+from scopekeeper.installing.manager import KEEPER as UNIT
+from scopekeeper.installing.places import UNIT_FOLDERS
+from scopekeeper.launch import direct, place
 from scopekeeper.launch.rules import sources
 
 _CONTROLLERS = ("memory", "pids", "cpu")
-_UNIT_FOLDERS = {
-    "system": ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
-               "/usr/lib/systemd/system", "/lib/systemd/system"),
-    "user": ("~/.config/systemd/user", "/etc/systemd/user", "/run/systemd/user",
-             "~/.local/share/systemd/user", "/usr/local/lib/systemd/user",
-             "/usr/lib/systemd/user"),
-}  # fmt: skip
 
 
 def controllers(where: place.Place) -> Iterator[Finding]:
@@ -49,26 +43,35 @@ def slice_(where: place.Place) -> Iterator[Finding]:
     """Tell whether the slice of all scopes is installed."""
     if not where.manager:
         return
-    for folder in _UNIT_FOLDERS[where.manager]:
-        if Path(folder, place.SLICE).expanduser().exists():
-            yield Finding("slice", Status.OK, f"{place.SLICE} is installed in {folder}")
-            return
-    unit = Path(scopekeeper.__file__).parent / "units" / place.SLICE
-    option = " --user" if where.manager == "user" else ""
+    folder = _folder_of(place.SLICE, where.manager)
+    if folder:
+        yield Finding("slice", Status.OK, f"{place.SLICE} is installed in {folder}")
+        return
     yield Finding(
         "slice", Status.NOTE, f"{place.SLICE} is not installed: systemd makes one without limits",
-        f"systemctl{option} link {unit}",
+        _install(where.manager),
     )  # fmt: skip
+
+
+def _folder_of(unit: str, manager: str) -> str:
+    """Return the folder in which a unit is installed; '' where it is not."""
+    folders = (Path(folder).expanduser() for folder in UNIT_FOLDERS[manager])
+    return next((str(folder) for folder in folders if (folder / unit).exists()), "")
+
+
+def _install(manager: str) -> str:
+    sudo = "sudo " if manager == "system" and os.geteuid() else ""
+    return f"{sudo}scopekeeper install --{manager}"
 
 
 def launcher() -> Finding:
     """Tell how the interpreter is started for a launch."""
     script = Path(sys.argv[0])
     try:
-        direct = script.read_text(encoding="utf-8").split("\n", 1)[0].endswith(" -IS")
-    except (OSError, UnicodeDecodeError):
-        direct = False
-    if direct:
+        fast = direct.is_direct(script)
+    except OSError:
+        fast = False
+    if fast:
         return Finding("launcher", Status.OK, f"{script} starts the interpreter without site")
     return Finding(
         "launcher", Status.NOTE, "each launch loads the interpreter's site module (3 ms)",
@@ -109,11 +112,17 @@ def keeper(where: place.Place) -> Finding:
     from scopekeeper.keeper.processes import sources_here
 
     ways = ", ".join(sources_here())
+    folder = _folder_of(UNIT, where.manager) if where.manager else ""
     if lock.runs():
-        return Finding("keeper", Status.OK, f"runs; learns how processes ended by: {ways}")
+        unit = "" if folder or not where.manager else f"; {UNIT} is not installed"
+        return Finding("keeper", Status.OK, f"runs{unit}; learns how processes ended by: {ways}")
+    if folder:
+        return Finding(
+            "keeper", Status.OK, f"does not run; {UNIT} in {folder} starts with the next scope"
+        )
     return Finding(
         "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
-        "scopekeeper keeper" if where.manager else "scopekeeper keeper --standalone",
+        _install(where.manager) if where.manager else "scopekeeper keeper --standalone",
     )  # fmt: skip
 
 
@@ -151,7 +160,6 @@ def runs(where: place.Place) -> Iterator[Finding]:
 def _keeps_no_stopped_store(manager: str) -> str:
     """Return what would have systemd keep the terminals of a stopped keeper; '' where it does."""
     from scopekeeper import systemd
-    from scopekeeper.pty.reach import UNIT
 
     try:
         if version_of(manager)[0] < 254:
@@ -160,7 +168,7 @@ def _keeps_no_stopped_store(manager: str) -> str:
             return ""
     except ScopekeeperError:
         return ""  # it was said above that it does not answer
-    return f"install {Path(scopekeeper.__file__).parent / 'units' / UNIT}, as the README has it"
+    return _install(manager)
 
 
 def _messages() -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.history.end import End
+from scopekeeper.history.end import MISSED, End
 from scopekeeper.history.reason import Cause, Reason, Stopper
 
 __all__ = ["Cause", "End", "Reason", "Stopper", "keep", "missed", "record", "tell"]
@@ -63,7 +63,7 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
             words = f"the machine went down while it lived: it began in boot {end.boot_id}"
             ends.append(_unseen(end, now, Reason.REBOOT, words))
         elif end.leaf not in leaves and not lives(end):
-            ends.append(_unseen(end, now, Reason.UNKNOWN, "it ended while no keeper watched"))
+            ends.append(_unseen(end, now, Reason.UNKNOWN, MISSED))
     return ends, ""
 
 

@@ -10,6 +10,13 @@ ARGV_MAX = 8192
 """Most characters that are kept of a command line, so that the history stays small."""
 
 
+UNSEEN = "nobody watched it end"
+MISSED = "it ended while no keeper watched"
+UNTOLD = "it ended, and only its parent knows how"
+_VAGUE = (UNSEEN, MISSED, UNTOLD)
+"""Evidence that says nothing of the end but that nothing is known of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """One ended member; identified by member_id and started.
@@ -68,12 +75,15 @@ def merged(known: End, new: End) -> End:
     """Return what to keep of two tellings of one end.
 
     A reason takes the place of ``unknown``, and of nothing else: who watched an end first knew it
-    best. Numbers that were missing are filled in.
+    best. Of two that do not know it, what one knows at all stays. Numbers that were missing are
+    filled in.
     """
     if known.reason is Reason.UNKNOWN and new.reason is not Reason.UNKNOWN:
         first, second = new, known
     else:
         first, second = known, new
+    if first is known and _says_more(new, known):
+        first = dataclasses.replace(first, evidence=new.evidence)
     changes: dict[str, object] = {
         name: getattr(second, name)
         for name in _FILLED
@@ -82,6 +92,14 @@ def merged(known: End, new: End) -> End:
     if not first.argv and second.argv:
         changes["argv"] = second.argv
     return dataclasses.replace(first, **changes) if changes else first  # type: ignore[arg-type]
+
+
+def _says_more(new: End, known: End) -> bool:
+    return (
+        new.reason is known.reason is Reason.UNKNOWN
+        and known.evidence in _VAGUE
+        and new.evidence not in ("", *_VAGUE)
+    )
 
 
 def cut_argv(argv: list[str]) -> tuple[str, ...]:

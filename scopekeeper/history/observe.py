@@ -11,11 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from scopekeeper import cgroup, mark, names, records
-from scopekeeper.history.end import End, cut_argv
+from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.history.reason import Cause, Reason, Stopper
 from scopekeeper.inspect import command_line
-
-UNSEEN = "nobody watched it end"
 
 
 def caller() -> Stopper:

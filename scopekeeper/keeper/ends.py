@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 
 from scopekeeper.history import Cause, End, Reason
+from scopekeeper.history.end import UNTOLD
 from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.shutdown import Stopping
 
@@ -65,7 +66,7 @@ def tell(
         return _with(end, Reason.EXITED, _words(exit_))
     if number is not None:
         return _with(end, Reason.SIGNALLED, _words(exit_))
-    return _with(end, Reason.UNKNOWN, "it ended, and only its parent knows how")
+    return _with(end, Reason.UNKNOWN, UNTOLD)
 
 
 def was_ended(exit_: Exit | None) -> bool:

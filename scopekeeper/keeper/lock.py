@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from scopekeeper import state
 from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.pty.client import address
+
+_LOOK, _PAUSE = 0.5, 0.02
+"""Seconds: who only looks whether there is a keeper has the lock too, for a moment."""
 
 
 def _path() -> Path:
@@ -26,14 +30,19 @@ def only_one() -> int:
     if path.parent.stat().st_uid != os.getuid():
         raise ConflictError(f"{path.parent} belongs to another user", "remove it")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise ConflictError(
-            f"a keeper of uid {os.getuid()} runs already", "look with: scopekeeper watch"
-        ) from None
-    return fd
+    deadline = time.monotonic() + _LOOK
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_PAUSE)
+                continue
+            os.close(fd)
+            raise ConflictError(
+                f"a keeper of uid {os.getuid()} runs already", "look with: scopekeeper watch"
+            ) from None
+        return fd
 
 
 def runs() -> bool:

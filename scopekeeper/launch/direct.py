@@ -222,26 +222,39 @@ def replace(path: Path, content: bytes, mode: int) -> None:
     temporary.replace(path)
 
 
+def is_direct(path: Path) -> bool:
+    """Tell whether a launcher is one of these; raises OSError."""
+    with path.open("rb") as file:
+        return file.readline().endswith(b" -IS\n")
+
+
+def write(target: Path) -> tuple[Path, Path]:
+    """Write the launcher, and the shell beside it; return both.
+
+    Raises OSError, and ValueError where this interpreter cannot stand in a script's first line.
+    """
+    if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
+        raise ValueError(f"{sys.executable} cannot stand in a script's first line")
+    beside = target.with_name(NAME).absolute()
+    write_compiled(beside)
+    replace(target, script(this()), 0o755)
+    replace(beside, shell(beside, this()), 0o755)
+    return target, beside
+
+
 def main() -> int:
     """Write the launchers to the path named and beside it, else over the installed scripts."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(sys.executable).parent / "scopekeeper")
-    if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
-        print(
-            f"scopekeeper: {sys.executable} cannot stand in a script's first line; "
-            "the script that pip wrote stays",
-            file=sys.stderr,
-        )
-        return 1
     try:
-        beside = target.with_name(NAME).absolute()
-        write_compiled(beside)
-        replace(target, script(this()), 0o755)
-        replace(beside, shell(beside, this()), 0o755)
+        written = write(target)
+    except ValueError as error:
+        print(f"scopekeeper: {error}; the script that pip wrote stays", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
-    print(f"wrote {target}")
-    print(f"wrote {beside}")
+    for path in written:
+        print(f"wrote {path}")
     return 0
 
 

@@ -11,32 +11,24 @@ from collections.abc import Iterator
 
 import scopekeeper
 from scopekeeper.errors import ConfigError
+from scopekeeper.installing import files, shipped
 from scopekeeper.openclaw.places import DROP_IN, Places
 
 _HOME = os.path.dirname(os.path.abspath(scopekeeper.__file__))
 _PLUGIN = f"{_HOME}/openclaw/plugin"
 _MANIFEST = "openclaw.plugin.json"
 _OURS = b'"id": "scopekeeper"'
-_SHELL = "/usr/bin/scopekeeper-shell"
 
 
 def drop_in_text(unit: str, program: str) -> str:
     """Return what the drop-in of a unit has to say; program is the whole path of ours."""
-    places = (f"{_HOME}/units", f"{os.path.dirname(_HOME)}/units")  # a wheel's, a checkout's
-    for folder in places:
-        with contextlib.suppress(OSError):
-            path = f"{folder}/openclaw-gateway.service.d/{DROP_IN}"
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-            text = text.replace(_SHELL, _quoted(f"{program}-shell"))
-            return text.replace("=-scopekeeper ", f"=-{_quoted(program)} ")
-    raise ConfigError(f"the drop-in for {unit} is missing", "install scopekeeper again")
-
-
-def _quoted(path: str) -> str:
-    """Write a path for a unit file: specifiers and variables stay text (systemd.unit(5))."""
-    path = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{path}"' if any(char in path for char in " \t'\\\"") else path
+    try:
+        text = shipped.read(f"openclaw-gateway.service.d/{DROP_IN}")
+    except ConfigError:
+        raise ConfigError(
+            f"the drop-in for {unit} is missing", "install scopekeeper again"
+        ) from None
+    return shipped.for_program(text, program)
 
 
 def has_plugin(places: Places) -> str:
@@ -66,12 +58,12 @@ def put_plugin(places: Places) -> None:
     """Write the plugin's folder; raises ConfigError."""
     with _reported(places.plugin):
         parent = os.path.dirname(places.plugin)
-        _make_folders(parent)
+        files.make_folders(parent)
         ready = f"{parent}/.scopekeeper-{os.urandom(6).hex()}"
-        _make_folders(ready)
+        files.make_folders(ready)
         try:
             for name, content in _contents(_PLUGIN).items():
-                _write(f"{ready}/{name}", content)
+                files.write(f"{ready}/{name}", content)
             _remove_folder(places.plugin)
             os.rename(ready, places.plugin)
         finally:
@@ -82,15 +74,7 @@ def put_drop_in(places: Places, program: str) -> None:
     """Write the drop-in; raises ConfigError."""
     text = drop_in_text(places.unit, program)
     with _reported(places.drop_in):
-        folder = os.path.dirname(places.drop_in)
-        _make_folders(folder)
-        ready = f"{folder}/.{DROP_IN}-{os.urandom(6).hex()}"
-        try:
-            _write(ready, text.encode())
-            os.rename(ready, places.drop_in)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(ready)
+        files.put(places.drop_in, text.encode())
 
 
 def remove_plugin(places: Places) -> bool:
@@ -115,23 +99,6 @@ def remove_drop_in(places: Places) -> bool:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(places.drop_in))
     return True
-
-
-def _make_folders(path: str) -> None:
-    """Make a folder and those above it, as others may not write to them.
-
-    OpenClaw 2026.9 refuses plugins and units that a group may write, and a umask may let it.
-    """
-    if not os.path.isdir(path):
-        _make_folders(os.path.dirname(path))
-        os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)  # noqa: S103  what a umask may have taken, no more
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "xb") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(content)
 
 
 def _is_our_plugin(folder: str) -> bool:

@@ -160,25 +160,25 @@ def test_the_client_in_python_talks_to_a_server():
 
 @pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
-    (commands,) = [block for block in blocks("") if "units/scopekeeper.service" in block]
-    unit = Path("~/.config/systemd/user/scopekeeper.service").expanduser()
+    (command,) = [block for block in blocks("") if "scopekeeper install" in block]
     systemctl = ["systemctl", "--user"]
     if os.geteuid() == 0:
-        unit, systemctl = Path("/run/systemd/system/scopekeeper.service"), ["systemctl"]
-        commands = commands.replace("~/.config/systemd/user", str(unit.parent))
-        commands = commands.replace("--user ", "")
+        command, systemctl = command.replace("--user", "--system"), ["systemctl"]
     try:
-        subprocess.run(["sh", "-e", "-c", commands], cwd=ROOT, check=True)
+        subprocess.run(["sh", "-e", "-c", command], check=True)
         subprocess.run(["scopekeeper", "run", "-s", "readme", "--", "sleep", "1"], check=True)
-        show = [*systemctl, "show", "--value", "--property=ActiveState,StatusText", unit.name]
+        show = [*systemctl, "show", "--value", "--property=ActiveState,StatusText"]
         deadline = time.monotonic() + 30
-        while "watching" not in subprocess.run(show, capture_output=True, text=True).stdout:
+        while (
+            "watching"
+            not in subprocess.run(
+                [*show, "scopekeeper.service"], capture_output=True, text=True
+            ).stdout
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        subprocess.run([*systemctl, "stop", unit.name], check=True)
-        unit.unlink()
-        subprocess.run([*systemctl, "daemon-reload"], check=True)
+        subprocess.run(["scopekeeper", "uninstall"], check=True)
 
 
 @pytest.fixture

@@ -64,8 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Do one command; the exit status is the machine's, or the lab's own 2 or 70."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    end_on_signals()
     split = list(argv).index("--") if "--" in argv else len(argv)
     options = parser().parse_args(argv[:split])
     try:
@@ -73,6 +72,12 @@ def main(argv: Sequence[str]) -> int:
     except LabError as error:
         note(f"error: {error}")
         return error.status
+
+
+def end_on_signals() -> None:
+    """Have the first SIGINT or SIGTERM end this program, tidying up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

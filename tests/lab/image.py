@@ -100,7 +100,7 @@ def _build_into(work: Path, suite: Suite, stop: threading.Event) -> None:
     shutil.copy(HERE / "requirements.txt", inputs)
     shutil.copy(CERTIFICATES, inputs / "ca.crt")
     argv = in_private_namespaces(_mmdebstrap(suite, inputs, root))
-    run_logged(argv, log, limit, stop, _environment(os.environ))
+    run_logged(argv, log, limit, stop, environment(os.environ))
     made = root / "lab-build/out"
     for name in ("vmlinuz", "initrd.d", "freeze.txt", "versions"):
         shutil.move(made / name, work / name)
@@ -154,7 +154,7 @@ def _backports_hooks(suite: Suite) -> list[str]:
     ]
 
 
-def _environment(host: Mapping[str, str]) -> dict[str, str]:
+def environment(host: Mapping[str, str], certificates: str = "/lab-build/ca.crt") -> dict[str, str]:
     """The host's environment without what names files that the chroot does not have."""
     env = {
         name: value
@@ -162,7 +162,7 @@ def _environment(host: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith("PIP_") or name in HOST_PIP_VARIABLES_KEPT
     }
     env.pop("SSL_CERT_DIR", None)
-    return env | dict.fromkeys(CERTIFICATE_VARIABLES, "/lab-build/ca.crt")
+    return env | dict.fromkeys(CERTIFICATE_VARIABLES, certificates)
 
 
 def require_certificates() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,22 @@ def test_two_specs_of_one_machine_can_be_told_apart_by_name() -> None:
     specs = spec.parse_all(["trixie:vm:root", "more@trixie:vm:root=-x"], "")
     assert [each.title for each in specs] == ["trixie:vm", "more@trixie:vm"]
     assert specs[1].args == ("-x",)
+
+
+def test_the_matrix_has_every_suite_of_the_lab_as_both_kinds_and_for_both_users() -> None:
+    argv = ["make", "--dry-run", "-C", str(HERE.parent.parent), "test-matrix"]
+    # the make that has started this may have been told other machines, and passes that on
+    alone = {"PATH": os.environ["PATH"]}
+    told = subprocess.run(argv, env=alone, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(told)
+    texts = [words[at + 1] for at, word in enumerate(words) if word == "--lab"]
+    asked = {(each.title, each.names): each.args for each in spec.parse_all(texts, "")}
+    both = ("root", "user")
+    for suite in suites.SUITES:
+        plain = ("-m", "(systemd or root) and not controllers")
+        assert asked[f"{suite.name}:nspawn", both] == plain
+        assert asked[f"{suite.name}:vm", both] == ("-m", "controllers")
+        assert asked[f"unit@{suite.name}:nspawn", ("user",)] == ("tests/unit",)
 
 
 def test_a_container_sees_the_folders_that_its_spec_names(tmp_path: Path) -> None:

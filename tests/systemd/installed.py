@@ -6,12 +6,14 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.machine import PROGRAM
+from tests.machine import PROGRAM, ROOT
 
 from .manager import Units, main_pid
 
 UNIT = "scopekeeper.service"
 FILES = Path(__file__).parents[2] / "units"
+DROP_IN = f"{UNIT}.d/10-system.conf"
+"""What the system's manager has beside the unit."""
 
 
 class Installed:
@@ -38,6 +40,8 @@ class Installed:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / UNIT).write_text(text)
         text = text.replace("[Service]\n", "StartLimitIntervalSec=0\n[Service]\n")
+        if ROOT:
+            self._units.write(DROP_IN, (FILES / "system" / DROP_IN).read_text())
         self._units.write(UNIT, text.replace("RestartSec=1\n", "RestartSec=50ms\n"))
 
     @property

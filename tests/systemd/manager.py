@@ -4,6 +4,7 @@ Written so that a test reads the same for both.
 """
 
 import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -72,12 +73,12 @@ class Units:
         assert done.returncode == 0, done.stderr
 
     def write(self, name: str, text: str) -> None:
-        """Install a unit file."""
-        UNIT_FOLDER.mkdir(parents=True, exist_ok=True)
+        """Install a unit file, or a drop-in ``UNIT.d/NAME``."""
         path = UNIT_FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         self._files.append(path)
-        if "@." not in name:  # a template is no unit
+        if "@." not in name and "/" not in name:  # a template is no unit
             self._names.append(name)
         assert systemctl("daemon-reload").returncode == 0
 
@@ -89,14 +90,29 @@ class Units:
         """Stop and forget all of them."""
         for path in self._files:
             path.unlink(missing_ok=True)
-        if self._names:
-            systemctl("kill", "--signal=SIGKILL", "--", *self._names)
-            systemctl("stop", "--", *self._names)
-            systemctl("reset-failed", "--", *self._names)
+            if (
+                path.parent != UNIT_FOLDER
+                and path.parent.is_dir()
+                and not any(path.parent.iterdir())
+            ):
+                path.parent.rmdir()
+        for name in dict.fromkeys(self._names):
+            # one by one: systemd 262 stops none of several if one of them is not loaded any more
+            systemctl("kill", "--signal=SIGKILL", "--", name)
+            systemctl("stop", "--", name)
+            systemctl("reset-failed", "--", name)
         if self._files:
             systemctl("daemon-reload")
         for name in self._names:
             eventually(lambda name=name: state(name) in ("inactive", "failed"))
+
+
+def uid_of(user: str) -> int:
+    """Return a user's number; -1 where there is no such user, who then cannot be tested with."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return -1
 
 
 def main_pid(unit: str) -> int:

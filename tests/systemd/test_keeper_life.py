@@ -1,5 +1,7 @@
 """The keeper as the README installs it: it is started when it is needed, replaced, and killed."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -81,6 +83,31 @@ def test_the_first_scope_starts_it(installed: Installed, keeper: Scopekeeper, se
     eventually(lambda: state(UNIT) == "active")
     end(owner)
     assert member.wait(20) == -signal.SIGTERM
+
+
+def test_who_looks_whether_there_is_one_does_not_keep_it_from_starting(
+    installed: Installed, keeper: Scopekeeper
+) -> None:
+    lock = Path("/run/scopekeeper" if ROOT else f"/run/user/{os.getuid()}/scopekeeper/")
+    lock.mkdir(exist_ok=True)
+    with (lock / "keeper.lock").open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert systemctl("start", "--no-block", UNIT).returncode == 0
+        pid = eventually(lambda: installed.pid)
+        eventually(lambda: str(lock / "keeper.lock") in links(pid))
+    eventually(lambda: state(UNIT) != "activating")
+    assert (state(UNIT), installed.pid) == ("active", pid)
+    other = keeper.call("keeper")
+    assert (other.returncode, "runs already" in other.stderr) == (1, True)
+
+
+def links(pid: int) -> list[str]:
+    """Return what a process has open."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(descriptor))
+    return found
 
 
 def test_a_call_starts_it_and_is_answered_of_what_runs(

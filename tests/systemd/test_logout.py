@@ -2,7 +2,6 @@
 
 import json
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -15,14 +14,13 @@ import pytest
 from tests.machine import PROGRAM, Scopekeeper, eventually, is_alive, scope_directories, text_of
 from tests.terminal import Terminal
 
-from .manager import state, systemctl, systemd_run_argv
+from .manager import state, systemctl, systemd_run_argv, uid_of
 from .test_other_users import as_user
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
 USER = "other"
-UID = 1001
-"""Of that user in the lab's machines; the fixture makes sure."""
+UID = uid_of(USER)
 MANAGER = f"user@{UID}.service"
 LOGIND = Path("/run/systemd/logind.conf.d/scopekeeper-test.conf")
 OBEY = """
@@ -65,7 +63,6 @@ class Login:
 def folder(keeper: Scopekeeper) -> Iterator[Path]:
     """Have logouts take effect at once and end all of the session; give a folder of the user's."""
     assert keeper
-    assert pwd.getpwnam(USER).pw_uid == UID
     LOGIND.parent.mkdir(parents=True, exist_ok=True)
     LOGIND.write_text("[Login]\nUserStopDelaySec=0\nKillUserProcesses=yes\n")
     reload_logind()

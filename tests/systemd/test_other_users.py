@@ -24,12 +24,15 @@ from tests.machine import (
     wait_for_command,
 )
 
-from .manager import Units, main_pid, show, state, systemd_run_argv
+from .manager import Units, main_pid, show, state, systemd_run_argv, uid_of
 from .test_callers import bare
 
 pytestmark = pytest.mark.systemd
 
-USER_SLICE = f"{MOUNT}/user.slice/user-1000.slice/user@1000.service/scopekeeper.slice"
+USER_SLICE = "{0}/user.slice/user-{1}.slice/user@{1}.service/scopekeeper.slice".format(
+    MOUNT, uid_of("lab")
+)
+OTHER = uid_of("other")
 
 
 def as_user(user: str, *command: str) -> list[str]:
@@ -115,7 +118,7 @@ def test_a_user_without_a_manager_is_told_in_one_line(keeper: Scopekeeper, sessi
     done = subprocess.run(launch, env=bare("other"), capture_output=True, text=True, cwd="/")
     assert (done.returncode, done.stdout) == (125, "")
     assert len(done.stderr.splitlines()) == 1
-    assert "/run/user/1001" in done.stderr
+    assert f"/run/user/{OTHER}" in done.stderr
     assert "doctor" in done.stderr
 
 
@@ -164,7 +167,7 @@ def test_a_gateway_of_a_user_without_a_manager_launches_into_its_delegated_cgrou
     folder = MOUNT + show(name, "ControlGroup")
     scope = eventually(lambda: scope_directory(session, folder))
     eventually(lambda: len(processes(scope)) == 2)
-    assert os.stat(scope).st_uid == 1001
+    assert os.stat(scope).st_uid == OTHER
 
 
 def test_roots_reconcile_and_stop_leave_another_users_scopes_alone_unless_named(

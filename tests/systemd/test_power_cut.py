@@ -23,6 +23,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
+from .manager import uid_of
 from .test_callers import bare
 from .test_keeper import living
 from .test_other_users import as_user
@@ -34,7 +35,7 @@ pytestmark = [
 ROOM = Path("/var/tmp/scopekeeper-power-cut")
 """Not below /tmp, which may be in memory."""
 LEFT, USED, THEIRS = ROOM / "left", ROOM / "used", ROOM / "lab" / "theirs"
-LAB = 1000
+LAB = uid_of("lab")
 RESTART = 0x01234567
 """LINUX_REBOOT_CMD_RESTART, reboot(2)."""
 SESSION = "power-cut"

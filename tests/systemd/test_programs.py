@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import Scopekeeper, record_of, scope_directory
+from tests.machine import Scopekeeper, eventually, record_of, scope_directory
 from tests.viewer import Viewer
 
 from .installed import Installed
@@ -49,7 +49,7 @@ def test_an_editor_is_used_over_several_sittings(
     assert keeper.call("send", run, "--keys", "esc").returncode == 0
     again = viewer("attach", run, cols=100, rows=30)
     again.until(lambda lines: lines[0] == "irst line" and lines[2] == "third")
-    assert again.cursor == (4, 2)
+    eventually(lambda: again.cursor == (4, 2))
     again.type(":wq\r")
     again.expect("ended: exited, status 0")
     assert again.status() == 0
@@ -83,7 +83,7 @@ def test_a_python_prompt_takes_blocks_exceptions_and_interrupts(
     user.type("\x03")
     user.expect("KeyboardInterrupt.*>>> ")
     user.type("unfinished(")
-    user.expect(r"unfinished\(")
+    user.shows("unfinished(")  # from Python 3.14 on with colours in between
     user.type("\x03")
     user.expect("KeyboardInterrupt.*>>> ")
     user.type("raise SystemExit(3)\r")

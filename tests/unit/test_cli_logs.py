@@ -68,7 +68,7 @@ def test_it_shows_text(state):
 @pytest.mark.parametrize(
     ("options", "out"),
     [(["-n", "2"], b"three\nfour"), (["--lines", "0"], b""), (["-n", "9"], ALL),
-     (["--since", "1h"], ALL), (["--since", "now", "-n", "1"], b"four")],
+     (["--since", "1h"], ALL), (["--since", "1h", "-n", "1"], b"four")],
 )  # fmt: skip
 def test_it_shows_the_last_lines(state, options, out):
     written(ALL[:11], ALL[11:])

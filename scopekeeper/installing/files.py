@@ -1,0 +1,110 @@
+"""Writes and removes files whole, with the folders that hold them, so that it can be undone."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+
+
+def read(path: str) -> bytes | None:
+    """Return what a path has in it, through links; None where there is nothing; raises OSError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        # a link that leads nowhere is there all the same
+        return b"" if os.path.islink(path) else None
+
+
+def put(path: str, content: bytes) -> Callable[[], None]:
+    """Write a file, mode 0644 whatever the umask; return what undoes it. Raises OSError."""
+    restore = _as_it_is(path)
+    folder, name = os.path.split(path)
+    made = make_folders(folder)
+    ready = f"{folder}/.{name}.{os.urandom(6).hex()}"
+    try:
+        write(ready, content)
+        os.rename(ready, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(ready)
+        remove_folders(made)
+        raise
+
+    def undo() -> None:
+        os.unlink(path)
+        restore()
+        remove_folders(made)
+
+    return undo
+
+
+def take(path: str) -> Callable[[], None]:
+    """Remove a file; return what undoes it. Raises OSError."""
+    restore = _as_it_is(path)
+    os.unlink(path)
+    return restore
+
+
+def _as_it_is(path: str) -> Callable[[], None]:
+    """Return what puts back what is at a path, where nothing is by then; raises OSError."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return lambda: None
+    if stat.S_ISLNK(status.st_mode):
+        target = os.readlink(path)
+        return lambda: os.symlink(target, path)
+    with open(path, "rb") as file:
+        content = file.read()
+
+    def again() -> None:
+        write(path, content)
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+
+    return again
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a new file that all may read and only its owner may write; raises OSError."""
+    with open(path, "xb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folders(path: str) -> list[str]:
+    """Make a folder and those above it, as others may not write to them; return those made.
+
+    OpenClaw 2026.9 refuses plugins and units that a group may write, and a umask may let it.
+    """
+    if os.path.isdir(path):
+        return []
+    made = make_folders(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103  what a umask may have taken, no more
+    except OSError:
+        remove_folders(made)
+        raise
+    return [*made, path]
+
+
+def remove_folders(folders: list[str]) -> None:
+    """Remove folders, the last first, as far as nothing is in them."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def prune(folder: str, base: str) -> None:
+    """Remove a folder and those above it below base, as far as nothing is in them."""
+    while folder.startswith(f"{base}/"):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        folder = os.path.dirname(folder)

@@ -1,0 +1,58 @@
+"""How a file says that ``scopekeeper install`` wrote it, and whether it was edited since. Pure.
+
+One line of it, the first or the last, is a comment with a sum over all the others. So a file of an
+older version is known too, and what somebody has changed is never taken for ours.
+"""
+
+import enum
+import hashlib
+import re
+
+_WORDS = "scopekeeper install wrote this"
+_MARK = re.compile(rb"[^\n]*scopekeeper install wrote this \(sum ([0-9a-f]{16})\)[^\n]*\n")
+_XML = "<!-- {} -->"
+_ROFF = r".\" {}"
+_HASH = "# {}"
+_LAST = ("man/", "zsh/")
+"""Where the first line has another meaning: to man(1), and to zsh's compinit."""
+
+
+class Origin(enum.Enum):
+    """Whose a file is."""
+
+    OURS = "ours"
+    EDITED = "edited"
+    FOREIGN = "foreign"
+
+
+def marked(text: str, name: str) -> bytes:
+    """Return what is written for a text; name is its path below the folder that it belongs to."""
+    raw = text.encode()
+    raw = raw if raw.endswith(b"\n") else raw + b"\n"
+    comment = _XML if name.endswith(".conf") and text.startswith("<") else _HASH
+    if "/man/" in f"/{name}":
+        comment = _ROFF
+    words = f"{_WORDS} (sum {_sum(raw)}); changes to it are kept, and end its updates"
+    line = comment.format(words).encode() + b"\n"
+    return raw + line if any(part in name for part in _LAST) else line + raw
+
+
+def origin(raw: bytes) -> Origin:
+    """Tell whose a file is by its mark."""
+    told, rest = _split(raw)
+    if not told:
+        return Origin.FOREIGN
+    return Origin.OURS if told == _sum(rest) else Origin.EDITED
+
+
+def _split(raw: bytes) -> tuple[str, bytes]:
+    first = _MARK.match(raw)
+    if first:
+        return first[1].decode(), raw[first.end() :]
+    at = raw.rfind(b"\n", 0, -1) + 1
+    last = _MARK.fullmatch(raw, at)
+    return (last[1].decode(), raw[:at]) if last else ("", raw)
+
+
+def _sum(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:16]

@@ -1,0 +1,178 @@
+"""What ``install`` decides to write and to keep, and how it writes; without a systemd."""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from scopekeeper.errors import RefusedError, UsageError
+from scopekeeper.installing import files, mark, places, plan, shipped
+from scopekeeper.installing.gateways import gateway_unit
+from scopekeeper.installing.installing import refuse_writable
+from scopekeeper.installing.mark import Origin
+from scopekeeper.installing.plan import Step
+
+UNITS = Path(__file__).parents[2] / "units"
+PROGRAM = "/opt/scope keeper/50%/scopekeeper"
+UNIT = places.Piece("x.service", "[Service]\nExecStart=/a/scopekeeper keeper\n", "/etc/units",
+                    "/etc/units", ("/usr/units",))  # fmt: skip
+PAGE = places.Piece("man/man1/x.1", ".TH X\n", "/l", "/l", ("/usr/share",), is_document=True)
+
+
+def step(piece, there):
+    """Return what install does with a piece where these files are there, by path."""
+    (action,) = plan.install([piece], there.get)
+    return action.step
+
+
+def test_every_unit_that_is_shipped_has_a_place():
+    """A new one that nobody installs would be a file for nothing."""
+    there = {str(path.relative_to(UNITS)) for path in UNITS.rglob("*") if path.is_file()}
+    pieces = {f"system/{name}" for name in shipped.SYSTEM_UNITS} | set(shipped.UNITS)
+    drop_ins = {"gateway.service.d/10-scopekeeper.conf"}
+    drop_ins |= {"openclaw-gateway.service.d/10-scopekeeper.conf"}
+    assert there == pieces | drop_ins | {shipped.BUS_SERVICE, shipped.BUS_POLICY}
+    kept = places.pieces(places.find("system", {}), PROGRAM, {})
+    names = {piece.name for piece in kept} - {shipped.BUS_SERVICE, shipped.BUS_POLICY}
+    assert names == {name.removeprefix("system/") for name in pieces}
+
+
+def test_the_program_stands_in_a_unit_with_its_whole_path_and_can_be_told_from_it():
+    for name in (*shipped.UNITS, "gateway.service.d/10-scopekeeper.conf"):
+        text = shipped.read(name)
+        written = shipped.for_program(text, PROGRAM)
+        calls = re.findall(r"(?m)^Exec\w+=-?(.*scopekeeper\S*)", written)
+        assert all(call.startswith('"/opt/scope keeper/50%%/scopekeeper"') for call in calls), name
+        assert shipped.for_any(written) == shipped.for_any(text) == text
+    assert shipped.names_shell(shipped.drop_in(PROGRAM, shell=True))
+    assert '"/opt/scope keeper/50%%/scopekeeper-shell"' in shipped.drop_in(PROGRAM, shell=True)
+    assert not shipped.names_shell(shipped.drop_in(PROGRAM, shell=False))
+
+
+@pytest.mark.parametrize(("name", "first"), [
+    ("x.service", b"# scopekeeper install"),
+    ("org.x.conf", b"<!-- scopekeeper install"),
+    ("man/man1/x.1", b"<"),
+    ("zsh/site-functions/_x", b"<"),
+])  # fmt: skip
+def test_a_mark_is_a_comment_and_knows_an_edit(name, first):
+    raw = mark.marked("<text\nof it>\n", name)
+    assert raw.startswith(first)
+    assert raw.count(b"\n") == 3
+    assert mark.origin(raw) is Origin.OURS
+    assert mark.origin(raw.replace(b"of", b"in")) is Origin.EDITED
+    assert mark.origin(raw + b"more\n") is not Origin.OURS
+    assert mark.origin(b"<text\nof it>\n") is Origin.FOREIGN
+
+
+def test_only_what_is_missing_or_ours_is_written():
+    ours = mark.marked(UNIT.text, UNIT.path)
+    older = mark.marked("[Service]\n", UNIT.path)
+    by_hand = UNIT.text.replace("/a/", "/home/me/bin/").encode()
+    for raw, expected in (
+        (None, Step.WRITE), (ours, Step.NOTHING), (older, Step.WRITE), (by_hand, Step.WRITE),
+        (ours + b"Nice=5\n", Step.KEEP), (b"[Service]\n", Step.KEEP), (b"", Step.KEEP),
+    ):  # fmt: skip
+        there = {} if raw is None else {UNIT.path: raw}
+        assert step(UNIT, there) is expected, raw
+        (action,) = plan.uninstall([UNIT], there.get)
+        removed = expected is not Step.KEEP and raw is not None
+        assert (action.step is Step.REMOVE) is removed, raw
+
+
+def test_what_a_package_has_is_not_written_beside_it():
+    packaged = {"/usr/units/x.service": UNIT.text.replace("/a/", "/usr/bin/").encode()}
+    assert step(UNIT, packaged) is Step.NOTHING
+    assert step(UNIT, packaged | {UNIT.path: mark.marked(UNIT.text, UNIT.path)}) is Step.REMOVE
+    assert step(UNIT, packaged | {UNIT.path: b"mine"}) is Step.KEEP
+    assert step(UNIT, {"/usr/units/x.service": b"another version"}) is Step.WRITE
+    page = PAGE.text.encode()
+    assert step(PAGE, {"/usr/share/man/man1/x.1": page}) is Step.NOTHING
+    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": gzip.compress(page)}) is Step.NOTHING
+    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": b"broken"}) is Step.WRITE
+    assert step(PAGE, {PAGE.path: page}) is Step.NOTHING
+    (action,) = plan.uninstall([PAGE], {PAGE.path: page}.get)
+    assert action.step is Step.NOTHING, "pip put it there, and pip removes it"
+
+
+def test_a_written_file_can_be_read_by_all_and_undone_with_its_folders(tmp_path):
+    (tmp_path / "old").write_bytes(b"before")
+    (tmp_path / "old").chmod(0o600)
+    (tmp_path / "link").symlink_to("/dev/null")
+    before = {path: path.lstat().st_mode for path in tmp_path.rglob("*")}
+    mask = os.umask(0o077)
+    try:
+        undo = [files.put(str(tmp_path / name), b"new") for name in ("a/b/c", "old", "link")]
+    finally:
+        os.umask(mask)
+    for name, mode in (("a", 0o755), ("a/b", 0o755), ("a/b/c", 0o644), ("old", 0o644)):
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode, name
+    assert (tmp_path / "link").read_bytes() == (tmp_path / "a/b/c").read_bytes() == b"new"
+    undo.append(files.take(str(tmp_path / "old")))
+    for each in reversed(undo):
+        each()
+    assert {path: path.lstat().st_mode for path in tmp_path.rglob("*")} == before
+    assert (tmp_path / "old").read_bytes() == b"before"
+    assert os.readlink(tmp_path / "link") == "/dev/null"
+    (tmp_path / "old").chmod(0o644)
+    with pytest.raises(FileExistsError):
+        files.put(str(tmp_path / "old" / "x"), b"new")
+    with pytest.raises(OSError, match="name too long"):
+        files.put(str(tmp_path / "a/b" / ("x" * 300)), b"new")
+    assert {path.name for path in tmp_path.rglob("*")} == {"old", "link"}
+
+
+LAUNCHERS = """
+import sys
+from pathlib import Path
+from scopekeeper.installing import launchers
+mine = Path(sys.prefix, "bin/scopekeeper")
+assert launchers.slow("/usr/bin/scopekeeper") is None
+assert launchers.slow(str(mine)) == mine
+assert launchers.make_fast(mine) == ""
+assert launchers.slow(str(mine)) is None
+"""
+
+
+def test_a_launcher_that_pip_wrote_into_an_environment_of_ours_is_made_fast(tmp_path):
+    """In a copy, so that no other installation is touched."""
+    venv.create(tmp_path, symlinks=True)
+    program, python = tmp_path / "bin/scopekeeper", tmp_path / "bin/python"
+    shutil.copytree(UNITS.parent / "scopekeeper", tmp_path / "package/scopekeeper")
+    program.write_text(f"#!{python}\nfrom scopekeeper.launch import main\nmain()\n")
+    program.chmod(0o755)
+    environment = {"PYTHONPATH": str(tmp_path / "package"), "PATH": os.defpath}
+    ran = subprocess.run([python, "-c", LAUNCHERS], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert program.read_text().startswith(f"#!{python} -IS\n")
+    ran = subprocess.run([program, "run", "--", "/nonexistent"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (127, "scopekeeper: /nonexistent: not found\n")
+
+
+@pytest.mark.root
+def test_what_others_can_change_is_no_program_for_a_service_of_root(tmp_path):
+    program = tmp_path / "bin" / "scopekeeper"
+    program.parent.mkdir()
+    program.write_text("")
+    link = tmp_path / "scopekeeper"
+    link.symlink_to(program)
+    os.chown(program.parent, 12345, 0)
+    with pytest.raises(RefusedError, match=r"12345 can change .*/bin,"):
+        refuse_writable(str(link))
+    os.chown(program.parent, 0, 0)
+    program.chmod(0o757)
+    with pytest.raises(RefusedError, match=r"others than root can change .*/bin/scopekeeper,"):
+        refuse_writable(str(link))
+
+
+@pytest.mark.parametrize("name", ["../x", "x.socket", "scopekeeper.service", "a\nb.service",
+                                  "openclaw-gateway.service", "openclaw-gateway-work"])  # fmt: skip
+def test_what_is_no_gateway_of_ours_to_change_is_refused(name):
+    with pytest.raises(UsageError):
+        gateway_unit(name)
+    assert gateway_unit("my-gateway") == gateway_unit("my-gateway.service") == "my-gateway.service"

@@ -1,0 +1,1 @@
+"""Run vagrant/ for real, unmodified, against a box made from one of the lab's Debian images."""
