@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.builds, pytest.mark.timeout(900)]
 
 def test_pipx_uv_and_pip_install_it_and_the_packages_exist(tmp_path):
     (text,) = [block for block in blocks("") if "pipx install" in block]
-    packages, pipx, uv, pip = text.splitlines()
+    packages, pipx, uv, pip, link = text.splitlines()
     tools = tmp_path / "tools"
     subprocess.run([sys.executable, "-m", "venv", tools], check=True)
     subprocess.run([tools / "bin/pip", "install", "-q", "pipx", "uv"], check=True)
@@ -48,6 +48,7 @@ def test_pipx_uv_and_pip_install_it_and_the_packages_exist(tmp_path):
         assert shell("scopekeeper run --help")
         shell(undo)
     shell(pip)
-    where = "~/.local/share/scopekeeper"
-    assert shell(f"{where}/bin/scopekeeper --version") == f"scopekeeper {__version__}\n"
-    shell(f"test -s {where}/share/man/man1/scopekeeper-run.1")
+    shell(link)
+    assert shell("scopekeeper --version") == f"scopekeeper {__version__}\n"
+    assert shell("command -v scopekeeper-shell") == f"{home}/.local/bin/scopekeeper-shell\n"
+    shell("test -s ~/.local/share/scopekeeper/share/man/man1/scopekeeper-run.1")
