@@ -77,7 +77,9 @@ def call(keeper: Scopekeeper, before: dict[str, object]) -> Iterator[Call]:
     """Give ``install`` and ``uninstall``; afterwards everything is as it was."""
 
     def do(verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return keeper.call(verb, KIND, *options, umask=0o002)
+        # where the program is not in PATH, nobody finds the pages that the wheel has put beside it
+        environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+        return keeper.call(verb, KIND, *options, umask=0o002, env=environment)
 
     yield do
     do("uninstall", "--force")
@@ -121,6 +123,8 @@ def test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing(
     first = next(Path(p) for p in made if p.endswith("/_scopekeeper")).read_text()
     assert first.startswith("#compdef scopekeeper\n")
     assert succeeds(call("install")) == "Nothing to change.\n"
+    in_path = json.loads(succeeds(keeper.call("install", KIND, "--dry-run", "--json")))
+    assert len([path for path in in_path["removed"] if "/man1/" in path]) > 20
     told = json.loads(succeeds(call("install", "--json")))
     assert (told["version"], told["written"], told["ran"]) == (1, [], [])
     assert state(TIMER) == "active"
