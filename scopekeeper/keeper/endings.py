@@ -25,13 +25,21 @@ gone with the scope before it was read."""
 class Endings:
     """Waits with each end for what can still become known of it, then calls told.
 
-    now is the loop's clock, in seconds.
+    now is the loop's clock, in seconds. Before an end is told that systemd may have brought about,
+    and of which nothing else is known, doubt is called, which may set ``stopping``.
     """
 
-    def __init__(self, mount: str, now: Callable[[], float], told: Callable[[End], None]) -> None:
+    def __init__(
+        self,
+        mount: str,
+        now: Callable[[], float],
+        told: Callable[[End], None],
+        doubt: Callable[[], None],
+    ) -> None:
         self._mount = mount
         self._now = now
         self._told = told
+        self._doubt = doubt
         self._waiting: dict[tuple[str, str], Ending] = {}
         self.stopping: Stopping | None = Stopping.NOTHING
         """None while that is being asked; then nothing is told for its time being over."""
@@ -71,7 +79,14 @@ class Endings:
         if self.stopping is None:
             return
         now = self._now()
-        self._tell([key for key, each in self._waiting.items() if each.told_by <= now])
+        due = [key for key, each in self._waiting.items() if each.told_by <= now]
+        doubtful = [self._waiting[key] for key in due if self._waiting[key].is_unexplained]
+        for ending in doubtful:
+            ending.asked = True
+        if doubtful:
+            self._doubt()
+        if self.stopping is not None:
+            self._tell(due)
 
     def tell_all(self) -> None:
         """Tell of all, with what is known by now."""

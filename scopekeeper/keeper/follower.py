@@ -9,7 +9,7 @@ from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.endings import Endings
 from scopekeeper.keeper.known import Known
 from scopekeeper.keeper.processes import Processes
-from scopekeeper.keeper.shutdown import Stopping
+from scopekeeper.keeper.shutdown import Stopping, what_stops
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.launch.place import Caller
 from scopekeeper.model import Owner, Scope
@@ -50,7 +50,9 @@ class Follower:
         self._looked = looked
         self._mount, self._uid = caller.mount, caller.uid
         self._watch = Watch(self.loop, caller, self._happened)
-        self._endings = Endings(caller.mount, self.loop.time, self._ended)
+        self._endings = Endings(caller.mount, self.loop.time, self._ended, self._doubt)
+        self._asking: set[asyncio.Task[Stopping]] = set()
+        self._stopping = Stopping.NOTHING
         self.known: dict[str, Known] = {}
         """By directory."""
         self.activity = False
@@ -74,6 +76,8 @@ class Follower:
     def close(self) -> None:
         """Watch nothing any more; what has ended is told of."""
         self._watch.close()
+        for task in self._asking:
+            task.cancel()
         for handle in (self._looking, self._alarm):
             if handle is not None:
                 handle.cancel()
@@ -90,10 +94,30 @@ class Follower:
         """Whether there is a scope, or an end to tell of."""
         return bool(self.known or self._endings)
 
-    def note_stopping(self, stopping: Stopping | None) -> None:
-        """Take in what stops, for the ends that are yet to be told; None: it is being asked."""
-        self._endings.stopping = stopping
-        self._soon()
+    async def ask_what_stops(self) -> Stopping:
+        """Find out what goes down just now; meanwhile no end is told for its time being over."""
+        task = self._begin_to_ask()
+        await asyncio.wait((task,))
+        return self._stopping
+
+    def _begin_to_ask(self) -> "asyncio.Task[Stopping]":
+        self._endings.stopping = None
+        task = self.loop.create_task(what_stops(self._uid))
+        self._asking.add(task)
+        task.add_done_callback(self._answered)
+        return task
+
+    def _answered(self, task: "asyncio.Task[Stopping]") -> None:
+        self._asking.discard(task)
+        if not task.cancelled() and task.result() is not Stopping.NOTHING:
+            self._stopping = task.result()  # what goes down does not come up again
+        if not self._asking:
+            self._endings.stopping = self._stopping
+            self._soon()
+
+    def _doubt(self) -> None:
+        if self._stopping is Stopping.NOTHING:
+            self._begin_to_ask()
 
     def living(self, directory: str, leaf: str) -> End | None:
         """Return a living member as its end would be told; None where it has ended."""

@@ -19,7 +19,7 @@ from scopekeeper.keeper.follower import Follower
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
-from scopekeeper.keeper.shutdown import Stopping, what_stops
+from scopekeeper.keeper.shutdown import Stopping
 from scopekeeper.launch.place import Caller
 from scopekeeper.launch.rules import sign
 from scopekeeper.model import Scope, Snapshot
@@ -101,9 +101,7 @@ class Keeper:
 
     async def see_off(self) -> None:
         """See how what is being stopped together with the keeper ends, for a moment."""
-        self._follower.note_stopping(None)
-        stopping = await what_stops(self._uid)
-        self._follower.note_stopping(stopping)
+        stopping = await self._follower.ask_what_stops()
         until = self._loop.time() + _FAREWELL_SECONDS
         while stopping is not Stopping.NOTHING and self._follower.is_busy:
             if self._loop.time() >= until:

@@ -27,6 +27,8 @@ class Ending:
     of: "Known"
     owner: Owner | None
     exit: Exit | None = None
+    asked: bool = False
+    """Whether it was asked if something larger goes down with it."""
     told_by: float = 0.0
     """When it is told, by the loop's clock, even if nothing more becomes known."""
 
@@ -40,6 +42,11 @@ class Ending:
             and not self.cause
             and ends.was_ended(self.exit)
         )
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether it may have gone down with the machine, and nobody has looked yet."""
+        return not self.asked and self.cause is None and ends.was_ended(self.exit)
 
     def look_again(self, reader: Reader) -> None:
         """Look whether the owner is gone by now."""

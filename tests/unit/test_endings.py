@@ -127,7 +127,7 @@ def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, aroun
 def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of):
     told, now = [], [0.0]
     known = Known(None)
-    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append)
+    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None)
     endings.add("/s", known, [Ending(END, None, ALONE, known, None)])
     assert endings.leader_ended(events.LeaderEnded("/s", END.leaf, KILLED))
     assert not told, "it waits for what may yet explain it"
@@ -136,3 +136,30 @@ def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of
     endings.tell_due()
     assert [(each.reason, each.oom_kills) for each in told] == [(Reason.OOM_KILLED, 1)]
     assert not endings.moments
+
+
+@pytest.mark.parametrize(
+    ("stopping", "reason"),
+    [(Stopping.NOTHING, Reason.SIGNALLED), (Stopping.MACHINE, Reason.REBOOT)],
+)
+def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(
+    stopping, reason, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+    told, asked, now = [], [], [0.0]
+
+    def doubt():
+        asked.append(now[0])
+        endings.stopping = None
+
+    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, doubt)
+    endings.add("/s", Known(None), [Ending(END, None, ALONE, Known(None), None)])
+    endings.leader_ended(events.LeaderEnded("/s", END.leaf, TERMINATED))
+    now[0] = endings.moments[0]
+    endings.tell_due()
+    endings.tell_due()
+    assert (len(asked), told, endings.moments) == (1, [], [])
+    endings.stopping = stopping
+    endings.tell_due()
+    assert [each.reason for each in told] == [reason]
+    assert len(asked) == 1
