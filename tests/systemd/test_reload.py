@@ -31,7 +31,7 @@ from .test_keeper import living
 from .test_power_cut import boot
 from .test_reboot import REBOOT
 
-pytestmark = [pytest.mark.systemd, pytest.mark.controllers, pytest.mark.machine]
+pytestmark = pytest.mark.reload
 
 ROOM = Path(f"/var/tmp/scopekeeper-reload-{os.getuid()}")
 """Not below /tmp, which may be in memory."""
