@@ -160,7 +160,7 @@ def test_the_client_in_python_talks_to_a_server():
 
 @pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
-    (command,) = [block for block in blocks("") if "scopekeeper install" in block]
+    (command,) = [block for block in blocks("") if "scopekeeper install --user" in block]
     systemctl = ["systemctl", "--user"]
     if os.geteuid() == 0:
         command, systemctl = command.replace("--user", "--system"), ["systemctl"]
