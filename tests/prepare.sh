@@ -89,10 +89,12 @@ if [ "$1" = test ]; then
     has mke2fs || [ -x /usr/sbin/mke2fs ] || need e2fsprogs
     has cpio || need cpio
     has zstd || need zstd
-    # completions and man pages are tested with what people have
+    # completions, man pages, scripts and the Vagrantfile are tested with what people have
     has zsh || need zsh
     has fish || need fish
     has groff || need groff-base
+    has ruby || need ruby
+    has shellcheck || need shellcheck
 fi
 # shellcheck disable=SC2086  # a list of names
 install $missing

@@ -11,7 +11,6 @@ from scopekeeper.cli import escaped, owned
 from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.errors import ManagerError
-from scopekeeper.keeper import lock
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Snapshot
 from scopekeeper.plan import Action, plan
@@ -32,7 +31,7 @@ def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool
     Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
     done; 1 something was refused; 5 processes remain that cannot be killed.
     """
-    if unless_keeper and lock.runs():
+    if unless_keeper and _keeper_runs():
         if as_json:
             answer({"dry_run": dry_run, "actions": [], **owned.Paths().document})
         else:
@@ -60,6 +59,12 @@ def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool
     if "remains" in outcomes:
         raise SystemExit(REMAINS)
     raise SystemExit(1 if "refused" in outcomes or paths.failed else 0)
+
+
+def _keeper_runs() -> bool:
+    from scopekeeper.keeper import lock  # with sockets and json, which nothing else here needs
+
+    return lock.runs()
 
 
 def _with_units(snapshot: Snapshot) -> Snapshot:
