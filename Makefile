@@ -80,7 +80,7 @@ types: prepare ## mypy
 	@$(INTERPRETER) -m mypy
 
 unit: prepare ## the tests that need no machine of their own
-	@$(INTERPRETER) -m $(PYTEST) -m '$(HERE) and not mcp' $(PYTEST_ARGS) tests
+	@PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m $(PYTEST) -m '$(HERE) and not mcp' $(PYTEST_ARGS) tests
 
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab
