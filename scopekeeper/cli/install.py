@@ -59,6 +59,16 @@ def tell(change: Change, *, dry_run: bool, as_json: bool) -> None:
             "warnings": [safe_json(text) for text in change.warnings],
         })  # fmt: skip
         return
+    show(change, dry_run=dry_run)
+    warn(change.warnings)
+    if change.is_nothing:
+        click.echo("Nothing to change.")
+    if change.then:
+        click.echo(safe(change.then))
+
+
+def show(change: Change, *, dry_run: bool) -> None:
+    """Print which files were written and removed, and what was run; or would be."""
     would = "would be " if dry_run else ""
     for paths, done in ((change.written, "written"), (change.removed, "removed")):
         documents = [path for path in paths if path in change.documents]
@@ -71,8 +81,3 @@ def tell(change: Change, *, dry_run: bool, as_json: bool) -> None:
             click.echo(safe(f"{folder}: {what} {would}{done}"))
     for line in change.ran:
         click.echo(safe(f"{line}: {would}run" if dry_run else f"ran {line}"))
-    warn(change.warnings)
-    if change.is_nothing:
-        click.echo("Nothing to change.")
-    if change.then:
-        click.echo(safe(change.then))

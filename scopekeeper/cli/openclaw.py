@@ -7,8 +7,14 @@ from dataclasses import asdict
 
 import click
 
+from scopekeeper.cli.documents import texts
+from scopekeeper.cli.install import show
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
-from scopekeeper.errors import ConfigError
+from scopekeeper.errors import ConfigError, ScopekeeperError
+from scopekeeper.installing import change as keeping
+from scopekeeper.installing.installing import install as install_units
+from scopekeeper.installing.installing import places_of
+from scopekeeper.installing.manager import Manager
 from scopekeeper.integrations import files
 from scopekeeper.integrations.launcher import installed
 from scopekeeper.integrations.wrapping import Launcher, Outcome
@@ -37,13 +43,16 @@ def command() -> None:
 
 
 @command.command("install", params=[*_CHOOSING])
-def install_command(profile: str, config: str, as_json: bool) -> None:
+@click.option("--no-keeper", is_flag=True, help="Only what is the gateway's own, and not what "
+              "`scopekeeper install` does.")  # fmt: skip
+def install_command(profile: str, config: str, as_json: bool, no_keeper: bool) -> None:
     """Contain a gateway from its next start on.
 
     Every MCP server goes through `scopekeeper run` (as `wrap` does it), a plugin tells which
     session each is of and when that is over, and a drop-in for the user's unit gives the gateway
-    our shell. Can be called again, after an update of either. Exit status: 0 done; 1 something
-    was refused, and nothing is changed then.
+    our shell. Then the user's manager is told of the keeper, as by `scopekeeper install`. Can be
+    called again, after an update of either. Exit status: 0 done; 1 something was refused, and
+    nothing is changed then.
     """
     where = places.find(os.environ, profile=profile, config=config)
     package = places.package(where, os.environ)
@@ -56,24 +65,48 @@ def install_command(profile: str, config: str, as_json: bool) -> None:
     with contextlib.suppress(ConfigError):
         if blocked := _seen(where).blocked:
             change.warnings.append(f"OpenClaw will not load the plugin: {blocked}")
-    _tell(change, where, "Contained from the next start on", as_json=as_json)
+    keeper = None if no_keeper else _install_keeper(change.warnings)
+    _tell(change, where, "Contained from the next start on", keeper, as_json=as_json)
 
 
 @command.command("uninstall", params=[*_CHOOSING])
 def uninstall_command(profile: str, config: str, as_json: bool) -> None:
     """Undo install, to the byte where nothing else was changed since; what was, stays.
 
-    What runs in scopes goes on until its gateway is restarted. Exit status: 0 done; 1 something
-    was refused.
+    What runs in scopes goes on until its gateway is restarted. The keeper stays, since others may
+    need it: `scopekeeper uninstall` removes it. Exit status: 0 done; 1 something was refused.
     """
     where = places.find(os.environ, profile=profile, config=config)
     _tell(uninstall(where), where, "As before from the next start on", as_json=as_json)
 
 
-def _tell(change: Change, where: places.Places, then: str, *, as_json: bool) -> None:
+def _install_keeper(warnings: list[str]) -> keeping.Change | None:
+    """Do what `scopekeeper install` does for the user; a gateway is contained without that too."""
+    if os.geteuid() == 0:
+        warnings.append("the keeper is not installed: root's is for the system")
+        return None
+    try:
+        where = places_of("user", os.environ)
+        return install_units(Manager(where), where, installed()[1], texts())
+    except ScopekeeperError as error:
+        warnings.append(f"the keeper is not installed: {error}")
+        return None
+
+
+def _tell(
+    change: Change, where: places.Places, then: str, keeper: keeping.Change | None = None,
+    *, as_json: bool,
+) -> None:  # fmt: skip
+    kept = keeper or keeping.Change()
+    change.warnings += kept.warnings
     if as_json:
         answer({
             "changed": [safe_json(path) for path in change.done],
+            "keeper": {
+                "written": [safe_json(path) for path in kept.written],
+                "removed": [safe_json(path) for path in kept.removed],
+                "ran": [safe_json(line) for line in kept.ran],
+            },
             "backup": safe_json(change.backup) or None,
             "servers": [_server(each) for each in change.servers],
             "warnings": [safe_json(text) for text in change.warnings],
@@ -83,10 +116,11 @@ def _tell(change: Change, where: places.Places, then: str, *, as_json: bool) -> 
         click.echo(safe(path if os.path.lexists(path) else f"{path}: removed"))
     if change.backup:
         click.echo(safe(f"{where.config}: as it was: {change.backup}"))
+    show(kept, dry_run=False)
     warn(change.warnings)
     if change.done:
         click.echo(f"{then}: systemctl --user restart {safe(where.unit)}")
-    else:
+    elif kept.is_nothing:
         click.echo("Nothing to change.")
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from tests.machine import PROGRAM, end_cgroup, eventually, scope_directories
@@ -12,7 +11,6 @@ from tests.machine import PROGRAM, end_cgroup, eventually, scope_directories
 from .openclaw import INSTALLED, OpenClaw, make_private, systemctl
 
 KEEPER = "scopekeeper.service"
-UNITS = Path(__file__).parents[2] / "units"
 
 
 class Containing:
@@ -22,13 +20,9 @@ class Containing:
         self._claw = claw
         self.before = claw.configuration.read_bytes()
         self._rules = claw.home / ".config/scopekeeper/config.toml"
-        self._unit = claw.home / ".config/systemd/user" / KEEPER
-        make_private(self._unit.parent)
-        text = (UNITS / KEEPER).read_text()
-        self._unit.write_text(text.replace("=scopekeeper ", f"={PROGRAM} "))
-        systemctl("daemon-reload")
         done = self.call("openclaw", "install")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert (claw.home / ".config/systemd/user" / KEEPER).exists(), done.stdout + done.stderr
         self.said = done.stdout + done.stderr
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,8 +54,7 @@ class Containing:
         systemctl("stop", KEEPER)
         systemctl("stop", "scopekeeper-*.scope")
         systemctl("reset-failed", "scopekeeper-*.scope", KEEPER)
-        self._unit.unlink(missing_ok=True)
+        self.call("uninstall", "--force")
         shutil.rmtree(self._rules.parent, ignore_errors=True)
         shutil.rmtree(self._claw.home / ".local/state/scopekeeper", ignore_errors=True)
-        systemctl("daemon-reload")
         eventually(lambda: not scope_directories())

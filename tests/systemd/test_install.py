@@ -305,6 +305,30 @@ def test_the_timer_ends_an_orphan_where_no_keeper_runs(
     shutil.rmtree(soon.parent)
 
 
+@pytest.mark.skipif(ROOT, reason="OpenClaw's unit is a user's")
+def test_one_command_contains_openclaw_and_has_systemd_start_the_keeper(
+    call: Call, keeper: Scopekeeper
+) -> None:
+    config = HOME / ".openclaw" / "openclaw.json"
+    config.parent.mkdir()
+    try:
+        config.write_text("{}")
+        alone = keeper.call("openclaw", "install", "--no-keeper")
+        succeeds(alone)
+        assert not (INSTALLED / UNIT).exists()
+        said = succeeds(keeper.call("openclaw", "install"))
+        assert str(INSTALLED / UNIT) in said
+        assert systemctl("is-enabled", TIMER).stdout == "enabled\n"
+        again = keeper.call("openclaw", "install", "--json")
+        assert json.loads(succeeds(again))["keeper"] == {"written": [], "removed": [], "ran": []}
+        succeeds(keeper.call("openclaw", "uninstall"))
+        assert (INSTALLED / UNIT).exists(), "other gateways may need it"
+        succeeds(call("uninstall"))
+        assert not (INSTALLED / UNIT).exists()
+    finally:
+        shutil.rmtree(config.parent)
+
+
 def test_a_killed_gateway_comes_back_without_what_it_had(
     call: Call, keeper: Scopekeeper, units: Units, session: str, before: dict[str, object]
 ) -> None:
