@@ -18,7 +18,7 @@ class Tables:
             if name == PROPERTY and report.when == "teardown" and isinstance(value, list):
                 self._lines += [*value, ""]
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Print them."""
         if self._lines:
             terminalreporter.section("OpenClaw without and with scopekeeper")

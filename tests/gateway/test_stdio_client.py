@@ -6,11 +6,11 @@ import sys
 import uuid
 from pathlib import Path
 
-import anyio
 import pytest
 
 pytest.importorskip("mcp")
 
+import anyio
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client as theirs
 

@@ -114,11 +114,16 @@ def test_runs_go_on_after_a_logout_with_linger_and_end_with_it_without(
     assert "at the last logout" in told
     assert f"loginctl enable-linger {USER}" in told
     assert "`systemctl stop` of the keeper hangs up the terminals" in told, "none is installed"
+    status, _, warning = user.call(PROGRAM, "install", "--dry-run")
+    assert status == 0, warning
+    assert "at this user's last logout" in warning
+    assert f"loginctl enable-linger {USER}" in warning
     run, pid, warning = begin(user, session, "echo hi; exec cat")
     assert len(warning.splitlines()) == 1
     assert f"the last logout of {USER}" in warning
     assert f"loginctl enable-linger {USER}" in warning
     assert subprocess.run(["loginctl", "enable-linger", USER]).returncode == 0
+    assert user.call(PROGRAM, "install", "--dry-run")[::2] == (0, "")
     deaf, deaf_pid, warning = begin(user, f"{session}:deaf", "trap '' HUP; exec sleep infinity")
     assert not warning
     eventually(lambda: text_of(f"/proc/{deaf_pid}/comm") == "sleep\n")

@@ -24,7 +24,7 @@ from tests.unit.ends import NOW, an_end, member
 ROOT = Path(__file__).parents[2]
 TEXT = st.text(st.characters())
 NAME = st.text(
-    st.characters(exclude_categories=["Cs"], include_characters=["\udc80", "\udced", "\udcff"])
+    st.characters(blacklist_categories=["Cs"], whitelist_characters=["\udc80", "\udced", "\udcff"])
 )
 """What a launch lets through: text, and bytes that are none as Python has them."""
 NUMBER = st.none() | st.integers(0, 2**62)

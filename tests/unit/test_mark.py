@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scopekeeper import mark, records
 from scopekeeper.history import Cause, Reason, Stopper
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 CAUSES = st.builds(
     Cause,
     st.sampled_from(Reason),

@@ -12,7 +12,7 @@ from scopekeeper import names
 # whatever execve can carry: any text but NUL, and bytes that are not UTF-8
 FIELD = st.text(
     st.one_of(
-        st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+        st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"),
         st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF),
     ),
     min_size=1,

@@ -39,7 +39,7 @@ CLAIMS = st.builds(
     HOLDERS,
     NUMBERS,
     st.integers(0, 99),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.text(st.characters(blacklist_categories=["Cs"]), max_size=20),
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scopekeeper import records
 
 KEYS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12).filter(lambda k: k != "V")
-VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+VALUES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1)
 
 
 @given(st.dictionaries(KEYS, VALUES))

@@ -19,7 +19,7 @@ from scopekeeper.launch.request import Request
 
 ROOT = Path(__file__).parents[2]
 ME = str(os.getpid())
-anything = st.text(st.characters(exclude_characters="\0"), max_size=20)
+anything = st.text(st.characters(blacklist_characters="\0"), max_size=20)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.launch import manager, wire
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60)
 
 
 def decoded(raw: bytes) -> Message:
