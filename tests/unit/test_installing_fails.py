@@ -1,0 +1,100 @@
+"""``install`` where the manager does not do what it is told; its answers are played."""
+
+import os
+import subprocess
+
+import pytest
+
+from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
+from scopekeeper.installing import places
+from scopekeeper.installing.installing import install
+from scopekeeper.installing.manager import Manager
+
+PROGRAM = "/usr/bin/scopekeeper"
+SYSTEMCTL = ["systemctl", "--user"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home on a machine that systemd has booted."""
+    real = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/run/systemd/system" or real(path))
+    home = tmp_path / "home"
+    (home / ".config").mkdir(parents=True)
+    return home
+
+
+@pytest.fixture
+def where(home):
+    return places.find("user", {"HOME": str(home)})
+
+
+@pytest.fixture
+def manager(fp, where):
+    """A manager with nothing enabled that reads the folder of the user's units."""
+    fp.keep_last_process(True)
+    fp.register([*SYSTEMCTL, "show", "--property=UnitPath", "--value"], stdout=where.units)
+    fp.register([*SYSTEMCTL, "is-enabled", fp.any()], stdout="disabled", returncode=1)
+    fp.register([*SYSTEMCTL, "show", fp.any()], stdout="inactive")
+    return Manager(where)
+
+
+def obey(fp):
+    """Play a manager and a bus that do what they are told, but for what was played before."""
+    for verb in ("daemon-reload", "enable", "start", "disable"):
+        fp.register([*SYSTEMCTL, verb, fp.any(min=1)])
+    fp.register([*SYSTEMCTL, "daemon-reload"])
+    fp.register(["busctl", fp.any()])
+
+
+def tree(home):
+    return sorted(home.rglob("*"))
+
+
+def told(fp):
+    """Return the verbs that systemctl was told, without what it was only asked."""
+    verbs = [call[2] for call in fp.calls if list(call[:2]) == SYSTEMCTL]
+    return [verb for verb in verbs if verb not in ("show", "is-enabled")]
+
+
+@pytest.mark.parametrize("verb", ["daemon-reload", "enable", "start"])
+def test_nothing_is_left_where_the_manager_refuses_one_of_the_steps(fp, where, manager, home, verb):
+    before = tree(home)
+    fp.register([*SYSTEMCTL, verb, fp.any()], returncode=1, stderr="Access denied\n")
+    obey(fp)
+    with pytest.raises(ManagerError, match=f"`systemctl --user {verb}.*` failed: Access denied"):
+        install(manager, where, PROGRAM, {})
+    assert tree(home) == before
+    steps = ["daemon-reload", "enable", "start"]
+    done = steps[: steps.index(verb) + 1]
+    assert told(fp) == [*done, "disable", "daemon-reload"], "it has to forget what it has read"
+
+
+def test_a_bus_that_is_not_there_is_a_warning(fp, where, manager, home):
+    fp.register(["busctl", fp.any()], returncode=1, stderr="Failed to connect to bus\n")
+    obey(fp)
+    change = install(manager, where, PROGRAM, {})
+    assert [each for each in change.warnings if "Failed to connect to bus" in each]
+    assert (home / ".config/systemd/user/scopekeeper.service").exists()
+
+
+def test_a_manager_that_hangs_is_told_of(fp, where, manager, home):
+    def hang(process):
+        raise subprocess.TimeoutExpired(process.args, 90)
+
+    before = tree(home)
+    fp.register([*SYSTEMCTL, "start", fp.any()], callback=hang)
+    obey(fp)
+    with pytest.raises(ManagerError, match="did not end in 90 s"):
+        install(manager, where, PROGRAM, {})
+    assert tree(home) == before
+
+
+def test_a_manager_that_does_not_answer_or_has_another_home_is_refused(fp, where):
+    ask = [*SYSTEMCTL, "show", "--property=UnitPath", "--value"]
+    fp.register(ask, returncode=1, stderr="Failed to connect to bus: No medium found\n")
+    fp.register(ask, stdout="/home/other/.config/systemd/user /etc/systemd/user")
+    with pytest.raises(UnavailableError, match="No medium found"):
+        Manager(where)
+    with pytest.raises(ConfigError, match="does not read"):
+        Manager(where)
