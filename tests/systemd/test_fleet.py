@@ -336,6 +336,8 @@ class Hand:
             member.leads = False
             member.history.append(f"{time.time():.2f} killed")
             pid = self.pid(member)
+            # in the middle of its exec it has no environment
+            eventually(lambda pid=pid: environment_of(pid) or not is_alive(pid))
             if environment_of(pid).get("FLEET") == member.tag:
                 os.kill(pid, signal.SIGKILL)
 
