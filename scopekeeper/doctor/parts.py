@@ -113,6 +113,13 @@ def keeper(where: place.Place) -> Finding:
 
     ways = ", ".join(sources_here())
     folder = _folder_of(UNIT, where.manager) if where.manager else ""
+    if folder and os.path.realpath(f"{folder}/{UNIT}") == os.devnull:
+        option = " --user" if where.manager == "user" else ""
+        return Finding(
+            "keeper", Status.NOTE, f"{UNIT} is masked in {folder}: what the keeper would do at "
+            "once is left to reconcile, and `exec` starts nothing",
+            f"systemctl{option} unmask {UNIT}",
+        )  # fmt: skip
     if lock.runs():
         unit = "" if folder or not where.manager else f"; {UNIT} is not installed"
         return Finding("keeper", Status.OK, f"runs{unit}; learns how processes ended by: {ways}")

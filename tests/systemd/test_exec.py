@@ -328,6 +328,25 @@ def test_what_a_killed_gateway_has_started_is_found_with_its_session_and_can_be_
     eventually(lambda: "hello\nhello" in keeper.call("logs", run).stdout)
 
 
+def test_a_masked_keeper_stays_down_and_nothing_is_begun_without_it(
+    keeper: Scopekeeper, session: str
+) -> None:
+    assert systemctl("mask", UNIT).returncode == 0
+    try:
+        done = keeper.call("exec", "-d", "-s", session, "--", "cat")
+        assert (done.returncode, done.stdout) == (125, "")
+        (line,) = done.stderr.splitlines()
+        assert "masked" in line
+        assert f"unmask {UNIT}" in line
+        assert state(UNIT) == "inactive"
+        assert not scope_directories()
+        done = keeper.call("run", "-s", session, "--", "true")
+        assert (done.returncode, done.stderr) == (0, ""), "a scope needs no keeper"
+        assert f"{UNIT} is masked in" in keeper.call("doctor").stdout
+    finally:
+        systemctl("unmask", UNIT)
+
+
 def test_a_keeper_is_started_where_none_is_installed(keeper: Scopekeeper, session: str) -> None:
     try:
         run = begin(keeper, session, "--", "cat")

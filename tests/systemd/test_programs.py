@@ -103,7 +103,13 @@ def test_a_multiplexer_is_left_by_its_own_keys_and_there_again(
     user.type("\x02%")
     user.shows("│")
     user.type("echo ri''ght\r")
-    split = user.until(lambda lines: lines[0].startswith("left") and "right" in "".join(lines))
+    split = user.until(
+        lambda lines: (
+            lines[0].startswith("left")
+            and "right" in "".join(lines)
+            and any(line.endswith(("$", "#")) for line in lines[1:])
+        )
+    )
     assert "│" in split[0]
     user.type("\x02d")
     user.shows("[detached (from session 0)]")

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,10 @@ from tests.terminal import Terminal
 BASH = "bash-completion/completions/scopekeeper"
 ZSH = "zsh/site-functions/_scopekeeper"
 FISH = "fish/vendor_completions.d/scopekeeper.fish"
+
+
+def needs(program):
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,7 @@ def rendered(page):
     return done.stdout
 
 
+@needs("groff")
 @pytest.mark.parametrize("context", ALL, ids=lambda each: each.command_path)
 def test_a_page_has_all_that_help_has(share, context):
     text = rendered(share / "man/man1" / f"{context.command_path.replace(' ', '-')}.1")
@@ -68,6 +74,7 @@ def test_a_page_has_all_that_help_has(share, context):
             assert f"{below.command_path.replace(' ', '-')}(1)" in text
 
 
+@needs("groff")
 def test_the_page_of_the_shell_is_there_and_nothing_else_is(share):
     assert "$SCOPEKEEPER_SHELL" in rendered(share / "man/man1/scopekeeper-shell.1")
     pages = {f"{each.command_path.replace(' ', '-')}.1" for each in ALL} | {"scopekeeper-shell.1"}
@@ -92,6 +99,7 @@ def test_bash_completes_what_is_typed(share, tmp_path):
         terminal.end()
 
 
+@needs("fish")
 def test_fish_completes_what_is_typed(share):
     asked = f"source {share / FISH}; complete -C 'scopekeeper stop --mus'"
     environment = {**os.environ, "PATH": f"{os.path.dirname(PROGRAM)}:{os.environ['PATH']}"}
@@ -100,6 +108,7 @@ def test_fish_completes_what_is_typed(share):
     assert done.stdout.split("\t")[0].strip() == "--must-exist", done.stderr
 
 
+@needs("zsh")
 def test_zsh_completes_what_is_typed(share):
     terminal = Terminal(["zsh", "-f", "-i"])
     try:
