@@ -10,7 +10,8 @@ import click
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.show import warn
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import ScopekeeperError, UsageError
+from scopekeeper.launch import FAILED
 from scopekeeper.quantities import duration, size
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def command(
         sys.exit(error.status)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    except ScopekeeperError as error:
+        error.status = FAILED
+        raise
     if detach:
         told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
         click.echo(json.dumps({**told, "pid": pid}) if as_json else run.id)

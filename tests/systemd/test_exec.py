@@ -276,7 +276,7 @@ def test_more_than_the_store_takes_is_refused_and_nothing_is_lost(
     installed.write(store=8)
     first = begin(keeper, session, "--", "cat")
     done = keeper.call("exec", "-d", "-s", session, "--", "cat")
-    assert done.returncode == 1
+    assert done.returncode == 125
     assert "FileDescriptorStoreMax=8" in done.stderr
     assert len(scope_directories()) == 1
     before = installed.pid
@@ -331,6 +331,8 @@ def test_what_a_killed_gateway_has_started_is_found_with_its_session_and_can_be_
 def test_a_masked_keeper_stays_down_and_nothing_is_begun_without_it(
     keeper: Scopekeeper, session: str
 ) -> None:
+    folders = ("~/.config/systemd/user", "~/.config/systemd", "~/.config")
+    made = [folder for folder in map(os.path.expanduser, folders) if not os.path.isdir(folder)]
     assert systemctl("mask", UNIT).returncode == 0
     try:
         done = keeper.call("exec", "-d", "-s", session, "--", "cat")
@@ -345,6 +347,9 @@ def test_a_masked_keeper_stays_down_and_nothing_is_begun_without_it(
         assert f"{UNIT} is masked in" in keeper.call("doctor").stdout
     finally:
         systemctl("unmask", UNIT)
+        for folder in made:
+            if os.path.isdir(folder):
+                os.rmdir(folder)
 
 
 def test_a_keeper_is_started_where_none_is_installed(keeper: Scopekeeper, session: str) -> None:
