@@ -72,6 +72,8 @@ def show(change: Change, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     for paths, done in ((change.written, "written"), (change.removed, "removed")):
         documents = [path for path in paths if path in change.documents]
+        if len(documents) == 1:
+            documents = []
         for path in paths:
             if path not in documents:
                 click.echo(safe(f"{path}: {would}{done}"))

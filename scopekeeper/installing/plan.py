@@ -95,15 +95,22 @@ def _whose(piece: Piece, raw: bytes | None) -> Origin:
 
 
 def _same(piece: Piece, raw: bytes) -> bool:
-    """Tell whether a file has the text of a piece, for whichever program."""
+    """Tell whether a file has the text of a piece, for whichever program.
+
+    A completion asks the program, whichever version: its text is that of the click it was made by.
+    """
+    if piece.is_document and "man/" not in piece.name:
+        return True
     text = raw.decode("utf-8", "replace")
     return shipped.for_any(text) == shipped.for_any(piece.text)
 
 
 def _provided(piece: Piece, look: Look) -> str:
     """Return where somebody else has put a piece of this version; '' where nobody has."""
-    for folder in piece.elsewhere:
-        path = f"{folder}/{piece.name}"
+    # what Debian's packages bring for zsh lies apart from what administrators do
+    vendor = piece.name.replace("zsh/site-functions/", "zsh/vendor-completions/")
+    names = dict.fromkeys((piece.name, vendor))
+    for path in (f"{folder}/{name}" for folder in piece.elsewhere for name in names):
         raw = look(path)
         if raw is not None and mark.origin(raw) is Origin.FOREIGN and _same(piece, raw):
             return path

@@ -132,6 +132,26 @@ def test_the_bus_starts_the_keeper(who):
     assert who.keeper()
 
 
+def test_install_enables_what_the_package_has_and_writes_nothing_beside_it(who):
+    """Of the package's units; a user's own copies would stay as they are at the next upgrade."""
+    timer = "scopekeeper-reconcile.timer"
+    before = tree()
+    said = who.call("scopekeeper", "install")
+    assert "written" not in said
+    assert who.call(*who.systemctl, "is-active", timer) == "active\n"
+    made = set(tree()) - set(before)
+    links = {path for path in made if os.path.islink(path)}
+    assert not [path for path in made - links if not os.path.isdir(path)]
+    assert {os.path.realpath(path) for path in links} == {
+        f"/usr/lib/systemd/{'system' if who.user == 'root' else 'user'}/{name}"
+        for name in (timer, "scopekeeper-reconcile.service")
+    }
+    assert who.call("scopekeeper", "install") == "Nothing to change.\n"
+    who.call("scopekeeper", "uninstall")
+    assert not [path for path in set(tree()) - set(before) if os.path.islink(path)]
+    assert who.call(*who.systemctl, "is-active", timer, status=None) == "inactive\n"
+
+
 def test_a_launch_reads_the_compiled_path_and_an_upgrade_of_python_makes_it_anew(package, tmp_path):
     """A version of Python for which nothing is compiled launches all the same."""
     tag = python_tag()
@@ -206,6 +226,8 @@ def test_a_purge_leaves_nothing_but_what_is_the_users(package):
     before = tree()
     install()
     lab = Who("lab")
+    Who("root").call("scopekeeper", "install")
+    assert Path("/etc/systemd/system/timers.target.wants/scopekeeper-reconcile.timer").is_symlink()
     server = lab.start("scopekeeper", "run", "-s", "purge", "--", "sleep", "1000")
     try:
         for who in (Who("root"), lab):

@@ -96,6 +96,11 @@ def test_what_a_package_has_is_not_written_beside_it():
     assert step(PAGE, {"/usr/share/man/man1/x.1.gz": gzip.compress(page)}) is Step.NOTHING
     assert step(PAGE, {"/usr/share/man/man1/x.1.gz": b"broken"}) is Step.WRITE
     assert step(PAGE, {PAGE.path: page}) is Step.NOTHING
+    zsh = places.Piece(
+        "zsh/site-functions/_x", "#compdef x\n", "/l", "/l", ("/usr/share",), is_document=True
+    )
+    of_another_click = {"/usr/share/zsh/vendor-completions/_x": b"#compdef x\n# more\n"}
+    assert step(zsh, of_another_click) is Step.NOTHING
     (action,) = plan.uninstall([PAGE], {PAGE.path: page}.get)
     assert action.step is Step.NOTHING, "pip put it there, and pip removes it"
 
