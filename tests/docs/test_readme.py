@@ -148,6 +148,7 @@ def test_the_gateway_in_python_goes_and_leaves_nothing():
 @pytest.mark.mcp
 @pytest.mark.systemd
 def test_the_client_in_python_talks_to_a_server():
+    pytest.importorskip("mcp")
     _, program = blocks("python")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ask = "\nimport asyncio\nprint(*[tool.name for tool in asyncio.run(tools()).tools])"
