@@ -52,7 +52,8 @@ def test_a_command_without_a_terminal_joins_its_sessions_scope(
     server = keeper.member("-s", session, "-n", "server", "--", *FOREVER)
     command = keeper.popen(
         [SHELL, "-c", "echo $$; exec sleep infinity"],
-        env=os.environ | variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        env=os.environ | {"SHELL": SHELL} | variables,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert int(command.stdout.readline()) == command.pid
     assert scope_directories(folder) == [os.path.dirname(directory_of(server.pid))]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import scopekeeper
 from scopekeeper import cgroup
 from scopekeeper.launch.place import mount_point
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(scopekeeper.__file__).parents[1]
+"""Where the package is that is tested: of the checkout, or installed."""
 ALLOWED = {
     "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.launch.place",
     "scopekeeper.launch.member", "scopekeeper.launch.request", "scopekeeper.launch.scope",
@@ -114,6 +116,7 @@ def test_loading_the_hot_path_imports_nothing_else():
         "print(*sorted(set(sys.modules) - before), sep='\\n')"
     )
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
     assert set(ran.stdout.split()) <= ALLOWED
 
 
