@@ -156,7 +156,7 @@ def test_one_that_cannot_stay_says_why_to_whoever_needs_it(
     rules.parent.mkdir(parents=True)
     rules.write_text("[lanes.default]\nttl = 'soon'\n")
     done = container.call("exec", "-d", "-s", session, "--", "true")
-    assert done.returncode == 1
+    assert done.returncode == 125
     assert re.search(r"keeper --standalone` does not stay: .*config\.toml.*soon", done.stderr)
     assert done.stderr.count("\n") == 1
     assert "/keeper.log" in done.stderr
