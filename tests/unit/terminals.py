@@ -4,6 +4,7 @@ import fcntl
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import struct
@@ -106,7 +107,10 @@ class Tmux:
     def _look(self, name: str) -> tuple[str, str]:
         picture = self._run("capture-pane", "-e", "-p", "-t", name)
         # where colours end with the last character, tmux 3.6 says it before or after the line ends
-        picture = picture.replace("\x1b[0m\n", "\n\x1b[0m")
+        # and leaves out the spaces at a line's end only where it says it after
+        while (moved := re.sub(r" *\x1b\[0m\n", "\n\x1b[0m", picture)) != picture:
+            picture = moved
+        picture = picture.removesuffix("\x1b[0m")
         return picture, self._run("display-message", "-p", "-t", name, _FACTS)
 
     def _run(self, *words: str, check: bool = True) -> str:
