@@ -69,6 +69,13 @@ def tell(
     return _with(end, Reason.UNKNOWN, UNTOLD)
 
 
+def completed(end: End, seen: Exit | None) -> End:
+    """Return an end of which its watch knew nothing, with what another watch of its process saw."""
+    if end.reason is not Reason.UNKNOWN or not _words(seen):
+        return end
+    return tell(end, seen, None, 0, Circumstances())
+
+
 def was_ended(exit_: Exit | None) -> bool:
     """Tell whether a process may have been ended as systemd does it."""
     if exit_ is None or exit_.status == 128 + signal.SIGTERM:

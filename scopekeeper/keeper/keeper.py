@@ -134,6 +134,7 @@ class Keeper:
     # What is told
 
     def _happened(self, notice: notices.Notice) -> None:
+        notice = self.runs.completed(notice)
         self._tell(notice)
         self.runs.take_in(notice)
         if isinstance(notice, notices.MemberStarted):

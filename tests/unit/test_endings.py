@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scopekeeper.history import Cause, End, Reason, Stopper
 from scopekeeper.keeper import events
 from scopekeeper.keeper.endings import Endings
-from scopekeeper.keeper.ends import Circumstances, tell
+from scopekeeper.keeper.ends import Circumstances, completed, tell
 from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.known import Ending, Known
 from scopekeeper.keeper.shutdown import Stopping
@@ -33,6 +33,16 @@ def test_what_ended_by_itself_is_told_as_it_ended(exit_, reason, evidence):
     told = tell(END, exit_, None, 0, ALONE)
     assert told.reason is reason
     assert evidence in told.evidence
+
+
+@pytest.mark.parametrize("seen", [EXITED, KILLED, TERMINATED])
+def test_an_end_that_its_own_watch_missed_is_what_another_watch_saw(seen):
+    missed = tell(END, NOBODY_KNOWS, None, 0, ALONE)
+    assert completed(missed, seen) == tell(END, seen, None, 0, ALONE)
+    for nothing in (None, NOBODY_KNOWS):
+        assert completed(missed, nothing) == missed
+    explained = tell(END, None, Cause(Reason.STOPPED, "no more"), 0, ALONE)
+    assert completed(explained, seen) == explained
 
 
 def test_what_was_stopped_says_who_asked_and_how_it_went():

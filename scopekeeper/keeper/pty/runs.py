@@ -214,6 +214,14 @@ class Runs:
 
     # What happens to them
 
+    def completed(self, notice: notices.Notice) -> notices.Notice:
+        """Return a notice with what only who holds a run has seen of its command's end."""
+        if isinstance(notice, notices.MemberEnded):
+            live = self.live.get(notice.end.run)
+            if live is not None and notice.end.pid == live.run.pid:
+                return notices.MemberEnded(ends.completed(notice.end, live.exit))
+        return notice
+
     def take_in(self, notice: notices.Notice) -> None:
         """Take in what the keeper has seen."""
         if isinstance(notice, notices.MemberStarted):
