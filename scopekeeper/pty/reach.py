@@ -70,13 +70,12 @@ def _start_managed() -> str:
     try:
         systemd.start_unit(manager, UNIT)
     except ManagerError as error:
-        # in systemd 252 to 262 what it says of a unit that nobody has installed
-        if "not found" in str(error):
+        # else it is not installed, or there is no bus, and systemd-run can do without both
+        if "masked" not in str(error):
             return _start_transient(manager)
-        verb = "unmask" if "masked" in str(error) else "status"
         option = " --user" if manager == "user" else ""
         raise NoKeeperError(
-            f"systemd does not start the keeper: {error}", f"systemctl{option} {verb} {UNIT}"
+            f"systemd does not start the keeper: {error}", f"systemctl{option} unmask {UNIT}"
         ) from None
     return UNIT
 
