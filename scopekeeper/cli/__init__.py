@@ -7,8 +7,10 @@ import sys
 import click
 
 from scopekeeper import __version__
+from scopekeeper.cli import output
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.launch import FAILED
+from scopekeeper.safe_text import safe
 
 COMPLETE = "_SCOPEKEEPER_COMPLETE"
 """In the environment where a shell asks what the Tab key should offer; click answers."""
@@ -37,6 +39,13 @@ _COMMANDS = {
     "openclaw": "Contain OpenClaw's gateway, and see what it contains.",
     "doctor": "Check what this machine has for scopekeeper.",
 }
+
+
+_ACTING = {
+    "attach", "send", "exec", "wait", "stop", "reconcile", "adopt", "keeper", "own", "disown",
+    "wrap", "unwrap", "install", "uninstall", "openclaw",
+}  # fmt: skip
+"""Commands whose exit status is that of what they do, also where their output cannot be written."""
 
 
 class _Commands(click.Group):
@@ -84,46 +93,62 @@ def main() -> None:
         add_completion_class(Bash)
         group.main(prog_name="scopekeeper", complete_var=COMPLETE)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    usage_status = FAILED if command == "run" else 2
+    if command == "run":  # its descriptors, closed ones too, are those of the command to come
+        sys.exit(_call(usage_status=FAILED, failed=FAILED))
+    out = output.prepare(forgiving=command in _ACTING)
+    sys.exit(output.finish(out, _call()))
+
+
+def _call(usage_status: int = 2, failed: int | None = None) -> int:
+    """Run the command that the arguments name; return its exit status.
+
+    failed is that of every error, where they all have the same.
+    """
     try:
         status = group.main(prog_name="scopekeeper", standalone_mode=False)
+    except SystemExit as ended:
+        status = ended.code
     except click.UsageError as error:
         _say(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
-        sys.exit(usage_status)
+        return usage_status
     except click.ClickException as error:
         _say(error.format_message())
-        sys.exit(usage_status)
+        return usage_status
     except click.Abort:
-        sys.exit(130)
+        return 130
     except ScopekeeperError as error:
         _say(str(error))
-        sys.exit(FAILED if command == "run" else error.status)
+        return failed or error.status
     except LookupError as error:
         if "cgroup2" not in str(error):
-            _internal(error)
+            return _internal(error)
         _say(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
-        sys.exit(1)
+        return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: nothing more to flush
-        sys.exit(141)
+        return output.NOBODY_READS
+    except OSError as error:
+        if error is getattr(sys.stdout, "problem", None):
+            return 1  # reported when the command is over
+        return _internal(error)
     except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
-        _internal(error)
-    sys.exit(status if isinstance(status, int) else 0)
+        return _internal(error)
+    return status if isinstance(status, int) else 0
 
 
 def _path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx is not None else "scopekeeper"
 
 
-def _internal(error: Exception) -> None:
+def _internal(error: Exception) -> int:
     if os.environ.get("SCOPEKEEPER_DEBUG"):
         raise error
     if isinstance(error, OSError):
         _say(f"{error.filename or 'error'}: {error.strerror or error}")
     else:
         _say(f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where")
-    sys.exit(1)
+    return 1
 
 
 def _say(text: str) -> None:
-    sys.stderr.write("scopekeeper: " + text.replace("\n", "\\n") + "\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"scopekeeper: {safe(text)}\n")

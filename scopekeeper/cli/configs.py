@@ -3,7 +3,6 @@
 import difflib
 import io
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from scopekeeper.integrations.document import ParseError
 from scopekeeper.integrations.formats import FORMATS, Format, found, recognise
 from scopekeeper.integrations.servers import State
 from scopekeeper.integrations.wrapping import Outcome, Rewrite, Selection
+from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4
 _NAMES = "|".join(FORMATS)
@@ -125,10 +125,7 @@ def tell(done: Sequence[Done], changed: str, *, as_json: bool, dry_run: bool) ->
         answer({"files": [_document(each) for each in done]})
     elif dry_run:
         for each in done:
-            diff = each.diff
-            if sys.stdout.isatty():
-                diff = "".join(f"{safe(line)}\n" for line in diff.split("\n")[:-1])
-            click.echo(diff, nl=False)
+            click.echo(safe_lines(each.diff), nl=False)
     else:
         _print(done, changed)
     for each in done:

@@ -1,7 +1,6 @@
 """``scopekeeper logs``."""
 
 import contextlib
-import os
 import pathlib
 import select
 import sys
@@ -10,10 +9,12 @@ from collections.abc import Callable
 
 import click
 
+from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
 from scopekeeper.pty import log, run
 from scopekeeper.pty.text import Plain
 from scopekeeper.quantities import since
+from scopekeeper.safe_text import safe_lines
 
 _PIECE = 64 << 10
 _INTERVAL = 0.1
@@ -44,14 +45,9 @@ def command(
     found = run.find(run_id)
     position = _begin(found.folder, begin, lines)
     plain = None if raw else Plain()
-    try:
-        ended = _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
-        if plain is not None:
-            _write(plain.finish(final=ended).encode())
-    except BrokenPipeError:
-        # nobody reads any more; what the interpreter flushes at its end goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    ended = _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
+    if plain is not None:
+        _write(safe_lines(plain.finish(final=ended)).encode())
 
 
 def _begin(folder: pathlib.Path, since: float | None, lines: int | None) -> int:
@@ -65,7 +61,7 @@ def _begin(folder: pathlib.Path, since: float | None, lines: int | None) -> int:
 
 
 def _filtered(plain: Plain | None) -> Callable[[bytes], bytes]:
-    return bytes if plain is None else lambda data: plain.feed(data).encode()
+    return bytes if plain is None else lambda data: safe_lines(plain.feed(data)).encode()
 
 
 def _show(
@@ -112,8 +108,7 @@ def _look_after() -> None:
 
 def _write(data: bytes) -> None:
     if data:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_bytes(data)
 
 
 def _say_missing(folder: pathlib.Path, position: int, count: int) -> None:

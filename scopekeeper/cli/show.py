@@ -7,15 +7,11 @@ from typing import Any
 
 import click
 
+from scopekeeper.safe_text import safe
+
+__all__ = ["answer", "processes", "safe", "safe_json", "table", "warn"]
+
 _NARROWEST = 8
-
-
-def safe(text: str) -> str:
-    """Return text without anything that a terminal would obey or that breaks a line."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    )
 
 
 def safe_json(text: str) -> str:

@@ -100,7 +100,7 @@ def _end(known: "Run", ended: "Ended") -> End:
         session=known.session,
         lane=known.lane,
         name=known.name,
-        reason=Reason(ended.reason),
+        reason=Reason.of(ended.reason),
         evidence=ended.evidence,
         run=known.id,
         kind="pty",
@@ -144,20 +144,6 @@ def _last_words(end: End) -> list[str]:
     known = load(end.run)
     output = known.ended.output if known is not None and known.ended is not None else ""
     return ["it wrote last:", *output.splitlines()[-_LINES:]] if output.strip() else []
-
-
-def _recorded(run_id: str) -> str:
-    """Return what is known of a run that is over and of whose end the history has nothing."""
-    from scopekeeper.pty.run import load
-
-    run = load(run_id)
-    if run is None:
-        return ""
-    who = f"{run.name} (run {run.id} in {run.session}, lane {run.lane})"
-    if run.ended is None:
-        begun = f"{who} has run since {when(run.started)} and does not any more"
-        return f"{begun}; a keeper has yet to tell how it ended: scopekeeper wait {run.id}"
-    return f"{when(run.ended.at)}  {who} ended: {run.ended.reason}: {run.ended.evidence}."
 
 
 def _says(end: End) -> str:

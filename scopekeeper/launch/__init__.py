@@ -336,7 +336,11 @@ def encoded(argument: str) -> bytes:
 
 
 def say(text: str) -> None:
-    """Write one line on stderr."""
+    """Write one line on stderr, safe for a terminal."""
+    if not text.isprintable():
+        from scopekeeper.safe_text import safe
+
+        text = safe(text)
     try:
         posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:

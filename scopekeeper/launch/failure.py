@@ -5,14 +5,14 @@ import traceback
 from scopekeeper import errors
 from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.launch import original_environment
+from scopekeeper.safe_text import safe
 
 
 def describe(error: Exception) -> str:
-    """Return one line; with SCOPEKEEPER_DEBUG set, the traceback before it."""
-    text = _text(error).replace("\n", "\\n")
+    """Return one line; with SCOPEKEEPER_DEBUG set, print the traceback before it."""
     if original_environment().get(b"SCOPEKEEPER_DEBUG"):
-        return "".join(traceback.format_exception(error)) + text
-    return text
+        traceback.print_exception(error)
+    return safe(_text(error))
 
 
 def _text(error: Exception) -> str:

@@ -1,0 +1,44 @@
+"""Makes text safe to print. Pure, and light enough for the hot path: no imports.
+
+Names, command lines and files that others wrote can hold what a terminal obeys: escape sequences,
+carriage returns, marks that reverse the direction of writing. Everything that is printed goes
+through here, but for what ``attach`` and ``logs --raw`` pass on byte for byte.
+"""
+
+_SPACES = "".join(map(chr, (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)))
+_JOINERS = "\u200c\u200d"
+"""Parts of emoji and of Indic and Persian words."""
+
+
+def safe(text: str) -> str:
+    """Return text as one line without anything that a terminal obeys; that is shown as an escape.
+
+    Escaped as Python writes it is what str.isprintable() refuses: control and format characters,
+    line breaks, lone surrogates; but not spaces, joiners, and characters for private use, which
+    fonts have glyphs for.
+    """
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+
+
+def safe_lines(text: str) -> str:
+    """Return text with each of its lines made safe; tabs and line ends, CR LF too, stay."""
+    if text.isprintable():
+        return text
+    *lines, rest = text.split("\n")
+    whole = [_safe_line(line.removesuffix("\r")) + "\r" * line.endswith("\r") for line in lines]
+    return "\n".join([*whole, _safe_line(rest)])
+
+
+def _safe_line(line: str) -> str:
+    return "\t".join(map(safe, line.split("\t")))
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or char in _SPACES or char in _JOINERS or "\ue000" <= char <= "\uf8ff"
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "backslashreplace").decode()
