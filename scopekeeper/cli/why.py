@@ -37,8 +37,6 @@ _SAYS = {
 }
 
 _LINES = 10
-_SAID_BY_STATUS = (Reason.EXITED, Reason.SIGNALLED)
-"""Their evidence is the status or the signal itself."""
 
 
 @click.command("why")
@@ -122,7 +120,7 @@ def sentence(end: End) -> str:
     """Return one line on one end: who, when, why, on what evidence, and what it had used."""
     who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
     text = f"{when(end.ended)}  {who} {_says(end)}, {lasted(end)} after its start"
-    if end.evidence and end.reason not in _SAID_BY_STATUS:
+    if end.evidence and end.evidence not in _said_by_status(end):
         text += f": {end.evidence}"
     used = []
     if end.processes:
@@ -144,6 +142,15 @@ def _last_words(end: End) -> list[str]:
     known = load(end.run)
     output = known.ended.output if known is not None and known.ended is not None else ""
     return ["it wrote last:", *output.splitlines()[-_LINES:]] if output.strip() else []
+
+
+def _said_by_status(end: End) -> tuple[str, ...]:
+    """Return evidence that repeats the exit status or signal, which the sentence has already."""
+    if end.reason is Reason.EXITED:
+        return (f"exit status {end.exit_status}",)
+    if end.reason is Reason.SIGNALLED and end.signal is not None:
+        return (f"killed by {_name(end.signal)}",)
+    return ()
 
 
 def _says(end: End) -> str:
