@@ -1,11 +1,10 @@
 """What `why` tells of an end: all that the history has, and nothing twice."""
 
 import pytest
+from ends import an_end
 
 from scopekeeper.cli.why import sentence
 from scopekeeper.history import Reason
-
-from .ends import an_end
 
 
 @pytest.mark.parametrize(
