@@ -45,7 +45,7 @@ async def _watch(tell: "notices.Tell") -> None:
     follower.start()
     click.echo("scopekeeper: watching; Ctrl-C ends it", err=True)
     await leave.wait()
-    follower.close()
+    await follower.close()
 
 
 def _as_json(told: "dict[str, notices.Value]") -> str:

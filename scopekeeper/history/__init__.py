@@ -12,7 +12,7 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history.end import MISSED, End
 from scopekeeper.history.reason import Cause, Reason, Stopper
 
-__all__ = ["Cause", "End", "Reason", "Stopper", "keep", "missed", "record", "tell"]
+__all__ = ["Cause", "End", "Reason", "Stopper", "causes_of", "keep", "missed", "record", "tell"]
 
 
 def record(ends: Sequence[End]) -> str:
@@ -67,20 +67,25 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
     return ends, ""
 
 
-def cause_of(end: End) -> Cause | None:
-    """Return why a member was ended, if whoever ended it has told; raises nothing."""
+def causes_of(ends: Sequence[End]) -> list[Cause | None]:
+    """Return for each member why it was ended, where its stopper has recorded that; raises nothing.
+
+    All of them take one look at the history, by its index.
+    """
     from scopekeeper import state
     from scopekeeper.history.store import Store
 
     try:
-        told = Store(state.directory()).read(about=end.member_id)
+        known = Store(state.directory()).find([(end.member_id, end.started) for end in ends])
     except Exception:  # noqa: BLE001  as above
+        known = {}
+    return [_cause(known.get((end.member_id, end.started))) for end in ends]
+
+
+def _cause(known: End | None) -> Cause | None:
+    if known is None or known.reason in (Reason.UNKNOWN, Reason.EXITED, Reason.SIGNALLED):
         return None
-    for each in told:
-        unexplained = each.reason in (Reason.UNKNOWN, Reason.EXITED, Reason.SIGNALLED)
-        if each.started == end.started and not unexplained:
-            return Cause(each.reason, each.evidence)
-    return None
+    return Cause(known.reason, known.evidence)
 
 
 def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:

@@ -153,15 +153,20 @@ class Store:
         where = " WHERE " + " AND ".join(text for text, _ in wanted) if wanted else ""
         bound = [value for _, some in wanted for value in some]
         query = f"{_SELECT}{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
-        return self._query(query, [*bound, -1 if limit is None else limit])[::-1]
+        return self._query(query, (*bound, -1 if limit is None else limit))[::-1]
+
+    def find(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], End]:
+        """Return the ends of members by member id and start; raises HistoryError."""
+        bound = [(_bytes(member_id), _integer(started)) for member_id, started in keys]
+        found = self._query(f"{_SELECT} {_THIS}", *bound)
+        return {(end.member_id, end.started): end for end in found}
 
     def living(self) -> list[End]:
         """Return the members that began and of whose end is not told; raises HistoryError."""
         return self._query(f"SELECT {_NAMES} FROM living", (), known_since=2)  # noqa: S608
 
-    def _query(
-        self, query: str, values: Sequence[bytes | int], *, known_since: int = 1
-    ) -> list[End]:
+    def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
+        """Return the rows of a query, asked once with each of these values."""
         if not self.path.exists():
             return []
         try:
@@ -177,12 +182,12 @@ class Store:
             raise self._unreadable(error) from None
 
     def _rows_of(
-        self, how: str, query: str, values: Sequence[bytes | int], known_since: int
+        self, how: str, query: str, values: Sequence[Sequence[bytes | int]], known_since: int
     ) -> list[End]:
         with contextlib.closing(self._connect(how)) as connection:
             if _check_version(connection) < known_since:
                 return []  # its maker has yet to fill it, or did not know the table
-            return [_end(row) for row in connection.execute(query, values)]
+            return [_end(row) for each in values for row in connection.execute(query, each)]
 
     def _unreadable(self, error: Exception) -> HistoryError:
         if isinstance(self._failure(error), HistoryError):

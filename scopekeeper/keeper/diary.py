@@ -1,11 +1,11 @@
 """Writes the history: what began, so that it is missed if nobody sees it end, and what ended."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection
 
 from scopekeeper import cgroup, history
 from scopekeeper.history import End
+from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.jobs import Jobs
 
 _log = logging.getLogger("scopekeeper")
@@ -19,8 +19,11 @@ _MOST_UNWRITTEN = 10_000
 class Diary:
     """What is yet to be written. find returns a living member, as its end would be told."""
 
-    def __init__(self, jobs: Jobs, find: Callable[[str, str], End | None]) -> None:
+    def __init__(
+        self, jobs: Jobs, find: Callable[[str, str], End | None], archive: Archive
+    ) -> None:
         self._jobs = jobs
+        self._archive = archive
         self._find = find
         self._began: set[tuple[str, str]] = set()
         self._ended: list[End] = []
@@ -40,7 +43,7 @@ class Diary:
 
     async def catch_up(self, leaves: Collection[str]) -> None:
         """Tell of the ends that no keeper saw; leaves are those that are there."""
-        missed, problem = await asyncio.to_thread(history.missed, leaves, _is_alive)
+        missed, problem = await self._archive.do(history.missed, leaves, _is_alive)
         if problem:
             _log.error("%s", problem)
         for end in missed:
@@ -55,13 +58,13 @@ class Diary:
         found = [self._find(*each) for each in self._began]
         self._began.clear()
         # where it cannot be written, only an end that nobody sees will be missing
-        await asyncio.to_thread(history.keep, [], [end for end in found if end is not None])
+        await self._archive.do(history.keep, [], [end for end in found if end is not None])
 
     async def _write_ended(self) -> None:
         writing, self._ended = self._ended, []
-        news, problem = await asyncio.to_thread(history.keep, writing)
+        news, problem = await self._archive.do(history.keep, writing)
         if not problem:
-            await asyncio.to_thread(history.tell, news)
+            await self._archive.do(history.tell, news)
         else:
             if problem != self._problem:
                 _log.error("%s; tried again every %.0f s", problem, _AGAIN_SECONDS)

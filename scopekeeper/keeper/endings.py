@@ -4,8 +4,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable
 
-from scopekeeper import history
-from scopekeeper.history import End
+from scopekeeper.history import Cause, End
 from scopekeeper.keeper import ends, events
 from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.known import Ending, Known
@@ -17,6 +16,9 @@ _EXIT_SECONDS = 6.0
 waits for a parent to reap it."""
 _OWNER_SECONDS = 3.0
 """How long it waits for its owner's, where systemd ends both together."""
+Key = tuple[str, str]
+"""The directory of a scope, and the leaf of a member in it."""
+
 _STOPPER_SECONDS = 0.5
 """How long it waits for who killed it to write down why: the mark in the scope's record may have
 gone with the scope before it was read."""
@@ -26,7 +28,8 @@ class Endings:
     """Waits with each end for what can still become known of it, then calls told.
 
     now is the loop's clock, in seconds. Before an end is told that systemd may have brought about,
-    and of which nothing else is known, doubt is called, which may set ``stopping``.
+    and of which nothing else is known, doubt is called, which may set ``stopping``. Where still
+    nothing explains it, ask is called, and ``unexplained`` has it until ``explain`` is.
     """
 
     def __init__(
@@ -35,17 +38,20 @@ class Endings:
         now: Callable[[], float],
         told: Callable[[End], None],
         doubt: Callable[[], None],
+        ask: Callable[[], None],
     ) -> None:
         self._mount = mount
         self._now = now
         self._told = told
         self._doubt = doubt
-        self._waiting: dict[tuple[str, str], Ending] = {}
+        self._ask = ask
+        self._waiting: dict[Key, Ending] = {}
+        self._unexplained: dict[Key, Ending] = {}
         self.stopping: Stopping | None = Stopping.NOTHING
         """None while that is being asked; then nothing is told for its time being over."""
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting or self._unexplained)
 
     @property
     def moments(self) -> list[float]:
@@ -56,7 +62,8 @@ class Endings:
 
     def leaves(self, directory: str) -> list[str]:
         """Return the leaves of a scope of whose end it is not told yet."""
-        return [leaf for where, leaf in self._waiting if where == directory]
+        keys = (*self._waiting, *self._unexplained)
+        return [leaf for where, leaf in keys if where == directory]
 
     def add(self, directory: str, known: Known, ended: Iterable[Ending]) -> None:
         """Wait with what has ended in a scope."""
@@ -92,12 +99,23 @@ class Endings:
         """Tell of all, with what is known by now."""
         self._tell(list(self._waiting))
 
-    def _tell(self, keys: list[tuple[str, str]]) -> None:
+    def unexplained(self) -> dict[Key, End]:
+        """Return the ends of which the history has to be asked before they are told."""
+        return {key: ending.end for key, ending in self._unexplained.items()}
+
+    def explain(self, key: Key, cause: Cause | None) -> None:
+        """Tell of an unexplained end, with the cause that the history knows."""
+        ending = self._unexplained.pop(key, None)
+        if ending is not None:
+            ending.cause = cause
+            self._end(ending)
+
+    def _tell(self, keys: list[Key]) -> None:
         reader = Reader(self._mount)
         for key in keys:
             ending = self._waiting.pop(key)
             ending.look_again(reader)
-            self._end(ending)
+            self._end_or_ask(key, ending)
 
     def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
         """Tell of an end whose command's is known, unless something may yet explain it."""
@@ -110,10 +128,16 @@ class Endings:
             del self._waiting[directory, ending.end.leaf]
             self._end(ending)
 
+    def _end_or_ask(self, key: Key, ending: Ending) -> None:
+        was_killed = ending.of.oom_kills.get(ending.end.leaf, 0)
+        if ending.cause is None and not was_killed and ends.was_ended(ending.exit):
+            self._unexplained[key] = ending
+            self._ask()
+        else:
+            self._end(ending)
+
     def _end(self, ending: Ending) -> None:
         exit_, kills = ending.exit, ending.of.take_kills(ending.end.leaf)
-        if ending.cause is None and not kills and ends.was_ended(exit_):
-            ending.cause = history.cause_of(ending.end)
         if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING

@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from scopekeeper import history
 from scopekeeper.history import End
 from scopekeeper.keeper import events, notices
+from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.endings import Endings
 from scopekeeper.keeper.known import Known
 from scopekeeper.keeper.processes import Processes
@@ -50,7 +52,11 @@ class Follower:
         self._looked = looked
         self._mount, self._uid = caller.mount, caller.uid
         self._watch = Watch(self.loop, caller, self._happened)
-        self._endings = Endings(caller.mount, self.loop.time, self._ended, self._doubt)
+        self._endings = Endings(
+            caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
+        )
+        self.archive = Archive(self.loop)
+        self._explaining: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Stopping]] = set()
         self._stopping = Stopping.NOTHING
         self.known: dict[str, Known] = {}
@@ -73,7 +79,7 @@ class Follower:
         self._watch.start()
         self._soon()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Watch nothing any more; what has ended is told of."""
         self._watch.close()
         for task in self._asking:
@@ -82,6 +88,8 @@ class Follower:
             if handle is not None:
                 handle.cancel()
         self._endings.tell_all()
+        if self._explaining is not None:
+            await self._explaining
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
@@ -118,6 +126,21 @@ class Follower:
     def _doubt(self) -> None:
         if self._stopping is Stopping.NOTHING:
             self._begin_to_ask()
+
+    def _ask_why(self) -> None:
+        if self._explaining is None:
+            self._explaining = self.loop.create_task(self._explain())
+
+    async def _explain(self) -> None:
+        """Ask the history about unexplained ends, all that there are together."""
+        try:
+            while asked := self._endings.unexplained():
+                causes = await self.archive.do(history.causes_of, list(asked.values()))
+                for key, cause in zip(asked, causes, strict=True):
+                    self._endings.explain(key, cause)
+        finally:
+            self._explaining = None
+        self._soon()
 
     def living(self, directory: str, leaf: str) -> End | None:
         """Return a living member as its end would be told; None where it has ended."""

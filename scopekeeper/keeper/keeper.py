@@ -65,7 +65,7 @@ class Keeper:
         self._follower.activity = self.policy.counts_idle
         self._loop = self._follower.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
-        self._diary = Diary(self._jobs, self._follower.living)
+        self._diary = Diary(self._jobs, self._follower.living, self._follower.archive)
         self._chores = Chores(
             self._jobs,
             caller.mount,
@@ -80,6 +80,7 @@ class Keeper:
             lambda directory, cause: self._jobs.begin(self._end, directory, cause),
             self._consider_leaving,
             self._jobs,
+            self._follower.archive,
         )
         self._acting: set[str] = set()
         self._told_orphans: set[tuple[str, str]] = set()
@@ -111,7 +112,7 @@ class Keeper:
     async def close(self) -> None:
         """Finish what was begun, and watch nothing any more."""
         self.runs.close()
-        self._follower.close()
+        await self._follower.close()
         self._chores.cancel()
         await self._jobs.finish()
         await self._diary.finish()

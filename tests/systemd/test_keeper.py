@@ -16,7 +16,6 @@ import pytest
 from tests.machine import (
     FOREVER,
     PROGRAM,
-    ROOT,
     Scopekeeper,
     eventually,
     is_alive,
@@ -29,6 +28,7 @@ from tests.machine import (
     text_of,
 )
 
+from .bus import BUS, allowed, busctl
 from .guard import UNIT, Keeper
 from .manager import Units, main_pid, show, systemctl
 
@@ -332,30 +332,12 @@ def test_watch_tells_of_every_event_in_order(
     assert (end["member"], end["exit_status"], end["reason"]) == ("one", 4, "exited")
 
 
-def busctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call the keeper on its bus."""
-    scope = ["--system"] if ROOT else ["--user"]
-    return subprocess.run(
-        ["busctl", *scope, *arguments], capture_output=True, text=True, timeout=60
-    )
-
-
 @pytest.fixture
 def on_the_bus(guard: Keeper) -> Iterator[Keeper]:
     """Give a keeper that is on the bus; the system's needs a policy for that."""
-    conf = Path("/etc/dbus-1/system.d/org.scopekeeper.Keeper1.conf")
-    if ROOT:
-        units_folder = Path(__file__).parents[2] / "units"
-        conf.write_text((units_folder / conf.name).read_text())
-        systemctl("reload", "dbus.service")
-    guard.start()
-    yield guard
-    if ROOT:
-        conf.unlink()
-        systemctl("reload", "dbus.service")
-
-
-BUS = ("org.scopekeeper.Keeper1", "/org/scopekeeper/Keeper1", "org.scopekeeper.Keeper1")
+    with allowed():
+        guard.start()
+        yield guard
 
 
 def test_the_bus_lists_stops_and_adopts(

@@ -137,13 +137,15 @@ def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, aroun
 def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of):
     told, now = [], [0.0]
     known = Known(None)
-    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None)
+    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: None)
     endings.add("/s", known, [Ending(END, None, ALONE, known, None)])
     assert endings.leader_ended(events.LeaderEnded("/s", END.leaf, KILLED))
     assert not told, "it waits for what may yet explain it"
     known.oom_kills[END.leaf if told_of == "leaf" else ""] = 1
     now[0] = endings.moments[0]
     endings.tell_due()
+    for key in endings.unexplained():
+        endings.explain(key, None)
     assert [(each.reason, each.oom_kills) for each in told] == [(Reason.OOM_KILLED, 1)]
     assert not endings.moments
 
@@ -152,17 +154,14 @@ def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of
     ("stopping", "reason"),
     [(Stopping.NOTHING, Reason.SIGNALLED), (Stopping.MACHINE, Reason.REBOOT)],
 )
-def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(
-    stopping, reason, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stopping, reason):
     told, asked, now = [], [], [0.0]
 
     def doubt():
         asked.append(now[0])
         endings.stopping = None
 
-    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, doubt)
+    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, doubt, lambda: None)
     endings.add("/s", Known(None), [Ending(END, None, ALONE, Known(None), None)])
     endings.leader_ended(events.LeaderEnded("/s", END.leaf, TERMINATED))
     now[0] = endings.moments[0]
@@ -171,5 +170,30 @@ def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(
     assert (len(asked), told, endings.moments) == (1, [], [])
     endings.stopping = stopping
     endings.tell_due()
+    assert not told, "who stopped it may be in the history"
+    assert endings.leaves("/s") == [END.leaf]
+    for key in endings.unexplained():
+        endings.explain(key, None)
     assert [each.reason for each in told] == [reason]
     assert len(asked) == 1
+    assert not endings
+
+
+def test_many_ends_that_nothing_explains_take_one_look_at_the_history():
+    told, now, asked = [], [0.0], []
+    endings = Endings(
+        "/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: asked.append(1)
+    )
+    many = [End(f"{n:08x}", 1, 2, "s", "main", "time", Reason.UNKNOWN) for n in range(300)]
+    for end in many:
+        endings.add("/s", Known(None), [Ending(end, None, ALONE, Known(None), None)])
+        endings.leader_ended(events.LeaderEnded("/s", end.leaf, KILLED))
+    now[0] = max(endings.moments)
+    endings.tell_due()
+    waiting = endings.unexplained()
+    assert (len(waiting), told) == (300, [])
+    for number, key in enumerate(waiting):
+        endings.explain(key, Cause(Reason.STOPPED, "no more") if number % 2 else None)
+    assert [end.member_id for end in told] == [end.member_id for end in many]
+    assert {end.reason for end in told[1::2]} == {Reason.STOPPED}
+    assert {end.reason for end in told[::2]} == {Reason.SIGNALLED}

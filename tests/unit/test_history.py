@@ -165,6 +165,30 @@ def test_what_is_asked_for_is_what_is_given(tmp_path):
     assert store.read(since=NOW - 1) == store.read(limit=1) == [two]
 
 
+def test_many_members_are_found_by_their_id_and_start_and_by_the_index(tmp_path):
+    store = Store(tmp_path)
+    store.write([an_end(member(number), name=f"n{number}") for number in range(50)])
+    store.write([an_end(member(7), started=2, name="another life")])
+    wanted = [(member(7), 1), (member(7), 2), (member(8), 2), ("no such", 1), (member(9), 2**70)]
+    found = store.find(wanted)
+    assert {key: end.name for key, end in found.items()} == {
+        (member(7), 1): "n7", (member(7), 2): "another life"
+    }  # fmt: skip
+    assert Store(tmp_path / "none").find(wanted) == {}
+    query = "SELECT * FROM ends WHERE member_id = CAST(? AS TEXT) AND started = ?"
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (b"x", 1)).fetchall()
+    assert "USING INDEX" in str(plan), plan
+
+
+def test_why_it_was_ended_is_told_of_each_member_that_was_stopped(state):
+    one, two, three = (an_end(member(number)) for number in range(3))
+    history.record([dataclasses.replace(one, reason=Reason.STOPPED, evidence="no more"), two])
+    assert history.causes_of([three, two, one]) == [None, None, Cause(Reason.STOPPED, "no more")]
+    Path(state, FILE).write_bytes(b"no database" * 1000)
+    assert history.causes_of([one]) == [None]
+
+
 def test_it_is_bounded_by_rows_and_by_age(tmp_path):
     store = Store(tmp_path, rows=10)
     for number in range(25):

@@ -12,6 +12,7 @@ from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.history.end import cut_argv
 from scopekeeper.keeper import ends, notices
+from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.ends import Circumstances
 from scopekeeper.keeper.exits import UNKNOWN, Exit
 from scopekeeper.keeper.jobs import Jobs
@@ -52,6 +53,7 @@ class Runs:
         end: Callable[[str, Cause], None],
         changed: Callable[[], None],
         jobs: Jobs,
+        archive: Archive,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._processes = processes
@@ -60,6 +62,7 @@ class Runs:
         self._end_scope = end
         self._changed = changed
         self._jobs = jobs
+        self._archive = archive
         self._tidying = False
         self.live: dict[str, Live] = {}
         """By id."""
@@ -258,10 +261,20 @@ class Runs:
             live.patience -= 1  # the end of its member is about to be told, with the reason
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
             return
+        if live.seen:
+            self._end_unwatched(live, None)
+        else:
+            self._jobs.begin(self._settle_unseen, live)
+
+    async def _settle_unseen(self, live: Live) -> None:
+        """End a run whose scope nobody saw; who stopped it may be in the history."""
+        (cause,) = await self._archive.do(history.causes_of, [_as_end(live.run)])
+        if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
+            self._end_unwatched(live, cause)
+
+    def _end_unwatched(self, live: Live, cause: Cause | None) -> None:
         how = live.exit or Exit(None, None, UNKNOWN)
-        end = _as_end(live.run)
-        cause = None if live.seen else history.cause_of(end)
-        end = ends.tell(end, how, cause, 0, Circumstances())
+        end = ends.tell(_as_end(live.run), how, cause, 0, Circumstances())
         if live.held is None:
             end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
         end = dataclasses.replace(end, seen=live.seen)
