@@ -6,11 +6,12 @@ changed hands meanwhile is spared.
 
 import dataclasses
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from scopekeeper import cgroup, history, mark, records, stop
 from scopekeeper.history import Cause, End, Reason, observe
+from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import epoch_of, mount_point
 from scopekeeper.model import Scope, Snapshot
 from scopekeeper.plan import Action, Step, Verdict, plan
@@ -48,11 +49,12 @@ def apply(
     snapshot: Snapshot,
     warnings: list[str],
     watched: Collection[str] = (),
+    step_out: Callable[[], None] = step_aside,
 ) -> list[Done]:
     """Do what a plan of a snapshot says, after a second look; stops run all at once.
 
     What the caller should be told, although all was done, is added to warnings. watched are leaves
-    of which the caller will tell how they ended, if they had before.
+    of which the caller will tell how they ended, if they had before. step_out is as for a stop.
     """
     done = []
     removals: list[Action] = []
@@ -86,6 +88,7 @@ def apply(
         causes=[_cause(action) for action, _ in stops],
         warnings=warnings,
         watched=watched,
+        step_out=step_out,
     )
     done += [
         Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)

@@ -13,11 +13,12 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records, removal
 from scopekeeper.history import Cause, End, observe
+from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
 
@@ -127,13 +128,15 @@ def stop(
     causes: Sequence[Cause],
     warnings: list[str],
     watched: Collection[str] = (),
+    step_out: Callable[[], None] = step_aside,
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
     causes has one for each target; it is kept in the record while it ends, and in the history.
     Where a cause names no stopper, it is who called this program. What the caller should be told,
     although the stop went on, is added to warnings. watched are leaves of which somebody else
-    will tell how they ended, if they had before.
+    will tell how they ended, if they had before. step_out is called where this process is in one of
+    the targets, and has to get it out of there.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
@@ -149,7 +152,8 @@ def stop(
             each = _take(result, fd, cause if cause.stopper else replace(cause, stopper=asker))
             if each is not None:
                 held.append(each)
-        _step_out([each.result.target for each in held])
+        if _is_inside([each.result.target for each in held]):
+            step_out()
         by_directory = {each.directory: each for each in held}
         with cgroup.EmptinessWatch(list(by_directory)) as watch:
             _terminate(by_directory, watch, began)
@@ -224,14 +228,10 @@ def _record_of(scope_directory: str) -> dict[str, str]:
     return {}
 
 
-def _step_out(targets: Sequence[Target]) -> None:
-    """Get out of what is about to be stopped, and past the hangup of its terminal."""
+def _is_inside(targets: Sequence[Target]) -> bool:
+    """Tell whether this process is in what is about to be stopped."""
     own = cgroup.path_of()
-    if any(cgroup.is_inside(own, target.cgroup) for target in targets):
-        from scopekeeper.launch.aside import step_aside
-
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        step_aside()
+    return any(cgroup.is_inside(own, target.cgroup) for target in targets)
 
 
 def _terminate(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:

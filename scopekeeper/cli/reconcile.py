@@ -11,6 +11,7 @@ from scopekeeper.cli import escaped, owned
 from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.errors import ManagerError
+from scopekeeper.launch.aside import step_out
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Snapshot
 from scopekeeper.plan import Action, plan
@@ -45,7 +46,7 @@ def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool
     if dry_run:
         done = [Done(action, "") for action in actions]
     else:
-        done = apply(actions, policy, reader, snapshot, warnings)
+        done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
     warn(warnings)
     left = [] if owner else escaped.treat(reader, stops=policy.stops_escaped, dry_run=dry_run)
     paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)

@@ -12,6 +12,7 @@ from scopekeeper.cli.selecting import require, selecting
 from scopekeeper.cli.show import answer, processes, safe, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
+from scopekeeper.launch.aside import step_out
 from scopekeeper.launch.place import mount_point
 from scopekeeper.launch.request import LIFETIMES
 from scopekeeper.quantities import duration, moment
@@ -69,7 +70,9 @@ def command(
     selected = select(Reader(mount).snapshot(uid=uid or None), selector)
     targets = [stop.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
-    results = stop.stop(targets, causes=[cause] * len(targets), warnings=warnings)
+    results = stop.stop(
+        targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
+    )
     warn(warnings)
     paths = owned.release(mount, {each.scope.unit for each in selected})
     if as_json:

@@ -6,6 +6,7 @@ from scopekeeper import stop
 from scopekeeper.errors import ConflictError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch import place
+from scopekeeper.launch.aside import same_hangup, step_out
 from scopekeeper.launch.request import Request
 from scopekeeper.selection import Selector, select
 from scopekeeper.snapshot import Reader
@@ -30,7 +31,11 @@ def replace(request: Request, warnings: list[str]) -> None:
     if not targets:
         return
     cause = Cause(Reason.SUPERSEDED, f"process {os.getpid()} is launched in its place")
-    for result in stop.stop(targets, causes=[cause] * len(targets), warnings=warnings):
+    with same_hangup():
+        results = stop.stop(
+            targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
+        )
+    for result in results:
         if result.outcome in ("remains", "refused"):
             raise ConflictError(
                 f"the earlier {request.name} could not be stopped: "

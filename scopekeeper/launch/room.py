@@ -9,6 +9,7 @@ from pathlib import Path
 from scopekeeper import names, stop
 from scopekeeper.errors import ConflictError
 from scopekeeper.history import Cause, Reason
+from scopekeeper.launch.aside import same_hangup, step_out
 from scopekeeper.launch.place import Place
 from scopekeeper.launch.request import Request
 from scopekeeper.launch.rules import compiled_path
@@ -78,7 +79,11 @@ def _end(
         stop.Target(s.directory, s.cgroup, stop.GRACE if s.grace is None else s.grace / 1e6, leaves)
         for s in scopes
     ]
-    for result in stop.stop(targets, causes=[cause] * len(targets), warnings=warnings):
+    with same_hangup():
+        results = stop.stop(
+            targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
+        )
+    for result in results:
         if result.outcome in ("remains", "refused", "changed"):
             raise ConflictError(
                 f"{result.target.cgroup} could not be ended: "
