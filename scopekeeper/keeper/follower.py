@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable
 
 from scopekeeper import history
@@ -9,12 +10,13 @@ from scopekeeper.history import End
 from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.endings import Endings
+from scopekeeper.keeper.faults import Faults, words
 from scopekeeper.keeper.known import Known
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.shutdown import Stopping, what_stops
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.launch.place import Caller
-from scopekeeper.model import Owner, Scope
+from scopekeeper.model import Scope
 from scopekeeper.snapshot import Reader
 
 _log = logging.getLogger("scopekeeper")
@@ -51,6 +53,7 @@ class Follower:
         self._tell = tell
         self._looked = looked
         self._mount, self._uid = caller.mount, caller.uid
+        self.faults = Faults()
         self._watch = Watch(self.loop, caller, self._happened)
         self._endings = Endings(
             caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
@@ -99,8 +102,9 @@ class Follower:
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is a scope, or an end to tell of."""
-        return bool(self.known or self._endings)
+        """Whether there is a scope of others than this process, or an end to tell of."""
+        own = {os.getpid()}
+        return bool(self._endings) or any(own != set(k.scope.pids) for k in self.known.values())
 
     async def ask_what_stops(self) -> Stopping:
         """Find out what goes down just now; meanwhile no end is told for its time being over."""
@@ -167,18 +171,18 @@ class Follower:
 
     def look_later(self, directory: str, problem: str) -> None:
         """Look at a scope again when there is hope that a problem is over."""
-        _log.error("%s; it is looked at again in %.0f s", problem, BLIND_SECONDS)
+        self.faults.log(f"{problem}; it is looked at again in {BLIND_SECONDS:.0f} s")
         self._due[directory] = self.loop.time() + BLIND_SECONDS
         self._soon()
 
     def _happened(self, event: events.Event) -> None:
         if isinstance(event, events.OwnerChanged):
-            self._dirty |= set(self._scopes_of(event.owner))
+            self._dirty |= self._watch.followers(event.owner)
         elif isinstance(event, events.Overflow):
             _log.warning("the kernel dropped events; all scopes are read afresh")
             self._dirty |= self.known.keys() | set(self._watch.scopes)
         elif isinstance(event, events.Blind):
-            _log.warning("%s; it is looked at every %.0f s", event.problem, BLIND_SECONDS)
+            self.faults.log(f"{event.problem}; it is looked at every {BLIND_SECONDS:.0f} s")
             self._due[event.directory] = self.loop.time() + BLIND_SECONDS
         else:
             self._dirty.add(event.directory)
@@ -188,12 +192,6 @@ class Follower:
             elif isinstance(event, events.ScopeChanged):
                 self._note_kills(event)
         self._soon()
-
-    def _scopes_of(self, owner: Owner) -> Iterable[str]:
-        for directory, known in self.known.items():
-            states = (member.owner_state for member in known.scope.members)
-            if any(state is not None and state.owner == owner for state in states):
-                yield directory
 
     def _note_kills(self, event: events.ScopeChanged) -> None:
         known = self.known.get(event.directory)
@@ -212,9 +210,12 @@ class Follower:
         for directory in directories:
             try:
                 self._take_in(directory, reader)
-            except OSError as error:
-                self.look_later(directory, f"{error.filename or directory}: {error.strerror}")
-        self._looked(directories, reader.now)
+            except Exception as error:  # noqa: BLE001  one scope must not hide the others
+                self._due[directory] = self.loop.time() + BLIND_SECONDS
+                again = f"it is looked at every {BLIND_SECONDS:.0f} s"
+                self.faults.log(f"{directory}: {words(error)}; {again}", error)
+        with self.faults.contained("after a look"):
+            self._looked(directories, reader.now)
         self._set_alarm()
 
     def _take_in(self, directory: str, reader: Reader) -> None:
@@ -247,7 +248,8 @@ class Follower:
         self._tell(notices.ScopeEnded(known.scope))
 
     def _ended(self, end: End) -> None:
-        self._tell(notices.MemberEnded(end))
+        with self.faults.contained(f"the end of {end.name!r} in {end.unit}"):
+            self._tell(notices.MemberEnded(end))
 
     def _set_alarm(self) -> None:
         moments = [*self._due.values(), *self._endings.moments]

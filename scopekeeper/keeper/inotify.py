@@ -85,7 +85,7 @@ class Inotify:
         """Open the descriptor; raises LimitError.
 
         overflowed is called when events were lost, failed with what went wrong in being told of
-        one (LimitError, OSError): the others are told all the same.
+        one: the others are told all the same.
         """
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._overflowed = overflowed
@@ -154,7 +154,7 @@ class Inotify:
                     if subscription.mask & event.mask and self._is_wanted(subscription):
                         try:
                             subscription.tell(event)
-                        except (LimitError, OSError) as error:
+                        except Exception as error:  # noqa: BLE001  the others are owed theirs
                             self._failed(error)
 
     def _is_wanted(self, subscription: Subscription) -> bool:

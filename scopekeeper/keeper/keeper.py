@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from scopekeeper import stop
-from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history import Cause
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.chores import Chores
 from scopekeeper.keeper.diary import Diary
+from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.follower import Follower
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.pty.runs import Runs
@@ -39,6 +39,8 @@ _FAREWELL_SECONDS = 4.0
 _STOPPER_SECONDS = 1.0
 """After which is looked whether another process is still at a stop that it has begun."""
 _PAUSE = 0.02
+_BY_RULE = (Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.LEADERLESS)
+"""What a policy decides about; nothing of that is done while there is none that can be read."""
 
 
 class Keeper:
@@ -52,7 +54,7 @@ class Keeper:
         linger: float | None = None,
         store: Store | None = None,
     ) -> None:
-        """Watch nothing yet; raises LimitError, PolicyError.
+        """Watch nothing yet; raises LimitError.
 
         linger: seconds for which it stays where nothing is left to keep; None for ever. store:
         where the descriptors of runs are kept for the next keeper.
@@ -60,9 +62,11 @@ class Keeper:
         self._tell = tell
         self._linger = linger
         self._mount, self._uid = caller.mount, caller.uid
-        self._signature, self.policy = sign(), load()
+        self.policy = Policy()
         self._follower = Follower(caller, self._happened, self._looked)
-        self._follower.activity = self.policy.counts_idle
+        self._has_rules = False
+        self._signature = ""
+        self._read_policy()
         self._loop = self._follower.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
         self._diary = Diary(self._jobs, self._follower.living, self._follower.archive)
@@ -118,7 +122,7 @@ class Keeper:
         await self._diary.finish()
 
     def reload(self) -> None:
-        """Read the policy again; one that cannot be meant changes nothing."""
+        """Read the policy again; an invalid one changes nothing."""
         if self._read_policy():
             self._follower.look_at_all()
 
@@ -126,9 +130,12 @@ class Keeper:
         self._signature = sign()
         try:
             self.policy = load()
-        except ScopekeeperError as error:
-            _log.error("%s; the rules before it stay in force", error)
+        except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
+            before = "the rules before it stay in force"
+            without = "until it is mended, no rule ends anything"
+            _log.error("%s; %s", words(error), before if self._has_rules else without)
             return False
+        self._has_rules = True
         self._follower.activity = self.policy.counts_idle
         return True
 
@@ -136,8 +143,11 @@ class Keeper:
 
     def _happened(self, notice: notices.Notice) -> None:
         notice = self.runs.completed(notice)
-        self._tell(notice)
-        self.runs.take_in(notice)
+        for take_in in (self._tell, self.runs.take_in, self._note):
+            with self._follower.faults.contained(type(notice).__name__):
+                take_in(notice)
+
+    def _note(self, notice: notices.Notice) -> None:
         if isinstance(notice, notices.MemberStarted):
             self._diary.began(notice.scope.directory, notice.member.leaf)
         elif isinstance(notice, notices.MemberEnded):
@@ -171,23 +181,36 @@ class Keeper:
         self._consider_leaving()
 
     def _decide(self, directories: set[str], now: int) -> None:
-        """Plan for some scopes, beside the others of their sessions."""
+        """Plan for some scopes, beside the others of their sessions; session by session."""
         known = self._follower.known
         sessions = {known[d].scope.session for d in directories if d in known}
-        scopes = (each.scope for each in known.values())
-        snapshot = Snapshot(tuple(s for s in scopes if s.session in sessions), now)
-        doing = []
+        beside: dict[str, list[Scope]] = {session: [] for session in sessions}
+        for each in known.values():
+            if each.scope.session in beside:
+                beside[each.scope.session].append(each.scope)
+        doing: list[Action] = []
+        for session, scopes in beside.items():
+            with self._follower.faults.contained(f"the plan for {session!r}"):
+                doing += self._due(Snapshot(tuple(scopes), now), directories)
+        if doing:
+            self._acting |= {action.scope.directory for action in doing}
+            snapshot = Snapshot(tuple(scope for scopes in beside.values() for scope in scopes), now)
+            self._jobs.begin(self._act, doing, snapshot, self.policy)
+
+    def _due(self, snapshot: Snapshot, directories: set[str]) -> list[Action]:
+        """Return what is to be done now in some of the scopes; note when to look at the others."""
+        due = []
         for action in plan(snapshot, self.policy):
             directory = action.scope.directory
             if directory not in directories or directory in self._acting:
                 continue
+            if action.verdict in _BY_RULE and not self._has_rules:
+                continue
             self._tell_orphan(action)
-            self._note_deadline(action, now)
+            self._note_deadline(action, snapshot.now)
             if action.step is Step.STOP or action.mark is not None or self._may_remove(action):
-                doing.append(action)
-        if doing:
-            self._acting |= {action.scope.directory for action in doing}
-            self._jobs.begin(self._act, doing, snapshot, self.policy)
+                due.append(action)
+        return due
 
     def _note_deadline(self, action: Action, now: int) -> None:
         scope = action.scope
@@ -226,8 +249,9 @@ class Keeper:
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
-        except (OSError, ScopekeeperError) as error:
-            failed = dict.fromkeys(directories, str(error))
+        except Exception as error:  # noqa: BLE001  looked at again, as what else failed
+            self._follower.faults.log(f"a stop: {words(error)}", error)
+            failed = dict.fromkeys(directories, words(error))
         finally:
             self._acting -= directories
         for text in warnings:
@@ -260,7 +284,12 @@ class Keeper:
         known = self._follower.known.get(directory)
         if known is None or directory in self._acting:
             return
-        (result,) = await self.stop_selected([Selected(known.scope)], cause)
+        try:
+            (result,) = await self.stop_selected([Selected(known.scope)], cause)
+        except Exception as error:  # noqa: BLE001  as above
+            self._follower.faults.log(f"a stop: {words(error)}", error)
+            self._follower.look_later(directory, f"{directory}: {words(error)}")
+            return
         if result.outcome in ("refused", "remains"):
             problem = result.problem or "it cannot be killed"
             self._follower.look_later(directory, f"{directory}: {problem}")

@@ -133,7 +133,12 @@ class Places:
     def start(self) -> None:
         """Watch, then tell of all that is there."""
         self._watch_notes()
-        for directory in standing_bases(self._caller):
+        try:
+            bases = standing_bases(self._caller)
+        except (OSError, LookupError) as error:
+            self._failed(error)
+            bases = []
+        for directory in bases:
             self.add(directory, standing=True)
         self.walk()
 
@@ -153,14 +158,18 @@ class Places:
             if not base.descend():
                 self.base_gone(base)
         found: dict[str, set[str]] = {}
-        for scope in cgroup.find(self.mount, _is_scope):
-            if self.is_ours(scope):
-                found.setdefault(os.path.dirname(scope), set()).add(scope)
+        try:
+            for scope in cgroup.find(self.mount, _is_scope):
+                if self.is_ours(scope):
+                    found.setdefault(os.path.dirname(scope), set()).add(scope)
+        except Exception as error:  # noqa: BLE001  what was found before that is there
+            self._failed(error)
         for directory in found:
             self.add(directory)
         for directory in tuple(self._bases):
             for scope in self._scopes.get(directory, set()) - found.get(directory, set()):
-                self.scope_event(scope, gone=True)
+                if not self.is_ours(scope):
+                    self.scope_event(scope, gone=True)
         for scopes in found.values():
             for scope in sorted(scopes):
                 self.scope_event(scope, gone=False)
@@ -208,7 +217,12 @@ class Places:
 
     def base_came(self, base: _Base) -> None:
         """Tell of the scopes in a base that is watched from now on."""
-        for name in cgroup.children(base.directory):
+        try:
+            names_there = cgroup.children(base.directory)
+        except OSError as error:
+            self._failed(error)
+            return
+        for name in names_there:
             self.scope_event(f"{base.directory}/{name}", gone=False)
 
     def base_gone(self, base: _Base) -> None:

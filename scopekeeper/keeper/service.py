@@ -8,16 +8,18 @@ Both read the D-Bus signature of a method from its annotations.
 # mypy: disable-error-code="no-untyped-call,no-any-return"
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from scopekeeper import adoption
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history import Cause, Reason, Stopper
 from scopekeeper.keeper import notices
+from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.launch import place
 from scopekeeper.model import Scope, Snapshot
@@ -36,20 +38,49 @@ else:
 NAME = "org.scopekeeper.Keeper1"
 PATH = "/org/scopekeeper/Keeper1"
 _SELECTORS = ("session", "lane", "run", "session_id", "name", "owner")
+_LONGEST = 1024
+"""Characters of a text that a caller gives; a session's key has 512 at most."""
+_PIDS = 1 << 22
+"""PID_MAX_LIMIT of Linux."""
+_WHOLE = -(1 << 63), (1 << 63) - 1
 
 
 def _variants(values: dict[str, Any]) -> dict[str, Any]:
     """Return values as the bus takes them: its strings are UTF-8, what is not stands escaped."""
-    signatures = {bool: "b", int: "x", str: "s"}
-    return {
-        key: Variant(signatures[type(value)], _utf8(value) if isinstance(value, str) else value)
-        for key, value in values.items()
-        if value is not None
-    }
+    return {key: _variant(value) for key, value in values.items() if value is not None}
 
 
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _variant(value: bool | int | str) -> Any:
+    if isinstance(value, bool):
+        return Variant("b", value)
+    if isinstance(value, int):
+        return Variant("x", max(_WHOLE[0], min(value, _WHOLE[1])))
+    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Variant("s", text.replace("\0", "\\x00"))  # with one in it the bus hangs up on us
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Answer the caller with an error where something fails; without where in the program."""
+    try:
+        yield
+    except DBusError:
+        raise
+    except Exception as error:  # noqa: BLE001  a call that fails harms nothing but itself
+        raise _error(words(error)) from None
+
+
+def _error(text: str) -> Exception:
+    return DBusError(f"{NAME}.Error", text)
+
+
+def _text(given: Any, what: str) -> str:
+    """Return a text that a caller gave; raises DBusError."""
+    if not isinstance(given, str):
+        raise _error(f"{what} is a text")
+    if len(given) > _LONGEST:
+        raise _error(f"{what} has {len(given)} characters, {_LONGEST} is the most")
+    return given
 
 
 def describe(scope: Scope) -> dict[str, Any]:
@@ -81,79 +112,83 @@ class Interface(ServiceInterface):
     @method()
     def List(self) -> "aa{sv}":
         """Return the scopes as the keeper last saw them."""
-        return [_variants(describe(scope)) for scope in self._keeper.scopes]
+        with _answering():
+            return [_variants(describe(scope)) for scope in self._keeper.scopes]
 
     @method()
     async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
         """End what is selected by session, lane, run, session_id, name, owner or unit."""
-        selected = self._select(selector)
-        cause = Cause(Reason.STOPPED, reason, Stopper(os.getpid(), os.getuid(), "D-Bus"))
-        results = await self._keeper.stop_selected(selected, cause)
-        self._keeper.look_at_all()
-        return [
-            _variants(
-                {
-                    "unit": each.scope.unit,
-                    "member": each.member.name if each.member else "",
-                    "outcome": result.outcome,
-                    "terminated": result.terminated,
-                    "killed": result.killed,
-                    "problem": result.problem,
-                }
-            )
-            for each, result in zip(selected, results, strict=True)
-        ]
+        with _answering():
+            selected = self._select(selector)
+            asker = Stopper(os.getpid(), os.getuid(), "D-Bus")
+            cause = Cause(Reason.STOPPED, _text(reason, "the reason"), asker)
+            results = await self._keeper.stop_selected(selected, cause)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": each.scope.unit,
+                        "member": each.member.name if each.member else "",
+                        "outcome": result.outcome,
+                        "terminated": result.terminated,
+                        "killed": result.killed,
+                        "problem": result.problem,
+                    }
+                )
+                for each, result in zip(selected, results, strict=True)
+            ]
 
     @method()
     async def Adopt(self, selector: "a{sv}", owner_pid: "u") -> "aa{sv}":
         """Make a process the owner of what is selected and has lost its own."""
-        try:
+        with _answering():
+            if not 0 < owner_pid <= _PIDS:
+                raise _error(f"{owner_pid} is no pid")
+            selected = self._select(selector)
             owner = place.find_owner(place.Caller(), str(owner_pid))
-        except ValueError as error:
-            raise DBusError(f"{NAME}.Error", str(error)) from None
-        adopted = await asyncio.to_thread(adoption.adopt, self._select(selector), owner)
-        self._keeper.look_at_all()
-        return [
-            _variants(
-                {
-                    "unit": each.selected.scope.unit,
-                    "member": each.member.name,
-                    "adopted": not each.problem,
-                    "problem": each.problem,
-                }
-            )
-            for each in adopted
-        ]
+            adopted = await asyncio.to_thread(adoption.adopt, selected, owner)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": each.selected.scope.unit,
+                        "member": each.member.name,
+                        "adopted": not each.problem,
+                        "problem": each.problem,
+                    }
+                )
+                for each in adopted
+            ]
 
     @method()
     def Reconcile(self) -> "aa{sv}":
         """Return the plan of this moment; the keeper carries it out by itself."""
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
-        actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
-        self._keeper.look_at_all()
-        return [
-            _variants(
-                {
-                    "unit": action.scope.unit,
-                    "member": action.member.name if action.member else "",
-                    "class": action.verdict.value,
-                    "action": action.step.value,
-                    "evidence": action.evidence,
-                }
-            )
-            for action in actions
-        ]
+        with _answering():
+            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+            actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": action.scope.unit,
+                        "member": action.member.name if action.member else "",
+                        "class": action.verdict.value,
+                        "action": action.step.value,
+                        "evidence": action.evidence,
+                    }
+                )
+                for action in actions
+            ]
 
     def _select(self, given: dict[str, Any]) -> list[Selected]:
-        known = {key: given[key].value for key in _SELECTORS if key in given}
-        unknown = given.keys() - {*_SELECTORS, "unit"}
-        if unknown or not all(isinstance(value, str) for value in known.values()):
-            words = ", ".join(sorted(unknown)) or "a value that is no string"
-            raise DBusError(f"{NAME}.Error", f"cannot select by {words}")
-        units = frozenset([given["unit"].value] if "unit" in given else [])
-        selector = Selector(**known, units=units)
+        unknown = sorted(given.keys() - {*_SELECTORS, "unit"})
+        if unknown:
+            raise _error(f"cannot select by {', '.join(unknown)[:_LONGEST]}")
+        known: dict[str, Any] = {key: _text(each.value, key) for key, each in given.items()}
+        unit = known.pop("unit", None)
+        selector = Selector(**known, units=frozenset() if unit is None else frozenset([unit]))
         if selector.names_nothing():
-            raise DBusError(f"{NAME}.Error", "nothing says what is meant: give session or unit")
+            raise _error("nothing says what is meant: give session or unit")
         return select(Snapshot(self._keeper.scopes), selector)
 
     @signal()

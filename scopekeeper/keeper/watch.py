@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from scopekeeper import cgroup, names
-from scopekeeper.errors import LimitError
 from scopekeeper.keeper.events import (
     Blind,
     Event,
@@ -24,6 +23,7 @@ from scopekeeper.keeper.events import (
     What,
 )
 from scopekeeper.keeper.exits import Exit, start_of
+from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.inotify import (
     IN_ATTRIB,
     IN_CREATE,
@@ -132,6 +132,10 @@ class Watch:
         self.processes.look()
         self._inotify.dispatch()
 
+    def followers(self, owner: Owner) -> set[str]:
+        """Return the directories of the scopes that an owner is followed for."""
+        return set(self._followers.get(owner, ()))
+
     def rescan(self) -> None:
         """Walk the whole hierarchy, in case that a scope is where nothing is watched."""
         self._places.walk()
@@ -200,7 +204,8 @@ class Watch:
             self._went(directory)
             scope = None
         if scope is not None:
-            self._find_leaves(scope)
+            with self._blind_on_failure(directory):
+                self._find_leaves(scope)
             return
         scope = self._scopes[directory] = _Scope(directory, inode)
         with self._blind_on_failure(directory):
@@ -312,14 +317,14 @@ class Watch:
         self._queue.say(Overflow())
 
     def _failed(self, error: Exception) -> None:
-        self._queue.say(Blind("", str(error)))
+        self._queue.say(Blind("", words(error)))
 
     @contextlib.contextmanager
     def _blind_on_failure(self, directory: str) -> Iterator[None]:
         try:
             yield
-        except (LimitError, OSError) as error:
-            self._queue.say(Blind(directory, str(error)))
+        except Exception as error:  # noqa: BLE001  one scope must not hide the others
+            self._queue.say(Blind(directory, f"{directory}: {words(error)}"))
 
 
 def _kills(directory: str, name: str) -> int:

@@ -78,20 +78,25 @@ class Runs:
         boot = boot_id()
         for known in run.load_all():
             mine = stored.pop(known.id, Stored())
-            if known.ended is not None and not (
-                mine.descriptors and os.path.isdir(known.directory)
-            ):
+            try:
+                self._recover(known, mine, boot)
+            except Exception:
+                _log.exception("the run %s is left as it is: internal error", known.id)
                 mine.close()
-                handover.drop(self._store, known.id)
-            elif known.boot_id != boot:
-                mine.close()
-                words = "the machine went down while it ran"
-                ended = Ended(_now(), Reason.REBOOT.value, words, output=last_words(known))
-                save(dataclasses.replace(known, ended=ended))
-            else:
-                self._go_on(known, mine)
         for run_id, unknown in stored.items():
             self._set_aside(run_id, unknown)
+
+    def _recover(self, known: Run, stored: Stored, boot: str) -> None:
+        if known.ended is not None and not (stored.descriptors and os.path.isdir(known.directory)):
+            stored.close()
+            handover.drop(self._store, known.id)
+        elif known.boot_id != boot:
+            stored.close()
+            words = "the machine went down while it ran"
+            ended = Ended(_now(), Reason.REBOOT.value, words, output=last_words(known))
+            save(dataclasses.replace(known, ended=ended))
+        else:
+            self._go_on(known, stored)
 
     def _go_on(self, known: Run, stored: Stored) -> None:
         fds = recognise(stored.descriptors) if stored.descriptors else None

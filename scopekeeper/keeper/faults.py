@@ -1,0 +1,48 @@
+"""What goes wrong with one thing must not keep the keeper from the others: it is logged, once."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from scopekeeper.errors import ScopekeeperError
+
+_log = logging.getLogger("scopekeeper")
+
+_MOST = 1000
+"""Different messages that are remembered."""
+_LONGEST = 500
+"""Characters of a message: it may quote what others wrote."""
+
+
+def words(error: Exception) -> str:
+    """Return in one line what went wrong."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    if isinstance(error, ScopekeeperError):
+        return str(error)
+    return f"internal error: {type(error).__name__}: {error}"[:_LONGEST]
+
+
+class Faults:
+    """Logs each message once."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def log(self, text: str, error: Exception | None = None) -> None:
+        """Log a message, and where in the program an error of its own arose."""
+        if text in self._logged:
+            return
+        if len(self._logged) >= _MOST:
+            self._logged.clear()
+        self._logged.add(text)
+        is_expected = error is None or isinstance(error, OSError | ScopekeeperError)
+        _log.error("%s", text, exc_info=None if is_expected else error)
+
+    @contextlib.contextmanager
+    def contained(self, what: str) -> Iterator[None]:
+        """Go on after what is done here, also where it fails."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  whatever it is, it concerns nothing else
+            self.log(f"{what}: {words(error)}", error)
