@@ -18,6 +18,8 @@ from scopekeeper.model import Snapshot
 
 _GRACE = 5.0
 _MARKER = b"SCOPEKEEPER_MEMBER="
+_CHUNK, _LONGEST = 1 << 16, 1 << 20
+"""Bytes of an environment that are read at once, and at most; Linux allows 6 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class Escaped:
 
 
 def find(snapshot: Snapshot, uid: int) -> list[Escaped]:
-    """Return the escaped processes of a uid, by pid; snapshot says which members still live."""
+    """Return the escaped processes of a uid, by pid; snapshot says which members still live.
+
+    Most processes are in a scope of ours, or of another uid: only the others' environment is read.
+    """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
     }
@@ -60,8 +65,12 @@ def _look(pid: int, uid: int, living: set[tuple[str, str]]) -> Escaped | None:
     try:
         if os.stat(process).st_uid != uid:
             return None
-        with open(f"{process}/environ", "rb") as file:
-            raw = file.read()
+        path = cgroup.path_of(pid)
+        units = path.split("/")
+        # in another scope of ours it is contained: that of a launch within its own, for instance
+        if not path or any(names.parse_unit(unit) for unit in units):
+            return None
+        raw = _environment(process)
         if _MARKER not in raw:
             return None
         start_time = _start_time(pid)
@@ -72,10 +81,7 @@ def _look(pid: int, uid: int, living: set[tuple[str, str]]) -> Escaped | None:
         told.get(b"SCOPEKEEPER_" + key, b"").decode("utf-8", "surrogateescape")
         for key in (b"SCOPE", b"MEMBER", b"SESSION", b"LANE")
     )
-    path = cgroup.path_of(pid)
-    units = path.split("/")
-    # in another scope of ours it is contained: that of a launch within its own, for instance
-    if not path or not scope or any(names.parse_unit(unit) for unit in units):
+    if not scope:
         return None
     unit = next((u for u in reversed(units) if u.endswith((".scope", ".service"))), "")
     in_service = unit.endswith(".service") and not unit.startswith("user@")
@@ -131,6 +137,15 @@ def _left(held: dict[int, int], seconds: float) -> Iterator[int]:
             waiting.unregister(pidfd)
             left.discard(pidfd)
     yield from left
+
+
+def _environment(process: str) -> bytes:
+    """Return the environment that a process was executed with, or the beginning of a long one."""
+    raw = b""
+    with open(f"{process}/environ", "rb", buffering=0) as file:
+        while len(raw) < _LONGEST and (chunk := file.read(_CHUNK)):
+            raw += chunk
+    return raw
 
 
 def _start_time(pid: int) -> str:

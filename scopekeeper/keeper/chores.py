@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from scopekeeper import escaped
@@ -13,6 +14,8 @@ _log = logging.getLogger("scopekeeper")
 
 _HUNT_SECONDS = 2.0
 """How long after an end it is looked for processes that had left; some are just about to end."""
+_HUNT_PAUSE = 20
+"""How many times longer than a look the next one waits, where ends follow each other."""
 
 
 class Chores:
@@ -36,6 +39,7 @@ class Chores:
         self._stops_escaped = stops_escaped
         self._release_timer: asyncio.TimerHandle | None = None
         self._hunt_timer: asyncio.TimerHandle | None = None
+        self._hunt_seconds = _HUNT_SECONDS
         self._told: set[tuple[int, str]] = set()
 
     def __bool__(self) -> bool:
@@ -57,7 +61,7 @@ class Chores:
     def hunt(self) -> None:
         """Look for what left its scope before its member ended, and do what the policy says."""
         if self._hunt_timer is None:
-            self._hunt_timer = self._jobs.begin_later(_HUNT_SECONDS, self._hunt)
+            self._hunt_timer = self._jobs.begin_later(self._hunt_seconds, self._hunt)
 
     async def _release(self) -> None:
         self._release_timer = None
@@ -73,7 +77,9 @@ class Chores:
     async def _hunt(self) -> None:
         self._hunt_timer = None
         snapshot = self._snapshot()
+        began = time.monotonic()
         found = await asyncio.to_thread(escaped.find, snapshot, self._uid)
+        self._hunt_seconds = max(_HUNT_SECONDS, _HUNT_PAUSE * (time.monotonic() - began))
         for each in found:
             if (each.pid, each.start_time) not in self._told:
                 _log.warning("%s of %s: %s", each.command, each.session, each.evidence)

@@ -4,6 +4,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,18 @@ from tests.machine import (
 from .manager import Units, main_pid, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
+
+
+WATCHED = """
+import os, sys
+from scopekeeper import escaped
+from scopekeeper.model import Snapshot
+sys.addaudithook(
+    lambda event, given: event == "open" and str(given[0]).endswith("/environ") and print(given[0])
+)
+escaped.find(Snapshot(()), os.getuid())
+"""
+"""Prints every environment that is read to find what escaped."""
 
 
 @pytest.fixture
@@ -82,6 +96,17 @@ def test_with_the_policy_for_it_it_ends_when_its_member_is_over_and_not_before(
     assert is_alive(runaway)
     assert row(keeper, runaway)["outcome"] == "terminated"
     assert not is_alive(runaway)
+
+
+def test_of_what_is_in_its_scope_no_environment_is_read(
+    keeper: Scopekeeper, session: str, runaway: int
+) -> None:
+    members = [keeper.member("-s", session, "--", *FOREVER).pid for _ in range(3)]
+    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    read = {int(path.split("/")[2]) for path in done.stdout.split()}
+    assert runaway in read
+    assert read.isdisjoint(members)
 
 
 def test_what_a_service_runs_is_never_ended_whatever_it_inherited(

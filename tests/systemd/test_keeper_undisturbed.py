@@ -4,13 +4,14 @@ import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.machine import FOREVER, Scopekeeper, eventually
+from tests.machine import FOREVER, PROGRAM, Scopekeeper, eventually, scope_directory
 
 from .bus import BUS, allowed, busctl
 from .guard import Keeper
@@ -29,6 +30,26 @@ def on_the_bus(guard: Keeper) -> Iterator[Keeper]:
     with allowed():
         guard.start()
         yield guard
+
+
+def test_in_the_scope_that_it_ends_it_steps_out_and_goes_on(
+    keeper: Scopekeeper, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    gateway = keeper.popen(list(FOREVER))
+    member = ("-s", session, "--owner", str(gateway.pid), "--")
+    sibling = keeper.member(*member, *FOREVER)
+    inside = keeper.member(
+        *member, PROGRAM, "keeper", "--no-bus", "--linger", "1s", stderr=subprocess.DEVNULL
+    )
+    scope = scope_directory(session)
+    eventually(lambda: keeper.call("doctor").stdout.count("; learns how processes ended by"))
+    gateway.kill()
+    gateway.wait()
+    assert sibling.wait(20) == -signal.SIGTERM
+    eventually(lambda: not Path(scope).exists())
+    assert inside.wait(20) == 0, "it leaves when nothing is left to keep but itself"
 
 
 @contextlib.contextmanager

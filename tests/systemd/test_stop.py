@@ -1,6 +1,7 @@
 """``stop`` ends what was named, all of it and nothing else, and proves it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ from tests.machine import (
     record_of,
     scope_directories,
     scope_directory,
+    signal_set,
     text_of,
     wait_for_command,
 )
@@ -287,6 +289,18 @@ def test_replace_ends_the_earlier_member_before_the_command_starts(
     assert new.stdout.readline() == b"gone\n"
     assert old.wait() == -signal.SIGKILL
     assert is_alive(sibling.pid)
+
+
+def test_what_replaces_the_member_that_it_was_called_from_takes_a_hangup_as_before(
+    keeper: Scopekeeper, session: str, tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    after = shlex.join(["sh", "-c", f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 1e6"])
+    again = shlex.join(keeper.argv("-s", session, "-n", "server", "--replace"))
+    keeper.member("-s", session, "-n", "server", "--", "sh", "-c", f"exec {again} -- {after}")
+    new = int(eventually(lambda: text_of(note)))
+    assert "/m-server." in cgroup_of(new)
+    assert not signal_set(new, "SigIgn") & 1 << signal.SIGHUP - 1
 
 
 def test_systemds_own_stop_ends_everything_in_the_leaves(keeper: Scopekeeper, session: str) -> None:

@@ -80,7 +80,7 @@ class Runs:
             mine = stored.pop(known.id, Stored())
             try:
                 self._recover(known, mine, boot)
-            except Exception:
+            except Exception:  # noqa: BLE001  the others are owed theirs
                 _log.exception("the run %s is left as it is: internal error", known.id)
                 mine.close()
         for run_id, unknown in stored.items():
