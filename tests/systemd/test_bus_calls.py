@@ -94,8 +94,7 @@ def test_wrong_arguments_are_answered_with_one_clear_line(
     for wrong, answer in zip(WRONG, calls(*WRONG), strict=True):
         assert answer.message_type is MessageType.ERROR, str(wrong)[:200]
         (text,) = answer.body
-        assert "Traceback" not in text
-        assert "File " not in text
+        assert '", line ' not in text  # no place in the program
         assert len(text) < 2_000
         assert "\n" not in text
     assert busctl("call", *BUS, "List").returncode == 0
@@ -143,7 +142,7 @@ def test_of_any_call_the_keeper_answers_and_lives_on(
     @given(st.lists(CALLS, min_size=1, max_size=10))
     def any_calls(made: list[tuple[str, str, list[Any]]]) -> None:
         for answer in calls(*made):
-            assert "Traceback" not in str(answer.body)
+            assert '", line ' not in str(answer.body)
 
     any_calls()
     assert (on_the_bus.pid, member.poll()) == (before, None)

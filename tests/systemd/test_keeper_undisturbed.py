@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import FOREVER, PROGRAM, Scopekeeper, eventually, scope_directory
+from tests.machine import (
+    FOREVER,
+    PROGRAM,
+    Scopekeeper,
+    directory_of,
+    eventually,
+    rewrite_record,
+    scope_directory,
+)
 
 from .bus import BUS, allowed, busctl
-from .guard import Keeper
+from .guard import UNIT, Keeper
+from .manager import show
 
 pytestmark = pytest.mark.systemd
 
@@ -30,6 +39,67 @@ def on_the_bus(guard: Keeper) -> Iterator[Keeper]:
     with allowed():
         guard.start()
         yield guard
+
+
+_DAMAGES = (
+    ("scope", "BOOTTIME", "--5"),
+    ("scope", "TTL", "9" * 400),
+    ("scope", "CREATED", "9" * 5_000),
+    ("scope", "OWNER_PID", "9" * 30),
+    ("scope", "GRACE", "9" * 400),
+    ("scope", "SESSION", ""),
+    ("member", "STARTED", "--5"),
+    ("member", "START", "9" * 5_000),
+    ("member", "OWNER_PID", "9" * 400),
+    ("member", "OWNER_CGROUP", "/" + "x" * 5_000),
+    ("member", "ORPHANED", "9" * 400),
+    ("member", "LEADERLESS", "-" * 50 + "1"),
+)
+
+
+def test_records_that_no_launch_wrote_hide_no_other_scope_and_end_no_keeper(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+
+    def orphan(name: str) -> "subprocess.Popen[bytes]":
+        owner = keeper.popen(list(FOREVER))
+        member = keeper.member("-s", session, "-n", name, "--owner", str(owner.pid), "--", *FOREVER)
+        owner.kill()
+        owner.wait()
+        return member
+
+    for number, (whose, key, value) in enumerate(_DAMAGES):
+        own = ("--owner", str(os.getpid()))
+        member = keeper.member("-s", f"{session}:{number}", *own, "--", *FOREVER)
+        leaf = directory_of(member.pid)
+        rewrite_record(leaf if whose == "member" else os.path.dirname(leaf), **{key: value})
+    assert orphan("first").wait(30) == -signal.SIGTERM
+    before = guard.pid
+    os.kill(before, signal.SIGKILL)
+    assert orphan("second").wait(30) == -signal.SIGTERM
+    assert guard.pid not in (0, before)
+    assert show(UNIT, "NRestarts") == "1"
+
+
+def test_a_policy_that_is_wrong_at_the_start_ends_nothing_until_it_is_mended(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.policy("[lanes.main\n")
+    guard.start()
+    owner = keeper.popen(list(FOREVER))
+    member = keeper.member(
+        "-s", session, "--owner", str(owner.pid), "--", *FOREVER, stderr=subprocess.DEVNULL
+    )
+    owner.kill()
+    owner.wait()
+    short = keeper.start("-s", f"{session}:2", "--", "sleep", "1", stderr=subprocess.DEVNULL)
+    assert short.wait() == 0
+    assert guard.ends(f"{session}:2"), "it watches all the same"
+    assert member.poll() is None
+    guard.policy("")
+    os.kill(guard.pid, signal.SIGHUP)
+    assert member.wait(30) == -signal.SIGTERM
 
 
 def test_in_the_scope_that_it_ends_it_steps_out_and_goes_on(
