@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from scopekeeper.stop import Result
 
 
+_LONGEST = 500
+"""Characters of an error in words: it may quote what others wrote."""
+
+
 class ScopekeeperError(Exception):
     """Base of every error that a user may see.
 
@@ -87,3 +91,14 @@ class RefusedError(ScopekeeperError):
 
 class ConfigError(ScopekeeperError):
     """A client's configuration that cannot be read or rewritten; it is as it was."""
+
+
+def words(error: Exception) -> str:
+    """Return in one line what went wrong, whatever it is."""
+    if isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    elif isinstance(error, ScopekeeperError):
+        text = str(error)
+    else:
+        text = f"internal error: {type(error).__name__}: {error}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

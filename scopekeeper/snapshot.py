@@ -25,7 +25,7 @@ class Reader:
         """Where cgroup2 is mounted."""
         self._usage = usage
         self._activity = activity
-        self._boot_id = place.read("/proc/sys/kernel/random/boot_id").strip()
+        self._boot_id = place.boot_id()
         self._namespaces = place.namespaces()
         self.now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         self._owners: dict[Owner, OwnerState] = {}

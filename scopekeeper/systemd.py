@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,4 +98,6 @@ def version(kind: str) -> str:
 
 def _words(error: Exception) -> str:
     parts = [p.decode("utf-8", "replace") if isinstance(p, bytes) else str(p) for p in error.args]
-    return " ".join(parts) or type(error).__name__
+    text = " ".join(parts).partition("\n")[0]  # pystemd explains itself at length
+    number = re.match(r"\[err -(\d+)\]", text)
+    return f"{text} ({os.strerror(int(number[1]))})" if number else text or type(error).__name__

@@ -1,5 +1,6 @@
 """What the machine has: cgroup version 2, a kernel, a systemd, a manager that stays."""
 
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -7,7 +8,8 @@ from pathlib import Path
 
 from scopekeeper import lingering
 from scopekeeper.doctor.finding import Finding, Status
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.doctor.remedies import remedy_by_words
+from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.launch import place
 
 _KERNEL = (5, 14)
@@ -16,16 +18,23 @@ _KERNEL = (5, 14)
 
 def hierarchy() -> Finding:
     """Tell whether cgroup version 2 is there, and alone."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    has_version_1 = any(line.split()[2] == "cgroup" for line in mounts.splitlines())
     try:
         mount = place.mount_point()
         place.cgroup_of()
+        (Path(mount) / "cgroup.controllers").read_bytes()
     except LookupError as error:
+        if has_version_1:
+            return Finding(
+                "cgroup2", Status.FAIL, f"{error.args[0]} (version 1 only)",
+                "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line",
+            )  # fmt: skip
         return Finding(
-            "cgroup2", Status.FAIL, f"{error.args[0]} (version 1 only)",
-            "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line",
+            "cgroup2", Status.FAIL, str(error.args[0]), "mount -t cgroup2 none /sys/fs/cgroup, or "
+            "let its service see that (InaccessiblePaths=, TemporaryFileSystem=)",
         )  # fmt: skip
-    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    if any(line.split()[2] == "cgroup" for line in mounts.splitlines()):
+    if has_version_1:
         return Finding(
             "cgroup2", Status.LIMIT,
             f"mounted at {mount} beside version 1, which may hold the controllers (hybrid)",
@@ -44,6 +53,13 @@ def kernel() -> Finding:
             f"upgrade to Linux {'.'.join(map(str, _KERNEL))} or later",
         )  # fmt: skip
     return Finding("kernel", Status.OK, release)
+
+
+def procfs() -> Finding:
+    """Tell whether what proves the identity of processes can be read."""
+    boot = place.boot_id()
+    place.start_time("self")
+    return Finding("proc", Status.OK, f"boot {boot}")
 
 
 def container() -> Iterator[Finding]:
@@ -73,7 +89,8 @@ def systemd(caller: place.Caller) -> Iterator[Finding]:
     except (ScopekeeperError, OSError) as error:
         yield Finding(
             "manager", Status.LIMIT if caller.uid else Status.FAIL,
-            f"the {kind} manager does not answer: {error}", remedy(caller.uid),
+            f"the {kind} manager does not answer: {words(error)}",
+            remedy_by_words(str(error)) or remedy(),
         )  # fmt: skip
     else:
         yield _judge_version(number, full)
@@ -120,8 +137,14 @@ def _linger(uid: int) -> Finding:
     )  # fmt: skip
 
 
-def remedy(uid: int) -> str:
+def remedy() -> str:
     """Return what gives this user a place for scopes."""
+    uid = os.getuid()
+    if uid and lingering.lingers(uid):
+        return (
+            f"let its service reach /run/user/{uid}: no ProtectHome=, and with AF_UNIX in "
+            "RestrictAddressFamilies="
+        )
     if uid and place.exists("/run/systemd/system"):
         return f"{lingering.remedy(uid)}, then log in again"
     return (

@@ -10,6 +10,7 @@ from pathlib import Path
 import scopekeeper
 from scopekeeper import cgroup, records, stop
 from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.doctor.remedies import detail, remedy, remedy_by_words
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history import Cause, Reason
 
@@ -32,8 +33,11 @@ def trial(mount: str) -> Finding:
         path = _leaf_of(process)
         if not path:
             process.kill()
-            error = (process.communicate()[1] or b"").decode("utf-8", "replace").strip()
-            return Finding("trial", Status.FAIL, f"a launch failed: {error or 'it hung'}")
+            error = process.communicate()[1].decode("utf-8", "replace").strip()
+            return Finding(
+                "trial", Status.FAIL, f"a launch failed: {error or 'it hung'}",
+                remedy_by_words(error),
+            )  # fmt: skip
         if cgroup.attribute(mount + path, records.ATTRIBUTE) is None:
             return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
         scope = path.rpartition("/")[0]
@@ -50,11 +54,15 @@ def trial(mount: str) -> Finding:
                 "trial", Status.FAIL, f"a stop failed: {result.problem or result.outcome}"
             )
     except (ScopekeeperError, OSError, subprocess.SubprocessError) as error:
-        return Finding("trial", Status.FAIL, f"a launch or its stop failed: {error}")
+        return Finding(
+            "trial", Status.FAIL, f"a launch or its stop failed: {detail(error)}", remedy(error)
+        )
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
     elapsed = (time.monotonic() - began) * 1000
     if warnings:
         return Finding("trial", Status.LIMIT, "; ".join(warnings))

@@ -4,11 +4,10 @@ Nothing else rests on it: where it cannot be written, that is said, and all goes
 """
 
 import dataclasses
-import pathlib
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.errors import words
 from scopekeeper.history.end import MISSED, End
 from scopekeeper.history.reason import Cause, Reason, Stopper
 
@@ -39,7 +38,7 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
 
         return Store(state.make()).write(ends, began)
     except Exception as error:  # noqa: BLE001  what it tells of has to go on
-        return list(ends), f"the history was not written: {_words(error)}"
+        return list(ends), f"the history was not written: {words(error)}"
 
 
 def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:
@@ -50,18 +49,19 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
     """
     from scopekeeper import state
     from scopekeeper.history.store import Store
+    from scopekeeper.launch import place
 
     try:
         living = Store(state.directory()).living()
-        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = place.boot_id()
     except Exception as error:  # noqa: BLE001  as above
-        return [], f"what ended before is not known: {_words(error)}"
+        return [], f"what ended before is not known: {words(error)}"
     now = time.time_ns() // 1000
     ends = []
     for end in living:
         if end.boot_id != boot:
-            words = f"the machine went down while it lived: it began in boot {end.boot_id}"
-            ends.append(_unseen(end, now, Reason.REBOOT, words))
+            evidence = f"the machine went down while it lived: it began in boot {end.boot_id}"
+            ends.append(_unseen(end, now, Reason.REBOOT, evidence))
         elif end.leaf not in leaves and not lives(end):
             ends.append(_unseen(end, now, Reason.UNKNOWN, MISSED))
     return ends, ""
@@ -98,11 +98,3 @@ def tell(ends: Sequence[End]) -> None:
         from scopekeeper.history import journal
 
         journal.send(ends)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, ScopekeeperError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    return f"internal error: {type(error).__name__}: {error}"

@@ -4,23 +4,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.errors import ScopekeeperError, words
 
 _log = logging.getLogger("scopekeeper")
 
 _MOST = 1000
 """Different messages that are remembered."""
-_LONGEST = 500
-"""Characters of a message: it may quote what others wrote."""
-
-
-def words(error: Exception) -> str:
-    """Return in one line what went wrong."""
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    if isinstance(error, ScopekeeperError):
-        return str(error)
-    return f"internal error: {type(error).__name__}: {error}"[:_LONGEST]
 
 
 class Faults:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 
 from scopekeeper import history
+from scopekeeper.errors import words
 from scopekeeper.history import End
 from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.endings import Endings
-from scopekeeper.keeper.faults import Faults, words
+from scopekeeper.keeper.faults import Faults
 from scopekeeper.keeper.known import Known
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.shutdown import Stopping, what_stops

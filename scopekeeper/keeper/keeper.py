@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from scopekeeper import stop
+from scopekeeper.errors import words
 from scopekeeper.history import Cause
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.chores import Chores
 from scopekeeper.keeper.diary import Diary
-from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.follower import Follower
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.pty.runs import Runs

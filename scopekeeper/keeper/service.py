@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from scopekeeper import adoption
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.history import Cause, Reason, Stopper
 from scopekeeper.keeper import notices
-from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.launch import place
 from scopekeeper.model import Scope, Snapshot

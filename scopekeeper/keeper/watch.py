@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from scopekeeper import cgroup, names
+from scopekeeper.errors import words
 from scopekeeper.keeper.events import (
     Blind,
     Event,
@@ -23,7 +24,6 @@ from scopekeeper.keeper.events import (
     What,
 )
 from scopekeeper.keeper.exits import Exit, start_of
-from scopekeeper.keeper.faults import words
 from scopekeeper.keeper.inotify import (
     IN_ATTRIB,
     IN_CREATE,

@@ -13,6 +13,7 @@ from scopekeeper import names, records
 SLICE = "scopekeeper.slice"
 _MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and beside version 1
 _ENODATA = 61
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def read(path: str) -> str:
@@ -72,6 +73,19 @@ def start_time(pid: str) -> str:
     return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
 
 
+def boot_id() -> str:
+    """Return the id of this boot; raises UnavailableError."""
+    try:
+        return read(_BOOT_ID).strip()
+    except OSError as error:
+        from scopekeeper.errors import UnavailableError
+
+        raise UnavailableError(
+            f"{_BOOT_ID} cannot be read ({error.strerror})",
+            "let its service see all of /proc (ProcSubset=all)",
+        ) from None
+
+
 def mount_point() -> str:
     """Return where the cgroup2 hierarchy is mounted; raises LookupError without one."""
     for mount in _MOUNTS:
@@ -112,7 +126,10 @@ class Caller:
     def manager_path(self) -> str:
         """Return the path of the user's manager, or the prefix of the system's ('' mostly)."""
         if self.uid == 0:
-            first = cgroup_of("1")  # in a PID namespace of somebody's, not systemd
+            try:
+                first = cgroup_of("1")  # in a PID namespace of somebody's, not systemd
+            except OSError:
+                return ""  # its service may not see it
             return first.removesuffix("/init.scope") if first.endswith("/init.scope") else ""
         service = f"/user@{self.uid}.service"
         at = self.path.find(service + "/")
@@ -287,7 +304,7 @@ def find_owner(caller: Caller, named: str = "", parent: str = "") -> Owner:
     ValueError where there is no such process.
     """
     fields = {
-        "BOOT": read("/proc/sys/kernel/random/boot_id").strip(),
+        "BOOT": boot_id(),
         "NAMESPACES": namespaces(),
     }
     if named:

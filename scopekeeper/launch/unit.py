@@ -110,6 +110,14 @@ def _has_keeper(place: Place) -> bool:
     return any(exists(f"{folder}{place.manager}/{KEEPER}") for folder in folders)
 
 
+def _has_same_pids() -> bool:
+    """Tell whether systemd has the same numbers; a service may not see whether it does."""
+    try:
+        return read("/proc/1/comm") == "systemd\n"
+    except OSError:
+        return False
+
+
 def _start(manager: Manager, member: Member, place: Place) -> str:
     """Have the scope started around us; returns the unit that it is bound to, or ''."""
     request, owner = member.request, member.owner
@@ -122,7 +130,7 @@ def _start(manager: Manager, member: Member, place: Place) -> str:
     }
     text = f"scopekeeper: {request.session[:120]}, lane {request.lane[:60]}"
     description = "".join(char if char.isprintable() else "?" for char in text)
-    pid = posix.getpid() if read("/proc/1/comm") == "systemd\n" else 0
+    pid = posix.getpid() if _has_same_pids() else 0
     properties = scope_properties(description, SLICE, bound_to, settings, pid)
     if _has_keeper(place):
         properties.append(("Wants", ("as", [KEEPER])))

@@ -19,7 +19,7 @@ class Here:
 
     def __init__(self, mount: str) -> None:
         self.mount = mount
-        self.boot_id = place.read("/proc/sys/kernel/random/boot_id").strip()
+        self.boot_id = place.boot_id()
         self.namespaces = place.namespaces()
 
     def launch(self, *, whole_scope: bool) -> Holder:

@@ -1,0 +1,64 @@
+"""``doctor`` says of every service what holds there: its verdict is what ``run`` then meets."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.machine import PROGRAM, ROOT, Scopekeeper
+
+from .manager import systemd_run_argv
+
+pytestmark = pytest.mark.systemd
+
+_PLACES = {
+    "plain": (),
+    "no other processes": ("ProtectProc=invisible",),
+    "processes alone in /proc": ("ProcSubset=pid",),
+    "a user namespace": ("PrivateUsers=yes",),
+    "nothing for the owner of what is made": ("UMask=0777",),
+    "no unix sockets": ("RestrictAddressFamilies=AF_INET",),
+    "nothing to write": ("ReadOnlyPaths=/",),
+    "few descriptors": ("LimitNOFILE=12",),
+    "no first process": ("InaccessiblePaths=/proc/1",),
+    "no runtime folder": ("ProtectHome=yes",),
+    "no cgroups": ("InaccessiblePaths=/sys/fs/cgroup",),
+    "no variables": ("UnsetEnvironment=XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS HOME SHELL",),
+}
+
+
+def called(*words: str, properties: tuple[str, ...], uid: str) -> subprocess.CompletedProcess[str]:
+    """Call the program in a service with these properties."""
+    options = [f"--property={each}" for each in properties]
+    options += [f"--property=User={uid}"] if uid else []
+    argv = systemd_run_argv("--pipe", "--wait", f"--setenv=PATH={os.environ['PATH']}", *options)
+    return subprocess.run(
+        [*argv, "--", PROGRAM, *words], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("uid", ["", "1000"] if ROOT else [""])
+def test_its_verdict_is_what_a_launch_meets_wherever_it_is_called(
+    keeper: Scopekeeper, session: str, uid: str
+) -> None:
+    for name, properties in _PLACES.items():
+        ran = called("run", "-s", session, "--", "true", properties=properties, uid=uid)
+        assert ran.returncode in (0, 125), (name, ran.stderr)
+        assert ran.returncode == 0 or len(ran.stderr.splitlines()) == 1, (name, ran.stderr)
+        done = called("doctor", "--json", properties=properties, uid=uid)
+        assert not done.stderr, name
+        found = json.loads(done.stdout)
+        assert (done.returncode == 2) is (ran.returncode == 125), (name, found, ran.stderr)
+        assert (found["verdict"] == "not usable") is (done.returncode == 2), name
+        failed = [check for check in found["checks"] if check["status"] == "fail"]
+        assert bool(failed) is (done.returncode == 2), name
+        assert all(check["fix"] for check in failed), (name, failed)
+
+
+def test_what_it_has_no_descriptor_for_is_a_finding(keeper: Scopekeeper) -> None:
+    done = called("doctor", properties=("LimitNOFILE=6",), uid="")
+    assert done.returncode == 2
+    assert "Too many open files" in done.stdout
+    assert "ulimit -n" in done.stdout
+    assert not done.stderr
