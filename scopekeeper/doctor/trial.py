@@ -34,10 +34,9 @@ def trial(mount: str) -> Finding:
         if not path:
             process.kill()
             error = process.communicate()[1].decode("utf-8", "replace").strip()
-            return Finding(
-                "trial", Status.FAIL, f"a launch failed: {error or 'it hung'}",
-                remedy_by_words(error),
-            )  # fmt: skip
+            message, _, hint = error.partition("; ")
+            fix = remedy_by_words(message) or hint or "scopekeeper run -s try -- true"
+            return Finding("trial", Status.FAIL, f"a launch failed: {message or 'it hung'}", fix)
         if cgroup.attribute(mount + path, records.ATTRIBUTE) is None:
             return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
         scope = path.rpartition("/")[0]
