@@ -107,7 +107,3 @@ class Here:
 
 def _what(holder: Holder) -> str:
     return "the member" if holder.kind is Kind.MEMBER else "the scope"
-
-
-def _name(holder: Holder) -> str:
-    return f"{holder.unit}: {holder.leaf}" if holder.leaf else holder.unit

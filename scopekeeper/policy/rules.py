@@ -82,9 +82,6 @@ _DURATIONS = (
 _ENDLESS = ("session_grace", "orphan_grace", "ttl", "timeout", "no_output_timeout", "idle")
 """Durations that may be ``infinity``."""
 _FLAGS = ("ephemeral", "replace", "supersede")
-_LIMITS = (
-    "memory_max", "memory_high", "tasks_max", "cpu_weight", "member_memory_max", "member_tasks_max",
-)  # fmt: skip
 _KEYS = tuple(each.name for each in fields(Rules))
 
 

@@ -260,11 +260,6 @@ def since(folder: pathlib.Path, usec: int) -> int:
     return end(folder) if position is None else position
 
 
-def kept_from(folder: pathlib.Path, position: int) -> int:
-    """Return the first position, from this one on, that is kept; where there is none, the end."""
-    return _locate(folder, position)[0]
-
-
 def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
     """Return up to most bytes, and the position that they are from; none at the end.
 

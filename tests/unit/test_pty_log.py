@@ -186,7 +186,6 @@ def test_reopened_it_knows_when_something_was_last_written(tmp_path):
 def test_what_is_kept_no_more_is_read_from_where_the_log_begins(tmp_path):
     Log(tmp_path, 1000, segment=10).write(b"0123456789abcdef")
     (tmp_path / names(tmp_path)[0]).unlink()
-    assert log.kept_from(tmp_path, 3) == 10
     assert log.read(tmp_path, 3, 2) == (10, b"ab")
 
 
