@@ -33,8 +33,8 @@ NUMBERS = (
     "STOPPER_START", "ASKER_PID", "ASKER_UID", "PID", "START", "STARTED", "ORPHANED", "LEADERLESS",
 )  # fmt: skip
 NO_NUMBERS = (
-    "--5", "-5", "+5", "", " 5", "5 ", "5_0", "0x5", "1e3", "\u0665", "\xb2", "\uff19", "9" * 20, "9" * 400,
-    "9" * 5000, str(2**63), "nan", "5\n",
+    "--5", "-5", "+5", "", " 5", "5 ", "5_0", "0x5", "1e3", "\u0665", "\xb2", "\uff19",
+    "9" * 20, "9" * 400, "9" * 5000, str(2**63), "nan", "5\n",
 )  # fmt: skip
 
 
