@@ -228,8 +228,13 @@ def test_what_a_member_writes_of_its_end_proves_nothing(
 
 def living(guard: Keeper) -> list[str]:
     """Return the names of the members of which a keeper has written down that they live."""
-    with contextlib.closing(sqlite3.connect(guard.state / "history.db")) as connection:
-        return [name for (name,) in connection.execute("SELECT name FROM living")]
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{guard.state}/history.db?mode=ro", uri=True)
+        ) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM living")]
+    except sqlite3.OperationalError:
+        return []  # it has yet to be made
 
 
 def test_of_a_stop_that_was_killed_the_record_proves_nothing_either(
@@ -299,6 +304,60 @@ def test_a_flood_of_names_and_times_neither_fills_the_history_nor_ends_what_live
     assert guard.history(f"{session}:other")
     assert keeper.call("stop", "-s", session).returncode == 0
     assert not is_alive(liar.pid)
+
+
+READ_ALL = """
+import os, random, sys
+from scopekeeper import names
+from scopekeeper.cli import ls, reconcile
+from scopekeeper.history import observe
+from scopekeeper.launch.place import mount_point
+from scopekeeper.plan import plan
+from scopekeeper.policy.rules import Policy
+from scopekeeper.reconcile import Done
+from scopekeeper.snapshot import Reader
+scope, leaf, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+whole, own = (os.getxattr(each, "user.scopekeeper") for each in (scope, leaf))
+number = random.Random(7)
+values = [b"--5", b"9" * 400, b"9" * 5000, b"", b"-1", b"\\xd9\\xa5", b"\\0", b"x" * 900, b"0",
+          b"9" * 19, b"9223372036854775807", b"4194304", b"stopping", b"child", b"../..", b"1 2 3"]
+extra = [b"STATE", b"STOPPER_PID", b"STOPPER_START", b"ASKER_PID", b"ASKER_UID", b"WHY", b"REASON",
+         b"IDLE", b"ORPHANED", b"LEADERLESS", b"TTL", b"GRACE", b"JOINING", b"BOUND", b"KIND"]
+def changed(raw):
+    lines = [line for line in raw.split(b"\\n")[1:-1]]
+    lines += [key + b"=" for key in number.sample(extra, 3)]
+    for _ in range(number.randint(1, 3)):
+        at = number.randrange(len(lines))
+        lines[at] = lines[at].partition(b"=")[0] + b"=" + number.choice(values)
+    text = bytearray(b"\\n".join([b"V=1", *lines, b""]))
+    if number.random() < 0.2:
+        text[number.randrange(len(text))] = number.randrange(256)
+    return bytes(text)
+for _ in range(rounds):
+    os.setxattr(scope, "user.scopekeeper", changed(whole))
+    os.setxattr(leaf, "user.scopekeeper", changed(own))
+    reader = Reader(mount_point(), usage=True, activity=True)
+    snapshot = reader.snapshot(uid=os.getuid())
+    for each in snapshot.scopes:
+        ls._document(each, each.state), ls._warnings(each), ls._members(each)
+    for action in plan(snapshot, Policy()):
+        reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
+    observe.unseen(scope)
+    observe.members(scope, None, os.path.basename(scope))
+os.setxattr(scope, "user.scopekeeper", whole)
+os.setxattr(leaf, "user.scopekeeper", own)
+"""
+
+
+def test_no_record_at_all_ends_what_reads_every_scope(keeper: Scopekeeper, session: str) -> None:
+    member = keeper.member("-s", session, "--", *FOREVER)
+    scope, leaf = scope_of(member), directory_of(member.pid)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, scope, leaf, "200"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert is_alive(member.pid)
+    assert keeper.call("stop", "-s", session).returncode == 0
 
 
 def start_of(pid: int) -> str:
