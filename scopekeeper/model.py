@@ -183,15 +183,6 @@ class Scope:
         return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
 
     @property
-    def is_local(self) -> bool:
-        """Whether a manager of this very machine made it, whatever its record says.
-
-        Its sessions are ours: those of a container have another manager, or none.
-        """
-        own = f"/user.slice/user-{self.uid}.slice/user@{self.uid}.service/scopekeeper.slice"
-        return self.cgroup.rpartition("/")[0] in ("/scopekeeper.slice", own)
-
-    @property
     def identities(self) -> tuple[Identity, ...]:
         """What it is called: by its name, and where it is forged also by its record."""
         own = Identity(self.session, self.lane, self.run)

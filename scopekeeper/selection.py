@@ -36,7 +36,7 @@ class Selector:
             return False
         if self.lifetimes and scope.lifetime not in self.lifetimes:
             return False
-        if scope.elsewhere and not scope.is_local and not self.units:
+        if scope.elsewhere and not self.units:
             return False  # a session of that name in a container is another session
         return not self.units or scope.unit in self.units
 
