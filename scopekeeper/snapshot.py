@@ -98,11 +98,25 @@ class Reader:
             grace=record.grace,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
-            elsewhere=bool(record.owner.namespaces) and record.owner.namespaces != self._namespaces,
+            elsewhere=self._is_elsewhere(record.owner.namespaces, path, members, strays),
             idle_since=record.idle,
             owner=record.owner,
             **known,  # type: ignore[arg-type]
         )
+
+    def _is_elsewhere(
+        self, said: str, path: str, members: Sequence[Member], strays: Sequence[int]
+    ) -> bool:
+        """Tell whether a scope was made in another container, as its record says.
+
+        That would hide it from its session: what lives here is here, whatever the record says.
+        """
+        if not said or said == self._namespaces:
+            return False
+        if said.partition("/")[0] == self._namespaces.partition("/")[0]:
+            return not place.manager_of(path)
+        pids = [*strays, *(pid for member in members for pid in member.pids)]
+        return all(_is_nested(pid) for pid in pids)
 
     def _inside(self, directory: str) -> tuple[tuple[Member, ...], tuple[int, ...]]:
         members, strays = [], cgroup.own_processes(directory)
@@ -233,6 +247,14 @@ def _start_time(pid: int | None) -> int | None:
         fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else int(fields[19])
     return None
+
+
+def _is_nested(pid: int) -> bool:
+    """Tell whether a process lives in a PID namespace below ours; one that has ended may."""
+    for line in (cgroup.read(f"/proc/{pid}", "status") or "").splitlines():
+        if line.startswith("NSpid:"):  # its number in each namespace, ours first
+            return len(line.split()) > 2
+    return True
 
 
 def _number(text: str | None) -> int | None:
