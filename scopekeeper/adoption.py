@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scopekeeper import cgroup, mark, records
+from scopekeeper import cgroup, mark, records, untrusted
 from scopekeeper.launch.place import Owner
 from scopekeeper.model import Liveness, Member, Scope
 from scopekeeper.selection import Selected
@@ -54,9 +54,9 @@ def _refusal(scope: Scope, member: Member, owner: Owner, *, force: bool) -> str:
 
 
 def _bound_to(directory: str) -> str:
-    raw = cgroup.attribute(directory, records.ATTRIBUTE)
     try:
-        return records.loads(raw or b"").get("BOUND", "")
+        raw = cgroup.attribute(directory, records.ATTRIBUTE)
+        return untrusted.scope(raw, directory.rpartition("/")[2]).bound
     except records.RecordError:
         return ""
 

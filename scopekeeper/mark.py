@@ -4,7 +4,8 @@ Above all the mark of a stop: nobody joins any more, who ends it, and why.
 
 ``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that does it, so that a
 stop which was killed can be told from one that goes on; ``WHY`` and ``REASON`` are the cause;
-``ASKER_PID``, ``ASKER_UID`` and ``ASKER_COMM`` are who asked for it.
+``ASKER_PID``, ``ASKER_UID`` and ``ASKER_COMM`` are who asked for it. What is stopped can write all
+of that itself: the cause is taken from what the stopper keeps elsewhere (``stop_witness``).
 """
 
 import contextlib
@@ -14,9 +15,11 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 
-from scopekeeper import cgroup, records
+from scopekeeper import cgroup, records, stop_witness, untrusted
+from scopekeeper.history.end import UNPROVED
 from scopekeeper.history.reason import Cause, Reason, Stopper
 from scopekeeper.launch.place import start_time
+from scopekeeper.untrusted import StopMark
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
 CHANGED = "something else has come to live in it"
@@ -34,7 +37,7 @@ def fields(cause: Cause) -> dict[str, str]:
         "STOPPER_PID": str(os.getpid()),
         "STOPPER_START": start_time("self"),
         "WHY": cause.reason.value,
-        "REASON": cause.text,
+        "REASON": cause.text[: untrusted.REASON_MAX],
     }
     if cause.stopper is not None:
         mark |= {
@@ -45,52 +48,74 @@ def fields(cause: Cause) -> dict[str, str]:
     return mark
 
 
-def cause(record: Mapping[str, str]) -> Cause | None:
-    """Read the cause out of a record; None where it is not being stopped."""
-    if "STATE" not in record:
-        return None
-    stopper = None
-    pid, uid = record.get("ASKER_PID", ""), record.get("ASKER_UID", "")
-    if pid.isdecimal() and uid.isdecimal():
-        stopper = Stopper(int(pid), int(uid), record.get("ASKER_COMM", ""))
-    return Cause(Reason.of(record.get("WHY", "")), record.get("REASON", ""), stopper)
+def cause(directory: str, found: StopMark | None) -> Cause | None:
+    """Return why the cgroup is being stopped, by whom; None where no stopper has kept that.
+
+    found is the mark in its record.
+    """
+    kept = stop_witness.find(directory) if found is not None else None
+    return None if kept is None else _cause(kept)
+
+
+def claim(found: StopMark | None) -> str:
+    """Return what a mark says that no stopper confirms, as evidence that proves nothing."""
+    if found is None:
+        return ""
+    said = _cause(found)
+    return f"its record says {said.reason.value} ({said.evidence or 'no reason'}), {UNPROVED}"
+
+
+def _cause(found: StopMark) -> Cause:
+    stopper = None if found.asker is None else Stopper(*found.asker)
+    return Cause(Reason.of(found.why), found.text, stopper)
 
 
 def put(
     directory: str,
     scope_directory: str,
-    required: tuple[str, ...],
-    mark: Mapping[str, str],
+    leaf: str,
+    mark: dict[str, str],
     leaves: Collection[str] | None = None,
-) -> tuple[dict[str, str], str]:
-    """Write a mark into the record of a scope or member, unless it is not ours to stop.
+) -> str:
+    """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
-    With leaves, only where nothing lives in the scope but these. Returns the record as it was, and
-    why it may not be stopped. Holds the scope's lock alone, so that no launch is half in.
+    With leaves, only where nothing lives in the scope but these. Returns why it may not be
+    stopped, '' if it may. Holds the scope's lock alone, so that no launch is half in.
     """
-    record: dict[str, str] = {}
     try:
         _await_record(directory)
         with _locked(scope_directory):
             raw = cgroup.attribute(directory, records.ATTRIBUTE)
             if raw is None:
                 # one that is only being made, or going away, has nothing in it to stop
-                return record, NO_RECORD if cgroup.is_populated(directory) else NOTHING
-            record = records.loads(raw, required)
+                return NO_RECORD if cgroup.is_populated(directory) else NOTHING
+            if leaf:
+                untrusted.member(raw, leaf)
+            else:
+                untrusted.scope(raw, scope_directory.rpartition("/")[2])
             if leaves is not None and _has_others(directory, leaves):
-                return record, CHANGED
-            kept = {key: value for key, value in record.items() if key not in KEYS}
+                return CHANGED
+            stop_witness.keep(directory, mark)
+            fields = records.loads(raw).items()
+            kept = {key: value for key, value in fields if key not in KEYS}
             os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
     except records.RecordError as error:
-        return record, str(error)
+        return str(error)
     except OSError as error:
-        if error.errno in cgroup.GONE:
-            return record, ""
-        if error.errno in (errno.EPERM, errno.EACCES):
-            uid = os.stat(directory).st_uid
-            return record, f"it belongs to uid {uid}; stop it as that user or as root"
-        return record, f"cannot mark it: {error.strerror}"
-    return record, ""
+        return _refusal(directory, error)
+    return ""
+
+
+def _refusal(directory: str, error: OSError) -> str:
+    """Return why a mark that could not be written keeps a stop from going on; '' if it does not."""
+    if error.errno in cgroup.GONE:
+        return ""
+    if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+        return ""  # its processes have filled up its attributes: who joins is stopped as well
+    if error.errno in (errno.EPERM, errno.EACCES):
+        uid = os.stat(directory).st_uid
+        return f"it belongs to uid {uid}; stop it as that user or as root"
+    return f"cannot mark it: {error.strerror}"
 
 
 def clear(directory: str) -> None:
@@ -98,8 +123,8 @@ def clear(directory: str) -> None:
     raw = cgroup.attribute(directory, records.ATTRIBUTE)
     if raw is None:
         return
-    kept = {key: value for key, value in records.loads(raw).items() if key not in KEYS}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, records.RecordError):
+        kept = {key: value for key, value in records.loads(raw).items() if key not in KEYS}
         os.setxattr(directory, records.ATTRIBUTE, records.dumps(kept))
 
 

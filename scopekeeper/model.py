@@ -1,5 +1,6 @@
 """What is known about scopes at one moment. Pure: frozen data, no I/O."""
 
+import shlex
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -10,6 +11,15 @@ class Liveness(Enum):
     ALIVE = "alive"
     GONE = "gone"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a scope's name is made of."""
+
+    session: str
+    lane: str
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class Member:
     cgroup: str
     problem: str = ""
     """Why the record cannot be used; then only the names above are known."""
+    claims: str = ""
+    """The name that its record gives, where that is not its leaf's: it is forged."""
     pid: int | None = None
     start_time: int | None = None
     """Of the launched process, in clock ticks since boot."""
@@ -76,9 +88,11 @@ class Member:
 
     @property
     def state(self) -> str:
-        """One of damaged, exited, leaderless, orphan, running."""
+        """One of damaged, exited, forged, leaderless, orphan, running."""
         if self.problem:
             return "damaged"
+        if self.claims:
+            return "forged"
         if not self.pids:
             return "exited"
         if self.is_orphan:
@@ -106,8 +120,14 @@ class Scope:
     session: str
     lane: str
     run: str = ""
+    inode: int = 0
+    """The kernel's number of the cgroup: one made later under the same name has another."""
     problem: str = ""
-    """Why it is foreign: no record, a damaged one, or one of a newer version."""
+    """Why its record cannot be used: there is none, it is damaged, or of a newer version."""
+    damaged: bool = False
+    """Whether it has a record, which no version can have written."""
+    claims: Identity | None = None
+    """What its record says it is, where that is not what its name says: it is forged."""
     unrecorded: bool = False
     """Whether there is no record at all: somebody else's, or of a launch that was killed."""
     manager: str = ""
@@ -163,24 +183,61 @@ class Scope:
         return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
 
     @property
+    def identities(self) -> tuple[Identity, ...]:
+        """What it is called: by its name, and where it is forged also by its record."""
+        own = Identity(self.session, self.lane, self.run)
+        return (own,) if self.claims is None else (own, self.claims)
+
+    @property
+    def forgery(self) -> str:
+        """How its record contradicts its name; '' where it does not."""
+        if self.claims is None:
+            return ""
+        said, own = self.claims, self.identities[0]
+        return f"its record says {_described(said)}; its name says {_described(own)}"
+
+    def command_to_end(self, uid: int) -> str:
+        """Return the shell command by which uid can end it without its record."""
+        return command_to_end(self.directory, self.manager, "" if uid == self.uid else self.uid)
+
+    @property
     def state(self) -> str:
-        """One of empty, expired, foreign, leaderless, orphan, running, stopping."""
+        """One of the states of ``ls``, but for ghost."""
+        if self.damaged:
+            return "damaged"
         if self.problem and not self.is_stillborn:
             return "foreign"
         if not self.pids:
             return "empty"
+        if self.claims is not None:
+            return "forged"
         if self.stopping:
             return "stopping"
         if self.elsewhere:
             return "running"
         if self.has_expired:
             return "expired"
-        living = [member for member in self.living_members if not member.problem]
+        living = [each for each in self.living_members if not (each.problem or each.claims)]
         if living and all(member.is_orphan for member in living):
             return "orphan"
         if living and not any(member.leader_lives for member in living):
             return "leaderless"
         return "running"
+
+
+def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:
+    """Return the shell command that ends a scope; other_uid is the user whose manager made it."""
+    if not manager:
+        return f"echo 1 > {shlex.quote(directory + '/cgroup.kill')}"
+    how = " --user" if manager == "user" else ""
+    if how and other_uid != "":
+        how += f" -M {other_uid}@"
+    return f"systemctl{how} stop {shlex.quote(directory.rpartition('/')[2])}"
+
+
+def _described(identity: Identity) -> str:
+    run = f", run {identity.run}" if identity.run else ""
+    return f"session {identity.session}, lane {identity.lane}{run}"
 
 
 @dataclass(frozen=True, slots=True)

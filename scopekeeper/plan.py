@@ -31,6 +31,8 @@ class Verdict(enum.Enum):
     EMPTY = "empty"
     GHOST = "ghost"
     FOREIGN = "foreign"
+    DAMAGED = "damaged"
+    FORGED = "forged"
     STOPPING = "stopping"
 
 
@@ -87,11 +89,14 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[A
         return Action(step, verdict, scope, None, evidence)
 
     if scope.problem and not scope.is_stillborn:
-        yield whole(Step.REPORT, Verdict.FOREIGN, scope.problem)
+        verdict = Verdict.DAMAGED if scope.damaged else Verdict.FOREIGN
+        yield whole(Step.REPORT, verdict, scope.problem)
     elif scope.elsewhere:
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
     elif not scope.pids:
         yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
+    elif scope.claims is not None:  # nor is the owner, the time or the stop that it tells of
+        yield whole(Step.REPORT, Verdict.FORGED, scope.forgery)
     elif scope.stopper:
         yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
     elif scope.stopping:
@@ -114,7 +119,9 @@ def _newer_run(scope: Scope, snapshot: Snapshot, rules: Rules) -> Scope | None:
     """Return the scope that supersedes this one, where its lane lives for one run at a time."""
     if not rules.supersede:
         return None
-    newer = (s for s in snapshot.scopes if s.born > scope.born and not s.elsewhere)
+    newer = (
+        s for s in snapshot.scopes if s.born > scope.born and not s.elsewhere and s.claims is None
+    )
     return next((n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)), None)
 
 
@@ -125,6 +132,7 @@ def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
         and bool(scope.session_id and session_id)
         and scope.session_id != session_id
         and scope.lifetime == "gateway"
+        and scope.claims is None
     )
 
 
@@ -153,9 +161,12 @@ def _ends_an_orphan(action: Action) -> bool:
 
 def _member_action(scope: Scope, member: Member, snapshot: Snapshot, rules: Rules) -> Action:
     if member.problem:
-        return Action(Step.REPORT, Verdict.FOREIGN, scope, member, member.problem)
+        return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
     if not member.pids:
         return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
+    if member.claims:
+        evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
+        return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)
     found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
     if not member.leader_lives:
         found.append(_leaderless(scope, member, snapshot.now, rules))

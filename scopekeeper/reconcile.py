@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from scopekeeper import cgroup, history, mark, records, stop
+from scopekeeper import cgroup, history, mark, stop
 from scopekeeper.history import Cause, End, Reason, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import epoch_of, mount_point
@@ -102,7 +102,7 @@ def _still_holds(
 ) -> Scope | None:
     """Return the scope as it is now, if the plan for it is still the same."""
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
-    if scope is None or scope.created != action.scope.created:
+    if scope is None or scope.inode != action.scope.inode:
         return None
     wanted = action.member.member_id if action.member else None
     others = [each for each in snapshot.scopes if each.session == scope.session]
@@ -120,9 +120,7 @@ def _still_holds(
 def _cause(action: Action) -> Cause:
     """Return why something is stopped: of a stop that was begun already, its own cause."""
     if action.verdict is Verdict.STOPPING:
-        raw = cgroup.attribute(action.scope.directory, records.ATTRIBUTE)
-        begun = mark.cause(records.loads(raw)) if raw else None
-        return begun or Cause(Reason.UNKNOWN, action.evidence)
+        return stop.cause_begun(action.scope.directory) or Cause(Reason.UNKNOWN, action.evidence)
     return Cause(_REASONS[action.verdict], action.evidence)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scopekeeper.model import Member, Owner, Scope, Snapshot
+from scopekeeper.model import Identity, Member, Owner, Scope, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,9 @@ class Selector:
 
     def matches_scope(self, scope: Scope) -> bool:
         """Tell whether the scope, as a whole, may hold what is meant."""
-        wanted = (
-            (self.session, scope.session),
-            (self.lane, scope.lane),
-            (self.run, scope.run),
-            (self.session_id, scope.session_id),
-        )
-        if any(value is not None and value != own for value, own in wanted):
+        if not any(self.matches_identity(each) for each in scope.identities):
+            return False
+        if self.session_id is not None and self.session_id != scope.session_id:
             return False
         if self.lifetimes and scope.lifetime not in self.lifetimes:
             return False
@@ -44,9 +40,18 @@ class Selector:
             return False  # a session of that name in a container is another session
         return not self.units or scope.unit in self.units
 
+    def matches_identity(self, identity: Identity) -> bool:
+        """Tell whether the scope of this session, lane and run may hold what is meant."""
+        wanted = (
+            (self.session, identity.session),
+            (self.lane, identity.lane),
+            (self.run, identity.run),
+        )
+        return all(value is None or value == own for value, own in wanted)
+
     def matches_member(self, member: Member) -> bool:
         """Tell whether a member of a matching scope is meant."""
-        if self.name is not None and member.name != self.name:
+        if self.name is not None and self.name not in (member.name, member.claims):
             return False
         if self.started_before is not None and member.started / 1e6 >= self.started_before:
             return False

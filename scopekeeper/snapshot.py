@@ -8,9 +8,11 @@ import os
 import time
 from collections.abc import Sequence
 
-from scopekeeper import cgroup, names, records
+from scopekeeper import cgroup, names, untrusted
 from scopekeeper.launch import place
 from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
+from scopekeeper.records import ATTRIBUTE, CHILD, RecordError
+from scopekeeper.untrusted import StopMark
 
 
 class Reader:
@@ -48,8 +50,8 @@ class Reader:
         if fields is None:
             return None
         try:
-            uid = os.stat(directory).st_uid
-            if only_uid is not None and uid != only_uid:
+            seen = os.stat(directory)
+            if only_uid is not None and seen.st_uid != only_uid:
                 return None
             raw = place.attribute(directory)
         except OSError as error:
@@ -62,7 +64,8 @@ class Reader:
             "unit": unit,
             "directory": directory,
             "cgroup": path,
-            "uid": uid,
+            "uid": seen.st_uid,
+            "inode": seen.st_ino,
             "manager": place.manager_of(path),
             "members": members,
             "strays": strays,
@@ -74,29 +77,46 @@ class Reader:
             known["memory_bytes"] = _number(cgroup.read(directory, "memory.current"))
             known["cpu_usec"] = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
         try:
-            record = _load(raw, records.OF_SCOPE)
-        except records.RecordError as error:
+            record = untrusted.scope(raw, unit)
+        except RecordError as error:
+            damaged = raw is not None and not isinstance(error, untrusted.NewerError)
             return Scope(session=fields[0], lane=fields[1], run=fields[2], problem=str(error),
-                         **known)  # type: ignore[arg-type]  # fmt: skip
+                         damaged=damaged, **known)  # type: ignore[arg-type]  # fmt: skip
+        identity = record.identity
         return Scope(
-            session=record["SESSION"],
-            lane=record["LANE"],
-            run=record.get("RUN", ""),
-            session_id=record.get("SESSION_ID", ""),
-            kind=record.get("KIND", ""),
-            lifetime=record.get("LIFETIME", ""),
-            created=_integer(record, "CREATED") or 0,
-            born=_integer(record, "BOOTTIME") or 0,
-            age=(self.now - (_integer(record, "BOOTTIME") or self.now)) / 1e6,
-            ttl=_integer(record, "TTL"),
-            grace=_integer(record, "GRACE"),
-            stopping="STATE" in record,
-            stopper=_living_stopper(record),
-            elsewhere=record.get("NAMESPACES", self._namespaces) != self._namespaces,
-            idle_since=_integers(record.get("IDLE", "")),
-            owner=_owner(record),
+            session=identity.session,
+            lane=identity.lane,
+            run=identity.run,
+            claims=record.claims,
+            session_id=record.session_id,
+            kind=record.kind,
+            lifetime=record.lifetime,
+            created=record.created,
+            born=record.born,
+            age=max(0, self.now - (record.born or self.now)) / 1e6,
+            ttl=record.ttl,
+            grace=record.grace,
+            stopping=record.mark is not None,
+            stopper=_living_stopper(record.mark),
+            elsewhere=self._is_elsewhere(record.owner.namespaces, path, members, strays),
+            idle_since=record.idle,
+            owner=record.owner,
             **known,  # type: ignore[arg-type]
         )
+
+    def _is_elsewhere(
+        self, said: str, path: str, members: Sequence[Member], strays: Sequence[int]
+    ) -> bool:
+        """Tell whether a scope was made in another container, as its record says.
+
+        That would hide it from its session: what lives here is here, whatever the record says.
+        """
+        if not said or said == self._namespaces:
+            return False
+        if said.partition("/")[0] == self._namespaces.partition("/")[0]:
+            return not place.manager_of(path)
+        pids = [*strays, *(pid for member in members for pid in member.pids)]
+        return all(_is_nested(pid) for pid in pids)
 
     def _inside(self, directory: str) -> tuple[tuple[Member, ...], tuple[int, ...]]:
         members, strays = [], cgroup.own_processes(directory)
@@ -116,29 +136,30 @@ class Reader:
         path = directory[len(self.mount) :]
         pids = tuple(cgroup.processes(directory))
         try:
-            raw = cgroup.attribute(directory, records.ATTRIBUTE)
-            record = _load(raw, records.OF_MEMBER)
-        except records.RecordError as error:
+            record = untrusted.member(cgroup.attribute(directory, ATTRIBUTE), name)
+        except RecordError as error:
             return Member(*parsed, directory, path, problem=str(error), pids=pids)
-        pid, start_time = _integer(record, "PID"), _integer(record, "START")
+        pid: int | None = record.pid
+        start_time: int | None = record.start_time
         leads = pid in pids and _start_time(pid) == start_time
-        if record.get("JOINING") == records.CHILD:  # it is not written yet whose leaf it is
+        if record.joining == CHILD:  # it is not written yet whose leaf it is
             pid, start_time, leads = None, None, bool(pids)
         return Member(
-            record["NAME"],
+            record.name,
             parsed[1],
             directory,
             path,
+            claims=record.claims,
             pid=pid,
             start_time=start_time,
             leader_lives=leads,
-            started=_integer(record, "STARTED") or 0,
-            born=_integer(record, "BOOTTIME") or 0,
-            kind=record.get("KIND", ""),
-            lifetime=record.get("LIFETIME", ""),
-            owner_state=self.owner_state(_owner(record)),
-            orphaned=_integer(record, "ORPHANED"),
-            leaderless=_integer(record, "LEADERLESS"),
+            started=record.started,
+            born=record.born,
+            kind=record.kind,
+            lifetime=record.lifetime,
+            owner_state=self.owner_state(record.owner),
+            orphaned=record.orphaned,
+            leaderless=record.leaderless,
             pids=pids,
         )
 
@@ -201,37 +222,6 @@ def _is_scope(name: str) -> bool:
     return names.parse_unit(name) is not None
 
 
-def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
-    if raw is None:
-        raise records.RecordError("it has no record of ours")
-    return records.loads(raw, required)
-
-
-def _owner(record: dict[str, str]) -> Owner:
-    return Owner(
-        unit=record.get("OWNER_UNIT", ""),
-        epoch=record.get("OWNER_EPOCH", ""),
-        cgroup=record.get("OWNER_CGROUP", ""),
-        pid=_integer(record, "OWNER_PID"),
-        start_time=_integer(record, "OWNER_START"),
-        boot_id=record.get("BOOT", ""),
-        namespaces=record.get("NAMESPACES", ""),
-    )
-
-
-def _integer(record: dict[str, str], key: str) -> int | None:
-    text = record.get(key, "")
-    return int(text) if text.lstrip("-").isdecimal() else None
-
-
-def _integers(text: str) -> tuple[int, int, int] | None:
-    """Return the moment, CPU time and bytes of an IDLE mark."""
-    parts = text.split()
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-        return None
-    return int(parts[0]), int(parts[1]), int(parts[2])
-
-
 def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | None:
     cpu = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
     if cpu is None:
@@ -244,12 +234,11 @@ def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | No
     return cpu, written
 
 
-def _living_stopper(record: dict[str, str]) -> int:
+def _living_stopper(mark: StopMark | None) -> int:
     """Return who is at a stop; 0 where it was left, and for this process, which knows itself."""
-    pid = _integer(record, "STOPPER_PID") or 0
-    if not pid or pid == os.getpid() or _start_time(pid) != _integer(record, "STOPPER_START"):
+    if mark is None or not mark.pid or mark.start_time is None or mark.pid == os.getpid():
         return 0
-    return pid
+    return mark.pid if _start_time(mark.pid) == mark.start_time else 0
 
 
 def _start_time(pid: int | None) -> int | None:
@@ -258,6 +247,14 @@ def _start_time(pid: int | None) -> int | None:
         fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else int(fields[19])
     return None
+
+
+def _is_nested(pid: int) -> bool:
+    """Tell whether a process lives in a PID namespace below ours; one that has ended may."""
+    for line in (cgroup.read(f"/proc/{pid}", "status") or "").splitlines():
+        if line.startswith("NSpid:"):  # its number in each namespace, ours first
+            return len(line.split()) > 2
+    return True
 
 
 def _number(text: str | None) -> int | None:

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from scopekeeper import cgroup, history, mark, names, records, removal
+from scopekeeper import cgroup, history, mark, names, records, removal, stop_witness, untrusted
 from scopekeeper.history import Cause, End, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
+from scopekeeper.untrusted import ScopeRecord
 
 GRACE = 5.0
 """Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
@@ -49,6 +50,11 @@ class Target:
     def scope_directory(self) -> str:
         """The directory of the scope, also where a member is meant."""
         return self.directory.rpartition("/")[0] if self.is_member else self.directory
+
+    @property
+    def unit(self) -> str:
+        """The name of the scope."""
+        return self.scope_directory.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,10 @@ class _Held:
     result: Result
     fd: int
     cause: Cause
-    scope_record: dict[str, str]
+    scope_record: ScopeRecord | None
+    """As it was before; None where it is damaged."""
+    earlier: Cause | None
+    """Why it was being stopped before, by a stop that did not end."""
     signalled: set[int] = field(default_factory=set)
     members: list[End] | None = None
     """Its members as they were before the first signal; None where none was sent."""
@@ -109,7 +118,7 @@ class _Held:
 
     def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
         """Return its members as they are now; found are its processes, where that is known."""
-        unit = self.result.target.scope_directory.rpartition("/")[2]
+        unit = self.result.target.unit
         return observe.members(self.directory, self.scope_record, unit, leaf=self.leaf, found=found)
 
 
@@ -141,6 +150,7 @@ def stop(
     began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
     results = [Result(target) for target in targets]
+    stop_witness.tidy()
     asker = observe.caller()
     with contextlib.ExitStack() as closing:
         held = []
@@ -173,14 +183,25 @@ def stop(
 
 def finish(directory: str, warnings: list[str]) -> None:
     """Bring a stop of a scope to its end whose own process was killed."""
-    raw = cgroup.attribute(directory, records.ATTRIBUTE)
-    if raw is None:
+    record = _record_of(directory)
+    if record is None:
         return
-    fields = records.loads(raw)
     path = directory[len(mount_point()) :]
-    grace = int(fields["GRACE"]) / 1e6 if fields.get("GRACE", "").isdecimal() else GRACE
-    cause = mark.cause(fields) or Cause(history.Reason.UNKNOWN)
+    grace = GRACE if record.grace is None else record.grace / 1e6
+    cause = cause_begun(directory) or Cause(history.Reason.UNKNOWN)
     stop([Target(directory, path, grace)], causes=[cause], warnings=warnings)
+
+
+def cause_begun(directory: str) -> Cause | None:
+    """Return why a scope is being stopped; None where it is not.
+
+    Where nothing says so but its record, the reason is unknown.
+    """
+    record = _record_of(directory)
+    if record is None or record.mark is None:
+        return None
+    kept = mark.cause(directory, record.mark)
+    return kept or Cause(history.Reason.UNKNOWN, mark.claim(record.mark))
 
 
 def _allow_descriptors(targets: int) -> None:
@@ -205,9 +226,11 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     """Mark a target's record; None where there is nothing to stop, or where it is not ours to."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    required = records.OF_MEMBER if target.is_member else records.OF_SCOPE
+    leaf = target.directory.rpartition("/")[2] if target.is_member else ""
+    before = _record_of(target.scope_directory)
+    earlier = mark.cause(target.scope_directory, before.mark) if before is not None else None
     wanted = mark.fields(cause)
-    record, problem = mark.put(directory, target.scope_directory, required, wanted, target.leaves)
+    problem = mark.put(directory, target.scope_directory, leaf, wanted, target.leaves)
     if problem == mark.NOTHING:
         return None
     if problem == mark.CHANGED:
@@ -216,16 +239,14 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return _Held(
-        result, fd, cause, _record_of(target.scope_directory) if target.is_member else record
-    )
+    return _Held(result, fd, cause, before or _record_of(target.scope_directory), earlier)
 
 
-def _record_of(scope_directory: str) -> dict[str, str]:
+def _record_of(scope_directory: str) -> ScopeRecord | None:
     with contextlib.suppress(OSError, records.RecordError):
         raw = cgroup.attribute(scope_directory, records.ATTRIBUTE)
-        return records.loads(raw) if raw else {}
-    return {}
+        return untrusted.scope(raw, scope_directory.rpartition("/")[2])
+    return None
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
@@ -311,13 +332,14 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
         found = cgroup.processes_by_cgroup(each.directory)
         remaining = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
     ended = began + int(each.result.milliseconds * 1000)
+    claim = mark.claim(each.scope_record.mark) if each.scope_record is not None else ""
     for end in each.observe() if each.members is None else each.members:
         if remaining.get(end.leaf):
             continue
         if end.processes:
             yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
         elif end.leaf not in watched:
-            yield observe.told(end, mark.cause(each.scope_record), ended)
+            yield observe.told(end, each.earlier, ended, claim)
 
 
 def _emptied(each: _Held) -> removal.Emptied:

@@ -10,11 +10,15 @@ from scopekeeper import systemd
 from scopekeeper.cli.show import answer, processes, safe, safe_json, table
 from scopekeeper.inspect import MemberUsage, command_line, usage
 from scopekeeper.launch.place import mount_point
-from scopekeeper.model import Member, Owner, Scope, Snapshot
+from scopekeeper.model import Identity, Member, Owner, Scope, Snapshot
 from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.selection import Selector
 from scopekeeper.snapshot import Reader
 
-STATES = ("running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign")
+STATES = (
+    "running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign",
+    "damaged", "forged",
+)  # fmt: skip
 
 
 @click.command("ls")
@@ -46,10 +50,11 @@ def command(
     uid = None if all_owners else os.getuid()
     snapshot = Reader(mount_point(), usage=True).snapshot(uid=uid)
     ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
+    wanted = Selector(session=session, lane=lane)
     shown = [
         (scope, "ghost" if scope.cgroup in ghosts else scope.state)
         for scope in snapshot.scopes
-        if (session is None or scope.session == session) and (lane is None or scope.lane == lane)
+        if any(wanted.matches_identity(each) for each in scope.identities)
     ]
     shown = [(scope, word) for scope, word in shown if state is None or word == state]
     if as_json:
@@ -95,8 +100,22 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool) -> None:
         rows,
         shrink=(0, 1, 2, 10),
         right=(5, 6, 7, 8, 9),
-        beneath=[_members(scope) if members else [] for scope, _ in shown],
+        beneath=[[*_warnings(scope), *(_members(scope) if members else [])] for scope, _ in shown],
     )  # fmt: skip
+
+
+def _warnings(scope: Scope) -> list[str]:
+    """Return what is wrong with its records, and the command that ends it."""
+    lines = []
+    if scope.damaged or scope.claims is not None:
+        what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
+        lines.append(f"    {safe(what)}; end it: {safe(how)}")
+    for member in scope.living_members:
+        if not scope.problem and member.problem:
+            lines.append(f"    {safe(member.leaf)}: {safe(member.problem)}")
+        elif member.claims:
+            lines.append(f"    {safe(member.leaf)}: its record says {safe(member.claims)}")
+    return lines
 
 
 def _owners(scope: Scope) -> str:
@@ -135,7 +154,9 @@ def _document(scope: Scope, state: str) -> dict[str, Any]:
         "kind": scope.kind or None,
         "lifetime": scope.lifetime or None,
         "state": state,
-        "problem": scope.problem or None,
+        "problem": safe_json(scope.problem or scope.forgery) or None,
+        "claims": None if scope.claims is None else _identity_document(scope.claims),
+        "ended_by": scope.command_to_end(os.getuid()),
         "owner": _owner_document(scope.owner),
         "created": scope.created / 1e6 if scope.created else None,
         "age_s": round(scope.age, 3),
@@ -146,6 +167,14 @@ def _document(scope: Scope, state: str) -> dict[str, Any]:
     }
 
 
+def _identity_document(identity: Identity) -> dict[str, Any]:
+    return {
+        "session": safe_json(identity.session),
+        "lane": safe_json(identity.lane),
+        "run": safe_json(identity.run) or None,
+    }
+
+
 def _member_document(member: Member) -> dict[str, Any]:
     return {
         "name": safe_json(member.name),
@@ -153,6 +182,8 @@ def _member_document(member: Member) -> dict[str, Any]:
         "cgroup": member.cgroup,
         "pid": member.pid,
         "state": member.state,
+        "problem": safe_json(member.problem) or None,
+        "claims": safe_json(member.claims) or None,
         "processes": len(member.pids),
         "argv": command_line(member.pid if member.leader_lives else None),
         "started": member.started / 1e6 if member.started else None,

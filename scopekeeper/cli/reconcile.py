@@ -14,7 +14,7 @@ from scopekeeper.errors import ManagerError
 from scopekeeper.launch.aside import step_out
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Snapshot
-from scopekeeper.plan import Action, plan
+from scopekeeper.plan import Action, Verdict, plan
 from scopekeeper.policy.load import load
 from scopekeeper.reconcile import Done, apply
 from scopekeeper.snapshot import Reader
@@ -106,6 +106,8 @@ def _evidence(done: Done) -> str:
     text = done.action.evidence
     if done.result is not None and done.result.problem:
         text += f"; {done.result.problem}"
+    if done.action.verdict in (Verdict.DAMAGED, Verdict.FORGED) and done.action.member is None:
+        text += f"; end it: {done.action.scope.command_to_end(os.getuid())}"
     for left in done.result.remaining if done.result else ():
         text += f"; pid {left.pid} waits in {left.wchan} (state {left.state})"
     return text

@@ -106,7 +106,10 @@ def sentence(selected: Selected, result: stop.Result) -> str:
     """Return one line, or more where processes remain, on what was proved."""
     name, after = label(selected), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
-        return f"{name}: left alone: {result.problem}"
+        text = f"{name}: left alone: {safe(result.problem)}"
+        if selected.scope.damaged:
+            text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
+        return text
     if result.outcome == "empty":
         return f"{name}: nothing lived in it"
     if result.outcome == "terminated":

@@ -178,13 +178,14 @@ def _running(about: str) -> list[tuple[Scope, Member]]:
         return []
     found = []
     for scope in snapshot.scopes:
-        whole = about in (scope.session, scope.session_id, scope.run or None, scope.unit) or (
-            about + names.SUFFIX == scope.unit
-        )
+        called = {scope.session_id, scope.unit, scope.unit.removesuffix(names.SUFFIX)}
+        for each in scope.identities:
+            called |= {each.session, each.run}
+        whole = about in called - {""}
         found += [
             (scope, member)
             for member in scope.living_members
-            if whole or about in (member.name, member.member_id)
+            if whole or about in (member.name, member.claims or None, member.member_id)
         ]
     return sorted(found, key=lambda pair: pair[1].born)
 

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 
-from scopekeeper import cgroup, records, state, stop
+from scopekeeper import cgroup, records, state, stop, untrusted
 from scopekeeper.errors import RemainsError, StateError
 from scopekeeper.gateway.process import Process, log
 from scopekeeper.history import Cause, Reason
@@ -63,8 +63,8 @@ def _grace_of(member: Process) -> float:
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
         raw = cgroup.attribute(scope, records.ATTRIBUTE)
-        said = records.loads(raw).get("GRACE", "") if raw else ""
-        return int(said) / 1e6 if said.isdecimal() else stop.GRACE
+        grace = untrusted.scope(raw, scope.rpartition("/")[2]).grace
+        return stop.GRACE if grace is None else grace / 1e6
     return stop.GRACE
 
 

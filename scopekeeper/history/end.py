@@ -13,6 +13,8 @@ ARGV_MAX = 8192
 UNSEEN = "nobody watched it end"
 MISSED = "it ended while no keeper watched"
 UNTOLD = "it ended, and only its parent knows how"
+UNPROVED = "which nothing proves"
+"""What is put behind the words of a record that whom it is about may have written."""
 _VAGUE = (UNSEEN, MISSED, UNTOLD)
 """Evidence that says nothing of the end but that nothing is known of it."""
 
@@ -78,7 +80,7 @@ def merged(known: End, new: End) -> End:
     best. Of two that do not know it, what one knows at all stays. Numbers that were missing are
     filled in.
     """
-    if known.reason is Reason.UNKNOWN and new.reason is not Reason.UNKNOWN:
+    if _explains(new, known):
         first, second = new, known
     else:
         first, second = known, new
@@ -92,6 +94,15 @@ def merged(known: End, new: End) -> End:
     if not first.argv and second.argv:
         changes["argv"] = second.argv
     return dataclasses.replace(first, **changes) if changes else first  # type: ignore[arg-type]
+
+
+def _explains(new: End, known: End) -> bool:
+    """Tell whether new has a reason that known has not, or a stopper's own word for a hearsay."""
+    if new.reason is Reason.UNKNOWN:
+        return False
+    return known.reason is Reason.UNKNOWN or (
+        UNPROVED in known.evidence and new.stopper is not None and known.stopper is None
+    )
 
 
 def _says_more(new: End, known: End) -> bool:

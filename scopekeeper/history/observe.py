@@ -5,15 +5,18 @@ own. Where it does not, the scope's numbers are the member's if the scope was ma
 for a PTY run; in a cohort they may be another's, one's perhaps that is no longer there.
 """
 
+import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
 
-from scopekeeper import cgroup, mark, names, records
+from scopekeeper import cgroup, mark, names, untrusted
 from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.history.reason import Cause, Reason, Stopper
 from scopekeeper.inspect import command_line
+from scopekeeper.records import ATTRIBUTE, CHILD, RecordError
+from scopekeeper.untrusted import ScopeRecord, StopMark
 
 
 def caller() -> Stopper:
@@ -29,7 +32,7 @@ def caller() -> Stopper:
 
 def members(
     directory: str,
-    scope: Mapping[str, str],
+    scope: ScopeRecord | None,
     unit: str,
     *,
     leaf: str = "",
@@ -38,7 +41,8 @@ def members(
 ) -> list[End]:
     """Return the members of a scope, each as it would be told if nothing more became known.
 
-    directory is the scope's, or with leaf that of one member; scope is the scope's record; found
+    directory is the scope's, or with leaf that of one member; scope is the scope's record, None
+    where that is damaged; found
     are the processes by directory, where they were read already. What carries no record that can
     be read is left out, and so, unless arriving, is a launch that is still on its way in.
     """
@@ -50,9 +54,10 @@ def members(
         where = directory if leaf else f"{directory}/{name}"
         try:
             end = _member(where, name, pids, scope, unit, arriving=arriving)
-            if end is not None and end.oom_kills is None and len(by_leaf) == 1 and not leaf:
+            alone = len(by_leaf) == 1 and not leaf
+            if end is not None and end.oom_kills is None and alone and scope is not None:
                 end = _with_memory_of(directory, scope, end)
-        except (OSError, ValueError):  # a record that is damaged raises ValueError too
+        except (OSError, RecordError):
             continue
         if end is not None:
             ends.append(end)
@@ -74,20 +79,19 @@ def processes_by_leaf(
 def unseen(directory: str, only: str = "") -> list[End]:
     """Return the members of a scope in which nothing lives any more, or the one with that leaf.
 
-    Their reason is what the kernel or the mark of a stop still tells, else unknown.
+    Their reason is what the kernel or a stop that was killed still tells, else unknown.
     """
+    unit = directory.rpartition("/")[2]
     try:
-        scope = records.loads(
-            cgroup.attribute(directory, records.ATTRIBUTE) or b"", records.OF_SCOPE
-        )
-    except (OSError, records.RecordError):
+        scope = untrusted.scope(cgroup.attribute(directory, ATTRIBUTE), unit)
+    except (OSError, RecordError):
         return []
     now = time.time_ns() // 1000
     _, killed = _memory(directory)
     ends = []
-    for end in members(directory, scope, directory.rpartition("/")[2]):
+    for end in members(directory, scope, unit):
         if not end.processes and only in ("", end.leaf):
-            found = told(end, _last_cause(f"{directory}/{end.leaf}", scope), now)
+            found = _told(end, directory, scope.mark, now)
             if killed and found.oom_kills is None:  # whose they were cannot be told
                 words = f"{found.evidence}; memory.events.local of its scope: oom_kill {killed}"
                 found = dataclasses.replace(found, evidence=words)
@@ -113,10 +117,10 @@ def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
     )
 
 
-def told(end: End, cause: Cause | None, ended: int) -> End:
+def told(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:
     """Return an end that nobody watched with the reason that can be proved of it.
 
-    cause is what a stop had marked it with that did not see its end.
+    cause is that of a stop which did not see its end; claim is what only a record says.
     """
     end = dataclasses.replace(end, ended=ended, seen=False, reason=Reason.UNKNOWN, evidence=UNSEEN)
     if end.oom_kills:
@@ -128,53 +132,60 @@ def told(end: End, cause: Cause | None, ended: int) -> End:
         return dataclasses.replace(
             end, reason=cause.reason, evidence=evidence, stopper=cause.stopper
         )
-    return end
+    return with_claim(end, claim)
 
 
-def _last_cause(leaf: str, scope: Mapping[str, str]) -> Cause | None:
-    try:
-        record = records.loads(cgroup.attribute(leaf, records.ATTRIBUTE) or b"")
-    except (OSError, records.RecordError):
-        record = {}
-    return mark.cause(record) or mark.cause(scope)
+def with_claim(end: End, claim: str) -> End:
+    """Return an end with what only a record says of it behind its evidence."""
+    return dataclasses.replace(end, evidence=f"{end.evidence}; {claim}") if claim else end
+
+
+def _told(end: End, scope_directory: str, of_scope: StopMark | None, now: int) -> End:
+    leaf = f"{scope_directory}/{end.leaf}"
+    of_member = None
+    with contextlib.suppress(OSError, RecordError):
+        of_member = untrusted.member(cgroup.attribute(leaf, ATTRIBUTE), end.leaf).mark
+    cause = mark.cause(leaf, of_member) or mark.cause(scope_directory, of_scope)
+    return told(end, cause, now, mark.claim(of_member or of_scope))
 
 
 def _member(
     directory: str,
     leaf: str,
     pids: Sequence[int],
-    scope: Mapping[str, str],
+    scope: ScopeRecord | None,
     unit: str,
     *,
     arriving: bool,
 ) -> End | None:
-    raw = cgroup.attribute(directory, records.ATTRIBUTE)
+    raw = cgroup.attribute(directory, ATTRIBUTE)
     if raw is None:
         return None
-    record = records.loads(raw, records.OF_MEMBER)
-    pid = int(record["PID"])
-    if not pids and not arriving and _runs(pid, record["START"]):
+    record = untrusted.member(raw, leaf)
+    pid = record.pid
+    if not pids and not arriving and _runs(pid, record.start_time):
         return None  # it has yet to move in, or it has moved out: it has not ended
+    identity = scope.identity if scope is not None else untrusted.named(unit)
     argv = command_line(pid) if pid in pids else None
     peak, oom_kills = _memory(directory)
     return End(
         member_id=leaf.rpartition(".")[2],
-        started=int(record.get("STARTED", "0")),
+        started=record.started,
         ended=0,
-        session=scope.get("SESSION", ""),
-        lane=scope.get("LANE", ""),
-        name=record["NAME"],
+        session=identity.session,
+        lane=identity.lane,
+        name=record.name,
         reason=Reason.UNKNOWN,
         evidence=UNSEEN,
-        session_id=scope.get("SESSION_ID", ""),
-        run=scope.get("RUN", ""),
-        kind=record.get("KIND", ""),
-        lifetime=record.get("LIFETIME", ""),
+        session_id=scope.session_id if scope is not None else "",
+        run=identity.run,
+        kind=record.kind,
+        lifetime=record.lifetime,
         unit=unit,
-        pid=None if record.get("JOINING") == records.CHILD else pid,
+        pid=None if record.joining == CHILD else pid,
         argv=cut_argv(argv) if argv and argv != [""] else (),
-        owner=_owner(record),
-        boot_id=record.get("BOOT", ""),
+        owner=record.owner.label if record.owner.label != "-" else "",
+        boot_id=record.owner.boot_id,
         memory_peak=peak,
         cpu_usec=cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec"),
         oom_kills=oom_kills,
@@ -182,9 +193,9 @@ def _member(
     )
 
 
-def _with_memory_of(directory: str, scope: Mapping[str, str], end: End) -> End:
+def _with_memory_of(directory: str, scope: ScopeRecord, end: End) -> End:
     """Add the numbers of a scope that was made for this member alone."""
-    if scope.get("KIND") != "pty" or scope.get("CREATED") != str(end.started):
+    if scope.kind != "pty" or scope.created != end.started:
         return end
     peak, oom_kills = _memory(directory)
     return dataclasses.replace(end, memory_peak=peak, oom_kills=oom_kills)
@@ -199,12 +210,7 @@ def _memory(directory: str) -> tuple[int | None, int | None]:
     return int(peak) if peak else None, cgroup.keyed(events, "oom_kill")
 
 
-def _runs(pid: int, start: str) -> bool:
+def _runs(pid: int, start_time: int) -> bool:
     """Tell whether a process is the one that began then, and no zombie."""
     stat = (cgroup.read(f"/proc/{pid}", "stat") or "").rpartition(")")[2].split()
-    return len(stat) > 19 and stat[19] == start and stat[0] not in "ZX"
-
-
-def _owner(record: Mapping[str, str]) -> str:
-    pid = record.get("OWNER_PID", "")
-    return record.get("OWNER_UNIT", "") or (f"pid {pid}" if pid else "")
+    return len(stat) > 19 and stat[19] == str(start_time) and stat[0] not in "ZX"

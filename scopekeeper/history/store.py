@@ -19,6 +19,8 @@ from pathlib import Path
 
 from scopekeeper import names
 from scopekeeper.errors import HistoryError
+from scopekeeper.history import bounds
+from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import End, merged
 from scopekeeper.history.reason import Reason, Stopper
 
@@ -27,9 +29,6 @@ DAMAGED = "history.damaged"
 _LOCK = "history.lock"
 VERSION = 2
 
-ROWS = 10_000
-AGE = 90 * 86_400_000_000
-"""The most that is kept: rows, and microseconds since an end."""
 PATIENCE = 1.0
 """Seconds to wait for another writer; a stop must not hang on its history."""
 
@@ -63,6 +62,7 @@ _VALUES = (
 )
 _SELECT = f"SELECT {_NAMES} FROM ends"  # noqa: S608
 _THIS = "WHERE member_id = CAST(? AS TEXT) AND started = ?"
+_THIS_LEAF = "WHERE unit = CAST(? AS TEXT) AND member_id = CAST(? AS TEXT)"
 
 _WORDS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -95,13 +95,11 @@ class Store:
         self,
         folder: Path,
         *,
-        rows: int = ROWS,
-        age: int = AGE,
+        limits: Bounds = BOUNDS,
         step: Callable[[str], None] = _go_on,
     ) -> None:
         self.path = folder / FILE
-        self._rows = rows
-        self._age = age
+        self._bounds = limits
         self._step = step
 
     def write(self, ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
@@ -247,24 +245,47 @@ class Store:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        for statement in bounds.INDEXES:
+            connection.execute(statement)
         self._step("insert")
         for end in began:
-            connection.execute(f"INSERT OR REPLACE INTO living {_VALUES}", _row(end))
-        told = [end for end in ends if _keep(connection, end)]
+            self._keep_living(connection, end)
+        told = [end for end in ends if self._keep(connection, end)]
         self._step("prune")
-        self._prune(connection)
+        self._bounds.prune(connection, {_bytes(end.unit) for end in ends})
         self._step("commit")
         connection.execute("COMMIT")
         self._step("close")
         return told
 
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        """Take away what is too old or too much; both go by an index."""
-        oldest = time.time_ns() // 1000 - self._age
-        connection.execute("DELETE FROM ends WHERE ended < ?", (oldest,))
-        connection.execute(
-            "DELETE FROM ends WHERE row <= (SELECT max(row) FROM ends) - ?", (self._rows,)
-        )
+    def _keep_living(self, connection: sqlite3.Connection, end: End) -> None:
+        """Note a member that lives: one row for each leaf, and so many of one scope."""
+        unit = _bytes(end.unit)
+        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (unit, _bytes(end.member_id)))  # noqa: S608
+        if self._bounds.has_room_to_live(connection, unit):
+            connection.execute(f"INSERT OR IGNORE INTO living {_VALUES}", _row(end))
+
+    def _keep(self, connection: sqlite3.Connection, end: End) -> bool:
+        """Write one end as it is best known; tell whether its reason is news.
+
+        It is left out where its scope has had too many within a minute. One of another scope under
+        the same key changes nothing: a member can choose its id and time.
+        """
+        key = (_bytes(end.member_id), _integer(end.started))
+        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (_bytes(end.unit), key[0]))  # noqa: S608
+        row = connection.execute(f"{_SELECT} {_THIS}", key).fetchone()
+        if row is None:
+            if not self._bounds.has_room(connection, _bytes(end.unit), end.ended):
+                return False
+            connection.execute(f"INSERT INTO ends {_VALUES}", _row(end))
+            return True
+        known = _end(row)
+        if known.unit and end.unit and known.unit != end.unit:
+            return False
+        best = merged(known, end)
+        if best != known:
+            connection.execute(f"INSERT OR REPLACE INTO ends {_VALUES}", _row(best))
+        return best.reason is not known.reason
 
     def _failure(self, error: Exception) -> Exception:
         code = _code(error)
@@ -310,19 +331,6 @@ def _check_version(connection: sqlite3.Connection) -> int:
             "use the newer scopekeeper",
         )
     return int(version)
-
-
-def _keep(connection: sqlite3.Connection, end: End) -> bool:
-    """Write one end as it is best known; tell whether its reason is news."""
-    key = (_bytes(end.member_id), _integer(end.started))
-    connection.execute(f"DELETE FROM living {_THIS}", key)  # noqa: S608
-    if connection.execute(f"INSERT OR IGNORE INTO ends {_VALUES}", _row(end)).rowcount:
-        return True
-    known = _end(connection.execute(f"{_SELECT} {_THIS}", key).fetchone())
-    best = merged(known, end)
-    if best != known:
-        connection.execute(f"INSERT OR REPLACE INTO ends {_VALUES}", _row(best))
-    return best.reason is not known.reason
 
 
 def _row(end: End) -> list[bytes | int | None]:

@@ -4,7 +4,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable
 
-from scopekeeper.history import Cause, End
+from scopekeeper.history import Cause, End, observe
 from scopekeeper.keeper import ends, events
 from scopekeeper.keeper.exits import Exit
 from scopekeeper.keeper.known import Ending, Known
@@ -142,4 +142,5 @@ class Endings:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING
         around = dataclasses.replace(ending.around, stopping=stopping)
-        self._told(ends.tell(ending.end, exit_, ending.cause, kills, around))
+        end = ends.tell(ending.end, exit_, ending.cause, kills, around)
+        self._told(end if ending.cause else observe.with_claim(end, ending.claim))

@@ -223,7 +223,7 @@ class Follower:
         self._due.pop(directory, None)
         scope = reader.scope(directory, self._uid)
         known = self.known.get(directory)
-        if scope is None or (known is not None and known.scope.created != scope.created):
+        if scope is None or (known is not None and known.scope.inode != scope.inode):
             if known is not None:
                 self._gone(directory, known, reader)
             known = None

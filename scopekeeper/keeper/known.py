@@ -5,13 +5,15 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 
-from scopekeeper import cgroup, mark, records
+from scopekeeper import cgroup, mark, untrusted
 from scopekeeper.history import Cause, End, observe
 from scopekeeper.keeper import ends
 from scopekeeper.keeper.ends import Circumstances
 from scopekeeper.keeper.exits import Exit, stat_fields
 from scopekeeper.model import Liveness, Member, Owner, Scope
+from scopekeeper.records import ATTRIBUTE, RecordError
 from scopekeeper.snapshot import Reader
+from scopekeeper.untrusted import ScopeRecord
 
 _EXEC_USEC = 500_000
 """After which a launch has become its command, and shows the command's own words."""
@@ -26,6 +28,8 @@ class Ending:
     around: Circumstances
     of: "Known"
     owner: Owner | None
+    claim: str = ""
+    """What only its record says of why it ended."""
     exit: Exit | None = None
     asked: bool = False
     """Whether it was asked if something larger goes down with it."""
@@ -60,11 +64,19 @@ class Known:
     """One scope: as it was at the last look, and what happened to its members since."""
 
     scope: Scope
-    record: dict[str, str] = field(default_factory=dict)
+    record: ScopeRecord | None = None
+    """None where it has not been read yet, or is damaged."""
+    cause: Cause | None = None
+    """Why the scope is being stopped."""
     ends: dict[str, End] = field(default_factory=dict)
     """By leaf: its living members, each as its end would be told."""
     causes: dict[str, Cause] = field(default_factory=dict)
-    """By leaf: who has marked a single member to be ended."""
+    """By leaf: why a single member is being stopped."""
+    claims: dict[str, str] = field(default_factory=dict)
+    """By leaf: what its record says of that, where no stopper does."""
+    started: dict[str, int] = field(default_factory=dict)
+    """By leaf: when its record first said that it was started. With the leaf's id that is the
+    name of its row in the history, of which its processes could make any number."""
     exits: dict[str, Exit] = field(default_factory=dict)
     oom_kills: dict[str, int] = field(default_factory=dict)
     """By leaf, and by '' those of which the kernel told for the scope as a whole."""
@@ -76,12 +88,15 @@ class Known:
 
     def look(self, scope: Scope, reader: Reader) -> tuple[list[Member], list[Ending]]:
         """Take in what the scope is now; returns the members that came, and those that ended."""
-        raw = cgroup.attribute(scope.directory, records.ATTRIBUTE)
-        with contextlib.suppress(records.RecordError):
-            self.record = records.loads(raw) if raw else self.record
+        with contextlib.suppress(RecordError):
+            raw = cgroup.attribute(scope.directory, ATTRIBUTE)
+            self.record = untrusted.scope(raw, scope.unit)
+            self.cause = mark.cause(scope.directory, self.record.mark)
         last, self.scope = self.scope, scope
         self.born = reader.now - round(scope.age * 1e6)
-        living = {member.leaf: member for member in scope.members if _lives(member)}
+        living = {member.leaf: member for member in scope.members if self._lives(member)}
+        there = {member.leaf for member in scope.members}
+        self.started = {leaf: began for leaf, began in self.started.items() if leaf in there}
         came = [member for leaf, member in living.items() if leaf not in self.ends]
         if came or self._has_changed(living):
             self._observe(living)
@@ -120,15 +135,11 @@ class Known:
             if end.leaf not in living:
                 continue
             before = self.ends.get(end.leaf)
-            if before is not None and before.argv and not end.argv:
-                end = dataclasses.replace(end, argv=before.argv)  # noqa: PLW2901
-            self.ends[end.leaf] = end
+            argv = before.argv if before is not None and not end.argv else end.argv
+            started = self.started.setdefault(end.leaf, end.started)
+            self.ends[end.leaf] = dataclasses.replace(end, argv=argv, started=started)
         for leaf in living:
-            raw = cgroup.attribute(f"{self.scope.directory}/{leaf}", records.ATTRIBUTE)
-            with contextlib.suppress(records.RecordError):
-                cause = mark.cause(records.loads(raw)) if raw else None
-                if cause is not None:
-                    self.causes[leaf] = cause
+            self._note_mark(leaf)
 
     def _ending(self, leaf: str, last: Scope, reader: Reader) -> Ending:
         end = self.ends.pop(leaf)
@@ -137,33 +148,44 @@ class Known:
         end = dataclasses.replace(
             end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, seen=True
         )
-        cause = self.causes.pop(leaf, None) or self._marked(directory) or mark.cause(self.record)
+        self._note_mark(leaf)
+        cause = self.causes.pop(leaf, None) or self.cause
+        of_scope = self.record.mark if self.record is not None else None
+        claim = self.claims.pop(leaf, "") or mark.claim(of_scope)
         member = next((each for each in last.members if each.leaf == leaf), None)
         state = member.owner_state if member is not None else None
         owner = state.owner if state is not None else None
         gone = _evidence(reader, owner) if owner is not None else ""
         ttl = last.ttl if last.manager else None
-        around = Circumstances(self.record.get("BOUND", ""), gone, ttl, reader.now - self.born)
-        return Ending(end, cause, around, self, owner)
+        bound = self.record.bound if self.record is not None else ""
+        around = Circumstances(bound, gone, ttl, reader.now - self.born)
+        return Ending(end, cause, around, self, owner, claim)
 
-    def _marked(self, directory: str) -> Cause | None:
-        with contextlib.suppress(OSError, records.RecordError):
-            raw = cgroup.attribute(directory, records.ATTRIBUTE)
-            return mark.cause(records.loads(raw)) if raw else None
-        return None
+    def _note_mark(self, leaf: str) -> None:
+        """Note why a single member is being stopped, if it is."""
+        directory = f"{self.scope.directory}/{leaf}"
+        with contextlib.suppress(OSError, RecordError):
+            found = untrusted.member(cgroup.attribute(directory, ATTRIBUTE), leaf).mark
+            cause = mark.cause(directory, found)
+            if cause is not None:
+                self.causes[leaf] = cause
+            elif found is not None:
+                self.claims[leaf] = mark.claim(found)
+
+    def _lives(self, member: Member) -> bool:
+        """Tell whether a member is there, or on its way in.
+
+        One that was known before it damaged its record lives on; of another nothing is known.
+        """
+        if member.problem:
+            return bool(member.pids) and member.leaf in self.ends
+        return bool(member.pids) or _is_on_its_way(member)
 
 
 def _evidence(reader: Reader, owner: Owner) -> str:
     """Return how it is known that an owner is gone; '' where it is not."""
     state = reader.owner_state(owner)
     return state.evidence if state.liveness is Liveness.GONE else ""
-
-
-def _lives(member: Member) -> bool:
-    """Tell whether a member is there, or on its way in."""
-    if member.problem:
-        return False
-    return bool(member.pids) or _is_on_its_way(member)
 
 
 def _is_on_its_way(member: Member) -> bool:

@@ -132,13 +132,11 @@ def _check(raw: bytes, directory: str, member: Member, warnings: Warnings) -> No
     from_record = _read_record(raw, directory)
     request = member.request
     identity = (request.session, request.lane, request.run)
-    if (from_record["SESSION"], from_record["LANE"], from_record.get("RUN", "")) != identity:
-        from scopekeeper.errors import ConflictError
+    said = (from_record["SESSION"], from_record["LANE"], from_record.get("RUN", ""))
+    if said != identity:
+        from scopekeeper.launch.waiting import refuse_identity
 
-        raise ConflictError(
-            f"the scope {member.unit} belongs to another session whose name was cut to the same",
-            "give one of them a --run",
-        )
+        refuse_identity(directory, member.unit, said)
     bound = from_record.get("BOUND", "")
     if bound and (request.lifetime != "gateway" or member.owner.unit != bound):
         if not request.explicit_run and request.run != member.owner.label:
@@ -151,10 +149,12 @@ def _check(raw: bytes, directory: str, member: Member, warnings: Warnings) -> No
     for option, value in (request.limits | request.durations).items():
         if option not in request.asked or option == "grace":
             continue
-        if from_record.get(option.upper()) != str(value):
-            text = f"--{option.replace('_', '-')} has no effect: the scope exists, with " + (
-                f"{from_record[option.upper()]}" if option.upper() in from_record else "none"
-            )
+        there = from_record.get(option.upper(), "none")
+        if there != str(value):
+            is_number = len(there) < 20 and there.isascii() and there.isdigit()
+            if not is_number and there not in ("none", "-1"):
+                there = "a damaged one"
+            text = f"--{option.replace('_', '-')} has no effect: the scope exists, with {there}"
             if text not in warnings:
                 warnings.append(text)
 
@@ -164,9 +164,11 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
         return records.loads(raw, records.OF_SCOPE)
     except records.RecordError as error:
         from scopekeeper.errors import ForeignError
+        from scopekeeper.launch.waiting import how_to_end
 
         raise ForeignError(
-            f"{directory}: {error}", "it is left alone; choose another --run"
+            f"{directory}: {error}",
+            f"it is left alone; choose another --run, or end it: {how_to_end(directory)}",
         ) from None
 
 

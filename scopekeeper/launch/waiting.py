@@ -3,10 +3,12 @@
 import posix
 import time
 
-from scopekeeper import records
+from scopekeeper import names, records, untrusted
 from scopekeeper.errors import ConflictError, ForeignError
 from scopekeeper.launch.member import ABSENT, WAIT
-from scopekeeper.launch.place import Place, attribute, epoch_of, read, start_time
+from scopekeeper.launch.place import Place, attribute, epoch_of, manager_of, read, start_time
+from scopekeeper.model import command_to_end
+from scopekeeper.untrusted import MemberRecord
 
 _PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
@@ -89,9 +91,11 @@ def _finish_stale_spawns(directory: str) -> None:
             continue
         leaf = f"{directory}/{entry}"
         try:
-            record = records.loads(attribute(leaf) or b"", records.OF_MEMBER)
-            if record.get("JOINING") != records.CHILD or _runs(record):
+            raw = attribute(leaf) or b""
+            found = untrusted.member(raw, entry)
+            if found.joining != records.CHILD or _runs(found):
                 continue
+            record = records.loads(raw)
             pids = read(f"{leaf}/cgroup.procs").split()
             began, pid = min((int(start_time(pid)), pid) for pid in pids)
             record |= {"PID": pid, "START": str(began), "JOINING": ""}
@@ -100,9 +104,9 @@ def _finish_stale_spawns(directory: str) -> None:
             continue
 
 
-def _runs(record: dict[str, str]) -> bool:
+def _runs(record: MemberRecord) -> bool:
     try:
-        return start_time(record["PID"]) == record["START"]
+        return start_time(str(record.pid)) == str(record.start_time)
     except OSError:
         return False
 
@@ -118,8 +122,10 @@ def _finish_stale_stop(directory: str) -> None:
     """Bring a stop to its end whose own process was killed; leave one alone that goes on."""
     try:
         raw = attribute(directory)
-        fields = records.loads(raw or b"")
-        if start_time(fields["STOPPER_PID"]) == fields["STOPPER_START"]:
+        found = untrusted.stop_mark(raw or b"")
+        if found is None or found.pid is None:
+            return
+        if start_time(str(found.pid)) == str(found.start_time):
             return
     except FileNotFoundError as error:
         if error.filename == directory:
@@ -133,6 +139,25 @@ def _finish_stale_stop(directory: str) -> None:
     finish(directory, warnings)
     for text in warnings:
         launch.say(f"warning: {text}")
+
+
+def how_to_end(directory: str) -> str:
+    """Return the shell command that ends the scope at directory without its record."""
+    # the folder of a scope is named as below the mount, wherever that is
+    return command_to_end(directory, manager_of(directory))
+
+
+def refuse_identity(directory: str, unit: str, said: tuple[str, str, str]) -> None:
+    """Raise why a scope that its record says is of another session is not joined."""
+    if names.unit_name(*said) == unit:
+        raise ConflictError(
+            f"the scope {unit} belongs to another session whose name was cut to the same",
+            "give one of them a --run",
+        )
+    raise ForeignError(
+        f"{unit} is forged: its record says that it is of another session",
+        f"it is left alone; choose another --run, or end it: {how_to_end(directory)}",
+    )
 
 
 def _gave_up(directory: str, unit: str, reason: str, waited: float) -> Exception:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from scopekeeper import history
 from scopekeeper.errors import HistoryError
 from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import ARGV_MAX, MISSED, UNSEEN, UNTOLD, cut_argv, merged
-from scopekeeper.history.store import AGE, DAMAGED, FILE, Store
+from scopekeeper.history.store import DAMAGED, FILE, Store
 from tests.unit.ends import NOW, an_end, member
 
 ROOT = Path(__file__).parents[2]
@@ -190,16 +191,16 @@ def test_why_it_was_ended_is_told_of_each_member_that_was_stopped(state):
 
 
 def test_it_is_bounded_by_rows_and_by_age(tmp_path):
-    store = Store(tmp_path, rows=10)
+    store = Store(tmp_path, limits=Bounds(rows=10))
     for number in range(25):
         store.write([an_end(member(number), ended=NOW + number)])
     assert [end.member_id for end in store.read()] == [member(n) for n in range(15, 25)]
-    store.write([an_end("ffffffff", ended=NOW - AGE - 60_000_000)])
+    store.write([an_end("ffffffff", ended=NOW - BOUNDS.age - 60_000_000)])
     assert "ffffffff" not in [end.member_id for end in store.read()]
 
 
 def test_many_ends_at_once_are_bounded_too(tmp_path):
-    store = Store(tmp_path, rows=10)
+    store = Store(tmp_path, limits=Bounds(rows=10))
     store.write([an_end(member(number)) for number in range(300)])
     assert len(store.read()) == 10
 

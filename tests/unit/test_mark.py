@@ -1,33 +1,97 @@
-"""The mark of a stop comes back out of a record as the cause that went in."""
+"""The mark of a stop is read back as the cause that went in, where the stopper has kept it too."""
 
+import os
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import mark, records
+from scopekeeper import mark, records, stop_witness, untrusted
 from scopekeeper.history import Cause, Reason, Stopper
+from scopekeeper.history.end import UNPROVED
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
-CAUSES = st.builds(
-    Cause,
-    st.sampled_from(Reason),
-    WORDS,
-    st.none() | st.builds(Stopper, st.integers(0, 2**31), st.integers(0, 2**32), WORDS),
+STOPPERS = st.builds(
+    Stopper,
+    st.integers(0, untrusted.PID_MAX),
+    st.integers(0, untrusted.UID_MAX),
+    st.text("abc \n\\", max_size=15),
 )
+CAUSES = st.builds(Cause, st.sampled_from(Reason), WORDS, st.none() | STOPPERS)
+
+
+@pytest.fixture
+def stops(tmp_path, monkeypatch):
+    """Give a folder in which stoppers keep their causes."""
+    folder = tmp_path / "stops"
+    monkeypatch.setattr(stop_witness, "_folder", lambda: str(folder))
+    monkeypatch.setattr(stop_witness, "_ROOTS", str(folder))
+    return folder
+
+
+def marked(cause):
+    """Return the mark in a record that a stop with this cause has written."""
+    return untrusted.stop_mark(records.dumps({"SESSION": "s", "LANE": "main"} | mark.fields(cause)))
 
 
 @given(CAUSES)
-def test_a_cause_comes_back_out_of_a_record(cause):
-    record = {"SESSION": "s", "LANE": "main"} | mark.fields(cause)
-    assert mark.cause(records.loads(records.dumps(record))) == cause
+def test_what_only_the_record_says_is_no_cause_but_a_claim(cause):
+    found = marked(cause)
+    assert (found.pid, found.why, found.text) == (os.getpid(), cause.reason.value, cause.text)
+    assert mark.cause("/proc/self", found) is None
+    assert UNPROVED in mark.claim(found)
 
 
-def test_what_is_not_being_stopped_has_none():
-    assert mark.cause({"SESSION": "s", "REASON": "x"}) is None
+def test_a_cause_that_its_stopper_has_kept_comes_back_whatever_the_record_says(tmp_path, stops):
+    cause = Cause(Reason.STOPPED, "the turn is over", Stopper(7, 8, "operator"))
+    scope, other = tmp_path / "scope", tmp_path / "other"
+    for directory in (scope, other):
+        directory.mkdir()
+    assert stop_witness.keep(str(scope), mark.fields(cause))
+    forged = marked(Cause(Reason.TTL, "its time was over", Stopper(1, 0, "sshd")))
+    assert mark.cause(str(scope), forged) == cause
+    assert mark.cause(str(other), forged) is None
+    assert mark.cause(str(scope), None) is None
+
+
+def test_what_is_kept_is_believed_only_of_its_own_uid_boot_and_kind(tmp_path, stops):
+    scope = tmp_path / "scope"
+    scope.mkdir()
+    fields = mark.fields(Cause(Reason.STOPPED, "x"))
+    assert stop_witness.keep(str(scope), fields)
+    (kept,) = stops.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert stop_witness.find(str(scope)) is not None
+    kept.write_bytes(records.dumps({"BOOT": "another", **fields}))
+    assert stop_witness.find(str(scope)) is None
+    for raw in (b"", b"V=1\nSTATE=stopping\nSTOPPER_PID=--5\n", b"\xff" * 99999):
+        kept.write_bytes(raw)
+        assert stop_witness.find(str(scope)) is None
+    kept.unlink()
+    os.mkfifo(kept)
+    assert stop_witness.find(str(scope)) is None
+    kept.unlink()
+    kept.symlink_to("/etc/passwd")
+    assert stop_witness.find(str(scope)) is None
+    assert stop_witness.keep(str(scope), fields), "a link is replaced, not followed"
+    assert stop_witness.find(str(scope)) is not None
+
+
+def test_what_is_not_asked_for_any_more_is_removed(tmp_path, stops):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        stop_witness.keep(str(tmp_path / name), mark.fields(Cause(Reason.TTL)))
+    old = stops / str((tmp_path / "old").stat().st_ino)
+    os.utime(old, (1, 1))
+    stop_witness.tidy()
+    assert [path.name for path in stops.iterdir()] == [str((tmp_path / "new").stat().st_ino)]
 
 
 def test_the_mark_of_an_older_version_tells_only_what_it_has():
     old = {"STATE": "stopping", "STOPPER_PID": "1", "STOPPER_START": "2", "REASON": "orphan: x"}
-    assert mark.cause(old) == Cause(Reason.UNKNOWN, "orphan: x")
+    found = untrusted.stop_mark(records.dumps(old))
+    assert (found.pid, found.start_time, found.why, found.asker) == (1, 2, "", None)
+    assert "orphan: x" in mark.claim(found)
 
 
 def test_taking_it_away_knows_every_field_of_it():

@@ -364,6 +364,7 @@ def _as_end(known: Run) -> End:
         run=known.id,
         kind="pty",
         lifetime=known.lifetime,
+        unit=names.unit_name(known.session, known.lane, known.id),
         pid=known.pid,
         argv=cut_argv(list(known.argv)),
         boot_id=known.boot_id,
