@@ -10,9 +10,16 @@ anything is read. What is wrong with it is an OSError whose strerror is one clau
 
 import posix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import TypeAlias
+
+    Path: TypeAlias = "str | bytes | PathLike[str]"
+
 SMALL = 1 << 20
 """Bytes that a file of a few fields never has."""
-_SAFELY = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+_SAFELY = posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
 _EINVAL, _ENXIO, _ELOOP = 22, 6, 40
 _TYPE, _REGULAR = 0o170000, 0o100000
 _TYPES = {
@@ -23,12 +30,19 @@ _PIECE = 1 << 16
 
 
 def open_regular(
-    path: "str | bytes", flags: int = posix.O_RDONLY, mode: int = 0o600, *, most: int = 0
+    path: "Path",
+    flags: int = posix.O_RDONLY,
+    mode: int = 0o600,
+    *,
+    most: int = 0,
+    follow: bool = False,
 ) -> int:
     """Open a regular file of this user, or of root, and return its descriptor; raises OSError.
 
-    most: bytes that it may have; 0 is any number.
+    most: bytes that it may have; 0 is any number. follow: whether it may be a symbolic link.
     """
+    if not follow:
+        flags |= posix.O_NOFOLLOW
     try:
         fd = posix.open(path, flags | _SAFELY, mode)
     except OSError as error:
@@ -44,9 +58,9 @@ def open_regular(
     return fd
 
 
-def read(path: "str | bytes", most: int = SMALL) -> bytes:
+def read(path: "Path", most: int = SMALL, *, follow: bool = False) -> bytes:
     """Return the content of such a file; raises OSError."""
-    fd = open_regular(path, most=most)
+    fd = open_regular(path, most=most, follow=follow)
     try:
         content = b""
         while len(content) <= most and (piece := posix.read(fd, _PIECE)):
@@ -58,7 +72,7 @@ def read(path: "str | bytes", most: int = SMALL) -> bytes:
     return content
 
 
-def problem_of(path: "str | bytes", most: int = 0) -> str:
+def problem_of(path: "Path", most: int = 0) -> str:
     """Return what is wrong with the file at path; '' where nothing is, or there is none.
 
     For a program that opens it by its name: who may write to the folder can still exchange it.
@@ -82,5 +96,5 @@ def _problem(found: posix.stat_result, most: int) -> str:
     return ""
 
 
-def _strange(problem: str, path: "str | bytes") -> OSError:
+def _strange(problem: str, path: "Path") -> OSError:
     return OSError(_EINVAL, problem, path)

@@ -21,7 +21,7 @@ from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.shutdown import Stopping
 from scopekeeper.launch.place import Caller
-from scopekeeper.launch.rules import sign
+from scopekeeper.launch.rules import find
 from scopekeeper.model import Scope, Snapshot
 from scopekeeper.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.load import load
@@ -60,7 +60,8 @@ class Keeper:
         self._tell = tell
         self._linger = linger
         self._mount, self._uid = caller.mount, caller.uid
-        self._signature, self.policy = sign(), load()
+        self._ignored: list[str] = []
+        self._signature, self.policy = self._find_policy(), load()
         self._follower = Follower(caller, self._happened, self._looked)
         self._follower.activity = self.policy.counts_idle
         self._loop = self._follower.loop
@@ -121,8 +122,17 @@ class Keeper:
         if self._read_policy():
             self._follower.look_at_all()
 
+    def _find_policy(self) -> str:
+        """Return what changes when the policy does, and log once which files are not ours."""
+        found = find()
+        for problem in found.ignored:
+            if problem not in self._ignored:
+                _log.warning("%s", problem)
+        self._ignored = found.ignored
+        return found.signature
+
     def _read_policy(self) -> bool:
-        self._signature = sign()
+        self._signature = self._find_policy()
         try:
             self.policy = load()
         except ScopekeeperError as error:
@@ -160,7 +170,7 @@ class Keeper:
     # What is done about it
 
     def _looked(self, directories: set[str], now: int) -> None:
-        if self._signature != sign():
+        if self._signature != self._find_policy():
             self.reload()
         self._decide(directories, now)
         if not self._has_looked:

@@ -19,7 +19,7 @@ from scopekeeper.errors import StateError
 LOG = "keeper.log"
 _PASSED = (
     "HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_STATE_HOME",
-    "SCOPEKEEPER_STATE", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
+    "SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
 )  # fmt: skip
 """Variables that say where things are."""
 _LAST = 4096
