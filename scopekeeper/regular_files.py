@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SMALL = 1 << 20
 """Bytes that a file of a few fields never has."""
 _SAFELY = posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-_EINVAL, _ENXIO, _ELOOP = 22, 6, 40
+_EPERM = 1
 _TYPE, _REGULAR = 0o170000, 0o100000
 _TYPES = {
     0o010000: "a FIFO", 0o020000: "a device", 0o040000: "a directory", 0o060000: "a device",
@@ -45,11 +45,12 @@ def open_regular(
         flags |= posix.O_NOFOLLOW
     try:
         fd = posix.open(path, flags | _SAFELY, mode)
-    except OSError as error:
-        if error.errno in (_ENXIO, _ELOOP):  # a socket, a FIFO that nobody reads; a link
-            problem = problem_of(path)
-            if problem:
-                raise _strange(problem, path) from None
+    except FileNotFoundError:
+        raise
+    except OSError:
+        problem = "" if follow else problem_of(path)
+        if problem:  # that says more than what the kernel answers to a FIFO, a socket, a link
+            raise _strange(problem, path) from None
         raise
     problem = _problem(posix.fstat(fd), most)
     if problem:
@@ -97,4 +98,4 @@ def _problem(found: posix.stat_result, most: int) -> str:
 
 
 def _strange(problem: str, path: "Path") -> OSError:
-    return OSError(_EINVAL, problem, path)
+    return OSError(_EPERM, problem, path)
