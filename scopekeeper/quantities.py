@@ -39,7 +39,7 @@ def duration(option: str, text: str) -> int:
 def size(option: str, text: str, others: str = "") -> int:
     """Return bytes; raises ValueError with one sentence that names the option."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text)
-    value = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    value = int(min(float(match[1]) * _BYTES[match[2]], 2.0**64)) if match else 0
     if not match or (not value and not others):
         name, comma = option.replace("_", "-"), "," if others else " or"
         raise ValueError(f"--{name}: {text!r} is not a size; write 512M{comma} 2G{others}")

@@ -1,60 +1,111 @@
-"""Where what has to survive a reboot is kept."""
+"""Where what has to survive a reboot is kept: a folder that is its user's alone.
+
+It is made with mode 0700 where there is none; nothing that exists is ever changed. So where
+``$SCOPEKEEPER_STATE`` names a folder that others look into, such as /var/tmp, a folder inside of it
+is used.
+"""
 
 import os
 import pathlib
+import stat
 
 from scopekeeper.errors import StateError
+from scopekeeper.launch.place import home_of
 
 _MODE = 0o700
+_OTHERS = 0o077
+_HISTORY = "history.db"
+"""Tells a folder that has been ours from any other, whatever mode it has by now."""
 
 
 def directory() -> pathlib.Path:
-    """Return the state folder of this user; creates nothing, raises StateError.
+    """Return the state folder of this user, which may not be there; changes nothing.
 
-    ``$SCOPEKEEPER_STATE`` wins; else it is /var/lib/scopekeeper for root, and for others
-    scopekeeper in ``$XDG_STATE_HOME``, else in ~/.local/state.
+    It is /var/lib/scopekeeper for root, and for others scopekeeper in ``$XDG_STATE_HOME``, else in
+    .local/state at home. ``$SCOPEKEEPER_STATE`` goes before: the folder that it names, if it is
+    yet to be made, or private, or has a history in it; else scopekeeper-UID inside of that.
+
+    Raises StateError where it is another user's, or others can write to it: what is read there
+    would be their word.
     """
     wanted = os.environ.get("SCOPEKEEPER_STATE", "")
-    if wanted:
-        if not wanted.startswith("/"):
-            raise StateError(f"SCOPEKEEPER_STATE is {wanted!r}", "give the whole path")
-        return pathlib.Path(wanted)
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/lib/scopekeeper")
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if base.startswith("/"):
-        return pathlib.Path(base, "scopekeeper")
-    return pathlib.Path(_home(), ".local/state/scopekeeper")
+    folder = _named(wanted) if wanted else _usual()
+    found = _look(folder)
+    if found is not None:
+        problem = _problem(found)
+        if problem:
+            raise StateError(f"the state folder {folder} {problem}")
+    return folder
 
 
 def make() -> pathlib.Path:
-    """Return the state folder, made with mode 0700 where it was not there; raises StateError.
-
-    One that belongs to another user is refused: what is read there would be that user's word.
-    """
+    """Return the state folder, made with mode 0700 where it was not there; raises StateError."""
     folder = directory()
+    if folder.exists():
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=_MODE, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.geteuid():
-            raise StateError(f"the state folder {folder} belongs to uid {found.st_uid}")
-        if found.st_mode & 0o777 != _MODE:
-            folder.chmod(_MODE)
+        folder.mkdir(_MODE)
+        folder.chmod(_MODE)  # where the umask has taken some of it
+    except FileExistsError:
+        return make()  # another process was faster, and may have made something else
     except OSError as error:
         raise StateError(f"cannot make the state folder {folder}: {error.strerror}") from None
     return folder
 
 
-def _home() -> str:
-    home = os.environ.get("HOME", "")
-    if home.startswith("/"):
-        return home
-    import pwd
+def _named(wanted: str) -> pathlib.Path:
+    if not wanted.startswith("/"):
+        raise StateError(f"SCOPEKEEPER_STATE is {wanted!r}", "give the whole path")
+    folder = pathlib.Path(wanted)
+    found = _look(folder)
+    if found is None:
+        return folder
+    if found.st_uid not in (0, os.geteuid()):
+        raise StateError(f"the folder {folder} (SCOPEKEEPER_STATE) belongs to uid {found.st_uid}")
+    if found.st_uid == os.geteuid() and (
+        not found.st_mode & _OTHERS or os.path.lexists(folder / _HISTORY)
+    ):
+        return folder
+    inner = folder / f"scopekeeper-{os.geteuid()}"
+    if inner.is_symlink():
+        raise StateError(f"the state folder {inner} is a symbolic link")
+    return inner
 
+
+def _usual() -> pathlib.Path:
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/scopekeeper")
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if base.startswith("/"):
+        return pathlib.Path(base, "scopekeeper")
+    home = home_of(os.geteuid())
+    if not home:
+        raise StateError(f"uid {os.geteuid()} has no home folder", "set SCOPEKEEPER_STATE")
+    return pathlib.Path(home, ".local/state/scopekeeper")
+
+
+def _look(folder: pathlib.Path) -> os.stat_result | None:
+    """Return what is there, None for nothing; raises StateError."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
-        raise StateError(
-            f"uid {os.geteuid()} has no home folder", "set SCOPEKEEPER_STATE"
-        ) from None
+        itself = folder.lstat()
+        if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in (0, os.geteuid()):
+            raise StateError(f"the state folder {folder} is a link of uid {itself.st_uid}")
+        return folder.stat()
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise StateError(f"the state folder {folder} is a link to nothing") from None
+        return None
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise StateError(f"the state folder {folder}: {words}") from None
+
+
+def _problem(found: os.stat_result) -> str:
+    if not stat.S_ISDIR(found.st_mode):
+        return "is no directory"
+    if found.st_uid != os.geteuid():
+        return f"belongs to uid {found.st_uid}"
+    if found.st_mode & 0o022:
+        return "can be written by others"
+    return ""

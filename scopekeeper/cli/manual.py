@@ -23,7 +23,10 @@ _ENVIRONMENT = {
     "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do where nothing can be contained.",
     "SCOPEKEEPER_SHELL": "The shell that scopekeeper-shell becomes.",
     "SCOPEKEEPER_DETACH_KEYS": "What leaves a run that is attached; else ctrl-\\.",
-    "SCOPEKEEPER_STATE": "The folder that the history, the runs and what is owned are kept in.",
+    "SCOPEKEEPER_CONFIG": "The folder that config.toml and config.d are read from in place of "
+        "~/.config/scopekeeper; a keeper reads there only if it is set for it too.",
+    "SCOPEKEEPER_STATE": "The folder that the history, the runs and what is owned are kept in; one "
+        "that is there and is not private stays as it is, and has scopekeeper-UID inside.",
     "SCOPEKEEPER_DEBUG": "Where it is set, an internal error shows its traceback.",
 }  # fmt: skip
 _FILES = {

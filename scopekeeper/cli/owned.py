@@ -3,6 +3,7 @@
 What goes wrong here is said and shows in the exit status; it keeps nothing from being stopped.
 """
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,6 @@ def damages(damaged: "Collection[Damaged]") -> list[str]:
 
 def _any() -> bool:
     try:
-        return (state.directory() / "owned").is_dir()
+        return os.path.lexists(state.directory() / "owned")
     except StateError:
         return False  # nothing was handed over where nothing can be kept

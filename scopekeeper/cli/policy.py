@@ -2,9 +2,9 @@
 
 import click
 
-from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
-from scopekeeper.launch.rules import sources
+from scopekeeper.launch.rules import find
 from scopekeeper.names import LANE_MAX, check, lane_class
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import FOREVER, Setting
@@ -26,7 +26,8 @@ def show(lane: str, as_json: bool) -> None:
 
     A lane's rules are those of its class, which is what stands before its first colon.
     """
-    policy = load()
+    found, policy = find(), load()
+    warn(found.ignored)
     try:
         kind = lane_class(check("lane", lane, LANE_MAX))
     except ValueError as error:
@@ -38,7 +39,15 @@ def show(lane: str, as_json: bool) -> None:
             for key, each in settings.items()
         }
         escaped = "stop" if policy.stops_escaped else "report"
-        answer({"lane_class": kind, "rules": rules, "escaped": escaped, "files": sources()})
+        answer(
+            {
+                "lane_class": kind,
+                "rules": rules,
+                "escaped": escaped,
+                "files": found.sources,
+                "ignored": found.ignored,
+            }
+        )
         return
     rows = [(key, _written(key, each), safe(each.source)) for key, each in settings.items()]
     table(("RULE", "VALUE", "FROM"), rows, shrink=(2,))

@@ -13,6 +13,7 @@ from scopekeeper.cli.stop import REMAINS
 from scopekeeper.errors import ManagerError
 from scopekeeper.launch.aside import step_out
 from scopekeeper.launch.place import mount_point
+from scopekeeper.launch.rules import find
 from scopekeeper.model import Snapshot
 from scopekeeper.plan import Action, Verdict, plan
 from scopekeeper.policy.load import load
@@ -38,6 +39,7 @@ def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool
         else:
             click.echo("A keeper runs.")
         return
+    warn(find().ignored)
     policy = load()
     reader = Reader(mount_point(), activity=policy.counts_idle)
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))

@@ -12,7 +12,7 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.installing.manager import KEEPER as UNIT
 from scopekeeper.installing.places import UNIT_FOLDERS
 from scopekeeper.launch import direct, place
-from scopekeeper.launch.rules import sources
+from scopekeeper.launch.rules import find
 
 _CONTROLLERS = ("memory", "pids", "cpu")
 
@@ -102,7 +102,10 @@ def policy() -> Finding:
         load()
     except PolicyError as error:
         return Finding("policy", Status.LIMIT, error.message, "mend the file")
-    files = ", ".join(path for path in sources() if os.path.exists(path))
+    found = find()
+    if found.ignored:
+        return Finding("policy", Status.LIMIT, "; ".join(found.ignored), "mend it, or move it away")
+    files = ", ".join(path for path in found.sources if os.path.exists(path))
     return Finding("policy", Status.OK, files or "no file: what is built in holds")
 
 

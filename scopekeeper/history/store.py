@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from scopekeeper import names
+from scopekeeper import names, regular_files
 from scopekeeper.errors import HistoryError
 from scopekeeper.history import bounds
 from scopekeeper.history.bounds import BOUNDS, Bounds
@@ -70,7 +70,11 @@ _WORDS = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
 }
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_OPEN = os.O_RDWR | os.O_CREAT
+_MOST = 1 << 30
+"""Bytes of a file of SQLite's; ours have a few MiB."""
+_BESIDE = ("", "-wal", "-shm")
+"""What SQLite opens by itself, by these names."""
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 _ROOM = 65536
 """Bytes that SQLite needs beside its file to write at all."""
@@ -165,6 +169,9 @@ class Store:
 
     def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
         """Return the rows of a query, asked once with each of these values."""
+        problem = self._problem()
+        if problem:
+            raise HistoryError(f"the history cannot be read: {problem}", self._remedy)
         if not self.path.exists():
             return []
         try:
@@ -190,10 +197,22 @@ class Store:
     def _unreadable(self, error: Exception) -> HistoryError:
         if isinstance(self._failure(error), HistoryError):
             return HistoryError(f"the history cannot be read: {self.path}: {error}")
-        return HistoryError(
-            f"the history is damaged: {self.path}: {error}",
-            f"move it away, a new one begins: mv {self.path} {self.path.with_name(DAMAGED)}",
-        )
+        return HistoryError(f"the history is damaged: {self.path}: {error}", self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        return f"move it away, a new one begins: mv {self.path} {self.path.with_name(DAMAGED)}"
+
+    def _problem(self) -> str:
+        """Return which of the files that SQLite opens by name is none for it; '' if all are.
+
+        SQLite waits for ever at a FIFO. Only this user can exchange a file after the look.
+        """
+        for suffix in _BESIDE:
+            problem = regular_files.problem_of(f"{self.path}{suffix}", _MOST)
+            if problem:
+                return f"{self.path}{suffix}: {problem}"
+        return ""
 
     def _connect(self, how: str = "mode=rw") -> sqlite3.Connection:
         path = str(self.path)
@@ -207,7 +226,11 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        fd = os.open(self.path.with_name(_LOCK), _OPEN, 0o600)
+        path = self.path.with_name(_LOCK)
+        try:
+            fd = regular_files.open_regular(path, _OPEN)
+        except OSError as error:
+            raise HistoryError(f"{path}: {error.strerror}") from None
         try:
             deadline = time.monotonic() + PATIENCE
             while True:
@@ -224,8 +247,11 @@ class Store:
 
     def _write(self, ends: Sequence[End], began: Sequence[End]) -> list[End]:
         self._step("open")
+        problem = self._problem()
+        if problem:
+            raise HistoryError(problem, self._remedy)
         # made by us, since SQLite would have everybody read it
-        os.close(os.open(self.path, _OPEN, 0o600))
+        os.close(regular_files.open_regular(self.path, _OPEN))
         try:
             with contextlib.closing(self._connect()) as connection:
                 return self._transaction(connection, ends, began)
@@ -311,7 +337,7 @@ class Store:
         The log goes first: beside a new file it would be taken for its own.
         """
         aside = self.path.with_name(DAMAGED)
-        for suffix in ("-wal", "-shm", ""):
+        for suffix in reversed(_BESIDE):
             self._step(f"move{suffix}")
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
@@ -347,14 +373,33 @@ def _row(end: End) -> list[bytes | int | None]:
 
 
 def _end(row: Sequence[str | int | None]) -> End:
+    """Read a row; raises ValueError where somebody has written what we do not.
+
+    SQLite takes a value of any type into any column.
+    """
     values = dict(zip(_COLUMNS, row, strict=True))
+    for name, kind in _COLUMNS.items():
+        wanted = str if kind.startswith("TEXT") else int
+        missing = values[name] is None and not kind.endswith("NOT NULL")
+        if not missing and not isinstance(values[name], wanted):
+            raise ValueError(f"{name} is {str(values[name])[:40]!r}")
     stopper = [values.pop(f"stopper_{name}") for name in ("pid", "uid", "command")]
     values["reason"] = Reason.of(str(values["reason"]))  # type: ignore[assignment]
-    values["argv"] = tuple(map(str, json.loads(str(values["argv"]))))  # type: ignore[assignment]
+    values["argv"] = _words(str(values["argv"]))  # type: ignore[assignment]
     values["seen"] = bool(values["seen"])
     if stopper[0] is not None:
         values["stopper"] = Stopper(*stopper)  # type: ignore[arg-type, assignment]
     return End(**values)  # type: ignore[arg-type]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"argv is {text[:40]!r}")
+    return tuple(found)
 
 
 def _value(value: str | int | None) -> bytes | int | None:

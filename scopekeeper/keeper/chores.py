@@ -4,11 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from scopekeeper import escaped
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.model import Snapshot
 from scopekeeper.owned.release import release_due
+
+if TYPE_CHECKING:
+    from scopekeeper.owned.store import Damaged
 
 _log = logging.getLogger("scopekeeper")
 
@@ -41,6 +45,7 @@ class Chores:
         self._hunt_timer: asyncio.TimerHandle | None = None
         self._hunt_seconds = _HUNT_SECONDS
         self._told: set[tuple[int, str]] = set()
+        self._told_damaged: tuple[Damaged, ...] = ()
 
     def __bool__(self) -> bool:
         return self._release_timer is not None or self._hunt_timer is not None
@@ -71,6 +76,10 @@ class Chores:
             _log.info("%s%s", text, f"; {outcome.problem}" if outcome.problem else "")
         if report.problem:
             _log.error("%s", report.problem)
+        for each in report.damaged:
+            if each not in self._told_damaged:
+                _log.warning("%s: %s; it is left alone", each.file, each.problem)
+        self._told_damaged = report.damaged
         if report.try_again is not None and self._release_timer is None:
             self.release(report.try_again)
 

@@ -21,7 +21,7 @@ from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.shutdown import Stopping
 from scopekeeper.launch.place import Caller
-from scopekeeper.launch.rules import sign
+from scopekeeper.launch.rules import find
 from scopekeeper.model import Scope, Snapshot
 from scopekeeper.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.load import load
@@ -63,6 +63,7 @@ class Keeper:
         self._linger = linger
         self._mount, self._uid = caller.mount, caller.uid
         self.policy = Policy()
+        self._ignored: list[str] = []
         self._follower = Follower(caller, self._happened, self._looked)
         self._has_rules = False
         self._signature = ""
@@ -126,8 +127,17 @@ class Keeper:
         if self._read_policy():
             self._follower.look_at_all()
 
+    def _find_policy(self) -> str:
+        """Return what changes when the policy does, and log once which files are not ours."""
+        found = find()
+        for problem in found.ignored:
+            if problem not in self._ignored:
+                _log.warning("%s", problem)
+        self._ignored = found.ignored
+        return found.signature
+
     def _read_policy(self) -> bool:
-        self._signature = sign()
+        self._signature = self._find_policy()
         try:
             self.policy = load()
         except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
@@ -171,7 +181,7 @@ class Keeper:
     # What is done about it
 
     def _looked(self, directories: set[str], now: int) -> None:
-        if self._signature != sign():
+        if self._signature != self._find_policy():
             self.reload()
         self._decide(directories, now)
         if not self._has_looked:

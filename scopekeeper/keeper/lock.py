@@ -8,6 +8,7 @@ from pathlib import Path
 from scopekeeper import state
 from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.pty.client import address
+from scopekeeper.regular_files import open_regular
 
 _LOOK, _PAUSE = 0.5, 0.02
 """Seconds: who only looks whether there is a keeper has the lock too, for a moment."""
@@ -29,7 +30,10 @@ def only_one() -> int:
     path.parent.mkdir(mode=0o755, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
         raise ConflictError(f"{path.parent} belongs to another user", "remove it")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}", "remove it") from None
     deadline = time.monotonic() + _LOOK
     while True:
         try:
@@ -48,7 +52,7 @@ def only_one() -> int:
 def runs() -> bool:
     """Tell whether this uid has a keeper now."""
     try:
-        fd = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_regular(_path())
     except (OSError, StateError):
         return False
     try:

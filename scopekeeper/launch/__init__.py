@@ -230,7 +230,11 @@ def plan(
     from scopekeeper.launch.request import Request
 
     rules = None
-    if place.exists("/etc/scopekeeper") or place.exists(_home(environment) + _USERS_RULES):
+    if (
+        place.exists("/etc/scopekeeper")
+        or b"SCOPEKEEPER_CONFIG" in posix.environ
+        or place.exists(place.home_of(caller.uid) + _USERS_RULES)
+    ):
         from scopekeeper.launch.rules import Rules
 
         rules = Rules(warnings)
@@ -258,10 +262,6 @@ def tell(inner: dict[bytes, bytes], member: "Member") -> None:
     told = inner.get(b"SCOPEKEEPER_SESSION_ID")
     if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
         del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session, or of another life of this one
-
-
-def _home(environment: dict[bytes, bytes]) -> str:
-    return environment.get(b"HOME", b"/").decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def original_environment() -> dict[bytes, bytes]:

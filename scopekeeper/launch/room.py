@@ -15,6 +15,7 @@ from scopekeeper.launch.request import Request
 from scopekeeper.launch.rules import compiled_path
 from scopekeeper.model import Scope
 from scopekeeper.plan import supersedes
+from scopekeeper.regular_files import open_regular
 from scopekeeper.snapshot import Reader
 
 _LOCK_SECONDS = 30.0
@@ -102,7 +103,7 @@ def _one_at_a_time() -> None:
         return
     folder = Path(path).parent
     folder.mkdir(mode=0o755, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_regular(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):

@@ -7,7 +7,7 @@ from scopekeeper import names, records
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.launch.manager import CallError, Manager, scope_properties
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
-from scopekeeper.launch.place import SLICE, Caller, Place, exists, read
+from scopekeeper.launch.place import SLICE, Caller, Place, exists, home_of, read
 
 KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
@@ -105,8 +105,11 @@ def _has_keeper(place: Place) -> bool:
     """Tell whether the keeper is installed for the manager; asking for what is not takes longer."""
     folders = ["/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/"]
     if place.manager == "user":
-        home = posix.environ.get(b"HOME", b"/").decode("utf-8", "surrogateescape")
-        folders += [f"{home}/.config/systemd/", f"{home}/.local/share/systemd/"]
+        home = home_of(place.uid)
+        folders += [
+            f"/run/user/{place.uid}/systemd/", f"{home}/.config/systemd/",
+            f"{home}/.local/share/systemd/",
+        ]  # fmt: skip
     return any(exists(f"{folder}{place.manager}/{KEEPER}") for folder in folders)
 
 

@@ -3,11 +3,15 @@
 Its text form is that of ``records``. Times are microseconds since the epoch.
 """
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from scopekeeper import names, records
 
+_ID = re.compile("[0-9a-f]{16}")
+_INT, _LONG = 2**31 - 1, 2**64 - 1
+_DIGITS = len(str(_LONG))
 _NEEDED = ("PATH", "INODE", "DEVICE", "MOUNT", "HOLDER", "BOOT", "MADE")
 ASIDE = ".scopekeeper-gone."
 """How the name begins under which a path waits, beside where it was, for its removal to be done."""
@@ -147,37 +151,56 @@ def dumps(claim: Claim) -> bytes:
 
 
 def loads(claim_id: str, text: bytes) -> Claim:
-    """Read what dumps wrote; raises RecordError."""
+    """Read what dumps wrote; raises RecordError, whatever somebody else has made of it."""
+    if not _ID.fullmatch(claim_id):
+        raise records.RecordError(f"{claim_id[:40]!r} is no claim's name")
     fields = records.loads(text, _NEEDED)
-
-    def number(key: str) -> int:
-        value = fields.get(key, "0")
-        if not (value.isascii() and value.isdecimal()):
-            raise records.RecordError(f"the record is damaged: {key} is {value[:40]!r}")
-        return int(value)
-
     try:
         kind = Kind(fields["HOLDER"])
     except ValueError:
         raise records.RecordError(f"unknown holder {fields['HOLDER'][:40]!r}") from None
-    path = fields["PATH"]
-    if path[:1] != "/" or {"", ".", ".."}.intersection(path[1:].split("/")):
-        raise records.RecordError(f"the record is damaged: {path[:40]!r} is no whole path")
+    thing = Thing(
+        _number(fields, "DEVICE", _LONG),
+        _number(fields, "INODE", _LONG),
+        _number(fields, "GENERATION", _LONG),
+        fields["MOUNT"],
+    )
+    holder = Holder(
+        kind,
+        fields["BOOT"],
+        fields.get("NAMESPACES", ""),
+        _whole(fields, "CGROUP") if fields.get("CGROUP", "") else "",
+        _number(fields, "CGROUP_ID", _LONG),
+        _number(fields, "PID", _INT),
+        fields.get("START", ""),
+        "WHOLE" in fields,
+    )
     return Claim(
         claim_id,
-        path,
-        Thing(number("DEVICE"), number("INODE"), number("GENERATION"), fields["MOUNT"]),
-        Holder(
-            kind,
-            fields["BOOT"],
-            fields.get("NAMESPACES", ""),
-            fields.get("CGROUP", ""),
-            number("CGROUP_ID"),
-            number("PID"),
-            fields.get("START", ""),
-            "WHOLE" in fields,
-        ),
-        number("MADE"),
-        number("ATTEMPTS"),
+        _whole(fields, "PATH"),
+        thing,
+        holder,
+        _number(fields, "MADE", _LONG),
+        _number(fields, "ATTEMPTS", _INT),
         fields.get("PROBLEM", ""),
     )
+
+
+def _number(fields: dict[str, str], key: str, most: int) -> int:
+    text = fields.get(key, "0")
+    # a text of thousands of digits is no number for int() either
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS) or int(text) > most:
+        raise _damaged(key, text)
+    return int(text)
+
+
+def _whole(fields: dict[str, str], key: str) -> str:
+    path = fields[key]
+    parts = path.split("/")
+    if parts[0] or len(parts) < 2 or {"", ".", ".."}.intersection(parts[1:]) or "\0" in path:
+        raise _damaged(key, path)
+    return path
+
+
+def _damaged(key: str, value: str) -> records.RecordError:
+    return records.RecordError(f"the record is damaged: {key} is {value[:40]!r}")

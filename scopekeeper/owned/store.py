@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopekeeper import records, state
+from scopekeeper import records, regular_files, state
 from scopekeeper.errors import StateError
 from scopekeeper.owned import claim as claims
 from scopekeeper.owned.claim import Claim
@@ -23,6 +23,8 @@ _SUFFIX = ".claim"
 _TEMPORARY = ".new."
 _PATIENCE = 10.0
 """Seconds to wait for a lock."""
+_MOST = 1 << 16
+"""Bytes of a claim: two paths, escaped, and a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Store:
     def find(cls) -> "Store | None":
         """Return this user's store, None where nothing was ever handed over."""
         folder = f"{state.directory()}/owned"
-        return cls(folder) if os.path.isdir(folder) else None
+        return cls(folder) if os.path.lexists(folder) else None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -75,7 +77,7 @@ class Store:
         os.close(self._open())
         path = f"{self.folder}/.release"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = regular_files.open_regular(path, os.O_RDONLY | os.O_CREAT)
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise StateError(f"{path}: {error.strerror}") from None
@@ -106,15 +108,18 @@ class Store:
     def read(self) -> tuple[list[Claim], list[Damaged]]:
         """Return all claims, oldest first, and what cannot be read; raises StateError."""
         found, damaged = [], []
+        fd = self._open()
         try:
-            entries = sorted(entry for entry in os.listdir(self.folder) if entry.endswith(_SUFFIX))
+            entries = sorted(entry for entry in os.listdir(fd) if entry.endswith(_SUFFIX))
         except OSError as error:
             raise StateError(f"{self.folder}: {error.strerror}") from None
+        finally:
+            os.close(fd)
         for entry in entries:
             path = f"{self.folder}/{entry}"
             try:
-                with open(path, "rb") as file:
-                    found.append(claims.loads(entry.removesuffix(_SUFFIX), file.read()))
+                content = regular_files.read(path, _MOST)
+                found.append(claims.loads(entry.removesuffix(_SUFFIX), content))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -127,11 +132,7 @@ class Store:
         """Write a claim, or write it anew, so that it survives a power cut; raises StateError."""
         temporary = f"{self.folder}/{_TEMPORARY}{claim.claim_id}.{os.getpid()}"
         try:
-            fd = os.open(
-                temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
-                0o600,
-            )
+            fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 _write_all(fd, claims.dumps(claim))
                 os.fsync(fd)

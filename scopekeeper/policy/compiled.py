@@ -8,17 +8,14 @@ import contextlib
 import os
 from pathlib import Path
 
-from scopekeeper.launch.rules import compiled_path
+from scopekeeper import quantities, regular_files
+from scopekeeper.launch.rules import DURATIONS, NUMBERS, compiled_path
 from scopekeeper.names import EPHEMERAL_LANES
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError
+from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
 
-_DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout")
 _FLAGS = ("replace", "supersede")
-_TEXTS = (
-    "lifetime", "when_full", "max_scopes", "memory_max", "memory_high", "tasks_max", "cpu_weight",
-    "member_memory_max", "member_tasks_max",
-)  # fmt: skip
+_TEXTS = ("lifetime", "when_full")
 
 
 def refresh(signature: str) -> tuple[str, str]:
@@ -43,16 +40,26 @@ def lines(policy: Policy) -> list[str]:
 def _line(name: str, policy: Policy, lane_class: str) -> str:
     said = {key: setting.value for key, setting in policy.settings(lane_class).items()}
     options = [f"ephemeral={int(bool(said['ephemeral']))}"]
-    options += [f"{key}={said[key]}us" for key in _DURATIONS if said[key] is not None]
+    options += [f"{key}={said[key]}us" for key in DURATIONS if said[key] is not None]
     options += [f"{key}=1" for key in _FLAGS if said[key]]
     if said["max_scopes"] is None:
         del said["when_full"]
     options += [f"{key}={said[key]}" for key in _TEXTS if said.get(key) is not None]
+    options += [f"{key}={_number(key, said[key])}" for key in NUMBERS if said[key] is not None]
     return "\t".join((name, *options))
+
+
+def _number(key: str, value: Value) -> str:
+    if key == "max_scopes":
+        return str(value)
+    number = quantities.limit(key, str(value))
+    return "infinity" if number == quantities.UNLIMITED else str(number)
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o755, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
     temporary.replace(path)

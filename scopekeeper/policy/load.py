@@ -1,21 +1,20 @@
 """Reads the policy's files.
 
 /etc/scopekeeper/config.toml, then /etc/scopekeeper/config.d/*.toml by name, then the same two in
-~/.config/scopekeeper: the later goes before the earlier.
+~/.config/scopekeeper, or in ``$SCOPEKEEPER_CONFIG``: the later goes before the earlier.
 """
 
-from pathlib import Path
-
-from scopekeeper.launch.rules import sources
+from scopekeeper import regular_files
+from scopekeeper.launch.rules import find
 from scopekeeper.policy.rules import Policy, PolicyError, parse
 
 
 def load() -> Policy:
     """Read the policy; raises PolicyError with the file and line that cannot be meant."""
     texts = []
-    for path in sources():
+    for path in find().sources:
         try:
-            texts.append((path, Path(path).read_text(encoding="utf-8")))
+            texts.append((path, regular_files.read(path, follow=True).decode("utf-8")))
         except FileNotFoundError:
             continue
         except OSError as error:

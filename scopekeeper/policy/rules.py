@@ -156,7 +156,9 @@ def _entries(path: str, text: str) -> list[tuple[str, str, object]]:
     """Return the table ('' for the top), key and value of everything that a file says."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise PolicyError(f"{path}: it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, or a number that is none for int()
         place = re.search(r"at line (\d+)", str(error))
         number = place[1] if place else text.count("\n") + 1
         what = re.sub(r" \(at .*\)$", "", str(error))
@@ -203,7 +205,7 @@ def _checked(key: str, value: object, *, in_lane: bool) -> Value:
             raise ValueError(f"{key} is true or false")
         return value
     if key == "max_scopes":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
             raise ValueError("max_scopes is a whole number above zero")
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):

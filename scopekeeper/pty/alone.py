@@ -15,11 +15,12 @@ from typing import Self
 
 from scopekeeper import state
 from scopekeeper.errors import StateError
+from scopekeeper.regular_files import open_regular
 
 LOG = "keeper.log"
 _PASSED = (
     "HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_STATE_HOME",
-    "SCOPEKEEPER_STATE", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
+    "SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
 )  # fmt: skip
 """Variables that say where things are."""
 _LAST = 4096
@@ -54,7 +55,7 @@ class Starting:
     @property
     def words(self) -> str:
         """The last that it has said; '' for nothing."""
-        with contextlib.suppress(OSError), open(self.log, "rb") as file:
+        with contextlib.suppress(OSError), open(self.log, "rb", opener=open_regular) as file:
             file.seek(max(self._seen, os.fstat(file.fileno()).st_size - _LAST))
             lines = file.read().decode("utf-8", "replace").splitlines()
             return next((line for line in reversed(lines) if line.strip()), "")
@@ -62,9 +63,8 @@ class Starting:
 
 
 def _open(path: pathlib.Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o600)
+        return open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror}") from None
 

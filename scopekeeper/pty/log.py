@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from scopekeeper.errors import StateError
 from scopekeeper.pty.times import Times
 from scopekeeper.pty.times import since as _since
+from scopekeeper.regular_files import open_regular
 
 SMALLEST = 64 << 10
 """Bytes of a segment at least."""
@@ -96,12 +97,10 @@ class Log:
         self._most = most
         self._full = segment or max(most // 8, SMALLEST)
         try:
-            starts = [_number(name) for name in os.listdir(folder)]
+            starts = _segments(folder)
         except OSError as error:
             raise StateError(f"cannot read {folder}: {error.strerror}") from None
-        self._segments = [
-            _Segment(start, _size(folder, start)) for start in sorted(starts) if start >= 0
-        ]
+        self._segments = [_Segment(start, _size(folder, start)) for start in starts]
         self._kept = sum(each.size for each in self._segments)
         self._fd = -1
         self._times = Times(folder)
@@ -180,7 +179,8 @@ class Log:
             return self._begin()
         if self._fd < 0:
             # no O_APPEND: splice refuses it
-            self._fd = os.open(_path(self._folder, newest.start), os.O_WRONLY | os.O_CLOEXEC)
+            path = _path(self._folder, newest.start)
+            self._fd = open_regular(path, os.O_WRONLY)
         return newest
 
     def _begin(self) -> _Segment:
@@ -192,7 +192,7 @@ class Log:
             _path(self._folder, newest.start).rename(path)
             newest.start = self.end
             return self._open()
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT)
         self.close()
         self._fd = fd
         self._segments.append(_Segment(self.end, 0))
@@ -271,7 +271,7 @@ def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
             return position, b""
         with (
             contextlib.suppress(FileNotFoundError),  # removed since: go on where the log begins
-            open(_path(folder, start), "rb", buffering=0) as file,
+            open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
             return position, os.pread(file.fileno(), min(most, available), position - start)
 
@@ -307,7 +307,7 @@ def _backwards(folder: pathlib.Path) -> Iterator[tuple[int, bytes]]:
     for start in reversed(_starts(folder)):
         with (
             contextlib.suppress(FileNotFoundError),
-            open(_path(folder, start), "rb", buffering=0) as file,
+            open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
             left = os.fstat(file.fileno()).st_size
             while left:
@@ -334,9 +334,19 @@ def _locate(folder: pathlib.Path, position: int) -> tuple[int, int, int]:
 
 def _starts(folder: pathlib.Path) -> list[int]:
     try:
-        return sorted(start for name in os.listdir(folder) if (start := _number(name)) >= 0)
+        return _segments(folder)
     except FileNotFoundError:
         return []
+
+
+def _segments(folder: pathlib.Path) -> list[int]:
+    """Return where the segments in a folder begin; only regular files are any. Raises OSError."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            start
+            for entry in entries
+            if (start := _number(entry.name)) >= 0 and entry.is_file(follow_symlinks=False)
+        )
 
 
 def _number(name: str) -> int:
@@ -352,6 +362,6 @@ def _path(folder: pathlib.Path, start: int) -> pathlib.Path:
 def _size(folder: pathlib.Path, start: int) -> int:
     """Return the bytes of a segment; none where it was removed, or has moved on empty."""
     try:
-        return _path(folder, start).stat().st_size
+        return _path(folder, start).lstat().st_size
     except FileNotFoundError:
         return 0

@@ -15,6 +15,8 @@ UNIT = "scopekeeper.service"
 _SECONDS = 15.0
 _PAUSE = 0.02
 _TRIES = 3
+_PASSED = ("SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "XDG_STATE_HOME")
+"""Variables that say where things are; nothing else of its caller is a keeper's business."""
 _STORE = 32768
 """Descriptors that the store of a keeper takes which we start ourselves."""
 
@@ -94,7 +96,7 @@ def _start_transient(manager: str) -> str:
     program = shutil.which("systemd-run")
     if program is None:
         return ""
-    passed = [f"--setenv={name}" for name in ("SCOPEKEEPER_STATE", "HOME") if name in os.environ]
+    passed = [f"--setenv={name}" for name in _PASSED if name in os.environ]
     done = subprocess.run(
         [program, *mode, f"--unit={UNIT}", "--collect", "--quiet", "--service-type=notify",
          "--property=Restart=on-failure", f"--property=FileDescriptorStoreMax={_STORE}",

@@ -13,14 +13,24 @@ import json
 import os
 import pathlib
 import re
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from scopekeeper import state
+from scopekeeper import regular_files, state
 from scopekeeper.errors import ScopekeeperError, StateError, UsageError
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
+_MOST = 1 << 22
+"""Bytes of a record; the keeper takes one only with arguments of less than a quarter of that."""
+_DEEPEST = 32
+_LONGEST = 1 << 16
+"""Characters of any text but an argument."""
+_LARGEST = {
+    "cols": 0xFFFF, "rows": 0xFFFF, "pid": 1 << 22, "exit_status": 255, "signal": 127,
+}  # fmt: skip
+_LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ def save(run: Run) -> None:
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
         text = json.dumps(plain(run))
         # arguments can have bytes that are no UTF-8
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         temporary.replace(path)
@@ -152,9 +162,9 @@ def _ids() -> list[str]:
 
 def _read(run_id: str) -> Run:
     """Read a run; raises OSError, ValueError, StateError."""
-    text = (folder() / run_id / FILE).read_text(encoding="utf-8", errors="surrogateescape")
+    content = regular_files.read(folder() / run_id / FILE, _MOST)
     try:
-        values = json.loads(text)
+        values = json.loads(content.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     run = parse(values)
@@ -215,14 +225,19 @@ def plain_end(ended: Ended | None) -> dict[str, Any] | None:
 
 
 def parse(values: object) -> Run:
-    """Read a run from its plain values; raises ValueError."""
+    """Read a run from its plain values, whoever has made them; raises ValueError."""
     mine, extra = _known(Run, values)
-    if not _ID.fullmatch(str(mine.get("id"))):
-        raise ValueError(f"{mine.get('id')!r} is no id of a run")
-    argv = mine.get("argv")
-    if not isinstance(argv, list | tuple) or not all(isinstance(word, str) for word in argv):
-        raise ValueError(f"argv is {argv!r}")
+    run_id, argv = mine.get("id"), mine.get("argv")
+    if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
+        raise ValueError(f"{reprlib.repr(run_id)} is no id of a run")
+    if not isinstance(argv, list | tuple) or not all(_is_text(word, _MOST) for word in argv):
+        raise ValueError(f"argv is {reprlib.repr(argv)}")
     mine["argv"] = tuple(argv)
+    directory, leaf = mine.get("directory"), mine.get("leaf")
+    if directory and not (isinstance(directory, str) and _is_directory(directory)):
+        raise ValueError(f"directory is {reprlib.repr(directory)}")
+    if leaf and not (isinstance(leaf, str) and "/" not in leaf):
+        raise ValueError(f"leaf is {reprlib.repr(leaf)}")
     if mine.get("ended") is not None:
         mine["ended"] = parse_end(mine["ended"])
     return _made(Run, mine, extra)
@@ -237,6 +252,8 @@ def _known(kind: type, values: object) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the values that this version knows, and the others; raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError(f"it is no object but {type(values).__name__}")  # noqa: TRY004
+    if not _is_shallow(values):
+        raise ValueError("it is nested too deeply")
     known = {each.name for each in dataclasses.fields(kind)} - {"extra"}
     mine = {name: value for name, value in values.items() if name in known}
     # "extra" is what an earlier version made of its own name
@@ -248,10 +265,49 @@ def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
     for each in dataclasses.fields(kind):
         if each.name not in mine or each.name in _CHECKED:
             continue
-        if not isinstance(mine[each.name], each.type):  # type: ignore[arg-type]
-            raise ValueError(f"{each.name} is {mine[each.name]!r}")  # noqa: TRY004
+        value = mine[each.name]
+        if not isinstance(value, each.type) or not _is_in_range(each.name, value, each.type):  # type: ignore[arg-type]
+            raise ValueError(f"{each.name} is {reprlib.repr(value)}")
     try:
         return kind(**mine, extra=extra)
     except TypeError as error:
         missing = re.search("'.*'", str(error))
         raise ValueError(f"{missing[0] if missing else error} is missing") from None
+
+
+def _is_in_range(name: str, value: object, kind: object) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return 0 <= value <= _LARGEST.get(name, _LARGEST_NUMBER)
+    return not isinstance(value, str) or _is_text(value, _LONGEST)
+
+
+def _is_text(value: object, longest: int) -> bool:
+    """Tell whether a value can be an argument or be shown: with bytes that are no UTF-8, maybe."""
+    if not isinstance(value, str) or len(value) > longest or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    return path.startswith("/") and ".." not in path.split("/")
+
+
+def _is_shallow(values: object) -> bool:
+    """Tell whether nothing nests so deep that going down into it would end in a RecursionError."""
+    level = [values]
+    for _ in range(_DEEPEST):
+        inner = [each for each in level if isinstance(each, dict | list | tuple)]
+        level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
+        if not inner:
+            return True
+    return False
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")

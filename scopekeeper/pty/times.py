@@ -13,6 +13,8 @@ import os
 import pathlib
 import struct
 
+from scopekeeper.regular_files import open_regular, read
+
 FILE = "times"
 _TEMPORARY = ".times"
 _RECORD = struct.Struct("<QQ")
@@ -44,8 +46,7 @@ class Times:
 
     def _append(self, record: bytes) -> int:
         """Write a record behind the last whole one and return how many there are now."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._folder / FILE, flags, 0o600)
+        fd = open_regular(self._folder / FILE, os.O_WRONLY | os.O_CREAT)
         try:
             count = os.fstat(fd).st_size // _RECORD.size
             if os.pwrite(fd, record, count * _RECORD.size) < _RECORD.size:
@@ -62,7 +63,7 @@ class Times:
             kept = [(kept[at][0], kept[min(at + 1, len(kept) - 1)][1])
                     for at in range(0, len(kept), 2)]  # fmt: skip
         temporary = self._folder / _TEMPORARY
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with open(fd, "wb") as file:
             file.writelines(_RECORD.pack(*record) for record in kept)
         temporary.replace(self._folder / FILE)
@@ -79,7 +80,7 @@ def since(folder: pathlib.Path, usec: int) -> int | None:
 
 def _read(folder: pathlib.Path) -> list[tuple[int, int]]:
     try:
-        data = (folder / FILE).read_bytes()
+        data = read(folder / FILE)
     except OSError:
         return []
     whole = len(data) // _RECORD.size * _RECORD.size

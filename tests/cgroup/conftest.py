@@ -57,13 +57,13 @@ def keeper(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def container(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
-    """Give the program inside of a container, with a state and a home of the test's own.
+    """Give the program inside of a container, with a state and rules of the test's own.
 
     Their names are longer than what fits into the address of a socket.
     """
     home = tmp_path / ("h" * 100)
     home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(home / "rules"))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(home / "state"))
     program = Container(folder)
     yield program

@@ -57,7 +57,9 @@ def test_it_has_nothing_of_its_caller_and_outlives_it(
     assert os.readlink(f"/proc/{keeper}/fd/2").endswith("/keeper.log")
     known = environment_of(keeper)
     assert not {"SECRET", "TMPDIR", "TERM"} & known.keys()
-    assert {name for name in known if name.startswith("SCOPEKEEPER_")} == {"SCOPEKEEPER_STATE"}
+    assert {name for name in known if name.startswith("SCOPEKEEPER_")} == {
+        "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE",
+    }  # fmt: skip
     parent, session_id, terminal = (int(stat_of(keeper)[at]) for at in (1, 3, 4))
     assert terminal == 0
     assert session_id not in (keeper, caller.pid), "it can never get one"
@@ -152,8 +154,8 @@ def test_one_that_goes_away_under_a_call_is_replaced(container: Container, sessi
 def test_one_that_cannot_stay_says_why_to_whoever_needs_it(
     container: Container, session: str
 ) -> None:
-    rules = Path(os.environ["HOME"], ".config/scopekeeper/config.toml")
-    rules.parent.mkdir(parents=True)
+    rules = Path(os.environ["SCOPEKEEPER_CONFIG"], "config.toml")
+    rules.parent.mkdir()
     rules.write_text("[lanes.default]\nttl = 'soon'\n")
     done = container.call("exec", "-d", "-s", session, "--", "true")
     assert done.returncode == 125

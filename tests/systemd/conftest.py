@@ -66,7 +66,7 @@ def guard(
 ) -> Keeper:
     """Give a keeper that is not started yet; launches see its rules and its state."""
     made = Keeper(units, tmp_path)
-    monkeypatch.setenv("HOME", str(made.home))
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(made.rules))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(made.state))
     assert keeper
     return made
@@ -77,9 +77,9 @@ def installed(
     units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Installed:
     """Install the keeper for this manager; nothing has started it yet."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path / "rules"))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
-    made = Installed(units, tmp_path)
+    made = Installed(units)
     made.write()
     assert keeper
     return made

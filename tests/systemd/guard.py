@@ -18,8 +18,8 @@ class Keeper:
     """A keeper that runs as a service, with rules and a state of its own."""
 
     def __init__(self, units: Units, folder: Path) -> None:
-        self.home, self.state, self.rules = folder, folder / "state", folder / ".config/scopekeeper"
-        self.rules.mkdir(parents=True)
+        self.home, self.state, self.rules = folder, folder / "state", folder / "rules"
+        self.rules.mkdir()
         self._units = units
 
     def start(self, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -27,7 +27,8 @@ class Keeper:
         self._units.run(
             UNIT, "--property=Type=notify", "--property=NotifyAccess=main",
             "--property=Restart=on-failure", "--property=RestartSec=100ms",
-            f"--setenv=HOME={self.home}", f"--setenv=SCOPEKEEPER_STATE={self.state}",
+            f"--setenv=SCOPEKEEPER_CONFIG={self.rules}",
+            f"--setenv=SCOPEKEEPER_STATE={self.state}",
             *(f"--setenv={name}={value}" for name, value in environment.items()),
             command=(PROGRAM, "keeper", *(options or ("--linger", "infinity"))),
         )  # fmt: skip

@@ -19,15 +19,15 @@ DROP_IN = f"{UNIT}.d/10-system.conf"
 class Installed:
     """The keeper's unit, and where it keeps its state."""
 
-    def __init__(self, units: Units, home: Path) -> None:
-        self._units, self._home = units, home
+    def __init__(self, units: Units) -> None:
+        self._units = units
 
     def write(
         self, command: str = f"{PROGRAM} keeper", *, store: int = 0, **environment: str
     ) -> None:
         """Install the unit, for this command, with a descriptor store for so many if said."""
-        environment |= {"HOME": str(self._home), "PATH": os.environ["PATH"]}
-        environment |= {"SCOPEKEEPER_STATE": os.environ["SCOPEKEEPER_STATE"]}
+        passed = ("PATH", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE")
+        environment |= {name: os.environ[name] for name in passed}
         text = (FILES / UNIT).read_text()
         said = "".join(f"Environment={name}={value}\n" for name, value in environment.items())
         text = text.replace("ExecStart=scopekeeper keeper\n", f"ExecStart={command}\n{said}")
@@ -35,10 +35,6 @@ class Installed:
             text = re.sub(
                 "(?m)^FileDescriptorStoreMax=.*$", f"FileDescriptorStoreMax={store}", text
             )
-        # a launch looks there for a user's keeper; the manager's own HOME is another one
-        folder = self._home / ".config/systemd/user"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / UNIT).write_text(text)
         text = text.replace("[Service]\n", "StartLimitIntervalSec=0\n[Service]\n")
         if ROOT:
             self._units.write(DROP_IN, (FILES / "system" / DROP_IN).read_text())

@@ -41,10 +41,10 @@ escaped.find(Snapshot(()), os.getuid())
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the user's policy, which has escaped processes ended."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path / "rules"))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
-    path = tmp_path / ".config/scopekeeper/config.toml"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "rules/config.toml"
+    path.parent.mkdir()
     path.write_text('escaped = "stop"\n')
     return path
 
@@ -129,7 +129,7 @@ def test_the_keeper_ends_it_after_its_member(
 ) -> None:
     name = "scopekeeper-keeper-test.service"
     units.run(
-        name, "--property=Type=notify", f"--setenv=HOME={policy.parents[2]}",
+        name, "--property=Type=notify", f"--setenv=SCOPEKEEPER_CONFIG={policy.parent}",
         f"--setenv=SCOPEKEEPER_STATE={os.environ['SCOPEKEEPER_STATE']}",
         command=(*keeper.argv()[:1], "keeper", "--no-bus"),
     )  # fmt: skip

@@ -200,7 +200,8 @@ class Yard:
         self.script = folder / "gateway"
         self.script.write_text(GATEWAY)
         environment = " ".join(
-            f"{name}={os.environ[name]}" for name in ("PATH", "HOME", "SCOPEKEEPER_STATE")
+            f"{name}={os.environ[name]}"
+            for name in ("PATH", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE")
         )
         units.write(
             f"{self.template}@.service",
@@ -433,10 +434,10 @@ def misplaced(members: list[Member]) -> Iterator[str]:
 def yard(
     keeper: Scopekeeper, units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Yard:
-    rules = tmp_path / ".config/scopekeeper"
-    rules.mkdir(parents=True)
+    rules = tmp_path / "rules"
+    rules.mkdir()
     (rules / "config.toml").write_text(RULES)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(rules))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
     seed = os.environ.get("SCOPEKEEPER_FLEET_SEED", "") or os.urandom(4).hex()
     print(f"SCOPEKEEPER_FLEET_SEED={seed}")

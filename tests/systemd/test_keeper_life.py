@@ -200,7 +200,6 @@ def test_what_a_service_started_ends_with_it_after_systemd_executed_itself_anew(
         f"""\
 [Service]
 Environment=PATH={os.environ["PATH"]}
-Environment=HOME={os.environ["HOME"]}
 ExecStart=/bin/sh -c '{PROGRAM} run -s {session} -n $$$$ -- sleep infinity & exec sleep infinity'
 """,
     )
@@ -223,7 +222,7 @@ ExecStart=/bin/sh -c '{PROGRAM} run -s {session} -n $$$$ -- sleep infinity & exe
 def test_a_service_has_ended_although_something_of_it_stays_in_its_cgroup(
     installed: Installed, keeper: Scopekeeper, units: Units, session: str, tmp_path: Path
 ) -> None:
-    rules = tmp_path / ".config/scopekeeper/config.toml"
+    rules = tmp_path / "rules/config.toml"
     rules.parent.mkdir()
     rules.write_text('[lanes.default]\nsession_grace = "0s"\n')
     name = f"gateway-{session[-8:]}.service"
@@ -234,7 +233,6 @@ def test_a_service_has_ended_although_something_of_it_stays_in_its_cgroup(
 [Service]
 KillMode=process
 Environment=PATH={os.environ["PATH"]}
-Environment=HOME={tmp_path}
 ExecStart=/bin/sh -c 'sleep infinity & {run} & exec sleep infinity'
 """,
     )

@@ -32,9 +32,9 @@ DAY = 86_400_000_000
 @pytest.fixture
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Give a hand that writes the user's policy."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / ".config/scopekeeper"
-    folder.mkdir(parents=True)
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(folder))
 
     def write(text: str) -> Path:
         (folder / "config.toml").write_text(text)

@@ -36,6 +36,7 @@ while True:
     signal.pause()
 """
 """Ignores what ends a terminal's processes, and so does a helper that has left its session."""
+PASSED = ("SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE")
 KEPT = "[lanes.default]\nsession_grace = '{0}'\n"
 
 
@@ -43,8 +44,8 @@ KEPT = "[lanes.default]\nsession_grace = '{0}'\n"
 def rules(installed: Installed, tmp_path: Path) -> Path:
     """Give the file of the keeper's rules."""
     assert installed
-    path = tmp_path / ".config/scopekeeper/config.toml"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "rules/config.toml"
+    path.parent.mkdir()
     return path
 
 
@@ -57,7 +58,7 @@ class Gateway:
     def __init__(self, units: Units, session: str, folder: Path) -> None:
         self.name = f"gateway-{os.getpid()}.service"
         self._folder = folder
-        said = (f"-E{name}={os.environ[name]}" for name in ("HOME", "SCOPEKEEPER_STATE"))
+        said = (f"-E{name}={os.environ[name]}" for name in PASSED)
         start = f"{PROGRAM} exec -d --grace 200ms -s {session}"
         script = f"""
             if mkdir {folder}/first; then

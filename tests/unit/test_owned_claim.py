@@ -27,7 +27,7 @@ HOLDERS = st.builds(
     st.sampled_from(["", "1/2"]),
     PATHS,
     NUMBERS,
-    NUMBERS,
+    st.integers(0, 2**31 - 1),
     st.sampled_from(["", "77"]),
     st.booleans(),
 )
@@ -46,6 +46,37 @@ CLAIMS = st.builds(
 @given(CLAIMS)
 def test_a_claim_comes_back(claim):
     assert claims.loads(claim.claim_id, claims.dumps(claim)) == claim
+
+
+HOSTILE = st.one_of(
+    st.sampled_from([b"--5", b"9" * 400, b"9" * 5000, b"\xd9\xa3", b"1e9", b"NaN", b"0x1f", b" 7"]),
+    st.sampled_from([b"/a\0b", b"/../x", b"/", b"//", b"member", b"\xed\xa0\x80", b"[" * 100_000]),
+    st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")),
+)
+KEYS = ["V", "PATH", "DEVICE", "INODE", "GENERATION", "MOUNT", "HOLDER", "BOOT", "NAMESPACES",
+        "CGROUP", "CGROUP_ID", "PID", "START", "WHOLE", "MADE", "ATTEMPTS", "PROBLEM"]  # fmt: skip
+
+
+@given(CLAIMS, st.dictionaries(st.sampled_from(KEYS), HOSTILE, min_size=1, max_size=4))
+def test_whatever_a_field_is_made_it_is_in_range_or_the_claim_is_damaged(claim, changes):
+    said = dict(line.split(b"=", 1) for line in claims.dumps(claim).splitlines())
+    said |= {key.encode(): value for key, value in changes.items()}
+    raw = b"".join(key + b"=" + value + b"\n" for key, value in said.items())
+    with contextlib.suppress(records.RecordError):
+        read = claims.loads(claim.claim_id, raw)
+        assert 0 <= read.holder.pid < 2**31
+        assert max(read.made, read.thing.inode, read.thing.device, read.holder.cgroup_id) < 2**64
+        assert read.path.startswith("/")
+        assert not {"", ".", ".."}.intersection(read.path[1:].split("/"))
+        assert "\0" not in read.path + read.holder.cgroup
+        assert read.holder.cgroup[:1] in ("", "/")
+
+
+@pytest.mark.parametrize("name", ["", "0" * 15, "0" * 17, "G" * 16, "../../../../../x"])
+def test_a_claim_has_an_id_for_its_name(name):
+    claim = Claim("0" * 16, "/x/y", Thing(1, 2, 0, "/"), Holder(Kind.NOBODY, "boot"), 1)
+    with pytest.raises(records.RecordError, match="no claim's name"):
+        claims.loads(name, claims.dumps(claim))
 
 
 @given(st.binary(max_size=300))

@@ -1,5 +1,8 @@
 """Rules come out of files as they were meant, or a file and line say why not."""
 
+import grp
+import os
+import pwd
 import re
 
 import pytest
@@ -110,10 +113,12 @@ def test_what_is_accepted_can_be_compiled_and_used_by_a_launch(said):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """Give a home with a folder for rules, and a runtime folder for what is made of them."""
-    folder = tmp_path / ".config/scopekeeper/config.d"
+    folder = tmp_path / "rules/config.d"
     folder.mkdir(parents=True)
     monkeypatch.setattr(launch_rules, "SYSTEM", str(tmp_path / "etc"))
-    monkeypatch.setitem(launch_rules.posix.environ, b"HOME", str(tmp_path).encode())
+    monkeypatch.setitem(
+        launch_rules.posix.environ, launch_rules.VARIABLE, str(folder.parent).encode()
+    )
     for module in (launch_rules, compiled):
         monkeypatch.setattr(module, "compiled_path", lambda: str(tmp_path / "run/rules"))
     return folder.parent
@@ -151,6 +156,139 @@ def test_a_file_that_became_wrong_is_told_and_the_last_good_rules_stay(home):
     assert "config.toml:2" in warnings[0]
     (home / "config.toml").write_text('[lanes.cron]\nttl = "2h"\n')
     assert said("cron")["ttl"] == "7200000000us"
+
+
+def test_where_the_users_files_are_does_not_go_by_home(monkeypatch, tmp_path):
+    monkeypatch.delitem(launch_rules.posix.environ, launch_rules.VARIABLE, raising=False)
+    monkeypatch.setitem(launch_rules.posix.environ, b"HOME", str(tmp_path).encode())
+    own = pwd.getpwuid(os.getuid()).pw_dir
+    assert launch_rules.folders() == ["/etc/scopekeeper", f"{own}/.config/scopekeeper"]
+
+
+NOT_OURS = {
+    "a file that all can write": ("config.toml", 0o666, "chmod go-w"),
+    "a folder that all can write": ("", 0o777, "chmod go-w"),
+    "more files that all can change": ("config.d", 0o1777, "chmod go-w"),
+    "one of them": ("config.d/5.toml", 0o602, "chmod go-w"),
+}
+
+
+@pytest.mark.parametrize("how", NOT_OURS)
+def test_what_others_can_write_is_ignored_and_said(home, how):
+    (home / "config.d/5.toml").write_text('[lanes.main]\nttl = "1h"\n')
+    (home / "config.toml").write_text('[lanes.main]\ngrace = "7s"\n')
+    assert said("main").keys() == {"ephemeral", "ttl", "grace"}
+    name, mode, words = NOT_OURS[how]
+    path = home / name
+    good = path.stat().st_mode
+    path.chmod(mode)
+    warnings = Warnings()
+    kept = said("main", warnings).keys()
+    assert ("ttl" in kept) == (name == "config.toml")
+    assert ("grace" in kept) == name.startswith("config.d")
+    assert len(warnings) == 1
+    assert f"{home / name} is ignored" in warnings[0]
+    assert words in warnings[0]
+    path.chmod(good)
+    assert said("main", warnings).keys() == {"ephemeral", "ttl", "grace"}
+    assert len(warnings) == 1, "a launch is told of what is mended"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is another's")
+def test_what_another_user_owns_is_ignored_and_said(home):
+    (home / "config.toml").write_text('[lanes.main]\nttl = "1s"\n')
+    for path in (home, home / "config.toml"):
+        os.chown(path, 1, 1)
+        warnings = Warnings()
+        assert "ttl" not in said("main", warnings)
+        assert [f"{path} is ignored: it belongs to uid 1" in each for each in warnings] == [True]
+        os.chown(path, 0, 0)
+    assert said("main")["ttl"] == "1000000us"
+
+
+def test_what_is_no_file_is_not_waited_for_and_a_link_to_one_of_ours_is_read(home):
+    os.mkfifo(home / "config.toml")
+    (home / "config.d/link.toml").symlink_to(home / "elsewhere")
+    (home / "elsewhere").write_text('[lanes.main]\nttl = "1h"\n')
+    warnings = Warnings()
+    assert said("main", warnings)["ttl"] == "3600000000us"
+    assert [f"{home}/config.toml is ignored: it is no regular file" in w for w in warnings] == [
+        True
+    ]
+
+
+def test_a_group_of_ones_own_may_write(home, monkeypatch):
+    (home / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
+    (home / "config.toml").chmod(0o664)
+    private = launch_rules._is_private(os.getgid())
+    assert ("ttl" in said("main")) == private
+    monkeypatch.setattr(launch_rules, "_is_private", lambda _: False)
+    assert "ttl" not in said("main")
+
+
+def test_only_a_group_of_the_users_name_with_nobody_else_in_it_is_private():
+    mine = pwd.getpwuid(os.getuid())
+    for group in grp.getgrall():
+        alone = set(group.gr_mem) <= {mine.pw_name}
+        expected = group.gr_gid == mine.pw_gid and group.gr_name == mine.pw_name and alone
+        assert launch_rules._is_private(group.gr_gid) == expected
+    assert not launch_rules._is_private(3_999_999_999)
+
+
+@pytest.mark.parametrize("how", ["fifo", "folder", "link", "huge"])
+def test_a_cache_that_is_none_is_not_waited_for(home, how):
+    (home / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
+    cache = home.parent / "run/rules"
+    cache.parent.mkdir()
+    if how == "fifo":
+        os.mkfifo(cache)
+    elif how == "folder":
+        cache.mkdir()
+    elif how == "link":
+        cache.symlink_to("/dev/zero")
+    else:
+        with cache.open("wb") as file:
+            file.truncate(10 << 30)
+    for _ in range(2):
+        assert said("main") == {"ephemeral": "0", "ttl": "3600000000us"}
+
+
+FORGED = (
+    b"ttl", b"ttl=--5us", b"ttl=" + b"9" * 5000 + b"us", b"ttl=nanus", b"ttl=", b"session=x",
+    b"placement=mars", b"max_scopes=\xd9\xa3", b"lifetime=ever", b"replace=yes", b"memory_max=--5",
+    b"\0", b"\xff=1",
+)  # fmt: skip
+
+
+@given(st.one_of(st.sampled_from(FORGED), st.binary(min_size=1, max_size=60)))
+def test_whatever_was_made_of_the_cache_a_launch_takes_no_nonsense_from_it(
+    tmp_path_factory, content
+):
+    folder = tmp_path_factory.getbasetemp() / "forged"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch_rules, "SYSTEM", str(folder / "etc"))
+        patch.setitem(launch_rules.posix.environ, launch_rules.VARIABLE, str(folder).encode())
+        for module in (launch_rules, compiled):
+            patch.setattr(module, "compiled_path", lambda: str(folder / "rules"))
+        signature = launch_rules.find().signature.encode()
+        (folder / "rules").write_bytes(signature + b"\n\t" + content)
+        read = said("main")
+    if content in FORGED:
+        assert read == {"ephemeral": "0", "ttl": "3600000000us"}
+    Request({"session": "s"}, {}, "true", lambda _: dict(read))
+
+
+def test_numbers_and_depths_that_no_parser_takes_are_one_line():
+    for text in ("a = " + "9" * 5000, "a = " + "[" * 100_000):
+        with pytest.raises(PolicyError) as caught:
+            policy(text)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(PolicyError, match="above zero"):
+        policy(f"[lanes.main]\nmax_scopes = {'9' * 30}")
+    with pytest.raises(PolicyError, match="out of range"):
+        policy(f"[lanes.main]\nmemory_max = '{'9' * 400}'")
 
 
 def test_rules_do_not_replace_what_a_derived_session_shares():

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import posix
 import random
 import resource
 import select
@@ -475,7 +476,7 @@ class Disk:
     def __init__(self, monkeypatch, problem, room):
         self.room, self.problem = room, problem
         self.names = True
-        real_splice, real_write, real_open = os.splice, os.pwrite, os.open
+        real_splice, real_write, real_open = os.splice, os.pwrite, posix.open
 
         def take(most):
             if not self.room:
@@ -501,7 +502,7 @@ class Disk:
 
         monkeypatch.setattr(os, "splice", splice)
         monkeypatch.setattr(os, "pwrite", pwrite)
-        monkeypatch.setattr(os, "open", opened)
+        monkeypatch.setattr(posix, "open", opened)
 
 
 @pytest.mark.parametrize("problem", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])

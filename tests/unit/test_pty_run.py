@@ -1,10 +1,13 @@
 """What is written down of a run is read by other versions than the one that wrote it."""
 
+import dataclasses
 import json
 import os
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scopekeeper.errors import ScopekeeperError, StateError
 from scopekeeper.pty import run as runs
@@ -74,12 +77,23 @@ def test_what_an_older_version_did_not_write_has_its_default(state):
     )
 
 
+DEEP = 0
+for _ in range(200):
+    DEEP = [DEEP]
 BROKEN = {
     "empty": "", "cut": '{"id": "0123abcd", "sess', "list": "[]", "deep": "[" * 100_000,
     "other run": {"id": OTHER}, "no id": {"id": "../../etc"}, "no session": {"session": None},
     "started": {"started": "yesterday"}, "argv": {"argv": "sh"}, "words": {"argv": [1]},
     "end": {"ended": "yes"}, "end's time": {"ended": {"at": None, "reason": "exited"}},
     "end's reason": {"ended": {"at": 1}}, "bytes": b"\xff\xfe\0",
+    "no number": {"started": True}, "digits": '{"id": "0123abcd", "started": ' + "9" * 5000,
+    "too large": {"joined": 10**400}, "negative": {"pid": -1},
+    "status": {"ended": {"at": 1, "reason": "exited", "exit_status": 256}},
+    "rows": {"rows": 65_536}, "NaN": {"born": float("nan")}, "unknown NaN": {"x": float("inf")},
+    "NUL": {"argv": ["a\0b"]}, "surrogate": {"session": "\ud800"}, "long": {"lane": "x" * 70_000},
+    "place": {"directory": "/sys/../etc"}, "relative": {"directory": "etc"},
+    "leaf": {"leaf": "a/b"},
+    "no text": {"directory": 5}, "unknown and deep": {"x": [[[[[[[[{"y": DEEP}]]]]]]]]},
 }  # fmt: skip
 
 
@@ -125,3 +139,41 @@ def test_nothing_is_typed_into_one_that_has_ended_and_no_keeper_is_waited_for(st
     monkeypatch.setattr(sending, "reach_again", lambda _: pytest.fail("a keeper was looked for"))
     with pytest.raises(ScopekeeperError, match=r"it has ended \(signalled\)"):
         sending.send(runs.find(ID), [b"x"], seconds=1)
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False),
+        st.text(st.characters(), max_size=9),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+NAMES = [each.name for each in dataclasses.fields(Run)]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=9), JSON, max_size=4))
+def test_whatever_is_written_down_is_a_run_in_range_or_an_error_that_is_documented(changes):
+    try:
+        known = runs.parse({**runs.plain(a_run(ID)), **changes})
+    except ValueError:
+        return
+    for each in (known.started, known.born, known.joined, known.log_max, known.timeout or 0):
+        assert type(each) is int
+        assert 0 <= each < 2**63
+    for text in (*known.argv, known.session, known.directory, known.leaf):
+        os.fsencode(text)
+        assert "\0" not in text
+    assert runs.parse(json.loads(json.dumps(runs.plain(known)))) == known
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_are_worse_than_a_record_that_cannot_be_read(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp() / "bytes"
+    (folder / "runs" / ID).mkdir(parents=True, exist_ok=True)
+    (folder / "runs" / ID / runs.FILE).write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCOPEKEEPER_STATE", str(folder))
+        folder.chmod(0o700)
+        assert runs.load(ID) is None
+        assert len(runs.unreadable()) == 1
