@@ -25,6 +25,9 @@ from scopekeeper.untrusted import ScopeRecord
 
 GRACE = 5.0
 """Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
+LONGEST_GRACE = 600.0
+"""Of a launch, whatever its record asks for: that is for its members to write. A stop can be told
+more."""
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
 _AGAIN = 0.1
@@ -104,6 +107,10 @@ class _Held:
     """Its members as they were before the first signal; None where none was sent."""
     killed: dict[str, int] = field(default_factory=dict)
     """How many processes were killed, by leaf."""
+    kill_at: float | None = None
+    """When its grace is over, by time.monotonic(); None before the first signal."""
+    give_up_at: float | None = None
+    """When what was killed and still lives cannot be killed; None before the kill."""
 
     @property
     def directory(self) -> str:
@@ -124,11 +131,17 @@ class _Held:
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
     """Return the target that a selection means; grace in seconds overrides the launch's own."""
-    scope, member = selected.scope, selected.member
+    where = selected.member or selected.scope
     if grace is None:
-        grace = GRACE if scope.grace is None else scope.grace / 1e6
-    where = member or scope
+        grace = grace_of(selected.scope.grace)
     return Target(where.directory, where.cgroup, grace)
+
+
+def grace_of(microseconds: int | None) -> float:
+    """Return the seconds of a grace as a record has it."""
+    if microseconds is None:
+        return GRACE
+    return min(max(microseconds / 1e6, 0.0), LONGEST_GRACE)
 
 
 def stop(
@@ -166,8 +179,7 @@ def stop(
             step_out()
         by_directory = {each.directory: each for each in held}
         with cgroup.EmptinessWatch(list(by_directory)) as watch:
-            _terminate(by_directory, watch, began)
-            _kill(by_directory, watch, began)
+            _end_all(by_directory, watch, began)
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
@@ -187,7 +199,7 @@ def finish(directory: str, warnings: list[str]) -> None:
     if record is None:
         return
     path = directory[len(mount_point()) :]
-    grace = GRACE if record.grace is None else record.grace / 1e6
+    grace = grace_of(record.grace)
     cause = cause_begun(directory) or Cause(history.Reason.UNKNOWN)
     stop([Target(directory, path, grace)], causes=[cause], warnings=warnings)
 
@@ -255,23 +267,35 @@ def _is_inside(targets: Sequence[Target]) -> bool:
     return any(cgroup.is_inside(own, target.cgroup) for target in targets)
 
 
-def _terminate(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
-    """Ask every process to end, those too that are started meanwhile, until the grace is over."""
-    first = True
-    while watch.left:
-        elapsed = time.monotonic() - began
-        waiting = {
-            directory: held[directory].result.target.grace - elapsed
-            for directory in watch.left
-            if first or held[directory].result.target.grace > elapsed
-        }
-        for directory in waiting:
-            _send(held[directory])
-        longest = max(waiting.values(), default=0.0)
-        if longest <= 0:
-            return
-        first = False
-        _wait(held, watch, min(longest, _AGAIN), began)
+def _end_all(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
+    """Have every process end, those too that are started meanwhile, each target at its own grace.
+
+    Returns when nothing lives in any of them, but for what cannot be killed.
+    """
+    while left := [
+        held[directory] for directory in watch.left if not _is_given_up(held[directory])
+    ]:
+        for each in left:
+            _advance(each)
+        next_step = min(each.give_up_at or each.kill_at or 0.0 for each in left)
+        _wait(held, watch, min(max(next_step - time.monotonic(), 0.0), _AGAIN), began)
+
+
+def _is_given_up(each: _Held) -> bool:
+    return each.give_up_at is not None and time.monotonic() >= each.give_up_at
+
+
+def _advance(each: _Held) -> None:
+    """Ask what lives in a target to end; once its grace is over, kill it."""
+    if each.give_up_at is not None:
+        return
+    if each.kill_at is None or time.monotonic() < each.kill_at:
+        _send(each)
+        if each.kill_at is None:
+            each.kill_at = time.monotonic() + each.result.target.grace
+    else:
+        _kill(each)
+        each.give_up_at = time.monotonic() + _KILL_SECONDS
 
 
 def _send(each: _Held) -> None:
@@ -303,19 +327,16 @@ def _wait(
         held[directory].result.milliseconds = (time.monotonic() - began) * 1000
 
 
-def _kill(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
-    for directory in list(watch.left):
-        each = held[directory]
-        found = cgroup.processes_by_cgroup(directory)
-        if each.members is None:
-            each.members = each.observe(found)
-        by_leaf = observe.processes_by_leaf(directory, found, leaf=each.leaf)
-        each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
-        each.result.killed = sum(map(len, found.values()))
-        if each.result.killed:
-            each.result.outcome = "killed"
-        cgroup.kill(directory)
-    _wait(held, watch, _KILL_SECONDS, began)
+def _kill(each: _Held) -> None:
+    found = cgroup.processes_by_cgroup(each.directory)
+    if each.members is None:
+        each.members = each.observe(found)
+    by_leaf = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
+    each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
+    each.result.killed = sum(map(len, found.values()))
+    if each.result.killed:
+        each.result.outcome = "killed"
+    cgroup.kill(each.directory)
 
 
 def _judge(each: _Held) -> None:

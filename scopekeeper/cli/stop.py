@@ -27,8 +27,8 @@ REMAINS = 5
 @click.command("stop")
 @selecting("Members of this name; the others stay.")
 @click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
-@click.option("--mine", is_flag=True, help="Only members of the calling gateway: of its "
-              "service, in any life of it, or of its process; $SCOPEKEEPER_OWNER names another.")  # fmt: skip
+@click.option("--mine", is_flag=True, help="Only members of the calling gateway: of its service, "
+              "in any life of it, or of its process; else $SCOPEKEEPER_OWNER.")  # fmt: skip
 @click.option(
     "--lifetime",
     "lifetimes",

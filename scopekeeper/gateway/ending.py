@@ -63,8 +63,7 @@ def _grace_of(member: Process) -> float:
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
         raw = cgroup.attribute(scope, records.ATTRIBUTE)
-        grace = untrusted.scope(raw, scope.rpartition("/")[2]).grace
-        return stop.GRACE if grace is None else grace / 1e6
+        return stop.grace_of(untrusted.scope(raw, scope.rpartition("/")[2]).grace)
     return stop.GRACE
 
 

@@ -76,10 +76,7 @@ def _end(
     leaves: frozenset[str] | None = None,
 ) -> None:
     """End scopes; with leaves, only where nothing else lives in them. Raises ConflictError."""
-    targets = [
-        stop.Target(s.directory, s.cgroup, stop.GRACE if s.grace is None else s.grace / 1e6, leaves)
-        for s in scopes
-    ]
+    targets = [stop.Target(s.directory, s.cgroup, stop.grace_of(s.grace), leaves) for s in scopes]
     with same_hangup():
         results = stop.stop(
             targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out

@@ -314,6 +314,20 @@ def test_systemds_own_stop_ends_everything_in_the_leaves(keeper: Scopekeeper, se
     eventually(lambda: not os.path.isdir(f"{SLICE}/{unit}"))
 
 
+def test_a_target_with_a_long_grace_does_not_shield_the_others(
+    keeper: Scopekeeper, session: str
+) -> None:
+    patient = stubborn(keeper, "-s", session, "-l", "a", "--grace=1h")
+    hasty = stubborn(keeper, "-s", session, "-l", "b", "--grace=200ms")
+    stop = keeper.popen([PROGRAM, "stop", "-s", session])
+    assert hasty.wait(60) == -signal.SIGKILL
+    assert is_alive(patient.pid)
+    assert stop.poll() is None, "it waits for the other"
+    stop.kill()
+    assert keeper.call("stop", "-s", session, "--grace=0").returncode == 0
+    assert patient.wait() == -signal.SIGKILL
+
+
 def members_of(unit: str) -> set[int]:
     """Return every process that the gateway of a unit has in scopes of its own."""
     found = {pid for scope in scope_directories() for pid in processes(scope)}
