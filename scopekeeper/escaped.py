@@ -27,6 +27,7 @@ class Escaped:
     """One process outside of the scope that its environment names."""
 
     pid: int
+    uid: int
     start_time: str
     """Field 22 of proc_pid_stat(5)."""
     session: str
@@ -48,10 +49,11 @@ class Escaped:
         return f"process {self.pid} is in {self.cgroup}; {member}"
 
 
-def find(snapshot: Snapshot, uid: int) -> list[Escaped]:
-    """Return the escaped processes of a uid, by pid; snapshot says which members still live.
+def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
+    """Return the escaped processes of a uid, of everybody where it is None, by pid.
 
-    Most processes are in a scope of ours, or of another uid: only the others' environment is read.
+    snapshot says which members still live. Most processes are in a scope of ours, or of another
+    uid: only the others' environment is read.
     """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
@@ -60,10 +62,11 @@ def find(snapshot: Snapshot, uid: int) -> list[Escaped]:
     return sorted((each for each in found if each is not None), key=lambda each: each.pid)
 
 
-def _look(pid: int, uid: int, living: set[tuple[str, str]]) -> Escaped | None:
+def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | None:
     process = f"/proc/{pid}"
     try:
-        if os.stat(process).st_uid != uid:
+        owner = os.stat(process).st_uid
+        if uid is not None and owner != uid:
             return None
         path = cgroup.path_of(pid)
         units = path.split("/")
@@ -87,7 +90,9 @@ def _look(pid: int, uid: int, living: set[tuple[str, str]]) -> Escaped | None:
     in_service = unit.endswith(".service") and not unit.startswith("user@")
     command = " ".join(command_line(pid) or [])
     is_over = (scope, leaf) not in living
-    return Escaped(pid, start_time, session, lane, scope, leaf, path, command, is_over, in_service)
+    return Escaped(
+        pid, owner, start_time, session, lane, scope, leaf, path, command, is_over, in_service
+    )
 
 
 def may_be_ended(each: Escaped) -> bool:

@@ -43,6 +43,16 @@ class Reader:
         scopes.sort(key=lambda s: (s.session, s.lane, s.run, s.cgroup))
         return Snapshot(tuple(scopes), self.now)
 
+    def of_others(self, uid: int) -> list[tuple[str, int]]:
+        """Return the unit and uid of each scope that is not of this uid, by the names alone."""
+        found = []
+        for directory in cgroup.find(self.mount, _is_scope):
+            with contextlib.suppress(OSError):
+                owner = os.stat(directory).st_uid
+                if owner != uid:
+                    found.append((directory.rpartition("/")[2], owner))
+        return found
+
     def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
         """Return one scope, None where it is gone or belongs to another uid than only_uid."""
         unit = directory.rpartition("/")[2]

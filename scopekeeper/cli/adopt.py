@@ -1,7 +1,6 @@
 """``scopekeeper adopt``."""
 
 import dataclasses
-import os
 
 import click
 
@@ -9,6 +8,7 @@ from scopekeeper import adoption
 from scopekeeper.cli.selecting import require, selecting
 from scopekeeper.cli.show import answer, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
+from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.launch import place
 from scopekeeper.selection import Selector, select
@@ -21,9 +21,15 @@ from scopekeeper.snapshot import Reader
               "the parent process.")  # fmt: skip
 @click.option("--from", "former", metavar="UNIT|PID", help="Only what belonged to this gateway.")
 @click.option("--force", is_flag=True, help="Also what has an owner that lives.")
+@with_all_users("Those of other users too; for root.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(
-    selector: Selector, owner: str | None, former: str | None, force: bool, as_json: bool
+    selector: Selector,
+    owner: str | None,
+    former: str | None,
+    force: bool,
+    all_users: bool,
+    as_json: bool,
 ) -> None:
     """Make another gateway the owner of scopes or members that lost theirs.
 
@@ -37,12 +43,14 @@ def command(
         new = place.find_owner(caller, owner or "")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    selected = select(Reader(caller.mount).snapshot(uid=os.getuid() or None), selector)
+    selected = select(Reader(caller.mount).snapshot(uid=uid_of(all_users=all_users)), selector)
     adopted = adoption.adopt(selected, new, force=force)
     if as_json:
         found = [
             {
                 "unit": safe_json(each.selected.scope.unit),
+                "uid": each.selected.scope.uid,
+                "user": user(each.selected.scope.uid),
                 "member": safe_json(each.member.name),
                 "member_id": each.member.member_id,
                 "adopted": not each.problem,
@@ -54,7 +62,8 @@ def command(
     else:
         for each in adopted:
             done = f"left alone: {each.problem}" if each.problem else f"now of {safe(new.label)}"
-            click.echo(f"{label(each.selected)}: {safe(each.member.name)}: {done}")
+            name = label(each.selected, users=all_users)
+            click.echo(f"{name}: {safe(each.member.name)}: {done}")
         if not adopted:
             click.echo("Nothing matched.")
     if not adopted:

@@ -7,26 +7,31 @@ from typing import Any
 import click
 
 from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.cli.users import uid_of, user
 from scopekeeper.escaped import Escaped, end, find, may_be_ended
 from scopekeeper.launch.place import mount_point
 from scopekeeper.snapshot import Reader
 
 
-def show(*, as_json: bool) -> None:
-    """Print the escaped processes of this user."""
-    uid = os.getuid()
+def show(*, as_json: bool, all_users: bool) -> None:
+    """Print the escaped processes of this user, or of everybody as far as they can be read."""
+    uid = uid_of(all_users=all_users)
     found = find(Reader(mount_point()).snapshot(uid=uid), uid)
     if as_json:
         answer({"escaped": [Treated(each, "", "").document for each in found]})
         return
     rows = [
-        (each.session, each.lane, str(each.pid), "over" if each.is_over else "runs", each.cgroup,
-         each.command) for each in found
+        (*([user(each.uid)] if all_users else []), each.session, each.lane, str(each.pid),
+         "over" if each.is_over else "runs", each.cgroup, each.command) for each in found
     ]  # fmt: skip
     if rows:
-        table(("SESSION", "LANE", "PID", "MEMBER", "IS IN", "COMMAND"), rows, shrink=(0, 4, 5))
+        header = ("SESSION", "LANE", "PID", "MEMBER", "IS IN", "COMMAND")
+        first = int(all_users)
+        table((*(["USER"] if all_users else []), *header), rows,
+              shrink=[first, first + 4, first + 5])  # fmt: skip
     else:
-        click.echo("No process of yours has left its scope.")
+        click.echo("No process has left its scope." if all_users else
+                   "No process of yours has left its scope.")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Treated:
         """Its place in an answer."""
         each = self.escaped
         return {
+            "uid": each.uid,
+            "user": user(each.uid),
             "unit": safe(each.scope),
             "cgroup": safe(each.cgroup),
             "member": safe(each.leaf),

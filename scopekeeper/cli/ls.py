@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from scopekeeper import systemd
+from scopekeeper import names, systemd
 from scopekeeper.cli.show import answer, processes, safe, safe_json, table
+from scopekeeper.cli.users import others, uid_of, user, with_all_users
 from scopekeeper.inspect import MemberUsage, command_line, usage
 from scopekeeper.launch.place import mount_point
 from scopekeeper.model import Identity, Member, Owner, Scope, Snapshot
@@ -28,7 +30,8 @@ STATES = (
 @click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
 @click.option("--members", is_flag=True, help="Show each member with its pid and command line.")
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
-@click.option("--all-owners", is_flag=True, help="Show the scopes of every user.")
+@with_all_users("Show the scopes of every user.")
+@click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Ask systemd too, and show what it does not know "
               "as ghost.")  # fmt: skip
 def command(
@@ -38,17 +41,22 @@ def command(
     state: str | None,
     members: bool,
     escaped: bool,
+    all_users: bool,
     all_owners: bool,
     compare: bool,
 ) -> None:
-    """List scopes, from cgroupfs; nothing has to run for that."""
+    """List your scopes, from cgroupfs; nothing has to run for that.
+
+    For root the last line says how many scopes other users have.
+    """
+    all_users = all_users or all_owners
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(as_json=as_json)
+        show(as_json=as_json, all_users=all_users)
         return
-    uid = None if all_owners else os.getuid()
-    snapshot = Reader(mount_point(), usage=True).snapshot(uid=uid)
+    reader = Reader(mount_point(), usage=True)
+    snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
     ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
     wanted = Selector(session=session, lane=lane)
     shown = [
@@ -59,11 +67,23 @@ def command(
     shown = [(scope, word) for scope, word in shown if state is None or word == state]
     if as_json:
         answer({"scopes": [_document(scope, word) for scope, word in shown]})
-    else:
-        _print(shown, members=members)
-        if not shown and sys.stdout.isatty():
-            click.echo("No scopes." if all_owners else "No scopes of yours; --all-owners shows "
-                       "everybody's.")  # fmt: skip
+        return
+    _print(shown, members=members, users=all_users)
+    if not shown and sys.stdout.isatty():
+        click.echo("No scopes." if all_users else "No scopes of yours; --all-users shows "
+                   "everybody's.")  # fmt: skip
+    if os.getuid() == 0 and not all_users and state is None:
+        line = others(_of_others(reader, session, lane))
+        if line:
+            click.echo(line)
+
+
+def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterator[int]:
+    """Yield the uid of each scope of other users; its name alone says session and lane."""
+    for unit, uid in reader.of_others(os.getuid()):
+        named = names.parse_unit(unit) or ("", "")
+        if session in (None, named[0]) and lane in (None, named[1]):
+            yield uid
 
 
 def _ghosts(snapshot: Snapshot) -> frozenset[str]:
@@ -77,9 +97,11 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _print(shown: list[tuple[Scope, str]], *, members: bool) -> None:
+def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool) -> None:
+    first = int(users)
     rows = [
         (
+            *([user(scope.uid)] if users else []),
             scope.session,
             scope.lane,
             scope.run or "-",
@@ -95,11 +117,11 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool) -> None:
         for scope, state in shown
     ]
     table(
-        ("SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS", "PROCS", "MEMORY", "CPU", "AGE",
-         "OWNER"),
+        (*(["USER"] if users else []), "SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS",
+         "PROCS", "MEMORY", "CPU", "AGE", "OWNER"),
         rows,
-        shrink=(0, 1, 2, 10),
-        right=(5, 6, 7, 8, 9),
+        shrink=[first + at for at in (0, 1, 2, 10)],
+        right=[first + at for at in (5, 6, 7, 8, 9)],
         beneath=[[*_warnings(scope), *(_members(scope) if members else [])] for scope, _ in shown],
     )  # fmt: skip
 
@@ -147,6 +169,8 @@ def _document(scope: Scope, state: str) -> dict[str, Any]:
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
+        "uid": scope.uid,
+        "user": user(scope.uid),
         "session": safe_json(scope.session),
         "session_id": scope.session_id or None,
         "lane": safe_json(scope.lane),

@@ -1,6 +1,5 @@
 """``scopekeeper own``."""
 
-import os
 from typing import Any
 
 import click
@@ -9,6 +8,7 @@ from scopekeeper.cli.owned import damages
 from scopekeeper.cli.selecting import unit_name
 from scopekeeper.cli.show import answer, safe, safe_json, table
 from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.place import mount_point
 from scopekeeper.owned.handover import Given, give, holders
@@ -28,6 +28,7 @@ from scopekeeper.snapshot import Reader
 @click.option("--own-scope", is_flag=True, help="To the whole scope that -n is in.")
 @click.option("--keep-until-end", is_flag=True, help="Keep it even if nothing uses it now.")
 @click.option("--list", "as_list", is_flag=True, help="Show what is owned, and by whom.")
+@with_all_users("To what other users run, too; for root.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 @click.argument("words", nargs=-1, metavar="[UNIT] PATH...")
 def command(
@@ -37,6 +38,7 @@ def command(
     own_scope: bool,
     keep_until_end: bool,
     as_list: bool,
+    all_users: bool,
     as_json: bool,
     words: tuple[str, ...],
 ) -> None:
@@ -65,7 +67,7 @@ def command(
     meant = [path_of(path) for path in paths]
     mount = mount_point()
     here = Here(mount)
-    snapshot = Reader(mount).snapshot(uid=os.getuid() or None)
+    snapshot = Reader(mount).snapshot(uid=uid_of(all_users=all_users))
     to = holders(snapshot, selector, here, whole_scope=own_scope)
     if not to:
         click.echo("Nothing that lives matched; the path is yours." if len(meant) == 1 else

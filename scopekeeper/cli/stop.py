@@ -1,7 +1,6 @@
 """``scopekeeper stop``."""
 
 import dataclasses
-import os
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from scopekeeper import stop
 from scopekeeper.cli import owned
 from scopekeeper.cli.selecting import require, selecting
 from scopekeeper.cli.show import answer, processes, safe, warn
+from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch.aside import step_out
@@ -42,6 +42,7 @@ REMAINS = 5
               "of the launch, else 5s.")  # fmt: skip
 @click.option("--reason", metavar="TEXT", default="", help="Your words; kept in the record and in "
               "the history.")  # fmt: skip
+@with_all_users("Those of other users too; for root.")
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing matched.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(
@@ -52,6 +53,7 @@ def command(
     started_before: str | None,
     grace: str | None,
     reason: str,
+    all_users: bool,
     must_exist: bool,
     as_json: bool,
 ) -> None:
@@ -74,8 +76,7 @@ def command(
     )
     require(selector, "stop", "--owner", "--mine")
     mount = mount_point()
-    uid = os.getuid()
-    selected = select(Reader(mount).snapshot(uid=uid or None), selector)
+    selected = select(Reader(mount).snapshot(uid=uid_of(all_users=all_users)), selector)
     targets = [stop.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
@@ -88,7 +89,7 @@ def command(
         answer({"stopped": stopped, **paths.document})
     else:
         for each, result in zip(selected, results, strict=True):
-            click.echo(sentence(each, result))
+            click.echo(sentence(each, result, users=all_users))
         if not results:
             click.echo("Nothing matched.")
         paths.print()
@@ -104,15 +105,15 @@ def _status(results: list[stop.Result], *, must_exist: bool, failed: bool) -> in
     return NOTHING_MATCHED if must_exist and not results else 0
 
 
-def label(selected: Selected) -> str:
-    """Return how a scope, or a member of it, is called in a sentence."""
-    unit = safe(selected.scope.unit)
+def label(selected: Selected, *, users: bool = False) -> str:
+    """Return how a scope, or a member of it, is called in a sentence; users: with its user."""
+    unit = safe(selected.scope.unit) + (f" of {user(selected.scope.uid)}" if users else "")
     return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
 
 
-def sentence(selected: Selected, result: stop.Result) -> str:
+def sentence(selected: Selected, result: stop.Result, *, users: bool = False) -> str:
     """Return one line, or more where processes remain, on what was proved."""
-    name, after = label(selected), f"{result.milliseconds:.0f} ms"
+    name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
         text = f"{name}: left alone: {safe(result.problem)}"
         if selected.scope.damaged:
@@ -138,6 +139,8 @@ def sentence(selected: Selected, result: stop.Result) -> str:
 def _document(selected: Selected, result: stop.Result) -> dict[str, Any]:
     return {
         "unit": selected.scope.unit,
+        "uid": selected.scope.uid,
+        "user": user(selected.scope.uid),
         "member": selected.member.name if selected.member else None,
         "member_id": selected.member.member_id if selected.member else None,
         "outcome": result.outcome,

@@ -11,6 +11,7 @@ from scopekeeper import names, state
 from scopekeeper.cli.history import document, lasted, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history import End, Reason
 from scopekeeper.history.store import Store
@@ -43,16 +44,17 @@ _LINES = 10
 @click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="So many of the newest ends.")  # fmt: skip
+@with_all_users("What other users run, too; the history is yours.")
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing is known.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
-def command(what: str, limit: int, must_exist: bool, as_json: bool) -> None:
+def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
     """Tell what ended and why, one sentence for each end, the newest last; then what still runs.
 
     Give a session or its id, a scope's unit, or a member's name, id or leaf.
     """
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
-    running = _running(about)
+    running = _running(about, uid_of(all_users=all_users))
     try:
         ends = Store(state.directory()).read(about=about, limit=limit)
     except HistoryError:
@@ -170,10 +172,10 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _running(about: str) -> list[tuple[Scope, Member]]:
+def _running(about: str, uid: int | None) -> list[tuple[Scope, Member]]:
     """Return the living members that are meant, the oldest first; none without cgroup2."""
     try:
-        snapshot = Reader(mount_point()).snapshot(uid=os.getuid() or None)
+        snapshot = Reader(mount_point()).snapshot(uid=uid)
     except LookupError:
         return []
     found = []
@@ -191,7 +193,8 @@ def _running(about: str) -> list[tuple[Scope, Member]]:
 
 
 def _says_running(scope: Scope, member: Member) -> str:
-    who = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane})"
+    of = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
+    who = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{of})"
     if not member.started:
         return safe(f"{who} is running.")
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -205,6 +208,8 @@ def _document(scope: Scope, member: Member) -> dict[str, object]:
         "session": safe_json(scope.session),
         "lane": safe_json(scope.lane),
         "unit": scope.unit,
+        "uid": scope.uid,
+        "user": user(scope.uid),
         "member": safe_json(member.name),
         "member_id": member.member_id,
         "pid": member.pid,

@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +23,11 @@ from tests.machine import (
     scope_directories,
     scope_directory,
     text_of,
-    wait_for_command,
 )
 
 from .manager import Units, main_pid, show, state, systemd_run_argv, uid_of
 from .test_callers import bare
+from .test_stop import STUBBORN
 
 pytestmark = pytest.mark.systemd
 
@@ -170,21 +172,86 @@ def test_a_gateway_of_a_user_without_a_manager_launches_into_its_delegated_cgrou
     assert os.stat(scope).st_uid == OTHER
 
 
-def test_roots_reconcile_and_stop_leave_another_users_scopes_alone_unless_named(
-    keeper: Scopekeeper, session: str
-) -> None:
+@pytest.fixture
+def theirs(keeper: Scopekeeper, session: str) -> subprocess.Popen[bytes]:
+    """Give a member of lab's, whose owner has ended and who minds no SIGTERM for an hour."""
     owner = keeper.popen(as_user("lab", "sleep", "infinity"))
     eventually(lambda: text_of(f"/proc/{owner.pid}/comm") == "sleep\n")
-    launch = as_user("lab", *keeper.argv("-s", session, f"--owner={owner.pid}", "--", *FOREVER))
-    process = keeper.popen(launch, env=bare("lab"), cwd="/")
-    wait_for_command(process)
-    scope = os.path.dirname(directory_of(process.pid))
-    assert scope.startswith(USER_SLICE + "/")
+    options = ("-s", session, "-n", "theirs", f"--owner={owner.pid}", "--grace=1h")
+    launch = as_user("lab", *keeper.argv(*options, "--", *STUBBORN))
+    process = keeper.popen(launch, env=bare("lab"), cwd="/", stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    assert directory_of(process.pid).startswith(USER_SLICE + "/")
     assert record_of(directory_of(process.pid))["OWNER_PID"] == str(owner.pid)
     owner.kill()
     owner.wait()
+    return process
+
+
+def test_roots_commands_are_about_root_alone(
+    keeper: Scopekeeper, session: str, theirs: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    before = (
+        record_of(directory_of(theirs.pid)),
+        record_of(os.path.dirname(directory_of(theirs.pid))),
+    )
+    assert keeper.scopes() == []
+    listed = keeper.call("ls", "-s", session)
+    assert listed.stdout.splitlines()[-1] == "1 scope of 1 other user: --all-users"
+    assert keeper.call("ls", "-s", "another").stdout.count("\n") == 1
     assert keeper.call("reconcile").returncode == 0
-    assert is_alive(process.pid)
-    assert keeper.call("stop", "-s", session).returncode == 0
-    assert not is_alive(process.pid)
+    for command in (("stop", "-s", session), ("stop", "-n", "theirs"), ("why", session)):
+        assert keeper.call(*command, "--must-exist").returncode == 4
+    for command in (("adopt", "-s", session), ("own", "-s", session, str(tmp_path))):
+        assert keeper.call(*command).returncode == 4
+    assert tmp_path.is_dir()
+    assert is_alive(theirs.pid)
+    after = (
+        record_of(directory_of(theirs.pid)),
+        record_of(os.path.dirname(directory_of(theirs.pid))),
+    )
+    assert before == after
+
+
+@pytest.mark.parametrize("option", ["--all-users", "--all-owners"])
+def test_root_sees_the_scopes_of_all_users_with_their_names(
+    keeper: Scopekeeper, session: str, theirs: subprocess.Popen[bytes], option: str
+) -> None:
+    listed = keeper.call("ls", option).stdout.splitlines()
+    assert listed[0].split()[:2] == ["USER", "SESSION"]
+    assert [line.split()[:2] for line in listed[1:]] == [["lab", session]]
+    (scope,) = keeper.scopes(option)
+    assert (scope["uid"], scope["user"], scope["state"]) == (uid_of("lab"), "lab", "orphan")
+    assert "user lab) is running" in keeper.call("why", session, "--all-users").stdout
+
+
+def test_root_stops_what_all_users_have_and_nobodys_grace_shields_another(
+    keeper: Scopekeeper, session: str, theirs: subprocess.Popen[bytes]
+) -> None:
+    own = keeper.start("-s", session, "--grace=200ms", "--", *STUBBORN, stdout=subprocess.PIPE)
+    assert own.stdout.readline() == b"ready\n"
+    stop = keeper.popen([PROGRAM, "stop", "-s", session, "--all-users"])
+    assert own.wait(60) == -signal.SIGKILL
+    assert is_alive(theirs.pid)
+    stop.kill()
+    stop.wait()
+    done = keeper.call("stop", "-s", session, "--all-users", "--grace=0")
+    assert done.returncode == 0, done.stderr
+    assert ".scope of lab: gone after" in done.stdout
+    assert not is_alive(theirs.pid)
     eventually(lambda: not scope_directories())
+
+
+def test_another_user_sees_and_cannot_stop(
+    keeper: Scopekeeper, session: str, theirs: subprocess.Popen[bytes]
+) -> None:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = as_user("other", PROGRAM, *arguments)
+        return subprocess.run(argv, env=bare("other"), capture_output=True, text=True, cwd="/")
+
+    assert call("ls").stdout == call("ls", "-s", session).stdout
+    assert "lab" in call("ls", "--all-users").stdout
+    done = call("stop", "-s", session, "--all-users")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert f"belongs to uid {uid_of('lab')}" in done.stdout
+    assert is_alive(theirs.pid)
