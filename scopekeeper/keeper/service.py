@@ -9,13 +9,14 @@ Both read the D-Bus signature of a method from its annotations.
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scopekeeper import adoption
+from scopekeeper import adoption, cgroup
 from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.history import Cause, Reason, Stopper
 from scopekeeper.keeper import notices
@@ -26,16 +27,18 @@ from scopekeeper.plan import plan
 from scopekeeper.selection import Selected, Selector, select
 
 if sys.version_info >= (3, 15):
-    from dbus_fast import BusType, DBusError, Variant
+    from dbus_fast import BusType, DBusError, Message, MessageType, Variant
     from dbus_fast.aio import MessageBus
     from dbus_fast.service import ServiceInterface, method, signal
 else:
-    from dbus_next import BusType, DBusError, Variant
+    from dbus_next import BusType, DBusError, Message, MessageType, Variant
     from dbus_next.aio import MessageBus
     from dbus_next.service import ServiceInterface, method, signal
 
 NAME = "org.scopekeeper.Keeper1"
 PATH = "/org/scopekeeper/Keeper1"
+_sender: contextvars.ContextVar[str] = contextvars.ContextVar("sender")
+"""The connection whose call is being answered: the library does not pass it to the method."""
 _SELECTORS = ("session", "lane", "run", "session_id", "name", "owner")
 _LONGEST = 1024
 """Characters of a text that a caller gives; a session's key has 512 at most."""
@@ -103,10 +106,18 @@ def describe(scope: Scope) -> dict[str, Any]:
 class Interface(ServiceInterface):
     """What can be asked of the keeper, and what it tells."""
 
+    _bus: MessageBus
+
     def __init__(self, keeper: Keeper, mount: str) -> None:
         super().__init__(NAME)
         self._keeper = keeper
         self._mount = mount
+
+    def export_to(self, bus: MessageBus) -> None:
+        """Answer calls over this bus."""
+        self._bus = bus
+        bus.add_message_handler(lambda message: _sender.set(message.sender) and None)
+        bus.export(PATH, self)
 
     @method()
     def List(self) -> "aa{sv}":
@@ -119,8 +130,8 @@ class Interface(ServiceInterface):
         """End what is selected by session, lane, run, session_id, name, owner or unit."""
         with _answering():
             selected = self._select(selector)
-            asker = Stopper(os.getpid(), os.getuid(), "D-Bus")
-            cause = Cause(Reason.STOPPED, _text(reason, "the reason"), asker)
+            text = _text(reason, "the reason")
+            cause = Cause(Reason.STOPPED, text, await self._asker())
             results = await self._keeper.stop_selected(selected, cause)
             self._keeper.look_at_all()
             return [
@@ -179,6 +190,24 @@ class Interface(ServiceInterface):
                 for action in actions
             ]
 
+    async def _asker(self) -> Stopper:
+        """Return the process that called, as the bus knows it; pid 0 is one that has gone."""
+        reply = await self._bus.call(
+            Message(
+                destination="org.freedesktop.DBus",
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member="GetConnectionCredentials",
+                signature="s",
+                body=[_sender.get()],
+            )
+        )
+        if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+            return Stopper(0, os.getuid(), "D-Bus")
+        known = reply.body[0]
+        pid, uid = known["ProcessID"].value, known["UnixUserID"].value
+        return Stopper(pid, uid, (cgroup.read(f"/proc/{pid}", "comm") or "").rstrip("\n"))
+
     def _select(self, given: dict[str, Any]) -> list[Selected]:
         unknown = sorted(given.keys() - {*_SELECTORS, "unit"})
         if unknown:
@@ -230,16 +259,16 @@ class Interface(ServiceInterface):
 async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
     """Be on the bus of a uid for as long as that is there: the system's for root, else the user's.
 
-    Who may call is the bus's to say: a user's bus is for that user and root, and on the system's
-    units/org.scopekeeper.Keeper1.conf lets root in alone. joined is called once it is there.
-    Raises ScopekeeperError, if only because the bus has ended.
+    Who may call and listen is the bus's to say: a user's bus is for that user and root, and on the
+    system's units/org.scopekeeper.Keeper1.conf lets in root alone. joined is called once it is
+    there. Raises ScopekeeperError, if only because the bus has ended.
     """
     try:
         if uid == 0:
             bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
         else:
             bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
-        bus.export(PATH, interface)
+        interface.export_to(bus)
         await bus.request_name(NAME)
     except (OSError, DBusError, EOFError) as error:
         raise ScopekeeperError(f"the bus cannot be reached: {error}") from None
