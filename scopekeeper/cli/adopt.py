@@ -5,13 +5,13 @@ import dataclasses
 import click
 
 from scopekeeper import adoption
-from scopekeeper.cli.selecting import require, selecting
+from scopekeeper.cli.selecting import chosen, require, selecting
 from scopekeeper.cli.show import answer, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.launch import place
-from scopekeeper.selection import Selector, select
+from scopekeeper.selection import Selector
 from scopekeeper.snapshot import Reader
 
 
@@ -25,6 +25,7 @@ from scopekeeper.snapshot import Reader
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(
     selector: Selector,
+    words: tuple[str, ...],
     owner: str | None,
     former: str | None,
     force: bool,
@@ -34,16 +35,17 @@ def command(
     """Make another gateway the owner of scopes or members that lost theirs.
 
     They are orphans no more: what their lane keeps for a while stays. Exit status: 0 done; 1
-    something was refused; 4 nothing matched.
+    something was refused; 2 the call is wrong; 4 nothing matched, or a word means nothing.
     """
     selector = dataclasses.replace(selector, owner=former)
-    require(selector, "adopt", "--from")
+    require(selector, words, "adopt", "--from")
     caller = place.Caller()
     try:
         new = place.find_owner(caller, owner or "")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    selected = select(Reader(caller.mount).snapshot(uid=uid_of(all_users=all_users)), selector)
+    snapshot = Reader(caller.mount).snapshot(uid=uid_of(all_users=all_users))
+    selected, missing = chosen(snapshot, words, selector, "adopt")
     adopted = adoption.adopt(selected, new, force=force)
     if as_json:
         found = [
@@ -58,14 +60,15 @@ def command(
             }
             for each in adopted
         ]
-        answer({"owner": safe_json(new.label), "members": found})
+        answer({"owner": safe_json(new.label), "members": found,
+                "missing": [safe_json(word) for word in missing]})  # fmt: skip
     else:
         for each in adopted:
             done = f"left alone: {each.problem}" if each.problem else f"now of {safe(new.label)}"
             name = label(each.selected, users=all_users)
             click.echo(f"{name}: {safe(each.member.name)}: {done}")
-        if not adopted:
+        if not adopted and not missing:
             click.echo("Nothing matched.")
-    if not adopted:
-        raise SystemExit(NOTHING_MATCHED)
-    raise SystemExit(1 if any(each.problem for each in adopted) else 0)
+    if any(each.problem for each in adopted):
+        raise SystemExit(1)
+    raise SystemExit(0 if adopted and not missing else NOTHING_MATCHED)

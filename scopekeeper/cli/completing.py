@@ -29,9 +29,14 @@ def _lanes() -> Iterator[str]:
     yield from {*load().lanes, *EPHEMERAL_LANES} - {DEFAULT}
 
 
-def _told_of() -> Iterator[str]:
+def _living() -> Iterator[str]:
     for scope in _scopes():
-        yield from (scope.session, scope.unit, *(each.name for each in scope.members))
+        names = (each.name for each in scope.members)
+        yield from (scope.session, scope.unit, scope.run, *names)
+
+
+def _told_of() -> Iterator[str]:
+    yield from _living()
     yield from (run.id for run in load_all())
     for end in Store(state.directory()).read(limit=_REMEMBERED):
         yield from (end.session, end.name)
@@ -48,7 +53,7 @@ _ARGUMENTS: dict[str, Callable[[], Iterable[str]]] = {
     "[LANE]": _lanes,
     "RUN": lambda: (run.id for run in load_all()),
     "RUN...": lambda: (run.id for run in load_all()),
-    "[UNIT]...": lambda: (scope.unit for scope in _scopes()),
+    "[RUN|SESSION|SCOPE|MEMBER]...": _living,
     "SESSION|RUN|SCOPE|MEMBER": _told_of,
 }
 _FILES = ("COMMAND [ARG]...", "FILE", "[FILE]...", "PATH", "PATH...", "[UNIT] PATH...")

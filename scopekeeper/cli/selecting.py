@@ -1,4 +1,4 @@
-"""The options with which a command is told what it is about."""
+"""The words and options that say what a command is about."""
 
 import functools
 from collections.abc import Callable
@@ -6,24 +6,27 @@ from typing import Any
 
 import click
 
+from scopekeeper.cli.show import safe
 from scopekeeper.errors import UsageError
+from scopekeeper.meaning import choose
+from scopekeeper.model import Snapshot
 from scopekeeper.names import SUFFIX
-from scopekeeper.selection import Selector
+from scopekeeper.selection import Selected, Selector, select
 
 _Command = Callable[..., None]
 
 
 def selecting(of_names: str) -> Callable[[_Command], _Command]:
-    """Give a command the options that select; it is called with ``selector``.
+    """Give a command what selects; it is called with ``selector`` and ``words``.
 
     of_names is the help of --name.
     """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
-        def selected(units: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
+        def selected(**given: Any) -> None:  # noqa: ANN401
             fields = {key: given.pop(key) for key in _FIELDS}
-            command(selector=Selector(**fields, units=frozenset(map(unit_name, units))), **given)
+            command(selector=Selector(**fields), **given)
 
         for add in reversed((
             click.option("-s", "--session", metavar="KEY", help="Every scope of this session."),
@@ -32,7 +35,7 @@ def selecting(of_names: str) -> Callable[[_Command], _Command]:
             click.option("--session-id", metavar="ID", help="Every scope of this life of a "
                          "session."),
             click.option("-n", "--name", metavar="NAME", help=of_names),
-            click.argument("units", nargs=-1, metavar="[UNIT]..."),
+            click.argument("words", nargs=-1, metavar="[RUN|SESSION|SCOPE|MEMBER]..."),
         )):  # fmt: skip
             selected = add(selected)
         return selected
@@ -48,11 +51,50 @@ def unit_name(word: str) -> str:
     return word if word.endswith(SUFFIX) else word + SUFFIX
 
 
-def require(selector: Selector, verb: str, *of_owners: str) -> None:
-    """Refuse a selector that would mean everything; raises UsageError."""
-    if selector.names_nothing():
+def chosen(
+    snapshot: Snapshot, words: tuple[str, ...], selector: Selector, verb: str
+) -> tuple[list[Selected], tuple[str, ...]]:
+    """Return what words and selector mean together, and the words that mean nothing.
+
+    Says on stderr which words those are, and what was chosen where a word can mean several things.
+    Raises UsageError where a word is the name of several members.
+    """
+    if not words:
+        return select(snapshot, selector), ()
+    found = choose(snapshot, words, selector)
+    if found.several:
+        word, members = found.several[0]
+        listed = ", ".join(
+            f"{each.member.leaf} in {each.scope.session}" for each in members if each.member
+        )
+        raise UsageError(
+            f"{len(members)} members are called {word}: {listed}",
+            f"{verb} one by its leaf or id, or all with --name {word}",
+        )
+    for note in found.notes:
+        click.echo(f"scopekeeper: {safe(note)}", err=True)
+    for word in found.missing:
+        click.echo(f"scopekeeper: {safe(_unknown(word))}", err=True)
+    return list(found.selected), found.missing
+
+
+def _unknown(word: str) -> str:
+    from scopekeeper.pty.run import is_id, load
+
+    run = load(word) if is_id(word) else None
+    if run is not None and run.ended is not None:
+        return f"the run {word} has ended already"
+    return (
+        f"no run, session, scope or member of yours is {word}; `scopekeeper ls --members` "
+        "lists what there is"
+    )
+
+
+def require(selector: Selector, words: tuple[str, ...], verb: str, *of_owners: str) -> None:
+    """Refuse what would mean everything; raises UsageError."""
+    if not words and selector.names_nothing():
         *options, last = "--session", "--session-id", "--name", *of_owners
         raise UsageError(
             f"nothing says what to {verb}",
-            f"name a UNIT, or give {', '.join(options)} or {last}",
+            f"name a run, session, scope or member, or give {', '.join(options)} or {last}",
         )

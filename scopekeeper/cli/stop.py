@@ -7,8 +7,8 @@ import click
 
 from scopekeeper import stop
 from scopekeeper.cli import owned
-from scopekeeper.cli.selecting import require, selecting
-from scopekeeper.cli.show import answer, processes, safe, warn
+from scopekeeper.cli.selecting import chosen, require, selecting
+from scopekeeper.cli.show import answer, processes, safe, safe_json, warn
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
@@ -17,7 +17,7 @@ from scopekeeper.launch.place import Caller, mount_point
 from scopekeeper.launch.request import LIFETIMES
 from scopekeeper.mine import find_own
 from scopekeeper.quantities import duration, moment
-from scopekeeper.selection import Selected, Selector, select
+from scopekeeper.selection import Selected, Selector
 from scopekeeper.snapshot import Reader
 
 NOTHING_MATCHED = 4
@@ -47,6 +47,7 @@ REMAINS = 5
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(
     selector: Selector,
+    words: tuple[str, ...],
     owner: str | None,
     mine: bool,
     lifetimes: tuple[str, ...],
@@ -59,8 +60,13 @@ def command(
 ) -> None:
     """Stop scopes or single members, and prove that nothing of them lives.
 
-    Selectors narrow each other down. Exit status: 0 all is gone, or nothing matched; 1 something
-    was refused; 4 nothing matched and --must-exist; 5 processes remain that cannot be killed.
+    A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
+    leaf; where it can be several, the first of these. The name of several members is refused:
+    --name means all of them. Options narrow it down, and each other.
+
+    Exit status: 0 all is gone, or nothing matched the options; 1 something was refused; 2 the call
+    is wrong; 4 a word means nothing (the others are stopped), or nothing matched and --must-exist;
+    5 processes remain that cannot be killed.
     """
     try:
         seconds = None if grace is None else duration("grace", grace) / 1e6
@@ -74,9 +80,10 @@ def command(
         lifetimes=frozenset(lifetimes),
         started_before=before,
     )
-    require(selector, "stop", "--owner", "--mine")
+    require(selector, words, "stop", "--owner", "--mine")
     mount = mount_point()
-    selected = select(Reader(mount).snapshot(uid=uid_of(all_users=all_users)), selector)
+    snapshot = Reader(mount).snapshot(uid=uid_of(all_users=all_users))
+    selected, missing = chosen(snapshot, words, selector, "stop")
     targets = [stop.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
@@ -86,23 +93,25 @@ def command(
     paths = owned.release(mount, {each.scope.unit for each in selected})
     if as_json:
         stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
-        answer({"stopped": stopped, **paths.document})
+        answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
+                **paths.document})  # fmt: skip
     else:
         for each, result in zip(selected, results, strict=True):
             click.echo(sentence(each, result, users=all_users))
-        if not results:
+        if not results and not missing:
             click.echo("Nothing matched.")
         paths.print()
-    raise SystemExit(_status(results, must_exist=must_exist, failed=paths.failed))
+    absent = bool(missing) or (must_exist and not results)
+    raise SystemExit(_status(results, absent=absent, failed=paths.failed))
 
 
-def _status(results: list[stop.Result], *, must_exist: bool, failed: bool) -> int:
+def _status(results: list[stop.Result], *, absent: bool, failed: bool) -> int:
     outcomes = {result.outcome for result in results}
     if "remains" in outcomes:
         return REMAINS
     if "refused" in outcomes or failed:
         return 1
-    return NOTHING_MATCHED if must_exist and not results else 0
+    return NOTHING_MATCHED if absent else 0
 
 
 def label(selected: Selected, *, users: bool = False) -> str:

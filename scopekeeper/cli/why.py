@@ -16,6 +16,7 @@ from scopekeeper.errors import HistoryError
 from scopekeeper.history import End, Reason
 from scopekeeper.history.store import Store
 from scopekeeper.launch.place import mount_point
+from scopekeeper.meaning import meanings
 from scopekeeper.model import Member, Scope
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.snapshot import Reader
@@ -54,7 +55,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     """
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
-    running = _running(about, uid_of(all_users=all_users))
+    running = _running(what, uid_of(all_users=all_users))
     try:
         ends = Store(state.directory()).read(about=about, limit=limit)
     except HistoryError:
@@ -172,24 +173,18 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _running(about: str, uid: int | None) -> list[tuple[Scope, Member]]:
+def _running(what: str, uid: int | None) -> list[tuple[Scope, Member]]:
     """Return the living members that are meant, the oldest first; none without cgroup2."""
     try:
         snapshot = Reader(mount_point()).snapshot(uid=uid)
     except LookupError:
         return []
-    found = []
-    for scope in snapshot.scopes:
-        called = {scope.session_id, scope.unit, scope.unit.removesuffix(names.SUFFIX)}
-        for each in scope.identities:
-            called |= {each.session, each.run}
-        whole = about in called - {""}
-        found += [
-            (scope, member)
-            for member in scope.living_members
-            if whole or about in (member.name, member.claims or None, member.member_id)
-        ]
-    return sorted(found, key=lambda pair: pair[1].born)
+    found = {}
+    for each in (each for kind in meanings(snapshot, what).values() for each in kind):
+        for member in (each.member,) if each.member else each.scope.living_members:
+            if member in each.scope.living_members:
+                found[member.directory] = (each.scope, member)
+    return sorted(found.values(), key=lambda pair: pair[1].born)
 
 
 def _says_running(scope: Scope, member: Member) -> str:

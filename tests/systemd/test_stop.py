@@ -101,6 +101,46 @@ def test_units_are_stopped_by_name(keeper: Scopekeeper, session: str) -> None:
     assert is_alive(three.pid)
 
 
+@pytest.mark.parametrize("by", ["session", "session id", "run", "name", "id", "leaf"])
+def test_a_word_says_what_to_stop(keeper: Scopekeeper, session: str, by: str) -> None:
+    options = ("-s", session, "--session-id", f"life of {session}", "--run", f"run{session[-8:]}")
+    going = keeper.member(*options, "-n", f"n{session[-8:]}", "--", *FOREVER)
+    leaf = os.path.basename(directory_of(going.pid))
+    staying = keeper.member("-s", session + "x", "--", *FOREVER)
+    word = {"session": session, "session id": options[3], "run": options[5],
+            "name": f"n{session[-8:]}", "id": leaf[-8:], "leaf": leaf}[by]  # fmt: skip
+    done = keeper.call("stop", word)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert going.wait() == -signal.SIGTERM
+    assert is_alive(staying.pid)
+
+
+def test_a_word_that_means_nothing_is_said_and_the_rest_is_stopped(
+    keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "--", *FOREVER)
+    done = keeper.call("stop", "7e484907", session)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "7e484907" in done.stderr
+    assert member.wait() == -signal.SIGTERM
+    assert keeper.call("stop", "-s", session).returncode == 0
+    assert keeper.call("adopt", session).returncode == 4
+
+
+def test_a_name_that_several_have_is_refused(keeper: Scopekeeper, session: str) -> None:
+    name = f"n{session[-8:]}"
+    pair = [keeper.member("-s", session + end, "-n", name, "--", *FOREVER) for end in "ab"]
+    done = keeper.call("stop", name)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    for member in pair:
+        assert os.path.basename(directory_of(member.pid)) in done.stderr
+        assert is_alive(member.pid)
+    assert keeper.call("stop", name, "-s", session + "a").returncode == 0
+    assert pair[0].wait() == -signal.SIGTERM
+    assert is_alive(pair[1].pid)
+
+
 def test_what_a_gateway_owns_is_stopped_by_its_unit(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
