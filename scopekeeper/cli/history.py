@@ -1,19 +1,24 @@
 """``scopekeeper history``."""
 
+import os
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import click
 
 from scopekeeper import state
-from scopekeeper.cli.show import answer, safe_json, table
+from scopekeeper.cli.show import answer, safe_json, table, warn
+from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history import End, Reason
 from scopekeeper.history.store import Store
 from scopekeeper.quantities import show_bytes, show_duration, since
 
 _DEFAULT_LIMIT = 100
+_SECONDS = 10.0
+"""How long it may take to read all users' histories."""
 
 
 @click.command("history")
@@ -24,12 +29,14 @@ _DEFAULT_LIMIT = 100
               help="Only this reason; may be given several times.")  # fmt: skip
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="So many of the newest.")  # fmt: skip
+@with_all_users("What ended of every user's; for root.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(
     session: str | None,
     since_text: str | None,
     reason_texts: tuple[str, ...],
     limit: int,
+    all_users: bool,
     as_json: bool,
 ) -> None:
     """List what ended, when and why; the newest last.
@@ -41,18 +48,45 @@ def command(
         begin = None if since_text is None else since("since", since_text, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
-    ends = Store(state.directory()).read(
-        session=session,
-        since=None if begin is None else int(begin * 1e6),
-        reasons=[_reason(text) for text in reason_texts],
-        limit=limit,
-    )
+    reasons = [_reason(text) for text in reason_texts]
+
+    def read() -> list[dict[str, Any]]:
+        ends = Store(state.directory()).read(
+            session=session,
+            since=None if begin is None else int(begin * 1e6),
+            reasons=reasons,
+            limit=limit,
+        )
+        return [{"ended": e.ended, "row": _row(e), "document": document(e)} for e in ends]
+
+    found = of_users(read, all_users=all_users)[-limit:]
     if as_json:
-        answer({"ends": [document(end) for end in ends]})
-    elif not ends:
+        answer({"ends": [each["document"] for each in found]})
+    elif not found:
         click.echo("Nothing ended that is known of.")
     else:
-        _print(ends)
+        _print(found, users=all_users)
+
+
+def of_users(read: Callable[[], list[dict[str, Any]]], *, all_users: bool) -> list[dict[str, Any]]:
+    """Return what read tells of ends, of every user's where that is asked for, the newest last.
+
+    Each has "ended", "document", and gets "user". Says on stderr whose history cannot be read.
+    Raises ScopekeeperError.
+    """
+    own = [(os.getuid(), each) for each in read()]
+    if all_users:
+        require_root("read the history of other users")
+        from scopekeeper import as_user
+
+        for answered in as_user.ask(as_user.users(), read, _SECONDS):
+            if answered.problem:
+                warn([f"the history of {user(answered.uid)}: {answered.problem}"])
+            own += [(answered.uid, each) for each in answered.value or ()]
+    for uid, each in own:
+        each["user"] = user(uid)
+        each["document"] = {"uid": uid, "user": user(uid), **each["document"]}
+    return sorted((each for _, each in own), key=lambda each: each["ended"])
 
 
 def _reason(text: str) -> Reason:
@@ -66,23 +100,29 @@ def _reason(text: str) -> Reason:
         ) from None
 
 
-def _print(ends: list[End]) -> None:
-    rows = [
-        (
-            when(end.ended),
-            end.session,
-            end.lane,
-            end.name,
-            end.reason.value,
-            lasted(end),
-            "-" if end.memory_peak is None else show_bytes(end.memory_peak),
-            "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
-            end.evidence or "-",
-        )
-        for end in ends
-    ]
+def _print(found: list[dict[str, Any]], *, users: bool) -> None:
+    first = ["USER"] if users else []
     header = ("ENDED", "SESSION", "LANE", "MEMBER", "REASON", "LASTED", "PEAK", "CPU", "EVIDENCE")
-    table(header, rows, shrink=(1, 2, 3, 8), right=(5, 6, 7))
+    table(
+        (*first, *header),
+        [[*([each["user"]] if users else []), *each["row"]] for each in found],
+        shrink=[len(first) + at for at in (1, 2, 3, 8)],
+        right=[len(first) + at for at in (5, 6, 7)],
+    )
+
+
+def _row(end: End) -> list[str]:
+    return [
+        when(end.ended),
+        end.session,
+        end.lane,
+        end.name,
+        end.reason.value,
+        lasted(end),
+        "-" if end.memory_peak is None else show_bytes(end.memory_peak),
+        "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
+        end.evidence or "-",
+    ]
 
 
 def when(moment: int) -> str:

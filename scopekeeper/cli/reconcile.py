@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from scopekeeper import systemd
 from scopekeeper.cli import escaped, owned
 from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
+from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import ManagerError
 from scopekeeper.launch.aside import step_out
 from scopekeeper.launch.place import mount_point
@@ -20,6 +22,22 @@ from scopekeeper.policy.load import load
 from scopekeeper.reconcile import Done, apply
 from scopekeeper.snapshot import Reader
 
+_LONGEST = 3600.0
+"""Seconds that the reconcile of another user may take: graces of ten minutes, and more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was done, or would be, for one user; plain values alone."""
+
+    rows: list[list[str]]
+    documents: list[dict[str, Any]]
+    owned: list[dict[str, Any]]
+    lines: list[str]
+    problems: list[str]
+    warnings: list[str]
+    status: int
+
 
 @click.command("reconcile")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
@@ -27,7 +45,10 @@ from scopekeeper.snapshot import Reader
 @click.option("--owner", metavar="UNIT|PID", help="Only what belongs to this gateway.")
 @click.option("--unless-keeper", is_flag=True, help="Do nothing where a keeper runs: it has done "
               "it all.")  # fmt: skip
-def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool) -> None:
+@with_all_users("As every user who has scopes, by the rules of each; for root.")
+def command(
+    dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool, all_users: bool
+) -> None:
     """Find the scopes that nobody owns any more, and end what the policy says.
 
     Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
@@ -39,29 +60,69 @@ def command(dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool
         else:
             click.echo("A keeper runs.")
         return
-    warn(find().ignored)
+    reports = _of_others(dry_run, owner) if all_users else {}
+    reports = {os.getuid(): _reconcile(dry_run, owner), **reports}
+    for report in reports.values():
+        warn(report.warnings)
+    if as_json:
+        answer({
+            "dry_run": dry_run,
+            "actions": _with_users(reports, "documents"),
+            "owned": _with_users(reports, "owned"),
+            "owned_problems": [text for each in reports.values() for text in each.problems],
+        })  # fmt: skip
+    else:
+        _print(reports, dry_run=dry_run, users=all_users)
+    statuses = {report.status for report in reports.values()}
+    raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
+
+
+def _reconcile(dry_run: bool, owner: str | None) -> _Report:
     policy = load()
     reader = Reader(mount_point(), activity=policy.counts_idle)
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))
     actions = plan(snapshot, policy, owner=owner)
-    warnings: list[str] = []
+    warnings = list(find().ignored)
     if dry_run:
         done = [Done(action, "") for action in actions]
     else:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
-    warn(warnings)
     left = [] if owner else escaped.treat(reader, stops=policy.stops_escaped, dry_run=dry_run)
     paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
-    if as_json:
-        documents = [_document(each) for each in done] + [each.document for each in left]
-        answer({"dry_run": dry_run, "actions": documents, **paths.document})
-    else:
-        _print(done, [each.row for each in left], dry_run=dry_run)
-        paths.print()
     outcomes = {each.outcome for each in done}
-    if "remains" in outcomes:
-        raise SystemExit(REMAINS)
-    raise SystemExit(1 if "refused" in outcomes or paths.failed else 0)
+    status = 1 if "refused" in outcomes or paths.failed else 0
+    return _Report(
+        rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in left],
+        documents=[_document(each) for each in done] + [each.document for each in left],
+        owned=list(paths.documents),
+        lines=list(paths.lines),
+        problems=list(paths.problems),
+        warnings=warnings,
+        status=REMAINS if "remains" in outcomes else status,
+    )
+
+
+def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
+    """Reconcile as each other user who has scopes."""
+    require_root("reconcile what other users have")
+    from scopekeeper import as_user
+
+    uids = sorted({uid for _, uid in Reader(mount_point()).of_others(0)})
+    answers = as_user.ask(uids, lambda: asdict(_reconcile(dry_run, owner)), _LONGEST)
+    reports = {}
+    for each in answers:
+        reports[each.uid] = _Report([], [], [], [], [], [f"{user(each.uid)}: {each.problem}"], 1)
+        if not each.problem:
+            reports[each.uid] = _Report(**each.value)
+    return reports
+
+
+def _with_users(reports: dict[int, _Report], name: str) -> list[dict[str, Any]]:
+    return [
+        {"uid": uid, "user": user(uid), **document}
+        for uid, report in reports.items()
+        for document in getattr(report, name)
+    ]
 
 
 def _keeper_runs() -> bool:
@@ -80,28 +141,34 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
 
 
-def _print(done: list[Done], more: list[tuple[str, ...]], *, dry_run: bool) -> None:
-    rows: list[tuple[str, ...]] = [
-        (
-            each.action.scope.session,
-            each.action.scope.lane,
-            each.action.scope.run or "-",
-            each.action.member.name if each.action.member else "*",
-            each.action.verdict.value,
-            each.action.step.value if dry_run else each.outcome,
-            _evidence(each),
-        )
-        for each in done
+def _print(reports: dict[int, _Report], *, dry_run: bool, users: bool) -> None:
+    first = ["USER"] if users else []
+    rows = [
+        [*([user(uid)] if users else []), *row]
+        for uid, report in reports.items()
+        for row in report.rows
     ]
-    rows += more
-    if not rows:
+    if rows:
+        header = ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE",
+                  "EVIDENCE")  # fmt: skip
+        table((*first, *header), rows, shrink=[len(first) + at for at in (0, 1, 2, 3, 6)])
+    else:
         click.echo("No scopes.")
-        return
-    table(
-        ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE", "EVIDENCE"),
-        rows,
-        shrink=(0, 1, 2, 3, 6),
-    )
+    for report in reports.values():
+        owned.Paths(lines=tuple(report.lines), problems=tuple(report.problems)).print()
+
+
+def _row(done: Done, *, dry_run: bool) -> list[str]:
+    action = done.action
+    return [
+        action.scope.session,
+        action.scope.lane,
+        action.scope.run or "-",
+        action.member.name if action.member else "*",
+        action.verdict.value,
+        action.step.value if dry_run else done.outcome,
+        _evidence(done),
+    ]
 
 
 def _evidence(done: Done) -> str:

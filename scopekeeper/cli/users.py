@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import click
 
+from scopekeeper.errors import ScopekeeperError
+
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -19,6 +21,12 @@ def with_all_users(help_text: str) -> Callable[[_Command], _Command]:
 def uid_of(*, all_users: bool) -> int | None:
     """Return the uid whose scopes are meant, None for everybody's."""
     return None if all_users else os.getuid()
+
+
+def require_root(verb: str) -> None:
+    """Refuse what only root can do for others; raises ScopekeeperError."""
+    if os.geteuid() != 0:
+        raise ScopekeeperError(f"only root can {verb}", "leave out --all-users")
 
 
 def user(uid: int) -> str:
