@@ -86,7 +86,7 @@ def _begin(entry: pwd.struct_passwd, work: Callable[[], Any]) -> _Child:
         os.close(reading)
         _become(entry)
         with open(writing, "w", encoding="utf-8") as pipe:
-            json.dump(_tried(work), pipe)
+            pipe.write(_tried(work))
         status = 0
     finally:
         os._exit(status)
@@ -107,13 +107,13 @@ def _become(entry: pwd.struct_passwd) -> None:
                    "PATH": path, "XDG_RUNTIME_DIR": f"/run/user/{entry.pw_uid}"}  # fmt: skip
 
 
-def _tried(work: Callable[[], Any]) -> dict[str, Any]:
+def _tried(work: Callable[[], Any]) -> str:
     try:
-        return {"value": work()}
+        return json.dumps({"value": work()})
     except ScopekeeperError as error:
-        return {"problem": str(error)}
+        return json.dumps({"problem": str(error)})
     except Exception as error:  # noqa: BLE001  of one user, who must not keep the others from theirs
-        return {"problem": f"{type(error).__name__}: {error}"}
+        return json.dumps({"problem": f"{type(error).__name__}: {error}"})
 
 
 def _collect(children: list[_Child], deadline: float) -> None:

@@ -3,12 +3,12 @@
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scopekeeper import names, state
-from scopekeeper.cli.history import document, lasted, when
+from scopekeeper.cli.history import document, lasted, of_users, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, user, with_all_users
@@ -45,7 +45,7 @@ _LINES = 10
 @click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="So many of the newest ends.")  # fmt: skip
-@with_all_users("What other users run, too; the history is yours.")
+@with_all_users("Of what other users run and ran, too; for root.")
 @click.option("--must-exist", is_flag=True, help="Exit 4 where nothing is known.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
 def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
@@ -56,25 +56,32 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
     running = _running(what, uid_of(all_users=all_users))
-    try:
+
+    def read() -> list[dict[str, Any]]:
         ends = Store(state.directory()).read(about=about, limit=limit)
+        run = None if ends or running else _run(what)
+        if run is not None and run.ended is not None:
+            ends = [_end(run, run.ended)]
+        return [{"ended": e.ended, "lines": _lines(e), "document": document(e)} for e in ends]
+
+    try:
+        ends = of_users(read, all_users=all_users)[-limit:]
     except HistoryError:
         for scope, member in running:  # what runs can be told without a history
             click.echo(_says_running(scope, member), err=as_json)
         raise
     known = None if ends or running else _run(what)
-    if known is not None and known.ended is not None:
-        ends, known = [_end(known, known.ended)], None
     if as_json:
         answer({
-            "ends": [document(end) for end in ends],
+            "ends": [each["document"] for each in ends],
             "running": [_document(scope, member) for scope, member in running],
         })  # fmt: skip
     else:
-        for end in ends:
-            click.echo(sentence(end))
-            for line in _last_words(end):
-                click.echo(f"    {safe(line)}")
+        for each in ends:
+            first, *more = each["lines"]
+            click.echo(f"{each['user']}: {first}" if all_users else first)
+            for line in more:
+                click.echo(line)
         for scope, member in running:
             click.echo(_says_running(scope, member))
         if known:
@@ -82,6 +89,11 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
         if not ends and not running and not known:
             click.echo(f"Nothing is known of {safe(what)}.")
     raise SystemExit(0 if ends or running or known or not must_exist else NOTHING_MATCHED)
+
+
+def _lines(end: End) -> list[str]:
+    """Return a sentence on one end, and the last that it wrote."""
+    return [sentence(end), *(f"    {safe(line)}" for line in _last_words(end))]
 
 
 def _run(what: str) -> "Run | None":

@@ -1,10 +1,13 @@
 """Callers that are other users, or in a login session; only root can be all of them."""
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from tests.machine import (
     is_alive,
     processes,
     record_of,
+    rewrite_record,
     scope_directories,
     scope_directory,
     text_of,
@@ -255,3 +259,64 @@ def test_another_user_sees_and_cannot_stop(
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert f"belongs to uid {uid_of('lab')}" in done.stdout
     assert is_alive(theirs.pid)
+
+
+def as_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call the program as lab, with nothing of root's environment."""
+    argv = as_user("lab", PROGRAM, *arguments)
+    return subprocess.run(argv, env=bare("lab"), capture_output=True, text=True, cwd="/")
+
+
+@pytest.fixture
+def labs_rules() -> Iterator[Path]:
+    """Give lab's file of rules; her folder is as before afterwards."""
+    home = Path("~lab").expanduser()
+    folder = home / ".config/scopekeeper"
+    assert not folder.exists()
+    before = (home / ".config").exists()
+    subprocess.run(as_user("lab", "mkdir", "-p", str(folder)), check=True)
+    yield folder / "config.toml"
+    shutil.rmtree(folder if before else home / ".config")
+
+
+def test_root_reconciles_as_each_user_by_her_own_rules(
+    keeper: Scopekeeper, session: str, theirs: subprocess.Popen[bytes], labs_rules: Path
+) -> None:
+    labs_rules.write_text('[lanes.default]\norphan_grace = "infinity"\n')
+    labs_rules.chmod(0o644)
+    shutil.chown(labs_rules, "lab")
+    planned = keeper.call("reconcile", "--all-users", "--dry-run").stdout.splitlines()
+    assert planned[0].split()[:2] == ["USER", "SESSION"]
+    (line,) = [line.split() for line in planned if session in line]
+    assert (line[0], line[5], line[6]) == ("lab", "orphan", "keep")
+    assert keeper.call("reconcile", "--all-users").returncode == 0
+    assert is_alive(theirs.pid)
+    labs_rules.unlink()
+    rewrite_record(os.path.dirname(directory_of(theirs.pid)), GRACE="100000")
+    done = keeper.call("reconcile", "--all-users", "--json")
+    assert done.returncode == 0, done.stderr
+    (action,) = [each for each in json.loads(done.stdout)["actions"] if each["class"] == "orphan"]
+    assert (action["user"], action["outcome"]) == ("lab", "killed")
+    assert not is_alive(theirs.pid)
+    # it is hers to remember, not root's
+    assert session in as_lab("history", "-s", session).stdout
+    assert session not in keeper.call("history", "-s", session).stdout
+    assert "owner is gone" in as_lab("why", session).stdout
+    for arguments in (("history", "-s", session), ("why", session)):
+        assert session not in keeper.call(*arguments).stdout.replace(f"of {session}.", "")
+        everybodys = keeper.call(*arguments, "--all-users")
+        assert everybodys.returncode == 0, everybodys.stderr
+        assert "lab" in everybodys.stdout
+        assert session in everybodys.stdout
+    (end,) = json.loads(keeper.call("why", session, "--all-users", "--json").stdout)["ends"]
+    assert (end["user"], end["reason"]) == ("lab", "owner gone")
+
+
+@pytest.mark.parametrize("command", [("history",), ("why", "x"), ("reconcile",)])
+def test_only_root_does_something_as_another_user(
+    keeper: Scopekeeper, command: tuple[str, ...]
+) -> None:
+    done = as_lab(*command, "--all-users")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "only root" in done.stderr
