@@ -60,8 +60,11 @@ def command(
         else:
             click.echo("A keeper runs.")
         return
-    reports = _of_others(dry_run, owner) if all_users else {}
-    reports = {os.getuid(): _reconcile(dry_run, owner), **reports}
+    if all_users:
+        require_root("reconcile what other users have")
+    reports = {os.getuid(): _reconcile(dry_run, owner)}
+    if all_users:
+        reports |= _of_others(dry_run, owner)
     for report in reports.values():
         warn(report.warnings)
     if as_json:
@@ -104,7 +107,6 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
 
 def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
     """Reconcile as each other user who has scopes."""
-    require_root("reconcile what other users have")
     from scopekeeper import as_user
 
     uids = sorted({uid for _, uid in Reader(mount_point()).of_others(0)})

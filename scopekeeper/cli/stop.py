@@ -1,6 +1,7 @@
 """``scopekeeper stop``."""
 
 import dataclasses
+import os
 from typing import Any
 
 import click
