@@ -1,5 +1,6 @@
 """``--all-users``: a command is about the scopes of its own user, unless asked for everybody's."""
 
+import functools
 import os
 import pwd
 from collections import Counter
@@ -29,6 +30,7 @@ def require_root(verb: str) -> None:
         raise ScopekeeperError(f"only root can {verb}", "leave out --all-users")
 
 
+@functools.cache  # the password database may be a server's
 def user(uid: int) -> str:
     """Return a user's name, the number of one without."""
     try:
