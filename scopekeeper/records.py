@@ -44,7 +44,7 @@ def loads(raw: bytes, required: tuple[str, ...] = ()) -> dict[str, str]:
     if lines[0] != f"V={VERSION}":
         if lines[0].startswith("V=") and lines[0][2:].isdigit():
             raise RecordError(
-                f"the record has version {lines[0][2:]}, this program knows {VERSION}"
+                f"the record has version {lines[0][2:20]}, this program knows {VERSION}"
             )
         raise RecordError("the record is damaged: it does not begin with its version")
     if lines.pop() != "":

@@ -7,6 +7,7 @@ A cgroup's name cannot be changed by what lives in it. Where the record contradi
 name is right, and the record's words are kept apart as ``claims``.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ _NUMBER_DIGITS = 19
 _SHORT, _PATH_MAX = 128, 4096
 _STATES = ("stopping",)
 _JOINING = ("1", records.CHILD)
+_OWNER = (
+    "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START", "BOOT", "NAMESPACES",
+)  # fmt: skip
 
 
 class NewerError(RecordError):
@@ -117,7 +121,7 @@ def scope(raw: bytes | None, unit: str) -> ScopeRecord:
         _number(fields, "TTL"),
         _number(fields, "GRACE"),
         _text(fields, "BOUND", names.NAME_MAX),
-        _owner(fields),
+        _owner_of(tuple([fields.get(key) for key in _OWNER])),
         _idle(fields),
         _mark(fields),
     )
@@ -150,7 +154,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _choice(fields, "LIFETIME", LIFETIMES),
         _number(fields, "STARTED", TIME_MAX) or 0,
         _number(fields, "BOOTTIME") or 0,
-        _owner(fields),
+        _owner_of(tuple([fields.get(key) for key in _OWNER])),
         _number(fields, "ORPHANED"),
         _number(fields, "LEADERLESS"),
         _choice(fields, "JOINING", _JOINING),
@@ -168,11 +172,13 @@ def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
         raise RecordError("it has no record of ours")
     if len(raw) > SIZE_MAX:
         raise RecordError(f"the record is damaged: it has {len(raw)} bytes")
-    first = raw[:20].partition(b"\n")[0]
-    if first[:2] == b"V=" and first[2:].isdigit() and first != b"V=" + records.VERSION.encode():
-        version = first[2:].decode()
-        raise NewerError(f"the record has version {version}, this program knows {records.VERSION}")
-    fields = records.loads(raw, required)
+    try:
+        fields = records.loads(raw, required)
+    except RecordError as error:
+        version = raw[:20].partition(b"\n")[0].removeprefix(b"V=").decode("ascii", "replace")
+        if version.isdigit() and version != records.VERSION and raw.startswith(b"V="):
+            raise NewerError(str(error)) from None
+        raise
     if len(fields) > FIELDS_MAX:
         raise RecordError(f"the record is damaged: it has {len(fields)} fields")
     return fields
@@ -188,12 +194,11 @@ def _number(fields: Mapping[str, str], key: str, most: int = NUMBER_MAX) -> int 
     if text is None:
         return None
     # isdecimal() takes the digits of every script, and int() more than these
-    if len(text) > _NUMBER_DIGITS or not (text.isascii() and text.isdecimal()):
-        raise _damaged(key, text)
-    value = int(text)
-    if value > most:
-        raise _damaged(key, text)
-    return value
+    if text.isdecimal() and text.isascii() and len(text) <= _NUMBER_DIGITS:
+        value = int(text)
+        if value <= most:
+            return value
+    raise _damaged(key, text)
 
 
 def _text(fields: Mapping[str, str], key: str, longest: int) -> str:
@@ -225,6 +230,13 @@ def _owner(fields: Mapping[str, str]) -> Owner:
         _text(fields, "BOOT", _SHORT),
         _text(fields, "NAMESPACES", _SHORT),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _owner_of(texts: tuple[str | None, ...]) -> Owner:
+    """Return the owner that these texts name; those of a cohort all have the same."""
+    fields = zip(_OWNER, texts, strict=True)
+    return _owner({key: text for key, text in fields if text is not None})
 
 
 def _idle(fields: Mapping[str, str]) -> tuple[int, int, int] | None:

@@ -172,19 +172,22 @@ def test_an_orphan_is_kept_for_its_lanes_grace_unless_it_is_adopted(
     assert "ORPHANED" not in record_of(leaf)
     assert "owned" in told(keeper.call("reconcile"), session)
     assert is_alive(pid)
-    rewrite_record(leaf, OWNER_PID="4194000", ORPHANED=str(since - 3_600_000_000))
+    rules('[lanes.main]\norphan_grace = "1ms"\n')
+    rewrite_record(leaf, OWNER_PID="4194000", ORPHANED=str(since))
     told(keeper.call("reconcile"), session)
     assert not is_alive(pid)
 
 
-def test_what_outlives_its_gateway_ends_a_day_after_it(keeper: Scopekeeper, session: str) -> None:
+def test_what_outlives_its_gateway_ends_a_day_after_it(
+    keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
+) -> None:
     pid = orphan(keeper, session, "--kind", "pty")
     assert "ends in 1d" in told(keeper.call("reconcile"), session)
     scope = scope_directory(session)
     leaf = os.path.join(scope, next(name for name in os.listdir(scope) if name.startswith("m-")))
-    since = int(record_of(leaf)["ORPHANED"])
+    assert int(record_of(leaf)["ORPHANED"])
     assert is_alive(pid)
-    rewrite_record(leaf, ORPHANED=str(since - DAY))
+    rules('[lanes.default]\nsession_grace = "1ms"\n')  # the machine is not up for a day
     told(keeper.call("reconcile"), session)
     assert not is_alive(pid)
 
