@@ -56,10 +56,11 @@ def home_of(uid: int) -> str:
     services do not have it. Returns '' where there is neither. Most users are in /etc/passwd, which
     is read in a tenth of the time that pwd takes to load and to ask.
     """
+    number = str(uid)
     try:
         for line in read("/etc/passwd").split("\n"):
             fields = line.split(":")
-            if fields[2:3] == [str(uid)] and fields[5:6]:
+            if len(fields) > 5 and fields[2] == number:  # passwd(5)
                 return fields[5]
     except OSError:
         pass
