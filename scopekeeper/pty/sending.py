@@ -5,8 +5,8 @@ import socket
 from collections.abc import Iterable
 
 from scopekeeper.errors import UnavailableError
-from scopekeeper.pty import protocol
-from scopekeeper.pty.client import RESTART
+from scopekeeper.pty import messages, protocol
+from scopekeeper.pty.client import RESTART, understood
 from scopekeeper.pty.reach import reach_again
 from scopekeeper.pty.run import Run, refuse_input
 
@@ -27,4 +27,5 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
                 connection.send(protocol.END)
         with contextlib.suppress(OSError):
             connection.socket.shutdown(socket.SHUT_WR)
-        return int(connection.answer().get("bytes", 0))
+        with understood():
+            return messages.taken(connection.answer())

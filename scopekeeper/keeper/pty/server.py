@@ -1,4 +1,8 @@
-"""Where clients reach the keeper about runs: a socket that only their own uid may use."""
+"""Where clients reach the keeper about runs: a socket that only their own uid may use.
+
+Bounds: so many clients, so many of them that have not asked anything, and what each may take of
+the keeper's memory and time (``conversation``).
+"""
 
 import asyncio
 import contextlib
@@ -14,6 +18,14 @@ from scopekeeper.pty.client import address, reachable
 _log = logging.getLogger("scopekeeper")
 
 _BACKLOG = 512
+CLIENTS = 1024
+"""How many are served at once; further ones wait until one leaves."""
+SILENT = 32
+"""How many of them may have asked nothing yet; of more the one that waits longest has to go."""
+_AT_ONCE = 16
+"""Clients that come in before those that did have their turn."""
+_PAUSE = 1.0
+"""Seconds until others are let in, where there was no descriptor for one."""
 
 
 class Server:
@@ -22,33 +34,64 @@ class Server:
     def __init__(self, runs: Runs) -> None:
         self._loop = asyncio.get_running_loop()
         self._runs = runs
-        self._clients: set[Conversation] = set()
+        self._clients: dict[Conversation, None] = {}
+        """In the order in which they came."""
+        self._listening = False
+        self._closed = False
         self._path = address()
         self._socket = _listen(self._path)
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        self._listen(True)
 
     def close(self) -> None:
         """Listen no more, and hang up on all."""
-        self._loop.remove_reader(self._socket.fileno())
+        self._listen(False)
+        self._closed = True
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         self._socket.close()
         for client in tuple(self._clients):
             client.close()
 
+    def _listen(self, wanted: bool) -> None:
+        if wanted and not self._listening and not self._closed:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+        elif self._listening and not wanted:
+            self._loop.remove_reader(self._socket.fileno())
+        self._listening = wanted and not self._closed
+
     def _accept(self) -> None:
-        while True:
+        self._let_in()
+        self._end_silence()
+
+    def _let_in(self) -> None:
+        for _ in range(_AT_ONCE):
+            if len(self._clients) >= CLIENTS:
+                self._listen(False)
+                return
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 _log.error("a client was not let in: %s", error.strerror)
+                self._listen(False)  # it would be tried again at once
+                self._loop.call_later(_PAUSE, self._listen, True)
                 return
             if _uid_of(connection) in (0, os.geteuid()):
-                self._clients.add(Conversation(self._loop, connection, self._runs, self._clients))
+                conversation = Conversation(self._loop, connection, self._runs, self._left)
+                self._clients[conversation] = None
             else:
                 connection.close()
+
+    def _end_silence(self) -> None:
+        """Hang up on the longest silent, where too many are."""
+        silent = [client for client in self._clients if client.is_silent]
+        for client in silent[:-SILENT]:
+            client.close()
+
+    def _left(self, client: Conversation) -> None:
+        self._clients.pop(client, None)
+        self._listen(True)
 
 
 def _listen(path: str) -> socket.socket:
