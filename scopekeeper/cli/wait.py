@@ -31,7 +31,7 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     """Wait until runs have ended; exit with the status of the last one, as a shell has it.
 
     125 where it is not known. What has ended long ago is answered as long as its output is kept.
-    A run that `exec` did not start can be waited for while it runs.
+    A run that `exec` did not start can be waited for too; a keeper has to see it end.
     """
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None
@@ -60,12 +60,18 @@ class _TimedOutError(ScopekeeperError):
 def _find(wanted: str) -> "tuple[str, Wait]":
     """Return the id of a run, and what waits for its end."""
     from scopekeeper.pty import elsewhere
+    from scopekeeper.pty.run import NoRunError
     from scopekeeper.pty.waiting import wait_for
 
     try:
         run = elsewhere.find(wanted)
     except elsewhere.ElsewhereError as error:
         return error.scope.run, functools.partial(elsewhere.wait_for, error.scope)
+    except NoRunError:
+        ended = elsewhere.recorded(wanted)
+        if ended is None:
+            raise
+        return wanted, lambda _: ended
     return run.id, lambda deadline: run.ended or wait_for(run.id, deadline)
 
 

@@ -15,11 +15,10 @@ from scopekeeper.pty import run as runs
 from scopekeeper.pty.run import Ended, NoRunError, Run
 
 if TYPE_CHECKING:
-    from scopekeeper.history import End
     from scopekeeper.model import Scope
 
 _TURN = 60.0
-_HISTORY_SECONDS = 3.0
+_HISTORY_SECONDS = 2.0
 """A keeper writes the end of a member well within that time."""
 _PAUSE = 0.1
 
@@ -77,22 +76,28 @@ def wait_for(scope: "Scope", deadline: float | None) -> Ended | None:
             if left <= 0:
                 raise TimeoutError
             watch.wait(left)
-    began = time.monotonic()
-    while (end := _written(scope)) is None:
-        if time.monotonic() > began + _HISTORY_SECONDS:
-            return None
-        time.sleep(_PAUSE)
-    return Ended(end.ended, end.reason.value, end.evidence, end.exit_status, end.signal)
+    return recorded(scope.run, scope.created)
 
 
-def _written(scope: "Scope") -> "End | None":
-    """Return what the history has of the last end in a scope, since that was made."""
+def recorded(run_id: str, since: int = 0) -> Ended | None:
+    """Return the last end that the history has of a run, begun since a time; None for none.
+
+    It may have ended just now: then a keeper is about to write it.
+    """
     from scopekeeper import state
     from scopekeeper.history.store import Store
 
-    try:
-        ends = Store(state.directory()).read(about=scope.run, limit=50)
-    except (HistoryError, OSError):
-        return None
-    mine = [end for end in ends if end.unit == scope.unit and end.started >= scope.created]
-    return mine[-1] if mine else None
+    store = Store(state.directory())
+    give_up = time.monotonic() + _HISTORY_SECONDS
+    while True:
+        try:
+            ends = store.read(about=run_id, limit=50)
+        except HistoryError:
+            return None
+        mine = [end for end in ends if end.run == run_id and end.started >= since]
+        if mine:
+            end = mine[-1]
+            return Ended(end.ended, end.reason.value, end.evidence, end.exit_status, end.signal)
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(_PAUSE)
