@@ -22,7 +22,7 @@ from tests.machine import (
 )
 
 from .installed import UNIT, Installed
-from .manager import Units, manager_version, show, state, systemctl
+from .manager import Units, manager_version, state, systemctl
 from .test_exec import begin, pid_of, wait
 
 pytestmark = pytest.mark.systemd
@@ -197,21 +197,3 @@ def test_answers_have_a_version_and_say_where_output_was_cut(
     assert [ended["output_cut"] for ended in answer["runs"]] == [False, True]
     assert answer["runs"][0]["output"] == "1\n2\n3\n"
     assert answer["runs"][1]["output"].endswith("2999\n3000\n")
-
-
-@pytest.mark.skipif(ROOT, reason="root may read every folder")
-def test_a_run_whose_folder_cannot_be_listed_keeps_no_keeper_from_starting(
-    installed: Installed, keeper: Scopekeeper, session: str
-) -> None:
-    run = begin(keeper, session, "--", "cat")
-    folder = Path(os.environ["SCOPEKEEPER_STATE"], "runs", run)
-    for mode in (0o300, 0o400, 0o000):
-        folder.chmod(mode)
-        before = installed.pid
-        os.kill(before, signal.SIGKILL)
-        eventually(lambda before=before: installed.pid not in (0, before))
-        eventually(lambda: state(UNIT) == "active")
-        other = begin(keeper, f"{session}:other", "--", "true")
-        assert wait(keeper, other)["status"] == 0
-    folder.chmod(0o700)
-    assert show(UNIT, "Result") == "success"
