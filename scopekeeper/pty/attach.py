@@ -52,7 +52,7 @@ def run(
     output, whole, seen = _tail(known) if picture else (b"", False, position)
     size = terminal.size()
     try:
-        connection = reach_again(RESTART) if known.ended is None else Connection()
+        connection = reach_again(RESTART, start=True) if known.ended is None else Connection()
     except UnavailableError:
         if known.ended is None:
             raise

@@ -97,15 +97,29 @@ def _lift_limit(manager: str) -> None:
         systemd.reset_failed(manager, UNIT)
 
 
-def reach_again(patience: float = 0.0) -> Connection:
+def reach_again(patience: float = 0.0, *, start: bool = False) -> Connection:
     """Connect to the keeper of what runs already; raises UnavailableError.
 
     It may have been killed: systemd starts it again within patience, in seconds; where nobody
-    else would, it is done here.
+    else would, it is done here. start: so it is where systemd will not, since the keeper was
+    stopped or killed too often; that is for a call that begins something, as whoever stops a
+    keeper to which somebody is attached does not want another one.
     """
-    if _manager():
+    manager = _manager()
+    if not manager:
+        return reach()
+    if not start:
         return Connection(patience)
-    return reach()
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return Connection()
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            if _has_ended(manager):
+                return reach()
+            time.sleep(_LOOK_SECONDS)
 
 
 def _start_managed(manager: str) -> str:

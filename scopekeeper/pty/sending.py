@@ -17,7 +17,7 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
     Raises ScopekeeperError where it did not take all of them within that time.
     """
     refuse_input(run)  # the keeper leaves when there is nothing to keep: it need not be waited for
-    with reach_again(RESTART) as connection:
+    with reach_again(RESTART, start=True) as connection:
         connection.ask(do="send", run=run.id, seconds=seconds)
         # the keeper may hang up before all is sent, and then has said why
         with contextlib.suppress(UnavailableError):

@@ -32,7 +32,8 @@ def test_where_it_cannot_be_attached_to_what_was_started_goes_on(
 ) -> None:
     assert folder
 
-    def reach_again(_: float) -> None:
+    def reach_again(_: float, *, start: bool) -> None:
+        assert start
         raise UnavailableError("no keeper listens at /run/here")
 
     monkeypatch.setattr(attach, "reach_again", reach_again)

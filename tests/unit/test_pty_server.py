@@ -29,6 +29,7 @@ from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 server.address = lambda: sys.argv[1]
 conversation.PATIENCE = float(sys.argv[2])
+server.CLIENTS = int(sys.argv[3])
 
 async def main():
     loop = asyncio.get_running_loop()
@@ -54,11 +55,11 @@ def eventually(condition: Callable[[], object]) -> None:
 class Server:
     """The keeper's side of runs, as a process of its own; seen from outside."""
 
-    def __init__(self, folder: pathlib.Path, patience: float) -> None:
+    def __init__(self, folder: pathlib.Path, patience: float, clients: int = 1024) -> None:
         self._path = str(folder / "keeper")
         self.state = folder / "state"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, self._path, str(patience)],
+            [sys.executable, "-c", SERVER, self._path, str(patience), str(clients)],
             env={**os.environ, "SCOPEKEEPER_STATE": str(self.state)},
             stdout=subprocess.PIPE,
         )
@@ -309,6 +310,20 @@ def test_clients_that_say_nothing_are_bounded_in_number_and_memory(server: Serve
         memory.append(memory_of(server.pid))
     assert memory[-1] - memory[0] < 4 * SILENT * len(half), "of those that came in first"
     assert clients[0].hear() == {}, "it waited longest"
+
+
+def test_more_clients_than_it_serves_are_refused_with_a_reason(tmp_path: pathlib.Path) -> None:
+    server = Server(tmp_path, SECONDS, clients=5)
+    clients = [server.client() for _ in range(5)]
+    for client in clients:
+        assert client.ask(do="list")["ok"]
+    for _ in range(3):
+        late = server.client()
+        assert "serves 5 clients already" in late.ask(do="list")["problem"]
+        assert late.hear() == {}
+    clients.pop().socket.close()
+    eventually(lambda: "ok" in server.client().ask(do="list"))
+    server.close()
 
 
 def memory_of(pid: int) -> int:

@@ -13,13 +13,14 @@ import struct
 
 from scopekeeper.keeper.pty.conversation import Conversation
 from scopekeeper.keeper.pty.runs import Runs
+from scopekeeper.pty import protocol
 from scopekeeper.pty.client import address, reachable
 
 _log = logging.getLogger("scopekeeper")
 
 _BACKLOG = 512
 CLIENTS = 1024
-"""How many are served at once; further ones wait until one leaves."""
+"""How many are served at once; further ones are refused."""
 SILENT = 32
 """How many of them may have asked nothing yet; of more the one that waits longest has to go."""
 _AT_ONCE = 16
@@ -40,11 +41,11 @@ class Server:
         self._closed = False
         self._path = address()
         self._socket = _listen(self._path)
-        self._listen(True)
+        self._hear(True)
 
     def close(self) -> None:
         """Listen no more, and hang up on all."""
-        self._listen(False)
+        self._hear(False)
         self._closed = True
         with contextlib.suppress(OSError):
             os.unlink(self._path)
@@ -52,7 +53,7 @@ class Server:
         for client in tuple(self._clients):
             client.close()
 
-    def _listen(self, wanted: bool) -> None:
+    def _hear(self, wanted: bool) -> None:
         if wanted and not self._listening and not self._closed:
             self._loop.add_reader(self._socket.fileno(), self._accept)
         elif self._listening and not wanted:
@@ -65,23 +66,22 @@ class Server:
 
     def _let_in(self) -> None:
         for _ in range(_AT_ONCE):
-            if len(self._clients) >= CLIENTS:
-                self._listen(False)
-                return
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 _log.error("a client was not let in: %s", error.strerror)
-                self._listen(False)  # it would be tried again at once
-                self._loop.call_later(_PAUSE, self._listen, True)
+                self._hear(False)  # it would be tried again at once
+                self._loop.call_later(_PAUSE, self._hear, True)
                 return
-            if _uid_of(connection) in (0, os.geteuid()):
+            if _uid_of(connection) not in (0, os.geteuid()):
+                connection.close()
+            elif len(self._clients) >= CLIENTS:
+                _refuse(connection)
+            else:
                 conversation = Conversation(self._loop, connection, self._runs, self._left)
                 self._clients[conversation] = None
-            else:
-                connection.close()
 
     def _end_silence(self) -> None:
         """Hang up on the longest silent, where too many are."""
@@ -91,7 +91,14 @@ class Server:
 
     def _left(self, client: Conversation) -> None:
         self._clients.pop(client, None)
-        self._listen(True)
+        self._hear(True)
+
+
+def _refuse(connection: socket.socket) -> None:
+    words = {"problem": f"the keeper serves {CLIENTS} clients already", "hint": "end some"}
+    with connection, contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.send(protocol.message(**words, status=1))
 
 
 def _listen(path: str) -> socket.socket:
