@@ -140,15 +140,8 @@ def _new_run(values: object) -> Run:
     except ValueError as error:
         raise ProtocolError(f"the run cannot be read: {_cut(str(error))}") from None
     fields = _Fields(dataclasses.asdict(known))
-    for name in ("session", "lane", "name", "session_id", "boot_id"):
-        fields.text(name, _MOST_NAME)
-    for name in ("started", "born"):
-        fields.whole(name, 0, _MOST_NUMBER)
-    for name in ("cols", "rows"):
-        fields.whole(name, 1, MOST_CELLS)
-    for name in ("timeout", "no_output_timeout"):
-        if fields.values[name] is not None:
-            fields.whole(name, 1, _MOST_NUMBER)
+    fields.whole("cols", 1, MOST_CELLS)
+    fields.whole("rows", 1, MOST_CELLS)
     fields.whole("log_max", 1, _MOST_NUMBER)
     if known.lifetime not in _LIFETIMES:
         raise ProtocolError(f"lifetime is {_short(known.lifetime)}")

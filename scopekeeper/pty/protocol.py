@@ -31,7 +31,7 @@ What can be asked:
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 JSON, DATA, END = b"J", b"D", b"E"
@@ -42,8 +42,6 @@ MOST_ASKED = PIECE + 4096
 """Bytes of the largest frame from a client: a run to hold, or a piece of input, with what was held
 back before it (the beginning of detach keys)."""
 _HEAD = struct.Struct("<cI")
-_DEPTH = 8
-"""Values inside of values in a message; those of this version have 3."""
 
 
 class ProtocolError(Exception):
@@ -92,25 +90,7 @@ def parse(payload: bytes) -> dict[str, Any]:
         raise ProtocolError(f"no JSON: {error}") from None
     if not isinstance(values, dict):
         raise ProtocolError("no JSON object")
-    if _is_deep(values):
-        raise ProtocolError("nested too deeply")
     return values
-
-
-def _is_deep(values: object) -> bool:
-    """Tell whether values lie deeper than _DEPTH, without recursion: whoever sent them chose it."""
-    level = [values]
-    for _ in range(_DEPTH):
-        level = [inner for value in level for inner in _inside(value)]
-        if not level:
-            return False
-    return True
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def _no_number(word: str) -> None:

@@ -48,7 +48,7 @@ def test_where_it_cannot_be_attached_to_what_was_started_goes_on(
 
 WRONG = [
     {"missed": "many"}, {"missed": -1}, {"missed": 1 << 80}, {"ended": {"at": "x"}, "problem": 3},
-    {"problem": None}, {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": 1}}}}}}}}},
+    {"problem": None}, {"problem": "words", "hint": ["more"]},
 ]  # fmt: skip
 
 

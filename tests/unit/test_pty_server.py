@@ -22,6 +22,7 @@ from tests.unit.standin import a_run
 
 SERVER = """
 import asyncio, os, sys
+from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.pty import conversation, server
@@ -35,7 +36,7 @@ async def main():
     loop = asyncio.get_running_loop()
     nothing = lambda *_: None
     jobs = Jobs(loop, nothing)
-    runs = Runs(Processes(loop), Store(0), nothing, nothing, nothing, jobs)
+    runs = Runs(Processes(loop), Store(0), nothing, nothing, nothing, jobs, Archive(loop))
     serving = server.Server(runs)
     print("listens", flush=True)
     await asyncio.Event().wait()
@@ -143,7 +144,7 @@ WRONG = {
     "no run": {"run": None}, "id": {"run": begun(id="../../etc")}, "argv": {"run": begun(argv=3)},
     "columns": {"run": begun(cols=70_000)}, "no rows": {"run": begun(rows=0)},
     "log": {"run": begun(log_max=-1)}, "pipes": {"run": begun(tty=False)},
-    "lifetime": {"run": begun(lifetime="for ever")}, "session": {"run": begun(session="s" * 5000)},
+    "lifetime": {"run": begun(lifetime="for ever")}, "session": {"run": begun(session="\0")},
 }  # fmt: skip
 
 
