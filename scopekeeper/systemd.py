@@ -84,6 +84,21 @@ def start_unit(kind: str, unit: str) -> None:
         manager.StartUnit(unit.encode(), b"replace")
 
 
+def reset_failed(kind: str, unit: str) -> None:
+    """Have a manager forget that a unit failed, and how often it was started; ManagerError."""
+    with _manager(kind) as manager:
+        manager.ResetFailedUnit(unit.encode())
+
+
+def has_ended(kind: str, unit: str) -> bool:
+    """Tell whether a unit does not run, and is not about to; raises ManagerError."""
+    from pystemd.systemd1 import Unit
+
+    with _bus(kind) as bus, Unit(unit.encode(), bus=bus) as found:
+        job, _ = found.Unit.Job
+        return not job and found.Unit.ActiveState in (b"inactive", b"failed")
+
+
 def reload(kind: str) -> None:
     """Let a manager read its unit files again; raises ManagerError."""
     with _manager(kind) as manager:

@@ -24,7 +24,7 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     it.
     """
     from scopekeeper.pty import attach
-    from scopekeeper.pty.run import find
+    from scopekeeper.pty.elsewhere import find
 
     status = attach.run(
         find(run),

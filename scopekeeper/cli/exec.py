@@ -1,6 +1,6 @@
 """``scopekeeper exec``."""
 
-import json
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
-from scopekeeper.cli.show import warn
+from scopekeeper.cli.show import answer, warn
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch import FAILED
 from scopekeeper.quantities import duration, size
@@ -38,7 +38,7 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
     envvar="SCOPEKEEPER_DETACH_KEYS",
     help="Typed to leave it running; else as attach.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --detach: print all of it.")
+@click.option("--json", "as_json", is_flag=True, help="With --detach: one versioned JSON object.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")
 def command(
     command: tuple[str, ...],
@@ -58,6 +58,10 @@ def command(
 
     It runs in a scope of its own, and what it writes is recorded. Attached, which is the default,
     its exit status is that of this command; 125 to 127 mean that it was not started, as with run.
+    1, with a line on stderr, where it was started and then nothing could be attached to it. Where
+    its output cannot be written here it goes on, is recorded, and its exit status counts.
+
+    It gets descriptors 0, 1 and 2 of its own, and none of those that are open here.
     """
     if not command:
         raise UsageError("no command given; write: scopekeeper exec [OPTIONS] -- COMMAND [ARG]...")
@@ -96,12 +100,25 @@ def command(
     except ScopekeeperError as error:
         error.status = FAILED
         raise
+    except OSError as error:
+        raise _cannot_start(error) from None
     if detach:
-        told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
-        click.echo(json.dumps({**told, "pid": pid}) if as_json else run.id)
+        if as_json:
+            told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
+            answer({**told, "pid": pid})
+        else:
+            click.echo(run.id)
         _warn_of_logout()
         return
     sys.exit(_attach(run, keys))
+
+
+def _cannot_start(error: OSError) -> ScopekeeperError:
+    limits = {errno.EMFILE: "ulimit -n", errno.EAGAIN: "ulimit -u"}
+    hint = f"raise its limit: {limits[error.errno]}" if error.errno in limits else ""
+    failed = ScopekeeperError(f"the command was not started: {error.strerror or error}", hint)
+    failed.status = FAILED
+    return failed
 
 
 def _warn_of_logout() -> None:
@@ -144,7 +161,14 @@ def _attach(run: "Run", detach_keys: bytes) -> int:
     """Be at its terminal from its first byte on; return its exit status, 0 where detached."""
     from scopekeeper.pty import attach
 
-    status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
+    try:
+        status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ScopekeeperError) as error:
+        problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
+        hint = f"the command was started, attach again: scopekeeper attach {run.id}"
+        raise ScopekeeperError(f"cannot attach to {run.id}: {problem}", hint) from None
     return status or 0
 
 

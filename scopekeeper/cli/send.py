@@ -45,11 +45,11 @@ def command(
         typed = _typed(text, keys)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from scopekeeper.pty import run as runs
+    from scopekeeper.pty.elsewhere import find
     from scopekeeper.pty.sending import send
 
     pieces = _pieces(typed, stdin=stdin, enter=enter)
-    send(runs.find(run), pieces, seconds=seconds, end=eof)
+    send(find(run), pieces, seconds=seconds, end=eof)
 
 
 def _typed(text: str | None, keys: str | None) -> bytes:

@@ -1,20 +1,22 @@
 """``scopekeeper wait``."""
 
-import json
+import functools
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from scopekeeper.cli.show import safe_json
+from scopekeeper.cli.show import answer
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from scopekeeper.pty.run import Ended, Run
+    from scopekeeper.pty.run import Ended
+
+    Wait = Callable[[float | None], Ended | None]
 
 _TIMED_OUT = 124
 """As timeout(1) has it."""
@@ -22,32 +24,31 @@ _TIMED_OUT = 124
 
 @click.command("wait")
 @click.option("--timeout", metavar="DURATION", help="Wait no longer; then exit 124.")
-@click.option("--json", "as_json", is_flag=True, help="Print how each has ended.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object: how each "
+              "has ended.")  # fmt: skip
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     """Wait until runs have ended; exit with the status of the last one, as a shell has it.
 
     125 where it is not known. What has ended long ago is answered as long as its output is kept.
+    A run that `exec` did not start can be waited for too; a keeper has to see it end.
     """
-    from scopekeeper.pty.run import find
-    from scopekeeper.pty.waiting import wait_for
-
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    found = [find(wanted) for wanted in runs]
-    ends: list[Ended | None] = []
-    for run in found:
+    waits = [_find(wanted) for wanted in runs]
+    ends: list[tuple[str, Ended | None]] = []
+    for run_id, wait in waits:
         try:
-            ends.append(run.ended or wait_for(run.id, deadline))
+            ends.append((run_id, wait(deadline)))
         except TimeoutError:
             if as_json:
-                _print(found, ends)
-            raise _TimedOutError(f"{run.id} has not ended yet") from None
+                _print(ends)
+            raise _TimedOutError(f"{run_id} has not ended yet") from None
     if as_json:
-        _print(found, ends)
-    last = ends[-1]
+        _print(ends)
+    last = ends[-1][1]
     status = last.status if last is not None else None
     sys.exit(125 if status is None else status)
 
@@ -56,11 +57,30 @@ class _TimedOutError(ScopekeeperError):
     status = _TIMED_OUT
 
 
-def _print(found: "Sequence[Run]", ends: "Sequence[Ended | None]") -> None:
+def _find(wanted: str) -> "tuple[str, Wait]":
+    """Return the id of a run, and what waits for its end."""
+    from scopekeeper.pty import elsewhere
+    from scopekeeper.pty.run import NoRunError
+    from scopekeeper.pty.waiting import wait_for
+
+    try:
+        run = elsewhere.find(wanted)
+    except elsewhere.ElsewhereError as error:
+        return error.scope.run, functools.partial(elsewhere.wait_for, error.scope)
+    except NoRunError:
+        ended = elsewhere.recorded(wanted)
+        if ended is None:
+            raise
+        return wanted, lambda _: ended
+    return run.id, lambda deadline: run.ended or wait_for(run.id, deadline)
+
+
+def _print(ends: "Sequence[tuple[str, Ended | None]]") -> None:
     from scopekeeper.pty.run import plain_end
 
-    told = []
-    for run, end in zip(found, ends, strict=False):
-        values = plain_end(end) or {}
-        told.append({"run": run.id, **values, "status": end.status if end else None})
-    click.echo(safe_json(json.dumps(told, indent=2)))
+    answer({
+        "runs": [
+            {"run": run_id, **(plain_end(end) or {}), "status": end.status if end else None}
+            for run_id, end in ends
+        ]
+    })  # fmt: skip

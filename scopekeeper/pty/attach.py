@@ -7,16 +7,16 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 
 from scopekeeper.errors import ConflictError, UnavailableError
 from scopekeeper.launch.place import Caller
-from scopekeeper.pty import protocol
-from scopekeeper.pty.client import RESTART, Connection
+from scopekeeper.pty import messages, protocol
+from scopekeeper.pty.client import RESTART, Connection, understood
 from scopekeeper.pty.farewell import KEPT, farewell
 from scopekeeper.pty.keys import Detach
+from scopekeeper.pty.messages import Attached, News
 from scopekeeper.pty.reach import reach_again
-from scopekeeper.pty.run import Ended, Run, parse_end
+from scopekeeper.pty.run import Ended, Run
 from scopekeeper.pty.terminal import Terminal
 from scopekeeper.quantities import show_bytes
 
@@ -52,7 +52,7 @@ def run(
     output, whole, seen = _tail(known) if picture else (b"", False, position)
     size = terminal.size()
     try:
-        connection = reach_again(RESTART) if known.ended is None else Connection()
+        connection = reach_again(RESTART, start=True) if known.ended is None else Connection()
     except UnavailableError:
         if known.ended is None:
             raise
@@ -120,11 +120,11 @@ def _tail(known: Run) -> tuple[bytes, bool, int]:
 
 
 def _drawn(
-    output: bytes, now: dict[str, Any], known: Run, size: tuple[int, int] | None, *, whole: bool
+    output: bytes, now: Attached, known: Run, size: tuple[int, int] | None, *, whole: bool
 ) -> bytes:
     from scopekeeper.pty import screen  # the emulator's import takes longer than all the rest
 
-    cols, rows = int(now.get("cols") or known.cols), int(now.get("rows") or known.rows)
+    cols, rows = now.cols or known.cols, now.rows or known.rows
     window = size or (cols, rows)
     # what stood there moves up, to where a terminal keeps what was scrolled out
     return (
@@ -174,22 +174,27 @@ class Attachment:
         """Whether the run has ended."""
         self.ended: Ended | None = None
         self._position = 0
+        self._run_id = ""
+        self._loses_output = False
 
     def close(self) -> None:
         """Hang up."""
         self._connection.__exit__()
 
-    def begin(self, run_id: str, position: int) -> dict[str, Any]:
-        """Ask for what the run writes from a position on; return the run. ScopekeeperError."""
+    def begin(self, run_id: str, position: int) -> Attached:
+        """Ask for what the run writes from a position on; raises ScopekeeperError."""
         cols, rows = self._terminal.size() or (0, 0)
         wanted = {"from": position}
         answer = self._connection.ask(
             do="attach", run=run_id, cols=cols, rows=rows, read_only=self._read_only, **wanted
         )
-        self._position = int(answer.get("from", position))
-        if answer.get("lost"):
+        self._run_id = run_id
+        with understood():
+            attached = messages.attached(answer)
+        self._position = attached.position
+        if attached.lost:
             _say(f"[the keeper of {run_id} has ended, and its terminal with it]")
-        return dict(answer.get("run") or {})
+        return attached
 
     def begin_again(self, run_id: str) -> None:
         """Go on with the next keeper where this one has hung up; raises UnavailableError.
@@ -215,6 +220,8 @@ class Attachment:
 
     def show(self, data: bytes) -> None:
         """Have it written when the terminal takes it."""
+        if self._loses_output:
+            return
         self._shown += data
         self._last = (self._last + data[-KEPT:])[-KEPT:]
 
@@ -310,14 +317,15 @@ class Attachment:
                 self._position += len(payload)
                 self.show(payload)
             elif kind == protocol.JSON:
-                self._hear(protocol.parse(payload))
+                with understood():
+                    self._hear(messages.news(protocol.parse(payload)))
 
-    def _hear(self, told: dict[str, Any]) -> None:
-        if "ended" in told:
-            self.over, self.ended = True, _ended(told["ended"])
-        elif told.get("missed"):
-            self._position += int(told["missed"])
-            self._tell_missed(int(told["missed"]))
+    def _hear(self, news: News) -> None:
+        if news.over:
+            self.over, self.ended = True, news.ended
+        elif news.missed:
+            self._position += news.missed
+            self._tell_missed(news.missed)
 
     def _tell_missed(self, count: int) -> None:
         """Say what the log no longer had; a full-screen picture is left alone, it is redrawn."""
@@ -327,24 +335,25 @@ class Attachment:
         elif not self._terminal.modes.alternate:
             self.show(f"\r\n{text}\r\n".encode())
 
+    def _lose_output(self, error: OSError) -> None:
+        """Show nothing more, as on a full disk; how the run ends is still worth waiting for."""
+        self._loses_output = True
+        self._shown.clear()
+        why = error.strerror or str(error)
+        _say(f"[its output cannot be shown: {why}; `scopekeeper logs {self._run_id}` has it]")
+
     def _write(self) -> None:
         for _ in range(_PIECES if self._terminal.never_blocks else 1):
             try:
                 written = self._terminal.write(self._shown)
             except BrokenPipeError:
                 raise
-            except OSError:
-                self._detached = True  # the terminal is gone
+            except OSError as error:
+                if self._terminal.shown:
+                    self._detached = True  # the terminal is gone
+                else:
+                    self._lose_output(error)
                 return
             del self._shown[:written]
             if not written or not self._shown:
                 return
-
-
-def _ended(values: object) -> Ended | None:
-    """Return how it ended, as far as this version understands it."""
-    if not isinstance(values, dict):
-        return None
-    with contextlib.suppress(ValueError):
-        return parse_end(values)
-    return None

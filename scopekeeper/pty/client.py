@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError, UnavailableError
-from scopekeeper.pty import protocol
+from scopekeeper.pty import messages, protocol
 from scopekeeper.pty.protocol import Frames, ProtocolError
 
 _HUNG_UP = "the keeper hung up"
@@ -99,25 +99,26 @@ class Connection:
         while True:
             kind, payload = self.receive()
             if kind == protocol.JSON:
-                values = protocol.parse(payload)
-                if "problem" in values:
-                    raise ScopekeeperError(str(values["problem"]), str(values.get("hint", "")))
-                return values
+                with understood():
+                    values = protocol.parse(payload)
+                    messages.raise_problem(values)
+                    return values
             if not kind:
                 raise UnavailableError(_HUNG_UP)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame; raises ScopekeeperError."""
-        with self._broken():
+        with _broken():
             self.socket.sendall(protocol.frame(kind, payload))
 
     def receive(self) -> tuple[bytes, bytes]:
         """Wait for one frame; an empty kind where the keeper has hung up."""
         while not self._waiting:
-            with self._broken():
+            with _broken():
                 data = self.socket.recv(protocol.PIECE)
-                if not data:
-                    return b"", b""
+            if not data:
+                return b"", b""
+            with understood():
                 self._waiting += self._frames.feed(data)
         return self._waiting.pop(0)
 
@@ -129,16 +130,30 @@ class Connection:
         taken, self._waiting = self._waiting, []
         if taken:
             return taken
-        with self._broken():
+        with _broken():
             try:
                 data = self.socket.recv(protocol.PIECE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return []
+        with understood():
             return list(self._frames.feed(data)) if data else None
 
-    @contextlib.contextmanager
-    def _broken(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ProtocolError) as error:
-            raise UnavailableError(f"{_HUNG_UP}: {error}") from None
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Read what the keeper says; raises ScopekeeperError where that is none of these messages."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise ScopekeeperError(
+            f"the keeper's answer is not understood: {error}",
+            "restart it: systemctl restart scopekeeper (or systemctl --user)",
+        ) from None
+
+
+@contextlib.contextmanager
+def _broken() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"{_HUNG_UP}: {error.strerror or error}") from None

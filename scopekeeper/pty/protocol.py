@@ -1,5 +1,8 @@
 """What a client and the keeper say to each other about runs, over a stream socket. Pure.
 
+Neither side trusts the other's bytes: frames are bounded here, and the values of messages are read
+by ``scopekeeper.pty.messages``, which knows the type and the range of each.
+
 A frame is one byte that says its kind, four bytes of length (little endian), and that many bytes:
 
 - ``J``: JSON. A client begins with one request, ``{"do": WHAT, ...}``, and is answered with one
@@ -11,6 +14,9 @@ What can be asked:
 
 - ``{"do": "hold", "run": {...}}`` with the terminal's master, or the pipes' ends (input, output),
   as SCM_RIGHTS of the first byte: the keeper holds them from the answer on.
+  Where the client hangs up before the next step, nothing was started, and it is forgotten.
+- ``{"do": "started", "run": ID, "pid": N, "start": TICKS}`` with a pidfd: which process is about
+  to become its command.
 - ``{"do": "failed", "run": ID, "status": N}``: its command did not start; it is forgotten.
 - ``{"do": "attach", "run": ID, "from": POSITION, "cols": N, "rows": N, "read_only": BOOL}``:
   answered with ``{"ok": true, "run": {...}, "from": POSITION, "lost": BOOL}``, lost where the
@@ -30,8 +36,11 @@ from typing import Any
 
 JSON, DATA, END = b"J", b"D", b"E"
 MOST = 1 << 20
-"""Bytes of the largest frame; who sends a larger one is hung up on."""
+"""Bytes of the largest frame from the keeper; a peer that sends a larger one is hung up on."""
 PIECE = 1 << 16
+MOST_ASKED = PIECE + 4096
+"""Bytes of the largest frame from a client: a run to hold, or a piece of input, with what was held
+back before it (the beginning of detach keys)."""
 _HEAD = struct.Struct("<cI")
 
 
@@ -50,9 +59,10 @@ def message(**values: object) -> bytes:
 
 
 class Frames:
-    """Cuts a stream into frames."""
+    """Cuts a stream into frames; most is how many bytes one may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -63,7 +73,7 @@ class Frames:
         self._rest += data
         while len(self._rest) >= _HEAD.size:
             kind, length = _HEAD.unpack_from(self._rest)
-            if kind not in (JSON, DATA, END) or length > MOST:
+            if kind not in (JSON, DATA, END) or length > self._most:
                 raise ProtocolError(f"a frame of kind {kind!r} with {length} bytes")
             if len(self._rest) < _HEAD.size + length:
                 return
@@ -75,9 +85,13 @@ class Frames:
 def parse(payload: bytes) -> dict[str, Any]:
     """Return the object of a ``J`` frame; raises ProtocolError."""
     try:
-        values = json.loads(payload)
-    except ValueError as error:
+        values = json.loads(payload, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"no JSON: {error}") from None
     if not isinstance(values, dict):
         raise ProtocolError("no JSON object")
     return values
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")

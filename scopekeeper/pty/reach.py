@@ -1,5 +1,6 @@
 """Reaches the keeper: the one that runs, else one that is started for whoever needs it."""
 
+import contextlib
 import os
 import select
 import shutil
@@ -14,6 +15,8 @@ from scopekeeper.pty.client import Connection
 UNIT = "scopekeeper.service"
 _SECONDS = 15.0
 _PAUSE = 0.02
+_LOOK_SECONDS = 0.2
+"""Between looks at the unit of a keeper that is being started."""
 _TRIES = 3
 _PASSED = ("SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "XDG_STATE_HOME")
 """Variables that say where things are; nothing else of its caller is a keeper's business."""
@@ -35,36 +38,92 @@ def reach(placement: str = "", seconds: float = _SECONDS) -> Connection:
         return Connection()
     except UnavailableError:
         pass
-    starter = _start_managed()
+    manager = _manager()
+    starter = _start_managed(manager)
     if not starter:
         return _start_alone(placement, seconds)
-    deadline = time.monotonic() + seconds
+    return _await(manager, starter, seconds)
+
+
+def _await(manager: str, starter: str, seconds: float) -> Connection:
+    """Connect to a keeper that systemd is starting; raises NoKeeperError.
+
+    A unit that was started too often (StartLimitBurst=), as one whose process is killed again and
+    again, fails at once: the limit is for restarts that nobody asked for, so it is lifted, once.
+    """
+    began = looked = time.monotonic()
+    seen = lifted = False
     while True:
         try:
             return Connection()
         except UnavailableError as error:
-            if time.monotonic() > deadline:
-                raise NoKeeperError(
-                    f"the keeper was started ({starter}) but does not listen: {error.message}",
-                    "look into its journal: journalctl -u scopekeeper (or --user)",
-                ) from None
-            time.sleep(_PAUSE)
+            problem = error.message
+        now = time.monotonic()
+        if now > began + seconds:
+            raise _not_listening(manager, f"was started ({starter}) but does not listen: {problem}")
+        if now > looked + _LOOK_SECONDS:
+            looked = now
+            if not _has_ended(manager):
+                seen = True
+            elif seen or lifted:
+                raise _not_listening(manager, f"was started ({starter}) but has ended")
+            else:
+                lifted = True
+                _lift_limit(manager)
+                starter = _start_managed(manager)
+        time.sleep(_PAUSE)
 
 
-def reach_again(patience: float = 0.0) -> Connection:
+def _not_listening(manager: str, problem: str) -> NoKeeperError:
+    option = " --user" if manager == "user" else ""
+    return NoKeeperError(
+        f"the keeper {problem}", f"look into its journal: journalctl{option} -u {UNIT}"
+    )
+
+
+def _has_ended(manager: str) -> bool:
+    from scopekeeper import systemd
+
+    try:
+        return systemd.has_ended(manager, UNIT)
+    except ManagerError:  # no bus: nobody can tell
+        return False
+
+
+def _lift_limit(manager: str) -> None:
+    from scopekeeper import systemd
+
+    with contextlib.suppress(ManagerError):
+        systemd.reset_failed(manager, UNIT)
+
+
+def reach_again(patience: float = 0.0, *, start: bool = False) -> Connection:
     """Connect to the keeper of what runs already; raises UnavailableError.
 
     It may have been killed: systemd starts it again within patience, in seconds; where nobody
-    else would, it is done here.
+    else would, it is done here. start: so it is where systemd will not, since the keeper was
+    stopped or killed too often; that is for a call that begins something, as whoever stops a
+    keeper to which somebody is attached does not want another one.
     """
-    if _manager():
-        return Connection(patience)
-    return reach()
-
-
-def _start_managed() -> str:
-    """Have systemd start a keeper: the installed one, else one of our own; return which."""
     manager = _manager()
+    if not manager:
+        return reach()
+    if not start:
+        return Connection(patience)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return Connection()
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            if _has_ended(manager):
+                return reach()
+            time.sleep(_LOOK_SECONDS)
+
+
+def _start_managed(manager: str) -> str:
+    """Have systemd start a keeper: the installed one, else one of our own; return which."""
     if not manager:
         return ""
     from scopekeeper import systemd
@@ -97,12 +156,15 @@ def _start_transient(manager: str) -> str:
     if program is None:
         return ""
     passed = [f"--setenv={name}" for name in _PASSED if name in os.environ]
+    # as everywhere: the address is derived, since many callers have no XDG_RUNTIME_DIR
+    runtime = {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"} if manager == "user" else {}
     done = subprocess.run(
         [program, *mode, f"--unit={UNIT}", "--collect", "--quiet", "--service-type=notify",
          "--property=Restart=on-failure", f"--property=FileDescriptorStoreMax={_STORE}",
          "--property=LimitNOFILE=524288", "--property=WatchdogSec=60", *passed, "--",
          *_command()],
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        env=os.environ | runtime,
     )  # fmt: skip
     if done.returncode and "already" not in done.stderr:
         raise NoKeeperError(f"no keeper can be started: {done.stderr.strip()}")

@@ -44,6 +44,8 @@ class Ended:
     signal: int | None = None
     output: str = ""
     """The last that it wrote, as plain text."""
+    output_cut: bool = False
+    """Whether it wrote more than that."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What a newer version has written."""
 
@@ -94,6 +96,10 @@ class Run:
         return folder() / self.id
 
 
+class NoRunError(ScopekeeperError):
+    """Nothing is known of a run that was named."""
+
+
 T = TypeVar("T", Run, Ended)
 _CHECKED = ("argv",)
 """A type that isinstance does not take: it is looked at by itself."""
@@ -110,7 +116,7 @@ def save(run: Run) -> None:
         state.make()
         run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = run.folder / FILE
-        temporary = path.with_name(f".{FILE}.{os.getpid()}")
+        temporary = _temporary(run)
         text = json.dumps(plain(run))
         # arguments can have bytes that are no UTF-8
         fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -119,6 +125,18 @@ def save(run: Run) -> None:
         temporary.replace(path)
     except OSError as error:
         raise StateError(f"cannot write {run.folder}: {error.strerror}") from None
+
+
+def discard(run: Run) -> None:
+    """Remove what ``save`` wrote of a run that did not come about; needs no descriptor."""
+    with contextlib.suppress(OSError, StateError):
+        for path in (run.folder / FILE, _temporary(run)):
+            path.unlink(missing_ok=True)
+        run.folder.rmdir()
+
+
+def _temporary(run: Run) -> pathlib.Path:
+    return run.folder / f".{FILE}.{os.getpid()}"
 
 
 def is_id(text: str) -> bool:
@@ -181,7 +199,7 @@ def _problem(run_id: str, error: Exception) -> str:
 def find(wanted: str) -> Run:
     """Return the run that is meant by its id, or by the beginning of one.
 
-    Raises ScopekeeperError where there is none, StateError where its record cannot be read,
+    Raises NoRunError where there is none, StateError where its record cannot be read,
     UsageError where several can be meant.
     """
     if _ID.fullmatch(wanted):
@@ -194,7 +212,7 @@ def find(wanted: str) -> Run:
             raise StateError(_problem(wanted, error), hint) from None
     found = [run for run in load_all() if wanted and run.id.startswith(wanted)]
     if not found:
-        raise ScopekeeperError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
+        raise NoRunError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
     if len(found) > 1:
         words = ", ".join(run.id for run in found)
         raise UsageError(f"{wanted!r} can be {words}", "give more of the id")

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Iterable
 
 from scopekeeper.errors import UnavailableError
-from scopekeeper.pty import protocol
-from scopekeeper.pty.client import RESTART
+from scopekeeper.pty import messages, protocol
+from scopekeeper.pty.client import RESTART, understood
 from scopekeeper.pty.reach import reach_again
 from scopekeeper.pty.run import Run, refuse_input
 
@@ -17,7 +17,7 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
     Raises ScopekeeperError where it did not take all of them within that time.
     """
     refuse_input(run)  # the keeper leaves when there is nothing to keep: it need not be waited for
-    with reach_again(RESTART) as connection:
+    with reach_again(RESTART, start=True) as connection:
         connection.ask(do="send", run=run.id, seconds=seconds)
         # the keeper may hang up before all is sent, and then has said why
         with contextlib.suppress(UnavailableError):
@@ -27,4 +27,5 @@ def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False
                 connection.send(protocol.END)
         with contextlib.suppress(OSError):
             connection.socket.shutdown(socket.SHUT_WR)
-        return int(connection.answer().get("bytes", 0))
+        with understood():
+            return messages.taken(connection.answer())

@@ -27,6 +27,8 @@ from scopekeeper.quantities import duration
 
 _READY = b"1"
 _TERM = b"xterm-256color"
+_ARGV_KEPT = 4096
+"""Characters of a command line that is certainly kept whole."""
 
 
 class NotStartedError(Exception):
@@ -74,7 +76,7 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
         name=request.name,
         session_id=request.session_id,
         lifetime=request.lifetime,
-        argv=wish.command,
+        argv=_kept(wish.command),
         started=time.time_ns() // 1000,
         born=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000,
         boot_id=boot_id,
@@ -87,6 +89,15 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
     if wish.log_max is not None:
         run = dataclasses.replace(run, log_max=wish.log_max)
     return run, options
+
+
+def _kept(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command line as the keeper and the history keep it, which is not without end."""
+    if sum(map(len, command)) < _ARGV_KEPT:
+        return command
+    from scopekeeper.history.end import cut_argv
+
+    return cut_argv(list(command))
 
 
 def _duration(name: str, wished: int | None, said: dict[str, str]) -> int | None:
@@ -158,8 +169,12 @@ class _Child:
             _become(options, wish, ends, go, ready)
         os.close(go)
         os.close(ready)
-        self.pidfd = os.pidfd_open(self.pid)
-        self.start_time = int(start_time(str(self.pid)))
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+            self.start_time = int(start_time(str(self.pid)))
+        except BaseException:
+            self.give_up()
+            raise
 
     def go(self) -> bool:
         """Let it become the command; False where that failed."""
@@ -179,12 +194,25 @@ class _Child:
         os.waitpid(self.pid, 0)
 
 
+def _keep_descriptors_here() -> None:
+    """Have the command inherit 0, 1 and 2 only.
+
+    What the caller of ``exec`` left open is not meant for a command that outlives it: sockets that
+    its own children are recognised by, the terminal of another run.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that listed them is closed by now
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
 def _become(options: dict[str, str], wish: Wish, ends: _Ends, go: int, ready: int) -> None:
     """Be contained, then the command, with its terminal; returns never."""
     status = launch.FAILED
     try:
         if os.read(go, 1) != _READY:
             os._exit(status)
+        _keep_descriptors_here()
         os.setsid()
         input_, output, error = ends.theirs
         os.dup2(input_, 0)

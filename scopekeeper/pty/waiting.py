@@ -3,9 +3,10 @@
 import time
 
 from scopekeeper.errors import UnavailableError
+from scopekeeper.pty import messages
 from scopekeeper.pty.client import Connection
 from scopekeeper.pty.reach import NoKeeperError, reach, reach_again
-from scopekeeper.pty.run import Ended, load, parse_end
+from scopekeeper.pty.run import Ended, load
 
 _PAUSE = 0.2
 _PATIENCE = 30.0
@@ -30,8 +31,8 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
                     connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 known = connection.ask(do="wait", run=run_id)
                 give_up = time.monotonic() + _PATIENCE
-                ended = known["run"]["ended"] or connection.answer()["ended"]
-                return parse_end(ended) if ended else _written(run_id)
+                ended = messages.end(known.get("run")) or messages.end(connection.answer())
+                return ended or _written(run_id)
         except UnavailableError as error:
             found = _written(run_id)
             if found is not None:

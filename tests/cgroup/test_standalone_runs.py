@@ -33,7 +33,7 @@ def begin(container: Container, session: str, *arguments: str) -> str:
 def ended(container: Container, *runs: str) -> list[dict[str, object]]:
     """Wait until runs have ended, and return how."""
     done = container.call("wait", "--json", *runs)
-    told: list[dict[str, object]] = json.loads(done.stdout)
+    told: list[dict[str, object]] = json.loads(done.stdout)["runs"]
     status = told[-1]["status"]
     assert done.returncode == (125 if status is None else status), done.stderr
     return told

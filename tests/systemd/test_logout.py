@@ -151,7 +151,7 @@ def test_runs_go_on_after_a_logout_with_linger_and_end_with_it_without(
     for each, name in ((run, session), (deaf, f"{session}:deaf")):
         status, output, errors = user.call(PROGRAM, "wait", "--json", each)
         assert status == 143, errors
-        (told,) = json.loads(output)
+        (told,) = json.loads(output)["runs"]
         assert (told["reason"], told["signal"]) == ("signalled", 15)
         assert "as the user's manager stopped" in told["evidence"]
         (end,) = json.loads(user.call(PROGRAM, "history", "--json", "-s", name)[1])["ends"]

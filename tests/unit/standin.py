@@ -108,7 +108,7 @@ class Keeper:
 
     def _begin(self, request: dict[str, Any]) -> None:
         self.asked = request
-        answer = {"run": dataclasses.asdict(self.run), "from": request.get("from", 0)}
+        answer = {"run": dataclasses.asdict(self.run), "from": max(request.get("from", 0), 0)}
         self._client.sendall(protocol.message(ok=True, **answer))
         self._attached.set()
 

@@ -29,6 +29,9 @@ class Client(Protocol):
     def hear(self, listening: bool) -> None:
         """Read what the client sends, or let it wait."""
 
+    def attempt(self, work: Callable[..., None]) -> None:
+        """Do a part of the conversation; what goes wrong is answered, and ends it."""
+
     def tell_end(self, known: Run) -> None:
         """Say how a run ended, and hang up."""
 
@@ -59,7 +62,7 @@ class Viewer:
     def more_soon(self) -> None:
         """Send what there is, when others have had their turn."""
         if self._coming is None and not self._over:
-            self._coming = self._loop.call_soon(self._more)
+            self._coming = self._loop.call_soon(self._client.attempt, self._more)
 
     def _more(self) -> None:
         self._coming = None

@@ -25,8 +25,21 @@ def check(new: Run, descriptors: list[int]) -> None:
         raise ConflictError("a run needs the master of its terminal, or two pipes")
 
 
+def check_leader(pid: int, pidfd: int) -> None:
+    """Make sure that a pidfd is that of the process it came with; raises ConflictError.
+
+    None (-1) is all right. One that was reaped has no number any more.
+    """
+    if pidfd < 0:
+        return
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        lines = [line.split() for line in file if line.startswith("Pid:")]
+    if lines not in ([["Pid:", str(pid)]], [["Pid:", "-1"]]):
+        raise ConflictError(f"the descriptor is no pidfd of {pid}")
+
+
 def arrange(new: Run, descriptors: list[int]) -> Descriptors:
-    """Make of what a client handed over what is held."""
+    """Make of what a client handed over what is held; raises OSError."""
     if not new.tty:
         return Descriptors(descriptors[1], descriptors[0])
     fds = Descriptors(descriptors[0], descriptors[0])

@@ -5,6 +5,7 @@ three outlive the keeper, and each move happens whole or not at all: killed betw
 system calls it has lost nothing, and doubles nothing when the next keeper goes on.
 """
 
+import array
 import asyncio
 import errno
 import fcntl
@@ -56,6 +57,13 @@ class Descriptors:
         """Make the staging pipe of a terminal, of one page."""
         self.staged, self.staging = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         fcntl.fcntl(self.staging, fcntl.F_SETPIPE_SZ, _PAGE)
+
+    def unstage(self) -> None:
+        """Close the staging pipe, if there is one; all else is somebody else's."""
+        for fd in (self.staged, self.staging):
+            if fd >= 0:
+                os.close(fd)
+        self.staged = self.staging = -1
 
     def close(self) -> None:
         """Let go of all."""
@@ -240,7 +248,10 @@ class Held:
         Behind the beginning of a line the character only hands that over, termios(3): the end is
         the second one.
         """
-        attributes = termios.tcgetattr(self._fds.input)
+        try:
+            attributes = termios.tcgetattr(self._fds.input)
+        except termios.error as error:  # which is no OSError
+            raise OSError(*error.args) from None
         lines, characters = bool(attributes[3] & termios.ICANON), attributes[6]
         end, *others = (
             each if isinstance(each, bytes) else bytes([each])
@@ -265,8 +276,9 @@ class Held:
 
 
 def _waiting_in(pipe: int) -> int:
-    there = fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0")
-    return int.from_bytes(there, "little", signed=True)
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def _has_hung_up(pipe: int) -> bool:

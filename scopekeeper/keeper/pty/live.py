@@ -78,7 +78,7 @@ class Live:
             self.held.drain()
         if self.run.ended is not None:
             return
-        ended = dataclasses.replace(ended, output=last_words(self.run))
+        ended = with_last_words(self.run, ended)
         self.run = dataclasses.replace(self.run, ended=ended)
         save(self.run)
         for call in tuple(self.on_end):
@@ -95,14 +95,16 @@ class Live:
         self.log.close()
 
 
-def last_words(known: Run) -> str:
-    """Return the last that a run wrote, as plain text; '' where that cannot be read."""
+def with_last_words(known: Run, ended: Ended) -> Ended:
+    """Return an end with the last that the run wrote, as plain text, where that can be read."""
     try:
         data = log.tail(known.folder, _TAIL)
+        written = log.end(known.folder)
     except (OSError, ScopekeeperError):
-        return ""
+        return ended
     plain = Plain()
-    return plain.feed(data) + plain.finish()
+    output = plain.feed(data) + plain.finish()
+    return dataclasses.replace(ended, output=output, output_cut=written > len(data))
 
 
 def save(known: Run) -> None:

@@ -20,7 +20,7 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.pty import handover
 from scopekeeper.keeper.pty.handover import Stored
 from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
-from scopekeeper.keeper.pty.live import Live, last_words, save
+from scopekeeper.keeper.pty.live import Live, save, with_last_words
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
 from scopekeeper.model import Member, Scope
@@ -36,6 +36,7 @@ _START_SECONDS = 30.0
 """How long a run may take to have a scope."""
 _TIDY_SECONDS = 10.0
 _LOST = "its terminal went with the keeper that held it"
+_NOT_STARTED = "whoever was about to start it did not"
 
 
 class Runs:
@@ -93,7 +94,7 @@ class Runs:
         elif known.boot_id != boot:
             stored.close()
             words = "the machine went down while it ran"
-            ended = Ended(_now(), Reason.REBOOT.value, words, output=last_words(known))
+            ended = with_last_words(known, Ended(_now(), Reason.REBOOT.value, words))
             save(dataclasses.replace(known, ended=ended))
         else:
             self._go_on(known, stored)
@@ -136,7 +137,8 @@ class Runs:
     def hold(self, new: Run, descriptors: list[int]) -> None:
         """Hold the descriptors of a run that is about to start.
 
-        Raises ConflictError, LimitError, StateError; then they are the caller's.
+        Raises ConflictError, LimitError, StateError, OSError; then they are the caller's, and
+        nothing of the run is left.
         """
         if new.id in self.live or run.load(new.id) is not None:
             raise ConflictError(f"there is a run {new.id} already", "start it again")
@@ -147,15 +149,20 @@ class Runs:
                 "stop some, or raise it in a drop-in of scopekeeper.service",
             )
         handover.check(new, descriptors)
-        run.save(new)
         fds = handover.arrange(new, descriptors)
-        live = self._add(new, fds)
+        try:
+            run.save(new)
+            live = self._add(new, fds)
+        except BaseException:
+            run.discard(new)
+            fds.unstage()
+            raise
         handover.keep(self._store, new.id, fds)
         self._loop.call_later(_START_SECONDS, self._expect_scope, live)
         self._changed()
 
     def _add(self, known: Run, fds: Descriptors | None) -> Live:
-        """Have a run among those that live; raises StateError."""
+        """Have a run among those that live; raises StateError, OSError."""
         live = Live(known, Log(known.folder, known.log_max))
 
         def input_closed() -> None:
@@ -189,10 +196,17 @@ class Runs:
             self._loop.call_later(_SETTLE_SECONDS, self._expired, live, cause)
 
     def started(self, run_id: str, pid: int, start_time: int, pidfd: int) -> None:
-        """Take in which process will be its command; raises ScopekeeperError."""
+        """Take in which process will be its command.
+
+        Raises ScopekeeperError; then the pidfd is the caller's.
+        """
         live = self.get(run_id)
-        live.run = dataclasses.replace(live.run, pid=pid, start_time=start_time)
-        run.save(live.run)
+        if live.run.pid is not None:
+            raise ConflictError(f"the run {run_id} has a command already")
+        handover.check_leader(pid, pidfd)
+        known = dataclasses.replace(live.run, pid=pid, start_time=start_time)
+        run.save(known)
+        live.run = known
         if pidfd >= 0:
             handover.keep_leader(self._store, run_id, pidfd)
         self._watch(live, pid, start_time, pidfd)
@@ -219,6 +233,12 @@ class Runs:
         if live is not None and not live.run.directory:
             evidence = f"its command was not started (status {status})"
             self._conclude(live, Ended(_now(), Reason.EXITED.value, evidence, status))
+
+    def abandon(self, run_id: str) -> None:
+        """Take in that the client which was about to start a run has gone, if it had not yet."""
+        live = self.live.get(run_id)
+        if live is not None and live.run.pid is None:
+            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
 
     # What happens to them
 
@@ -297,8 +317,7 @@ class Runs:
     def _expect_scope(self, live: Live) -> None:
         """Give a run up that nobody went on to start."""
         if live.run.id in self.live and live.run.pid is None:
-            evidence = "whoever was about to start it did not"
-            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, evidence))
+            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
 
     def _conclude(self, live: Live, ended: Ended) -> None:
         """Record the last of its output and how it ended, and hold nothing of it any more."""

@@ -35,13 +35,12 @@ def inherited() -> dict[str, list[int]]:
 class Store:
     """The store of this service; one that takes nothing where there is none.
 
-    most is how many descriptors fit, used how many are in it from before.
+    most is how many descriptors fit.
     """
 
-    def __init__(self, most: int, used: int = 0) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._counts: dict[str, int] = {}
-        self._before = used
 
     @property
     def exists(self) -> bool:
@@ -51,7 +50,7 @@ class Store:
     @property
     def room(self) -> int:
         """How many more descriptors fit."""
-        return self._most - self._before - sum(self._counts.values())
+        return self._most - sum(self._counts.values())
 
     @property
     def most(self) -> int:
