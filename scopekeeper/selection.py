@@ -2,7 +2,28 @@
 
 from dataclasses import dataclass
 
+from scopekeeper.launch.place import manager_uid
 from scopekeeper.model import Identity, Member, Owner, Scope, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The owners that one caller is; see ``scopekeeper.mine``."""
+
+    namespaces: str
+    unit: str = ""
+    manager: str = ""
+    """Whose manager has the unit: a uid, '' for the system's."""
+    processes: frozenset[tuple[int, int]] = frozenset()
+    """Pids with their start times."""
+
+    def includes(self, owner: Owner) -> bool:
+        """Whether an owner is the caller's unit, in any life of it, or one of its processes."""
+        if owner.namespaces != self.namespaces:
+            return False
+        if owner.unit:
+            return (owner.unit, manager_uid(owner.cgroup)) == (self.unit, self.manager)
+        return (owner.pid, owner.start_time) in self.processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +37,8 @@ class Selector:
     name: str | None = None
     owner: str | None = None
     """A unit's name or a pid."""
+    own: Own | None = None
+    """Only members that belong to one of these."""
     units: frozenset[str] = frozenset()
     lifetimes: frozenset[str] = frozenset()
     """Any of these; all where it is empty."""
@@ -25,7 +48,8 @@ class Selector:
     def names_nothing(self) -> bool:
         """Whether this would mean everything: no selector that names something was given."""
         return not self.units and not any(
-            value is not None for value in (self.session, self.session_id, self.name, self.owner)
+            value is not None
+            for value in (self.session, self.session_id, self.name, self.owner, self.own)
         )
 
     def matches_scope(self, scope: Scope) -> bool:
@@ -55,14 +79,21 @@ class Selector:
             return False
         if self.started_before is not None and member.started / 1e6 >= self.started_before:
             return False
-        if self.owner is None:
+        if self.owner is None and self.own is None:
             return True
-        return member.owner_state is not None and is_owner(member.owner_state.owner, self.owner)
+        if member.owner_state is None:
+            return False
+        owner = member.owner_state.owner
+        if self.own is not None and not self.own.includes(owner):
+            return False
+        return self.owner is None or is_owner(owner, self.owner)
 
     @property
     def is_partial(self) -> bool:
         """Whether it can mean single members of a scope."""
-        return not (self.name is None and self.started_before is None and self.owner is None)
+        return any(
+            value is not None for value in (self.name, self.started_before, self.owner, self.own)
+        )
 
 
 def is_owner(owner: Owner, wanted: str) -> bool:

@@ -48,10 +48,11 @@ def unit_name(word: str) -> str:
     return word if word.endswith(SUFFIX) else word + SUFFIX
 
 
-def require(selector: Selector, verb: str, owner_option: str) -> None:
+def require(selector: Selector, verb: str, *of_owners: str) -> None:
     """Refuse a selector that would mean everything; raises UsageError."""
     if selector.names_nothing():
+        *options, last = "--session", "--session-id", "--name", *of_owners
         raise UsageError(
             f"nothing says what to {verb}",
-            f"name a UNIT, or give --session, --session-id, --name or {owner_option}",
+            f"name a UNIT, or give {', '.join(options)} or {last}",
         )

@@ -13,8 +13,9 @@ from scopekeeper.cli.show import answer, processes, safe, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
 from scopekeeper.launch.aside import step_out
-from scopekeeper.launch.place import mount_point
+from scopekeeper.launch.place import Caller, mount_point
 from scopekeeper.launch.request import LIFETIMES
+from scopekeeper.mine import find_own
 from scopekeeper.quantities import duration, moment
 from scopekeeper.selection import Selected, Selector, select
 from scopekeeper.snapshot import Reader
@@ -26,6 +27,8 @@ REMAINS = 5
 @click.command("stop")
 @selecting("Members of this name; the others stay.")
 @click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
+@click.option("--mine", is_flag=True, help="Only members of the calling gateway: of its "
+              "service, in any life of it, or of its process; $SCOPEKEEPER_OWNER names another.")  # fmt: skip
 @click.option(
     "--lifetime",
     "lifetimes",
@@ -44,6 +47,7 @@ REMAINS = 5
 def command(
     selector: Selector,
     owner: str | None,
+    mine: bool,
     lifetimes: tuple[str, ...],
     started_before: str | None,
     grace: str | None,
@@ -62,9 +66,13 @@ def command(
     except ValueError as error:
         raise UsageError(str(error)) from None
     selector = dataclasses.replace(
-        selector, owner=owner, lifetimes=frozenset(lifetimes), started_before=before
+        selector,
+        owner=owner,
+        own=find_own(Caller()) if mine else None,
+        lifetimes=frozenset(lifetimes),
+        started_before=before,
     )
-    require(selector, "stop", "--owner")
+    require(selector, "stop", "--owner", "--mine")
     mount = mount_point()
     uid = os.getuid()
     selected = select(Reader(mount).snapshot(uid=uid or None), selector)

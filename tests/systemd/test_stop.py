@@ -12,12 +12,15 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PROGRAM,
     Scopekeeper,
     cgroup_of,
     directory_of,
     eventually,
     is_alive,
+    processes,
     record_of,
+    rewrite_record,
     scope_directories,
     scope_directory,
     signal_set,
@@ -25,7 +28,7 @@ from tests.machine import (
     wait_for_command,
 )
 
-from .manager import SLICE, Units, main_pid, state, systemctl
+from .manager import SLICE, Units, main_pid, state, systemctl, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
 
@@ -309,3 +312,71 @@ def test_systemds_own_stop_ends_everything_in_the_leaves(keeper: Scopekeeper, se
     assert systemctl("stop", unit).returncode == 0
     assert process.wait() == -signal.SIGTERM
     eventually(lambda: not os.path.isdir(f"{SLICE}/{unit}"))
+
+
+def members_of(unit: str) -> set[int]:
+    """Return every process that the gateway of a unit has in scopes of its own."""
+    found = {pid for scope in scope_directories() for pid in processes(scope)}
+    return {pid for pid in found if record_of(directory_of(pid)).get("OWNER_UNIT") == unit}
+
+
+def test_a_gateway_stops_what_is_its_own_and_not_what_another_has_in_the_same_session(
+    keeper: Scopekeeper, session: str, units: Units, tmp_path: Path
+) -> None:
+    """Two profiles of one gateway both have agent:main:main; a reset of one is not the other's."""
+    launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
+    stop = shlex.join([PROGRAM, "stop", "-s", session, "--mine"])
+    gateways = []
+    for number in (1, 2):
+        name = f"gateway{number}-{os.getpid()}.service"
+        mail = f"{tmp_path}/mail{number}"
+        # the stop is called as a hook script would call it, from a shell below the gateway
+        script = f"{launch} & sh -c 'read go < {mail}; {stop} > {mail}.words; true'; sleep infinity"
+        os.mkfifo(mail)
+        units.run(name, "--property=KillMode=process", command=("sh", "-c", script))
+        gateways.append((name, mail))
+    (one, mail), (two, _) = gateways
+    eventually(lambda: members_of(one) and members_of(two))
+    before, others = members_of(one), members_of(two)
+    # what an earlier life of it had left is its own too
+    for pid in before:
+        rewrite_record(directory_of(pid), OWNER_EPOCH="0" * 32)
+    Path(mail).write_text("go\n")
+    eventually(lambda: not any(map(is_alive, before)))
+    eventually(lambda: "terminated" in text_of(f"{mail}.words"))
+    assert all(map(is_alive, others))
+
+
+def test_a_gateway_without_a_service_stops_what_its_own_process_owns(
+    keeper: Scopekeeper, session: str
+) -> None:
+    launch = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
+    stop = shlex.join([PROGRAM, "stop", "-s", session, "--mine"])
+    # called by a script that the gateway runs
+    script = f"{launch} & read go; sh -c '{stop}; true'; echo done; read go"
+    # in a scope, as in a login session: no service is the owner
+    shell = [*systemd_run_argv("--scope", "--collect"), "sh", "-c"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pair = [keeper.popen([*shell, script], **pipes, process_group=0) for _ in range(2)]
+    eventually(lambda: {str(gateway.pid) for gateway in pair} == {*members_by_owner()})
+    theirs = members_by_owner()
+    # of who started both gateways
+    beside = keeper.member("-s", session, f"--owner={os.getpid()}", "--", *FOREVER)
+    one, two = pair
+    one.stdin.write(b"\n")
+    one.stdin.flush()
+    assert b"terminated" in one.stdout.readline()
+    assert one.stdout.readline() == b"done\n"
+    assert not any(map(is_alive, theirs[str(one.pid)]))
+    assert all(map(is_alive, theirs[str(two.pid)]))
+    assert is_alive(beside.pid)
+    for gateway in pair:
+        gateway.communicate(b"\n\n")
+
+
+def members_by_owner() -> dict[str, set[int]]:
+    """Return the processes in all scopes by the pid of their owner."""
+    found: dict[str, set[int]] = {}
+    for pid in (pid for scope in scope_directories() for pid in processes(scope)):
+        found.setdefault(record_of(directory_of(pid)).get("OWNER_PID", ""), set()).add(pid)
+    return found

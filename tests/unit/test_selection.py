@@ -1,11 +1,16 @@
 """Which scopes and members an operator's words mean."""
 
+import pytest
+
 from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.selection import Selected, Selector, select
+from scopekeeper.selection import Own, Selected, Selector, select
+
+HERE = "pid/cgroup"
 
 
 def member(name, *, owner="gw.service", started=1, pids=(1,), member_id="00000001"):
-    state = OwnerState(Owner(unit=owner), Liveness.ALIVE, "")
+    named = Owner(unit=owner) if isinstance(owner, str) else owner
+    state = OwnerState(named, Liveness.ALIVE, "")
     return Member(name, member_id, f"/c/{name}", f"/{name}", started=started * 10**6, pids=pids,
                   owner_state=state)  # fmt: skip
 
@@ -37,6 +42,43 @@ def test_members_of_another_owner_are_spared():
     mine, other = member("a", owner="gw.service"), member("b", owner="other.service")
     shared = scope(members=[mine, other])
     assert select(Snapshot((shared,)), Selector(owner="gw")) == [Selected(shared, mine)]
+
+
+def of_unit(unit="gw.service", user="1000", epoch="now", namespaces=HERE):
+    path = f"/user.slice/user@{user}.service/app.slice/{unit}" if user else f"/system.slice/{unit}"
+    return Owner(unit=unit, epoch=epoch, cgroup=path, namespaces=namespaces)
+
+
+def of_process(pid=7, start=70, namespaces=HERE):
+    return Owner(pid=pid, start_time=start, namespaces=namespaces)
+
+
+@pytest.mark.parametrize(
+    ("owner", "own"),
+    [
+        (of_unit(), True),
+        (of_unit(epoch="an earlier life"), True),
+        (of_unit("other.service"), False),
+        (of_unit(user=""), False),
+        (of_unit(user="1001"), False),
+        (of_unit(namespaces="another container"), False),
+        (of_process(), True),
+        (of_process(pid=8), False),
+        (of_process(start=71), False),
+        (of_process(namespaces="another container"), False),
+        (Owner(namespaces=HERE), False),
+    ],
+)
+def test_what_belongs_to_a_caller_is_its_units_in_any_life_and_its_processes(owner, own):
+    mine = Own(HERE, "gw.service", "1000", frozenset({(7, 70), (3, 30)}))
+    found = scope(members=[member("a", owner=owner)])
+    expected = [Selected(found, found.members[0])] if own else []
+    assert select(Snapshot((found,)), Selector(session="s", own=mine)) == expected
+
+
+def test_a_caller_without_a_service_has_no_unit():
+    assert not Own(HERE, processes=frozenset({(7, 70)})).includes(of_unit(""))
+    assert not Selector(own=Own(HERE)).names_nothing()
 
 
 def test_what_was_started_later_is_spared():
