@@ -2,6 +2,7 @@
 
 import click
 
+from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.request import KINDS
@@ -12,7 +13,7 @@ from scopekeeper.policy.rules import BY_KIND, DURATIONS, FOREVER, Setting
 from scopekeeper.quantities import show_duration
 
 
-@click.group("policy")
+@click.group("policy", cls=Group)
 def command() -> None:
     """Show the rules that lanes have."""
 

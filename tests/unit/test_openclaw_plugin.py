@@ -230,7 +230,7 @@ def test_a_restart_in_the_same_process_ends_what_the_life_before_left(program):
     fire(program, called=3, before="hooks.wait = () => new Promise((ok) => setTimeout(ok, 300));",
          events=[START, ("gateway_stop", "{reason: 'gateway restarting'}", "{}"),
                  again, START])  # fmt: skip
-    stopped, = [line for line in calls(program) if line != "reconcile"]
+    (stopped,) = [line for line in calls(program) if line != "reconcile"]
     words = stopped.split()
     assert words[:2] == ["stop", "--mine"]
     assert "--session" not in words
@@ -249,8 +249,13 @@ def test_a_life_that_goes_on_is_not_ended_by_a_second_start(program, reason, ver
     # a plugin that is replaced is stopped and started; 2026.4 goes on with its servers
     method = "getOrCreate" if ".4." in version else "acquire"
     servers = f"globalThis[{KEY}] = {{ {method}() {{}} }};"
-    fire(program, called=2, version=version, before=servers,
-         events=[START, ("gateway_stop", f"{{reason: {json.dumps(reason)}}}", "{}"), START])
+    fire(
+        program,
+        called=2,
+        version=version,
+        before=servers,
+        events=[START, ("gateway_stop", f"{{reason: {json.dumps(reason)}}}", "{}"), START],
+    )
     assert calls(program) == ["reconcile"] * 2
 
 
