@@ -67,7 +67,7 @@ class Member:
     start_time: int | None = None
     """Of the launched process, in clock ticks since boot."""
     leader_lives: bool = False
-    """Whether the launched process itself is still in the leaf."""
+    """Whether the launched process itself lives, in the leaf or where it went from there."""
     started: int = 0
     """Microseconds since the epoch."""
     born: int = 0

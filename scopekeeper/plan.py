@@ -60,18 +60,31 @@ class Action:
     """When another plan may come to another step; microseconds of CLOCK_BOOTTIME."""
 
 
+class _Known:
+    """The rules of a policy, each put together once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rules: dict[tuple[str, str], Rules] = {}
+
+    def of(self, scope: Scope, member: Member | None = None) -> Rules:
+        """Return the rules for a scope, or for a member in it, which its kind may change."""
+        key = (lane_class(scope.lane), member.kind if member else "")
+        if key not in self._rules:
+            self._rules[key] = self._policy.rules(*key)
+        return self._rules[key]
+
+
 def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> list[Action]:
     """Return what to do, for every scope in the snapshot at least one line.
 
     owner (a unit's name or a pid) leaves out what belongs to others, so that one of several
     gateways can clean up behind itself.
     """
-    known: dict[str, Rules] = {}
+    known = _Known(policy)
     actions = []
     for scope in snapshot.scopes:
-        lane = lane_class(scope.lane)
-        rules = known[lane] = known[lane] if lane in known else policy.rules(lane)
-        found = list(_scope_actions(scope, snapshot, rules))
+        found = list(_scope_actions(scope, snapshot, known))
         actions += [action for action in found if owner is None or _concerns(action, owner)]
     return actions
 
@@ -84,7 +97,7 @@ def _concerns(action: Action, owner: str) -> bool:
     return all(is_owner(each, owner) for each in owners)
 
 
-def _scope_actions(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[Action]:
+def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
     def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
         return Action(step, verdict, scope, None, evidence)
 
@@ -103,10 +116,10 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[A
         yield whole(Step.STOP, Verdict.STOPPING, "a stop of it was begun and did not end")
     elif scope.has_expired:
         yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
-    elif newer := _newer_run(scope, snapshot, rules):
+    elif newer := _newer_run(scope, snapshot, known.of(scope)):
         yield whole(Step.STOP, Verdict.SUPERSEDED, f"the run {newer.session_id} came after it")
     else:
-        yield from _living(scope, snapshot, rules)
+        yield from _living(scope, snapshot, known)
 
 
 def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
@@ -136,17 +149,17 @@ def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
     )
 
 
-def _living(scope: Scope, snapshot: Snapshot, rules: Rules) -> Iterator[Action]:
+def _living(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
     if not scope.living_members:
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
-    idle = _idle(scope, snapshot, rules)
+    idle = _idle(scope, snapshot, known.of(scope))
     if idle is not None:
         yield idle
         if idle.step is Step.STOP:
             return
-    found = [_member_action(scope, member, snapshot, rules) for member in scope.members]
+    found = [_member_action(scope, member, snapshot, known) for member in scope.members]
     living = [each for each in found if each.member is not None and each.member.pids]
     if scope.strays or not all(_ends_an_orphan(each) for each in living):
         yield from found
@@ -159,7 +172,7 @@ def _ends_an_orphan(action: Action) -> bool:
     return action.verdict is Verdict.ORPHAN and action.step is Step.STOP
 
 
-def _member_action(scope: Scope, member: Member, snapshot: Snapshot, rules: Rules) -> Action:
+def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Known) -> Action:
     if member.problem:
         return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
     if not member.pids:
@@ -167,6 +180,7 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, rules: Rule
     if member.claims:
         evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
         return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)
+    rules = known.of(scope, member)
     found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
     if not member.leader_lives:
         found.append(_leaderless(scope, member, snapshot.now, rules))

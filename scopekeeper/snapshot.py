@@ -151,7 +151,8 @@ class Reader:
             return Member(*parsed, directory, path, problem=str(error), pids=pids)
         pid: int | None = record.pid
         start_time: int | None = record.start_time
-        leads = pid in pids and _start_time(pid) == start_time
+        # wherever it is by now: what is left in the leaf may be helpers of a command that moved on
+        leads = start_time is not None and _start_time(pid) == start_time
         if record.joining == CHILD:  # it is not written yet whose leaf it is
             pid, start_time, leads = None, None, bool(pids)
         return Member(
@@ -255,7 +256,9 @@ def _start_time(pid: int | None) -> int | None:
     """Return when a living process began; None for one that has ended, zombies included."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
+        # where only the main thread has ended, the state is Z too, and others of its threads count
+        ended = fields[0] in "ZX" and int(fields[17]) < 2
+        return None if ended else int(fields[19])
     return None
 
 

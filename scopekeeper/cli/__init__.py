@@ -8,6 +8,7 @@ import click
 
 from scopekeeper import __version__
 from scopekeeper.cli import output
+from scopekeeper.cli.group import Group
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.launch import FAILED
 from scopekeeper.safe_text import safe
@@ -48,7 +49,7 @@ _ACTING = {
 """Commands whose exit status is that of what they do, also where their output cannot be written."""
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Imports a command when it is asked for, and lists the others without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -70,17 +71,10 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(
-    cls=_Commands,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.pass_context
-def group(context: click.Context) -> None:
+def group() -> None:
     """Keep MCP servers and PTY runs in scopes named after their session and lane."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from scopekeeper.cli.documents import texts
+from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import show
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.errors import ConfigError, ScopekeeperError
@@ -37,27 +38,29 @@ _CHOOSING: list[click.Parameter] = [
 ]  # fmt: skip
 
 
-@click.group("openclaw")
+@click.group("openclaw", cls=Group)
 def command() -> None:
     """Contain OpenClaw's gateway, and see what it contains."""
 
 
 @command.command("install", params=[*_CHOOSING])
+@click.option("--force", is_flag=True, help="Replace what was edited of the plugin and the "
+              "drop-in; what somebody else wrote stays.")  # fmt: skip
 @click.option("--no-keeper", is_flag=True, help="Only what is the gateway's own, and not what "
               "`scopekeeper install` does.")  # fmt: skip
-def install_command(profile: str, config: str, as_json: bool, no_keeper: bool) -> None:
+def install_command(profile: str, config: str, as_json: bool, force: bool, no_keeper: bool) -> None:
     """Contain a gateway from its next start on.
 
     Every MCP server goes through `scopekeeper run` (as `wrap` does it), a plugin tells which
     session each is of and when that is over, and a drop-in for the user's unit gives the gateway
     our shell. Then the user's manager is told of the keeper, as by `scopekeeper install`. Can be
-    called again, after an update of either. Exit status: 0 done; 1 something was refused, and
-    nothing is changed then.
+    called again, after an update of either. What was edited of the plugin or the drop-in stays.
+    Exit status: 0 done; 1 something was refused, and nothing is changed then.
     """
     where = places.find(os.environ, profile=profile, config=config)
     package = places.package(where, os.environ)
     launcher = Launcher(*installed(), ("--real-shell",))
-    change = install(where, launcher, package)
+    change = install(where, launcher, package, force=force)
     if package is None:
         change.warnings.append(_NO_PACKAGE)
     left = configuration.not_wrapped(change.servers)
@@ -70,14 +73,17 @@ def install_command(profile: str, config: str, as_json: bool, no_keeper: bool) -
 
 
 @command.command("uninstall", params=[*_CHOOSING])
-def uninstall_command(profile: str, config: str, as_json: bool) -> None:
+@click.option("--force", is_flag=True, help="Remove what was edited of the plugin and the "
+              "drop-in; what somebody else wrote stays.")  # fmt: skip
+def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> None:
     """Undo install, to the byte where nothing else was changed since; what was, stays.
 
     What runs in scopes goes on until its gateway is restarted. The keeper stays, since others may
     need it: `scopekeeper uninstall` removes it. Exit status: 0 done; 1 something was refused.
     """
     where = places.find(os.environ, profile=profile, config=config)
-    _tell(uninstall(where), where, "As before from the next start on", as_json=as_json)
+    change = uninstall(where, installed()[1], force=force)
+    _tell(change, where, "As before from the next start on", as_json=as_json)
 
 
 def _install_keeper(warnings: list[str]) -> keeping.Change | None:
@@ -140,9 +146,9 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     seen = _seen(where)
     findings = [
         status.of_servers(seen),
-        status.of_plugin(parts.has_plugin(where), seen, entry_for(launcher, package)),
-        status.of_drop_in(parts.has_drop_in(where, launcher.absolute), where.unit,
-                          has_unit=os.path.exists(where.unit_file)),
+        status.of_plugin(_state_of_plugin(where), seen, entry_for(launcher, package)),
+        status.of_drop_in(parts.state_of([parts.plan_drop_in(where, launcher.absolute)]),
+                          where.unit, has_unit=os.path.exists(where.unit_file)),
     ]  # fmt: skip
     gateways = gateway.running(where, package)
     for each in gateways:
@@ -164,6 +170,13 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
         warn(seen.notes)
     fine = all(each.verdict is Verdict.OK for each in findings) and all(s.unit for s in sessions)
     raise SystemExit(0 if fine else 1)
+
+
+def _state_of_plugin(where: places.Places) -> parts.State:
+    try:
+        return parts.state_of(parts.plan_plugin(where))
+    except ConfigError:
+        return parts.State.KEPT
 
 
 def _seen(where: places.Places) -> configuration.Seen:

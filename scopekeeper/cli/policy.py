@@ -2,18 +2,18 @@
 
 import click
 
+from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
+from scopekeeper.launch.request import KINDS
 from scopekeeper.launch.rules import find
 from scopekeeper.names import LANE_MAX, check, lane_class
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import FOREVER, Setting
+from scopekeeper.policy.rules import BY_KIND, DURATIONS, FOREVER, Setting
 from scopekeeper.quantities import show_duration
 
-_DURATIONS = ("orphan_grace", "session_grace", "leader_grace", "ttl", "grace", "idle")
 
-
-@click.group("policy")
+@click.group("policy", cls=Group)
 def command() -> None:
     """Show the rules that lanes have."""
 
@@ -24,33 +24,40 @@ def command() -> None:
 def show(lane: str, as_json: bool) -> None:
     """Print what holds for LANE, and which file and line said so.
 
-    A lane's rules are those of its class, which is what stands before its first colon.
+    A lane's rules are those of its class, which is what stands before its first colon. A rule that
+    differs by the kind of a member has a line for each kind.
     """
     found, policy = find(), load()
     warn(found.ignored)
     try:
-        kind = lane_class(check("lane", lane, LANE_MAX))
+        lane = lane_class(check("lane", lane, LANE_MAX))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    settings = policy.settings(kind)
+    settings = policy.settings(lane)
+    kinds = {kind: _by_kind(policy.settings(lane, kind)) for kind in KINDS}
     if as_json:
-        rules = {
-            key: {"value": each.value, "source": safe(each.source)}
-            for key, each in settings.items()
-        }
         escaped = "stop" if policy.stops_escaped else "report"
-        answer(
-            {
-                "lane_class": kind,
-                "rules": rules,
-                "escaped": escaped,
-                "files": found.sources,
-                "ignored": found.ignored,
-            }
-        )
+        answer({"lane_class": lane, "rules": _document(settings),
+                "kinds": {kind: _document(each) for kind, each in kinds.items()},
+                "escaped": escaped, "files": found.sources, "ignored": found.ignored})  # fmt: skip
         return
-    rows = [(key, _written(key, each), safe(each.source)) for key, each in settings.items()]
+    rows = []
+    for key, setting in settings.items():
+        shown = {f"{key} ({kind})": each[key] for kind, each in kinds.items() if key in each}
+        if len(set(shown.values())) < 2:
+            shown = {key: next(iter(shown.values()), setting)}
+        rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
     table(("RULE", "VALUE", "FROM"), rows, shrink=(2,))
+
+
+def _by_kind(settings: dict[str, Setting]) -> dict[str, Setting]:
+    return {key: settings[key] for key in BY_KIND}
+
+
+def _document(settings: dict[str, Setting]) -> dict[str, dict[str, object]]:
+    return {
+        key: {"value": each.value, "source": safe(each.source)} for key, each in settings.items()
+    }
 
 
 def _written(key: str, setting: Setting) -> str:
@@ -59,6 +66,6 @@ def _written(key: str, setting: Setting) -> str:
         return "-"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if key in _DURATIONS and isinstance(value, int):
+    if key in DURATIONS and isinstance(value, int):
         return "infinity" if value == FOREVER else show_duration(value / 1e6)
     return str(value)

@@ -92,15 +92,28 @@ def carry_out(actions: Sequence[Action], talk: Talk, manager: Manager, change: C
     with contextlib.ExitStack() as backwards:
         backwards.callback(_try_all, talk.again, manager)
         _tell_all(talk.first, manager, change)
-        for action in actions:
-            with reported(action.path):
-                if action.step is Step.WRITE:
-                    backwards.callback(files.put(action.path, action.content))
-                elif action.step is Step.REMOVE:
-                    backwards.callback(files.take(action.path))
+        write(actions, backwards)
         backwards.callback(_try_all, talk.back, manager)
         _tell_all(talk.then, manager, change)
         backwards.pop_all()
+    prune(actions)
+
+
+def write(actions: Sequence[Action], backwards: contextlib.ExitStack) -> None:
+    """Write and remove the files of a plan, and leave with backwards what undoes it.
+
+    Raises ConfigError.
+    """
+    for action in actions:
+        with reported(action.path):
+            if action.step is Step.WRITE:
+                backwards.callback(files.put(action.path, action.content))
+            elif action.step is Step.REMOVE:
+                backwards.callback(files.take(action.path))
+
+
+def prune(actions: Sequence[Action]) -> None:
+    """Remove the folders in which a plan has left nothing."""
     for action in actions:
         if action.step is Step.REMOVE:
             files.prune(os.path.dirname(action.path), action.piece.base)

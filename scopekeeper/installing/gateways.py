@@ -37,13 +37,17 @@ def piece_of(places: Places, unit: str, text: str) -> Piece:
 
 
 def existing_drop_ins(places: Places) -> list[tuple[str, str]]:
-    """Return (unit, path) of what has the name of a drop-in of ours."""
+    """Return (unit, path) of what has the name of a drop-in of ours; OpenClaw's are others."""
     try:
         folders = sorted(os.listdir(places.units))
     except OSError:
         return []
     found = [(name[:-2], places.drop_in(name[:-2])) for name in folders if name.endswith(".d")]
-    return [(unit, path) for unit, path in found if os.path.lexists(path)]
+    return [
+        (unit, path)
+        for unit, path in found
+        if not unit.startswith(_OPENCLAW) and os.path.lexists(path)
+    ]
 
 
 def gateway_unit(name: str) -> str:

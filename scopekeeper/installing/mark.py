@@ -1,12 +1,14 @@
 """How a file says that ``scopekeeper install`` wrote it, and whether it was edited since. Pure.
 
 One line of it, the first or the last, is a comment with a sum over all the others. So a file of an
-older version is known too, and what somebody has changed is never taken for ours.
+older version is known too, and what somebody has changed is never taken for ours. Of files that
+belong together, some of which can have no comment, another file in their folder has the sums.
 """
 
 import enum
 import hashlib
 import re
+from collections.abc import Mapping
 
 _WORDS = "scopekeeper install wrote this"
 _MARK = re.compile(rb"[^\n]*scopekeeper install wrote this \(sum ([0-9a-f]{16})\)[^\n]*\n")
@@ -15,6 +17,11 @@ _ROFF = r".\" {}"
 _HASH = "# {}"
 _LAST = ("man/", "zsh/")
 """Where the first line has another meaning: to man(1), and to zsh's compinit."""
+
+
+SUMS = "scopekeeper.sums"
+"""The file with the sums of others, as sha256sum(1) writes and checks them."""
+_SUM = re.compile(rb"([0-9a-f]{64})  ([\w-][\w.-]*)\n")
 
 
 class Origin(enum.Enum):
@@ -43,6 +50,28 @@ def origin(raw: bytes) -> Origin:
     if not told:
         return Origin.FOREIGN
     return Origin.OURS if told == _sum(rest) else Origin.EDITED
+
+
+def sums(files: Mapping[str, bytes]) -> bytes:
+    """Return what SUMS has to say of files in its folder, by name."""
+    lines = (f"{_whole_sum(raw)}  {name}\n" for name, raw in sorted(files.items()))
+    return marked("".join(lines), SUMS)
+
+
+def listed(raw: bytes) -> dict[str, str]:
+    """Return the sums in a SUMS of ours by name; none where it was edited, or is not ours."""
+    if origin(raw) is not Origin.OURS:
+        return {}
+    return {name.decode(): told.decode() for told, name in _SUM.findall(raw)}
+
+
+def has_sum(raw: bytes | None, told: str) -> bool:
+    """Tell whether a file is there and has the sum that is listed for it."""
+    return raw is not None and _whole_sum(raw) == told
+
+
+def _whole_sum(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _split(raw: bytes) -> tuple[str, bytes]:

@@ -6,8 +6,8 @@ touched. What a distribution's package has already is not written again beside i
 
 import enum
 import gzip
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from scopekeeper.installing import mark, shipped
 from scopekeeper.installing.mark import Origin
@@ -35,6 +35,8 @@ class Action:
     piece: Piece
     content: bytes = b""
     why: str = ""
+    is_foreign: bool = False
+    """Whether it is kept since somebody else wrote it."""
 
     @property
     def path(self) -> str:
@@ -42,15 +44,23 @@ class Action:
         return self.piece.path
 
 
-def install(pieces: Iterable[Piece], look: Look) -> list[Action]:
-    """Return what brings every piece to its place and to this version."""
-    return [_install(piece, look) for piece in pieces]
+_WHOSE = {Origin.EDITED: "it was edited", Origin.FOREIGN: "somebody else wrote it"}
 
 
-def _install(piece: Piece, look: Look) -> Action:
+def install(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[Action]:
+    """Return what brings every piece to its place and to this version.
+
+    force replaces what was edited, and never what somebody else wrote.
+    """
+    return [_install(piece, look, force=force) for piece in pieces]
+
+
+def _install(piece: Piece, look: Look, *, force: bool) -> Action:
     raw = look(piece.path)
     provided = _provided(piece, look)
     whose = _whose(piece, raw)
+    if force and whose is Origin.EDITED:
+        whose = Origin.OURS
     if provided:
         if raw is None:
             return Action(Step.NOTHING, piece, why=f"{provided} has it")
@@ -64,24 +74,79 @@ def _install(piece: Piece, look: Look) -> Action:
         return Action(Step.NOTHING, piece)
     if whose is Origin.OURS:
         return Action(Step.WRITE, piece, content, "another version")
-    why = "it was edited" if whose is Origin.EDITED else "somebody else wrote it"
-    return Action(Step.KEEP, piece, why=f"{why}; remove it to have ours")
+    return _keep(piece, whose, "; remove it to have ours")
 
 
-def uninstall(pieces: Iterable[Piece], look: Look) -> list[Action]:
-    """Return what removes every piece that install wrote, of whichever version."""
+def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[Action]:
+    """Return what removes every piece that install wrote, of whichever version.
+
+    force removes what was edited, and never what somebody else wrote.
+    """
     found = []
     for piece in pieces:
         raw = look(piece.path)
         whose = _whose(piece, raw)
         if raw is None or (piece.is_document and whose is Origin.FOREIGN):
             found.append(Action(Step.NOTHING, piece))
-        elif whose is Origin.OURS:
+        elif whose is Origin.OURS or (force and whose is Origin.EDITED):
             found.append(Action(Step.REMOVE, piece))
         else:
-            why = "it was edited" if whose is Origin.EDITED else "somebody else wrote it"
-            found.append(Action(Step.KEEP, piece, why=why))
+            found.append(_keep(piece, whose))
     return found
+
+
+def install_together(pieces: Sequence[Piece], look: Look, *, force: bool = False) -> list[Action]:
+    """Return the same for all files of one folder, which are of one version or left alone."""
+    kept = _kept(pieces, look, force=force)
+    if kept:
+        return kept
+    contents = {piece.name: piece.text.encode() for piece in pieces}
+    wanted = [*pieces, _like(pieces[0], mark.SUMS)]  # the last, when what it lists is there
+    contents[mark.SUMS] = mark.sums(contents)
+    found = []
+    for piece in wanted:
+        step = Step.NOTHING if look(piece.path) == contents[piece.name] else Step.WRITE
+        found.append(Action(step, piece, contents[piece.name]))
+    former = mark.listed(look(wanted[-1].path) or b"")
+    gone = [_like(pieces[0], name) for name in former if name not in contents]
+    return found + [Action(Step.REMOVE, piece) for piece in gone if look(piece.path) is not None]
+
+
+def uninstall_together(pieces: Sequence[Piece], look: Look, *, force: bool = False) -> list[Action]:
+    """Return what removes the files of one folder that install_together wrote."""
+    kept = _kept(pieces, look, force=force)
+    if kept:
+        return kept
+    former = mark.listed(look(_like(pieces[0], mark.SUMS).path) or b"")
+    names = dict.fromkeys((*(piece.name for piece in pieces), *former, mark.SUMS))
+    found = [_like(pieces[0], name) for name in names]
+    return [Action(Step.REMOVE, piece) for piece in found if look(piece.path) is not None]
+
+
+def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[Action]:
+    """Return the files for which their whole folder is left alone."""
+    sums = look(_like(pieces[0], mark.SUMS).path)
+    told = mark.listed(sums or b"")
+    edited = [name for name, each in told.items()
+              if not mark.has_sum(look(_like(pieces[0], name).path), each)]  # fmt: skip
+    # what is not listed and is as it is shipped was copied by hand: it is ours
+    foreign = [piece.name for piece in pieces if piece.name not in told
+               and look(piece.path) not in (None, piece.text.encode())]  # fmt: skip
+    if sums is not None and not told:
+        (edited if mark.origin(sums) is Origin.EDITED else foreign).append(mark.SUMS)
+    kept = dict.fromkeys(foreign, Origin.FOREIGN)
+    kept |= {} if force else dict.fromkeys(edited, Origin.EDITED)
+    why = ", and its folder is of one version"
+    return [_keep(_like(pieces[0], name), whose, why) for name, whose in kept.items()]
+
+
+def _keep(piece: Piece, whose: Origin, more: str = "") -> Action:
+    return Action(Step.KEEP, piece, why=_WHOSE[whose] + more, is_foreign=whose is Origin.FOREIGN)
+
+
+def _like(piece: Piece, name: str) -> Piece:
+    """Return the piece of another name in the folder of one."""
+    return replace(piece, name=name, text="")
 
 
 def _whose(piece: Piece, raw: bytes | None) -> Origin:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from scopekeeper import systemd
 from scopekeeper.errors import ConfigError, ManagerError
+from scopekeeper.installing.change import prune, write
+from scopekeeper.installing.plan import Action, Step
 from scopekeeper.integrations import files
 from scopekeeper.integrations.document import ParseError
 from scopekeeper.integrations.servers import PROGRAM
@@ -35,51 +37,41 @@ def entry_for(launcher: Launcher, package: Package | None) -> configuration.Entr
     )
 
 
-def install(places: Places, launcher: Launcher, package: Package | None) -> Change:
+def install(
+    places: Places, launcher: Launcher, package: Package | None, *, force: bool = False
+) -> Change:
     """Contain a gateway from its next start on; raises ConfigError, and then did nothing.
 
-    The configuration comes last: it names what has to be there.
+    The configuration comes last: it names what has to be there. force replaces what was edited of
+    what is put beside it.
     """
     original = files.read(places.config)
     text = original.text()
     with located(places):
         new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
-    parts.check(places)
-    parts.drop_in_text(places.unit, launcher.absolute)
     change = Change(servers)
+    actions = parts.plan_plugin(places, force=force)
+    if os.path.exists(places.unit_file):
+        actions.append(parts.plan_drop_in(places, launcher.absolute, force=force))
+    else:
+        # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
+        change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
+                               "gateway install` has made it, call this again")  # fmt: skip
     with contextlib.ExitStack() as undoing:
-        _put(places, launcher, change, undoing)
+        write(actions, undoing)
+        _note(actions, places, change)
         if new != text:
             change.backup = files.replace(original, new.encode())
             change.done.append(places.config)
         undoing.pop_all()
+    prune(actions)
     return change
 
 
-def _put(places: Places, launcher: Launcher, change: Change, undoing: contextlib.ExitStack) -> None:
-    """Put what stands beside the configuration; undoing takes away what was not there before."""
-    plugin = parts.has_plugin(places)
-    if plugin != "installed":
-        if plugin == "missing":
-            undoing.callback(parts.remove_plugin, places)
-        parts.put_plugin(places)
-        change.done.append(places.plugin)
-    drop_in = parts.has_drop_in(places, launcher.absolute)
-    if not os.path.exists(places.unit_file):
-        # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
-        change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
-                               "gateway install` has made it, call this again")  # fmt: skip
-    elif drop_in != "installed":
-        if drop_in == "missing":
-            undoing.callback(parts.remove_drop_in, places)
-        parts.put_drop_in(places, launcher.absolute)
-        change.done.append(places.drop_in)
-        _reload(change)
-
-
-def uninstall(places: Places) -> Change:
-    """Undo it; raises ConfigError. What was edited since stays."""
+def uninstall(places: Places, program: str, *, force: bool = False) -> Change:
+    """Undo it; raises ConfigError. What was edited since stays, unless force says otherwise."""
     change = Change()
+    actions = parts.plan_removal(places, program, force=force)
     if os.path.lexists(places.config):
         original = files.read(places.config)
         text = original.text()
@@ -89,13 +81,25 @@ def uninstall(places: Places) -> Change:
             made = files.replace(original, new.encode())
             change.done.append(places.config)
             _remove_copies(original.target, made, new.encode(), change)
-    if parts.remove_plugin(places):
-        change.done.append(places.plugin)
-    if parts.remove_drop_in(places):
-        change.done.append(places.drop_in)
-        _reload(change)
+    with contextlib.ExitStack() as undoing:
+        write(actions, undoing)
+        undoing.pop_all()
+    prune(actions)
+    _note(actions, places, change)
     gateway.forget_ended()
     return change
+
+
+def _note(actions: Sequence[Action], places: Places, change: Change) -> None:
+    """Write down what was done beside the configuration, and have the manager read it."""
+    done = {action.path for action in actions if action.step in (Step.WRITE, Step.REMOVE)}
+    if any(path.startswith(f"{places.plugin}/") for path in done):
+        change.done.append(places.plugin)
+    if places.drop_in in done:
+        change.done.append(places.drop_in)
+        _reload(change)
+    kept = [action for action in actions if action.step is Step.KEEP]
+    change.warnings += [f"{action.path}: kept: {action.why}" for action in kept]
 
 
 @contextlib.contextmanager

@@ -1,135 +1,92 @@
 """The two things that are put beside OpenClaw's configuration: the plugin, and the drop-in.
 
-Each is ours alone, known by what is in it, and written whole or not at all.
+They are planned as ``scopekeeper install`` plans its files: what was edited or is not ours stays.
 """
 
-import contextlib
+import enum
 import os
-import shutil
-import stat
-from collections.abc import Iterator
 
 import scopekeeper
 from scopekeeper.errors import ConfigError
-from scopekeeper.installing import files, shipped
+from scopekeeper.installing import plan, shipped
+from scopekeeper.installing.change import look
+from scopekeeper.installing.places import Piece
+from scopekeeper.installing.plan import Action, Step
 from scopekeeper.openclaw.places import DROP_IN, Places
 
 _HOME = os.path.dirname(os.path.abspath(scopekeeper.__file__))
 _PLUGIN = f"{_HOME}/openclaw/plugin"
-_MANIFEST = "openclaw.plugin.json"
-_OURS = b'"id": "scopekeeper"'
 
 
-def drop_in_text(unit: str, program: str) -> str:
-    """Return what the drop-in of a unit has to say; program is the whole path of ours."""
+class State(enum.StrEnum):
+    """What there is in the place of a part."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    """Ours, and not of this version or for this program."""
+    INSTALLED = "installed"
+    KEPT = "kept"
+    """Edited, or not ours."""
+
+
+def plugin(places: Places) -> list[Piece]:
+    """Return the files of the plugin; raises ConfigError."""
+    pieces = []
+    base = os.path.dirname(os.path.dirname(places.plugin))
+    try:
+        for name in sorted(os.listdir(_PLUGIN)):
+            with open(f"{_PLUGIN}/{name}", encoding="utf-8") as file:
+                pieces.append(Piece(name, file.read(), places.plugin, base, ()))
+    except OSError:
+        raise ConfigError("the plugin is missing", "install scopekeeper again") from None
+    return pieces
+
+
+def drop_in(places: Places, program: str) -> Piece:
+    """Return the drop-in of the unit; program is the whole path of ours. Raises ConfigError."""
     try:
         text = shipped.read(f"openclaw-gateway.service.d/{DROP_IN}")
     except ConfigError:
         raise ConfigError(
-            f"the drop-in for {unit} is missing", "install scopekeeper again"
+            f"the drop-in for {places.unit} is missing", "install scopekeeper again"
         ) from None
-    return shipped.for_program(text, program)
+    units = os.path.dirname(places.unit_file)
+    name = f"{places.unit}.d/{DROP_IN}"
+    return Piece(name, shipped.for_program(text, program), units, units, ())
 
 
-def has_plugin(places: Places) -> str:
-    """Return ``missing``, ``older`` where it is not the one of this version, or ``installed``."""
-    if not os.path.isdir(places.plugin):
-        return "missing"
-    return "installed" if _contents(places.plugin) == _contents(_PLUGIN) else "older"
+def plan_plugin(places: Places, *, force: bool = False) -> list[Action]:
+    """Return what brings the plugin to its place; raises ConfigError where another one is there."""
+    if os.path.islink(places.plugin):
+        raise ConfigError(f"{places.plugin} is a link, and nothing is written through it",
+                          "move it away")  # fmt: skip
+    actions = plan.install_together(plugin(places), look, force=force)
+    foreign = [action.path for action in actions if action.is_foreign]
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: this is another plugin's", "move it away")
+    return actions
 
 
-def has_drop_in(places: Places, program: str) -> str:
-    """Return ``missing``, ``older`` or ``installed``."""
-    try:
-        with open(places.drop_in, encoding="utf-8") as file:
-            same = file.read() == drop_in_text(places.unit, program)
-    except OSError:
-        return "missing"
-    return "installed" if same else "older"
+def plan_drop_in(places: Places, program: str, *, force: bool = False) -> Action:
+    """Return what brings the drop-in to its place; raises ConfigError."""
+    (action,) = plan.install([drop_in(places, program)], look, force=force)
+    return action
 
 
-def check(places: Places) -> None:
-    """Refuse to write over what is not ours; raises ConfigError."""
-    if os.path.lexists(places.plugin) and not _is_our_plugin(places.plugin):
-        raise ConfigError(f"{places.plugin}: this is another plugin", "move it away")
+def plan_removal(places: Places, program: str, *, force: bool = False) -> list[Action]:
+    """Return what removes both; raises ConfigError."""
+    found = plan.uninstall([drop_in(places, program)], look, force=force)
+    if os.path.islink(places.plugin):
+        return found
+    return plan.uninstall_together(plugin(places), look, force=force) + found
 
 
-def put_plugin(places: Places) -> None:
-    """Write the plugin's folder; raises ConfigError."""
-    with _reported(places.plugin):
-        parent = os.path.dirname(places.plugin)
-        files.make_folders(parent)
-        ready = f"{parent}/.scopekeeper-{os.urandom(6).hex()}"
-        files.make_folders(ready)
-        try:
-            for name, content in _contents(_PLUGIN).items():
-                files.write(f"{ready}/{name}", content)
-            _remove_folder(places.plugin)
-            os.rename(ready, places.plugin)
-        finally:
-            shutil.rmtree(ready, ignore_errors=True)
-
-
-def put_drop_in(places: Places, program: str) -> None:
-    """Write the drop-in; raises ConfigError."""
-    text = drop_in_text(places.unit, program)
-    with _reported(places.drop_in):
-        files.put(places.drop_in, text.encode())
-
-
-def remove_plugin(places: Places) -> bool:
-    """Remove the plugin's folder, and what holds it where nothing else does."""
-    with _reported(places.plugin):
-        if not os.path.lexists(places.plugin):
-            return False
-        check(places)
-        _remove_folder(places.plugin)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(places.plugin))
-    return True
-
-
-def remove_drop_in(places: Places) -> bool:
-    """Remove the drop-in, and its folder where nothing else is in it."""
-    with _reported(places.drop_in):
-        try:
-            os.unlink(places.drop_in)
-        except FileNotFoundError:
-            return False
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(places.drop_in))
-    return True
-
-
-def _is_our_plugin(folder: str) -> bool:
-    if os.path.islink(folder):
-        return False
-    try:
-        with open(f"{folder}/{_MANIFEST}", "rb") as file:
-            return _OURS in file.read()
-    except OSError:
-        return False
-
-
-def _remove_folder(folder: str) -> None:
-    """Remove a folder of ours; only files are in it."""
-    if _is_our_plugin(folder):
-        shutil.rmtree(folder)
-
-
-def _contents(folder: str) -> dict[str, bytes]:
-    found = {}
-    for name in sorted(os.listdir(folder)):
-        path = f"{folder}/{name}"
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            with open(path, "rb") as file:
-                found[name] = file.read()
-    return found
-
-
-@contextlib.contextmanager
-def _reported(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{error.filename or path}: {error.strerror}") from None
+def state_of(actions: list[Action]) -> State:
+    """Return what a plan found."""
+    steps = {action.step for action in actions}
+    if Step.KEEP in steps:
+        return State.KEPT
+    if steps == {Step.NOTHING}:
+        return State.INSTALLED
+    there = any(look(action.path) is not None for action in actions)
+    return State.OLDER if there else State.MISSING

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from scopekeeper.model import Scope
 from scopekeeper.openclaw.configuration import Entry, Seen, not_wrapped
 from scopekeeper.openclaw.gateway import Gateway
+from scopekeeper.openclaw.parts import State
 from scopekeeper.selection import is_owner
+
+_NOT_OURS = "edited, or written by somebody else; `install` says which file, and leaves it alone"
 
 
 class Verdict(enum.StrEnum):
@@ -53,14 +56,16 @@ def of_servers(seen: Seen) -> Finding:
     return Finding("servers", Verdict.OK, f"{len(stdio)} of {len(stdio)} contained")
 
 
-def of_plugin(installed: str, seen: Seen, wanted: Entry) -> Finding:
+def of_plugin(installed: State, seen: Seen, wanted: Entry) -> Finding:
     """Say whether the gateway will load the plugin that belongs to this version."""
     lost = "sessions share one name, and what a run leaves stays until the gateway ends"
-    if installed == "missing" or seen.entry is None:
+    if installed is State.MISSING or seen.entry is None:
         return Finding("plugin", Verdict.OFF, f"not installed: {lost}")
     if seen.blocked:
         return Finding("plugin", Verdict.OFF, f"OpenClaw does not load it: {seen.blocked}: {lost}")
-    if installed == "older":
+    if installed is State.KEPT:
+        return Finding("plugin", Verdict.LACKS, _NOT_OURS)
+    if installed is State.OLDER:
         return Finding("plugin", Verdict.LACKS, "of another version; install again")
     hooks = seen.entry.get("hooks") if isinstance(seen.entry, dict) else None
     allowed = isinstance(hooks, dict) and hooks.get("allowConversationAccess") is True
@@ -73,14 +78,16 @@ def of_plugin(installed: str, seen: Seen, wanted: Entry) -> Finding:
     return Finding("plugin", Verdict.OK, "installed")
 
 
-def of_drop_in(installed: str, unit: str, *, has_unit: bool) -> Finding:
+def of_drop_in(installed: State, unit: str, *, has_unit: bool) -> Finding:
     """Say whether the unit has our shell, and ends what it leaves."""
     if not has_unit:
         return Finding("unit", Verdict.OK, f"there is no {unit}")
-    if installed == "missing":
+    if installed is State.MISSING:
         lost = "commands are not contained, and what outlives the gateway stays"
         return Finding("unit", Verdict.OFF, f"{unit} has no drop-in of ours: {lost}")
-    if installed == "older":
+    if installed is State.KEPT:
+        return Finding("unit", Verdict.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
+    if installed is State.OLDER:
         return Finding("unit", Verdict.LACKS, "the drop-in is another; install again")
     return Finding("unit", Verdict.OK, f"{unit} has the drop-in")
 

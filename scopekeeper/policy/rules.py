@@ -11,7 +11,11 @@ A file has a table for each lane class, and one for all of them::
     ttl = "2h"
     supersede = true            # a new run of the same session ends the one before
 
-What a lane's own table says goes before ``default``; of several files, the last that says it.
+    [lanes.default.exec]
+    on_leader_exit = "stop"     # only members of this kind
+
+A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's;
+later files override earlier ones.
 """
 
 import re
@@ -21,7 +25,7 @@ from dataclasses import dataclass, field, fields
 
 from scopekeeper import quantities
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.launch.request import LIFETIMES
+from scopekeeper.launch.request import KINDS, LIFETIMES
 from scopekeeper.names import EPHEMERAL_LANES
 
 DEFAULT = "default"
@@ -75,7 +79,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "when_full": ("refuse", "stop-orphan"),
     "escaped": ("report", "stop"),
 }
-_DURATIONS = (
+DURATIONS = (
     "orphan_grace", "session_grace", "leader_grace", "ttl", "grace", "timeout",
     "no_output_timeout", "idle",
 )  # fmt: skip
@@ -83,6 +87,10 @@ _ENDLESS = ("session_grace", "orphan_grace", "ttl", "timeout", "no_output_timeou
 """Durations that may be ``infinity``."""
 _FLAGS = ("ephemeral", "replace", "supersede")
 _KEYS = tuple(each.name for each in fields(Rules))
+BY_KIND = ("orphans", "orphan_grace", "session_grace", "on_leader_exit", "leader_grace")
+"""Rules about one member, which the kind of that member may change."""
+_OF_KINDS: Mapping[str, Mapping[str, Value]] = {"mcp": {"on_leader_exit": "stop"}}
+"""What is built in for a kind: nobody can talk to what a server leaves behind."""
 
 
 class PolicyError(ScopekeeperError):
@@ -104,17 +112,20 @@ class Policy:
     lanes: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     """By lane class, what the files say, later files last."""
     general: Mapping[str, Setting] = field(default_factory=dict)
+    kinds: Mapping[tuple[str, str], Mapping[str, Setting]] = field(default_factory=dict)
+    """By lane class and kind, the same for the rules of BY_KIND."""
 
-    def settings(self, lane_class: str) -> dict[str, Setting]:
-        """Return every rule of a lane class with its source."""
-        said = _built_in(lane_class)
+    def settings(self, lane_class: str, kind: str = "") -> dict[str, Setting]:
+        """Return every rule of a lane class with its source, for members of a kind if given."""
+        said = _built_in(lane_class, kind)
         for table in (DEFAULT, lane_class):
             said |= self.lanes.get(table, {})
+            said |= self.kinds.get((table, kind), {})
         return {key: said[key] for key in _KEYS}
 
-    def rules(self, lane_class: str) -> Rules:
-        """Return the rules of a lane class."""
-        said = self.settings(lane_class)
+    def rules(self, lane_class: str, kind: str = "") -> Rules:
+        """Return the rules of a lane class, for members of a kind if given."""
+        said = self.settings(lane_class, kind)
         return Rules(**{key: setting.value for key, setting in said.items()})  # type: ignore[arg-type]
 
     @property
@@ -130,30 +141,60 @@ class Policy:
         return "escaped" in self.general and self.general["escaped"].value == "stop"
 
 
-def _built_in(lane_class: str) -> dict[str, Setting]:
-    said = {each.name: Setting(each.default, BUILT_IN) for each in fields(Rules)}  # type: ignore[arg-type]
+def _built_in(lane_class: str, kind: str) -> dict[str, Setting]:
+    said: dict[str, Value] = {each.name: each.default for each in fields(Rules)}  # type: ignore[misc]
+    said |= _OF_KINDS.get(kind, {})
     if lane_class in EPHEMERAL_LANES:
-        said["ephemeral"] = Setting(value=True, source=BUILT_IN)
-    return said
+        said["ephemeral"] = True
+    return {key: Setting(value, BUILT_IN) for key, value in said.items()}
 
 
 def parse(texts: Sequence[tuple[str, str]]) -> Policy:
     """Put files together, each a path and its text, later ones last; raises PolicyError."""
     lanes: dict[str, dict[str, Setting]] = {}
+    kinds: dict[tuple[str, str], dict[str, Setting]] = {}
     general: dict[str, Setting] = {}
     for path, text in texts:
-        for table, key, value in _entries(path, text):
-            source = f"{path}:{_line_of(text, table, key)}"
+        for entry in _entries(path, text):
+            source = f"{path}:{_line_of(text, *entry.place)}"
             try:
-                setting = Setting(_checked(key, value, in_lane=bool(table)), source)
+                setting = Setting(_checked(entry), source)
             except ValueError as error:
                 raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
-            (lanes.setdefault(table, {}) if table else general)[key] = setting
-    return Policy(lanes, general)
+            if entry.kind:
+                kinds.setdefault((entry.lane, entry.kind), {})[entry.key] = setting
+            else:
+                (lanes.setdefault(entry.lane, {}) if entry.lane else general)[entry.key] = setting
+    return Policy(lanes, general, kinds)
 
 
-def _entries(path: str, text: str) -> list[tuple[str, str, object]]:
-    """Return the table ('' for the top), key and value of everything that a file says."""
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line of a file."""
+
+    lane: str
+    """'' at the top of the file."""
+    kind: str
+    """'' in the table of a whole lane."""
+    key: str
+    value: object
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Its keys from the top of the document."""
+        tables = ("lanes", self.lane, self.kind) if self.kind else ("lanes", self.lane)
+        return (*tables, self.key) if self.lane else (self.key,)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The settings that its table may have."""
+        if self.kind:
+            return BY_KIND
+        return _KEYS if self.lane else ("escaped",)
+
+
+def _entries(path: str, text: str) -> list[_Entry]:
+    """Return everything that a file says; raises PolicyError."""
     try:
         document = tomllib.loads(text)
     except RecursionError:
@@ -163,43 +204,59 @@ def _entries(path: str, text: str) -> list[tuple[str, str, object]]:
         number = place[1] if place else text.count("\n") + 1
         what = re.sub(r" \(at .*\)$", "", str(error))
         raise PolicyError(f"{path}:{number}: {what}") from None
-    found: list[tuple[str, str, object]] = []
+    found: list[_Entry] = []
     lanes = document.pop("lanes", {})
     if not isinstance(lanes, dict):
-        raise PolicyError(f"{path}:{_line_of(text, '', 'lanes')}: write [lanes.NAME]")
+        raise PolicyError(f"{path}:{_line_of(text, 'lanes')}: write [lanes.NAME]")
     for name, table in lanes.items():
+        where = f"{path}:{_line_of(text, 'lanes', name)}"
         if not isinstance(table, dict):
-            line = _line_of(text, "", name)
-            raise PolicyError(f"{path}:{line}: {name} is in no lane's table; write [lanes.NAME]")
+            raise PolicyError(f"{where}: {name} is in no lane's table; write [lanes.NAME]")
         if not name or ":" in name:
-            line = _line_of(text, name, "")
-            raise PolicyError(f"{path}:{line}: {name!r} is no lane class; a lane's class ends at :")
-        found += [(name, key, value) for key, value in table.items()]
-    return [("", key, value) for key, value in document.items()] + found
+            raise PolicyError(f"{where}: {name!r} is no lane class; a lane's class ends at :")
+        for key, value in table.items():
+            if key in KINDS and isinstance(value, dict):
+                found += [_Entry(name, key, inner, each) for inner, each in value.items()]
+            else:
+                found.append(_Entry(name, "", key, value))
+    return [_Entry("", "", key, value) for key, value in document.items()] + found
 
 
-def _line_of(text: str, table: str, key: str) -> int:
-    """Return the line in which a key of a table stands, else that of the table."""
-    current, last = "", 1
-    dotted = rf"\s*lanes\s*\.\s*{re.escape(table)}\s*\.\s*{re.escape(key)}\s*="
+_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
+_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_HEADER = re.compile(rf"\s*\[+\s*({_DOTTED})\s*\]")
+_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
+
+
+def _line_of(text: str, *place: str) -> int:
+    """Return the line in which something stands, else that of the table or key around it."""
+    table: tuple[str, ...] = ()
+    best, last = 0, 1
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*([^]]*?)\s*\]", line)
-        if header:
-            current = re.sub(r"""["'\s]""", "", header[1]).removeprefix("lanes").lstrip(".")
-            last = number if current == table else last
+        if header := _HEADER.match(line):
+            here = table = _parts(header[1])
+        elif key := _KEY.match(line):
+            here = (*table, *_parts(key[1]))
+        else:
             continue
-        here = rf"""\s*["']?{re.escape(key)}["']?\s*=""" if current == table else dotted
-        if re.match(here, line):
+        if here == place:
             return number
+        if here == place[: len(here)] and len(here) >= best:
+            best, last = len(here), number
     return last
 
 
-def _checked(key: str, value: object, *, in_lane: bool) -> Value:
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
+
+
+def _checked(entry: _Entry) -> Value:
     """Return a value as Rules has it; raises ValueError with one sentence."""
-    known = _KEYS if in_lane else ("escaped",)
-    if key not in known:
-        hint = f"; put it under [lanes.{DEFAULT}] or a lane's own table" if key in _KEYS else ""
-        raise ValueError(f"unknown setting {key}{hint}")
+    key, value = entry.key, entry.value
+    if key in KINDS and entry.lane and not entry.kind:
+        raise ValueError(f"{key} is a table; write [lanes.{entry.lane}.{key}]")
+    if key not in entry.known:
+        raise ValueError(_why_unknown(entry))
     if key in _FLAGS:
         if not isinstance(value, bool):
             raise ValueError(f"{key} is true or false")
@@ -215,9 +272,16 @@ def _checked(key: str, value: object, *, in_lane: bool) -> Value:
         if text not in _CHOICES[key]:
             raise ValueError(f"{key} is {' or '.join(map(repr, _CHOICES[key]))}, not {text!r}")
         return text
-    if key in _DURATIONS:
+    if key in DURATIONS:
         if text == "infinity" and key in _ENDLESS:
             return FOREVER if key.endswith("grace") else None
         return quantities.duration(key, text)
     quantities.limit(key, text)
     return text
+
+
+def _why_unknown(entry: _Entry) -> str:
+    if entry.kind and entry.key in _KEYS:
+        return f"{entry.key} is no rule of a kind; put it under [lanes.{entry.lane}]"
+    hint = f"; put it under [lanes.{DEFAULT}] or a lane's own table"
+    return f"unknown setting {entry.key}{hint if entry.key in _KEYS else ''}"

@@ -42,6 +42,11 @@ class Process:
         return record_of(self.scope).get("SESSION", "") if self.scope else ""
 
     @property
+    def owner(self) -> str:
+        """The unit that the kernel has on record as its owner."""
+        return record_of(MOUNT + self.cgroup).get("OWNER_UNIT", "")
+
+    @property
     def lives(self) -> bool:
         """Whether it still is this process."""
         return is_alive(self.pid) and start_of(self.pid) == self.started
@@ -56,6 +61,10 @@ class Census:
     def of(self, kind: str, name: str = "") -> tuple[Process, ...]:
         """Return those of a kind, or those of a kind and name."""
         return tuple(each for each in self.found if each.kind == kind and name in ("", each.name))
+
+    def owned_by(self, unit: str) -> tuple[Process, ...]:
+        """Return those that belong to a gateway."""
+        return tuple(each for each in self.found if each.owner == unit)
 
     @property
     def count(self) -> tuple[int, int]:

@@ -20,7 +20,8 @@ class Containing:
         self._claw = claw
         self.before = claw.configuration.read_bytes()
         self._rules = claw.home / ".config/scopekeeper/config.toml"
-        done = self.call("openclaw", "install")
+        profile = ("--profile", claw.profile) if claw.profile else ()
+        done = self.call("openclaw", "install", *profile)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (claw.home / ".config/systemd/user" / KEEPER).exists(), done.stdout + done.stderr
         self.said = done.stdout + done.stderr

@@ -18,8 +18,8 @@ INSTALLED = Path("/opt/openclaw")
 NODE = INSTALLED / "node/node_modules/node/bin/node"
 SERVERS = INSTALLED / "mcp/node_modules/@modelcontextprotocol"
 STUB = Path(__file__).with_name("stub_server.py")
-UNIT = "openclaw-gateway.service"
-PORT = 18789
+PORTS = {"": 18789, "second": 18889}
+"""Of a gateway without a profile, and of that of a profile."""
 TOKEN = "a-token-of-the-tests"
 START_S = 90.0
 NAMES = ("everything", "files", "stub")
@@ -42,11 +42,6 @@ def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def show(name: str) -> str:
-    """Return a property of the gateway's unit."""
-    return systemctl("show", "--value", f"--property={name}", UNIT).stdout.strip()
-
-
 def make_private(folder: Path) -> None:
     """Make a folder below the home; OpenClaw refuses one that others may write to."""
     for each in (*reversed(folder.relative_to(Path.home()).parents), folder):
@@ -59,14 +54,18 @@ def make_private(folder: Path) -> None:
 class OpenClaw:
     """One version in the home of this user, from a configuration to a gateway that answers."""
 
-    def __init__(self, version: str, provider: Provider) -> None:
+    def __init__(self, version: str, provider: Provider, profile: str = "") -> None:
         self.version = version
+        self.profile = profile
         self._provider = provider
+        self._suffix = f"-{profile}" if profile else ""
+        self._port = PORTS[profile]
         self._script = INSTALLED / version / "node_modules/openclaw/openclaw.mjs"
         self.home = Path.home()
-        self.state = self.home / ".openclaw"
+        self.state = self.home / f".openclaw{self._suffix}"
+        self.unit = f"openclaw-gateway{self._suffix}.service"
         self.configuration = self.state / "openclaw.json"
-        self.unit_file = self.home / ".config/systemd/user" / UNIT
+        self.unit_file = self.home / ".config/systemd/user" / self.unit
         self._rpc: Gateway | None = None
         self._number = 0
 
@@ -81,7 +80,7 @@ class OpenClaw:
 
     def workspace(self, agent: str) -> Path:
         """Return the folder that an agent works in."""
-        return self.home / f"workspace-{agent}"
+        return self.home / f"workspace-{agent}{self._suffix}"
 
     def _configuration(self) -> dict[str, Any]:
         model = {
@@ -104,7 +103,7 @@ class OpenClaw:
             "gateway": {
                 "mode": "local",
                 "bind": "loopback",
-                "port": PORT,
+                "port": self._port,
                 "auth": {"mode": "token", "token": TOKEN},
             },
             "models": {"mode": "replace", "providers": {"scripted": scripted}},
@@ -152,12 +151,12 @@ class OpenClaw:
         """Have OpenClaw write its user unit and start it, by its own command."""
         # by way of the manager: a drop-in that is there before the unit is makes 2026.9.6 give up
         systemctl("set-environment", *(f"{name}={value}" for name, value in QUICK.items()))
-        done = self.command("gateway", "install", "--port", str(PORT), "--force")
+        done = self.command("gateway", "install", "--port", str(self._port), "--force")
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.unit_file.exists(), done.stdout + done.stderr
         # 2026.9 waits for background commands when it stops, nearly as long as systemd lets it,
         # which are five minutes in its unit
-        folder = self.unit_file.with_name(f"{UNIT}.d")
+        folder = self.unit_file.with_name(f"{self.unit}.d")
         make_private(folder)
         (folder / "50-quick.conf").write_text("[Service]\nTimeoutStopSec=20\n")
         (folder / "50-quick.conf").chmod(0o600)
@@ -166,8 +165,9 @@ class OpenClaw:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Call the command ``openclaw``."""
         path = f"{NODE.parent}:/usr/local/bin:/usr/bin:/bin"
+        profile = ["--profile", self.profile] if self.profile else []
         return subprocess.run(
-            [str(NODE), str(self._script), *arguments],
+            [str(NODE), str(self._script), *profile, *arguments],
             env=os.environ | QUICK | {"PATH": path, "NO_COLOR": "1"},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -178,20 +178,24 @@ class OpenClaw:
 
     # The gateway
 
+    def _show(self, name: str) -> str:
+        """Return a property of the gateway's unit."""
+        return systemctl("show", "--value", f"--property={name}", self.unit).stdout.strip()
+
     @property
     def pid(self) -> int:
         """The pid of the gateway, 0 while there is none."""
-        return int(show("MainPID") or 0)
+        return int(self._show("MainPID") or 0)
 
     @property
     def epoch(self) -> str:
         """The invocation of the unit that runs."""
-        return show("InvocationID")
+        return self._show("InvocationID")
 
     def restart(self) -> None:
         """Have systemd start the gateway anew, as a user does; do not wait for it to answer."""
         self.leave()
-        done = systemctl("restart", UNIT)
+        done = systemctl("restart", self.unit)
         assert done.returncode == 0, done.stderr
 
     def wait_until_ready(self) -> None:
@@ -200,16 +204,25 @@ class OpenClaw:
         self._rpc = eventually(self._connected, START_S, 0.2)
 
     def _connected(self) -> Gateway | None:
-        assert show("ActiveState") != "failed", self.journal()
+        assert self._show("ActiveState") != "failed", self.journal()
         rpc = None
         try:
-            rpc = Gateway(PORT, TOKEN, str(NODE))
+            rpc = Gateway(self._port, TOKEN, str(NODE))
             rpc.call("health", 20)
         except Exception:  # noqa: BLE001 - not yet, whatever it says; the journal has it
             if rpc is not None:
                 rpc.close()
             return None
         return rpc
+
+    def restart_in_process(self) -> None:
+        """Have the gateway restart itself within its process, and wait until it answers."""
+        words = "restart mode: in-process restart"
+        before = self.journal().count(words)
+        self.call("gateway.restart.request", reason="a test")
+        self.leave()
+        eventually(lambda: self.journal().count(words) > before, START_S, 0.1)
+        self.wait_until_ready()
 
     def leave(self) -> None:
         """Close our connection."""
@@ -225,7 +238,7 @@ class OpenClaw:
     def journal(self) -> str:
         """Return what the gateway said."""
         done = subprocess.run(
-            ["journalctl", "--user-unit", UNIT, "-n", "60", "-o", "cat", "--no-pager"],
+            ["journalctl", "--user-unit", self.unit, "-n", "200", "-o", "cat", "--no-pager"],
             capture_output=True,
             text=True,
         )
@@ -234,13 +247,13 @@ class OpenClaw:
     def remove(self) -> None:
         """Stop the gateway and take everything of it away, so that the next one is a first one."""
         self.leave()
-        systemctl("kill", "--signal=SIGKILL", UNIT)  # in order takes it up to 330 s
-        systemctl("disable", "--now", UNIT)
-        systemctl("reset-failed", UNIT)
+        systemctl("kill", "--signal=SIGKILL", self.unit)  # in order takes it up to 330 s
+        systemctl("disable", "--now", self.unit)
+        systemctl("reset-failed", self.unit)
         for path in (self.state, self.workspace("main"), self.workspace("spark")):
             shutil.rmtree(path, ignore_errors=True)
         systemctl("unset-environment", *QUICK)
-        shutil.rmtree(self.unit_file.with_name(f"{UNIT}.d"), ignore_errors=True)
+        shutil.rmtree(self.unit_file.with_name(f"{self.unit}.d"), ignore_errors=True)
         self.unit_file.unlink(missing_ok=True)
         systemctl("daemon-reload")
 

@@ -159,10 +159,10 @@ def test_what_its_lane_keeps_waits_for_another_gateway_and_then_ends(
     assert adopted.wait(20) == -signal.SIGTERM
 
 
-def test_what_a_command_leaves_behind_ends_where_its_lane_says_so(
+def test_what_a_server_leaves_behind_ends_after_its_grace(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
-    guard.policy('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "500ms"\n')
+    guard.policy('[lanes.default.mcp]\nleader_grace = "500ms"\n')
     guard.start()
     keeper.start("-s", session, "--", "sh", "-c", "setsid sleep 1000 & exec sleep 0.2").wait(30)
     eventually(lambda: not scope_directories(), seconds=20)

@@ -217,14 +217,17 @@ def test_stragglers_end_a_while_after_their_command_where_the_lane_says_so(
     keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
 ) -> None:
     script = "setsid sleep 1000 & exec sleep 0.2"
-    keeper.start("-s", session, "-n", "x", "--", "sh", "-c", script).wait(30)
+    launch = ("-s", session, "-n", "x", "--kind", "exec", "--", "sh", "-c", script)
+    keeper.start(*launch).wait(30)
     scope = scope_directory(session)
     assert "leaderless" in told(keeper.call("reconcile"), session)
     (straggler,) = processes(scope)
     rules('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "1h"\n')
     assert "ends in 1h" in told(keeper.call("reconcile"), session)
     assert is_alive(straggler)
-    rules('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "0s"\n')
+    rules('[lanes.default.mcp]\nleader_grace = "0s"\n')
+    assert "stay" in told(keeper.call("reconcile"), session)
+    rules('[lanes.default.exec]\non_leader_exit = "stop"\nleader_grace = "0s"\n')
     told(keeper.call("reconcile"), session)
     assert not is_alive(straggler)
 

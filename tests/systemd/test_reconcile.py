@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.machine import (
     Scopekeeper,
     cgroup_of,
     directory_of,
+    environment_of,
     eventually,
     is_alive,
     leaves,
@@ -20,6 +22,8 @@ from tests.machine import (
     record_of,
     rewrite_record,
     scope_directories,
+    scope_directory,
+    state_of,
     wait_for_command,
 )
 
@@ -165,15 +169,72 @@ def test_an_owner_that_cannot_be_looked_at_is_not_taken_for_dead(
     assert is_alive(process.pid)
 
 
-def test_stragglers_of_a_command_that_ended_are_reported_not_ended(
+def test_what_a_server_leaves_ends_after_its_grace_and_what_a_command_leaves_is_reported(
     keeper: Scopekeeper, session: str
 ) -> None:
-    leader = keeper.start("-s", session, "-n", "it", "--", "sh", "-c", "setsid sleep infinity & :")
-    assert leader.wait() == 0
-    straggler = member("it")
-    assert straggler
-    assert reconcile(keeper)["it"][:2] == ("leaderless", "report")
-    assert is_alive(straggler)
+    script = ("--", "sh", "-c", "setsid sleep infinity & :")
+    for name, *kind in (("server",), ("command", "--kind", "exec")):
+        assert keeper.start("-s", session, "-n", name, *kind, *script).wait() == 0
+    server, command = member("server"), member("command")
+    assert is_alive(server)
+    assert is_alive(command)
+    found = reconcile(keeper)
+    assert found["server"][:2] == ("leaderless", "keep")
+    assert "ends in 10s" in found["server"][2]
+    assert found["command"][:2] == ("leaderless", "report")
+    # as if the ten seconds were over: a mark says since when, and 1 is soon after the boot
+    rewrite_record(directory_of(server), LEADERLESS="1")
+    assert reconcile(keeper)["server"][:2] == ("leaderless", "stop")
+    assert not is_alive(server)
+    assert is_alive(command)
+
+
+THREADS = """
+import ctypes, os, sys, threading, time
+if os.fork() == 0:  # in the same leaf
+    time.sleep(3600)
+threading.Thread(target=time.sleep, args=(3600,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.parametrize("part", ["command", "owner"])
+def test_who_lost_only_the_main_thread_has_not_ended(
+    keeper: Scopekeeper, session: str, part: str
+) -> None:
+    argv = (sys.executable, "-c", THREADS)
+    if part == "owner":
+        shown = keeper.popen(list(argv))
+        owner = ("--owner", str(shown.pid))
+        process = keeper.member("-s", session, "-n", "it", *owner, "--", *FOREVER)
+    else:
+        shown = process = keeper.member("-s", session, "-n", "it", "--", *argv)
+    threads = f"/proc/{shown.pid}/task"
+    try:
+        eventually(lambda: state_of(shown.pid) == "Z" and len(os.listdir(threads)) > 1)
+        found = reconcile(keeper)["it"]
+        assert found[:2] == ("owned", "keep"), found
+        assert state_of(shown.pid) == "Z"
+        assert process.poll() is None
+    finally:
+        # cgroup.kill, as of Linux 6.18, signals the main thread alone, which has ended
+        for pid in {shown.pid, *processes(directory_of(process.pid))}:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_command_that_moved_on_has_not_ended_and_its_helpers_stay(
+    keeper: Scopekeeper, session: str
+) -> None:
+    inner = shlex.join(keeper.argv("-s", f"{session}:inner", "-n", "inner", "--", *FOREVER))
+    script = f"setsid sleep infinity & exec {inner}"
+    outer = keeper.start("-s", session, "-n", "outer", "--", "sh", "-c", script)
+    eventually(lambda: "SCOPEKEEPER_MEMBER" in environment_of(outer.pid)
+               and record_of(directory_of(outer.pid)).get("NAME") == "inner")  # fmt: skip
+    assert reconcile(keeper)["outer"][:2] == ("owned", "keep")
+    assert len(processes(scope_directory(session))) == 1
+    outer.kill()
+    outer.wait()
+    assert reconcile(keeper)["outer"][:2] == ("leaderless", "keep")
 
 
 @pytest.mark.parametrize("lifetime", ["session", "detached"])

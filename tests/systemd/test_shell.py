@@ -13,6 +13,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PROGRAM,
     SHELL,
     Scopekeeper,
     cgroup_of,
@@ -31,7 +32,7 @@ from tests.machine import (
 )
 from tests.terminal import Terminal
 
-from .manager import MANAGER, SLICE, Units, main_pid, systemctl
+from .manager import MANAGER, SLICE, Units, main_pid, systemctl, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
 BASH = shutil.which("bash") or "/bin/bash"
@@ -280,3 +281,56 @@ def test_a_server_of_a_gateway_with_our_shell_can_have_the_real_one(
     environment["SHELL"] = "/bin/other"
     assert keeper.run("--real-shell", "--", "sh", "-c", "echo $SHELL",
                       env=environment).stdout == "/bin/other\n"  # fmt: skip
+
+
+GATEWAY = """\
+export SCOPEKEEPER_SESSION={session} SHELL={shell} HOME={home} SCOPEKEEPER_OWNER={owner}
+{launch} &
+script -qec 'exec sleep 1001' /dev/null < /dev/null &
+{shell} -c 'exec sleep 1002' &
+read go < {home}/mail
+{program} stop -s {session} --mine --lifetime gateway --lifetime session > {home}/words
+sleep infinity
+"""
+"""A server, and a command of the gateway's shell with a terminal and without."""
+KINDS = {"mcp", "pty", "exec"}
+
+
+def owned_by(owner: str) -> dict[str, int]:
+    """Return the members of a gateway, named by its unit or its pid, by their kinds."""
+    found = {}
+    for pid in (pid for scope in scope_directories() for pid in processes(scope)):
+        record = record_of(directory_of(pid))
+        if owner in (record.get("OWNER_UNIT"), record.get("OWNER_PID")):
+            found[record["KIND"]] = pid
+    return found
+
+
+@pytest.mark.parametrize("how", ["service", "process"])
+def test_a_gateway_ends_a_session_of_its_own_and_none_of_another_with_the_same_key(
+    keeper: Scopekeeper, units: Units, session: str, tmp_path: Path, how: str
+) -> None:
+    gateways = []
+    for number in (1, 2):
+        home = tmp_path / str(number)
+        home.mkdir()
+        os.mkfifo(home / "mail")
+        text = GATEWAY.format(
+            session=session, shell=SHELL, home=home, program=PROGRAM,
+            owner="" if how == "service" else "$$",
+            launch=shlex.join(keeper.argv("--", *FOREVER)),
+        )  # fmt: skip
+        if how == "service":
+            name = f"gateway{number}-{os.getpid()}.service"
+            units.run(name, "--property=KillMode=process", command=("sh", "-c", text))
+        else:
+            process = keeper.popen([*systemd_run_argv("--scope", "--collect"), "sh", "-c", text])
+            name = str(process.pid)
+        gateways.append((name, home))
+    (one, home), (two, _) = gateways
+    eventually(lambda: owned_by(one).keys() == owned_by(two).keys() == KINDS)
+    mine, others = owned_by(one), owned_by(two)
+    (home / "mail").write_text("go\n")
+    eventually(lambda: not any(map(is_alive, mine.values())))
+    eventually(lambda: (home / "words").read_text().count("gone after") == len(KINDS))
+    assert all(map(is_alive, others.values()))

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from scopekeeper.installing import mark
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "tests" / "clients" / "openclaw.json").read_text()
@@ -202,11 +205,114 @@ def test_a_plugin_of_the_same_name_that_is_not_ours_is_left_alone(home):
     (home / PLUGIN).mkdir(parents=True)
     (home / PLUGIN / "index.js").write_text("mine")
     before = files(home)
-    for verb in ("install", "uninstall"):
-        status, _, err = call(home, verb)
+    for force in ((), ("--force",)):
+        status, _, err = call(home, "install", *force)
         assert status == 1
         assert "this is another plugin" in err
         assert files(home) == before
+        status, _, err = call(home, "uninstall", *force)
+        assert status == 0
+        assert f"{home / PLUGIN}/index.js: kept: somebody else wrote it" in err
+        assert files(home) == before
+
+
+def test_a_drop_in_of_the_same_name_that_is_not_ours_is_left_alone(home):
+    (home / DROP_IN).parent.mkdir(parents=True)
+    (home / DROP_IN).write_text("[Service]\nEnvironment=MINE=1\n")
+    before = files(home)
+    for force in ((), ("--force",)):
+        status, _, err = call(home, "install", *force)
+        assert status == 0
+        assert f"{home / DROP_IN}: kept: somebody else wrote it" in err
+        assert files(home)[DROP_IN] == before[DROP_IN]
+        out = call(home, "status")[1]
+        assert "edited, or written by somebody else" in out
+        status, _, err = call(home, "uninstall", *force)
+        assert status == 0
+        assert f"{home / DROP_IN}: kept: somebody else wrote it" in err
+        assert files(home) == before
+
+
+@pytest.mark.parametrize("edited", [f"{PLUGIN}/index.js", f"{PLUGIN}/package.json",
+                                    f"{PLUGIN}/scopekeeper.sums", DROP_IN])  # fmt: skip
+def test_what_was_edited_of_ours_is_left_alone_unless_it_is_forced(home, edited):
+    before = files(home)
+    call(home, "install")
+    ours = files(home)
+    path = home / edited
+    path.write_text(path.read_text() + "\n")
+    mine = files(home)
+    status, _, err = call(home, "install")
+    assert status == 0
+    assert f"{path}: kept: it was edited" in err
+    assert files(home) == mine
+    assert "edited" in call(home, "status")[1]
+    assert call(home, "install", "--force")[0] == 0
+    assert files(home) == ours
+    path.write_text(mine[edited].decode())
+    status, _, err = call(home, "uninstall")
+    assert f"{path}: kept: it was edited" in err
+    assert path.read_bytes() == mine[edited]
+    assert call(home, "uninstall", "--force")[0] == 0
+    assert files(home) == before
+
+
+def test_what_another_version_installed_is_brought_up_to_date_and_removed(home):
+    before = files(home)
+    call(home, "install")
+    ours = files(home)
+    folder = home / PLUGIN
+    texts = {path.name: path.read_bytes() for path in folder.iterdir()}
+    del texts[mark.SUMS], texts["life.js"]
+    texts |= {"index.js": b"// older\n", "former.js": b"// no more\n"}
+    for path in folder.iterdir():
+        path.unlink()
+    for name, raw in (texts | {mark.SUMS: mark.sums(texts)}).items():
+        (folder / name).write_bytes(raw)
+    (home / DROP_IN).write_bytes(mark.marked("[Service]\n# older\n", "10-scopekeeper.conf"))
+    older = files(home)
+    out = call(home, "status")[1]
+    assert "of another version; install again" in out
+    assert "the drop-in is another; install again" in out
+    (folder / "mine.txt").write_text("mine")
+    assert call(home, "install")[0] == 0
+    assert files(home) == ours | {f"{PLUGIN}/mine.txt": b"mine"}
+    for name, raw in older.items():
+        (home / name).write_bytes(raw)
+    (folder / "life.js").unlink()
+    assert call(home, "uninstall")[0] == 0
+    assert files(home) == before | {f"{PLUGIN}/mine.txt": b"mine"}
+
+
+def test_what_was_copied_by_hand_from_what_is_shipped_is_ours(home):
+    before = files(home)
+    (home / PLUGIN).parent.mkdir()
+    shutil.copytree(ROOT / "scopekeeper/openclaw/plugin", home / PLUGIN)
+    (home / DROP_IN).parent.mkdir()
+    shutil.copy(ROOT / "units/openclaw-gateway.service.d/10-scopekeeper.conf", home / DROP_IN)
+    assert call(home, "install")[0] == 0
+    assert (home / PLUGIN / mark.SUMS).exists()
+    assert call(home, "uninstall")[0] == 0
+    assert files(home) == before
+
+
+def test_nothing_is_written_through_a_link_in_the_place_of_the_plugin(home):
+    (home / "elsewhere").mkdir()
+    (home / PLUGIN).parent.mkdir()
+    (home / PLUGIN).symlink_to(home / "elsewhere")
+    before = files(home)
+    status, _, err = call(home, "install")
+    assert (status, "is a link" in err) == (1, True)
+    assert call(home, "uninstall")[0] == 0
+    assert files(home) == before
+    assert (home / PLUGIN).is_symlink()
+
+
+def test_the_sums_are_what_sha256sum_checks(home):
+    call(home, "install")
+    done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", mark.SUMS],
+                          cwd=home / PLUGIN, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_list_of_allowed_plugins_has_ours_too(home):
@@ -228,9 +334,8 @@ def test_status_says_what_is_lost_without_each_part(home):
     config = home / ".openclaw/openclaw.json"
     config.write_text(config.read_text().replace('"plugins": {', '"plugins": {"enabled": false,'))
     assert "OpenClaw does not load it: plugins.enabled is false" in call(home, "status")[1]
-    (home / PLUGIN / "index.js").write_text("// older")
+    (home / PLUGIN / "index.js").write_text("// mine")
     (home / DROP_IN).write_text("[Service]\n")
     config.write_text(config.read_text().replace('"enabled": false,', ""))
     out = call(home, "status")[1]
-    assert "of another version; install again" in out
-    assert "the drop-in is another; install again" in out
+    assert out.count("edited, or written by somebody else") == 2

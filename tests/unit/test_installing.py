@@ -12,7 +12,7 @@ import pytest
 
 from scopekeeper.errors import RefusedError, UsageError
 from scopekeeper.installing import files, mark, places, plan, shipped
-from scopekeeper.installing.gateways import gateway_unit
+from scopekeeper.installing.gateways import existing_drop_ins, gateway_unit
 from scopekeeper.installing.installing import refuse_writable
 from scopekeeper.installing.mark import Origin
 from scopekeeper.installing.plan import Step
@@ -181,3 +181,13 @@ def test_what_is_no_gateway_of_ours_to_change_is_refused(name):
     with pytest.raises(UsageError):
         gateway_unit(name)
     assert gateway_unit("my-gateway") == gateway_unit("my-gateway.service") == "my-gateway.service"
+
+
+def test_the_drop_ins_of_openclaw_are_not_those_of_gateways(tmp_path):
+    """They have the same name and mark, and another text; `openclaw uninstall` removes them."""
+    folders = places.Places("user", str(tmp_path), str(tmp_path), str(tmp_path))
+    for unit in ("openclaw-gateway.service", "openclaw-gateway-work.service", "mine.service"):
+        path = Path(folders.drop_in(unit))
+        path.parent.mkdir()
+        path.write_bytes(mark.marked(shipped.drop_in(PROGRAM, shell=True), path.name))
+    assert [unit for unit, _ in existing_drop_ins(folders)] == ["mine.service"]

@@ -33,6 +33,16 @@ LANES = {
     "agent:main:cron:1b:run:2c": "cron",
     "agent:main:subagent:9d": "subagent",
     "temp:slug-generator": "nested",
+    "agent:main:temp:slug-generator": "nested",
+    "agent:main:helper:incognito-slug-generator-1": "nested",
+    "agent:main:setup-inference:incognito-1": "nested",
+    "agent:main:internal-session-effects:run-1": "nested",
+    "agent:main:update-repair:run-1": "nested",
+    "agent:main:hook:1b": "cron",
+    # the main session of an agent may have any name, and a peer too
+    "agent:main:temp": "main",
+    "agent:main:constructor:x": "main",
+    "agent:main:telegram:direct:temp": "main",
     "agent:main:telegram:direct:heartbeat": "main",
     "agent:main:signal:group:cron": "main",
     "agent:main:telegram:direct:5:heartbeat": "heartbeat",
@@ -53,7 +63,8 @@ def test_the_lane_follows_from_the_key():
 def test_only_runs_that_nobody_comes_back_to_are_over_with_their_run():
     asked = [
         ("agent:main:cron:1", "cron"), ("agent:main:main:heartbeat", "heartbeat"),
-        ("temp:slug-generator", None),
+        ("temp:slug-generator", None), ("agent:main:temp:slug-generator", None),
+        ("agent:main:helper:incognito-slug-generator-1", None), ("agent:main:hook:1", "cron"),
         # those go on: a heartbeat or a job in the main session, who talks to a job, a subagent
         ("agent:main:main", "heartbeat"), ("agent:main:main", "cron"),
         ("agent:main:cron:1", "user"), ("agent:main:subagent:1", "user"),
@@ -63,7 +74,7 @@ def test_only_runs_that_nobody_comes_back_to_are_over_with_their_run():
         "const {isOverWithItsRun} = await import(`${P}/identity.js`);"
         f"say({json.dumps(asked)}.map((a) => isOverWithItsRun(...a)));"
     )
-    assert over == [True] * 3 + [False] * 6
+    assert over == [True] * 6 + [False] * 6
 
 
 def test_a_key_of_any_length_becomes_a_session_that_a_launch_takes():
@@ -137,7 +148,8 @@ const api = { pluginConfig: {program: process.env.PROGRAM}, runtime: {version: p
 def program(tmp_path):
     """A launcher that writes down how it is called."""
     path = tmp_path / "scopekeeper"
-    path.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.calls"\n')
+    path.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.calls"\n'
+                    'echo "$SCOPEKEEPER_OWNER" >> "$0.owners"\n')  # fmt: skip
     path.chmod(0o755)
     return path
 
@@ -147,15 +159,15 @@ def calls(program):
     return sorted(path.read_text().splitlines()) if path.exists() else []
 
 
-def fire(program, events, *, called=0, version="2026.9.6"):
+def fire(program, events, *, called=0, version="2026.9.6", before=""):
     """Let hooks be called, and return what each gave, and what was warned of.
 
-    called is how often the program then has to be.
+    called is how often the program then has to be; before is run first.
     """
     script = "".join(f"say((await hooks.{name}?.({event}, {context})) ?? null);"
                      for name, event, context in events)  # fmt: skip
     *given, warned = node(
-        GATEWAY + script + "process.on('exit', () => say(warned));"
+        GATEWAY + before + script + "process.on('exit', () => say(warned));"
         "const until = Date.now() + 20000;"  # a gateway goes on; this would leave at once
         "const fs = await import('node:fs');"
         f"while (Date.now() < until && lines() < {called})"
@@ -177,7 +189,12 @@ def test_what_is_over_is_stopped_by_its_names_and_the_time_of_the_event(program)
     assert given == [None] * 4
     assert warned == []
     made = [line.split() for line in calls(program)]
-    assert all(words[0] == "stop" for words in made)
+    # another gateway of this user may have the same sessions
+    assert all(words[:2] == ["stop", "--mine"] for words in made)
+    owners = Path(f"{program}.owners").read_text().split()
+    assert len(owners) == 4
+    assert len(set(owners)) == 1, "the pid of the gateway, where it is no service"
+    assert owners[0].isdecimal()
     by_session = {words[words.index("--session") + 1]: words for words in made}
     ids = {key: words[words.index("--session-id") + 1] for key, words in by_session.items()
            if "--session-id" in words}  # fmt: skip
@@ -203,6 +220,43 @@ def test_a_session_that_goes_on_is_not_stopped(program):
         ("gateway_start", "{port: 1}", "{}"),
     ])  # fmt: skip
     assert calls(program) == ["reconcile"]
+
+
+START = ("gateway_start", "{port: 1}", "{}")
+
+
+def test_a_restart_in_the_same_process_ends_what_the_life_before_left(program):
+    again = ("wait", "null", "null")
+    fire(program, called=3, before="hooks.wait = () => new Promise((ok) => setTimeout(ok, 300));",
+         events=[START, ("gateway_stop", "{reason: 'gateway restarting'}", "{}"),
+                 again, START])  # fmt: skip
+    (stopped,) = [line for line in calls(program) if line != "reconcile"]
+    words = stopped.split()
+    assert words[:2] == ["stop", "--mine"]
+    assert "--session" not in words
+    # what is to outlive a gateway outlives this too
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--lifetime"] == ["gateway"]
+    # the moment is that of the end: what the new life has started by now is spared
+    moment = float(words[words.index("--started-before") + 1].removeprefix("@"))
+    assert Path(f"{program}.calls").stat().st_mtime - moment > 0.3
+
+
+@pytest.mark.parametrize(("reason", "version"), [
+    ("gateway stopping", "2026.9.6"), ("plugin replacement", "2026.9.6"), (None, "2026.9.6"),
+    ("gateway restarting", "2026.4.15"),
+])  # fmt: skip
+def test_a_life_that_goes_on_is_not_ended_by_a_second_start(program, reason, version):
+    # a plugin that is replaced is stopped and started; 2026.4 goes on with its servers
+    method = "getOrCreate" if ".4." in version else "acquire"
+    servers = f"globalThis[{KEY}] = {{ {method}() {{}} }};"
+    fire(
+        program,
+        called=2,
+        version=version,
+        before=servers,
+        events=[START, ("gateway_stop", f"{{reason: {json.dumps(reason)}}}", "{}"), START],
+    )
+    assert calls(program) == ["reconcile"] * 2
 
 
 @pytest.mark.parametrize(("version", "name"), [

@@ -26,6 +26,7 @@ MEMBERS = st.builds(
     st.just("/x"),
     problem=st.sampled_from(["", "", "", "the record is damaged"]),
     leader_lives=st.booleans(),
+    kind=st.sampled_from(["", "mcp", "pty", "exec"]),
     lifetime=st.sampled_from(["gateway", "session", "detached"]),
     owner_state=st.one_of(st.none(), OWNERS),
     orphaned=st.one_of(st.none(), MOMENTS),
@@ -80,7 +81,11 @@ def policies(draw):
         "idle": draw(st.sampled_from([None, 1, 50_000_000])),
     }
     settings = {key: Setting(value, "test") for key, value in said.items() if value is not None}
-    return Policy({"main": settings})
+    kinds = {}
+    for kind in draw(st.sets(st.sampled_from(["mcp", "pty", "exec"]))):
+        what = draw(st.sampled_from(["stop", "linger"]))
+        kinds["main", kind] = {"on_leader_exit": Setting(what, "test")}
+    return Policy({"main": settings}, kinds=kinds)
 
 
 def policy_of(**said):
@@ -247,3 +252,32 @@ def test_every_scope_has_one_word(scope):
     assert scope.state in {
         "running", "orphan", "expired", "leaderless", "stopping", "empty", "foreign",
     }  # fmt: skip
+
+
+def leaderless(kind, **said):
+    """Return a scope with one member whose command has ended, while a helper lives."""
+    owner = OwnerState(Owner(unit="a.service", epoch="e"), Liveness.ALIVE, "it runs")
+    known = {"lifetime": "gateway", "owner_state": owner, "pids": (10,), "leader_lives": False}
+    member = Member("time", "0" * 8, "/sys/fs/cgroup/x/m", "/x/m", kind=kind, **(known | said))
+    return Scope("scopekeeper-s-main.scope", "/sys/fs/cgroup/x", "/x", 1000, "s", "main",
+                 manager="user", kind="mcp", lifetime="gateway", members=(member,))  # fmt: skip
+
+
+def steps(scope, now, policy=None):
+    return [(each.step, each.due) for each in plan(Snapshot((scope,), now), policy or Policy())]
+
+
+def test_what_a_server_leaves_ends_after_ten_seconds_and_what_a_command_leaves_stays():
+    scope = leaderless("mcp")
+    (action,) = plan(Snapshot((scope,), 5_000_000), Policy())
+    assert (action.step, action.due, action.mark) == (
+        Step.KEEP, 15_000_000, ("LEADERLESS", "5000000"),
+    )  # fmt: skip
+    marked = leaderless("mcp", leaderless=5_000_000)
+    assert steps(marked, 14_999_999) == [(Step.KEEP, 15_000_000)]
+    assert steps(marked, 15_000_000) == [(Step.STOP, None)]
+    for kind in ("pty", "exec", ""):
+        assert steps(leaderless(kind, leaderless=5), 10**12) == [(Step.REPORT, None)]
+    assert steps(leaderless("mcp", leaderless=5, lifetime="detached"), 10**12) == [
+        (Step.REPORT, None)
+    ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.launch import rules as launch_rules
 from scopekeeper.launch.member import Warnings
-from scopekeeper.launch.request import Request
+from scopekeeper.launch.request import KINDS, Request
 from scopekeeper.policy import compiled
 from scopekeeper.policy.rules import FOREVER, Policy, PolicyError, parse
 
@@ -20,10 +20,54 @@ def policy(*texts):
     return parse([(f"/etc/{number}.toml", text) for number, text in enumerate(texts)])
 
 
-def test_without_files_orphans_end_at_once_and_nothing_else_does():
+def test_without_files_orphans_end_at_once_and_nothing_else_of_a_living_command_does():
     rules = Policy().rules("main")
-    assert (rules.orphans, rules.orphan_grace, rules.on_leader_exit) == ("stop", 0, "linger")
+    assert (rules.orphans, rules.orphan_grace) == ("stop", 0)
     assert (rules.idle, rules.ttl, rules.max_scopes, rules.supersede) == (None, None, None, False)
+
+
+def leader_exit(made, lane="main"):
+    """Return by kind what is done with what a command leaves."""
+    return {kind: made.rules(lane, kind).on_leader_exit for kind in KINDS}
+
+
+def test_without_files_only_what_a_server_leaves_ends_after_ten_seconds():
+    assert leader_exit(Policy()) == {"mcp": "stop", "pty": "linger", "exec": "linger"}
+    assert Policy().rules("main", "mcp").leader_grace == 10_000_000
+    # a record that says nothing, or what nobody knows, is no reason to end anything
+    assert Policy().rules("main", "").on_leader_exit == "linger"
+    assert Policy().rules("main", "other").on_leader_exit == "linger"
+
+
+def test_the_table_of_a_kind_overrides_that_of_its_lane():
+    made = policy(
+        '[lanes.default]\non_leader_exit = "linger"\n[lanes.default.exec]\nleader_grace = "1s"',
+        '[lanes.cron.pty]\non_leader_exit = "stop"\n[lanes.sub]\nleader_grace = "2s"',
+    )
+    assert leader_exit(made) == dict.fromkeys(KINDS, "linger")
+    assert leader_exit(made, "cron") == {"mcp": "linger", "pty": "stop", "exec": "linger"}
+    grace = {(lane, kind): made.rules(lane, kind).leader_grace / 1e6
+             for lane in ("cron", "sub") for kind in ("exec", "mcp")}  # fmt: skip
+    assert grace == {
+        ("cron", "exec"): 1,
+        ("cron", "mcp"): 10,
+        ("sub", "exec"): 2,
+        ("sub", "mcp"): 2,
+    }
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ('[lanes.default]\n[lanes.default.mcp]\n\non_leader_exit = "linger"', 4),
+    ('[lanes.default]\nttl = "1h"\nmcp.on_leader_exit = "linger"', 3),
+    ('[lanes.default]\nttl = "1h"\nmcp = { leader_grace = "1s", on_leader_exit = "linger" }', 3),
+    ('[lanes."default".\'mcp\']\n"on_leader_exit" = "linger"', 2),
+    ('lanes.default.mcp.on_leader_exit = "linger"', 1),
+    ('[other]\n[lanes.default.exec]\non_leader_exit = "stop"\n[lanes.default.mcp]\n'
+     'on_leader_exit = "linger"'.replace("[other]", "# mcp ="), 5),
+])  # fmt: skip
+def test_the_line_that_a_rule_of_a_kind_is_in_is_known(text, line):
+    setting = policy(text).settings("main", "mcp")["on_leader_exit"]
+    assert (setting.value, setting.source) == ("linger", f"/etc/0.toml:{line}")
 
 
 @pytest.mark.parametrize("lane", ["nested", "cron", "heartbeat", "subagent"])
@@ -66,6 +110,15 @@ WRONG = {
     "no table": ("lanes = 5", 1, r"write \[lanes.NAME\]"),
     "a lane that is none": ('[lanes]\nttl = "1h"', 2, "is in no lane's table"),
     "a lane with a colon": ('[lanes."cron:x"]\nttl = "1h"', 1, "lane's class ends at :"),
+    "a kind that is no table": ("[lanes.main]\nmcp = 5", 2, r"write \[lanes.main.mcp\]"),
+    "a rule of a scope by kind": (
+        '[lanes.main.mcp]\nttl = "1h"',
+        2,
+        r"ttl is no rule of a kind; put it under \[lanes.main\]",
+    ),
+    "unknown by kind": ('[lanes.main.mcp]\ntlt = "1h"', 2, "unknown setting tlt"),
+    "a kind that is none": ('[lanes.main.mpc]\norphans = "stop"', 1, "unknown setting mpc"),
+    "wrong by kind": ("[lanes.main.mcp]\non_leader_exit = 1", 2, "'stop' or 'linger'"),
     "dotted": ('lanes.main.ttl = "x"', 1, "ttl"),
 }
 

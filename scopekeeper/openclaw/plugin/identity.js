@@ -6,6 +6,12 @@ import { createHash } from "node:crypto";
 const LONGEST = 512;
 // What stands before the name of somebody who writes, and that name may be any text.
 const PEERS = new Set(["direct", "dm", "group", "channel", "thread", "topic"]);
+// The lanes of sessions that say by what follows the agent what they are: those that OpenClaw makes
+// for one run of its own (2026.4.9 to 2026.9.6), and hooks, which it runs as it does cron jobs.
+const LANES = {
+  cron: "cron", hook: "cron", subagent: "subagent", temp: "nested", helper: "nested",
+  "setup-inference": "nested", "internal-session-effects": "nested", "update-repair": "nested",
+};
 
 const isText = (value) => typeof value === "string" && value.length > 0 && !value.includes("\0");
 
@@ -26,7 +32,7 @@ export function laneOf(key) {
   const parts = String(key ?? "").split(":");
   if (parts[0] === "temp") return "nested";
   if (parts[0] !== "agent") return "main";
-  if (parts[2] === "cron" || parts[2] === "subagent") return parts[2];
+  if (parts.length > 3 && Object.hasOwn(LANES, parts[2])) return LANES[parts[2]];
   const last = parts.length - 1;
   if (last > 2 && parts[last] === "heartbeat" && !PEERS.has(parts[last - 1])) return "heartbeat";
   return "main";

@@ -6,6 +6,7 @@ import fs from "node:fs";
 import {
   environmentOf, hasScopePerLife, isOverWithItsRun, laneOf, sessionIdOf, sessionOf,
 } from "./identity.js";
+import { noteEnd, takeEnd } from "./life.js";
 import { Program } from "./program.js";
 import { giveIdentity, manager } from "./servers.js";
 import { Report } from "./report.js";
@@ -18,8 +19,10 @@ export default {
   description: "Contains what sessions start, and ends it with them.",
   register(api) {
     const say = (text) => api.logger?.warn?.(`scopekeeper: ${text}`);
-    const program = new Program(api.pluginConfig?.program ?? "scopekeeper", say);
     const owner = ownerOf(process);
+    // `stop --mine` takes whom launches take for their owner, and both are told alike
+    const environment = owner === undefined ? {} : { SCOPEKEEPER_OWNER: String(owner) };
+    const program = new Program(api.pluginConfig?.program ?? "scopekeeper", say, environment);
     const report = new Report({ plugin: VERSION, openclaw: api.runtime?.version ?? null, owner });
     giveIdentity(
       (params) => environmentOf(params, owner),
@@ -61,9 +64,14 @@ export default {
     });
     on("gateway_start", ({ port }) => {
       report.write({ port });
+      const ended = takeEnd();
+      if (ended !== undefined && !keepsServers()) endLife(program, ended);
       program.call(["reconcile"]);
     });
-    on("gateway_stop", () => report.remove());
+    on("gateway_stop", ({ reason }) => {
+      noteEnd(reason);
+      report.remove();
+    });
 
     if (resolvesExecEnvironment(api.runtime?.version)) {
       on("resolve_exec_env", ({ host, sessionKey }, context) =>
@@ -80,7 +88,7 @@ export default {
   },
 };
 
-// Ends what a session had started until this moment, which is what parts its lives: the next one may
+// Ends what this gateway had started for a session until this moment, which is what parts its lives: the next one may
 // have begun by the time that this is read, with the same key and, from 2026.9 on, the same id.
 function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   const session = sessionOf(sessionKey);
@@ -88,7 +96,7 @@ function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   if (session === undefined && id === undefined) return;
   const now = Date.now();
   program.call([
-    "stop",
+    "stop", "--mine",
     ...(session === undefined ? [] : ["--session", session]),
     ...(id === undefined ? [] : ["--session-id", id]),
     "--started-before", `@${now / 1000}`,
@@ -100,11 +108,26 @@ function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   if (!leaving) forget(sessionKey, sessionId);
 }
 
-// 2026.4 keeps the servers of a session that is over, and never starts others in their place: it is
-// told to let go of them. Later versions do both by themselves.
+// Ends what an earlier life of this process had started until its end, and left behind.
+function endLife(program, ended) {
+  program.call([
+    "stop", "--mine",
+    "--started-before", `@${ended / 1000}`,
+    "--lifetime", "gateway",
+    "--reason", "OpenClaw gateway_start: restarted in the same process",
+  ]);
+}
+
+// 2026.4 keeps the servers of a session that is over, and those of all sessions when it restarts in
+// its process, and never starts others in their place. Later versions do both by themselves.
+function keepsServers() {
+  return typeof manager()?.getOrCreate === "function";
+}
+
+// Has 2026.4 let go of the servers of a session that is over.
 function forget(sessionKey, sessionId) {
+  if (!keepsServers()) return;
   const servers = manager();
-  if (typeof servers?.getOrCreate !== "function") return;
   const id = sessionId ?? servers.resolveSessionId?.(sessionKey);
   if (id !== undefined) Promise.resolve(servers.disposeSession?.(id)).catch(() => {});
 }

@@ -10,14 +10,17 @@ const STDERR_KEPT = 4096;
 export class Program {
   #path;
   #say;
+  #environment;
   #waiting = [];
   #running = 0;
   #missed = false;
 
-  // say(text) is for what a person should know; path may be a name in PATH.
-  constructor(path, say) {
+  // say(text) is for what a person should know; path may be a name in PATH; environment is added to
+  // that of the gateway.
+  constructor(path, say, environment = {}) {
     this.#path = path;
     this.#say = say;
+    this.#environment = environment;
   }
 
   // Whether it could not be started, when it was last tried.
@@ -53,7 +56,10 @@ export class Program {
       this.#next();
     };
     try {
-      const child = spawn(this.#path, args, { stdio: ["ignore", "ignore", "pipe"] });
+      const child = spawn(this.#path, args, {
+        env: { ...process.env, ...this.#environment },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
       timer = setTimeout(() => child.kill(), LONGEST_MS);
       for (const each of [timer, child, child.stderr]) {
         each.unref?.(); // a gateway that wants to leave does not wait for it
