@@ -264,10 +264,12 @@ class Follower:
     def _wake(self) -> None:
         now = self.loop.time()
         self._alarm = None
-        self._endings.tell_due()
+        with self.faults.contained("ends that are due"):
+            self._endings.tell_due()
         due = {directory for directory, at in self._due.items() if at <= now}
         if "" in due:  # something cannot be watched, nobody knows what
-            self._watch.rescan()
+            with self.faults.contained("a walk"):
+                self._watch.rescan()
             self._due[""] = now + BLIND_SECONDS
             due |= self.known.keys()
         self._dirty |= due - {""}

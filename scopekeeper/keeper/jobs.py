@@ -1,14 +1,46 @@
 """Work that takes longer than a turn of the loop."""
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Coroutine
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log = logging.getLogger("scopekeeper")
 
 
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what work returns, called in a thread of its own.
+
+    For what may take long: it waits for no other work, as in asyncio's few threads, and the end of
+    this process does not wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(settle: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if future.done() else settle())
+
+    def run() -> None:
+        try:
+            result = work(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  it is raised where the result is awaited
+            failure = error
+            finish(lambda: future.set_exception(failure))
+        else:
+            finish(lambda: future.set_result(result))
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
+
+
 class Jobs:
-    """Runs coroutines beside the loop's other work; what has begun is brought to its end.
+    """Runs coroutines beside the loop's other work.
 
     after is called when one is over; one that fails is logged, and stops nothing else.
     """
@@ -34,11 +66,12 @@ class Jobs:
         """Run a job after so many seconds, if nothing has been closed by then."""
         return self._loop.call_later(seconds, self._begin_if_open, job)
 
-    async def finish(self) -> None:
-        """Wait for all that has begun."""
+    async def finish(self, seconds: float) -> None:
+        """Wait for all that has begun, so many seconds at most."""
         self.closed = True
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        until = self._loop.time() + seconds
+        while self._tasks and (left := until - self._loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
 
     def _begin_if_open(self, job: Callable[..., Coroutine[None, None, None]]) -> None:
         if not self.closed:

@@ -16,7 +16,7 @@ from scopekeeper.keeper import notices
 from scopekeeper.keeper.chores import Chores
 from scopekeeper.keeper.diary import Diary
 from scopekeeper.keeper.follower import Follower
-from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.shutdown import Stopping
@@ -39,6 +39,8 @@ _FAREWELL_SECONDS = 4.0
 _STOPPER_SECONDS = 1.0
 """After which is looked whether another process is still at a stop that it has begun."""
 _PAUSE = 0.02
+_FINISH_SECONDS = 7.0
+"""How long what was begun may take when the keeper leaves; the next one finishes the rest."""
 _BY_RULE = (Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.LEADERLESS)
 """What a policy decides about; nothing of that is done while there is none that can be read."""
 
@@ -115,11 +117,11 @@ class Keeper:
             await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
-        """Finish what was begun, and watch nothing any more."""
+        """Finish what was begun, for as far as that is soon done, and watch nothing any more."""
         self.runs.close()
         await self._follower.close()
         self._chores.cancel()
-        await self._jobs.finish()
+        await self._jobs.finish(_FINISH_SECONDS)
         await self._diary.finish()
 
     def reload(self) -> None:
@@ -253,9 +255,7 @@ class Keeper:
         failed: dict[str, str] = {}
         watched = self.watched(directories)
         try:
-            for done in await asyncio.to_thread(
-                apply, doing, policy, reader, snapshot, warnings, watched
-            ):
+            for done in await in_thread(apply, doing, policy, reader, snapshot, warnings, watched):
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
@@ -276,7 +276,7 @@ class Keeper:
         warnings: list[str] = []
         self._acting |= directories
         try:
-            results = await asyncio.to_thread(
+            results = await in_thread(
                 stop.stop,
                 [stop.target_of(each) for each in selected],
                 causes=[cause] * len(selected),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import resource
 import select
@@ -21,6 +22,8 @@ from scopekeeper.keeper.exits import (
     exit_of,
     start_of,
 )
+
+_log = logging.getLogger("scopekeeper")
 
 CONNECTOR = "connector"
 PATIENCE = 5.0
@@ -192,10 +195,13 @@ class Processes:
             process = self._by_fd.get(pidfd)
             if process is None:
                 continue
-            if mask & select.EPOLLHUP and self._waits_for_reaping:
-                self._reaped(process)
-            else:
-                self._ended(process)
+            try:
+                if mask & select.EPOLLHUP and self._waits_for_reaping:
+                    self._reaped(process)
+                else:
+                    self._ended(process)
+            except Exception:  # noqa: BLE001  the others of this batch would never be told
+                _log.exception("the end of process %d: internal error", process.pid)
 
     def _ended(self, process: Process) -> None:
         """Ask every way for the status of one that is a zombie, or was one a moment ago."""

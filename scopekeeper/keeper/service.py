@@ -270,7 +270,7 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
             bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
         interface.export_to(bus)
         await bus.request_name(NAME)
-    except (OSError, DBusError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001  as below
         raise ScopekeeperError(f"the bus cannot be reached: {error}") from None
     joined()
     try:

@@ -17,13 +17,14 @@ from tests.machine import (
     Scopekeeper,
     directory_of,
     eventually,
+    record_of,
     rewrite_record,
     scope_directory,
 )
 
 from .bus import BUS, allowed, busctl
 from .guard import UNIT, Keeper
-from .manager import show
+from .manager import show, systemctl
 
 pytestmark = pytest.mark.systemd
 
@@ -41,6 +42,8 @@ def on_the_bus(guard: Keeper) -> Iterator[Keeper]:
         yield guard
 
 
+_DEAF = (os.cpu_count() or 1) + 6
+"""More than the threads that asyncio has."""
 _DAMAGES = (
     ("scope", "BOOTTIME", "--5"),
     ("scope", "TTL", "9" * 400),
@@ -80,6 +83,32 @@ def test_records_that_no_launch_wrote_hide_no_other_scope_and_end_no_keeper(
     assert orphan("second").wait(30) == -signal.SIGTERM
     assert guard.pid not in (0, before)
     assert show(UNIT, "NRestarts") == "1"
+
+
+def test_scopes_that_take_long_to_stop_keep_no_other_from_being_stopped(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    deaf = ("sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done")
+    options = ("--grace", "1000s", "--owner")
+    for number in range(_DEAF):
+        owner = keeper.popen(list(FOREVER))
+        member = keeper.start(
+            "-s", f"{session}:{number}", *options, str(owner.pid), "--", *deaf,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert member.stdout.readline() == b"\n"
+        scope = scope_directory(f"{session}:{number}")
+        owner.kill()
+        owner.wait()
+        eventually(lambda scope=scope: record_of(scope).get("STATE") == "stopping")
+    owner = keeper.popen(list(FOREVER))
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    owner.kill()
+    owner.wait()
+    assert member.wait(30) == -signal.SIGTERM
+    assert systemctl("stop", UNIT).returncode == 0
+    assert show(UNIT, "Result") in ("success", ""), "it leaves before systemd has to kill it"
 
 
 def test_a_policy_that_is_wrong_at_the_start_ends_nothing_until_it_is_mended(

@@ -123,11 +123,12 @@ def test_lost_events_are_told_as_such(watches, tmp_path):
         watches.dispatch()
 
 
-def test_one_that_fails_does_not_keep_the_others_from_being_told(watches, tmp_path):
+@pytest.mark.parametrize("error", [LimitError("full", ""), ValueError("full")])
+def test_one_that_fails_does_not_keep_the_others_from_being_told(watches, tmp_path, error):
     told = []
 
     def fail(_):
-        raise LimitError("full", "")
+        raise error
 
     watches.add(str(tmp_path), IN_CREATE, fail)
     watches.add(str(tmp_path), IN_CREATE, told.append)

@@ -312,3 +312,21 @@ def test_a_child_source_knows_nothing_of_strangers():
     pidfd = os.pidfd_open(1)
     assert Child().status(type("Ended", (), {"pidfd": pidfd})()) is None
     os.close(pidfd)
+
+
+def test_one_of_which_the_telling_fails_keeps_no_other_from_being_told(watched, spawn):
+    several = [spawn("read x; exit 3") for _ in range(3)]
+
+    def fail(_):
+        raise ValueError("of one scope alone")
+
+    watched.processes.watch(several[0].pid, start_of(several[0].pid), fail)
+    for process in several[1:]:
+        watched.add(process.pid)
+    for process in several:
+        go(process)
+    for process in several:
+        eventually(lambda pid=process.pid: state_of(pid) == "Z")
+    watched.until(lambda: len(watched.told) == 2)
+    assert {end.status for end in watched.told} == {3}
+    assert not len(watched.processes)
