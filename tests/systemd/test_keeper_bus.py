@@ -65,7 +65,7 @@ def test_the_systems_keeper_signals_to_root_alone(
     done = keeper.call("stop", "-s", session, "--reason", "a secret reason")
     assert done.returncode == 0, done.stderr
     eventually(lambda: "ScopeEnded" in text_of(heard["root"]))
-    assert "a secret reason" in text_of(heard["root"])
+    eventually(lambda: "a secret reason" in text_of(heard["root"]))  # how it ended may come later
     # each connection has its messages in order: what was sent before has come by now
     fence = ("emit", "/fence", "org.example.Fence", "Fence")
     subprocess.run(["busctl", "--system", *fence], check=True, timeout=60)
