@@ -12,16 +12,14 @@ runtime folder can forge both.
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Iterator
 
-from scopekeeper import cgroup, records, untrusted
+from scopekeeper import cgroup, records, regular_files, untrusted
 from scopekeeper.errors import ScopekeeperError
 
 _KEPT_SECONDS = 3600.0
 """A keeper reads them within seconds; a stop that was killed is finished within minutes."""
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _ROOTS = "/run/scopekeeper/stops"
 
@@ -57,8 +55,8 @@ def find(directory: str) -> untrusted.StopMark | None:
         return None
     for folder in _folders():
         with contextlib.suppress(OSError, records.RecordError):
-            raw = _read(f"{folder}/{number}")
-            if raw is not None and records.loads(raw).get("BOOT") == _boot_id():
+            raw = regular_files.read(f"{folder}/{number}", untrusted.SIZE_MAX)
+            if records.loads(raw).get("BOOT") == _boot_id():
                 return untrusted.stop_mark(raw)
     return None
 
@@ -70,17 +68,6 @@ def tidy() -> None:
         for entry in os.scandir(_folder()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 os.unlink(entry.path)
-
-
-def _read(path: str) -> bytes | None:
-    fd = os.open(path, _OPEN)
-    try:
-        seen = os.fstat(fd)
-        if not stat.S_ISREG(seen.st_mode) or seen.st_uid not in (0, os.geteuid()):
-            return None
-        return os.read(fd, untrusted.SIZE_MAX + 1)
-    finally:
-        os.close(fd)
 
 
 def _folder() -> str:

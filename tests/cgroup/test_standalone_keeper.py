@@ -154,12 +154,14 @@ def test_one_that_goes_away_under_a_call_is_replaced(container: Container, sessi
 def test_one_that_cannot_stay_says_why_to_whoever_needs_it(
     container: Container, session: str
 ) -> None:
-    rules = Path(os.environ["SCOPEKEEPER_CONFIG"], "config.toml")
-    rules.parent.mkdir()
-    rules.write_text("[lanes.default]\nttl = 'soon'\n")
+    folder = "/run/scopekeeper" if ROOT else os.environ["SCOPEKEEPER_STATE"]
+    container.do("mkdir", "-p", "-m", "700", folder)
+    container.do("mkdir", f"{folder}/keeper.lock")
     done = container.call("exec", "-d", "-s", session, "--", "true")
     assert done.returncode == 125
-    assert re.search(r"keeper --standalone` does not stay: .*config\.toml.*soon", done.stderr)
+    assert re.search(
+        r"keeper --standalone` does not stay: .*keeper\.lock: it is a directory", done.stderr
+    )
     assert done.stderr.count("\n") == 1
     assert "/keeper.log" in done.stderr
     assert not processes(container.folder) - set(
