@@ -140,8 +140,8 @@ class Keeper:
         return found.signature
 
     def _read_policy(self) -> bool:
-        self._signature = self._find_policy()
         try:
+            self._signature = self._find_policy()
             self.policy = load()
         except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
             before = "the rules before it stay in force"
