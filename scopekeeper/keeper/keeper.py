@@ -20,7 +20,7 @@ from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.shutdown import Stopping
-from scopekeeper.launch.place import Caller
+from scopekeeper.launch.place import Caller, boot_id
 from scopekeeper.launch.rules import find
 from scopekeeper.model import Scope, Snapshot
 from scopekeeper.plan import Action, Step, Verdict, plan
@@ -56,14 +56,15 @@ class Keeper:
         linger: float | None = None,
         store: Store | None = None,
     ) -> None:
-        """Watch nothing yet; raises LimitError.
+        """Watch nothing yet; raises LimitError, UnavailableError.
 
         linger: seconds for which it stays where nothing is left to keep; None for ever. store:
         where the descriptors of runs are kept for the next keeper.
         """
         self._tell = tell
         self._linger = linger
-        self._mount, self._uid = caller.mount, caller.uid
+        self._mount = caller.mount
+        boot_id()  # without it nothing is proved of any owner
         self.policy = Policy()
         self._ignored: list[str] = []
         self._follower = Follower(caller, self._happened, self._looked)
@@ -139,8 +140,8 @@ class Keeper:
         return found.signature
 
     def _read_policy(self) -> bool:
-        self._signature = self._find_policy()
         try:
+            self._signature = self._find_policy()
             self.policy = load()
         except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
             before = "the rules before it stay in force"

@@ -23,6 +23,7 @@ from scopekeeper.keeper.pty.held import Descriptors, Held, recognise
 from scopekeeper.keeper.pty.live import Live, save, with_last_words
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.pty.watchdog import Watchdog
+from scopekeeper.launch import place
 from scopekeeper.model import Member, Scope
 from scopekeeper.pty import room, run
 from scopekeeper.pty.log import Log
@@ -76,7 +77,7 @@ class Runs:
     def recover(self, descriptors: dict[str, list[int]]) -> None:
         """Go on with the runs of which the store has kept the descriptors; end the others."""
         stored = handover.sort(descriptors, self._store)
-        boot = boot_id()
+        boot = place.boot_id()
         for known in run.load_all():
             mine = stored.pop(known.id, Stored())
             try:
@@ -354,12 +355,6 @@ class Runs:
         else:
             for problem in tidied.problems:
                 _log.error("%s", problem)
-
-
-def boot_id() -> str:
-    """Return the id of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def _ended_as(live: Live, end: End) -> Ended:
