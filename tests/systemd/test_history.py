@@ -434,7 +434,7 @@ def test_without_a_disk_all_goes_on_but_the_history(
 def test_a_damaged_history_is_said_once_and_begun_anew(
     keeper: Scopekeeper, session: str, state: Path
 ) -> None:
-    state.mkdir()
+    state.mkdir(0o700)
     (state / "history.db").write_bytes(b"nonsense" * 1000)
     done = keeper.call("why", session)
     assert (done.returncode, done.stdout) == (1, "")
