@@ -193,16 +193,24 @@ def test_reconcile_ends_what_has_outlived_its_ttl(keeper: Scopekeeper, session: 
     assert process.wait() == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("record", [b"", b"V=2\nSESSION=x\nLANE=main\n", b"V=1\nSESS"])
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        (b"", "damaged"),
+        (b"V=2\nSESSION=x\nLANE=main\n", "foreign"),
+        (b"V=1\nSESS", "damaged"),
+        (b"V=1\nSESSION=x\nLANE=main\nTTL=--5\n", "damaged"),
+    ],
+)
 def test_a_record_that_cannot_be_read_is_left_alone(
-    keeper: Scopekeeper, session: str, record: bytes
+    keeper: Scopekeeper, session: str, record: bytes, word: str
 ) -> None:
     owner = owned_by(keeper)
     process = keeper.member("-s", session, f"--owner={owner.pid}", "--", *FOREVER)
     scope = os.path.dirname(directory_of(process.pid))
     os.setxattr(scope, ATTRIBUTE, record)
     end(owner)
-    assert reconcile(keeper, session).get("*", ("foreign", "report")) == ("foreign", "report")
+    assert reconcile(keeper, session).get("*", (word, "report")) == (word, "report")
     assert keeper.call("stop", os.path.basename(scope)).returncode == 1
     assert is_alive(process.pid)
     assert os.getxattr(scope, ATTRIBUTE) == record
