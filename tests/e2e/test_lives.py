@@ -12,10 +12,12 @@ from .census import Process
 from .containing import Containing
 from .openclaw import INSTALLED, NAMES, PORTS, OpenClaw
 from .provider import Provider
-from .scenario import MAIN, SPARK, WORK, exec_step
+from .scenario import MAIN, WORK, exec_step
 
 VERSIONS = ("2026.9.6",)
 """2026.4 goes on with the servers that it has when it restarts within its process."""
+OTHER = "agent:spark:other"
+"""A session that is never reset: of one that was, OpenClaw ends the servers after each turn."""
 HELPERS = ("group", "setsid")
 COHORT = sorted([*NAMES, *HELPERS, "terminal"])
 """What runs of a session with its servers and one command."""
@@ -28,6 +30,7 @@ class Pair:
 
     one: OpenClaw
     two: OpenClaw
+    containing: Containing
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -49,7 +52,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
             claw.restart()
         for claw in gateways:
             claw.wait_until_ready()
-        yield Pair(*gateways)
+        yield Pair(*gateways, containing[0])
     except BaseException:
         for claw in gateways:
             print(claw.journal())
@@ -115,15 +118,21 @@ def test_what_servers_leave_that_openclaw_ends_after_a_turn_does_not_stay(pair: 
 
 def test_nothing_is_left_of_a_life_before_in_the_same_process(pair: Pair) -> None:
     one, two = pair.one, pair.two
-    old = {each for each in work(one, SPARK) if each.kind != "worker"}
-    others = work(two, SPARK)
+    # by the plugin's word alone
+    pair.containing.rule('[lanes.default.mcp]\non_leader_exit = "linger"\n')
+    others = work(two, OTHER)
+    one.wait_until_ready()
+    one.call("sessions.reset", key=MAIN, reason="new")  # a command that runs would put it off
+    eventually(lambda: not of(one, "worker"))
+    one.turn(OTHER, "call: stub__ping {}")
+    old = {each for each in of(one, "server", "helper") if each.session == OTHER}
+    assert sorted(each.name for each in old) == sorted([*NAMES, *HELPERS])
     before = (one.pid, one.epoch)
     one.restart_in_process()
-    answers = one.turn(SPARK, "call: stub__ping {}")
+    answers = one.turn(OTHER, "call: stub__ping {}")
     assert (one.pid, one.epoch) == before
     assert "pong from" in "".join(answers)
-    # sooner than on_leader_exit would have it
-    eventually(lambda: not any(each.lives for each in old), seconds=8)
-    new = {each for each in of(one, "server", "helper") if each.session == SPARK}
+    eventually(lambda: not any(each.lives for each in old))
+    new = {each for each in of(one, "server", "helper") if each.session == OTHER}
     assert sorted(each.name for each in new) == sorted([*NAMES, *HELPERS])
     assert all(each.lives for each in others)
