@@ -82,8 +82,7 @@ def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> 
     need it: `scopekeeper uninstall` removes it. Exit status: 0 done; 1 something was refused.
     """
     where = places.find(os.environ, profile=profile, config=config)
-    change = uninstall(where, installed()[1], force=force)
-    _tell(change, where, "As before from the next start on", as_json=as_json)
+    _tell(uninstall(where, force=force), where, "As before from the next start on", as_json=as_json)
 
 
 def _install_keeper(warnings: list[str]) -> keeping.Change | None:

@@ -68,10 +68,10 @@ def install(
     return change
 
 
-def uninstall(places: Places, program: str, *, force: bool = False) -> Change:
+def uninstall(places: Places, *, force: bool = False) -> Change:
     """Undo it; raises ConfigError. What was edited since stays, unless force says otherwise."""
     change = Change()
-    actions = parts.plan_removal(places, program, force=force)
+    actions = parts.plan_removal(places, force=force)
     if os.path.lexists(places.config):
         original = files.read(places.config)
         text = original.text()

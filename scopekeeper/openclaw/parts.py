@@ -12,6 +12,7 @@ from scopekeeper.installing import plan, shipped
 from scopekeeper.installing.change import look
 from scopekeeper.installing.places import Piece
 from scopekeeper.installing.plan import Action, Step
+from scopekeeper.integrations.servers import PROGRAM
 from scopekeeper.openclaw.places import DROP_IN, Places
 
 _HOME = os.path.dirname(os.path.abspath(scopekeeper.__file__))
@@ -73,9 +74,9 @@ def plan_drop_in(places: Places, program: str, *, force: bool = False) -> Action
     return action
 
 
-def plan_removal(places: Places, program: str, *, force: bool = False) -> list[Action]:
-    """Return what removes both; raises ConfigError."""
-    found = plan.uninstall([drop_in(places, program)], look, force=force)
+def plan_removal(places: Places, *, force: bool = False) -> list[Action]:
+    """Return what removes both, whichever program they were written for; raises ConfigError."""
+    found = plan.uninstall([drop_in(places, PROGRAM)], look, force=force)
     if os.path.islink(places.plugin):
         return found
     return plan.uninstall_together(plugin(places), look, force=force) + found

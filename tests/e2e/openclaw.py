@@ -219,7 +219,7 @@ class OpenClaw:
         """Have the gateway restart itself within its process, and wait until it answers."""
         words = "restart mode: in-process restart"
         before = self.journal().count(words)
-        self.call("gateway.restart.request", reason="a test")
+        self.call("gateway.restart.request", reason="a test", skipDeferral=True)
         self.leave()
         eventually(lambda: self.journal().count(words) > before, START_S, 0.1)
         self.wait_until_ready()

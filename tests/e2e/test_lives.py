@@ -12,14 +12,16 @@ from .census import Process
 from .containing import Containing
 from .openclaw import INSTALLED, NAMES, PORTS, OpenClaw
 from .provider import Provider
-from .scenario import MAIN, SPARK, WORK, exec_step
+from .scenario import MAIN, WORK, exec_step
 
 VERSIONS = ("2026.9.6",)
 """2026.4 goes on with the servers that it has when it restarts within its process."""
+OTHER = "agent:spark:other"
+"""A session that is never reset: of one that was, OpenClaw ends the servers after each turn."""
 HELPERS = ("group", "setsid")
 COHORT = sorted([*NAMES, *HELPERS, "terminal"])
 """What runs of a session with its servers and one command."""
-pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(1500)]
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class Pair:
 
     one: OpenClaw
     two: OpenClaw
+    containing: Containing
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -49,7 +52,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
             claw.restart()
         for claw in gateways:
             claw.wait_until_ready()
-        yield Pair(*gateways)
+        yield Pair(*gateways, containing[0])
     except BaseException:
         for claw in gateways:
             print(claw.journal())
@@ -81,17 +84,23 @@ def work(claw: OpenClaw, session: str) -> set[Process]:
     return eventually(there)
 
 
+def reset(claw: OpenClaw, session: str) -> None:
+    """Begin a session anew, as /new does."""
+    claw.wait_until_ready()
+    claw.call("sessions.reset", key=session, reason="new")
+
+
 def test_a_new_session_of_one_profile_leaves_that_of_another_alone(pair: Pair) -> None:
     mine, others = work(pair.one, MAIN), work(pair.two, MAIN)
     assert {each.session for each in mine | others} == {MAIN}
-    pair.one.call("sessions.reset", key=MAIN, reason="new")
+    reset(pair.one, MAIN)
     eventually(lambda: not any(each.lives for each in mine))
     assert all(each.lives for each in others)
     # and the other way round, where its scope is not the one with the plain name
+    pair.one.wait_until_ready()
     pair.one.turn(MAIN, exec_step(f"E2E_WORKER=terminal exec bash -c '{WORK}'"))
     again = eventually(lambda: of(pair.one, "worker"))
-    pair.two.wait_until_ready()
-    pair.two.call("sessions.reset", key=MAIN, reason="new")
+    reset(pair.two, MAIN)
     eventually(lambda: not any(each.lives for each in others))
     assert all(each.lives for each in again)
 
@@ -100,7 +109,7 @@ def test_what_servers_leave_that_openclaw_ends_after_a_turn_does_not_stay(pair: 
     claw = pair.one
     claw.wait_until_ready()
     claw.turn(MAIN, "call: stub__ping {}")
-    claw.call("sessions.reset", key=MAIN, reason="reset")
+    reset(claw, MAIN)
     for _ in range(3):
         claw.turn(MAIN, "call: stub__ping {}")
     seen = {each for each in of(claw, "helper") if each.session == MAIN}
@@ -115,15 +124,20 @@ def test_what_servers_leave_that_openclaw_ends_after_a_turn_does_not_stay(pair: 
 
 def test_nothing_is_left_of_a_life_before_in_the_same_process(pair: Pair) -> None:
     one, two = pair.one, pair.two
-    old = {each for each in work(one, SPARK) if each.kind != "worker"}
-    others = work(two, SPARK)
+    # by the plugin's word alone
+    pair.containing.rule('[lanes.default.mcp]\non_leader_exit = "linger"\n')
+    others = work(two, OTHER)
+    reset(one, MAIN)  # a command that runs would put the restart off
+    eventually(lambda: not of(one, "worker"))
+    one.turn(OTHER, "call: stub__ping {}")
+    old = {each for each in of(one, "server", "helper") if each.session == OTHER}
+    assert sorted(each.name for each in old) == sorted([*NAMES, *HELPERS])
     before = (one.pid, one.epoch)
     one.restart_in_process()
-    answers = one.turn(SPARK, "call: stub__ping {}")
+    answers = one.turn(OTHER, "call: stub__ping {}")
     assert (one.pid, one.epoch) == before
     assert "pong from" in "".join(answers)
-    # sooner than on_leader_exit would have it
-    eventually(lambda: not any(each.lives for each in old), seconds=8)
-    new = {each for each in of(one, "server", "helper") if each.session == SPARK}
+    eventually(lambda: not any(each.lives for each in old))
+    new = {each for each in of(one, "server", "helper") if each.session == OTHER}
     assert sorted(each.name for each in new) == sorted([*NAMES, *HELPERS])
     assert all(each.lives for each in others)
