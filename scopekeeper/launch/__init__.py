@@ -49,6 +49,9 @@ def load_more() -> None:
 
 def main() -> None:
     """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
+    from scopekeeper.launch import signals
+
+    signals.die_by_interrupt()
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"]:
         parsed = parse(arguments[1:])
