@@ -188,7 +188,7 @@ def contain(
     warn is told what the caller should know although the launch goes on; else stderr is. Returns
     the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
-    from scopekeeper.launch import place, scope
+    from scopekeeper.launch import ledger, place, scope
     from scopekeeper.launch.member import Warnings
 
     warnings = Warnings()
@@ -205,6 +205,7 @@ def contain(
         else:
             say(f"warning: {text}")
     tell(inner, member)
+    ledger.note(member, directory[len(caller.mount) :])
     return directory
 
 

@@ -27,7 +27,7 @@ from scopekeeper.launch.shell import NAME
 _JOINING = (
     "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.names",
     "scopekeeper.records", "scopekeeper.launch.place", "scopekeeper.launch.request",
-    "scopekeeper.launch.member", "scopekeeper.launch.scope",
+    "scopekeeper.launch.member", "scopekeeper.launch.ledger", "scopekeeper.launch.scope",
 )  # fmt: skip
 _SHELL = ("scopekeeper.launch.form", "scopekeeper.launch.shell")
 _MAKING = (

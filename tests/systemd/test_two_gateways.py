@@ -54,9 +54,9 @@ def members() -> set[int]:
 @pytest.fixture
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Write the rules that launches and reconcile go by."""
-    folder = tmp_path / ".config/scopekeeper"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(folder))
     return lambda text: (folder / "config.toml").write_text(text) and None
 
 
