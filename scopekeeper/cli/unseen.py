@@ -9,7 +9,7 @@ from scopekeeper.history import End, ledger
 from scopekeeper.history.store import Store
 from scopekeeper.launch.place import mount_point
 
-_KEEPER_SECONDS, _PAUSE = 2.0, 0.05
+_KEEPER_SECONDS, _PAUSE = 3.0, 0.05
 """How long a keeper may take to tell of an end that is asked about."""
 
 
@@ -23,20 +23,20 @@ def collect(about: str = "") -> str:
 
     with contextlib.suppress(LookupError):  # without cgroup2
         mount = mount_point()
-        if not lock.runs():
+        if not lock.runs() or (about and not _keeper_tells(mount, about)):
             return ledger.collect(mount)[1]
-        if about:
-            _await_keeper(mount, about)
     return ""
 
 
-def _await_keeper(mount: str, about: str) -> None:
+def _keeper_tells(mount: str, about: str) -> bool:
+    """Wait until a keeper has told of all that is asked about; False where it takes too long."""
     deadline = time.monotonic() + _KEEPER_SECONDS
     while time.monotonic() < deadline:
         ends = [end for end in ledger.over(mount) if _is_about(end, about)]
         if not ends or _are_known(ends):
-            return
+            return True
         time.sleep(_PAUSE)
+    return False
 
 
 def _are_known(ends: list[End]) -> bool:

@@ -1,8 +1,8 @@
 """Ends that nobody saw, from what launches and stops have left in the ledger.
 
-A member is over when its leaf is gone. Who looks writes such ends to the history, and drops their
-lines: the file is moved aside first, since a launch may be about to write to it, and the lines of
-those that live are taken over before it is removed.
+A member is over when nothing lives in its leaf. Who looks writes such ends to the history, and
+drops their lines: the file is moved aside first, since a launch may be about to write to it, and
+the lines of those that live are taken over before it is removed.
 
 Other programs of the same user can write lines too: each is read typed and bounded, and can add a
 row to that user's own history, and nothing else. See scopekeeper.launch.ledger for the form.
@@ -16,11 +16,11 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from scopekeeper import history, mark, names, records, regular_files, untrusted
+from scopekeeper import cgroup, history, mark, names, records, regular_files, untrusted
 from scopekeeper.history import Cause, End, Reason
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN
 from scopekeeper.launch import ledger
-from scopekeeper.launch.place import namespaces
+from scopekeeper.launch.place import namespaces, read
 
 _READ_MOST = ledger.MOST + (1 << 20)
 _SETTLED_SECONDS = 10.0
@@ -41,18 +41,23 @@ class _Line:
     cause: Cause | None
 
     def is_over(self, mount: str, here: str) -> bool:
-        """Return whether the member's leaf is gone, as far as that can be seen from here."""
-        return self.namespaces == here and not os.path.lexists(f"{mount}{self.leaf}")
+        """Return whether nothing lives in the member's leaf, or that is gone."""
+        if self.namespaces != here:
+            return False  # another container's, which cannot be seen from here
+        try:
+            return "populated 0" in read(f"{mount}{self.leaf}/cgroup.events")
+        except OSError as error:
+            return error.errno in cgroup.GONE
 
 
-def announce(ends: Sequence[End], cause: Cause, cgroup: str) -> None:
-    """Leave word of the members of a scope that are about to be ended, and why."""
-    ledger.append(b"".join(lines_of(ends, cause, cgroup)))
+def announce(ends: Sequence[End], cause: Cause, scope: str) -> None:
+    """Leave word of the members that are about to be ended, and why; scope is its cgroup's path."""
+    ledger.append(b"".join(lines_of(ends, cause, scope)))
 
 
-def lines_of(ends: Sequence[End], cause: Cause, cgroup: str) -> Iterator[bytes]:
-    """Yield the lines of living members; cgroup is their scope's path."""
-    told = {"CGROUP": cgroup, "NAMESPACES": namespaces(), **mark.fields(cause)}
+def lines_of(ends: Sequence[End], cause: Cause, scope: str) -> Iterator[bytes]:
+    """Yield the lines of living members; scope is its cgroup's path."""
+    told = {"CGROUP": scope, "NAMESPACES": namespaces(), **mark.fields(cause)}
     for end in ends:
         if end.processes:
             yield ledger.line(_fields(end) | told)
