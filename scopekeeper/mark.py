@@ -54,18 +54,19 @@ def cause(directory: str, found: StopMark | None) -> Cause | None:
     found is the mark in its record.
     """
     kept = stop_witness.find(directory) if found is not None else None
-    return None if kept is None else _cause(kept)
+    return None if kept is None else said(kept)
 
 
 def claim(found: StopMark | None) -> str:
     """Return what a mark says that no stopper confirms, as evidence that proves nothing."""
     if found is None:
         return ""
-    said = _cause(found)
-    return f"its record says {said.reason.value} ({said.evidence or 'no reason'}), {UNPROVED}"
+    told = said(found)
+    return f"its record says {told.reason.value} ({told.evidence or 'no reason'}), {UNPROVED}"
 
 
-def _cause(found: StopMark) -> Cause:
+def said(found: StopMark) -> Cause:
+    """Return what a mark says, whoever wrote it."""
     stopper = None if found.asker is None else Stopper(*found.asker)
     return Cause(Reason.of(found.why), found.text, stopper)
 

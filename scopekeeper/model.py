@@ -1,6 +1,7 @@
 """What is known about scopes at one moment. Pure: frozen data, no I/O."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -41,6 +42,15 @@ class Owner:
         """The name that people know it by."""
         return self.unit or (f"pid {self.pid}" if self.pid else "-")
 
+    def is_same(self, other: "Owner") -> bool:
+        """Return whether this is the same gateway: a unit in any life of it, or one process."""
+        if self.unit or other.unit:
+            return (self.unit, self.cgroup) == (other.unit, other.cgroup)
+        if self.pid is None:
+            return False
+        mine = (self.pid, self.start_time, self.boot_id, self.namespaces)
+        return mine == (other.pid, other.start_time, other.boot_id, other.namespaces)
+
 
 @dataclass(frozen=True, slots=True)
 class OwnerState:
@@ -49,6 +59,16 @@ class OwnerState:
     owner: Owner
     liveness: Liveness
     evidence: str
+
+    def yields_to(self, owner: Owner) -> bool:
+        """Return whether a launch of that owner may take the place of what belongs to this one.
+
+        Another gateway's work is not touched, also where its unit is down: it may come back and
+        adopt it. A process that has ended does not come back.
+        """
+        if self.owner.is_same(owner):
+            return True
+        return not self.owner.unit and self.liveness is Liveness.GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,10 @@ class Member:
             and self.owner_state.liveness is Liveness.GONE
             and self.lifetime != "detached"
         )
+
+    def yields_to(self, owner: Owner) -> bool:
+        """Return whether a launch of that owner may take its place."""
+        return self.owner_state is not None and self.owner_state.yields_to(owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +195,17 @@ class Scope:
     def living_members(self) -> tuple[Member, ...]:
         """The members that have a process."""
         return tuple(member for member in self.members if member.pids)
+
+    def yielding(self, owners: Sequence[Owner]) -> "tuple[Member, ...] | None":
+        """Return the living members that yield to any of some owners; None where the scope does.
+
+        What lives outside of every member goes with the members, else with who made the scope.
+        """
+        living = self.living_members
+        found = tuple(m for m in living if any(m.yields_to(owner) for owner in owners))
+        if living:
+            return None if found == living else found
+        return None if any(self.owner.is_same(owner) for owner in owners) else ()
 
     @property
     def is_stillborn(self) -> bool:

@@ -20,6 +20,8 @@ LANE_MAX = 640
 """Longest session and lane in characters. A lane may be a class, a colon and a whole session."""
 RUN_MAX = 512
 MEMBER_MAX = 255
+ID_LENGTH = 8
+"""Hex digits of a member's id."""
 
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
 _CUT_MARK = "\\x00"
@@ -125,7 +127,7 @@ def leaf_name(member: str, member_id: str) -> str:
 def parse_leaf(name: str) -> tuple[str, str] | None:
     """Read (member, member_id) from a leaf's name; None where it is not one of ours."""
     member, dot, member_id = name.rpartition(".")
-    if not dot or not member.startswith("m-") or len(member_id) != 8:
+    if not dot or not member.startswith("m-") or len(member_id) != ID_LENGTH:
         return None
     try:
         int(member_id, 16)

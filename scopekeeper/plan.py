@@ -116,10 +116,30 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[
         yield whole(Step.STOP, Verdict.STOPPING, "a stop of it was begun and did not end")
     elif scope.has_expired:
         yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
-    elif newer := _newer_run(scope, snapshot, known.of(scope)):
-        yield whole(Step.STOP, Verdict.SUPERSEDED, f"the run {newer.session_id} came after it")
+    elif superseded := _superseded(scope, snapshot, known):
+        yield from superseded
     else:
         yield from _living(scope, snapshot, known)
+
+
+def _superseded(scope: Scope, snapshot: Snapshot, known: _Known) -> list[Action]:
+    """Return the end of a scope where its lane lives for one run at a time and a later one came.
+
+    Members that are not the later run's owner's stay; none where that is all of them.
+    """
+    newer = _newer_runs(scope, snapshot) if known.of(scope).supersede else []
+    yielding = scope.yielding([each.owner for each in newer])
+    if yielding == ():
+        return []
+    evidence = f"the run {newer[0].session_id} came after it"
+    if yielding is None:
+        return [Action(Step.STOP, Verdict.SUPERSEDED, scope, None, evidence)]
+    return [
+        Action(Step.STOP, Verdict.SUPERSEDED, scope, member, evidence)
+        if member in yielding
+        else _member_action(scope, member, snapshot, known)
+        for member in scope.members
+    ]
 
 
 def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
@@ -128,18 +148,18 @@ def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
     return "no process lives in it" + (", but systemd keeps it" if kept else "")
 
 
-def _newer_run(scope: Scope, snapshot: Snapshot, rules: Rules) -> Scope | None:
-    """Return the scope that supersedes this one, where its lane lives for one run at a time."""
-    if not rules.supersede:
-        return None
+def _newer_runs(scope: Scope, snapshot: Snapshot) -> list[Scope]:
     newer = (
         s for s in snapshot.scopes if s.born > scope.born and not s.elsewhere and s.claims is None
     )
-    return next((n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)), None)
+    return [n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)]
 
 
 def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
-    """Tell whether a run of a session and lane takes the place of the run that a scope is of."""
+    """Tell whether a run of a session and lane comes after the run that a scope is of.
+
+    It takes the place of what yields to its owner there.
+    """
     return (
         (scope.session, scope.lane) == (session, lane)
         and bool(scope.session_id and session_id)

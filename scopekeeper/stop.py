@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records, removal, stop_witness, untrusted
-from scopekeeper.history import Cause, End, observe
+from scopekeeper.history import Cause, End, ledger, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
@@ -127,6 +127,16 @@ class _Held:
         """Return its members as they are now; found are its processes, where that is known."""
         unit = self.result.target.unit
         return observe.members(self.directory, self.scope_record, unit, leaf=self.leaf, found=found)
+
+    def announce(self, found: dict[str, list[int]]) -> None:
+        """Before the first signal, look at the members, and leave word of why they end.
+
+        So it is known where this process is killed, and their cgroup goes before anybody looks.
+        """
+        if self.members is None:
+            self.members = self.observe(found)
+            scope = self.result.target.scope_directory[len(mount_point()) :]
+            ledger.announce(self.members, self.cause, scope)
 
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
@@ -304,8 +314,7 @@ def _send(each: _Held) -> None:
     A stopped process has to go on to end; one that runs is gone by the second look.
     """
     found = cgroup.processes_by_cgroup(each.directory)
-    if each.members is None:
-        each.members = each.observe(found)
+    each.announce(found)
     if each.signalled:
         asked = {at: [pid for pid in pids if pid in each.signalled] for at, pids in found.items()}
         cgroup.signal_processes(asked, signal.SIGCONT)
@@ -329,8 +338,7 @@ def _wait(
 
 def _kill(each: _Held) -> None:
     found = cgroup.processes_by_cgroup(each.directory)
-    if each.members is None:
-        each.members = each.observe(found)
+    each.announce(found)
     by_leaf = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
     each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
     each.result.killed = sum(map(len, found.values()))

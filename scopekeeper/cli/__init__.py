@@ -10,7 +10,7 @@ from scopekeeper import __version__
 from scopekeeper.cli import output
 from scopekeeper.cli.group import Group
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.launch import FAILED
+from scopekeeper.launch import FAILED, signals
 from scopekeeper.safe_text import safe
 
 COMPLETE = "_SCOPEKEEPER_COMPLETE"
@@ -47,10 +47,20 @@ _ACTING = {
     "wrap", "unwrap", "install", "uninstall", "openclaw",
 }  # fmt: skip
 """Commands whose exit status is that of what they do, also where their output cannot be written."""
+_TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor"))
+"""Commands that undo what they have begun when they are interrupted. The others do nothing that
+may not be left at any moment, and end at once."""
 
 
 class _Commands(Group):
     """Imports a command when it is asked for, and lists the others without importing them."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            signals.die()
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -64,6 +74,8 @@ class _Commands(Group):
             from scopekeeper.cli import completing
 
             completing.teach(command)
+        if cmd_name in _TIDY_UP:
+            signals.unwind_by_interrupt()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from scopekeeper import state
+from scopekeeper.cli import unseen
 from scopekeeper.cli.show import answer, safe_json, table, warn
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import UsageError
@@ -48,6 +49,7 @@ def command(
         begin = None if since_text is None else since("since", since_text, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
+    unseen.collect()
     reasons = [_reason(text) for text in reason_texts]
 
     def read() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from scopekeeper import systemd
-from scopekeeper.cli import escaped, owned
+from scopekeeper.cli import escaped, owned, unseen
 from scopekeeper.cli.show import answer, table, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.users import require_root, user, with_all_users
@@ -90,6 +90,8 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         done = [Done(action, "") for action in actions]
     else:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
+        problem = unseen.collect()
+        warnings += [problem] if problem and problem not in warnings else []
     left = [] if owner else escaped.treat(reader, stops=policy.stops_escaped, dry_run=dry_run)
     paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
     outcomes = {each.outcome for each in done}

@@ -24,7 +24,7 @@ from scopekeeper.launch import run as launch
 @click.option("--owner", metavar="PID", help="The gateway, where the parent is only a helper "
               "of it; else $SCOPEKEEPER_OWNER.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="First stop the earlier member of the same session, "
-              "lane and name.")  # fmt: skip
+              "lane and name. Another gateway's stays.")  # fmt: skip
 @click.option("--ttl", metavar="DURATION", help="End the scope after this long (90s, 15m, 2h).")
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill. Default 5s.")
 @click.option("--memory-max", metavar="SIZE", help="Limit of the scope, when it is made.")

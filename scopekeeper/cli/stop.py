@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scopekeeper import stop
-from scopekeeper.cli import owned
+from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.selecting import chosen, require, selecting
 from scopekeeper.cli.show import answer, processes, safe, safe_json, warn
 from scopekeeper.cli.users import uid_of, user, with_all_users
@@ -90,7 +90,8 @@ def command(
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
     )
-    warn(warnings)
+    problem = unseen.collect()
+    warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, {each.scope.unit for each in selected})
     if as_json:
         stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scopekeeper import names, state
+from scopekeeper.cli import unseen
 from scopekeeper.cli.history import document, lasted, of_users, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
@@ -56,6 +57,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
     running = _running(what, uid_of(all_users=all_users))
+    unseen.collect(about)
 
     def read() -> list[dict[str, Any]]:
         ends = Store(state.directory()).read(about=about, limit=limit)

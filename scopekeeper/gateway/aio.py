@@ -7,6 +7,7 @@ by a pidfd. Only what loops have in public is used.
 import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from scopekeeper.gateway.process import Process
 _TEXT = ("text", "universal_newlines", "encoding", "errors")
 _LIMIT = 65536
 """Bytes that a stream buffers, as asyncio has it by default."""
+_REAP_SECONDS = 1.0
+"""How long a killed process may take to be gone; one that takes longer is reaped later."""
 
 
 class AsyncProcess:
@@ -125,11 +128,11 @@ async def spawn(start: Callable[..., Process], popen: dict[str, Any]) -> AsyncPr
     if any(popen.get(name) for name in _TEXT):
         raise UsageError("streams of asyncio are of bytes; decode what they read")
     limit = popen.pop("limit", _LIMIT)
-    starting = asyncio.ensure_future(asyncio.to_thread(start, bufsize=0, **popen))
+    starting = _Starting(lambda: start(bufsize=0, **popen))
     try:
-        process = await asyncio.shield(starting)
+        process = await asyncio.to_thread(starting.run)
     except asyncio.CancelledError:
-        starting.add_done_callback(_give_up)
+        starting.give_up()
         raise
     member = AsyncProcess(process)
     try:
@@ -140,16 +143,44 @@ async def spawn(start: Callable[..., Process], popen: dict[str, Any]) -> AsyncPr
     return member
 
 
-def _give_up(starting: "asyncio.Future[Process]") -> None:
+class _Starting:
+    """A start in a thread, which goes on where nobody waits for it any more.
+
+    What it has started is then ended, in that thread or in another: the end of a process may take
+    its time, and a loop may be over before the start is.
+    """
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._process: Process | None = None
+        self._is_wanted = True
+
+    def run(self) -> Process:
+        """Start it; waits."""
+        process = self._start()
+        with self._lock:
+            self._process, is_wanted = process, self._is_wanted
+        if not is_wanted:
+            _end(process)
+        return process
+
+    def give_up(self) -> None:
+        """End it as soon as it is there; does not wait."""
+        with self._lock:
+            self._is_wanted = False
+            process = self._process
+        if process is not None:
+            threading.Thread(target=_end, args=(process,)).start()
+
+
+def _end(process: Process) -> None:
     """End what nobody has got; its leaf is stopped with its cohort."""
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    process = starting.result()
     process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
     try:
-        process.wait(1)
+        process.wait(_REAP_SECONDS)
     except subprocess.TimeoutExpired:
         return

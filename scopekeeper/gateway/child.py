@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from scopekeeper import cgroup, launch, records
-from scopekeeper.launch import scope
+from scopekeeper.launch import ledger, scope
 from scopekeeper.launch.member import GONE, JOINED, Member, Warnings
 from scopekeeper.launch.place import Caller, Owner, Place, start_time
 from scopekeeper.launch.request import Request
@@ -97,4 +97,7 @@ def _join(
         if child.pid:
             child.leave(child.directory, caller)
         raise
-    return child if outcome == JOINED else None
+    if outcome != JOINED:
+        return None
+    ledger.note(child, directory[len(caller.mount) :])
+    return child

@@ -15,7 +15,8 @@ MISSED = "it ended while no keeper watched"
 UNTOLD = "it ended, and only its parent knows how"
 UNPROVED = "which nothing proves"
 """What is put behind the words of a record that whom it is about may have written."""
-_VAGUE = (UNSEEN, MISSED, UNTOLD)
+BETWEEN_LOOKS = "it ended before anyone looked"
+_VAGUE = (UNSEEN, MISSED, UNTOLD, BETWEEN_LOOKS)
 """Evidence that says nothing of the end but that nothing is known of it."""
 
 

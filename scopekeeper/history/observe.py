@@ -201,6 +201,11 @@ def _with_memory_of(directory: str, scope: ScopeRecord, end: End) -> End:
     return dataclasses.replace(end, memory_peak=peak, oom_kills=oom_kills)
 
 
+def memory_peak(directory: str) -> int | None:
+    """Return the most memory that a member had, in bytes; None where that is not counted."""
+    return _memory(directory)[0]
+
+
 def _memory(directory: str) -> tuple[int | None, int | None]:
     """Return the peak of memory in bytes and the number of processes killed for want of it."""
     events = cgroup.read(directory, "memory.events.local")

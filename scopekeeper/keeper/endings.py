@@ -65,6 +65,11 @@ class Endings:
         keys = (*self._waiting, *self._unexplained)
         return [leaf for where, leaf in keys if where == directory]
 
+    @property
+    def all_leaves(self) -> list[str]:
+        """The leaves of all scopes of whose end it is not told yet."""
+        return [leaf for _, leaf in self._waiting]
+
     def add(self, directory: str, known: Known, ended: Iterable[Ending]) -> None:
         """Wait with what has ended in a scope."""
         for ending in ended:

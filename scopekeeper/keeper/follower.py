@@ -83,6 +83,16 @@ class Follower:
         self._watch.start()
         self._soon()
 
+    def watch_file(self, path: str, changed: Callable[[], None]) -> None:
+        """Have changed called when a file comes, or is written to."""
+        self._watch.watch_file(path, changed)
+
+    @property
+    def watched(self) -> set[str]:
+        """The ids of the members that live, or of whose end it is yet to be told."""
+        leaves = [leaf for known in self.known.values() for leaf in known.ends]
+        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._endings.all_leaves)}
+
     async def close(self) -> None:
         """Watch nothing any more; what has ended is told of."""
         self._watch.close()
@@ -198,7 +208,7 @@ class Follower:
         known = self.known.get(event.directory)
         for change in event.changes:
             if known is not None and change.what is events.What.OOM_KILL:
-                known.oom_kills[change.leaf] = known.oom_kills.get(change.leaf, 0) + 1
+                known.note_kill(change.leaf)
 
     def _soon(self) -> None:
         if self._looking is None:

@@ -20,6 +20,8 @@ from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.pty.runs import Runs
 from scopekeeper.keeper.pty.store import Store
 from scopekeeper.keeper.shutdown import Stopping
+from scopekeeper.keeper.unseen import Unseen
+from scopekeeper.launch import ledger
 from scopekeeper.launch.place import Caller, boot_id
 from scopekeeper.launch.rules import find
 from scopekeeper.model import Scope, Snapshot
@@ -74,6 +76,7 @@ class Keeper:
         self._loop = self._follower.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
         self._diary = Diary(self._jobs, self._follower.living, self._follower.archive)
+        self._unseen = Unseen(self._jobs, caller.mount, lambda: self._follower.watched)
         self._chores = Chores(
             self._jobs,
             caller.mount,
@@ -106,6 +109,8 @@ class Keeper:
     def start(self) -> None:
         """Begin; every scope that is there is told as started."""
         self._follower.start()
+        self._follower.watch_file(ledger.path(), self._unseen.launched)
+        self._unseen.launched()  # what came and went before
         self._chores.release()
 
     async def see_off(self) -> None:
@@ -124,6 +129,7 @@ class Keeper:
         self._chores.cancel()
         await self._jobs.finish(_FINISH_SECONDS)
         await self._diary.finish()
+        await self._unseen.look()
 
     def reload(self) -> None:
         """Read the policy again; an invalid one changes nothing."""
@@ -165,6 +171,7 @@ class Keeper:
             self._diary.began(notice.scope.directory, notice.member.leaf)
         elif isinstance(notice, notices.MemberEnded):
             self._diary.ended(notice.end)
+            self._unseen.told(notice.end)
             self._chores.release()
             self._chores.hunt()
         elif isinstance(notice, notices.ScopeEnded):

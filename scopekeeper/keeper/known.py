@@ -81,6 +81,8 @@ class Known:
     oom_kills: dict[str, int] = field(default_factory=dict)
     """By leaf, and by '' those of which the kernel told for the scope as a whole."""
 
+    peaked: set[str] = field(default_factory=set)
+    """Leaves whose peak of memory was read when the kernel had killed in them."""
     fresh: dict[str, int] = field(default_factory=dict)
     """Leaves that came just now, and until when that is so; microseconds of CLOCK_BOOTTIME."""
     born: int = 0
@@ -108,6 +110,14 @@ class Known:
     def gone(self, reader: Reader) -> list[Ending]:
         """Return the ends of all members that were still there."""
         return [self._ending(leaf, self.scope, reader) for leaf in list(self.ends)]
+
+    def note_kill(self, leaf: str) -> None:
+        """Count a kill for want of memory, and read the peak while the leaf may be there."""
+        self.oom_kills[leaf] = self.oom_kills.get(leaf, 0) + 1
+        peak = observe.memory_peak(f"{self.scope.directory}/{leaf}") if leaf else None
+        if peak is not None and leaf in self.ends:
+            self.ends[leaf] = dataclasses.replace(self.ends[leaf], memory_peak=peak)
+            self.peaked.add(leaf)
 
     def take_kills(self, leaf: str) -> int:
         """Return how many of a leaf the kernel has killed, and count them no more.
@@ -145,9 +155,13 @@ class Known:
         end = self.ends.pop(leaf)
         directory = f"{self.scope.directory}/{leaf}"
         usage = cgroup.keyed(cgroup.read(directory, "cpu.stat"), "usage_usec")
+        peak = observe.memory_peak(directory)
+        if peak is None and not self._was_killed(leaf):
+            peak = end.memory_peak  # of the last look
         end = dataclasses.replace(
-            end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, seen=True
-        )
+            end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, memory_peak=peak,
+            seen=True,
+        )  # fmt: skip
         self._note_mark(leaf)
         cause = self.causes.pop(leaf, None) or self.cause
         of_scope = self.record.mark if self.record is not None else None
@@ -160,6 +174,12 @@ class Known:
         bound = self.record.bound if self.record is not None else ""
         around = Circumstances(bound, gone, ttl, reader.now - self.born)
         return Ending(end, cause, around, self, owner, claim)
+
+    def _was_killed(self, leaf: str) -> bool:
+        """Return whether the kernel killed it since its peak was read: what was read is too low."""
+        known = leaf in self.peaked
+        self.peaked.discard(leaf)
+        return not known and bool(self.oom_kills.get(leaf) or self.oom_kills.get(""))
 
     def _note_mark(self, leaf: str) -> None:
         """Note why a single member is being stopped, if it is."""

@@ -136,6 +136,17 @@ class Watch:
         """Return the directories of the scopes that an owner is followed for."""
         return set(self._followers.get(owner, ()))
 
+    def watch_file(self, path: str, changed: Callable[[], None]) -> None:
+        """Have changed called when a file comes, or is written to; not where it has no folder."""
+        folder, _, name = path.rpartition("/")
+
+        def tell(event: Told) -> None:
+            if event.name == name:
+                changed()
+
+        with self._blind_on_failure(""):
+            self._inotify.add(folder, IN_CREATE | IN_MODIFY | IN_ONLYDIR, tell)
+
     def rescan(self) -> None:
         """Walk the whole hierarchy, in case that a scope is where nothing is watched."""
         self._places.walk()

@@ -49,6 +49,9 @@ def load_more() -> None:
 
 def main() -> None:
     """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
+    from scopekeeper.launch import signals
+
+    signals.die_by_interrupt()
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"]:
         parsed = parse(arguments[1:])
@@ -185,34 +188,44 @@ def contain(
     warn is told what the caller should know although the launch goes on; else stderr is. Returns
     the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
-    from scopekeeper.launch import place, scope
-    from scopekeeper.launch.member import Member, Warnings
+    from scopekeeper.launch import ledger, place, scope
+    from scopekeeper.launch.member import Warnings
 
     warnings = Warnings()
     caller = caller or place.Caller()
     request, owner, where = plan(options, command, environment, caller, warnings)
-    if request.replace:
-        from scopekeeper.launch.replace import replace
-
-        replace(request, warnings)
-    if request.room:
-        from scopekeeper.launch.room import make_room
-
-        make_room(request, where, warnings)
     try:
-        member = Member(request, owner)
-        directory = scope.contain(member, caller, where, warnings)
+        member, directory = _enter(request, owner, caller, where, warnings)
     except scope.OtherOwnerError:
         request.run = owner.label
-        member = Member(request, owner)
-        directory = scope.contain(member, caller, where, warnings)
+        member, directory = _enter(request, owner, caller, where, warnings)
     for text in warnings:
         if warn is not None:
             warn(text)
         else:
             say(f"warning: {text}")
     tell(inner, member)
+    ledger.note(member, directory[len(caller.mount) :])
     return directory
+
+
+def _enter(
+    request: "Request", owner: "Owner", caller: "Caller", where: "Place", warnings: "Warnings"
+) -> "tuple[Member, str]":
+    """Make room, and enter the scope; returns the member that this process is, and where."""
+    from scopekeeper.launch import scope
+    from scopekeeper.launch.member import Member
+
+    if request.replace:
+        from scopekeeper.launch.replace import replace
+
+        replace(request, owner, warnings)
+    if request.room:
+        from scopekeeper.launch.room import make_room
+
+        make_room(request, owner, where, warnings)
+    member = Member(request, owner)
+    return member, scope.contain(member, caller, where, warnings)
 
 
 def plan(

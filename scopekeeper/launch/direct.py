@@ -27,7 +27,7 @@ from scopekeeper.launch.shell import NAME
 _JOINING = (
     "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.names",
     "scopekeeper.records", "scopekeeper.launch.place", "scopekeeper.launch.request",
-    "scopekeeper.launch.member", "scopekeeper.launch.scope",
+    "scopekeeper.launch.member", "scopekeeper.launch.ledger", "scopekeeper.launch.scope",
 )  # fmt: skip
 _SHELL = ("scopekeeper.launch.form", "scopekeeper.launch.shell")
 _MAKING = (
@@ -37,7 +37,9 @@ _MAKING = (
 
 _SCRIPT = """\
 #!{python} -IS
-import marshal, posix, sys
+import _signal, marshal, posix, sys
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 try:
     hot = posix.open({hot!r} + sys.implementation.cache_tag, posix.O_CLOEXEC)
 except OSError:
@@ -50,7 +52,9 @@ else:
 """The compiled file is only read by the version of Python that wrote it: its name has that."""
 
 _SHELL_PROGRAM = """\
-import marshal, posix, sys
+import _signal, marshal, posix, sys
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 try:
     hot = posix.open({hot!a} + sys.implementation.cache_tag, posix.O_CLOEXEC)
     hot = marshal.loads(posix.read(hot, {most}))

@@ -24,6 +24,12 @@ _DEADLINE = 30.0
 """Seconds that a manager may take; systemd's own clients wait 25 for an answer."""
 _FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
 """Seconds between looks at our own cgroup, and between questions what became of a job."""
+_AWAY = ("NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected")
+"""What a bus answers in place of a systemd that executes itself anew (``daemon-reexec``)."""
+_AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
+"""How long systemd may be away, and how long to wait before it is asked again."""
+_TRIES = 3
+"""How often a scope is asked for whose job systemd has lost."""
 
 
 class CallError(ManagerError):
@@ -34,14 +40,20 @@ class CallError(ManagerError):
         super().__init__(f"systemd refused: {text or name}")
 
 
+class AwayError(UnavailableError):
+    """The manager went away before it answered: whether the call was done is not known."""
+
+
 class Manager:
-    """One connection to the manager of a place; close it with ``with``."""
+    """One connection to the manager of a place; close it with ``with``.
+
+    A call to a manager that executes itself anew is made again when it is back.
+    """
 
     def __init__(self, place: Place) -> None:
-        self._serial = 0
-        self._unsent = self._rest = b""
-        self._logged_in = False
+        self._place = place
         self.deadline = time.monotonic() + _DEADLINE
+        self._away_until = 0.0
         self._connect(place)
 
     def __enter__(self) -> "Manager":
@@ -51,6 +63,9 @@ class Manager:
         self._socket.close()
 
     def _connect(self, place: Place) -> None:
+        self._serial = 0
+        self._unsent = self._rest = b""
+        self._logged_in = False
         run = "/run" if place.manager == "system" else f"/run/user/{place.uid}"
         bus = "/run/dbus/system_bus_socket" if place.manager == "system" else f"{run}/bus"
         try:
@@ -114,24 +129,52 @@ class Manager:
         path: str = _PATH,
         interface: str = "",
     ) -> list[str]:
-        """Call a method and return the strings of its answer; raises CallError."""
+        """Call a method that may be called twice, and return the strings of its answer.
+
+        Raises CallError, UnavailableError.
+        """
+        while True:
+            try:
+                return self._call_once(member, signature, values, path, interface or _INTERFACE)
+            except AwayError as error:
+                self._await_return(error)
+
+    def _call_once(
+        self, member: str, signature: str, values: tuple[object, ...], path: str, interface: str
+    ) -> list[str]:
+        """Call a method and return the strings of its answer; raises CallError, AwayError."""
         self._serial += 1
-        interface = interface or _INTERFACE
         try:
             self._send(wire.call(self._serial, _NAME, path, interface, member, signature, values))
             while True:
                 message = self._receive()
                 if message.kind == wire.ERROR:  # of this call, or of the greeting before it
-                    raise CallError(message.error, "".join(message.strings()[:1]))
+                    text = "".join(message.strings()[:1])
+                    if message.error.rpartition(".")[2] in _AWAY:
+                        raise AwayError(f"systemd does not answer: {text or message.error}")
+                    raise CallError(message.error, text)
                 if message.reply_to == self._serial:
                     return message.strings()
         except TimeoutError:
             raise UnavailableError(f"systemd did not answer within {_DEADLINE:.0f} s") from None
         except OSError as error:
-            raise UnavailableError(f"{_HUNG_UP}: {error.strerror}") from None
+            raise AwayError(f"{_HUNG_UP}: {error.strerror}") from None
+
+    def _await_return(self, error: AwayError) -> None:
+        """Connect again to a manager that is away; raises the error where it stays away."""
+        self._away_until = self._away_until or time.monotonic() + _AWAY_SECONDS
+        while time.monotonic() < min(self._away_until, self.deadline):
+            time.sleep(_AWAY_PAUSE)
+            self._socket.close()
+            try:
+                self._connect(self._place)
+            except UnavailableError:
+                continue
+            return
+        raise error
 
     def _receive(self) -> wire.Message:
-        """Wait for a message; raises OSError."""
+        """Wait for a message; raises OSError, UnavailableError."""
         if not self._logged_in:
             self._log_in()
         while True:
@@ -141,29 +184,54 @@ class Manager:
                     raw, self._rest = self._rest[:length], self._rest[length:]
                     return wire.Message(raw)
             if not self._read():
-                raise UnavailableError(_HUNG_UP)
+                raise AwayError(_HUNG_UP)
 
     def start_scope(self, unit: str, properties: list[tuple[str, tuple[str, object]]]) -> None:
         """Make a scope with this process in it, and wait until it is there.
 
         Raises CallError (``UnitExists`` where there is one of that name), ManagerError.
         """
-        job = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, ()))[0]
-        # The answer only says that the job is queued; that it was done shows in our own cgroup.
+        values = (unit, "fail", properties, ())
+        for attempt in range(_TRIES):
+            try:
+                self._call_once("StartTransientUnit", "ssa(sv)a(sa(sv))", values, _PATH, _INTERFACE)
+                is_ours = True
+            except AwayError as error:
+                self._await_return(error)
+                is_ours = False
+            except CallError as error:
+                if error.name != "UnitExists" or not attempt:
+                    raise
+                is_ours = False  # made by the call before this one, or by somebody else
+            # The answer only says that the job is queued; that it was done shows in our own cgroup.
+            if self._await_move(unit, is_ours=is_ours):
+                return
+        raise ManagerError(f"systemd could not start {unit} (its job failed)")
+
+    def _await_move(self, unit: str, *, is_ours: bool) -> bool:
+        """Wait until we are in a scope; False where systemd has none of that name.
+
+        is_ours: whether it is known that the scope was made for us. Raises CallError
+        (``UnitExists``) where it was made for somebody else.
+        """
         began = time.monotonic()
-        pause, ask_again = _FIRST_LOOK, began + _ASK_SECONDS
-        while not cgroup_of().endswith("/" + unit):
+        pause, ask_again = _FIRST_LOOK, began + _ASK_SECONDS * is_ours
+        while not _is_in(unit):
             now = time.monotonic()
             if now > self.deadline:
                 raise ManagerError(f"systemd did not start {unit} within {_DEADLINE:.0f} s")
             if now > ask_again:
+                state = self.unit_property(unit, "Unit", "ActiveState")
                 # a scope that failed is forgotten at once: CollectMode=inactive-or-failed
-                if self.unit_property(unit, "Unit", "ActiveState") in ("", "failed"):
-                    raise ManagerError(f"systemd could not start {unit} ({job} failed)")
-                ask_again = now + _ASK_SECONDS
+                if state in ("", "failed"):
+                    return _is_in(unit)
+                if state == "active" and not is_ours and not _is_in(unit):
+                    raise CallError("UnitExists", f"there is a {unit}")
+                ask_again = now + _ASK_SECONDS * is_ours
             time.sleep(pause)
             if now - began > _LONGEST_LOOK:
                 pause = min(1.5 * pause, _LONGEST_LOOK)
+        return True
 
     def attach(self, unit: str, leaf: str) -> None:
         """Move this process into a leaf of a scope, where it may not write itself there."""
@@ -200,6 +268,10 @@ class Manager:
             self.call("ResetFailedUnit", "s", (unit,))
         except CallError:
             return
+
+
+def _is_in(unit: str) -> bool:
+    return cgroup_of().endswith("/" + unit)
 
 
 def scope_properties(

@@ -1,4 +1,7 @@
-"""``run --replace``: end the earlier member of the same session, lane, run and name first."""
+"""``run --replace``: end the earlier member of the same session, lane, run and name first.
+
+Never that of another gateway: see ``OwnerState.yields_to``.
+"""
 
 import os
 
@@ -8,11 +11,12 @@ from scopekeeper.history import Cause, Reason
 from scopekeeper.launch import place
 from scopekeeper.launch.aside import same_hangup, step_out
 from scopekeeper.launch.request import Request
+from scopekeeper.model import Owner
 from scopekeeper.selection import Selector, select
 from scopekeeper.snapshot import Reader
 
 
-def replace(request: Request, warnings: list[str]) -> None:
+def replace(request: Request, owner: place.Owner, warnings: list[str]) -> None:
     """Stop what this launch stands for, and wait; raises ConflictError where it does not go.
 
     What the caller should be told although it went is added to warnings.
@@ -27,7 +31,12 @@ def replace(request: Request, warnings: list[str]) -> None:
         run=run,
         name=request.name,
     )
-    targets = [stop.target_of(selected) for selected in select(snapshot, selector)]
+    us = model_of(owner)
+    targets = [
+        stop.target_of(selected)
+        for selected in select(snapshot, selector)
+        if selected.member is not None and selected.member.yields_to(us)
+    ]
     if not targets:
         return
     cause = Cause(Reason.SUPERSEDED, f"process {os.getpid()} is launched in its place")
@@ -42,3 +51,18 @@ def replace(request: Request, warnings: list[str]) -> None:
                 f"{result.problem or 'processes remain'}",
                 f"look with: scopekeeper stop -n {request.name}",
             )
+
+
+def model_of(owner: place.Owner) -> Owner:
+    """Return a launch's owner as the model has owners."""
+    fields = owner.fields
+    is_process = "OWNER_PID" in fields
+    return Owner(
+        unit=owner.unit,
+        epoch=fields.get("OWNER_EPOCH", ""),
+        cgroup=owner.unit_path,
+        pid=int(fields["OWNER_PID"]) if is_process else None,
+        start_time=int(fields["OWNER_START"]) if is_process else None,
+        boot_id=fields["BOOT"],
+        namespaces=fields["NAMESPACES"],
+    )

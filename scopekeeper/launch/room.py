@@ -1,6 +1,10 @@
-"""Makes room in a lane for a new scope, where its rules ask for that."""
+"""Makes room in a lane for a new scope, where its rules ask for that.
+
+Only what yields to the launch's owner is ended: see ``OwnerState.yields_to``.
+"""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import time
@@ -9,58 +13,76 @@ from pathlib import Path
 from scopekeeper import names, stop
 from scopekeeper.errors import ConflictError
 from scopekeeper.history import Cause, Reason
+from scopekeeper.launch import place
 from scopekeeper.launch.aside import same_hangup, step_out
 from scopekeeper.launch.place import Place
+from scopekeeper.launch.replace import model_of
 from scopekeeper.launch.request import Request
 from scopekeeper.launch.rules import compiled_path
-from scopekeeper.model import Scope
+from scopekeeper.model import Owner, Scope
 from scopekeeper.plan import supersedes
 from scopekeeper.regular_files import open_regular
+from scopekeeper.selection import Selected
 from scopekeeper.snapshot import Reader
 
 _LOCK_SECONDS = 30.0
 """How long a launch waits for others that count, and end what they have to; then it goes on."""
 
 
-def make_room(request: Request, place: Place, warnings: list[str]) -> None:
+def make_room(request: Request, launcher: place.Owner, where: Place, warnings: list[str]) -> None:
     """End what the new scope supersedes, and see that the lane is not full.
 
     Nothing is done for a scope that is there already. What the caller should be told is added to
     warnings. Raises ConflictError.
     """
     unit = names.unit_name(request.session, request.lane, request.run)
-    if os.path.exists(f"{place.base}/{unit}"):
+    if os.path.exists(f"{where.base}/{unit}"):
         return
     _one_at_a_time()
     scopes = [
         scope
-        for scope in Reader(place.mount).snapshot(uid=os.getuid()).scopes
+        for scope in Reader(where.mount).snapshot(uid=os.getuid()).scopes
         if scope.pids and not (scope.problem or scope.stopping or scope.elsewhere)
     ]
+    owner = model_of(launcher)
     if "supersede" in request.room:
-        _supersede(request, scopes, warnings)
+        _supersede(request, owner, scopes, warnings)
     if "max_scopes" in request.room:
-        _see_that_it_is_not_full(request, scopes, warnings)
+        _see_that_it_is_not_full(request, owner, scopes, warnings)
 
 
-def _supersede(request: Request, scopes: list[Scope], warnings: list[str]) -> None:
+def _supersede(request: Request, owner: Owner, scopes: list[Scope], warnings: list[str]) -> None:
     run = (request.session, request.lane, request.session_id)
-    earlier = [scope for scope in scopes if supersedes(*run, scope)]
+    targets = []
+    for scope in scopes:
+        if supersedes(*run, scope):
+            members = scope.yielding([owner])
+            meant = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
+            targets += [stop.target_of(each) for each in meant]
     cause = Cause(Reason.SUPERSEDED, f"the run {request.session_id} takes its place")
-    _end(earlier, cause, warnings)
+    _end(targets, cause, warnings)
 
 
-def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: list[str]) -> None:
+def _see_that_it_is_not_full(
+    request: Request, owner: Owner, scopes: list[Scope], warnings: list[str]
+) -> None:
     lane_class = names.lane_class(request.lane)
     most = int(request.room["max_scopes"])
     there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]
     left_over = sorted(
-        (s for s in there if s.state == "orphan" and not s.strays), key=lambda s: s.born
+        (
+            scope
+            for scope in there
+            if scope.state == "orphan" and not scope.strays and scope.yielding([owner]) is None
+        ),
+        key=lambda scope: scope.born,
     )
     while len(there) >= most and left_over and request.room.get("when_full") == "stop-orphan":
         oldest = left_over.pop(0)
         cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
-        _end([oldest], cause, warnings, frozenset(member.leaf for member in oldest.members))
+        leaves = frozenset(member.leaf for member in oldest.members)
+        target = dataclasses.replace(stop.target_of(Selected(oldest)), leaves=leaves)
+        _end([target], cause, warnings)
         there.remove(oldest)
     if len(there) >= most:
         raise ConflictError(
@@ -69,18 +91,11 @@ def _see_that_it_is_not_full(request: Request, scopes: list[Scope], warnings: li
         )
 
 
-def _end(
-    scopes: list[Scope],
-    cause: Cause,
-    warnings: list[str],
-    leaves: frozenset[str] | None = None,
-) -> None:
-    """End scopes; with leaves, only where nothing else lives in them. Raises ConflictError."""
-    targets = [stop.Target(s.directory, s.cgroup, stop.grace_of(s.grace), leaves) for s in scopes]
+def _end(targets: list[stop.Target], cause: Cause, warnings: list[str]) -> None:
+    """End scopes or members; raises ConflictError."""
+    causes = [cause] * len(targets)
     with same_hangup():
-        results = stop.stop(
-            targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
-        )
+        results = stop.stop(targets, causes=causes, warnings=warnings, step_out=step_out)
     for result in results:
         if result.outcome in ("remains", "refused", "changed"):
             raise ConflictError(

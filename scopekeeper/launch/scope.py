@@ -177,21 +177,31 @@ def _sure_leaf(directory: str, name: str) -> str:
 
     On the way, remove empty ones of the same name.
     """
-    stale = names.leaf_name(name, "")
+    same = names.leaf_name(name, "")  # what stands before the id in a leaf of that name
     found = ""
     for entry in posix.listdir(directory):
-        if not entry.startswith("m-") or (found and not entry.startswith(stale)):
+        is_same = entry[: -names.ID_LENGTH] == same
+        if not entry.startswith("m-") or (found and not is_same):
             continue
         leaf = f"{directory}/{entry}"
         try:
             if _is_alive(leaf):
                 if not found and b"\nJOINING=" not in (attribute(leaf) or b""):
                     found = leaf
-            elif entry.startswith(stale):
+            elif is_same and _is_named(leaf, name):
                 posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
-        except OSError:
+        except (OSError, records.RecordError):
             continue
     return found
+
+
+def _is_named(leaf: str, name: str) -> bool:
+    """Return whether a leaf is of that name, whole: two long names can be cut to the same.
+
+    A leaf without a record is left over from a launch that was killed.
+    """
+    raw = attribute(leaf)
+    return raw is None or records.loads(raw).get("NAME") == name
 
 
 def _is_alive(leaf: str) -> bool:

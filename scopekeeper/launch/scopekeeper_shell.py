@@ -5,7 +5,11 @@ The kernel keeps a script's first word from it, so that this one cannot see the 
 shell; what `python -m scopekeeper.launch.direct` writes in its place can.
 """
 
+import _signal  # type: ignore[import-not-found]  # built in
 import sys
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # before anything is loaded
 
 from scopekeeper.launch.shell import main
 

@@ -10,10 +10,29 @@ def die_by_interrupt() -> None:
     """
     import _signal  # type: ignore[import-not-found]  # built in
 
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    try:
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    except KeyboardInterrupt:
+        die()
+
+
+def unwind_by_interrupt() -> None:
+    """Let SIGINT be an exception again, for work that tidies up where it is not finished."""
+    import _signal
+
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+
+def die() -> None:
+    """Die by SIGINT, so that a shell sees it: it then ends its script too."""
+    import _signal
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    posix.kill(posix.getpid(), _signal.SIGINT)
 
 
 _PASS_ON = frozenset(

@@ -1,12 +1,14 @@
 """The few bytes of the D-Bus protocol that making a scope takes.
 
 A client library costs more to import than the whole launch (pystemd 40 ms, libsystemd through
-ctypes 6 ms). Source: the D-Bus specification, versions of the protocol 1; little endian.
+ctypes 6 ms). Source: the D-Bus specification, version 1 of the protocol. What is written here is
+little-endian, which every receiver reads; what is read is in the byte order that its first byte
+names: systemd and the bus daemons write in that of the machine.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = (
@@ -146,26 +148,28 @@ def _write_fields(message: Writer, fields: "list[Any]") -> None:
 class Message:
     """A message that came in: what of its header matters here, and its body."""
 
-    __slots__ = ("body", "error", "kind", "member", "reply_to", "signature")
+    __slots__ = ("body", "error", "kind", "member", "order", "reply_to", "signature")
 
     def __init__(self, raw: bytes) -> None:
+        """Read one whole message; raises ValueError where it is none."""
+        self.order = _order_of(raw)
         self.kind = raw[1]
         self.error = self.member = self.signature = ""
         self.reply_to = 0
-        end = 16 + int.from_bytes(raw[12:16], "little")
+        end = 16 + self._number(raw, 12)
         at = 16
         while at < end:
             at += -at % 8
             code, kind = raw[at], chr(raw[at + 2])
             at += 4
             if kind == "u":
-                value: object = int.from_bytes(raw[at : at + 4], "little")
+                value: object = self._number(raw, at)
                 at += 4
             elif kind == "g":
                 value = raw[at + 1 : at + 1 + raw[at]].decode()
                 at += raw[at] + 2
             else:
-                value, at = _string(raw, at)
+                value, at = self._string(raw, at)
             if code == _ERROR_NAME:
                 self.error = str(value)
             elif code == _MEMBER:
@@ -181,36 +185,42 @@ class Message:
         found, at = [], 0
         for kind in self.signature:
             if kind in ("s", "o"):
-                text, at = _string(self.body, at + -at % 4)
+                text, at = self._string(self.body, at + -at % 4)
                 found.append(text)
             elif kind == "u":
                 at += -at % 4 + 4
             elif kind == "v":  # a string or a boolean inside
                 inner = self.body[at + 1]
                 at += self.body[at] + 2
+                at += -at % 4
                 if inner == ord("b"):
-                    at += -at % 4
-                    text, at = "yes" if self.body[at] else "no", at + 4
+                    text, at = "yes" if self._number(self.body, at) else "no", at + 4
                 else:
-                    text, at = _string(self.body, at + -at % 4)
+                    text, at = self._string(self.body, at)
                 found.append(text)
             else:
                 break
         return found
 
+    def _number(self, raw: bytes, at: int) -> int:
+        return int.from_bytes(raw[at : at + 4], self.order)
 
-def _string(raw: bytes, at: int) -> tuple[str, int]:
-    length = int.from_bytes(raw[at : at + 4], "little")
-    at += 4
-    return raw[at : at + length].decode("utf-8", "replace"), at + length + 1
+    def _string(self, raw: bytes, at: int) -> tuple[str, int]:
+        length = self._number(raw, at)
+        at += 4
+        return raw[at : at + length].decode("utf-8", "replace"), at + length + 1
+
+
+def _order_of(head: bytes) -> "Literal['little', 'big']":
+    if head[:1] == b"l":
+        return "little"
+    if head[:1] == b"B":
+        return "big"
+    raise ValueError("systemd's answer is not a D-Bus message")
 
 
 def length_of(head: bytes) -> int:
-    """Return the length of the message that begins with these 16 bytes; big endian never comes.
-
-    systemd and both bus daemons write in the byte order of the machine, and relay as written.
-    """
-    if head[:1] != b"l":
-        raise ValueError("not a little-endian D-Bus message")
-    fields = int.from_bytes(head[12:16], "little")
-    return 16 + fields + -fields % 8 + int.from_bytes(head[4:8], "little")
+    """Return the length of the message that begins with these 16 bytes; raises ValueError."""
+    order = _order_of(head)
+    fields = int.from_bytes(head[12:16], order)
+    return 16 + fields + -fields % 8 + int.from_bytes(head[4:8], order)

@@ -17,6 +17,7 @@ from tests.machine import (
     is_alive,
     leaves,
     processes,
+    record_of,
     scope_directories,
     state_of,
     text_of,
@@ -191,3 +192,22 @@ def test_a_nested_run_lands_in_the_same_session(keeper: Scopekeeper, session: st
     found = eventually(lambda: [leaf for leaf in leaves(scope) if leaf.startswith("m-inner.")])
     eventually(lambda: processes(f"{scope}/{found[0]}"))
     assert len(scope_directories()) == 1
+
+
+def test_a_launch_tidies_up_after_members_of_its_own_name_only(
+    keeper: Scopekeeper, session: str
+) -> None:
+    stays = keeper.member("-s", session, "-n", "stays", "--", *FOREVER)
+    scope = os.path.dirname(directory_of(stays.pid))
+    long = "x" * 120  # as a name it is cut in the leaf's
+    others = ["server.py", "server.py.0a1b2c3d", "server2", long + "1"]
+    for name in (*others, "server", long + "2"):
+        assert keeper.run("-s", session, "-n", name, "--", "true").returncode == 0
+    ended = [leaf for leaf in leaves(scope) if not processes(f"{scope}/{leaf}")]
+    assert sorted(record_of(f"{scope}/{leaf}")["NAME"] for leaf in ended) == sorted(
+        [*others, "server", long + "2"]
+    )
+    for name in ("server", long + "2"):
+        keeper.member("-s", session, "-n", name, "--", *FOREVER)
+    left = [leaf for leaf in leaves(scope) if not processes(f"{scope}/{leaf}")]
+    assert sorted(record_of(f"{scope}/{leaf}")["NAME"] for leaf in left) == sorted(others)

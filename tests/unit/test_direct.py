@@ -1,7 +1,10 @@
 """The fast launcher does what the slow one does, from one compiled file."""
 
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -53,3 +56,27 @@ def test_without_the_compiled_file_it_is_only_slower(launcher):
 def test_another_version_of_python_does_not_read_it(launcher):
     (compiled,) = launcher.parent.glob("hot.*")
     assert compiled.name == f"hot.{sys.implementation.cache_tag}"
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["stop", "-s", "no such session"]])
+def test_an_interrupt_at_any_moment_ends_it_and_prints_nothing(launcher, tmp_path, arguments):
+    environment = {"PATH": "/bin", "SCOPEKEEPER_STATE": str(tmp_path / "state")}
+    began = time.monotonic()
+    assert subprocess.run([launcher, *arguments], env=environment).returncode == 0
+    lasts = time.monotonic() - began
+    statuses = []
+    for part in range(20):
+        process = subprocess.Popen(
+            [launcher, *arguments], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(lasts * part / 20)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate()
+        if not words:
+            statuses.append(process.returncode)
+        # what is not frozen into the interpreter is ours: no program can have it print nothing
+        ours = re.findall(r'File "([^<].*)", line (\d+)', words)
+        assert all(file == str(launcher) and int(line) <= 2 for file, line in ours), words
+    assert set(statuses) <= {0, -signal.SIGINT}
+    assert -signal.SIGINT in statuses

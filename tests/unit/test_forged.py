@@ -43,8 +43,10 @@ def test_it_is_reported_where_an_honest_one_is_ended(scope):
 
 
 def test_it_supersedes_nothing():
-    owned = dataclasses.replace(ORPHAN, owner_state=None, leader_lives=True)
-    earlier = dataclasses.replace(HONEST, members=(owned,))
+    gateway = Owner(unit="a.service", epoch="1", cgroup="/a.service")
+    lives = OwnerState(gateway, Liveness.ALIVE, "seen")
+    owned = dataclasses.replace(ORPHAN, owner_state=lives, leader_lives=True)
+    earlier = dataclasses.replace(HONEST, members=(owned,), owner=gateway)
     rules = Policy({"cron": {"supersede": Setting(True, "test")}})
     newer = dataclasses.replace(earlier, session_id="2", born=2)
     steps = [each.step for each in plan(Snapshot((earlier, newer)), rules)]

@@ -1,18 +1,20 @@
 """What gateways in Python say, read as ``run`` reads its options; and what it costs not to."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import scopekeeper
 from scopekeeper.errors import RemainsError, UnavailableError, UsageError
-from scopekeeper.gateway import command, ending, options
+from scopekeeper.gateway import aio, command, ending, options
 from scopekeeper.launch.failure import translated
 from scopekeeper.launch.manager import CallError
 from scopekeeper.stop import Remaining, Result, Target
@@ -157,3 +159,73 @@ def test_importing_the_package_imports_nothing_of_it():
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "scopekeeper\n", "")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         assert scopekeeper.nothing
+
+
+BLOCKED = 3.0
+
+
+class Reluctant(subprocess.Popen):
+    """A child that is not gone at once when it was killed, as one with much memory."""
+
+    scope = member = ""
+
+    def wait(self, timeout=None):
+        if timeout is not None:
+            time.sleep(BLOCKED)
+        return super().wait(timeout)
+
+
+def sleeper(started, pause):
+    """Return a start that takes so long, and the children that it has started."""
+
+    def start(**popen):
+        time.sleep(pause)
+        started.append(Reluctant(["sleep", "1000"], **popen))
+        return started[-1]
+
+    return start
+
+
+@pytest.mark.parametrize("pause", [0.05, 0.3])
+def test_a_cancelled_start_is_ended_without_blocking_the_loop(pause):
+    started: list[Reluctant] = []
+
+    async def gateway():
+        starting = asyncio.ensure_future(aio.spawn(sleeper(started, pause), {}))
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            member = await starting
+            member.kill()
+        longest, before = 0.0, time.monotonic()
+        while not (started and is_over(started[0].pid)):
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            longest, before = max(longest, now - before), now
+        return longest
+
+    assert asyncio.run(gateway()) < BLOCKED - 1
+
+
+def test_a_start_that_outlives_its_loop_is_ended():
+    started: list[Reluctant] = []
+
+    async def gateway():
+        task = asyncio.ensure_future(aio.spawn(sleeper(started, 0.3), {}))
+        await asyncio.sleep(0.05)
+        assert not task.done()  # the loop ends with it
+
+    asyncio.run(gateway())
+    deadline = time.monotonic() + 30
+    while not (started and is_over(started[0].pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_over(pid):
+    """Tell whether a process is gone, or a zombie, as the kernel has it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True

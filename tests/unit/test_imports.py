@@ -16,8 +16,7 @@ ROOT = Path(scopekeeper.__file__).parents[1]
 ALLOWED = {
     "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.launch.place",
     "scopekeeper.launch.member", "scopekeeper.launch.request", "scopekeeper.launch.scope",
-    "scopekeeper.names",
-    "scopekeeper.records",
+    "scopekeeper.launch.ledger", "scopekeeper.names", "scopekeeper.records",
     # built into the interpreter, or a small extension module
     "_signal", "errno", "fcntl", "posix", "sys", "time",
 }  # fmt: skip

@@ -89,6 +89,16 @@ class Command:
     lives: bool = True
     seen: dict[str, int] = field(default_factory=dict)
 
+    def yields_to(self, owner):
+        """Tell whether a later run of that owner takes its place."""
+        own = self.gateway.owner
+        if self.damaged:
+            return False
+        if own.unit:
+            return own.unit == owner.unit
+        is_same = (own.pid, own.start_time) == (owner.pid, owner.start_time)
+        return is_same or self.gateway.state is Liveness.GONE
+
     @property
     def is_orphan(self):
         return self.gateway.state is Liveness.GONE and self.lifetime != "detached"
@@ -106,6 +116,8 @@ class Cohort:
     ttl: int | None
     alien: str
     """'', ``foreign`` (no record that can be read) or ``elsewhere`` (of a container)."""
+    owner: Owner
+    """Of who made it."""
     stopping: bool = False
     strays: int = 0
     written: int = 0
@@ -161,17 +173,19 @@ class World:
 
     def end_of_all(self, cohort):
         """Return when a scope has to go with all that is in it."""
-        if cohort.stopping or self.successor(cohort):
+        if cohort.stopping:
             return self.now
         if cohort.lifetime == "detached":
             return NEVER
         expires = NEVER if cohort.ttl is None else cohort.born + cohort.ttl + 1
         return min(expires, self.idle_end(cohort))
 
-    def successor(self, cohort):
-        """Return another run of the same session that came later, where only one may be."""
+    def is_superseded(self, cohort, command):
+        """Tell whether a later run takes a command's place, where only one may be."""
         return self.lanes[cohort.lane].supersede and any(
-            other.born > cohort.born and other.run not in ("", cohort.run)
+            other.born > cohort.born
+            and other.run not in ("", cohort.run)
+            and command.yields_to(other.owner)
             for other in self.cohorts
             if cohort.run and cohort.lifetime == "gateway"
             if other.lane == cohort.lane and not other.alien
@@ -192,6 +206,7 @@ class World:
             if not cohort.alien
             for command in cohort.living
             if min(self.end_of_all(cohort), self.end_of(cohort, command)[0]) <= self.now
+            or self.is_superseded(cohort, command)
         }
 
     # What it looks like
@@ -213,6 +228,7 @@ class World:
                 "ttl": cohort.ttl,
                 "stopping": cohort.stopping,
                 "elsewhere": cohort.alien == "elsewhere",
+                "owner": cohort.owner,
                 "activity": (0, cohort.written),
                 "idle_since": None if seen is None else (seen[0], 0, seen[1]),
             }
@@ -282,7 +298,10 @@ class Plans(RuleBasedStateMachine):
     def cohort_comes(self, lane, lifetime, run, ttl, alien, strays, members):
         self.world.now += 1
         born = self.world.now
-        cohort = Cohort(next(self.numbers), lane, lifetime, born, run, ttl, alien, strays=strays)
+        owner = self.some(self.gateways, members[0][0] if members else 0).owner
+        cohort = Cohort(
+            next(self.numbers), lane, lifetime, born, run, ttl, alien, owner, strays=strays
+        )
         self.world.cohorts.append(cohort)
         for member in members:
             self.member_comes(-1, member)

@@ -1,0 +1,66 @@
+"""Any bytes may stand in the ledger: a line is what a launch wrote, or is left out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopekeeper import names
+from scopekeeper.history import Cause, Reason, Stopper, ledger
+from scopekeeper.history.end import End
+from scopekeeper.launch import ledger as writing
+
+CHARACTERS = st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])
+WORDS = st.text(CHARACTERS, min_size=1, max_size=40)
+GOOD = {
+    "SESSION": "s", "LANE": "main", "CGROUP": "/x.slice/scopekeeper-s-main.scope", "NAME": "time",
+    "PID": "7", "START": "1", "ID": "0a1b2c3d", "STARTED": "5", "NAMESPACES": "1/2", "BOOT": "b",
+}  # fmt: skip
+
+
+def read(raw: bytes) -> list[End]:
+    return [each.end for each in ledger._lines(raw)]
+
+
+@given(WORDS, WORDS, WORDS, st.integers(1, 2**40))
+def test_what_was_written_is_read(session, lane, name, started):
+    unit = names.unit_name(session, lane)
+    fields = {**GOOD, "SESSION": session, "LANE": lane, "NAME": name, "STARTED": str(started)}
+    (end,) = read(writing.line(fields | {"CGROUP": f"/{unit}"}))
+    assert (end.session, end.lane, end.name, end.started) == (session, lane, name, started)
+    assert (end.unit, end.reason) == (unit, Reason.UNKNOWN)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_a_line_is_read_whatever_stands_before_and_behind_it(before, behind):
+    ends = read(before + writing.line(GOOD) + behind.replace(b"V=1\0", b""))
+    assert "0a1b2c3d" in [end.member_id for end in ends]
+
+
+@given(st.sampled_from(sorted(GOOD)), st.one_of(WORDS, st.integers().map(str), st.just("9" * 5000)))
+def test_a_field_that_is_none_of_ours_costs_at_most_its_line(field, value):
+    ends = read(writing.line({**GOOD, field: value}) + writing.line({**GOOD, "ID": "11111111"}))
+    assert ends[-1].member_id == "11111111"
+    assert len(ends) <= 2
+    for end in ends:
+        assert 0 <= end.started < 2**63
+        assert end.pid is None or 0 < end.pid < 2**31
+        assert "/" not in end.unit
+
+
+@given(WORDS)
+def test_a_cgroup_elsewhere_is_not_looked_at(path):
+    for cgroup in (f"../{path}", f"/../{path}", path, f"/a/../{GOOD['CGROUP']}"):
+        if not cgroup.startswith("/") or ".." in cgroup.split("/"):
+            assert read(writing.line({**GOOD, "CGROUP": cgroup})) == []
+
+
+@given(st.sampled_from(Reason), WORDS, st.integers(1, 2**22), st.integers(0, 2**32 - 2))
+def test_why_a_stop_ends_a_member_is_read(reason, text, pid, uid):
+    end = End(
+        "0a1b2c3d", 5, 0, "s", "main", "time", Reason.UNKNOWN, unit="scopekeeper-s-main.scope",
+        pid=7, owner="pid 3", boot_id="b", processes=1,
+    )  # fmt: skip
+    cause = Cause(reason, text, Stopper(pid, uid, "sh"))
+    raw = b"".join(ledger.lines_of([end], cause, "/x/scopekeeper-s-main.scope"))
+    (line,) = ledger._lines(raw)
+    assert line.cause == cause
+    assert (line.end.owner, line.end.pid) == ("pid 3", 7)
