@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from scopekeeper import cgroup, records, stop_witness, untrusted
 from scopekeeper.history.end import UNPROVED
 from scopekeeper.history.reason import Cause, Reason, Stopper
-from scopekeeper.launch.place import start_time
+from scopekeeper.launch.place import open_lock, start_time
 from scopekeeper.untrusted import StopMark
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
@@ -139,8 +139,10 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
         fd = os.open(scope_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return False
+    lock = -1
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = open_lock(fd)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         known = records.loads(os.getxattr(directory, records.ATTRIBUTE))
         whole = records.loads(os.getxattr(scope_directory, records.ATTRIBUTE))
         free = "STATE" not in known and "STATE" not in whole
@@ -150,6 +152,8 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
     except (OSError, records.RecordError):
         return False
     finally:
+        if lock >= 0:
+            os.close(lock)
         os.close(fd)
     return free
 
@@ -177,10 +181,14 @@ def _await_record(directory: str) -> None:
 def _locked(directory: str) -> Iterator[None]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(fd)
-        yield
+        lock = open_lock(fd)
     finally:
         os.close(fd)
+    try:
+        _lock(lock)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _lock(fd: int) -> None:

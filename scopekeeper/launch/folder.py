@@ -6,7 +6,7 @@ import posix
 
 from scopekeeper import names, records
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
-from scopekeeper.launch.place import Place
+from scopekeeper.launch.place import Place, open_lock
 
 _XATTR_CREATE = 1
 
@@ -21,8 +21,10 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    lock = -1
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock = open_lock(fd)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
         if member.request.limits:
             from scopekeeper.launch.limits import limit_folder
@@ -35,6 +37,8 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
             return False  # another launcher, or a stop, was faster
         raise
     finally:
+        if lock >= 0:
+            posix.close(lock)
         posix.close(fd)
 
 
@@ -51,10 +55,10 @@ def _leave_note(place: Place) -> None:
         pass
 
 
-def remove_empty(fd: int, directory: str) -> bool:
-    """Remove a folder in which nothing lives, so that it is made anew; fd is it, opened."""
+def remove_empty(lock: int, directory: str) -> bool:
+    """Remove a folder in which nothing lives, so that it is made anew; lock is its lock, open."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for entry in posix.listdir(directory):
             if entry.startswith("m-"):
                 posix.rmdir(f"{directory}/{entry}")

@@ -122,6 +122,15 @@ def mount_point() -> str:
     raise LookupError("no cgroup2 hierarchy is mounted")
 
 
+def open_lock(fd: int) -> int:
+    """Open the file of a scope that launches share and stops take alone; fd is its directory.
+
+    Raises OSError. It is one that only its user can open at all (mode 0200): whoever can read a
+    directory can lock that, and keep everybody from the scope.
+    """
+    return posix.open("cgroup.kill", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=fd)
+
+
 class Caller:
     """The process that asked: its cgroup, and the member of ours that it runs in, if any."""
 

@@ -20,7 +20,7 @@ import time
 
 from scopekeeper import launch, names, records
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, Warnings, enter
-from scopekeeper.launch.place import Caller, Place, attribute, place_of, read
+from scopekeeper.launch.place import Caller, Place, attribute, open_lock, place_of, read
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
@@ -89,42 +89,52 @@ def join(
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return ABSENT, ""
+    lock = -1
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return WAIT, "stopping"
-        raw = attribute(fd)  # type: ignore[arg-type]
-        if raw is None:
-            from scopekeeper.launch.waiting import without_record
-
-            return without_record(directory, place)
-        _check(raw, directory, member, warnings)
-        if b"\nSTATE=" in raw:
-            return WAIT, "stopping"
-        neighbour = _sure_leaf(directory, member.request.name)
-        if not neighbour:
-            from scopekeeper.launch.waiting import without_members
-
-            return without_members(fd, directory, place)
-        unsure = bool(place.manager) or member.always_signs
-        if not enter(directory, member, place, unsure=unsure):
-            return WAIT, "gone"
-        # a folder in which somebody is stays; systemd forgets a scope at once
-        if place.manager and not _is_alive(neighbour):
-            from scopekeeper.launch.unit import confirm
-
-            confirm(directory, member, place, caller)
-        if unsure:
-            member.sign(directory)
+        lock = open_lock(fd)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return _join(fd, lock, directory, member, place, caller, warnings)
+    except BlockingIOError:
+        return WAIT, "stopping"
     except OSError as error:
         if error.errno in GONE:
             return WAIT, "gone"
         raise
-    else:
-        return JOINED, ""
     finally:
-        posix.close(fd)  # which gives the lock back
+        if lock >= 0:
+            posix.close(lock)  # which gives it back
+        posix.close(fd)
+
+
+def _join(
+    fd: int, lock: int, directory: str, member: Member, place: Place, caller: Caller,
+    warnings: Warnings,
+) -> tuple[str, str]:  # fmt: skip
+    """Do so in a scope whose directory is open, and locked."""
+    raw = attribute(fd)  # type: ignore[arg-type]
+    if raw is None:
+        from scopekeeper.launch.waiting import without_record
+
+        return without_record(directory, place)
+    _check(raw, directory, member, warnings)
+    if b"\nSTATE=" in raw:
+        return WAIT, "stopping"
+    neighbour = _sure_leaf(directory, member.request.name)
+    if not neighbour:
+        from scopekeeper.launch.waiting import without_members
+
+        return without_members(lock, directory, place)
+    unsure = bool(place.manager) or member.always_signs
+    if not enter(directory, member, place, unsure=unsure):
+        return WAIT, "gone"
+    # a folder in which somebody is stays; systemd forgets a scope at once
+    if place.manager and not _is_alive(neighbour):
+        from scopekeeper.launch.unit import confirm
+
+        confirm(directory, member, place, caller)
+    if unsure:
+        member.sign(directory)
+    return JOINED, ""
 
 
 def _check(raw: bytes, directory: str, member: Member, warnings: Warnings) -> None:

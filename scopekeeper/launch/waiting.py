@@ -72,7 +72,7 @@ def without_record(directory: str, place: Place) -> tuple[str, str]:
     return (WAIT, "empty") if place.manager else (ABSENT, "")
 
 
-def without_members(fd: int, directory: str, place: Place) -> tuple[str, str]:
+def without_members(lock: int, directory: str, place: Place) -> tuple[str, str]:
     """Decide what to do about a scope with our record and no living member."""
     if "populated 1" in read(f"{directory}/cgroup.events"):
         _finish_stale_spawns(directory)
@@ -81,7 +81,7 @@ def without_members(fd: int, directory: str, place: Place) -> tuple[str, str]:
         return WAIT, "empty"  # systemd is about to remove it
     from scopekeeper.launch.folder import remove_empty
 
-    return (ABSENT, "") if remove_empty(fd, directory) else (WAIT, "setup")
+    return (ABSENT, "") if remove_empty(lock, directory) else (WAIT, "setup")
 
 
 def _finish_stale_spawns(directory: str) -> None:

@@ -320,3 +320,20 @@ def test_only_root_does_something_as_another_user(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "only root" in done.stderr
+
+
+def test_another_user_cannot_keep_root_from_its_scope(keeper: Scopekeeper, session: str) -> None:
+    """Whoever may read a directory may lock it."""
+    member = keeper.member("-s", session, "--", *FOREVER)
+    scope = os.path.dirname(directory_of(member.pid))
+    script = 'exec 9< "$1"; flock -x 9; echo locked; exec sleep infinity'
+    rival = keeper.popen(as_user("other", "sh", "-c", script, "sh", scope), stdout=subprocess.PIPE)
+    assert rival.stdout.readline() == b"locked\n"
+    done = keeper.run("-s", session, "--", "echo", "joined", timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "joined\n", "")
+    for name in os.listdir(scope):
+        if name == "cgroup.kill":
+            opened = subprocess.run(as_user("other", "sh", "-c", f"exec 9< {scope}/{name}"))
+            assert opened.returncode != 0
+    assert keeper.call("stop", "-s", session).returncode == 0
+    assert is_alive(rival.pid)
