@@ -34,8 +34,8 @@ def make_room(request: Request, place: Place, warnings: list[str]) -> None:
     _one_at_a_time()
     scopes = [
         scope
-        for scope in Reader(place.mount).snapshot(uid=os.getuid()).scopes
-        if scope.pids and not (scope.problem or scope.stopping or scope.elsewhere)
+        for scope in Reader(place.mount, unlock=True).snapshot(uid=os.getuid()).scopes
+        if scope.lives and not (scope.problem or scope.stopping or scope.elsewhere)
     ]
     if "supersede" in request.room:
         _supersede(request, scopes, warnings)
