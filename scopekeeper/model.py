@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from scopekeeper.cgroup import Unread
+
 
 class Liveness(Enum):
     """Whether an owner's epoch is still going on, as far as it can be proved."""
@@ -100,6 +102,13 @@ class Member:
     leaderless: int | None = None
     """The same for its command's end while others stayed."""
     pids: tuple[int, ...] = ()
+    hidden: bool = False
+    """Whether something lives in it, and all of that is where it cannot be read."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether a process of it lives."""
+        return bool(self.pids) or self.hidden
 
     @property
     def leaf(self) -> str:
@@ -113,7 +122,7 @@ class Member:
             return "damaged"
         if self.claims:
             return "forged"
-        if not self.pids:
+        if not self.lives:
             return "exited"
         if self.is_orphan:
             return "orphan"
@@ -178,6 +187,10 @@ class Scope:
     members: tuple[Member, ...] = ()
     strays: tuple[int, ...] = ()
     """Processes in the scope that are in no member's leaf."""
+    unread: tuple[Unread, ...] = ()
+    """Cgroups in it that could not be read."""
+    hidden: bool = False
+    """Whether something lives in it, and all of that is where it cannot be read."""
     memory_bytes: int | None = None
     """None where the memory controller is not delegated, or usage was not asked for."""
     cpu_usec: int | None = None
@@ -194,7 +207,17 @@ class Scope:
     @property
     def living_members(self) -> tuple[Member, ...]:
         """The members that have a process."""
-        return tuple(member for member in self.members if member.pids)
+        return tuple(member for member in self.members if member.lives)
+
+    @property
+    def lives(self) -> bool:
+        """Whether a process of it lives."""
+        return bool(self.pids) or self.hidden
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it can be read, not even its record."""
+        return any(each.directory == self.directory for each in self.unread)
 
     def yielding(self, owners: Sequence[Owner]) -> "tuple[Member, ...] | None":
         """Return the living members that yield to any of some owners; None where the scope does.
@@ -210,7 +233,7 @@ class Scope:
     @property
     def is_stillborn(self) -> bool:
         """Whether its launch was killed before it wrote the record, and left nothing."""
-        return self.unrecorded and bool(self.manager) and not self.pids
+        return self.unrecorded and bool(self.manager) and not self.lives
 
     @property
     def has_expired(self) -> bool:
@@ -242,7 +265,7 @@ class Scope:
             return "damaged"
         if self.problem and not self.is_stillborn:
             return "foreign"
-        if not self.pids:
+        if not self.lives:
             return "empty"
         if self.claims is not None:
             return "forged"
@@ -284,3 +307,5 @@ class Snapshot:
     """That moment, in microseconds of CLOCK_BOOTTIME."""
     units: frozenset[str] | None = None
     """Names of the live scope units that systemd knows; None where it was not asked."""
+    unread: tuple[Unread, ...] = ()
+    """Cgroups that could not be read, in which there may be more scopes or processes."""

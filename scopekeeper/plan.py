@@ -106,7 +106,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[
         yield whole(Step.REPORT, verdict, scope.problem)
     elif scope.elsewhere:
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
-    elif not scope.pids:
+    elif not scope.lives:
         yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
     elif scope.claims is not None:  # nor is the owner, the time or the stop that it tells of
         yield whole(Step.REPORT, Verdict.FORGED, scope.forgery)
@@ -180,7 +180,7 @@ def _living(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]
         if idle.step is Step.STOP:
             return
     found = [_member_action(scope, member, snapshot, known) for member in scope.members]
-    living = [each for each in found if each.member is not None and each.member.pids]
+    living = [each for each in found if each.member is not None and each.member.lives]
     if scope.strays or not all(_ends_an_orphan(each) for each in living):
         yield from found
         return
@@ -195,7 +195,7 @@ def _ends_an_orphan(action: Action) -> bool:
 def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Known) -> Action:
     if member.problem:
         return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
-    if not member.pids:
+    if not member.lives:
         return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
     if member.claims:
         evidence = f"its record says {member.claims}; its leaf is {member.leaf}"

@@ -9,9 +9,11 @@ import time
 from collections.abc import Sequence
 
 from scopekeeper import cgroup, names, untrusted
+from scopekeeper.cgroup import Unread
 from scopekeeper.launch import place
 from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.records import ATTRIBUTE, CHILD, RecordError
+from scopekeeper.search import Search
 from scopekeeper.untrusted import StopMark
 
 
@@ -19,14 +21,18 @@ class Reader:
     """Reads scopes below one cgroup2 mount; remembers owners that many members share.
 
     usage: also read what each scope uses of memory and CPU, which the kernel has to add up.
-    activity: also read what says whether it does anything.
+    activity: also read what says whether it does anything. unlock: give us back the access to
+    cgroups of our own uid that a member took away; for those who are about to act.
     """
 
-    def __init__(self, mount: str, *, usage: bool = False, activity: bool = False) -> None:
+    def __init__(
+        self, mount: str, *, usage: bool = False, activity: bool = False, unlock: bool = False
+    ) -> None:
         self.mount = mount
         """Where cgroup2 is mounted."""
         self._usage = usage
         self._activity = activity
+        self._unlock = unlock
         self._boot_id = place.boot_id()
         self._namespaces = place.namespaces()
         self.now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
@@ -34,19 +40,21 @@ class Reader:
 
     def again(self) -> "Reader":
         """Return a reader that looks at owners and the clock afresh."""
-        return Reader(self.mount, usage=self._usage, activity=self._activity)
+        return Reader(self.mount, usage=self._usage, activity=self._activity, unlock=self._unlock)
 
     def snapshot(self, *, uid: int | None = None) -> Snapshot:
         """Return every scope of uid, of everybody where it is None."""
-        found = (self.scope(directory, uid) for directory in cgroup.find(self.mount, _is_scope))
+        search = Search(self.mount, uid)
+        found = (self.scope(directory, uid) for directory in search.found)
         scopes = [scope for scope in found if scope is not None]
         scopes.sort(key=lambda s: (s.session, s.lane, s.run, s.cgroup))
-        return Snapshot(tuple(scopes), self.now)
+        inside = [each for scope in scopes for each in scope.unread]
+        return Snapshot(tuple(scopes), self.now, unread=(*search.unread, *inside))
 
     def of_others(self, uid: int) -> list[tuple[str, int]]:
         """Return the unit and uid of each scope that is not of this uid, by the names alone."""
         found = []
-        for directory in cgroup.find(self.mount, _is_scope):
+        for directory in Search(self.mount, None).found:
             with contextlib.suppress(OSError):
                 owner = os.stat(directory).st_uid
                 if owner != uid:
@@ -54,22 +62,56 @@ class Reader:
         return found
 
     def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
-        """Return one scope, None where it is gone or belongs to another uid than only_uid."""
+        """Return one scope, None where it is gone or belongs to another uid than only_uid.
+
+        Raises OSError only where the machine has no room to look, such as for a descriptor.
+        """
         unit = directory.rpartition("/")[2]
-        fields = names.parse_unit(unit)
-        if fields is None:
+        named = names.parse_unit(unit)
+        if named is None:
             return None
         try:
             seen = os.stat(directory)
             if only_uid is not None and seen.st_uid != only_uid:
                 return None
-            raw = place.attribute(directory)
+            scope = self._scope(directory, unit, named, seen)
+            if scope.unread and self._unlock and scope.uid == os.geteuid():
+                cgroup.unlock(directory)
+                scope = self._scope(directory, unit, named, seen)
         except OSError as error:
             if error.errno in cgroup.GONE:
                 return None
             raise
+        return scope
+
+    def _scope(
+        self, directory: str, unit: str, named: tuple[str, str, str, bool], seen: os.stat_result
+    ) -> Scope:
+        session, lane, run, _ = named
         path = directory[len(self.mount) :]
-        members, strays = self._inside(directory)
+        unread: list[Unread] = []
+        try:
+            raw = place.attribute(directory)
+            members, strays = self._inside(directory, unread)
+        except PermissionError as error:
+            problem = f"it cannot be read ({error.strerror})"
+            closed = (Unread(directory, error.strerror or ""),)
+            return Scope(
+                unit=unit,
+                directory=directory,
+                cgroup=path,
+                uid=seen.st_uid,
+                inode=seen.st_ino,
+                session=session,
+                lane=lane,
+                run=run,
+                problem=problem,
+                damaged=True,
+                manager=place.manager_of(path),
+                unread=closed,
+                hidden=True,
+            )
+        pids = strays or any(member.pids for member in members)
         known = {
             "unit": unit,
             "directory": directory,
@@ -80,6 +122,8 @@ class Reader:
             "members": members,
             "strays": strays,
             "unrecorded": raw is None,
+            "unread": tuple(unread),
+            "hidden": bool(unread) and not pids and cgroup.is_populated(directory),
         }
         if self._activity:
             known["activity"] = _activity(directory, members)
@@ -90,7 +134,7 @@ class Reader:
             record = untrusted.scope(raw, unit)
         except RecordError as error:
             damaged = raw is not None and not isinstance(error, untrusted.NewerError)
-            return Scope(session=fields[0], lane=fields[1], run=fields[2], problem=str(error),
+            return Scope(session=session, lane=lane, run=run, problem=str(error),
                          damaged=damaged, **known)  # type: ignore[arg-type]  # fmt: skip
         identity = record.identity
         return Scope(
@@ -128,33 +172,44 @@ class Reader:
         pids = [*strays, *(pid for member in members for pid in member.pids)]
         return all(_is_nested(pid) for pid in pids)
 
-    def _inside(self, directory: str) -> tuple[tuple[Member, ...], tuple[int, ...]]:
+    def _inside(
+        self, directory: str, unread: list[Unread]
+    ) -> tuple[tuple[Member, ...], tuple[int, ...]]:
         members, strays = [], cgroup.own_processes(directory)
         for name in cgroup.children(directory):
-            member = self._member(f"{directory}/{name}", name)
+            member = self._member(f"{directory}/{name}", name, unread)
             if member is None:
-                strays += cgroup.processes(f"{directory}/{name}")
+                strays += cgroup.processes(f"{directory}/{name}", unread)
             else:
                 members.append(member)
+        if strays:  # a threaded leaf's processes are listed in the scope as well
+            inside = {pid for member in members for pid in member.pids if pid}
+            strays = [pid for pid in strays if pid not in inside]
         members.sort(key=lambda member: (member.started, member.name, member.member_id))
         return tuple(members), tuple(strays)
 
-    def _member(self, directory: str, name: str) -> Member | None:
+    def _member(self, directory: str, name: str, unread: list[Unread]) -> Member | None:
         parsed = names.parse_leaf(name)
         if parsed is None:
             return None
         path = directory[len(self.mount) :]
-        pids = tuple(cgroup.processes(directory))
+        problems: list[Unread] = []
+        pids = tuple(cgroup.processes(directory, problems))
+        unread += problems
+        hidden = bool(problems) and not pids and cgroup.is_populated(directory)
         try:
             record = untrusted.member(cgroup.attribute(directory, ATTRIBUTE), name)
         except RecordError as error:
-            return Member(*parsed, directory, path, problem=str(error), pids=pids)
+            return Member(*parsed, directory, path, problem=str(error), pids=pids, hidden=hidden)
+        except PermissionError as error:
+            problem = f"it cannot be read ({error.strerror})"
+            return Member(*parsed, directory, path, problem=problem, pids=pids, hidden=hidden)
         pid: int | None = record.pid
         start_time: int | None = record.start_time
         # wherever it is by now: what is left in the leaf may be helpers of a command that moved on
         leads = start_time is not None and _start_time(pid) == start_time
         if record.joining == CHILD:  # it is not written yet whose leaf it is
-            pid, start_time, leads = None, None, bool(pids)
+            pid, start_time, leads = None, None, bool(pids) or hidden
         return Member(
             record.name,
             parsed[1],
@@ -172,6 +227,7 @@ class Reader:
             orphaned=record.orphaned,
             leaderless=record.leaderless,
             pids=pids,
+            hidden=hidden,
         )
 
     def owner_state(self, owner: Owner) -> OwnerState:
@@ -227,10 +283,6 @@ def _is_inactive(owner: Owner) -> bool:
     except OSError:
         return False
     return bool(links) and f"invocation:{place.unit_name(owner.cgroup)}" not in links
-
-
-def _is_scope(name: str) -> bool:
-    return names.parse_unit(name) is not None
 
 
 def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from scopekeeper import cgroup, history, mark, names, records, removal, stop_witness, untrusted
+from scopekeeper.emptiness import EmptinessWatch
 from scopekeeper.history import Cause, End, ledger, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
@@ -85,6 +86,8 @@ class Result:
     milliseconds: float = 0.0
     remaining: tuple[Remaining, ...] = ()
     problem: str = ""
+    unread: int = 0
+    """Cgroups in it that could not be read: no process in them was asked to end."""
 
 
 @dataclass(slots=True)
@@ -111,6 +114,8 @@ class _Held:
     """When its grace is over, by time.monotonic(); None before the first signal."""
     give_up_at: float | None = None
     """When what was killed and still lives cannot be killed; None before the kill."""
+    hidden: set[str] = field(default_factory=set)
+    """Leaves in which something lived, and all of that where it could not be read."""
 
     @property
     def directory(self) -> str:
@@ -123,20 +128,40 @@ class _Held:
         target = self.result.target
         return target.directory.rpartition("/")[2] if target.is_member else ""
 
-    def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
-        """Return its members as they are now; found are its processes, where that is known."""
-        unit = self.result.target.unit
-        return observe.members(self.directory, self.scope_record, unit, leaf=self.leaf, found=found)
+    def path_of(self, leaf: str) -> str:
+        """Return the directory of a leaf."""
+        return self.directory if self.leaf else f"{self.directory}/{leaf}"
 
-    def announce(self, found: dict[str, list[int]]) -> None:
-        """Before the first signal, look at the members, and leave word of why they end.
+    def processes(self) -> dict[str, list[int]]:
+        """Return its processes by directory.
 
-        So it is known where this process is killed, and their cgroup goes before anybody looks.
+        The first time, before any signal: note its members and how much could not be read, and
+        leave word of why they end. So that is known where this process is killed, and their cgroup
+        goes before anybody looks.
         """
+        unread: list[cgroup.Unread] = []
+        found = cgroup.processes_by_cgroup(self.directory, unread)
+        if unread:
+            cgroup.unlock(self.directory)
+            unread.clear()
+            found = cgroup.processes_by_cgroup(self.directory, unread)
         if self.members is None:
+            self.result.unread = len(unread)
+            if unread:
+                by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
+                unseen = (leaf for leaf, pids in by_leaf.items() if not pids)
+                self.hidden = {x for x in unseen if cgroup.is_populated(self.path_of(x))}
             self.members = self.observe(found)
             scope = self.result.target.scope_directory[len(mount_point()) :]
             ledger.announce(self.members, self.cause, scope)
+        return found
+
+    def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
+        """Return its members as they are now; found are its processes, where that is known."""
+        unit = self.result.target.unit
+        return observe.members(
+            self.directory, self.scope_record, unit, leaf=self.leaf, found=found, hidden=self.hidden
+        )
 
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
@@ -188,7 +213,7 @@ def stop(
         if _is_inside([each.result.target for each in held]):
             step_out()
         by_directory = {each.directory: each for each in held}
-        with cgroup.EmptinessWatch(list(by_directory)) as watch:
+        with EmptinessWatch(list(by_directory)) as watch:
             _end_all(by_directory, watch, began)
         for each in held:
             _judge(each)
@@ -205,6 +230,7 @@ def stop(
 
 def finish(directory: str, warnings: list[str]) -> None:
     """Bring a stop of a scope to its end whose own process was killed."""
+    cgroup.gain_access(directory)
     record = _record_of(directory)
     if record is None:
         return
@@ -237,6 +263,8 @@ def _allow_descriptors(targets: int) -> None:
 
 def _open(result: Result) -> int | None:
     """Open a target's directory; None where it is gone, or may not be opened."""
+    cgroup.gain_access(result.target.scope_directory)
+    cgroup.gain_access(result.target.directory)
     try:
         return os.open(result.target.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -277,7 +305,7 @@ def _is_inside(targets: Sequence[Target]) -> bool:
     return any(cgroup.is_inside(own, target.cgroup) for target in targets)
 
 
-def _end_all(held: dict[str, _Held], watch: cgroup.EmptinessWatch, began: float) -> None:
+def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> None:
     """Have every process end, those too that are started meanwhile, each target at its own grace.
 
     Returns when nothing lives in any of them, but for what cannot be killed.
@@ -313,8 +341,7 @@ def _send(each: _Held) -> None:
 
     A stopped process has to go on to end; one that runs is gone by the second look.
     """
-    found = cgroup.processes_by_cgroup(each.directory)
-    each.announce(found)
+    found = each.processes()
     if each.signalled:
         asked = {at: [pid for pid in pids if pid in each.signalled] for at, pids in found.items()}
         cgroup.signal_processes(asked, signal.SIGCONT)
@@ -326,9 +353,7 @@ def _send(each: _Held) -> None:
         each.result.outcome = "terminated"
 
 
-def _wait(
-    held: dict[str, _Held], watch: cgroup.EmptinessWatch, seconds: float, began: float
-) -> None:
+def _wait(held: dict[str, _Held], watch: EmptinessWatch, seconds: float, began: float) -> None:
     """Wait, and note when each of those that end has ended."""
     before = set(watch.left)
     watch.wait(seconds)
@@ -337,12 +362,11 @@ def _wait(
 
 
 def _kill(each: _Held) -> None:
-    found = cgroup.processes_by_cgroup(each.directory)
-    each.announce(found)
+    found = each.processes()
     by_leaf = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
     each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
     each.result.killed = sum(map(len, found.values()))
-    if each.result.killed:
+    if each.result.killed or cgroup.is_populated(each.directory):
         each.result.outcome = "killed"
     cgroup.kill(each.directory)
 
@@ -356,16 +380,13 @@ def _judge(each: _Held) -> None:
 
 def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
     """Yield what ended: those that lived by this stop, the others before it and unseen."""
-    remaining: dict[str, list[int]] = {}
-    if each.result.outcome == "remains":
-        found = cgroup.processes_by_cgroup(each.directory)
-        remaining = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
+    remains = each.result.outcome == "remains"
     ended = began + int(each.result.milliseconds * 1000)
     claim = mark.claim(each.scope_record.mark) if each.scope_record is not None else ""
     for end in each.observe() if each.members is None else each.members:
-        if remaining.get(end.leaf):
+        if remains and cgroup.is_populated(each.path_of(end.leaf)):
             continue
-        if end.processes:
+        if end.processes or end.leaf in each.hidden:
             yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
         elif end.leaf not in watched:
             yield observe.told(end, each.earlier, ended, claim)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests import folders
+
 T = TypeVar("T")
 
 ROOT = os.geteuid() == 0
@@ -107,9 +109,8 @@ def signal_set(pid: int | str, name: str) -> int:
 def processes(directory: str) -> set[int]:
     """Return every pid in a cgroup and below."""
     found = set()
-    for folder, _, files in os.walk(directory):
-        if "cgroup.procs" in files:
-            found |= {int(pid) for pid in text_of(f"{folder}/cgroup.procs").split()}
+    for folder in folders.below(directory):
+        found |= {int(pid) for pid in text_of(f"{folder}/cgroup.procs").split()}
     return found
 
 
@@ -144,10 +145,9 @@ def rewrite_record(directory: str, **changes: str) -> None:
 def scope_directories(top: str = MOUNT) -> list[str]:
     """Return every cgroup below top that has the name of one of our scopes."""
     return sorted(
-        os.path.join(folder, name)
-        for folder, names, _ in os.walk(top)
-        for name in names
-        if name.startswith("scopekeeper-") and name.endswith(".scope")
+        folder
+        for folder in folders.below(top)
+        if os.path.basename(folder).startswith("scopekeeper-") and folder.endswith(".scope")
     )
 
 
@@ -161,6 +161,7 @@ def scope_directory(session: str, top: str = MOUNT) -> str:
 def end_cgroup(directory: str) -> None:
     """Kill everything in a cgroup and wait until it is empty or gone."""
     with contextlib.suppress(OSError):
+        os.chmod(directory, 0o755)  # what lives in it may have closed it
         Path(directory, "cgroup.kill").write_text("1")
     eventually(lambda: not is_populated(directory))
 

@@ -6,7 +6,7 @@ import click
 
 from scopekeeper import adoption
 from scopekeeper.cli.selecting import chosen, require, selecting
-from scopekeeper.cli.show import answer, safe, safe_json
+from scopekeeper.cli.show import answer, safe, safe_json, say_unread
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
@@ -44,7 +44,7 @@ def command(
         new = place.find_owner(caller, owner or "")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    snapshot = Reader(caller.mount).snapshot(uid=uid_of(all_users=all_users))
+    snapshot = Reader(caller.mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = chosen(snapshot, words, selector, "adopt")
     adopted = adoption.adopt(selected, new, force=force)
     if as_json:
@@ -69,6 +69,7 @@ def command(
             click.echo(f"{name}: {safe(each.member.name)}: {done}")
         if not adopted and not missing:
             click.echo("Nothing matched.")
+            say_unread(snapshot.unread)
     if any(each.problem for each in adopted):
         raise SystemExit(1)
     raise SystemExit(0 if adopted and not missing else NOTHING_MATCHED)

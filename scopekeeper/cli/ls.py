@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from scopekeeper import names, systemd
-from scopekeeper.cli.show import answer, processes, safe, safe_json, table
+from scopekeeper.cli.show import (
+    answer,
+    processes,
+    safe,
+    safe_json,
+    say_unread,
+    table,
+    unread_document,
+)
 from scopekeeper.cli.users import others, uid_of, user, with_all_users
 from scopekeeper.inspect import MemberUsage, command_line, usage
 from scopekeeper.launch.place import mount_point
@@ -66,7 +74,8 @@ def command(
     ]
     shown = [(scope, word) for scope, word in shown if state is None or word == state]
     if as_json:
-        answer({"scopes": [_document(scope, word) for scope, word in shown]})
+        documents = [_document(scope, word) for scope, word in shown]
+        answer({"scopes": documents, **unread_document(snapshot.unread, reader.mount)})
         return
     _print(shown, members=members, users=all_users)
     if not shown and sys.stdout.isatty():
@@ -76,6 +85,7 @@ def command(
         line = others(_of_others(reader, session, lane))
         if line:
             click.echo(line)
+    say_unread(snapshot.unread)
 
 
 def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterator[int]:
@@ -93,7 +103,7 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     return frozenset(
         scope.cgroup
         for scope in snapshot.scopes
-        if scope.manager and scope.pids and scope.unit not in known[scope.manager]
+        if scope.manager and scope.lives and scope.unit not in known[scope.manager]
     )
 
 

@@ -67,7 +67,7 @@ def command(
     meant = [path_of(path) for path in paths]
     mount = mount_point()
     here = Here(mount)
-    snapshot = Reader(mount).snapshot(uid=uid_of(all_users=all_users))
+    snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     to = holders(snapshot, selector, here, whole_scope=own_scope)
     if not to:
         click.echo("Nothing that lives matched; the path is yours." if len(meant) == 1 else

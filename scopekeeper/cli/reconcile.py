@@ -9,7 +9,7 @@ import click
 
 from scopekeeper import systemd
 from scopekeeper.cli import escaped, owned, unseen
-from scopekeeper.cli.show import answer, table, warn
+from scopekeeper.cli.show import answer, table, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import ManagerError
@@ -82,10 +82,10 @@ def command(
 
 def _reconcile(dry_run: bool, owner: str | None) -> _Report:
     policy = load()
-    reader = Reader(mount_point(), activity=policy.counts_idle)
+    reader = Reader(mount_point(), activity=policy.counts_idle, unlock=not dry_run)
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))
     actions = plan(snapshot, policy, owner=owner)
-    warnings = list(find().ignored)
+    warnings = [*find().ignored, *unread_text(snapshot.unread)]
     if dry_run:
         done = [Done(action, "") for action in actions]
     else:

@@ -7,9 +7,20 @@ from typing import Any
 
 import click
 
+from scopekeeper.cgroup import Unread
 from scopekeeper.safe_text import safe
 
-__all__ = ["answer", "processes", "safe", "safe_json", "table", "warn"]
+__all__ = [
+    "answer",
+    "processes",
+    "safe",
+    "safe_json",
+    "say_unread",
+    "table",
+    "unread_document",
+    "unread_text",
+    "warn",
+]
 
 _NARROWEST = 8
 
@@ -71,6 +82,29 @@ def warn(warnings: Sequence[str]) -> None:
     """Say on stderr what went wrong although the command went on."""
     for text in warnings:
         click.echo(f"scopekeeper: warning: {safe(text)}", err=True)
+
+
+def unread_text(unread: Sequence[Unread]) -> list[str]:
+    """Return the sentence that says that there may be more than was found, where that is so."""
+    if not unread:
+        return []
+    places, them = ("1 place", "it") if len(unread) == 1 else (f"{len(unread)} places", "them")
+    return [f"{places} could not be read; `scopekeeper ls --json` names {them}"]
+
+
+def say_unread(unread: Sequence[Unread]) -> None:
+    """Say on stderr that there may be more than was found, where that is so."""
+    warn(unread_text(unread))
+
+
+def unread_document(unread: Sequence[Unread], mount: str) -> dict[str, Any]:
+    """Return the part of an answer that has the places that could not be read."""
+    return {
+        "unread": [
+            {"cgroup": safe_json(each.directory[len(mount) :] or "/"), "problem": each.problem}
+            for each in unread
+        ]
+    }
 
 
 def processes(number: int) -> str:

@@ -9,7 +9,15 @@ import click
 from scopekeeper import stop
 from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.selecting import chosen, require, selecting
-from scopekeeper.cli.show import answer, processes, safe, safe_json, warn
+from scopekeeper.cli.show import (
+    answer,
+    processes,
+    safe,
+    safe_json,
+    say_unread,
+    unread_document,
+    warn,
+)
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history import Cause, Reason
@@ -83,7 +91,7 @@ def command(
     )
     require(selector, words, "stop", "--owner", "--mine")
     mount = mount_point()
-    snapshot = Reader(mount).snapshot(uid=uid_of(all_users=all_users))
+    snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = chosen(snapshot, words, selector, "stop")
     targets = [stop.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
@@ -96,12 +104,13 @@ def command(
     if as_json:
         stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
-                **paths.document})  # fmt: skip
+                **unread_document(snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         for each, result in zip(selected, results, strict=True):
             click.echo(sentence(each, result, users=all_users))
         if not results and not missing:
             click.echo("Nothing matched.")
+            say_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
     raise SystemExit(_status(results, absent=absent, failed=paths.failed))
@@ -135,9 +144,10 @@ def sentence(selected: Selected, result: stop.Result, *, users: bool = False) ->
     if result.outcome == "terminated":
         return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
     if result.outcome == "killed":
+        more = " and all that could not be read" if result.unread else ""
         return (
             f"{name}: gone after {after}; {processes(result.terminated)} terminated, "
-            f"{result.killed} of them killed"
+            f"{result.killed} of them{more} killed"
         )
     lines = [f"{name}: {processes(len(result.remaining))} cannot be killed after {after}:"]
     lines += [

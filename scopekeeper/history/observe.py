@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper import cgroup, mark, names, untrusted
 from scopekeeper.history.end import UNSEEN, End, cut_argv
@@ -38,13 +38,15 @@ def members(
     leaf: str = "",
     found: Mapping[str, Sequence[int]] | None = None,
     arriving: bool = False,
+    hidden: Collection[str] = (),
 ) -> list[End]:
     """Return the members of a scope, each as it would be told if nothing more became known.
 
     directory is the scope's, or with leaf that of one member; scope is the scope's record, None
     where that is damaged; found
     are the processes by directory, where they were read already. What carries no record that can
-    be read is left out, and so, unless arriving, is a launch that is still on its way in.
+    be read is left out, and so, unless arriving, is a launch that is still on its way in. hidden
+    are leaves in which something lives that found does not have.
     """
     if found is None:
         found = cgroup.processes_by_cgroup(directory)
@@ -53,7 +55,8 @@ def members(
     for name, pids in by_leaf.items():
         where = directory if leaf else f"{directory}/{name}"
         try:
-            end = _member(where, name, pids, scope, unit, arriving=arriving)
+            is_hidden = name in hidden
+            end = _member(where, name, pids, scope, unit, arriving=arriving, hidden=is_hidden)
             alone = len(by_leaf) == 1 and not leaf
             if end is not None and end.oom_kills is None and alone and scope is not None:
                 end = _with_memory_of(directory, scope, end)
@@ -90,7 +93,8 @@ def unseen(directory: str, only: str = "") -> list[End]:
     _, killed = _memory(directory)
     ends = []
     for end in members(directory, scope, unit):
-        if not end.processes and only in ("", end.leaf):
+        is_over = not (end.processes or cgroup.is_populated(f"{directory}/{end.leaf}"))
+        if is_over and only in ("", end.leaf):
             found = _told(end, directory, scope.mark, now)
             if killed and found.oom_kills is None:  # whose they were cannot be told
                 words = f"{found.evidence}; memory.events.local of its scope: oom_kill {killed}"
@@ -157,16 +161,18 @@ def _member(
     unit: str,
     *,
     arriving: bool,
+    hidden: bool,
 ) -> End | None:
     raw = cgroup.attribute(directory, ATTRIBUTE)
     if raw is None:
         return None
     record = untrusted.member(raw, leaf)
     pid = record.pid
-    if not pids and not arriving and _runs(pid, record.start_time):
+    runs = pid in pids or (not pids and _runs(pid, record.start_time))
+    if runs and not (pids or arriving or hidden):
         return None  # it has yet to move in, or it has moved out: it has not ended
     identity = scope.identity if scope is not None else untrusted.named(unit)
-    argv = command_line(pid) if pid in pids else None
+    argv = command_line(pid) if pid in pids or (runs and hidden) else None
     peak, oom_kills = _memory(directory)
     return End(
         member_id=leaf.rpartition(".")[2],

@@ -1,6 +1,7 @@
 """Follows every scope of one uid, and tells what happens; does nothing about it."""
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -217,7 +218,7 @@ class Follower:
     def _look(self) -> None:
         self._looking = None
         directories, self._dirty = self._dirty, set()
-        reader = Reader(self._mount, activity=self.activity)
+        reader = Reader(self._mount, activity=self.activity, unlock=True)
         for directory in directories:
             try:
                 self._take_in(directory, reader)
@@ -233,6 +234,8 @@ class Follower:
         self._due.pop(directory, None)
         scope = reader.scope(directory, self._uid)
         known = self.known.get(directory)
+        if scope is not None and scope.is_closed:
+            raise PermissionError(errno.EACCES, scope.problem, directory)
         if scope is None or (known is not None and known.scope.inode != scope.inode):
             if known is not None:
                 self._gone(directory, known, reader)

@@ -258,7 +258,7 @@ class Keeper:
 
     async def _act(self, doing: list[Action], snapshot: Snapshot, policy: Policy) -> None:
         directories = {action.scope.directory for action in doing}
-        reader = Reader(self._mount, activity=policy.counts_idle)
+        reader = Reader(self._mount, activity=policy.counts_idle, unlock=True)
         warnings: list[str] = []
         failed: dict[str, str] = {}
         watched = self.watched(directories)

@@ -90,7 +90,7 @@ class Known:
 
     def look(self, scope: Scope, reader: Reader) -> tuple[list[Member], list[Ending]]:
         """Take in what the scope is now; returns the members that came, and those that ended."""
-        with contextlib.suppress(RecordError):
+        with contextlib.suppress(OSError, RecordError):
             raw = cgroup.attribute(scope.directory, ATTRIBUTE)
             self.record = untrusted.scope(raw, scope.unit)
             self.cause = mark.cause(scope.directory, self.record.mark)
@@ -198,8 +198,8 @@ class Known:
         One that was known before it damaged its record lives on; of another nothing is known.
         """
         if member.problem:
-            return bool(member.pids) and member.leaf in self.ends
-        return bool(member.pids) or _is_on_its_way(member)
+            return member.lives and member.leaf in self.ends
+        return member.lives or _is_on_its_way(member)
 
 
 def _evidence(reader: Reader, owner: Owner) -> str:

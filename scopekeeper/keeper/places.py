@@ -35,6 +35,7 @@ from scopekeeper.keeper.inotify import (
 from scopekeeper.launch.folder import notes_folder
 from scopekeeper.launch.place import Caller, answers, find, managed
 from scopekeeper.launch.placement import FOLDER, wanted
+from scopekeeper.search import Search
 
 _COMES_AND_GOES = IN_CREATE | IN_DELETE | IN_ONLYDIR
 
@@ -159,7 +160,7 @@ class Places:
                 self.base_gone(base)
         found: dict[str, set[str]] = {}
         try:
-            for scope in cgroup.find(self.mount, _is_scope):
+            for scope in Search(self.mount, self._caller.uid).found:
                 if self.is_ours(scope):
                     found.setdefault(os.path.dirname(scope), set()).add(scope)
         except Exception as error:  # noqa: BLE001  what was found before that is there

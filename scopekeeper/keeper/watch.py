@@ -166,7 +166,7 @@ class Watch:
             leaf = known.leaves.get(member.leaf)
             if leaf is None or member.problem:
                 continue
-            if not member.pids and start_of(member.pid or 0) != member.start_time:
+            if not member.lives and start_of(member.pid or 0) != member.start_time:
                 continue  # it has ended; else it is on its way in
             if leaf.leader is None and member.pid and member.start_time is not None:
                 self._follow_leader(known, leaf, member.pid, member.start_time)
@@ -220,15 +220,26 @@ class Watch:
             return
         scope = self._scopes[directory] = _Scope(directory, inode)
         with self._blind_on_failure(directory):
-            scope.folder = self._inotify.add(
-                directory, _OF_SCOPE, lambda event: self._inside(scope, event)
+            scope.folder = self._add(
+                directory, "", _OF_SCOPE, lambda event: self._inside(scope, event)
             )
-            scope.events = self._inotify.add(
-                f"{directory}/cgroup.events", IN_MODIFY, lambda _: self._queue.touch(directory, "")
+            scope.events = self._add(
+                directory, "cgroup.events", IN_MODIFY, lambda _: self._queue.touch(directory, "")
             )
             self._watch_memory(scope)
             self._find_leaves(scope, new=True)
         self._queue.say(ScopeAppeared(directory))
+
+    def _add(
+        self, directory: str, name: str, mask: int, tell: Callable[[Told], None]
+    ) -> Subscription | None:
+        """Watch a cgroup or a file of it; a member may have taken away our permission to."""
+        path = f"{directory}/{name}" if name else directory
+        try:
+            return self._inotify.add(path, mask, tell)
+        except PermissionError:
+            cgroup.unlock(directory)
+            return self._inotify.add(path, mask, tell)
 
     def _find_leaves(self, scope: _Scope, *, new: bool = False) -> None:
         there = {name for name in cgroup.children(scope.directory) if names.parse_leaf(name)}
@@ -270,8 +281,9 @@ class Watch:
         leaf = scope.leaves[name] = _Leaf(f"{scope.directory}/{name}")
         if not told:
             self._queue.change(scope.directory, name, What.CAME)
-        leaf.events = self._inotify.add(
-            f"{leaf.directory}/cgroup.events",
+        leaf.events = self._add(
+            leaf.directory,
+            "cgroup.events",
             IN_MODIFY,
             lambda _: self._queue.touch(scope.directory, name),
         )
@@ -282,8 +294,8 @@ class Watch:
     def _watch_memory(self, scope: _Scope) -> None:
         """Watch for OOM kills, once there is a memory controller."""
         if scope.memory is None:
-            scope.memory = self._inotify.add(
-                f"{scope.directory}/memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
+            scope.memory = self._add(
+                scope.directory, "memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
             )
             if scope.memory is not None and self._is_started:
                 self._count_kills(scope)

@@ -22,7 +22,7 @@ def replace(request: Request, owner: place.Owner, warnings: list[str]) -> None:
     What the caller should be told although it went is added to warnings.
     """
     mount = place.mount_point()
-    snapshot = Reader(mount).snapshot(uid=os.getuid())
+    snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
     # a PTY run has a run of its own, which no earlier one can have
     run = None if request.kind == "pty" and not request.explicit_run else request.run
     selector = Selector(

@@ -41,8 +41,8 @@ def make_room(request: Request, launcher: place.Owner, where: Place, warnings: l
     _one_at_a_time()
     scopes = [
         scope
-        for scope in Reader(where.mount).snapshot(uid=os.getuid()).scopes
-        if scope.pids and not (scope.problem or scope.stopping or scope.elsewhere)
+        for scope in Reader(where.mount, unlock=True).snapshot(uid=os.getuid()).scopes
+        if scope.lives and not (scope.problem or scope.stopping or scope.elsewhere)
     ]
     owner = model_of(launcher)
     if "supersede" in request.room:

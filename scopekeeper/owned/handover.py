@@ -31,7 +31,7 @@ def holders(
     """Return what lives of what is meant: members where they are named, else scopes."""
     found = []
     for scope in snapshot.scopes:
-        if scope.problem or not scope.pids or not selector.matches_scope(scope):
+        if scope.problem or not scope.lives or not selector.matches_scope(scope):
             continue
         meant = [m for m in scope.living_members if not m.problem and selector.matches_member(m)]
         if selector.is_partial and not meant:

@@ -24,7 +24,10 @@ def user_in(directory: str, path: str) -> str:
     """
     looked_at = {os.getpid()}
     for _ in range(_LOOKS):
-        new = set(cgroup.processes(directory)) - looked_at
+        unread: list[cgroup.Unread] = []
+        new = set(cgroup.processes(directory, unread)) - looked_at
+        if unread:
+            return f"{unread[0].directory} cannot be read ({unread[0].problem})"
         if not new:
             return ""
         for pid in sorted(new):

@@ -68,7 +68,7 @@ def wait_for(scope: "Scope", deadline: float | None) -> Ended | None:
 
     deadline is by the monotonic clock: raises TimeoutError then.
     """
-    from scopekeeper.cgroup import EmptinessWatch
+    from scopekeeper.emptiness import EmptinessWatch
 
     with EmptinessWatch([scope.directory]) as watch:
         while watch.left:

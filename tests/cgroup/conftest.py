@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import folders
 from tests.machine import MOUNT, Scopekeeper, end_cgroup, eventually
 
 from .container import Container
@@ -27,16 +28,7 @@ def folder() -> Iterator[str]:
     os.mkdir(path)
     yield path
     end_cgroup(path)
-
-    def removed() -> bool:
-        for each, _, _ in os.walk(path, topdown=False):
-            try:
-                os.rmdir(each)
-            except OSError:
-                continue
-        return not os.path.isdir(path)
-
-    eventually(removed)
+    eventually(lambda: folders.remove(path))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterable
 
+from tests import folders
 from tests.machine import (
     PROGRAM,
     ROOT,
@@ -70,5 +71,5 @@ class Container(Scopekeeper):
         return text_of(f"{os.environ['SCOPEKEEPER_STATE']}/keeper.log")
 
     def _pids(self) -> Iterable[str]:
-        for folder, _, _ in os.walk(self.folder):
+        for folder in folders.below(self.folder):
             yield from text_of(f"{folder}/cgroup.procs").split()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests import folders
+
 PAUSE_S = 0.02
 
 
@@ -162,7 +164,7 @@ def mount_point() -> Path:
 def inhabitants(cgroup: str) -> dict[str, list[int]]:
     """Return the pids of every cgroup at and below a path, by its path; none where it is gone."""
     found = {}
-    for folder, _, _ in os.walk(mount_point() / cgroup.lstrip("/")):
+    for folder in folders.below(mount_point() / cgroup.lstrip("/")):
         try:
             pids = (Path(folder) / "cgroup.procs").read_text().split()
         except OSError:
@@ -176,8 +178,5 @@ def remove(folder: Path) -> None:
     (folder / "cgroup.kill").write_text("1")
     deadline = time.monotonic() + 10
     while folder.is_dir() and time.monotonic() < deadline:
-        for inner, _, _ in os.walk(folder, topdown=False):
-            try:
-                os.rmdir(inner)
-            except OSError:
-                time.sleep(PAUSE_S)  # EBUSY until the dead are reaped
+        if not folders.remove(folder):
+            time.sleep(PAUSE_S)  # EBUSY until the dead are reaped

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import folders
+
 from .host import DIES_WITH_PARENT, Argv, LabError, Note, owner_is_dead
 from .image import Image
 from .payload import Bind
@@ -135,9 +137,7 @@ def remove_cgroup(path: Path) -> None:
     while path.is_dir():
         with suppress(OSError):  # gone meanwhile: ENOENT, or ENODEV once it is open
             (path / "cgroup.kill").write_text("1")
-        for folder, _, _ in os.walk(path, topdown=False):
-            with suppress(OSError):  # the killed need a moment to leave
-                Path(folder).rmdir()
+        folders.remove(path)  # the killed need a moment to leave
         if time.monotonic() > deadline:
             raise LabError(f"{path} does not empty")
         time.sleep(0.02)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import folders
 from tests.machine import (
     PROGRAM,
     ROOT,
@@ -111,13 +112,4 @@ def _remove(directory: str) -> None:
     unit = os.path.basename(directory)
     systemctl("stop", "--", unit)
     systemctl("reset-failed", "--", unit)
-
-    def removed() -> bool:
-        for folder, _, _ in os.walk(directory, topdown=False):
-            try:
-                os.rmdir(folder)
-            except OSError:
-                continue
-        return not os.path.isdir(directory)
-
-    eventually(removed)
+    eventually(lambda: folders.remove(directory))

@@ -21,6 +21,7 @@ from tests.machine import (
     directory_of,
     eventually,
     is_alive,
+    leaves,
     processes,
     record_of,
     rewrite_record,
@@ -29,7 +30,7 @@ from tests.machine import (
     text_of,
 )
 
-from .manager import Units, main_pid, show, state, systemd_run_argv, uid_of
+from .manager import Units, main_pid, show, state, systemctl, systemd_run_argv, uid_of
 from .test_callers import bare
 from .test_stop import STUBBORN
 
@@ -331,9 +332,34 @@ def test_another_user_cannot_keep_root_from_its_scope(keeper: Scopekeeper, sessi
     assert rival.stdout.readline() == b"locked\n"
     done = keeper.run("-s", session, "--", "echo", "joined", timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "joined\n", "")
-    for name in os.listdir(scope):
-        if name == "cgroup.kill":
-            opened = subprocess.run(as_user("other", "sh", "-c", f"exec 9< {scope}/{name}"))
-            assert opened.returncode != 0
+    lock = f"{scope}/cgroup.kill"
+    assert subprocess.run(as_user("other", "sh", "-c", 'exec 9< "$1"', "sh", lock)).returncode != 0
     assert keeper.call("stop", "-s", session).returncode == 0
     assert is_alive(rival.pid)
+
+
+def test_another_users_closed_manager_takes_nothing_away(
+    keeper: Scopekeeper, session: str, units: Units, theirs: subprocess.Popen[bytes]
+) -> None:
+    """With such a UMask= the cgroups of a manager are its user's alone; no malice is needed."""
+    units.write(f"user@{OTHER}.service.d/closed.conf", "[Service]\nUMask=0077\n")
+    units.adopt(f"user@{OTHER}.service")
+    assert systemctl("start", f"user@{OTHER}.service").returncode == 0
+    folder = f"{MOUNT}/user.slice/user-{OTHER}.slice/user@{OTHER}.service"
+    closed = eventually(lambda: [f for f in leaves(folder) if not mode_of(f"{folder}/{f}") & 0o7])
+    for arguments in (("ls",), ("why", session), ("reconcile",), ("stop", "-s", session)):
+        assert is_alive(theirs.pid)
+        done = as_lab(*arguments)
+        assert (done.returncode, done.stderr) == (0, ""), closed
+    assert not is_alive(theirs.pid)
+    for options in ((), ("--all-users",)):
+        done = keeper.call("ls", *options)
+        assert done.returncode == 0, done.stderr
+
+
+def mode_of(path: str) -> int:
+    """Return the permissions of a folder; all of them where it is gone."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0o777
