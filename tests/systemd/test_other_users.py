@@ -339,7 +339,7 @@ def test_another_user_cannot_keep_root_from_its_scope(keeper: Scopekeeper, sessi
 
 
 def test_another_users_closed_manager_takes_nothing_away(
-    keeper: Scopekeeper, session: str, units: Units, theirs: subprocess.Popen[bytes]
+    keeper: Scopekeeper, session: str, units: Units
 ) -> None:
     """With such a UMask= the cgroups of a manager are its user's alone; no malice is needed."""
     units.write(f"user@{OTHER}.service.d/closed.conf", "[Service]\nUMask=0077\n")
@@ -347,11 +347,14 @@ def test_another_users_closed_manager_takes_nothing_away(
     assert systemctl("start", f"user@{OTHER}.service").returncode == 0
     folder = f"{MOUNT}/user.slice/user-{OTHER}.slice/user@{OTHER}.service"
     closed = eventually(lambda: [f for f in leaves(folder) if not mode_of(f"{folder}/{f}") & 0o7])
+    launch = as_user("lab", *keeper.argv("-s", session, "--", *FOREVER))
+    process = keeper.popen(launch, env=bare("lab"), cwd="/")
+    eventually(lambda: text_of(f"/proc/{process.pid}/comm") == "sleep\n")
     for arguments in (("ls",), ("why", session), ("reconcile",), ("stop", "-s", session)):
-        assert is_alive(theirs.pid)
+        assert is_alive(process.pid)
         done = as_lab(*arguments)
         assert (done.returncode, done.stderr) == (0, ""), closed
-    assert not is_alive(theirs.pid)
+    assert process.wait(30) == -signal.SIGTERM
     for options in ((), ("--all-users",)):
         done = keeper.call("ls", *options)
         assert done.returncode == 0, done.stderr
