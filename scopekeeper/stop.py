@@ -326,8 +326,9 @@ def _is_given_up(each: _Held) -> bool:
 def _advance(each: _Held) -> None:
     """Ask what lives in a target to end; once its grace is over, kill it."""
     if each.give_up_at is not None:
-        return
-    if each.kill_at is None or time.monotonic() < each.kill_at:
+        # cgroup.kill signals main threads: one that has ended leaves its process alive (Linux 6.18)
+        cgroup.signal_processes(each.processes(), signal.SIGKILL)
+    elif each.kill_at is None or time.monotonic() < each.kill_at:
         _send(each)
         if each.kill_at is None:
             each.kill_at = time.monotonic() + each.result.target.grace

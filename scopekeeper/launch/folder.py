@@ -6,7 +6,7 @@ import posix
 
 from scopekeeper import names, records
 from scopekeeper.launch.member import GONE, Member, Warnings, enter
-from scopekeeper.launch.place import Place, open_lock
+from scopekeeper.launch.place import Place, make_cgroup, open_lock
 
 _XATTR_CREATE = 1
 
@@ -15,7 +15,7 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     """Make the scope and become its first member; False where another was faster."""
     try:
         try:
-            posix.mkdir(directory, 0o755)
+            make_cgroup(directory)
         except FileExistsError:
             pass
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)

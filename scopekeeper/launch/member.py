@@ -7,7 +7,7 @@ import posix
 import time
 
 from scopekeeper import names, records
-from scopekeeper.launch.place import Caller, Owner, Place, start_time, write
+from scopekeeper.launch.place import Caller, Owner, Place, make_cgroup, start_time, write
 from scopekeeper.launch.request import Request
 
 GONE = (2, 19)
@@ -117,7 +117,7 @@ def enter(directory: str, member: Member, place: Place, *, unsure: bool = False)
         record = member.record | {"JOINING": member.joining} if unsure else member.record
         path = f"{directory}/{leaf}"
         try:
-            posix.mkdir(path, 0o755)
+            make_cgroup(path)
         except OSError as error:
             if error.errno in GONE:
                 return False

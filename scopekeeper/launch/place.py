@@ -40,6 +40,13 @@ def write(path: str, text: str) -> None:
         posix.close(fd)
 
 
+def make_cgroup(path: str) -> None:
+    """Make a cgroup that we can use, whatever the umask; raises OSError."""
+    posix.mkdir(path, 0o755)
+    if not posix.access(path, posix.R_OK | posix.W_OK | posix.X_OK):
+        posix.chmod(path, 0o755)
+
+
 def exists(path: str) -> bool:
     """Tell whether there is something at path that we may look at."""
     try:

@@ -155,7 +155,7 @@ def refuse_identity(directory: str, unit: str, said: tuple[str, str, str]) -> No
             "give one of them a --run",
         )
     raise ForeignError(
-        f"{unit} is forged: its record says that it is of another session",
+        "its scope is forged: the record there says that it is of another session",
         f"it is left alone; choose another --run, or end it: {how_to_end(directory)}",
     )
 

@@ -344,7 +344,7 @@ def test_a_limit_of_the_kernel_is_told_and_the_rest_goes_on(
     monkeypatch.setattr(Inotify, "add", full)
     blind, seen = new_scope(folder, "blind"), new_scope(folder, "seen")
     watcher.until(lambda: watcher.appeared(seen))
-    assert Blind(blind, "no inotify watch is left; raise it") in watcher.told
+    assert Blind(blind, f"{blind}: no inotify watch is left; raise it") in watcher.told
     assert watcher.appeared(blind), "it is there, and has to be looked at"
 
 

@@ -46,6 +46,8 @@ MOST = 30
 """Members that a hand lets live on before it stops some of them."""
 KEEPER = "scopekeeper-fleet-keeper.service"
 RULES = """\
+[lanes.default]
+on_leader_exit = "linger"
 [lanes.slow]
 orphan_grace = "1s"
 [lanes.told]

@@ -217,7 +217,8 @@ def test_who_lost_only_the_main_thread_has_not_ended(
         assert state_of(shown.pid) == "Z"
         assert process.poll() is None
     finally:
-        # cgroup.kill, as of Linux 6.18, signals the main thread alone, which has ended
+        # cgroup.kill, as of Linux 6.18, signals the main thread alone, which has ended; `stop`
+        # knows that, but one of the two is in no scope
         for pid in {shown.pid, *processes(directory_of(process.pid))}:
             os.kill(pid, signal.SIGKILL)
 

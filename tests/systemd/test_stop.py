@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,6 +215,28 @@ def test_the_grace_is_kept(keeper: Scopekeeper, session: str, where: str) -> Non
     assert done.returncode == 0, done.stderr
     assert process.wait() == -signal.SIGKILL
     assert time.monotonic() - began >= 0.7
+
+
+THREADS = """
+import ctypes, signal, sys, threading, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=time.sleep, args=(3600,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_that_lost_only_its_main_thread_is_killed_too(
+    keeper: Scopekeeper, session: str
+) -> None:
+    """cgroup.kill alone does not reach it: Linux 6.18 sends the signal to the main thread."""
+    argv = (sys.executable, "-c", THREADS)
+    process = keeper.start("-s", session, "--", *argv, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    eventually(lambda: text_of(f"/proc/{process.pid}/stat").rpartition(")")[2].split()[0] == "Z")
+    done = keeper.call("stop", "-s", session, "--grace", "100ms")
+    assert done.returncode == 0, done.stdout
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_stop_from_inside_ends_its_caller_and_proves_it(
