@@ -101,6 +101,10 @@ class Member:
     """When it was first seen without its owner; microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None
     """The same for its command's end while others stayed."""
+    stopping: bool = False
+    """Whether a stop of it alone was begun."""
+    stopper: int = 0
+    """The process that is at it, where that lives and is another; else 0."""
     pids: tuple[int, ...] = ()
     hidden: bool = False
     """Whether something lives in it, and all of that is where it cannot be read."""

@@ -15,6 +15,7 @@ from scopekeeper.policy.rules import FOREVER, Policy, Rules
 from scopekeeper.quantities import show_duration
 from scopekeeper.selection import is_owner
 
+_BEGUN = "a stop of it was begun and did not end"
 _IDLE_CPU = 0.001
 """Share of a CPU below which a scope counts as idle: timers of a runtime take less."""
 
@@ -113,7 +114,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[
     elif scope.stopper:
         yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
     elif scope.stopping:
-        yield whole(Step.STOP, Verdict.STOPPING, "a stop of it was begun and did not end")
+        yield whole(Step.STOP, Verdict.STOPPING, _BEGUN)
     elif scope.has_expired:
         yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
     elif superseded := _superseded(scope, snapshot, known):
@@ -200,6 +201,12 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Kno
     if member.claims:
         evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
         return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)
+    if member.stopper:
+        return Action(
+            Step.KEEP, Verdict.STOPPING, scope, member, f"process {member.stopper} stops it"
+        )
+    if member.stopping:
+        return Action(Step.STOP, Verdict.STOPPING, scope, member, _BEGUN)
     rules = known.of(scope, member)
     found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
     if not member.leader_lives:

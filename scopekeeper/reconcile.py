@@ -120,7 +120,8 @@ def _still_holds(
 def _cause(action: Action) -> Cause:
     """Return why something is stopped: of a stop that was begun already, its own cause."""
     if action.verdict is Verdict.STOPPING:
-        return stop.cause_begun(action.scope.directory) or Cause(Reason.UNKNOWN, action.evidence)
+        stopped = (action.member or action.scope).directory
+        return stop.cause_begun(stopped) or Cause(Reason.UNKNOWN, action.evidence)
     return Cause(_REASONS[action.verdict], action.evidence)
 
 

@@ -226,6 +226,8 @@ class Reader:
             owner_state=self.owner_state(record.owner),
             orphaned=record.orphaned,
             leaderless=record.leaderless,
+            stopping=record.mark is not None,
+            stopper=_living_stopper(record.mark),
             pids=pids,
             hidden=hidden,
         )

@@ -22,7 +22,7 @@ from scopekeeper.history import Cause, End, ledger, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
-from scopekeeper.untrusted import ScopeRecord
+from scopekeeper.untrusted import MemberRecord, ScopeRecord
 
 GRACE = 5.0
 """Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
@@ -241,11 +241,17 @@ def finish(directory: str, warnings: list[str]) -> None:
 
 
 def cause_begun(directory: str) -> Cause | None:
-    """Return why a scope is being stopped; None where it is not.
+    """Return why a scope, or the member in a leaf, is being stopped; None where it is not.
 
     Where nothing says so but its record, the reason is unknown.
     """
-    record = _record_of(directory)
+    record: ScopeRecord | MemberRecord | None = None
+    leaf = directory.rpartition("/")[2]
+    if names.parse_leaf(leaf) is None:
+        record = _record_of(directory)
+    else:
+        with contextlib.suppress(OSError, records.RecordError):
+            record = untrusted.member(cgroup.attribute(directory, records.ATTRIBUTE), leaf)
     if record is None or record.mark is None:
         return None
     kept = mark.cause(directory, record.mark)

@@ -328,6 +328,25 @@ def test_a_stop_that_was_killed_is_finished_by_reconcile(keeper: Scopekeeper, se
     eventually(lambda: not os.path.isdir(directory))
 
 
+def test_a_stop_of_one_member_that_was_killed_is_finished_and_spares_the_others(
+    keeper: Scopekeeper, session: str
+) -> None:
+    old = stubborn(keeper, "-s", session, "-n", "old", "--grace", "100ms")
+    sibling = keeper.member("-s", session, "-n", "sibling", "--", *FOREVER)
+    leaf = directory_of(old.pid)
+    words = ("-s", session, "-n", "old", "--grace", "1000s", "--reason", "out with the old")
+    stop = keeper.popen([keeper.argv()[0], "stop", *words])
+    eventually(lambda: record_of(leaf).get("STATE") == "stopping")
+    assert keeper.call("reconcile").returncode == 0
+    assert is_alive(old.pid), "who stops it lives"
+    stop.kill()
+    stop.wait()
+    assert keeper.call("reconcile").returncode == 0
+    assert old.wait() == -signal.SIGKILL
+    assert is_alive(sibling.pid)
+    assert "out with the old" in keeper.call("why", os.path.basename(leaf)).stdout
+
+
 def test_a_launch_waits_for_a_stop_and_makes_the_next_life(
     keeper: Scopekeeper, session: str
 ) -> None:
