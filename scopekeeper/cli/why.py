@@ -72,7 +72,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
         for scope, member in running:  # what runs can be told without a history
             click.echo(_says_running(scope, member), err=as_json)
         raise
-    known = None if ends or running else _run(what)
+    known = None if running else _untold(what, ends)
     if as_json:
         answer({
             "ends": [each["document"] for each in ends],
@@ -103,6 +103,13 @@ def _run(what: str) -> "Run | None":
     from scopekeeper.pty.run import is_id, load
 
     return load(what) if is_id(what) else None
+
+
+def _untold(what: str, ends: list[dict[str, Any]]) -> "Run | None":
+    """Return the run that is meant if its keeper has yet to find out how it ended."""
+    run = _run(what)
+    explained = any(each["document"]["reason"] != Reason.UNKNOWN.value for each in ends)
+    return None if run is None or run.ended is not None or explained else run
 
 
 def _end(known: "Run", ended: "Ended") -> End:

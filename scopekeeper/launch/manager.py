@@ -68,9 +68,11 @@ class Manager:
         self._logged_in = False
         run = "/run" if place.manager == "system" else f"/run/user/{place.uid}"
         bus = "/run/dbus/system_bus_socket" if place.manager == "system" else f"{run}/bus"
+        self._is_private = False
         try:
             self._open(bus)
         except OSError:
+            self._is_private = True
             private = f"{run}/systemd/private"
             try:
                 self._open(private)
@@ -158,7 +160,7 @@ class Manager:
         except TimeoutError:
             raise UnavailableError(f"systemd did not answer within {_DEADLINE:.0f} s") from None
         except OSError as error:
-            raise AwayError(f"{_HUNG_UP}: {error.strerror}") from None
+            raise self._hung_up(f": {error.strerror}") from None
 
     def _await_return(self, error: AwayError) -> None:
         """Connect again to a manager that is away; raises the error where it stays away."""
@@ -184,7 +186,12 @@ class Manager:
                     raw, self._rest = self._rest[:length], self._rest[length:]
                     return wire.Message(raw)
             if not self._read():
-                raise AwayError(_HUNG_UP)
+                raise self._hung_up()
+
+    def _hung_up(self, why: str = "") -> UnavailableError:
+        """Return what it means that the connection has ended: a bus is another process."""
+        kind = AwayError if self._is_private else UnavailableError
+        return kind(_HUNG_UP + why)
 
     def start_scope(self, unit: str, properties: list[tuple[str, tuple[str, object]]]) -> None:
         """Make a scope with this process in it, and wait until it is there.

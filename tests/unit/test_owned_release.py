@@ -15,6 +15,7 @@ from scopekeeper.owned.claim import Kind
 from scopekeeper.owned.handover import give, take_back
 from scopekeeper.owned.release import look, release_due
 from scopekeeper.owned.store import Store
+from tests.machine import eventually, text_of
 from tests.owned import LEAF, SCOPE, World
 
 
@@ -327,6 +328,8 @@ def test_what_a_process_uses_is_kept_while_it_lives(world, use):
     else:
         how = {"stdin": open(path + "/inner/mcp.json")}  # noqa: SIM115
     with subprocess.Popen(argv, **how, start_new_session=True) as process:
+        # in the middle of its exec a process has no arguments and no environment
+        eventually(lambda: text_of(f"/proc/{process.pid}/cmdline").split("\0")[:-1] == argv)
         world.populate(process.pid)
         member = world.here.living(Kind.MEMBER, LEAF)
         (given,) = give(world.store, world.here, [path], [member], keep=False)
