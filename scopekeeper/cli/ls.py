@@ -53,7 +53,7 @@ def command(
     all_owners: bool,
     compare: bool,
 ) -> None:
-    """List your scopes, from cgroupfs; nothing has to run for that.
+    """List your scopes. It reads cgroupfs, and needs neither an answer of systemd nor a keeper.
 
     For root the last line says how many scopes other users have.
     """
