@@ -117,6 +117,7 @@ def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
 def test_a_record_that_cannot_be_read_is_reported_though_nothing_is_held_of_its_run(
     installed: Installed, keeper: Scopekeeper, session: str
 ) -> None:
+    Path(os.environ["SCOPEKEEPER_STATE"]).mkdir(mode=0o700)  # as it is where it is ours
     broken, gone = record("0badc0de"), record("00c0ffee").parent
     broken.parent.mkdir(parents=True)
     broken.write_text('{"id": "0badc0')

@@ -283,7 +283,7 @@ def test_a_server_of_a_gateway_with_our_shell_can_have_the_real_one(
                       env=environment).stdout == "/bin/other\n"  # fmt: skip
 
 
-GATEWAY = """\
+GATEWAY_OF_ALL_KINDS = """\
 export SCOPEKEEPER_SESSION={session} SHELL={shell} HOME={home} SCOPEKEEPER_OWNER={owner}
 {launch} &
 script -qec 'exec sleep 1001' /dev/null < /dev/null &
@@ -315,7 +315,7 @@ def test_a_gateway_ends_a_session_of_its_own_and_none_of_another_with_the_same_k
         home = tmp_path / str(number)
         home.mkdir()
         os.mkfifo(home / "mail")
-        text = GATEWAY.format(
+        text = GATEWAY_OF_ALL_KINDS.format(
             session=session, shell=SHELL, home=home, program=PROGRAM,
             owner="" if how == "service" else "$$",
             launch=shlex.join(keeper.argv("--", *FOREVER)),
