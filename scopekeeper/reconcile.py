@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from scopekeeper import cgroup, history, mark, stop
+from scopekeeper import cgroup, history, mark, stop, stop_unfinished
 from scopekeeper.history import Cause, End, Reason, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import epoch_of, mount_point
@@ -121,7 +121,7 @@ def _cause(action: Action) -> Cause:
     """Return why something is stopped: of a stop that was begun already, its own cause."""
     if action.verdict is Verdict.STOPPING:
         stopped = (action.member or action.scope).directory
-        return stop.cause_begun(stopped) or Cause(Reason.UNKNOWN, action.evidence)
+        return stop_unfinished.cause_begun(stopped) or Cause(Reason.UNKNOWN, action.evidence)
     return Cause(_REASONS[action.verdict], action.evidence)
 
 

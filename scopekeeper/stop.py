@@ -22,7 +22,7 @@ from scopekeeper.history import Cause, End, ledger, observe
 from scopekeeper.launch.aside import step_aside
 from scopekeeper.launch.place import mount_point
 from scopekeeper.selection import Selected
-from scopekeeper.untrusted import MemberRecord, ScopeRecord
+from scopekeeper.untrusted import ScopeRecord
 
 GRACE = 5.0
 """Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
@@ -228,36 +228,6 @@ def stop(
     return results
 
 
-def finish(directory: str, warnings: list[str]) -> None:
-    """Bring a stop of a scope to its end whose own process was killed."""
-    cgroup.gain_access(directory)
-    record = _record_of(directory)
-    if record is None:
-        return
-    path = directory[len(mount_point()) :]
-    grace = grace_of(record.grace)
-    cause = cause_begun(directory) or Cause(history.Reason.UNKNOWN)
-    stop([Target(directory, path, grace)], causes=[cause], warnings=warnings)
-
-
-def cause_begun(directory: str) -> Cause | None:
-    """Return why a scope, or the member in a leaf, is being stopped; None where it is not.
-
-    Where nothing says so but its record, the reason is unknown.
-    """
-    record: ScopeRecord | MemberRecord | None = None
-    leaf = directory.rpartition("/")[2]
-    if names.parse_leaf(leaf) is None:
-        record = _record_of(directory)
-    else:
-        with contextlib.suppress(OSError, records.RecordError):
-            record = untrusted.member(cgroup.attribute(directory, records.ATTRIBUTE), leaf)
-    if record is None or record.mark is None:
-        return None
-    kept = mark.cause(directory, record.mark)
-    return kept or Cause(history.Reason.UNKNOWN, mark.claim(record.mark))
-
-
 def _allow_descriptors(targets: int) -> None:
     """Raise the soft limit of open files to what so many targets take."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -283,7 +253,7 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     """Mark a target's record; None where there is nothing to stop, or where it is not ours to."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
     leaf = target.directory.rpartition("/")[2] if target.is_member else ""
-    before = _record_of(target.scope_directory)
+    before = record_of(target.scope_directory)
     earlier = mark.cause(target.scope_directory, before.mark) if before is not None else None
     wanted = mark.fields(cause)
     problem = mark.put(directory, target.scope_directory, leaf, wanted, target.leaves)
@@ -295,10 +265,11 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return _Held(result, fd, cause, before or _record_of(target.scope_directory), earlier)
+    return _Held(result, fd, cause, before or record_of(target.scope_directory), earlier)
 
 
-def _record_of(scope_directory: str) -> ScopeRecord | None:
+def record_of(scope_directory: str) -> ScopeRecord | None:
+    """Return the record of a scope; None where there is none that can be used."""
     with contextlib.suppress(OSError, records.RecordError):
         raw = cgroup.attribute(scope_directory, records.ATTRIBUTE)
         return untrusted.scope(raw, scope_directory.rpartition("/")[2])

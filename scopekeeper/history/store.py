@@ -10,7 +10,6 @@ as before the step or as after it: SQLite's write-ahead log sees to that.
 
 import contextlib
 import fcntl
-import json
 import os
 import sqlite3
 import time
@@ -19,10 +18,10 @@ from pathlib import Path
 
 from scopekeeper import names, regular_files
 from scopekeeper.errors import HistoryError
-from scopekeeper.history import bounds
+from scopekeeper.history import bounds, rows
 from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import End, merged
-from scopekeeper.history.reason import Reason, Stopper
+from scopekeeper.history.reason import Reason
 
 FILE = "history.db"
 DAMAGED = "history.damaged"
@@ -32,35 +31,12 @@ VERSION = 2
 PATIENCE = 1.0
 """Seconds to wait for another writer; a stop must not hang on its history."""
 
-_COLUMNS = {
-    "member_id": "TEXT NOT NULL", "started": "INTEGER NOT NULL", "ended": "INTEGER NOT NULL",
-    "session": "TEXT NOT NULL", "lane": "TEXT NOT NULL", "name": "TEXT NOT NULL",
-    "reason": "TEXT NOT NULL", "evidence": "TEXT NOT NULL", "session_id": "TEXT NOT NULL",
-    "run": "TEXT NOT NULL", "kind": "TEXT NOT NULL", "lifetime": "TEXT NOT NULL",
-    "unit": "TEXT NOT NULL", "pid": "INTEGER", "argv": "TEXT NOT NULL", "owner": "TEXT NOT NULL",
-    "boot_id": "TEXT NOT NULL", "exit_status": "INTEGER", "signal": "INTEGER",
-    "memory_peak": "INTEGER", "cpu_usec": "INTEGER", "oom_kills": "INTEGER",
-    "processes": "INTEGER", "killed": "INTEGER NOT NULL", "seen": "INTEGER NOT NULL",
-    "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
-}  # fmt: skip
-_NAMES = ", ".join(_COLUMNS)
-_TABLE = (
-    "(row INTEGER PRIMARY KEY, "
-    + "".join(f"{name} {kind}, " for name, kind in _COLUMNS.items())
-    + "UNIQUE (member_id, started))"
-)
 _SCHEMA = (
-    f"CREATE TABLE IF NOT EXISTS ends {_TABLE}",
+    f"CREATE TABLE IF NOT EXISTS ends {rows.TABLE}",
     "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # so few are read through for the rest
-    f"CREATE TABLE IF NOT EXISTS living {_TABLE}",
+    f"CREATE TABLE IF NOT EXISTS living {rows.TABLE}",
 )
-# Text goes in as bytes: SQLite wants UTF-8, and names and arguments can have bytes that are not.
-_VALUES = (
-    f"({_NAMES}) VALUES ("  # names of our own
-    + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in _COLUMNS.values())
-    + ")"
-)
-_SELECT = f"SELECT {_NAMES} FROM ends"  # noqa: S608
+_SELECT = f"SELECT {rows.NAMES} FROM ends"  # noqa: S608
 _THIS = "WHERE member_id = CAST(? AS TEXT) AND started = ?"
 _THIS_LEAF = "WHERE unit = CAST(? AS TEXT) AND member_id = CAST(? AS TEXT)"
 
@@ -144,14 +120,14 @@ class Store:
             fields = ("session", "session_id", "run", "member_id", "name", "unit", "unit")
             either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
             values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
-            wanted.append((f"({either})", [_bytes(value) for value in values]))
+            wanted.append((f"({either})", [rows.to_text(value) for value in values]))
         if session is not None:
-            wanted.append(("session = CAST(? AS TEXT)", [_bytes(session)]))
+            wanted.append(("session = CAST(? AS TEXT)", [rows.to_text(session)]))
         if since is not None:
             wanted.append(("ended >= ?", [since]))
         if reasons:
             marks = ", ".join("CAST(? AS TEXT)" for _ in reasons)
-            wanted.append((f"reason IN ({marks})", [_bytes(each.value) for each in reasons]))
+            wanted.append((f"reason IN ({marks})", [rows.to_text(each.value) for each in reasons]))
         where = " WHERE " + " AND ".join(text for text, _ in wanted) if wanted else ""
         bound = [value for _, some in wanted for value in some]
         query = f"{_SELECT}{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
@@ -159,13 +135,13 @@ class Store:
 
     def find(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], End]:
         """Return the ends of members by member id and start; raises HistoryError."""
-        bound = [(_bytes(member_id), _integer(started)) for member_id, started in keys]
+        bound = [(rows.to_text(member_id), rows.to_integer(started)) for member_id, started in keys]
         found = self._query(f"{_SELECT} {_THIS}", *bound)
         return {(end.member_id, end.started): end for end in found}
 
     def living(self) -> list[End]:
         """Return the members that began and of whose end is not told; raises HistoryError."""
-        return self._query(f"SELECT {_NAMES} FROM living", (), known_since=2)  # noqa: S608
+        return self._query(f"SELECT {rows.NAMES} FROM living", (), known_since=2)  # noqa: S608
 
     def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
         """Return the rows of a query, asked once with each of these values."""
@@ -192,7 +168,9 @@ class Store:
         with contextlib.closing(self._connect(how)) as connection:
             if _check_version(connection) < known_since:
                 return []  # its maker has yet to fill it, or did not know the table
-            return [_end(row) for each in values for row in connection.execute(query, each)]
+            return [
+                rows.from_row(row) for each in values for row in connection.execute(query, each)
+            ]
 
     def _unreadable(self, error: Exception) -> HistoryError:
         if isinstance(self._failure(error), HistoryError):
@@ -221,7 +199,7 @@ class Store:
         connection = sqlite3.connect(
             f"file:{path}?{how}", uri=True, timeout=PATIENCE, isolation_level=None
         )
-        connection.text_factory = _text
+        connection.text_factory = rows.from_text
         return connection
 
     @contextlib.contextmanager
@@ -278,7 +256,7 @@ class Store:
             self._keep_living(connection, end)
         told = [end for end in ends if self._keep(connection, end)]
         self._step("prune")
-        self._bounds.prune(connection, {_bytes(end.unit) for end in ends})
+        self._bounds.prune(connection, {rows.to_text(end.unit) for end in ends})
         self._step("commit")
         connection.execute("COMMIT")
         self._step("close")
@@ -286,10 +264,10 @@ class Store:
 
     def _keep_living(self, connection: sqlite3.Connection, end: End) -> None:
         """Note a member that lives: one row for each leaf, and so many of one scope."""
-        unit = _bytes(end.unit)
-        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (unit, _bytes(end.member_id)))  # noqa: S608
+        unit = rows.to_text(end.unit)
+        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (unit, rows.to_text(end.member_id)))  # noqa: S608
         if self._bounds.has_room_to_live(connection, unit):
-            connection.execute(f"INSERT OR IGNORE INTO living {_VALUES}", _row(end))
+            connection.execute(f"INSERT OR IGNORE INTO living {rows.VALUES}", rows.to_row(end))
 
     def _keep(self, connection: sqlite3.Connection, end: End) -> bool:
         """Write one end as it is best known; tell whether its reason is news.
@@ -297,20 +275,20 @@ class Store:
         It is left out where its scope has had too many within a minute. One of another scope under
         the same key changes nothing: a member can choose its id and time.
         """
-        key = (_bytes(end.member_id), _integer(end.started))
-        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (_bytes(end.unit), key[0]))  # noqa: S608
+        key = (rows.to_text(end.member_id), rows.to_integer(end.started))
+        connection.execute(f"DELETE FROM living {_THIS_LEAF}", (rows.to_text(end.unit), key[0]))  # noqa: S608
         row = connection.execute(f"{_SELECT} {_THIS}", key).fetchone()
         if row is None:
-            if not self._bounds.has_room(connection, _bytes(end.unit), end.ended):
+            if not self._bounds.has_room(connection, rows.to_text(end.unit), end.ended):
                 return False
-            connection.execute(f"INSERT INTO ends {_VALUES}", _row(end))
+            connection.execute(f"INSERT INTO ends {rows.VALUES}", rows.to_row(end))
             return True
-        known = _end(row)
+        known = rows.from_row(row)
         if known.unit and end.unit and known.unit != end.unit:
             return False
         best = merged(known, end)
         if best != known:
-            connection.execute(f"INSERT OR REPLACE INTO ends {_VALUES}", _row(best))
+            connection.execute(f"INSERT OR REPLACE INTO ends {rows.VALUES}", rows.to_row(best))
         return best.reason is not known.reason
 
     def _failure(self, error: Exception) -> Exception:
@@ -357,65 +335,3 @@ def _check_version(connection: sqlite3.Connection) -> int:
             "use the newer scopekeeper",
         )
     return int(version)
-
-
-def _row(end: End) -> list[bytes | int | None]:
-    values = {name: getattr(end, name, None) for name in _COLUMNS}
-    values["reason"] = end.reason.value
-    values["argv"] = json.dumps(end.argv)
-    if end.stopper is not None:
-        values |= {
-            "stopper_pid": end.stopper.pid,
-            "stopper_uid": end.stopper.uid,
-            "stopper_command": end.stopper.command,
-        }
-    return [_value(each) for each in values.values()]
-
-
-def _end(row: Sequence[str | int | None]) -> End:
-    """Read a row; raises ValueError where somebody has written what we do not.
-
-    SQLite takes a value of any type into any column.
-    """
-    values = dict(zip(_COLUMNS, row, strict=True))
-    for name, kind in _COLUMNS.items():
-        wanted = str if kind.startswith("TEXT") else int
-        missing = values[name] is None and not kind.endswith("NOT NULL")
-        if not missing and not isinstance(values[name], wanted):
-            raise ValueError(f"{name} is {str(values[name])[:40]!r}")
-    stopper = [values.pop(f"stopper_{name}") for name in ("pid", "uid", "command")]
-    values["reason"] = Reason.of(str(values["reason"]))  # type: ignore[assignment]
-    values["argv"] = _words(str(values["argv"]))  # type: ignore[assignment]
-    values["seen"] = bool(values["seen"])
-    if stopper[0] is not None:
-        values["stopper"] = Stopper(*stopper)  # type: ignore[arg-type, assignment]
-    return End(**values)  # type: ignore[arg-type]
-
-
-def _words(text: str) -> tuple[str, ...]:
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise ValueError(f"argv is {text[:40]!r}")
-    return tuple(found)
-
-
-def _value(value: str | int | None) -> bytes | int | None:
-    if isinstance(value, str):
-        return _bytes(value)
-    return None if value is None else _integer(value)
-
-
-def _integer(value: int) -> int:
-    """Return what fits into SQLite; who writes his own record can write any number."""
-    return max(-(2**63), min(value, 2**63 - 1))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogatepass")

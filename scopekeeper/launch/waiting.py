@@ -133,7 +133,7 @@ def _finish_stale_stop(directory: str) -> None:
     except (OSError, LookupError, records.RecordError):
         return
     from scopekeeper import launch
-    from scopekeeper.stop import finish
+    from scopekeeper.stop_unfinished import finish
 
     warnings: list[str] = []
     finish(directory, warnings)

@@ -1,0 +1,96 @@
+"""The columns of the history, and how an end is written to a row and read from one. Pure."""
+
+import json
+from collections.abc import Sequence
+
+from scopekeeper.history.end import End
+from scopekeeper.history.reason import Reason, Stopper
+
+COLUMNS = {
+    "member_id": "TEXT NOT NULL", "started": "INTEGER NOT NULL", "ended": "INTEGER NOT NULL",
+    "session": "TEXT NOT NULL", "lane": "TEXT NOT NULL", "name": "TEXT NOT NULL",
+    "reason": "TEXT NOT NULL", "evidence": "TEXT NOT NULL", "session_id": "TEXT NOT NULL",
+    "run": "TEXT NOT NULL", "kind": "TEXT NOT NULL", "lifetime": "TEXT NOT NULL",
+    "unit": "TEXT NOT NULL", "pid": "INTEGER", "argv": "TEXT NOT NULL", "owner": "TEXT NOT NULL",
+    "boot_id": "TEXT NOT NULL", "exit_status": "INTEGER", "signal": "INTEGER",
+    "memory_peak": "INTEGER", "cpu_usec": "INTEGER", "oom_kills": "INTEGER",
+    "processes": "INTEGER", "killed": "INTEGER NOT NULL", "seen": "INTEGER NOT NULL",
+    "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
+}  # fmt: skip
+NAMES = ", ".join(COLUMNS)
+TABLE = (
+    "(row INTEGER PRIMARY KEY, "
+    + "".join(f"{name} {kind}, " for name, kind in COLUMNS.items())
+    + "UNIQUE (member_id, started))"
+)
+# Text goes in as bytes: SQLite wants UTF-8, and names and arguments can have bytes that are not.
+VALUES = (
+    f"({NAMES}) VALUES ("  # names of our own
+    + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in COLUMNS.values())
+    + ")"
+)
+
+
+def to_row(end: End) -> list[bytes | int | None]:
+    """Return the values of an end in the order of COLUMNS."""
+    values = {name: getattr(end, name, None) for name in COLUMNS}
+    values["reason"] = end.reason.value
+    values["argv"] = json.dumps(end.argv)
+    if end.stopper is not None:
+        values |= {
+            "stopper_pid": end.stopper.pid,
+            "stopper_uid": end.stopper.uid,
+            "stopper_command": end.stopper.command,
+        }
+    return [_value(each) for each in values.values()]
+
+
+def from_row(row: Sequence[str | int | None]) -> End:
+    """Read a row; raises ValueError where somebody has written what we do not.
+
+    SQLite takes a value of any type into any column.
+    """
+    values = dict(zip(COLUMNS, row, strict=True))
+    for name, kind in COLUMNS.items():
+        wanted = str if kind.startswith("TEXT") else int
+        missing = values[name] is None and not kind.endswith("NOT NULL")
+        if not missing and not isinstance(values[name], wanted):
+            raise ValueError(f"{name} is {str(values[name])[:40]!r}")
+    stopper = [values.pop(f"stopper_{name}") for name in ("pid", "uid", "command")]
+    values["reason"] = Reason.of(str(values["reason"]))  # type: ignore[assignment]
+    values["argv"] = _words(str(values["argv"]))  # type: ignore[assignment]
+    values["seen"] = bool(values["seen"])
+    if stopper[0] is not None:
+        values["stopper"] = Stopper(*stopper)  # type: ignore[arg-type, assignment]
+    return End(**values)  # type: ignore[arg-type]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"argv is {text[:40]!r}")
+    return tuple(found)
+
+
+def _value(value: str | int | None) -> bytes | int | None:
+    if isinstance(value, str):
+        return to_text(value)
+    return None if value is None else to_integer(value)
+
+
+def to_integer(value: int) -> int:
+    """Return what fits into SQLite; who writes his own record can write any number."""
+    return max(-(2**63), min(value, 2**63 - 1))
+
+
+def to_text(text: str) -> bytes:
+    """Return the bytes that a text is kept as."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_text(raw: bytes) -> str:
+    """Return the text that is kept as these bytes."""
+    return raw.decode("utf-8", "surrogatepass")
