@@ -1,6 +1,7 @@
 """Plain ``pytest`` runs what needs no machine of its own; ``-m`` asks for more."""
 
 import os
+import signal
 
 import pytest
 
@@ -13,6 +14,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     machine.THOROUGH = config.getoption("thorough")
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        # Ignored if a shell without job control, or nohup, has started this; what is executed
+        # inherits that. A handler leaves it to this process, and gives its children the default.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     if not config.option.markexpr:
         elsewhere = ("systemd", "root", "mcp", "openclaw", "deb", "builds")
         config.option.markexpr = " and ".join(f"not {name}" for name in elsewhere)

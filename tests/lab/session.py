@@ -50,17 +50,23 @@ def execute(request: Request, home: host.Home, watch: Watch, stop: threading.Eve
     """Do the request's jobs in a machine of its own.
 
     An emulated kernel now and then dies as it boots, where one processor patches code that another
-    executes; one that did not come up is booted once more, and that is said.
+    executes; one that did not come up is booted once more, and that is said. So is one that died of
+    it at a reboot in the middle: its tests are reported twice.
     """
     _check(request)
     built = image.build(suites.find(request.suite), home, watch.note, stop)
     with host.locked(built.lock, stop, shared=True):
         outcome = _boot(request, built, home, watch, stop)
-        if request.kind == "vm" and outcome.reason is not None and not outcome.booted:
+        if request.kind == "vm" and outcome.reason is not None and _is_of_emulation(outcome):
             first = outcome.reason.partition("\n")[0]
             watch.note(f"it did not come up ({first}) and is booted once more")
             outcome = _boot(request, built, home, watch, stop)
         return outcome
+
+
+def _is_of_emulation(outcome: Outcome) -> bool:
+    """Tell whether a machine never came up, or died where code that is being patched was run."""
+    return not outcome.booted or "Oops: int3:" in host.tail(outcome.folder / "out/console.txt", 200)
 
 
 def _boot(

@@ -238,7 +238,7 @@ def test_a_restart_in_the_same_process_ends_what_the_life_before_left(program):
     assert [words[at + 1] for at, word in enumerate(words) if word == "--lifetime"] == ["gateway"]
     # the moment is that of the end: what the new life has started by now is spared
     moment = float(words[words.index("--started-before") + 1].removeprefix("@"))
-    assert Path(f"{program}.calls").stat().st_mtime - moment > 0.3
+    assert Path(f"{program}.calls").stat().st_mtime - moment > 0.2  # of the 0.3 between the lives
 
 
 @pytest.mark.parametrize(("reason", "version"), [
