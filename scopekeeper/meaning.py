@@ -68,13 +68,15 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
     selected: dict[tuple[str, str], Selected] = {}
     missing, several, notes = [], [], []
     for word in words:
+        meant = meanings(snapshot, word)
+        if not meant:
+            missing.append(word)
         found = {
             kind: narrowed
-            for kind, each in meanings(snapshot, word).items()
+            for kind, each in meant.items()
             if (narrowed := _narrowed(each, selector))
         }
         if not found:
-            missing.append(word)
             continue
         kind, chosen = next(iter(found.items()))
         if kind == MEMBER and len(chosen) > 1:

@@ -239,7 +239,8 @@ def _orphan(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
 
 
 def _leaderless(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
-    evidence = f"its command has ended, {len(member.pids)} processes stay"
+    left = len(member.pids)
+    evidence = f"its command has ended, {left} process{' stays' if left == 1 else 'es stay'}"
     if rules.on_leader_exit == "linger" or member.lifetime == "detached":
         return Action(Step.REPORT, Verdict.LEADERLESS, scope, member, evidence)
     step, text, due = _after(rules.leader_grace, member.leaderless, now)

@@ -77,6 +77,8 @@ class Selector:
         """Tell whether a member of a matching scope is meant."""
         if self.name is not None and self.name not in (member.name, member.claims):
             return False
+        if member.problem:
+            return True
         if self.started_before is not None and member.started / 1e6 >= self.started_before:
             return False
         if self.owner is None and self.own is None:
@@ -124,6 +126,7 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
             found.append(Selected(scope))
             continue
         living = scope.living_members or scope.members
-        meant = (m for m in living if not m.problem and selector.matches_member(m))
+        # whose a damaged one is cannot be told: it is meant where its leaf's name is, and refused
+        meant = (m for m in living if selector.matches_member(m))
         found += [Selected(scope, member) for member in meant]
     return found

@@ -123,6 +123,11 @@ class _Held:
         return f"/proc/self/fd/{self.fd}"
 
     @property
+    def uid(self) -> int:
+        """Whose it is."""
+        return os.fstat(self.fd).st_uid
+
+    @property
     def leaf(self) -> str:
         """The name of the leaf where only one member is meant."""
         target = self.result.target
@@ -152,8 +157,9 @@ class _Held:
                 unseen = (leaf for leaf, pids in by_leaf.items() if not pids)
                 self.hidden = {x for x in unseen if cgroup.is_populated(self.path_of(x))}
             self.members = self.observe(found)
-            scope = self.result.target.scope_directory[len(mount_point()) :]
-            ledger.announce(self.members, self.cause, scope)
+            if self.uid == os.geteuid():
+                scope = self.result.target.scope_directory[len(mount_point()) :]
+                ledger.announce(self.members, self.cause, scope)
         return found
 
     def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
@@ -219,10 +225,11 @@ def stop(
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         # while systemd is at work to remove the cgroups
-        ends = [end for each in held for end in _ends(each, clock, watched)]
-        news, problem = history.keep(ends)
-        if problem and problem not in warnings:
-            warnings.append(problem)
+        ends: dict[int, list[End]] = {}
+        for each in held:
+            ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
+        news, problems = history.keep_for_users(ends)
+        warnings += [problem for problem in problems if problem not in warnings]
         removal.remove([_emptied(each) for each in held if each.result.outcome != "remains"])
     history.tell(news)  # now that it keeps systemd from nothing
     return results

@@ -52,6 +52,10 @@ _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "opencla
 may not be left at any moment, and end at once."""
 
 
+_SHOWING = {"--dry-run", "--check", "--list", "status"}
+"""What makes them show something instead."""
+
+
 class _Commands(Group):
     """Imports a command when it is asked for, and lists the others without importing them."""
 
@@ -101,7 +105,8 @@ def main() -> None:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if command == "run":  # its descriptors, closed ones too, are those of the command to come
         sys.exit(_call(usage_status=FAILED, failed=FAILED))
-    out = output.prepare(forgiving=command in _ACTING)
+    acts = command in _ACTING and not _SHOWING.intersection(sys.argv)
+    out = output.prepare(forgiving=acts)
     sys.exit(output.finish(out, _call()))
 
 

@@ -11,7 +11,7 @@ from scopekeeper.cli.stop import NOTHING_MATCHED, label
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.launch import place
-from scopekeeper.selection import Selector
+from scopekeeper.selection import Selected, Selector
 from scopekeeper.snapshot import Reader
 
 
@@ -65,8 +65,8 @@ def command(
     else:
         for each in adopted:
             done = f"left alone: {each.problem}" if each.problem else f"now of {safe(new.label)}"
-            name = label(each.selected, users=all_users)
-            click.echo(f"{name}: {safe(each.member.name)}: {done}")
+            name = label(Selected(each.selected.scope, each.member), users=all_users)
+            click.echo(f"{name}: {done}")
         if not adopted and not missing:
             click.echo("Nothing matched.")
             say_unread(snapshot.unread)

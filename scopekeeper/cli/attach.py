@@ -2,6 +2,7 @@
 
 import click
 
+from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.errors import UsageError
 
 
@@ -26,12 +27,15 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     from scopekeeper.pty import attach
     from scopekeeper.pty.elsewhere import find
 
-    status = attach.run(
-        find(run),
-        read_only=read_only,
-        detach_keys=detaching(detach_keys),
-        redraw=not no_redraw,
-    )
+    try:
+        status = attach.run(
+            find(run),
+            read_only=read_only,
+            detach_keys=detaching(detach_keys),
+            redraw=not no_redraw,
+        )
+    except BrokenPipeError:
+        status = NOBODY_READS
     raise SystemExit(status or 0)
 
 

@@ -9,6 +9,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
+from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch import FAILED
@@ -164,7 +165,7 @@ def _attach(run: "Run", detach_keys: bytes) -> int:
     try:
         status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
     except BrokenPipeError:
-        raise
+        sys.exit(NOBODY_READS)  # as of any program whose output nobody reads; the run goes on
     except (OSError, ScopekeeperError) as error:
         problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
         hint = f"the command was started, attach again: scopekeeper attach {run.id}"

@@ -85,8 +85,8 @@ def _unknown(word: str) -> str:
     if run is not None and run.ended is not None:
         return f"the run {word} has ended already"
     return (
-        f"no run, session, scope or member of yours is {word}; `scopekeeper ls --members` "
-        "lists what there is"
+        f"no run, session, scope or member of yours is {word!r}, and a part of an id is not "
+        "enough; `scopekeeper ls --members` lists what there is"
     )
 
 

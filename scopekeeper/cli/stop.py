@@ -136,7 +136,9 @@ def sentence(selected: Selected, result: stop.Result, *, users: bool = False) ->
     name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
         text = f"{name}: left alone: {safe(result.problem)}"
-        if selected.scope.damaged:
+        if selected.member is not None and selected.member.problem:
+            text += f"; end it with its scope: scopekeeper stop {safe(selected.scope.unit)}"
+        elif selected.scope.damaged:
             text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
         return text
     if result.outcome == "empty":

@@ -9,42 +9,53 @@ from scopekeeper.history import End, ledger
 from scopekeeper.history.store import Store
 from scopekeeper.launch.place import mount_point
 
-_KEEPER_SECONDS, _PAUSE = 3.0, 0.05
-"""How long a keeper may take to tell of an end that is asked about."""
+_KEEPER_SECONDS, _PAUSE = 1.5, 0.05
+"""How long a keeper is waited for that is about to record an end that is asked about."""
 
 
-def collect(about: str = "") -> str:
+def collect() -> str:
     """Write them, unless a keeper does; return what went wrong, '' if nothing did.
 
-    A keeper may yet learn how a command ended of which all else only knows that it did. about is
-    what the history is asked about: then the keeper's word is waited for.
+    A keeper may yet learn how a command ended of which all else only knows that it did.
     """
-    from scopekeeper.keeper import lock  # with sockets and json, which nothing else here needs
-
     with contextlib.suppress(LookupError):  # without cgroup2
         mount = mount_point()
-        if not lock.runs() or (about and not _keeper_tells(mount, about)):
+        if not _keeper_runs():
             return ledger.collect(mount)[1]
     return ""
 
 
-def _keeper_tells(mount: str, about: str) -> bool:
-    """Wait until a keeper has told of all that is asked about; False where it takes too long."""
-    deadline = time.monotonic() + _KEEPER_SECONDS
-    while time.monotonic() < deadline:
-        ends = [end for end in ledger.over(mount) if _is_about(end, about)]
-        if not ends or _are_known(ends):
-            return True
-        time.sleep(_PAUSE)
-    return False
+def pending(about: str) -> list[End]:
+    """Return ends that are asked about and that a running keeper has yet to record.
+
+    It waits a moment for that; a keeper takes up to six seconds where it may yet learn more.
+    """
+    with contextlib.suppress(LookupError):
+        mount = mount_point()
+        deadline = time.monotonic() + _KEEPER_SECONDS
+        while True:
+            ends = [end for end in ledger.over(mount) if _is_about(end, about)]
+            waiting = _unrecorded(ends) if ends else []
+            if not waiting or not _keeper_runs():
+                return []
+            if time.monotonic() > deadline:
+                return waiting
+            time.sleep(_PAUSE)
+    return []
 
 
-def _are_known(ends: list[End]) -> bool:
-    keys = [(end.member_id, end.started) for end in ends]
+def _keeper_runs() -> bool:
+    from scopekeeper.keeper import lock  # with sockets and json, which nothing else here needs
+
+    return lock.runs()
+
+
+def _unrecorded(ends: list[End]) -> list[End]:
     try:
-        return Store(state.directory()).find(keys).keys() >= set(keys)
+        known = Store(state.directory()).find([(end.member_id, end.started) for end in ends])
     except ScopekeeperError:
-        return True  # who reads it next tells
+        return []  # who reads it next reports that
+    return [end for end in ends if (end.member_id, end.started) not in known]
 
 
 def _is_about(end: End, about: str) -> bool:

@@ -50,6 +50,9 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
         _print(ends)
     last = ends[-1][1]
     status = last.status if last is not None else None
+    if status is None and not as_json:
+        how = f"{last.reason}: {last.evidence}" if last is not None else "nobody saw how"
+        click.echo(f"scopekeeper: {ends[-1][0]} ended without a known status: {how}", err=True)
     sys.exit(125 if status is None else status)
 
 

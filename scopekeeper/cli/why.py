@@ -57,7 +57,8 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
     running = _running(what, uid_of(all_users=all_users))
-    unseen.collect(about)
+    unseen.collect()
+    pending = unseen.pending(about)
 
     def read() -> list[dict[str, Any]]:
         ends = Store(state.directory()).read(about=about, limit=limit)
@@ -77,6 +78,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
         answer({
             "ends": [each["document"] for each in ends],
             "running": [_document(scope, member) for scope, member in running],
+            "pending": [_pending_document(end) for end in pending],
         })  # fmt: skip
     else:
         for each in ends:
@@ -86,11 +88,14 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
                 click.echo(line)
         for scope, member in running:
             click.echo(_says_running(scope, member))
-        if known:
+        for end in pending:
+            click.echo(_says_pending(end))
+        if known and not pending:
             click.echo(_says_unseen(known))
-        if not ends and not running and not known:
+        if not (ends or running or known or pending):
             click.echo(f"Nothing is known of {safe(what)}.")
-    raise SystemExit(0 if ends or running or known or not must_exist else NOTHING_MATCHED)
+    something = ends or running or known or pending or not must_exist
+    raise SystemExit(0 if something else NOTHING_MATCHED)
 
 
 def _lines(end: End) -> list[str]:
@@ -132,6 +137,21 @@ def _end(known: "Run", ended: "Ended") -> End:
         argv=known.argv,
         boot_id=known.boot_id,
     )
+
+
+def _says_pending(end: End) -> str:
+    who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
+    return safe(f"{who} has ended; the keeper is finding out how: ask again in a few seconds.")
+
+
+def _pending_document(end: End) -> dict[str, object]:
+    return {
+        "session": safe_json(end.session),
+        "lane": safe_json(end.lane),
+        "unit": end.unit,
+        "member": safe_json(end.name),
+        "member_id": end.member_id,
+    }
 
 
 def _says_unseen(known: "Run") -> str:

@@ -4,14 +4,22 @@ Nothing else rests on it: where it cannot be written, that is said, and all goes
 """
 
 import dataclasses
+import functools
+import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from scopekeeper.errors import words
 from scopekeeper.history.end import MISSED, End
 from scopekeeper.history.reason import Cause, Reason, Stopper
 
-__all__ = ["Cause", "End", "Reason", "Stopper", "causes_of", "keep", "missed", "record", "tell"]
+__all__ = [
+    "Cause", "End", "Reason", "Stopper", "causes_of", "keep", "keep_for_users", "missed", "record",
+    "tell",
+]  # fmt: skip
+
+_OTHERS_SECONDS = 10.0
+"""How long another user's history may take to be written."""
 
 
 def record(ends: Sequence[End]) -> str:
@@ -39,6 +47,24 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
         return Store(state.make()).write(ends, began)
     except Exception as error:  # noqa: BLE001  what it tells of has to go on
         return list(ends), f"the history was not written: {words(error)}"
+
+
+def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[str]]:
+    """Keep ends in the history of the user whose members they were, by uid.
+
+    Root writes those of another user with that user's rights, and they are told then. Returns which
+    of this user's own are news, and what went wrong.
+    """
+    news, problem = keep(ends.get(os.geteuid(), ()))
+    problems = [problem] if problem else []
+    for uid, others in ends.items():
+        if uid != os.geteuid() and others:
+            from scopekeeper import as_user
+
+            (answer,) = as_user.ask([uid], functools.partial(record, others), _OTHERS_SECONDS)
+            if answer.problem or answer.value:
+                problems.append(f"for uid {uid}: {answer.problem or answer.value}")
+    return news, problems
 
 
 def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:

@@ -21,6 +21,7 @@ from scopekeeper.keeper.pty.server import Server
 from scopekeeper.keeper.pty.store import Store, inherited, limit
 from scopekeeper.launch.place import Caller
 from scopekeeper.pty import run as runs
+from scopekeeper.safe_text import safe
 
 if TYPE_CHECKING:
     from scopekeeper.keeper.service import Interface
@@ -29,6 +30,14 @@ _log = logging.getLogger("scopekeeper")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds between tries to reach the bus."""
+
+
+class _OneLine(logging.Formatter):
+    """Has each message be one line of the journal, whatever names are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message, which a traceback may follow."""
+        return safe(super().formatMessage(record))
 
 
 def run(
@@ -40,7 +49,9 @@ def run(
     already, and what Keeper raises.
     """
     stored = inherited()
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     lock = only_one()
     try:
         asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus, listens=listens))

@@ -24,7 +24,10 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
     lock = -1
     try:
         lock = open_lock(fd)
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # a stop was faster
         posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
         if member.request.limits:
             from scopekeeper.launch.limits import limit_folder
@@ -33,8 +36,8 @@ def create(directory: str, member: Member, place: Place, warnings: Warnings) -> 
         _leave_note(place)
         return enter(directory, member, place)
     except OSError as error:
-        if error.errno in (*GONE, errno.EEXIST, errno.EAGAIN):
-            return False  # another launcher, or a stop, was faster
+        if error.errno in (*GONE, errno.EEXIST):
+            return False  # another launcher was faster
         raise
     finally:
         if lock >= 0:

@@ -92,10 +92,11 @@ def join(
     lock = -1
     try:
         lock = open_lock(fd)
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return WAIT, "stopping"
         return _join(fd, lock, directory, member, place, caller, warnings)
-    except BlockingIOError:
-        return WAIT, "stopping"
     except OSError as error:
         if error.errno in GONE:
             return WAIT, "gone"
@@ -128,7 +129,7 @@ def _join(
     if not enter(directory, member, place, unsure=unsure):
         return WAIT, "gone"
     # a folder in which somebody is stays; systemd forgets a scope at once
-    if place.manager and not _is_alive(neighbour):
+    if place.manager and not _is_surely_alive(neighbour):
         from scopekeeper.launch.unit import confirm
 
         confirm(directory, member, place, caller)
@@ -185,10 +186,11 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
 def _sure_leaf(directory: str, name: str) -> str:
     """Return a leaf with a living process that is sure of its scope; '' for none.
 
-    On the way, remove empty ones of the same name.
+    On the way, remove empty ones of the same name. One that its member has closed to us may live:
+    it is returned where there is no other, and then systemd is asked whether the scope lives.
     """
     same = names.leaf_name(name, "")  # what stands before the id in a leaf of that name
-    found = ""
+    found = closed = ""
     for entry in posix.listdir(directory):
         is_same = entry[: -names.ID_LENGTH] == same
         if not entry.startswith("m-") or (found and not is_same):
@@ -200,9 +202,11 @@ def _sure_leaf(directory: str, name: str) -> str:
                     found = leaf
             elif is_same and _is_named(leaf, name):
                 posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
+        except PermissionError:
+            closed = leaf
         except (OSError, records.RecordError):
             continue
-    return found
+    return found or closed
 
 
 def _is_named(leaf: str, name: str) -> bool:
@@ -214,8 +218,17 @@ def _is_named(leaf: str, name: str) -> bool:
     return raw is None or records.loads(raw).get("NAME") == name
 
 
+def _is_surely_alive(leaf: str) -> bool:
+    try:
+        return _is_alive(leaf)
+    except OSError:  # it cannot be read
+        return False
+
+
 def _is_alive(leaf: str) -> bool:
     try:
         return "populated 1" in read(f"{leaf}/cgroup.events")
-    except OSError:  # it was removed
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         return False

@@ -6,6 +6,7 @@ For people to look at; nothing is ever ended by what is found here.
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 from scopekeeper import cgroup, names, systemd
 from scopekeeper.errors import ManagerError
 from scopekeeper.inspect import command_line
-from scopekeeper.launch.place import mount_point
+from scopekeeper.launch.place import mount_point, start_time
 from scopekeeper.openclaw.places import Package, Places
 
 _REPORT = "openclaw-"
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,12 @@ def _read(path: str) -> dict[str, Any] | None:
     return told if "openclaw" in words else None
 
 
+def _started(pid: int) -> float:
+    """Return when a process began, to a clock tick: psutil knows the second of the boot only."""
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start_time(str(pid))) / _TICKS
+    return time.time() - ago
+
+
 def _look(
     pid: int, unit: str, report: dict[str, Any] | None, package: Package | None
 ) -> Gateway | None:
@@ -116,10 +124,10 @@ def _look(
     try:
         process = psutil.Process(pid)
         with process.oneshot():
-            started, shell = process.create_time(), process.environ().get("SHELL", "")
+            started, shell = _started(pid), process.environ().get("SHELL", "")
             executable = process.exe()
         others = {child.pid for child in process.children(recursive=True)}
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None
     if unit:
         others |= set(cgroup.own_processes(mount_point() + cgroup.path_of(pid)))

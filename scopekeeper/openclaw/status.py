@@ -14,6 +14,10 @@ from scopekeeper.selection import is_owner
 _NOT_OURS = "edited, or written by somebody else; `install` says which file, and leaves it alone"
 
 
+_TICK = 0.01
+"""Seconds: how exactly it is known when a process began."""
+
+
 class Verdict(enum.StrEnum):
     """Whether a part does what it is for."""
 
@@ -98,7 +102,7 @@ def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator
     if gateway.report is not None and not installed:
         yield Finding(name, Verdict.LACKS, "it has the plugin still; restart it")
         return
-    if gateway.started < changed:
+    if gateway.started + _TICK < changed:
         yield Finding(name, Verdict.LACKS, "started before the last change; restart it")
         return
     if os.path.basename(gateway.shell) != "scopekeeper-shell":

@@ -206,3 +206,19 @@ def test_answers_have_a_version_and_say_where_output_was_cut(
     assert [ended["output_cut"] for ended in answer["runs"]] == [False, True]
     assert answer["runs"][0]["output"] == "1\n2\n3\n"
     assert answer["runs"][1]["output"].endswith("2999\n3000\n")
+
+
+def test_nobody_who_reads_ends_the_attachment_and_not_the_run(
+    installed: Installed, keeper: Scopekeeper, session: str
+) -> None:
+    assert installed
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [PROGRAM, "exec", "-s", session, "--", "sh", "-c", "echo hi; sleep 0.2; exit 5"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    (end,) = eventually(
+        lambda: json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
+    )
+    assert end["exit_status"] == 5

@@ -409,3 +409,18 @@ def test_what_another_user_plants_harms_no_command_of_root(
     assert is_alive(theirs.pid)
     assert processes(scope) == {theirs.pid}
     end_cgroup(scope)
+
+
+def test_a_member_that_damages_its_record_does_not_hide_from_its_name(
+    keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "-n", "srv", "--", *FOREVER)
+    rewrite_record(directory_of(member.pid), OWNER_PID="--5")
+    for selector in (("-n", "srv"), ("--mine",)):
+        done = keeper.call("stop", "-s", session, *selector)
+        assert done.returncode == 1, done.stdout
+        assert "end it with its scope: scopekeeper stop scopekeeper-" in done.stdout
+    assert is_alive(member.pid)
+    unit = done.stdout.rpartition("scopekeeper stop ")[2].strip()
+    assert keeper.call("stop", unit).returncode == 0
+    assert member.wait() == -signal.SIGTERM

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +194,24 @@ def test_a_member_that_takes_access_away_is_stopped_all_the_same(
     assert is_alive(neighbour.pid)
     ended = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
     assert {each["member"]: each["reason"] for each in ended}["hostile"] == "stopped by request"
+
+
+def test_a_launch_beside_a_member_that_closed_its_leaf_joins(
+    keeper: Scopekeeper, session: str
+) -> None:
+    member = keeper.member("-s", session, "-n", "closed", "--", *FOREVER)
+    os.chmod(directory_of(member.pid), 0)
+    done = keeper.run("-s", session, "-n", "second", "--", "echo", "joined", timeout=30)
+    assert (done.returncode, done.stdout) == (0, "joined\n"), done.stderr
+    assert keeper.call("stop", "-s", session).returncode == 0
+    assert member.wait() == -signal.SIGTERM
+
+
+def test_a_limit_of_cgroups_refuses_a_launch_at_once(keeper: Scopekeeper, session: str) -> None:
+    """mkdir answers EAGAIN there, as a lock that somebody holds does."""
+    member = keeper.member("-s", session, "--", *FOREVER)
+    scope = os.path.dirname(directory_of(member.pid))
+    Path(scope, "cgroup.max.descendants").write_text("0")
+    done = keeper.run("-s", session, "-n", "second", "--", "echo", "ran", timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1)
+    assert "temporarily unavailable" in done.stderr

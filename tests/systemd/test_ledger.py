@@ -23,6 +23,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
+from .manager import systemctl
 from .test_history import rows
 
 pytestmark = pytest.mark.systemd
@@ -79,7 +80,22 @@ def test_why_waits_for_what_a_keeper_is_about_to_tell(
         keeper.run("-s", f"{session}:{number}", "-n", "it", "--", "sh", "-c", script)
         told = keeper.call("why", f"{session}:{number}").stdout
         assert "Nothing is known" not in told
-        assert told.startswith("20"), told
+        assert told.startswith("20") or "the keeper is finding out" in told, told
+
+
+def test_why_leaves_to_the_keeper_what_that_is_finding_out(
+    keeper: Scopekeeper, guard: Keeper, session: str
+) -> None:
+    """An end that the manager brings about is told after seconds, in which the owner may end."""
+    guard.start()
+    member = keeper.member("-s", session, "-n", "it", "--", *FOREVER)
+    assert systemctl("stop", os.path.basename(os.path.dirname(directory_of(member.pid))))
+    told = keeper.call("why", session).stdout
+    assert "unknown" not in told
+    assert "it (m-it." in told
+    (row,) = eventually(lambda: rows(guard.state))
+    assert row["reason"] == "signalled"
+    assert "SIGTERM" in keeper.call("why", session).stdout
 
 
 def test_a_short_command_without_a_keeper_is_told(

@@ -244,6 +244,10 @@ def test_root_stops_what_all_users_have_and_nobodys_grace_shields_another(
     assert done.returncode == 0, done.stderr
     assert ".scope of lab: gone after" in done.stdout
     assert not is_alive(theirs.pid)
+    told = keeper.call("history", "-s", session, "--json").stdout
+    assert [end["unit"] for end in json.loads(told)["ends"] if end["pid"] == theirs.pid] == []
+    (end,) = json.loads(as_lab("history", "-s", session, "--json").stdout)["ends"]
+    assert (end["reason"], end["stopper"]["uid"]) == ("stopped by request", 0)
     eventually(lambda: not scope_directories())
 
 
