@@ -58,6 +58,8 @@ class Selector:
             return False
         if self.session_id is not None and self.session_id != scope.session_id:
             return False
+        if self.session_id == "":
+            return False  # which every scope has that was given none
         if self.lifetimes and scope.lifetime not in self.lifetimes:
             return False
         if scope.elsewhere and not self.units:

@@ -91,7 +91,10 @@ def _unknown(word: str) -> str:
 
 
 def require(selector: Selector, words: tuple[str, ...], verb: str, *of_owners: str) -> None:
-    """Refuse what would mean everything; raises UsageError."""
+    """Refuse what would mean everything, or was meant to name something; raises UsageError."""
+    for option in ("session", "session_id", "name", "owner"):
+        if getattr(selector, option) == "":
+            raise UsageError(f"--{option.replace('_', '-')} is empty", "give it a value")
     if not words and selector.names_nothing():
         *options, last = "--session", "--session-id", "--name", *of_owners
         raise UsageError(

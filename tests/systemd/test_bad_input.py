@@ -65,6 +65,8 @@ if not ROOT:
 BAD_STOPS = {
     "no selector": ([], "nothing says what to stop"),
     "only a lane": (["-l", "main"], "nothing says what to stop"),
+    "an empty session id": (["--session-id", ""], "--session-id is empty"),
+    "an empty session": (["-s", "", "-n", "x"], "--session is empty"),
     "a grace that is none": (["-s", "s", "--grace", "soon"], "not a duration"),
     "a time that is none": (["-s", "s", "--started-before", "yesterday"], "not a time"),
     "a negative grace": (["-s", "s", "--grace", "-1s"], "not a duration"),

@@ -26,6 +26,10 @@ def test_selectors_narrow_each_other_down():
     assert found == [Selected(scopes[1])]
 
 
+def test_no_session_id_is_not_the_id_of_all_that_have_none():
+    assert select(Snapshot((scope("a", members=[member("git")]),)), Selector(session_id="")) == []
+
+
 def test_a_member_is_meant_alone_where_others_stay():
     time, git = member("time"), member("git")
     shared = scope(members=[time, git])
