@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ from tests.machine import (
     text_of,
 )
 
-from .manager import Units, main_pid, show, state, systemctl, systemd_run_argv, uid_of
+from .manager import Units, main_pid, show, state, systemd_run_argv, uid_of
 from .test_callers import bare
 from .test_stop import STUBBORN
 
@@ -342,13 +342,25 @@ def test_another_user_cannot_keep_root_from_its_scope(keeper: Scopekeeper, sessi
     assert is_alive(rival.pid)
 
 
+@pytest.fixture
+def lingering() -> Iterator[Callable[[], None]]:
+    """Give what starts other's manager; without lingering logind would stop it as it starts."""
+
+    def begin() -> None:
+        assert subprocess.run(["loginctl", "enable-linger", "other"]).returncode == 0
+        eventually(lambda: state(f"user@{OTHER}.service") == "active")
+
+    yield begin
+    assert subprocess.run(["loginctl", "disable-linger", "other"]).returncode == 0
+
+
 def test_another_users_closed_manager_takes_nothing_away(
-    keeper: Scopekeeper, session: str, units: Units
+    keeper: Scopekeeper, session: str, units: Units, lingering: Callable[[], None]
 ) -> None:
     """With such a UMask= the cgroups of a manager are its user's alone; no malice is needed."""
     units.write(f"user@{OTHER}.service.d/closed.conf", "[Service]\nUMask=0077\n")
     units.adopt(f"user@{OTHER}.service")
-    assert systemctl("start", f"user@{OTHER}.service").returncode == 0
+    lingering()
     folder = f"{MOUNT}/user.slice/user-{OTHER}.slice/user@{OTHER}.service"
     closed = eventually(lambda: [f for f in leaves(folder) if not mode_of(f"{folder}/{f}") & 0o7])
     launch = as_user("lab", *keeper.argv("-s", session, "--", *FOREVER))
