@@ -104,7 +104,9 @@ def started(
 
 def _await(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], 60)
+    poll = select.poll()  # select(2) takes no descriptor from 1,024 on
+    poll.register(process.stdout or 0, select.POLLIN)
+    ready = poll.poll(60_000)
     if not ready or not os.read(process.stdout.fileno(), 1):
         raise RuntimeError(f"{process.args!r} did not start")
 
