@@ -128,7 +128,7 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
             found.append(Selected(scope))
             continue
         living = scope.living_members or scope.members
-        # whose a damaged one is cannot be told: it is meant where its leaf's name is, and refused
+        # a damaged one has no known owner: it is selected by its leaf's name, and stop refuses it
         meant = (m for m in living if selector.matches_member(m))
         found += [Selected(scope, member) for member in meant]
     return found

@@ -52,8 +52,8 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
 def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[str]]:
     """Keep ends in the history of the user whose members they were, by uid.
 
-    Root writes those of another user with that user's rights, and they are told then. Returns which
-    of this user's own are news, and what went wrong.
+    Root writes those of another user with that user's rights, to the journal too. Returns which of
+    this user's own are news, and what went wrong.
     """
     news, problem = keep(ends.get(os.geteuid(), ()))
     problems = [problem] if problem else []

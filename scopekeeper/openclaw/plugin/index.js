@@ -88,8 +88,9 @@ export default {
   },
 };
 
-// Ends what this gateway had started for a session until this moment, which is what parts its lives: the next one may
-// have begun by the time that this is read, with the same key and, from 2026.9 on, the same id.
+// Ends what this gateway had started for a session until this moment. The moment separates its
+// lives: the next one may have begun by the time that this is read, with the same key and, from
+// 2026.9 on, the same id.
 function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   const session = sessionOf(sessionKey);
   const id = hasScopePerLife(sessionKey) ? sessionIdOf(sessionId) : undefined;
