@@ -14,6 +14,7 @@ from scopekeeper.launch.place import home_of
 
 _MODE = 0o700
 _OTHERS = 0o077
+_OTHER = "set SCOPEKEEPER_STATE to a folder that only you can write to"
 _HISTORY = "history.db"
 """Tells a folder that has been ours from any other, whatever mode it has by now."""
 
@@ -34,7 +35,7 @@ def directory() -> pathlib.Path:
     if found is not None:
         problem = _problem(found)
         if problem:
-            raise StateError(f"the state folder {folder} {problem}")
+            raise StateError(f"the state folder {folder} {problem}", _OTHER)
     return folder
 
 
@@ -62,14 +63,16 @@ def _named(wanted: str) -> pathlib.Path:
     if found is None:
         return folder
     if found.st_uid not in (0, os.geteuid()):
-        raise StateError(f"the folder {folder} (SCOPEKEEPER_STATE) belongs to uid {found.st_uid}")
+        raise StateError(
+            f"the folder {folder} (SCOPEKEEPER_STATE) belongs to uid {found.st_uid}", _OTHER
+        )
     if found.st_uid == os.geteuid() and (
         not found.st_mode & _OTHERS or os.path.lexists(folder / _HISTORY)
     ):
         return folder
     inner = folder / f"scopekeeper-{os.geteuid()}"
     if inner.is_symlink():
-        raise StateError(f"the state folder {inner} is a symbolic link")
+        raise StateError(f"the state folder {inner} is a symbolic link", _OTHER)
     return inner
 
 
@@ -90,15 +93,15 @@ def _look(folder: pathlib.Path) -> os.stat_result | None:
     try:
         itself = folder.lstat()
         if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in (0, os.geteuid()):
-            raise StateError(f"the state folder {folder} is a link of uid {itself.st_uid}")
+            raise StateError(f"the state folder {folder} is a link of uid {itself.st_uid}", _OTHER)
         return folder.stat()
     except FileNotFoundError:
         if folder.is_symlink():
-            raise StateError(f"the state folder {folder} is a link to nothing") from None
+            raise StateError(f"the state folder {folder} is a link to nothing", _OTHER) from None
         return None
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) else str(error)
-        raise StateError(f"the state folder {folder}: {words}") from None
+        raise StateError(f"the state folder {folder}: {words}", _OTHER) from None
 
 
 def _problem(found: os.stat_result) -> str:
