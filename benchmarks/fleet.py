@@ -6,7 +6,7 @@ import time
 
 from benchmarks.launch import MODE, SCOPEKEEPER, fresh, ours, started
 from benchmarks.measure import Row, medians, spawn
-from scopekeeper.launch import place
+from scopekeeper.scope.placement import Caller
 
 FIVE = ("/bin/sh", "-c", "for i in 1 2 3 4; do sleep 1000 & done; echo; wait")
 """A member of five processes."""
@@ -60,5 +60,5 @@ def stopping(scopes: int, rounds: int) -> list[Row]:
 
 def _owner() -> str:
     """Return who owns what this process starts: its service, else itself."""
-    unit = place.Caller().unit_path().rpartition("/")[2]
+    unit = Caller().unit_path().rpartition("/")[2]
     return unit or str(os.getpid())

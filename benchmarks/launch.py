@@ -25,7 +25,7 @@ def interpreter() -> str:
 
 
 def is_direct() -> bool:
-    """Tell whether the installed script is the one that scopekeeper.launch.direct writes."""
+    """Tell whether the installed script is the one that scopekeeper.launcher.direct writes."""
     with open(SCOPEKEEPER, encoding="utf-8") as file:
         return file.readline().endswith(" -IS\n")
 

@@ -1,30 +1,34 @@
-"""Contains MCP cohorts and PTY runs in systemd scopes named after their session and lane."""
+"""Contains MCP cohorts and PTY runs in systemd scopes named after their session and lane.
 
-__version__ = "0.1.0"
+For users of the Python API: ``Cohort``, ``Process``, ``AsyncProcess``, ``spawn``, ``spawn_async``,
+and ``scopekeeper.mcp``. Each is loaded when it is first used, never by ``scopekeeper run``. Which
+folder may import which is in CONTRIBUTING.md; tests/unit/test_layers.py holds it.
+"""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from scopekeeper.gateway.aio import AsyncProcess as AsyncProcess
-    from scopekeeper.gateway.cohort import Cohort as Cohort
-    from scopekeeper.gateway.cohort import spawn as spawn
-    from scopekeeper.gateway.cohort import spawn_async as spawn_async
-    from scopekeeper.gateway.process import Process as Process
+    from scopekeeper.python_api.aio import AsyncProcess as AsyncProcess
+    from scopekeeper.python_api.cohort import Cohort as Cohort
+    from scopekeeper.python_api.cohort import spawn as spawn
+    from scopekeeper.python_api.cohort import spawn_async as spawn_async
+    from scopekeeper.python_api.process import Process as Process
+    from scopekeeper.version import __version__ as __version__
 
-_OF_GATEWAYS = {
-    "AsyncProcess": "aio",
-    "Cohort": "cohort",
-    "Process": "process",
-    "spawn": "cohort",
-    "spawn_async": "cohort",
+_PUBLIC = {
+    "AsyncProcess": "python_api.aio",
+    "Cohort": "python_api.cohort",
+    "Process": "python_api.process",
+    "spawn": "python_api.cohort",
+    "spawn_async": "python_api.cohort",
+    "__version__": "version",
 }
-"""What gateways in Python use, and where it is: loaded when it is asked for, never by ``run``."""
+"""Public names, and the module of each."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _OF_GATEWAYS:
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(f"scopekeeper.gateway.{_OF_GATEWAYS[name]}")
-    value: object = getattr(module, name)
+    value: object = getattr(importlib.import_module(f"scopekeeper.{_PUBLIC[name]}"), name)
     return value

@@ -1,5 +1,5 @@
 """``python -m scopekeeper``: the same as the script of that name."""
 
-from scopekeeper.launch import main
+from scopekeeper.main import main
 
 main()

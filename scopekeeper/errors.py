@@ -3,9 +3,10 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-    from scopekeeper.stop import Result
-
+FAILED = 125
+"""Exit status where scopekeeper itself failed, as env(1) and timeout(1) have it."""
 
 _LONGEST = 500
 """Characters of an error in words: it may quote what others wrote."""
@@ -50,12 +51,12 @@ class ForeignError(ScopekeeperError):
 class RemainsError(ScopekeeperError):
     """Processes that were to be stopped and cannot be killed, or may not be.
 
-    results has what was proved of each member, as ``scopekeeper.stop.stop`` returns it.
+    results has what was proved of each member, as ``scopekeeper.lifecycle.stop.stop`` returns it.
     """
 
     status = 5
 
-    def __init__(self, message: str, hint: str = "", results: "Sequence[Result]" = ()) -> None:
+    def __init__(self, message: str, hint: str = "", results: "Sequence[Any]" = ()) -> None:
         super().__init__(message, hint)
         self.results = tuple(results)
 

@@ -23,9 +23,9 @@ import anyio.to_thread
 import mcp.client.stdio as sdk
 
 from scopekeeper.errors import UnavailableError
-from scopekeeper.gateway.cohort import Cohort
-from scopekeeper.gateway.options import Options
-from scopekeeper.gateway.process import Process
+from scopekeeper.python_api.cohort import Cohort
+from scopekeeper.python_api.options import Options
+from scopekeeper.python_api.process import Process
 
 _START = "_create_platform_compatible_process"
 """The SDK's function that starts a server: (command, args, env, errlog, cwd); since 1.4."""

@@ -10,7 +10,7 @@ import pathlib
 import stat
 
 from scopekeeper.errors import StateError
-from scopekeeper.launch.place import home_of
+from scopekeeper.users import home_of
 
 _MODE = 0o700
 _OTHERS = 0o077

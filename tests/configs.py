@@ -6,7 +6,7 @@ import string
 
 from hypothesis import strategies as st
 
-from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.mcp_clients.formats import FORMATS
 
 COMMANDS = st.sampled_from(
     ["npx", "uvx", "/opt/a b/it's", 'say "hi"', "C:\\bin\\x.exe", "${env:HOME}/bin/é", "a\tb", "😀"]

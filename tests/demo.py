@@ -19,7 +19,8 @@ from types import FrameType
 from typing import NoReturn
 
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.launch.place import Caller, Place, find
+from scopekeeper.scope.choose_placement import find
+from scopekeeper.scope.placement import Caller, Place
 from tests.gateway import drive
 from tests.gateway.witness import Process, Witness, carriers, inhabitants, wait_for_end
 

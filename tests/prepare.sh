@@ -117,6 +117,6 @@ if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml scopekeeper units -newer "$s
     say "installing scopekeeper[$extras] into .venv"
     .venv/bin/python -m pip --disable-pip-version-check -qq install ".[$extras]" ||
         fail "pip could not install scopekeeper[$extras]; see above"
-    .venv/bin/python -P -m scopekeeper.launch.direct > /dev/null  # -P: not of this folder
+    .venv/bin/python -P -m scopekeeper.launcher.direct > /dev/null  # -P: not of this folder
     touch "$stamp"
 fi

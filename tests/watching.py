@@ -17,9 +17,9 @@ from scopekeeper.keeper.events import (
     What,
 )
 from scopekeeper.keeper.watch import Watch
-from scopekeeper.launch.place import Caller
-from scopekeeper.model import Owner
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.model import Owner
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.snapshot import Reader
 from tests.machine import PATIENCE, text_of
 
 

@@ -4,15 +4,16 @@ import dataclasses
 
 import click
 
-from scopekeeper import adoption
 from scopekeeper.cli.selecting import chosen, require, selecting
 from scopekeeper.cli.show import answer, safe, safe_json, say_unread
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
-from scopekeeper.launch import place
-from scopekeeper.selection import Selected, Selector
-from scopekeeper.snapshot import Reader
+from scopekeeper.lifecycle import adopt
+from scopekeeper.scope.owner import find_owner
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.selection import Selected, Selector
+from scopekeeper.scope.snapshot import Reader
 
 
 @click.command("adopt")
@@ -39,14 +40,14 @@ def command(
     """
     selector = dataclasses.replace(selector, owner=former)
     require(selector, words, "adopt", "--from")
-    caller = place.Caller()
+    caller = Caller()
     try:
-        new = place.find_owner(caller, owner or "")
+        new = find_owner(caller, owner or "")
     except ValueError as error:
         raise UsageError(str(error)) from None
     snapshot = Reader(caller.mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = chosen(snapshot, words, selector, "adopt")
-    adopted = adoption.adopt(selected, new, force=force)
+    adopted = adopt.adopt(selected, new, force=force)
     if as_json:
         found = [
             {

@@ -24,8 +24,8 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     Exit status: 0 where detached, else that of the run as a shell has it; 125 where nobody knows
     it.
     """
-    from scopekeeper.pty import attach
-    from scopekeeper.pty.elsewhere import find
+    from scopekeeper.exec import attach
+    from scopekeeper.exec.elsewhere import find
 
     try:
         status = attach.run(
@@ -41,7 +41,7 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
 
 def detaching(text: str | None) -> bytes:
     """Return what is typed to detach; raises UsageError. Nothing for ``none``."""
-    from scopekeeper.pty import keys
+    from scopekeeper.exec import keys
 
     if text == "none":
         return b""

@@ -7,14 +7,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from scopekeeper import state
+from scopekeeper.exec.run import load_all
 from scopekeeper.history.store import Store
-from scopekeeper.launch.place import mount_point
-from scopekeeper.model import Scope
-from scopekeeper.names import EPHEMERAL_LANES
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT
-from scopekeeper.pty.run import load_all
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.model import Scope
+from scopekeeper.scope.names import EPHEMERAL_LANES
+from scopekeeper.scope.snapshot import Reader
 
 _REMEMBERED = 1000
 """Ends of the history whose names are offered."""

@@ -11,11 +11,11 @@ import click
 
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.errors import ConfigError, UsageError
-from scopekeeper.integrations import files
-from scopekeeper.integrations.document import ParseError
-from scopekeeper.integrations.formats import FORMATS, Format, found, recognise
-from scopekeeper.integrations.servers import State
-from scopekeeper.integrations.wrapping import Outcome, Rewrite, Selection
+from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_clients.document import ParseError
+from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
+from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.wrap import Outcome, Rewrite, Selection
 from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4

@@ -4,8 +4,8 @@ import click
 
 from scopekeeper.cli.show import safe
 from scopekeeper.cli.stop import NOTHING_MATCHED
-from scopekeeper.owned.handover import take_back
-from scopekeeper.owned.launch import path_of
+from scopekeeper.owned.claim_at_launch import path_of
+from scopekeeper.owned.claim_running import take_back
 from scopekeeper.owned.store import Store
 
 

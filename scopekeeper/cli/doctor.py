@@ -3,7 +3,8 @@
 import click
 
 from scopekeeper.cli.show import answer, safe
-from scopekeeper.doctor import Status, examine, verdict
+from scopekeeper.doctor.examine import examine, verdict
+from scopekeeper.doctor.finding import Status
 
 _WORDS = ("usable", "usable, with limits", "not usable")
 _COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Status.FAIL: "red"}

@@ -8,9 +8,10 @@ import sys
 
 from click.shell_completion import FishComplete, ZshComplete
 
-from scopekeeper import __version__
-from scopekeeper.cli import COMPLETE, group, manual
+from scopekeeper.cli import manual
 from scopekeeper.cli.bash import Bash
+from scopekeeper.cli.main import COMPLETE, group
+from scopekeeper.version import __version__
 
 _NAME = "scopekeeper"
 

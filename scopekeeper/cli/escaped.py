@@ -8,9 +8,9 @@ import click
 
 from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.users import uid_of, user
-from scopekeeper.escaped import Escaped, end, find, may_be_ended
-from scopekeeper.launch.place import mount_point
-from scopekeeper.snapshot import Reader
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle.escaped import Escaped, end, find, may_be_ended
+from scopekeeper.scope.snapshot import Reader
 
 
 def show(*, as_json: bool, all_users: bool) -> None:

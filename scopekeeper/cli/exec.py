@@ -11,13 +11,12 @@ from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
-from scopekeeper.errors import ScopekeeperError, UsageError
-from scopekeeper.launch import FAILED
+from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
 from scopekeeper.quantities import duration, size
 
 if TYPE_CHECKING:
-    from scopekeeper.pty.run import Run
-    from scopekeeper.pty.start import Wish
+    from scopekeeper.exec.run import Run
+    from scopekeeper.exec.start import Wish
 
 _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 
@@ -68,7 +67,7 @@ def command(
         raise UsageError("no command given; write: scopekeeper exec [OPTIONS] -- COMMAND [ARG]...")
     if as_json and not detach:
         raise UsageError("--json goes with --detach")
-    from scopekeeper.pty.start import NotStartedError, Wish
+    from scopekeeper.exec.start import NotStartedError, Wish
 
     options = {
         name: "\0".join(value) if isinstance(value, tuple) else str(value)
@@ -124,8 +123,8 @@ def _cannot_start(error: OSError) -> ScopekeeperError:
 
 def _warn_of_logout() -> None:
     """Say so where a run that was left alone will not outlive the login it was started in."""
-    from scopekeeper import lingering
-    from scopekeeper.launch.place import answers
+    from scopekeeper.systemd import lingering
+    from scopekeeper.systemd.units import answers
 
     uid = os.geteuid()
     if uid and answers(uid) and not lingering.lingers(uid):
@@ -134,8 +133,8 @@ def _warn_of_logout() -> None:
 
 
 def _start(wish: "Wish") -> "tuple[Run, int]":
-    from scopekeeper.pty.reach import reach
-    from scopekeeper.pty.start import NotHeldError, start
+    from scopekeeper.exec.reach import reach
+    from scopekeeper.exec.start import NotHeldError, start
 
     placement = wish.options.get("placement", "")
     with reach(placement) as connection:
@@ -160,7 +159,7 @@ def _window() -> tuple[int, int]:
 
 def _attach(run: "Run", detach_keys: bytes) -> int:
     """Be at its terminal from its first byte on; return its exit status, 0 where detached."""
-    from scopekeeper.pty import attach
+    from scopekeeper.exec import attach
 
     try:
         status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)

@@ -13,9 +13,10 @@ from scopekeeper.cli import unseen
 from scopekeeper.cli.show import answer, safe_json, table, warn
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import UsageError
-from scopekeeper.history import End, Reason
+from scopekeeper.history.end import End
 from scopekeeper.history.store import Store
 from scopekeeper.quantities import show_bytes, show_duration, since
+from scopekeeper.scope.reason import Reason
 
 _DEFAULT_LIMIT = 100
 _SECONDS = 10.0

@@ -7,11 +7,11 @@ import click
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.show import answer, safe, safe_json, warn
 from scopekeeper.errors import UsageError
-from scopekeeper.installing.change import Change
-from scopekeeper.installing.gateways import gateway_unit
-from scopekeeper.installing.installing import install, manager_of, places_of
-from scopekeeper.installing.manager import Manager
-from scopekeeper.integrations.launcher import installed
+from scopekeeper.install.apply import Change
+from scopekeeper.install.gateway_drop_in import gateway_unit
+from scopekeeper.install.install import install, manager_of, places_of
+from scopekeeper.install.systemctl import Manager
+from scopekeeper.mcp_clients.program import installed
 
 CHOOSING: list[click.Parameter] = [
     click.Option(["--user", "user"], is_flag=True, help="For the manager of this user; what is "

@@ -32,7 +32,7 @@ def command(linger: str, no_bus: bool, standalone: bool) -> None:
     if not standalone:
         run(linger=seconds, on_the_bus=not no_bus)
         return
-    from scopekeeper.keeper.standalone import StandsAlone
+    from scopekeeper.keeper.no_systemd import StandsAlone
 
     with StandsAlone() as alone:
         run(linger=seconds, on_the_bus=False, listens=alone.listens)

@@ -11,8 +11,8 @@ import click
 
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
-from scopekeeper.pty import elsewhere, log, run
-from scopekeeper.pty.text import Plain
+from scopekeeper.exec import elsewhere, log, run
+from scopekeeper.exec.text import Plain
 from scopekeeper.quantities import since
 from scopekeeper.safe_text import safe_lines
 
@@ -100,7 +100,7 @@ def _show(
 def _look_after() -> None:
     """Have a keeper there to write down how it ends; one that was killed is nobody's child."""
     from scopekeeper.errors import UnavailableError
-    from scopekeeper.pty.reach import reach_again
+    from scopekeeper.exec.reach import reach_again
 
     with contextlib.suppress(UnavailableError):
         reach_again().__exit__()

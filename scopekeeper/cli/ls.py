@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from scopekeeper import names, systemd
 from scopekeeper.cli.show import (
     answer,
     processes,
@@ -18,12 +17,14 @@ from scopekeeper.cli.show import (
     unread_document,
 )
 from scopekeeper.cli.users import others, uid_of, user, with_all_users
-from scopekeeper.inspect import MemberUsage, command_line, usage
-from scopekeeper.launch.place import mount_point
-from scopekeeper.model import Identity, Member, Owner, Scope, Snapshot
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.selection import Selector
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
+from scopekeeper.scope.selection import Selector
+from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd import calls
 
 STATES = (
     "running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign",
@@ -99,7 +100,7 @@ def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterato
 def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     """Return the cgroups of scopes with processes in them that systemd has no live unit for."""
     managers = {scope.manager for scope in snapshot.scopes if scope.manager}
-    known = {manager: systemd.scope_units(manager) for manager in managers}
+    known = {manager: calls.living_units(manager, names.UNITS) for manager in managers}
     return frozenset(
         scope.cgroup
         for scope in snapshot.scopes

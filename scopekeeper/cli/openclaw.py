@@ -12,18 +12,18 @@ from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import show
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.errors import ConfigError, ScopekeeperError
-from scopekeeper.installing import change as keeping
-from scopekeeper.installing.installing import install as install_units
-from scopekeeper.installing.installing import places_of
-from scopekeeper.installing.manager import Manager
-from scopekeeper.integrations import files
-from scopekeeper.integrations.launcher import installed
-from scopekeeper.integrations.wrapping import Launcher, Outcome
-from scopekeeper.launch.place import mount_point
-from scopekeeper.openclaw import configuration, gateway, parts, places, status
-from scopekeeper.openclaw.installing import Change, entry_for, install, located, uninstall
+from scopekeeper.install import apply as keeping
+from scopekeeper.install.install import install as install_units
+from scopekeeper.install.install import places_of
+from scopekeeper.install.systemctl import Manager
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_clients.program import installed
+from scopekeeper.mcp_clients.wrap import Launcher, Outcome
+from scopekeeper.openclaw import configuration, files_installed, locations, running, status
+from scopekeeper.openclaw.install import Change, entry_for, install, located, uninstall
 from scopekeeper.openclaw.status import Finding, Verdict
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.snapshot import Reader
 
 _NO_PACKAGE = (
     "no OpenClaw was found: where it is 2026.9 or later, it has to be allowed to tell the plugin "
@@ -57,8 +57,8 @@ def install_command(profile: str, config: str, as_json: bool, force: bool, no_ke
     called again, after an update of either. What was edited of the plugin or the drop-in stays.
     Exit status: 0 done; 1 something was refused, and nothing is changed then.
     """
-    where = places.find(os.environ, profile=profile, config=config)
-    package = places.package(where, os.environ)
+    where = locations.find(os.environ, profile=profile, config=config)
+    package = locations.package(where, os.environ)
     launcher = Launcher(*installed(), ("--real-shell",))
     change = install(where, launcher, package, force=force)
     if package is None:
@@ -81,7 +81,7 @@ def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> 
     What runs in scopes goes on until its gateway is restarted. The keeper stays, since others may
     need it: `scopekeeper uninstall` removes it. Exit status: 0 done; 1 something was refused.
     """
-    where = places.find(os.environ, profile=profile, config=config)
+    where = locations.find(os.environ, profile=profile, config=config)
     _tell(uninstall(where, force=force), where, "As before from the next start on", as_json=as_json)
 
 
@@ -99,7 +99,7 @@ def _install_keeper(warnings: list[str]) -> keeping.Change | None:
 
 
 def _tell(
-    change: Change, where: places.Places, then: str, keeper: keeping.Change | None = None,
+    change: Change, where: locations.Places, then: str, keeper: keeping.Change | None = None,
     *, as_json: bool,
 ) -> None:  # fmt: skip
     kept = keeper or keeping.Change()
@@ -139,17 +139,18 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
 
     Exit status: 0 everything is; 1 something is not.
     """
-    where = places.find(os.environ, profile=profile, config=config)
-    package = places.package(where, os.environ)
+    where = locations.find(os.environ, profile=profile, config=config)
+    package = locations.package(where, os.environ)
     launcher = Launcher(*installed())
     seen = _seen(where)
+    planned = files_installed.plan_drop_in(where, launcher.absolute)
+    drop_in = files_installed.state_of([planned])
     findings = [
         status.of_servers(seen),
         status.of_plugin(_state_of_plugin(where), seen, entry_for(launcher, package)),
-        status.of_drop_in(parts.state_of([parts.plan_drop_in(where, launcher.absolute)]),
-                          where.unit, has_unit=os.path.exists(where.unit_file)),
+        status.of_drop_in(drop_in, where.unit, has_unit=os.path.exists(where.unit_file)),
     ]  # fmt: skip
-    gateways = gateway.running(where, package)
+    gateways = running.running(where, package)
     for each in gateways:
         installed_now = os.path.lexists(where.plugin)
         findings += status.of_gateway(each, _changed(where), installed=installed_now)
@@ -171,20 +172,20 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     raise SystemExit(0 if fine else 1)
 
 
-def _state_of_plugin(where: places.Places) -> parts.State:
+def _state_of_plugin(where: locations.Places) -> files_installed.State:
     try:
-        return parts.state_of(parts.plan_plugin(where))
+        return files_installed.state_of(files_installed.plan_plugin(where))
     except ConfigError:
-        return parts.State.KEPT
+        return files_installed.State.KEPT
 
 
-def _seen(where: places.Places) -> configuration.Seen:
+def _seen(where: locations.Places) -> configuration.Seen:
     text = files.read(where.config).text()
     with located(where):
         return configuration.look_at(text)
 
 
-def _changed(where: places.Places) -> float:
+def _changed(where: locations.Places) -> float:
     """Return when what a gateway reads at its start was last changed by us."""
     times = []
     for path in (where.drop_in, where.plugin):

@@ -10,15 +10,15 @@ from scopekeeper.cli.show import answer, safe, safe_json, table
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import UsageError
-from scopekeeper.launch.place import mount_point
-from scopekeeper.owned.handover import Given, give, holders
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.owned.claim_at_launch import path_of
+from scopekeeper.owned.claim_running import Given, give, holders
 from scopekeeper.owned.holders import Here
-from scopekeeper.owned.launch import path_of
 from scopekeeper.owned.plan import Verdict
 from scopekeeper.owned.release import Outcome, look, release_due, sentences
 from scopekeeper.owned.store import Damaged, Store
-from scopekeeper.selection import Selector
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.selection import Selector
+from scopekeeper.scope.snapshot import Reader
 
 
 @click.command("own")

@@ -5,12 +5,12 @@ import click
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
-from scopekeeper.launch.request import KINDS
-from scopekeeper.launch.rules import find
-from scopekeeper.names import LANE_MAX, check, lane_class
+from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import BY_KIND, DURATIONS, FOREVER, Setting
 from scopekeeper.quantities import show_duration
+from scopekeeper.scope.names import LANE_MAX, check, lane_class
+from scopekeeper.scope.records import KINDS
 
 
 @click.group("policy", cls=Group)

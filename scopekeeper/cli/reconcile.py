@@ -7,20 +7,21 @@ from typing import Any
 
 import click
 
-from scopekeeper import systemd
 from scopekeeper.cli import escaped, owned, unseen
 from scopekeeper.cli.show import answer, table, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import ManagerError
-from scopekeeper.launch.aside import step_out
-from scopekeeper.launch.place import mount_point
-from scopekeeper.launch.rules import find
-from scopekeeper.model import Snapshot
-from scopekeeper.plan import Action, Verdict, plan
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launch.leave_scope import step_out
+from scopekeeper.lifecycle.plan import Action, Verdict, plan
+from scopekeeper.lifecycle.reconcile import Done, apply
+from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
-from scopekeeper.reconcile import Done, apply
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Snapshot
+from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd import calls
 
 _LONGEST = 3600.0
 """Seconds that the reconcile of another user may take: graces of ten minutes, and more than one."""
@@ -130,16 +131,18 @@ def _with_users(reports: dict[int, _Report], name: str) -> list[dict[str, Any]]:
 
 
 def _keeper_runs() -> bool:
-    from scopekeeper.keeper import lock  # with sockets and json, which nothing else here needs
+    from scopekeeper.exec import (
+        keeper_address,  # with sockets and json, which nothing else here needs
+    )
 
-    return lock.runs()
+    return keeper_address.runs()
 
 
 def _with_units(snapshot: Snapshot) -> Snapshot:
     """Add what systemd knows, where it can be asked; the plan does without."""
     managers = {scope.manager for scope in snapshot.scopes if scope.manager}
     try:
-        known = [systemd.scope_units(manager) for manager in sorted(managers)]
+        known = [calls.living_units(manager, names.UNITS) for manager in sorted(managers)]
     except ManagerError:
         return snapshot
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot

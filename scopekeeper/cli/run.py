@@ -3,7 +3,7 @@
 import click
 
 from scopekeeper.errors import UsageError
-from scopekeeper.launch import run as launch
+from scopekeeper.launch.run import run as launch
 
 
 @click.command(

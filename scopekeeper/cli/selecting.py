@@ -8,10 +8,10 @@ import click
 
 from scopekeeper.cli.show import safe
 from scopekeeper.errors import UsageError
-from scopekeeper.meaning import choose
-from scopekeeper.model import Snapshot
-from scopekeeper.names import SUFFIX
-from scopekeeper.selection import Selected, Selector, select
+from scopekeeper.scope.model import Snapshot
+from scopekeeper.scope.names import SUFFIX
+from scopekeeper.scope.resolve import choose
+from scopekeeper.scope.selection import Selected, Selector, select
 
 _Command = Callable[..., None]
 
@@ -79,7 +79,7 @@ def chosen(
 
 
 def _unknown(word: str) -> str:
-    from scopekeeper.pty.run import is_id, load
+    from scopekeeper.exec.run import is_id, load
 
     run = load(word) if is_id(word) else None
     if run is not None and run.ended is not None:

@@ -45,15 +45,15 @@ def command(
         typed = _typed(text, keys)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from scopekeeper.pty.elsewhere import find
-    from scopekeeper.pty.sending import send
+    from scopekeeper.exec.elsewhere import find
+    from scopekeeper.exec.sending import send
 
     pieces = _pieces(typed, stdin=stdin, enter=enter)
     send(find(run), pieces, seconds=seconds, end=eof)
 
 
 def _typed(text: str | None, keys: str | None) -> bytes:
-    from scopekeeper.pty.keys import parse
+    from scopekeeper.exec.keys import parse
 
     if keys is None:
         return os.fsencode(text or "")

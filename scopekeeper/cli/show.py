@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scopekeeper.cgroup import Unread
+from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.safe_text import safe
 
 __all__ = [

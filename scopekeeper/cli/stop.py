@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from scopekeeper import stop
 from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.selecting import chosen, require, selecting
 from scopekeeper.cli.show import (
@@ -20,14 +19,16 @@ from scopekeeper.cli.show import (
 )
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import UsageError
-from scopekeeper.history import Cause, Reason
-from scopekeeper.launch.aside import step_out
-from scopekeeper.launch.place import Caller, mount_point
-from scopekeeper.launch.request import LIFETIMES
-from scopekeeper.mine import find_own
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launch.leave_scope import step_out
+from scopekeeper.lifecycle import stop
 from scopekeeper.quantities import duration, moment
-from scopekeeper.selection import Selected, Selector
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.mine import find_own
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.records import LIFETIMES
+from scopekeeper.scope.selection import Selected, Selector
+from scopekeeper.scope.snapshot import Reader
 
 NOTHING_MATCHED = 4
 REMAINS = 5

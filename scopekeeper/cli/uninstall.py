@@ -6,10 +6,10 @@ import click
 
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.install import CHOOSING, tell
-from scopekeeper.installing.gateways import gateway_unit
-from scopekeeper.installing.installing import manager_of, places_of
-from scopekeeper.installing.manager import Manager
-from scopekeeper.installing.uninstalling import uninstall
+from scopekeeper.install.gateway_drop_in import gateway_unit
+from scopekeeper.install.install import manager_of, places_of
+from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.uninstall import uninstall
 
 
 @click.command("uninstall", params=[*CHOOSING])

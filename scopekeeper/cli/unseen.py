@@ -5,9 +5,10 @@ import time
 
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.history import End, ledger
+from scopekeeper.history.end import End
 from scopekeeper.history.store import Store
-from scopekeeper.launch.place import mount_point
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle import unseen_ends
 
 _KEEPER_SECONDS, _PAUSE = 1.5, 0.05
 """How long a keeper is waited for that is about to record an end that is asked about."""
@@ -21,7 +22,7 @@ def collect() -> str:
     with contextlib.suppress(LookupError):  # without cgroup2
         mount = mount_point()
         if not _keeper_runs():
-            return ledger.collect(mount)[1]
+            return unseen_ends.collect(mount)[1]
     return ""
 
 
@@ -34,7 +35,7 @@ def pending(about: str) -> list[End]:
         mount = mount_point()
         deadline = time.monotonic() + _KEEPER_SECONDS
         while True:
-            ends = [end for end in ledger.over(mount) if _is_about(end, about)]
+            ends = [end for end in unseen_ends.over(mount) if _is_about(end, about)]
             waiting = _unrecorded(ends) if ends else []
             if not waiting or not _keeper_runs():
                 return []
@@ -45,9 +46,11 @@ def pending(about: str) -> list[End]:
 
 
 def _keeper_runs() -> bool:
-    from scopekeeper.keeper import lock  # with sockets and json, which nothing else here needs
+    from scopekeeper.exec import (
+        keeper_address,  # with sockets and json, which nothing else here needs
+    )
 
-    return lock.runs()
+    return keeper_address.runs()
 
 
 def _unrecorded(ends: list[End]) -> list[End]:

@@ -3,8 +3,8 @@
 import click
 
 from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
-from scopekeeper.integrations.servers import State
-from scopekeeper.integrations.wrapping import Selection, unwrap
+from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
 
 @click.command("unwrap")

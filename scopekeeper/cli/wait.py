@@ -14,7 +14,7 @@ from scopekeeper.quantities import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scopekeeper.pty.run import Ended
+    from scopekeeper.exec.run import Ended
 
     Wait = Callable[[float | None], Ended | None]
 
@@ -62,9 +62,9 @@ class _TimedOutError(ScopekeeperError):
 
 def _find(wanted: str) -> "tuple[str, Wait]":
     """Return the id of a run, and what waits for its end."""
-    from scopekeeper.pty import elsewhere
-    from scopekeeper.pty.run import NoRunError
-    from scopekeeper.pty.waiting import wait_for
+    from scopekeeper.exec import elsewhere
+    from scopekeeper.exec.run import NoRunError
+    from scopekeeper.exec.waiting import wait_for
 
     try:
         run = elsewhere.find(wanted)
@@ -79,7 +79,7 @@ def _find(wanted: str) -> "tuple[str, Wait]":
 
 
 def _print(ends: "Sequence[tuple[str, Ended | None]]") -> None:
-    from scopekeeper.pty.run import plain_end
+    from scopekeeper.exec.run import plain_end
 
     answer({
         "runs": [

@@ -34,8 +34,8 @@ def command(session: str | None, as_json: bool) -> None:
 
 
 async def _watch(tell: "notices.Tell") -> None:
-    from scopekeeper.keeper.follower import Follower
-    from scopekeeper.launch.place import Caller
+    from scopekeeper.keeper.tracker import Follower
+    from scopekeeper.scope.placement import Caller
 
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scopekeeper import names, state
+from scopekeeper import state
 from scopekeeper.cli import unseen
 from scopekeeper.cli.history import document, lasted, of_users, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import HistoryError
-from scopekeeper.history import End, Reason
+from scopekeeper.history.end import End
 from scopekeeper.history.store import Store
-from scopekeeper.launch.place import mount_point
-from scopekeeper.meaning import meanings
-from scopekeeper.model import Member, Scope
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Member, Scope
+from scopekeeper.scope.reason import Reason
+from scopekeeper.scope.resolve import meanings
+from scopekeeper.scope.snapshot import Reader
 
 if TYPE_CHECKING:
-    from scopekeeper.pty.run import Ended, Run
+    from scopekeeper.exec.run import Ended, Run
 
 _DEFAULT_LIMIT = 100
 _SAYS = {
@@ -105,7 +107,7 @@ def _lines(end: End) -> list[str]:
 
 def _run(what: str) -> "Run | None":
     """Return the run that is meant, of whose end the history may not tell yet."""
-    from scopekeeper.pty.run import is_id, load
+    from scopekeeper.exec.run import is_id, load
 
     return load(what) if is_id(what) else None
 
@@ -181,7 +183,7 @@ def _last_words(end: End) -> list[str]:
     """Return the last lines that a run wrote, while its output is kept."""
     if end.kind != "pty" or not end.run:
         return []
-    from scopekeeper.pty.run import load
+    from scopekeeper.exec.run import load
 
     known = load(end.run)
     output = known.ended.output if known is not None and known.ended is not None else ""

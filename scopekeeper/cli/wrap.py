@@ -7,10 +7,10 @@ import click
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
 from scopekeeper.errors import UsageError
-from scopekeeper.integrations.launcher import USUAL_PATH, installed
-from scopekeeper.integrations.servers import PROGRAM, State
-from scopekeeper.integrations.wrapping import Launcher, Selection, look, wrap
 from scopekeeper.launch.request import Request
+from scopekeeper.mcp_clients.program import USUAL_PATH, installed
+from scopekeeper.mcp_clients.servers import PROGRAM, State
+from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, wrap
 
 _WRITTEN = (
     "session", "lane", "lifetime", "ttl", "grace", "memory_max", "memory_high", "tasks_max",

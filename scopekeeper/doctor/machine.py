@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from scopekeeper import lingering
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import remedy_by_words
 from scopekeeper.errors import ScopekeeperError, words
-from scopekeeper.launch import place
+from scopekeeper.kernel import proc
+from scopekeeper.scope.placement import Caller
+from scopekeeper.systemd import lingering
 
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
@@ -21,8 +22,8 @@ def hierarchy() -> Finding:
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
     has_version_1 = any(line.split()[2] == "cgroup" for line in mounts.splitlines())
     try:
-        mount = place.mount_point()
-        place.cgroup_of()
+        mount = proc.mount_point()
+        proc.cgroup_of()
         (Path(mount) / "cgroup.controllers").read_bytes()
     except LookupError as error:
         if has_version_1:
@@ -57,8 +58,8 @@ def kernel() -> Finding:
 
 def procfs() -> Finding:
     """Tell whether what proves the identity of processes can be read."""
-    boot = place.boot_id()
-    place.start_time("self")
+    boot = proc.boot_id()
+    proc.start_time("self")
     return Finding("proc", Status.OK, f"boot {boot}")
 
 
@@ -72,9 +73,9 @@ def container() -> Iterator[Finding]:
             return
 
 
-def systemd(caller: place.Caller) -> Iterator[Finding]:
+def systemd(caller: Caller) -> Iterator[Finding]:
     """Tell which systemd there is, and whether the manager answers and stays."""
-    if not place.exists("/run/systemd/system"):
+    if not proc.exists("/run/systemd/system"):
         yield Finding(
             "systemd", Status.LIMIT,
             "not running: scopes are plain cgroups, and nothing but a keeper or reconcile ends "
@@ -101,7 +102,7 @@ def systemd(caller: place.Caller) -> Iterator[Finding]:
 
 def version_of(kind: str) -> tuple[int, str]:
     """Return a manager's version, as a number and in full; raises ScopekeeperError, OSError."""
-    from scopekeeper.systemd import version
+    from scopekeeper.systemd.calls import version
 
     full = version(kind)
     match = re.match(r"v?(\d+)", full)
@@ -145,7 +146,7 @@ def remedy() -> str:
             f"let its service reach /run/user/{uid}: no ProtectHome=, and with AF_UNIX in "
             "RestrictAddressFamilies="
         )
-    if uid and place.exists("/run/systemd/system"):
+    if uid and proc.exists("/run/systemd/system"):
         return f"{lingering.remedy(uid)}, then log in again"
     return (
         "give it a delegated cgroup: a service with Delegate=yes, or a container with a "

@@ -5,27 +5,28 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from scopekeeper import cgroup
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.machine import version_of
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.installing.manager import KEEPER as UNIT
-from scopekeeper.installing.places import UNIT_FOLDERS
-from scopekeeper.launch import direct, place
-from scopekeeper.launch.rules import find
+from scopekeeper.install.locations import UNIT_FOLDERS
+from scopekeeper.install.systemctl import KEEPER as UNIT
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.launcher import direct
+from scopekeeper.policy.files import find
+from scopekeeper.scope.placement import SLICE, Place
 
 _CONTROLLERS = ("memory", "pids", "cpu")
 
 
-def controllers(where: place.Place) -> Iterator[Finding]:
+def controllers(where: Place) -> Iterator[Finding]:
     """Tell whether limits have an effect."""
     folder = where.mount + where.manager_path if where.manager else where.base
-    have = (cgroup.read(folder, "cgroup.controllers") or "").split()
+    have = (cgroupfs.read(folder, "cgroup.controllers") or "").split()
     missing = [name for name in _CONTROLLERS if name not in have]
     if not missing:
         yield Finding("controllers", Status.OK, f"{', '.join(_CONTROLLERS)} are delegated")
         return
-    whole = (cgroup.read(where.mount, "cgroup.controllers") or "").split()
+    whole = (cgroupfs.read(where.mount, "cgroup.controllers") or "").split()
     fix = "delegate them to this container or service (Delegate=yes)"
     if where.manager == "user" and not set(missing) - set(whole):
         fix = (
@@ -39,16 +40,16 @@ def controllers(where: place.Place) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def slice_(where: place.Place) -> Iterator[Finding]:
+def slice_(where: Place) -> Iterator[Finding]:
     """Tell whether the slice of all scopes is installed."""
     if not where.manager:
         return
-    folder = _folder_of(place.SLICE, where.manager)
+    folder = _folder_of(SLICE, where.manager)
     if folder:
-        yield Finding("slice", Status.OK, f"{place.SLICE} is installed in {folder}")
+        yield Finding("slice", Status.OK, f"{SLICE} is installed in {folder}")
         return
     yield Finding(
-        "slice", Status.NOTE, f"{place.SLICE} is not installed: systemd makes one without limits",
+        "slice", Status.NOTE, f"{SLICE} is not installed: systemd makes one without limits",
         _install(where.manager),
     )  # fmt: skip
 
@@ -75,13 +76,13 @@ def launcher() -> Finding:
         return Finding("launcher", Status.OK, f"{script} starts the interpreter without site")
     return Finding(
         "launcher", Status.NOTE, "each launch loads the interpreter's site module (3 ms)",
-        f"{sys.executable} -m scopekeeper.launch.direct",
+        f"{sys.executable} -m scopekeeper.launcher.direct",
     )  # fmt: skip
 
 
 def shell() -> Iterator[Finding]:
     """Tell whether what stands in ``SHELL=`` is really there."""
-    from scopekeeper.launch.shell import NAME
+    from scopekeeper.launch.real_shell import NAME
 
     wanted = os.environ.get("SHELL", "")
     if os.path.basename(wanted) == NAME and not os.access(wanted, os.X_OK):
@@ -109,9 +110,9 @@ def policy() -> Finding:
     return Finding("policy", Status.OK, files or "no file: what is built in holds")
 
 
-def keeper(where: place.Place) -> Finding:
+def keeper(where: Place) -> Finding:
     """Tell whether a keeper runs."""
-    from scopekeeper.keeper import lock
+    from scopekeeper.exec import keeper_address
     from scopekeeper.keeper.processes import sources_here
 
     ways = ", ".join(sources_here())
@@ -123,7 +124,7 @@ def keeper(where: place.Place) -> Finding:
             "once is left to reconcile, and `exec` starts nothing",
             f"systemctl{option} unmask {UNIT}",
         )  # fmt: skip
-    if lock.runs():
+    if keeper_address.runs():
         unit = "" if folder or not where.manager else f"; {UNIT} is not installed"
         return Finding("keeper", Status.OK, f"runs{unit}; learns how processes ended by: {ways}")
     if folder:
@@ -136,9 +137,9 @@ def keeper(where: place.Place) -> Finding:
     )  # fmt: skip
 
 
-def runs(where: place.Place) -> Iterator[Finding]:
+def runs(where: Place) -> Iterator[Finding]:
     """Tell what survives of a run of ``exec`` when its keeper does not."""
-    from scopekeeper.keeper.exits import Pidfd
+    from scopekeeper.kernel.exit_status import Pidfd
 
     if not where.manager:
         yield Finding(
@@ -169,12 +170,12 @@ def runs(where: place.Place) -> Iterator[Finding]:
 
 def _keeps_no_stopped_store(manager: str) -> str:
     """Return what would have systemd keep the terminals of a stopped keeper; '' where it does."""
-    from scopekeeper import systemd
+    from scopekeeper.systemd import calls
 
     try:
         if version_of(manager)[0] < 254:
             return "upgrade to systemd 254 or later"
-        if systemd.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
+        if calls.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
             return ""
     except ScopekeeperError:
         return ""  # it was said above that it does not answer
@@ -183,7 +184,7 @@ def _keeps_no_stopped_store(manager: str) -> str:
 
 def _messages() -> str:
     from scopekeeper import state
-    from scopekeeper.pty.alone import LOG
+    from scopekeeper.exec.spawn_keeper import LOG
 
     try:
         return str(state.directory() / LOG)

@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-import scopekeeper
-from scopekeeper import cgroup, records, stop
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy, remedy_by_words
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.history import Cause, Reason
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.launch.leave_scope import step_aside
+from scopekeeper.lifecycle import stop
+from scopekeeper.scope import records
+from scopekeeper.scope.reason import Cause, Reason
 
 _TRIAL = """\
 import sys
@@ -25,7 +27,7 @@ run({"session": "scopekeeper", "lane": "doctor", "run": sys.argv[2], "lifetime":
 
 def trial(mount: str) -> Finding:
     """Start a command in a scope of its own, read its record back, and stop it."""
-    folder = str(Path(scopekeeper.__file__).parents[1])
+    folder = str(Path(__file__).resolve().parents[2])
     argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex()]
     began = time.monotonic()
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -37,14 +39,14 @@ def trial(mount: str) -> Finding:
             message, _, hint = error.partition("; ")
             fix = remedy_by_words(message) or hint or "scopekeeper run -s try -- true"
             return Finding("trial", Status.FAIL, f"a launch failed: {message or 'it hung'}", fix)
-        if cgroup.attribute(mount + path, records.ATTRIBUTE) is None:
+        if cgroupfs.attribute(mount + path, records.ATTRIBUTE) is None:
             return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
         scope = path.rpartition("/")[0]
         # no grace: what has to be shown to work is the kernel's cgroup.kill
         target = stop.Target(mount + scope, scope, grace=0.0)
         cause = Cause(Reason.STOPPED, "the trial of scopekeeper doctor")
         warnings: list[str] = []
-        result = stop.stop([target], causes=[cause], warnings=warnings)[0]
+        result = stop.stop([target], causes=[cause], warnings=warnings, step_out=step_aside)[0]
         if result.outcome not in ("terminated", "killed") or process.wait(5) not in (
             -signal.SIGTERM,
             -signal.SIGKILL,
@@ -75,6 +77,6 @@ def _leaf_of(process: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + 35  # the launch itself gives systemd 30 s
     while process.poll() is None and time.monotonic() < deadline:
         if Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8").strip() == "sleep":
-            return cgroup.path_of(process.pid)
+            return cgroupfs.path_of(process.pid)
         time.sleep(0.002)
     return ""

@@ -3,8 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
-from scopekeeper import names
-from scopekeeper.history.reason import Reason, Stopper
+from scopekeeper.scope import names
+from scopekeeper.scope.reason import Reason, Stopper
 
 ARGV_MAX = 8192
 """Most characters that are kept of a command line, so that the history stays small."""

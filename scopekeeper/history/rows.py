@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from scopekeeper.history.end import End
-from scopekeeper.history.reason import Reason, Stopper
+from scopekeeper.scope.reason import Reason, Stopper
 
 COLUMNS = {
     "member_id": "TEXT NOT NULL", "started": "INTEGER NOT NULL", "ended": "INTEGER NOT NULL",

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from scopekeeper import names, regular_files
+from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError
 from scopekeeper.history import bounds, rows
 from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import End, merged
-from scopekeeper.history.reason import Reason
+from scopekeeper.scope import names
+from scopekeeper.scope.reason import Reason
 
 FILE = "history.db"
 DAMAGED = "history.damaged"

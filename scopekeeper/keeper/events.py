@@ -7,8 +7,8 @@ Each says only where to look again, and what was seen; the scope itself is read 
 import enum
 from dataclasses import dataclass
 
-from scopekeeper.keeper.exits import Exit
-from scopekeeper.model import Owner
+from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.scope.model import Owner
 
 
 class What(enum.Enum):

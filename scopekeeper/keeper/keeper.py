@@ -9,28 +9,30 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from scopekeeper import stop
 from scopekeeper.errors import words
-from scopekeeper.history import Cause
+from scopekeeper.history import launch_ledger
 from scopekeeper.keeper import notices
-from scopekeeper.keeper.chores import Chores
-from scopekeeper.keeper.diary import Diary
-from scopekeeper.keeper.follower import Follower
+from scopekeeper.keeper.cleanup import Chores
+from scopekeeper.keeper.exec.runs import Runs
+from scopekeeper.keeper.history_writer import Diary
 from scopekeeper.keeper.jobs import Jobs, in_thread
-from scopekeeper.keeper.pty.runs import Runs
-from scopekeeper.keeper.pty.store import Store
-from scopekeeper.keeper.shutdown import Stopping
-from scopekeeper.keeper.unseen import Unseen
-from scopekeeper.launch import ledger
-from scopekeeper.launch.place import Caller, boot_id
-from scopekeeper.launch.rules import find
-from scopekeeper.model import Scope, Snapshot
-from scopekeeper.plan import Action, Step, Verdict, plan
+from scopekeeper.keeper.tracker import Follower
+from scopekeeper.keeper.unseen_ends import Unseen
+from scopekeeper.kernel.proc import boot_id
+from scopekeeper.launch.leave_scope import step_aside
+from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
+from scopekeeper.lifecycle.reconcile import apply
+from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import Policy
-from scopekeeper.reconcile import apply
-from scopekeeper.selection import Selected
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.reason import Cause
+from scopekeeper.scope.selection import Selected
+from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.shutdown import Stopping
 
 _log = logging.getLogger("scopekeeper")
 
@@ -109,7 +111,7 @@ class Keeper:
     def start(self) -> None:
         """Begin; every scope that is there is told as started."""
         self._follower.start()
-        self._follower.watch_file(ledger.path(), self._unseen.launched)
+        self._follower.watch_file(launch_ledger.path(), self._unseen.launched)
         self._unseen.launched()  # what came and went before
         self._chores.release()
 
@@ -263,7 +265,9 @@ class Keeper:
         failed: dict[str, str] = {}
         watched = self.watched(directories)
         try:
-            for done in await in_thread(apply, doing, policy, reader, snapshot, warnings, watched):
+            for done in await in_thread(
+                apply, doing, policy, reader, snapshot, warnings, watched, step_out=step_aside
+            ):
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
@@ -290,6 +294,7 @@ class Keeper:
                 causes=[cause] * len(selected),
                 warnings=warnings,
                 watched=self.watched(directories),
+                step_out=step_aside,
             )
         finally:
             self._acting -= directories

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 # Some of these are used by others, and only later: by then an upgrade may have put other versions
 # of them in their place, or be about to.
-from scopekeeper import state, systemd  # noqa: F401
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.exec.keeper_address import only_one
+from scopekeeper.exec.run import unreadable
 from scopekeeper.history import journal, store  # noqa: F401
 from scopekeeper.keeper import notices
+from scopekeeper.keeper.exec.server import Server
 from scopekeeper.keeper.keeper import Keeper
-from scopekeeper.keeper.lock import only_one
-from scopekeeper.keeper.notify import notify, watchdog_seconds
-from scopekeeper.keeper.pty.server import Server
-from scopekeeper.keeper.pty.store import Store, inherited, limit
-from scopekeeper.launch.place import Caller
-from scopekeeper.pty import run as runs
 from scopekeeper.safe_text import safe
+from scopekeeper.scope.placement import Caller
+from scopekeeper.systemd import calls  # noqa: F401
+from scopekeeper.systemd.fdstore import Store, inherited, limit
+from scopekeeper.systemd.notify import notify, watchdog_seconds
 
 if TYPE_CHECKING:
-    from scopekeeper.keeper.service import Interface
+    from scopekeeper.keeper.dbus_service import Interface
 
 _log = logging.getLogger("scopekeeper")
 
@@ -74,13 +74,13 @@ async def _keep(
         for interface in told:
             interface.tell(notice)
 
-    keeper = Keeper(caller, tell, linger=linger, store=Store(limit()))
+    keeper = Keeper(caller, tell, linger=linger, store=Store(limit(caller.unit_path())))
     leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
     keeper.start()
-    for problem in runs.unreadable():
+    for problem in unreadable():
         _log.error("%s; it is left alone", problem)
     keeper.runs.recover(stored)
     server = Server(keeper.runs)
@@ -109,7 +109,7 @@ async def _be_on_the_bus(
     keeper: Keeper, caller: Caller, told: "list[Interface]", tried: asyncio.Event
 ) -> None:
     """Be on the bus, and on the next one where it ends; tried is set after the first try."""
-    from scopekeeper.keeper.service import Interface, serve
+    from scopekeeper.keeper.dbus_service import Interface, serve
 
     pause = _FIRST_PAUSE
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scopekeeper.history import End
-from scopekeeper.model import Member, Scope
-from scopekeeper.pty.run import Run
+from scopekeeper.exec.run import Run
+from scopekeeper.history.end import End
+from scopekeeper.scope.model import Member, Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scopekeeper.errors import LimitError
-from scopekeeper.keeper.connector import Connector
-from scopekeeper.keeper.exits import (
+from scopekeeper.kernel.exit_status import (
     UNKNOWN,
     Child,
     Exit,
@@ -22,6 +21,7 @@ from scopekeeper.keeper.exits import (
     exit_of,
     start_of,
 )
+from scopekeeper.kernel.proc_events import Connector
 
 _log = logging.getLogger("scopekeeper")
 

@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from scopekeeper import cgroup, names
 from scopekeeper.errors import words
+from scopekeeper.keeper.event_queue import EventQueue
 from scopekeeper.keeper.events import (
     Blind,
     Event,
@@ -23,8 +23,12 @@ from scopekeeper.keeper.events import (
     ScopeAppeared,
     What,
 )
-from scopekeeper.keeper.exits import Exit, start_of
-from scopekeeper.keeper.inotify import (
+from scopekeeper.keeper.owner_watch import Owners
+from scopekeeper.keeper.processes import Process, Processes, allow_descriptors
+from scopekeeper.keeper.scope_discovery import Places
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.exit_status import Exit, start_of
+from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
     IN_CREATE,
     IN_DELETE,
@@ -33,13 +37,10 @@ from scopekeeper.keeper.inotify import (
     Inotify,
     Subscription,
 )
-from scopekeeper.keeper.inotify import Event as Told
-from scopekeeper.keeper.owners import Owners
-from scopekeeper.keeper.places import Places
-from scopekeeper.keeper.processes import Process, Processes, allow_descriptors
-from scopekeeper.keeper.queue import EventQueue
-from scopekeeper.launch.place import Caller
-from scopekeeper.model import Owner, Scope
+from scopekeeper.kernel.inotify import Event as Told
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Owner, Scope
+from scopekeeper.scope.placement import Caller
 
 _OF_SCOPE = IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
 
@@ -238,11 +239,11 @@ class Watch:
         try:
             return self._inotify.add(path, mask, tell)
         except PermissionError:
-            cgroup.unlock(directory)
+            cgroupfs.unlock(directory)
             return self._inotify.add(path, mask, tell)
 
     def _find_leaves(self, scope: _Scope, *, new: bool = False) -> None:
-        there = {name for name in cgroup.children(scope.directory) if names.parse_leaf(name)}
+        there = {name for name in cgroupfs.children(scope.directory) if names.parse_leaf(name)}
         for name in scope.leaves.keys() - there:
             self._leaf_went(scope, name)
         for name in there - scope.leaves.keys():
@@ -352,7 +353,7 @@ class Watch:
 
 def _kills(directory: str, name: str) -> int:
     """Return how many processes the kernel has killed for want of memory; 0 where it is gone."""
-    for line in (cgroup.read(directory, name) or "").splitlines():
+    for line in (cgroupfs.read(directory, name) or "").splitlines():
         key, _, count = line.partition(" ")
         if key == "oom_kill":
             return int(count)

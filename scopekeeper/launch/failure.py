@@ -4,7 +4,7 @@ import traceback
 
 from scopekeeper import errors
 from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError, UsageError
-from scopekeeper.launch import original_environment
+from scopekeeper.launch.program import original_environment
 from scopekeeper.safe_text import safe
 
 

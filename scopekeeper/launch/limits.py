@@ -3,7 +3,7 @@
 import errno
 import time
 
-from scopekeeper.launch.place import exists, read, write
+from scopekeeper.kernel.proc import exists, read, write
 
 _FILES = {
     "memory_max": ("memory", "memory.max"),

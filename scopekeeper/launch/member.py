@@ -6,9 +6,11 @@ On the hot path of ``run``: builtin modules only.
 import posix
 import time
 
-from scopekeeper import names, records
-from scopekeeper.launch.place import Caller, Owner, Place, make_cgroup, start_time, write
+from scopekeeper.kernel.proc import make_cgroup, start_time, write
 from scopekeeper.launch.request import Request
+from scopekeeper.scope import names, records
+from scopekeeper.scope.owner import LaunchOwner
+from scopekeeper.scope.placement import Caller, Place
 
 GONE = (2, 19)
 """ENOENT and ENODEV, which the files of a removed cgroup answer; errno takes 0.05 ms to import."""
@@ -19,14 +21,10 @@ JOINED, ABSENT, WAIT = "joined", "absent", "wait"
 """What came of trying to join."""
 
 
-class Warnings(list[str]):
-    """What the caller should be told although the launch goes on."""
-
-
 class Member:
     """The process that is to be contained, as it will stand in the records: this one.
 
-    A child of this one is another kind of member (scopekeeper.gateway.child).
+    A child of this one is another kind of member (scopekeeper.python_api.child).
     """
 
     __slots__ = ("leaf", "owner", "record", "request", "unit")
@@ -35,7 +33,7 @@ class Member:
     always_signs = False
     """Whether it has more to write into its record once it is in its leaf."""
 
-    def __init__(self, request: Request, owner: Owner) -> None:
+    def __init__(self, request: Request, owner: LaunchOwner) -> None:
         self.request = request
         self.owner = owner
         self.unit = names.unit_name(request.session, request.lane, request.run)
@@ -71,9 +69,9 @@ class Member:
             # no cgroup above both is ours to write, as in a login session: the manager may
             if not place.manager:
                 raise
-            from scopekeeper.launch.manager import Manager
+            from scopekeeper.systemd.manager import Manager
 
-            with Manager(place) as manager:
+            with Manager(place.manager, place.uid) as manager:
                 manager.attach(self.unit, self.leaf)
 
     def leave(self, path: str, caller: Caller) -> bool:  # noqa: ARG002
@@ -83,6 +81,18 @@ class Member:
         except OSError:
             return False
         return True
+
+    def ledger_fields(self, cgroup: str) -> dict[str, str]:
+        """Return what the ledger of launches keeps of this; cgroup is its scope's path."""
+        request = self.request
+        scope = {
+            "SESSION": request.session,
+            "LANE": request.lane,
+            "RUN": request.run,
+            "SESSION_ID": request.session_id,
+            "CGROUP": cgroup,
+        }
+        return scope | self.record
 
     def scope_record(self, bound_to: str) -> bytes:
         """Return the record of the scope that this member makes."""

@@ -6,14 +6,13 @@ On the hot path of ``run``: builtin modules only, and nothing is looked at but t
 import posix
 import sys
 
-from scopekeeper import names
+from scopekeeper.scope import names
+from scopekeeper.scope.records import KINDS, LIFETIMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KINDS = ("mcp", "pty", "exec")
-LIFETIMES = ("gateway", "session", "detached")
 SCOPE_LIMITS = ("memory_max", "memory_high", "tasks_max", "cpu_weight")
 MEMBER_LIMITS = ("member_memory_max", "member_tasks_max")
 _ROOM = ("supersede", "max_scopes", "when_full")

@@ -29,21 +29,17 @@ named a session: that is ssh, su, cron. Any other command is not run (125): a ga
 
 import posix
 
-from scopekeeper import launch
-from scopekeeper.launch import signals
-from scopekeeper.launch.form import Form
+from scopekeeper.errors import FAILED
+from scopekeeper.launch import program, run, signals
+from scopekeeper.launch.real_shell import LAST, base, is_ours, login_shell, real_shells
+from scopekeeper.launch.shell_arguments import Form
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopekeeper.launch.place import Caller
+    from scopekeeper.scope.placement import Caller
 
-NAME = "scopekeeper-shell"
-_NO_SHELLS = ("nologin", "false")
-"""What the password database has for those who do not log in; their services run commands."""
-_LAST = b"/bin/sh"
-_MOST_LINKS = 40
 _TRIED = b"SCOPEKEEPER_SHELL_TRIED"
 """Has the pid where the real shell is a script: if that calls us, we have been here before."""
 _IDENTITY = ("SESSION", "LANE", "RUN")
@@ -53,99 +49,32 @@ def main(file: str, argv: list[str]) -> None:
     """Be the real shell, contained; file is what is executed as scopekeeper-shell."""
     signals.die_by_interrupt()
     try:
-        environment = launch.original_environment()
+        environment = program.original_environment()
     except OSError:  # no procfs, as in a fresh chroot
         environment = dict(posix.environ)
     form = Form(argv[0], argv[1:])
     pipe_ignored = signals.pipe_was_ignored()
     if environment.pop(_TRIED, b"") == str(posix.getpid()).encode():
-        shells = iter((_LAST,))
+        shells = iter((LAST,))
     else:
         shells = real_shells(file, environment)
     shell = next(shells, b"")
     if not shell:
-        launch.say("there is no shell: /bin/sh is missing")
-        posix._exit(launch.NOT_FOUND)
+        program.say("there is no shell: /bin/sh is missing")
+        posix._exit(program.NOT_FOUND)
     prompts = not form.runs_command and (form.login or form.interactive or _is_terminal(0))
     inner = dict(environment)
     try:
-        _contain(form, environment, inner, shell=_base(shell), prompts=prompts)
+        _contain(form, environment, inner, shell=base(shell), prompts=prompts)
     except Exception as error:  # noqa: BLE001  a user without a shell cannot mend anything
         reason, unavailable = _describe(error)
         if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
-            launch.say(reason)
-            posix._exit(launch.FAILED)
-        launch.say(f"warning: this shell runs uncontained: {reason}")
+            program.say(reason)
+            posix._exit(FAILED)
+        program.say(f"warning: this shell runs uncontained: {reason}")
         inner = dict(environment)
     signals.restore(pipe_ignored=pipe_ignored)
     _become(shell, shells, file, argv, inner)
-
-
-def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]":
-    """Yield what can be the real shell, the best first; never this program."""
-    wanted = environment.get(b"SCOPEKEEPER_SHELL", b"")
-    if wanted:
-        problem = _problem(wanted, file)
-        if not problem:
-            yield wanted
-        elif problem != NAME:
-            text = wanted.decode("utf-8", "replace")
-            launch.say(f"warning: SCOPEKEEPER_SHELL={text}: {problem}")
-    login = login_shell()
-    if login and _base(login) not in _NO_SHELLS and not _problem(login, file):
-        yield login
-    if not _problem(_LAST, file):
-        yield _LAST
-
-
-def name_real_shell(environment: dict[bytes, bytes]) -> None:
-    """Let SHELL be the real one where it names us, for a command that is not to know of us."""
-    named = environment.get(b"SHELL", b"")
-    if _base(named) == NAME:
-        file = named.decode("utf-8", "surrogateescape")
-        environment[b"SHELL"] = next(real_shells(file, environment), named)
-
-
-def login_shell() -> bytes:
-    """Return the caller's shell in the password database, wherever that is kept; '' for none."""
-    import pwd  # built in
-
-    try:
-        return launch.encoded(pwd.getpwuid(posix.getuid()).pw_shell) or _LAST
-    except (KeyError, OSError):
-        return b""
-
-
-def is_ours(path: bytes, file: str) -> bool:
-    """Tell whether a path leads to this program, or to that of another installation."""
-    try:
-        seen, own = posix.stat(path), posix.stat(file)
-        if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
-            return True
-    except OSError:
-        pass
-    for _ in range(_MOST_LINKS):
-        if _base(path) == NAME:
-            return True
-        try:
-            target = posix.readlink(path)
-        except OSError:
-            break
-        path = target if target[:1] == b"/" else path.rpartition(b"/")[0] + b"/" + target
-    return False
-
-
-def _problem(path: bytes, file: str) -> str:
-    """Say why a path cannot be the real shell; '' if it can, and our name if it is this."""
-    if path[:1] != b"/":
-        return "not a whole path"
-    if is_ours(path, file):
-        return NAME
-    try:
-        is_file = posix.stat(path).st_mode & 0o170000 == 0o100000
-    except OSError as error:
-        return str(error.strerror)
-    return "" if is_file and posix.access(path, posix.X_OK) else "not an executable file"
 
 
 def _is_script(path: bytes) -> bool:
@@ -157,10 +86,6 @@ def _is_script(path: bytes) -> bool:
         return posix.read(fd, 2) == b"#!"
     finally:
         posix.close(fd)
-
-
-def _base(path: bytes) -> str:
-    return path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
 
 
 def _is_terminal(fd: int) -> bool:
@@ -193,7 +118,7 @@ def _contain(
     shell: str,
     prompts: bool,
 ) -> None:
-    from scopekeeper.launch.place import Caller
+    from scopekeeper.scope.placement import Caller
 
     caller = Caller()
     terminal = _has_terminal(prompts=prompts)
@@ -201,17 +126,17 @@ def _contain(
     options = choose(*_surroundings(caller), told, terminal=terminal)
     if options is not None:
         name = form.name(shell)
-        launch.contain(options | {"name": name}, name, told, inner, caller)
+        run.contain(options | {"name": name}, name, told, inner, caller)
 
 
 def _surroundings(caller: "Caller") -> tuple[dict[str, str] | None, dict[str, str]]:
     """Return the records of the member that we are in, and of its scope."""
-    from scopekeeper import records
-    from scopekeeper.launch.place import attribute
+    from scopekeeper.kernel.proc import attribute
+    from scopekeeper.scope import records
 
     if caller.enclosing is None:
         return None, {}
-    raw = attribute(caller.scope_directory)
+    raw = attribute(caller.scope_directory, records.ATTRIBUTE)
     return (caller.enclosing, records.loads(raw, records.OF_SCOPE)) if raw else (None, {})
 
 
@@ -275,7 +200,7 @@ def _become(
     environment: dict[bytes, bytes],
 ) -> None:
     named = is_ours(environment.get(b"SHELL", b""), file)
-    arguments = [launch.encoded(argument) for argument in argv[1:]]
+    arguments = [program.encoded(argument) for argument in argv[1:]]
     dash = b"-" if argv[0].startswith("-") else b""
     for each in (shell, *others):  # one can be there and lack its loader, as in a half made root
         if named:
@@ -285,5 +210,5 @@ def _become(
         try:
             posix.execve(each, [dash + each.rpartition(b"/")[2], *arguments], environment)
         except OSError as error:
-            launch.say(f"{each.decode('utf-8', 'replace')}: {error.strerror}")
-    posix._exit(launch.NOT_EXECUTABLE)
+            program.say(f"{each.decode('utf-8', 'replace')}: {error.strerror}")
+    posix._exit(program.NOT_EXECUTABLE)

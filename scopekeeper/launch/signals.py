@@ -60,10 +60,10 @@ def pipe_was_ignored() -> bool:
     """
     if not _parent_ignores_pipe():
         return False
-    from scopekeeper.launch.place import is_main_process
+    from scopekeeper.systemd.units import is_main_process
 
     if is_main_process():
-        from scopekeeper.launch.placement import ignores_pipe
+        from scopekeeper.scope.placement_options import ignores_pipe
 
         return ignores_pipe()
     return True

@@ -9,8 +9,9 @@ The socket is at its end when the command runs.
 import marshal
 import posix
 
-from scopekeeper import launch
-from scopekeeper.launch import signals
+from scopekeeper.errors import FAILED
+from scopekeeper.launch import run, signals
+from scopekeeper.launch.program import NOT_EXECUTABLE, original_environment
 
 _ENOENT, _ENOTDIR = 2, 20
 
@@ -25,17 +26,17 @@ def main(fd: int) -> None:
             whole += chunk
         asked = marshal.loads(whole)  # noqa: S302  from the process that started this one
     except Exception:  # noqa: BLE001  the gateway was killed while it wrote
-        posix._exit(launch.FAILED)
+        posix._exit(FAILED)
 
     def say(*message: str | int) -> None:
         posix.write(fd, marshal.dumps(message))
 
     inner: dict[bytes, bytes] = asked["environment"]
     try:
-        directory = launch.contain(
+        directory = run.contain(
             asked["options"],
             asked["name"],
-            launch.original_environment(),
+            original_environment(),
             inner,
             warn=lambda text: say("warning", text),
         )
@@ -44,18 +45,18 @@ def main(fd: int) -> None:
 
         told = translated(error)
         say("failed", type(told).__name__, told.message, told.hint, int(is_unavailable(error)))
-        posix._exit(launch.FAILED)
+        posix._exit(FAILED)
     say("member", directory, inner[b"SCOPEKEEPER_MEMBER"].decode("utf-8", "surrogateescape"))
     _become(asked, inner)
     say("errno", asked["errno"])
-    posix._exit(launch.NOT_EXECUTABLE)
+    posix._exit(NOT_EXECUTABLE)
 
 
 def _become(asked: "dict[str, object]", environment: dict[bytes, bytes]) -> None:
     """Execute the first of the programs that can be; returns where none can, with the error."""
     import _signal  # type: ignore[import-not-found]  # built in
 
-    launch.drop_bus(environment, asked["options"])  # type: ignore[arg-type]
+    run.drop_bus(environment, asked["options"])  # type: ignore[arg-type]
     for number in asked["defaults"]:  # type: ignore[attr-defined]
         _signal.signal(number, _signal.SIG_DFL)
     if asked["umask"] is not None:

@@ -3,12 +3,14 @@
 import posix
 import time
 
-from scopekeeper import names, records, untrusted
 from scopekeeper.errors import ConflictError, ForeignError
+from scopekeeper.kernel.proc import attribute, read, start_time
 from scopekeeper.launch.member import ABSENT, WAIT
-from scopekeeper.launch.place import Place, attribute, epoch_of, manager_of, read, start_time
-from scopekeeper.model import command_to_end
-from scopekeeper.untrusted import MemberRecord
+from scopekeeper.scope import names, record_parser, records
+from scopekeeper.scope.model import command_to_end
+from scopekeeper.scope.placement import Place, manager_of
+from scopekeeper.scope.record_parser import MemberRecord
+from scopekeeper.systemd.units import epoch_of
 
 _PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
@@ -41,7 +43,7 @@ class Patience:
     def have_it_removed(self, place: Place) -> None:
         """Have systemd let go of that life, where it had the time to do so by itself."""
         if time.monotonic() - self._empty_since > _STUCK_SECONDS:
-            from scopekeeper.launch.unit import clear
+            from scopekeeper.launch.create_unit import clear
 
             clear(place, self._directory, self._life[1])
 
@@ -79,7 +81,7 @@ def without_members(lock: int, directory: str, place: Place) -> tuple[str, str]:
         return WAIT, "setup"  # its maker is on the way to a leaf
     if place.manager:
         return WAIT, "empty"  # systemd is about to remove it
-    from scopekeeper.launch.folder import remove_empty
+    from scopekeeper.launch.create_cgroup import remove_empty
 
     return (ABSENT, "") if remove_empty(lock, directory) else (WAIT, "setup")
 
@@ -91,8 +93,8 @@ def _finish_stale_spawns(directory: str) -> None:
             continue
         leaf = f"{directory}/{entry}"
         try:
-            raw = attribute(leaf) or b""
-            found = untrusted.member(raw, entry)
+            raw = attribute(leaf, records.ATTRIBUTE) or b""
+            found = record_parser.member(raw, entry)
             if found.joining != records.CHILD or _runs(found):
                 continue
             record = records.loads(raw)
@@ -121,8 +123,8 @@ def _is_used(directory: str) -> bool:
 def _finish_stale_stop(directory: str) -> None:
     """Bring a stop to its end whose own process was killed; leave one alone that goes on."""
     try:
-        raw = attribute(directory)
-        found = untrusted.stop_mark(raw or b"")
+        raw = attribute(directory, records.ATTRIBUTE)
+        found = record_parser.stop_mark(raw or b"")
         if found is None or found.pid is None:
             return
         if start_time(str(found.pid)) == str(found.start_time):
@@ -132,13 +134,13 @@ def _finish_stale_stop(directory: str) -> None:
             return  # the scope is gone; else its stopper is
     except (OSError, LookupError, records.RecordError):
         return
-    from scopekeeper import launch
-    from scopekeeper.stop_unfinished import finish
+    from scopekeeper.launch import leave_scope, program
+    from scopekeeper.lifecycle.unfinished_stops import finish
 
     warnings: list[str] = []
-    finish(directory, warnings)
+    finish(directory, warnings, leave_scope.step_aside)
     for text in warnings:
-        launch.say(f"warning: {text}")
+        program.say(f"warning: {text}")
 
 
 def how_to_end(directory: str) -> str:

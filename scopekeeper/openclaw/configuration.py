@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scopekeeper.integrations import json5
-from scopekeeper.integrations.formats import FORMATS
-from scopekeeper.integrations.placing import exclude, include, put, take
-from scopekeeper.integrations.servers import State
-from scopekeeper.integrations.wrapping import Launcher, Outcome, Selection, look, unwrap, wrap
-from scopekeeper.openclaw.places import PLUGIN
+from scopekeeper.mcp_clients import json5
+from scopekeeper.mcp_clients.formats import FORMATS
+from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
+from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.wrap import Launcher, Outcome, Selection, look, unwrap, wrap
+from scopekeeper.openclaw.locations import PLUGIN
 
 _KIND = FORMATS["openclaw"]
 _ALL = Selection()

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.model import Scope
 from scopekeeper.openclaw.configuration import Entry, Seen, not_wrapped
-from scopekeeper.openclaw.gateway import Gateway
-from scopekeeper.openclaw.parts import State
-from scopekeeper.selection import is_owner
+from scopekeeper.openclaw.files_installed import State
+from scopekeeper.openclaw.running import Gateway
+from scopekeeper.scope.model import Scope
+from scopekeeper.scope.selection import is_owner
 
 _NOT_OURS = "edited, or written by somebody else; `install` says which file, and leaves it alone"
 

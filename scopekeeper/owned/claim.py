@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from scopekeeper import names, records
+from scopekeeper.scope import names, records
 
 _ID = re.compile("[0-9a-f]{16}")
 _INT, _LONG = 2**31 - 1, 2**64 - 1

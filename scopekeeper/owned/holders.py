@@ -7,8 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from scopekeeper import cgroup
-from scopekeeper.launch import place
+from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.owned import users
 from scopekeeper.owned.claim import Claim, Holder, Kind
 from scopekeeper.owned.plan import HolderState
@@ -19,8 +18,8 @@ class Here:
 
     def __init__(self, mount: str) -> None:
         self.mount = mount
-        self.boot_id = place.boot_id()
-        self.namespaces = place.namespaces()
+        self.boot_id = proc.boot_id()
+        self.namespaces = proc.namespaces()
 
     def launch(self, *, whole_scope: bool) -> Holder:
         """Return this process as a holder that is on its way to its leaf."""
@@ -29,13 +28,13 @@ class Here:
             self.boot_id,
             self.namespaces,
             pid=os.getpid(),
-            start=place.start_time("self"),
+            start=proc.start_time("self"),
             whole_scope=whole_scope,
         )
 
     def arrived(self, holder: Holder) -> Holder:
         """Return the holder that a launch has become, now that this process is in its leaf."""
-        path = cgroup.path_of()
+        path = cgroupfs.path_of()
         kind = Kind.MEMBER
         if holder.whole_scope:
             kind, path = Kind.SCOPE, path.rpartition("/")[0]
@@ -80,7 +79,7 @@ class Here:
         if holder.namespaces != self.namespaces:
             return HolderState(gone=False, evidence="it was launched in another container")
         try:
-            stat = place.read(f"/proc/{holder.pid}/stat").rpartition(")")[2].split()
+            stat = proc.read(f"/proc/{holder.pid}/stat").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             stat = []
         if not stat or stat[0] in "ZX" or stat[19] != holder.start:
@@ -95,11 +94,11 @@ class Here:
         try:
             same = os.stat(directory).st_ino == holder.cgroup_id
         except OSError as error:
-            if error.errno not in cgroup.GONE:
+            if error.errno not in cgroupfs.GONE:
                 raise
             same = False
-        if same and cgroup.is_populated(directory):
-            number = len(cgroup.processes(directory))
+        if same and cgroupfs.is_populated(directory):
+            number = len(cgroupfs.processes(directory))
             processes = f"{number} process{'' if number == 1 else 'es'}"
             return HolderState(gone=False, evidence=f"{processes} in {_what(holder)}")
         return HolderState(gone=True, evidence=f"no process of {_what(holder)} lives")

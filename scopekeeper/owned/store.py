@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopekeeper import records, regular_files, state
+from scopekeeper import regular_files, state
 from scopekeeper.errors import StateError
 from scopekeeper.owned import claim as claims
 from scopekeeper.owned.claim import Claim
+from scopekeeper.scope import records
 
 _SUFFIX = ".claim"
 _TEMPORARY = ".new."

@@ -8,8 +8,9 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from scopekeeper import cgroup, names
+from scopekeeper.kernel import cgroupfs
 from scopekeeper.owned.claim import Holder, Kind, is_within, raw
+from scopekeeper.scope import names
 
 _DELETED = " (deleted)"
 _NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -24,8 +25,8 @@ def user_in(directory: str, path: str) -> str:
     """
     looked_at = {os.getpid()}
     for _ in range(_LOOKS):
-        unread: list[cgroup.Unread] = []
-        new = set(cgroup.processes(directory, unread)) - looked_at
+        unread: list[cgroupfs.Unread] = []
+        new = set(cgroupfs.processes(directory, unread)) - looked_at
         if unread:
             return f"{unread[0].directory} cannot be read ({unread[0].problem})"
         if not new:
@@ -49,7 +50,7 @@ def use_of(pid: int, path: str) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     except OSError as error:
-        if cgroup.path_of(pid):
+        if cgroupfs.path_of(pid):
             return f"cannot be looked at ({error.strerror})"
     return ""
 
@@ -126,7 +127,7 @@ def worker_below(path: str) -> str:
 
 
 def _is_contained(pid: int) -> bool:
-    return any(names.parse_unit(part) for part in cgroup.path_of(pid).split("/"))
+    return any(names.parse_unit(part) for part in cgroupfs.path_of(pid).split("/"))
 
 
 def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
@@ -146,7 +147,7 @@ def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
         for holder, mark in marks.items():
             if mark not in environment:
                 continue
-            inside = cgroup.path_of(pid).split("/")
+            inside = cgroupfs.path_of(pid).split("/")
             # by name: a scope that was made anew has the same, and another inode
             if len(inside) > 1 and (holder.leaf or holder.unit) not in inside:
                 found.setdefault(holder, pid)

@@ -5,7 +5,7 @@
 """
 
 from scopekeeper import regular_files
-from scopekeeper.launch.rules import find
+from scopekeeper.policy.files import find
 from scopekeeper.policy.rules import Policy, PolicyError, parse
 
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field, fields
 
 from scopekeeper import quantities
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.launch.request import KINDS, LIFETIMES
-from scopekeeper.names import EPHEMERAL_LANES
+from scopekeeper.scope.names import EPHEMERAL_LANES
+from scopekeeper.scope.records import KINDS, LIFETIMES
 
 DEFAULT = "default"
 BUILT_IN = "built in"

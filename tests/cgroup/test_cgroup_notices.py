@@ -21,7 +21,7 @@ from scopekeeper.keeper.events import (
     ScopeGone,
     What,
 )
-from scopekeeper.keeper.inotify import (
+from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
     IN_CREATE,
     IN_DELETE,
@@ -29,8 +29,8 @@ from scopekeeper.keeper.inotify import (
     IN_ONLYDIR,
     Inotify,
 )
-from scopekeeper.launch.folder import notes_folder
-from scopekeeper.names import escape
+from scopekeeper.launch.create_cgroup import notes_folder
+from scopekeeper.scope.names import escape
 from tests.machine import (
     ATTRIBUTE,
     FOREVER,
@@ -379,8 +379,8 @@ IDLE = """
 import asyncio, sys
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.keeper.events import ScopeAppeared
-from scopekeeper.launch.place import Caller
-from scopekeeper.snapshot import Reader
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.snapshot import Reader
 async def main():
     appeared = []
     caller = Caller()

@@ -7,7 +7,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper.errors import UsageError
-from scopekeeper.gateway import native
+from scopekeeper.python_api import posix_spawn
 from tests.machine import (
     FOREVER,
     Scopekeeper,
@@ -27,7 +27,7 @@ def test_the_folder_is_made_joined_and_removed(
     keeper: Scopekeeper, session: str, folder: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "launcher":
-        monkeypatch.setattr(native, "is_there", lambda: False)
+        monkeypatch.setattr(posix_spawn, "is_there", lambda: False)
     home = directory_of("self")
     with scopekeeper.Cohort(session, placement=f"cgroup:{folder}") as cohort:
         with pytest.raises(FileNotFoundError):

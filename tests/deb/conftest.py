@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper import __version__
+from scopekeeper.version import __version__
 
 FOLDER = Path("/srv/deb")
 """Where the lab shows what `make deb` made."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper import __version__
+from scopekeeper.version import __version__
 from tests.lab import deb, host, payload
 
 ROOT = Path(__file__).parents[2]

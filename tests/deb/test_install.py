@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scopekeeper import __version__
+from scopekeeper.version import __version__
 from tests.docs.test_readme import ROOT, blocks
 
 pytestmark = [pytest.mark.builds, pytest.mark.timeout(900)]

@@ -15,7 +15,7 @@ from .conftest import SYSTEM_PATH, Who, dpkg, install, is_installed
 
 pytestmark = pytest.mark.deb
 
-HOT = Path("/usr/lib/python3/dist-packages/scopekeeper/launch")
+HOT = Path("/usr/lib/python3/dist-packages/scopekeeper/launcher")
 # What the machine, dpkg and the tests write on their own; records and caches of others.
 NOT_OURS = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/lab", "/srv", "/opt", "/var/log",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from scopekeeper.cli import group
+from scopekeeper.cli.main import group
 
 from .blocks import ROOT
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from scopekeeper.cli import group
-from scopekeeper.launch import parse
+from scopekeeper.cli.main import group
+from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
 from tests.docs import commands
 from tests.docs.blocks import PAGES, ROOT, blocks, fenced, is_as_shown, shown

@@ -36,7 +36,7 @@ def test_the_makefile_has_the_targets():
 
 
 def test_the_sample_configuration_is_json_that_runs_a_command():
-    from scopekeeper.launch import parse
+    from scopekeeper.launch.arguments import parse
 
     (config,) = [json.loads(block) for block in blocks("json")]
     for server in config["mcpServers"].values():
@@ -63,7 +63,7 @@ def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
     program.parent.mkdir()
     program.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from scopekeeper.launch import main\nmain()\n"
+        "from scopekeeper.main import main\nmain()\n"
     )
     program.chmod(0o755)
     environment = {"HOME": str(tmp_path), "PATH": f"{program.parent}:{os.environ['PATH']}"}
@@ -102,7 +102,7 @@ def test_openclaw_is_contained_and_released_by_its_commands(tmp_path):
 
 
 def test_the_sample_unit_runs_a_command():
-    from scopekeeper.launch import parse
+    from scopekeeper.launch.arguments import parse
 
     (line,) = re.findall(r"^ExecStart=scopekeeper run (.*)$", README, flags=re.MULTILINE)
     options, command = parse(shlex.split(line))

@@ -26,7 +26,7 @@ def config(tmp_path):
     program = tmp_path / "scopekeeper"
     program.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from scopekeeper.launch import main\nmain()\n"
+        "from scopekeeper.main import main\nmain()\n"
     )
     program.chmod(0o755)
     path = tmp_path / "claude_desktop_config.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper.launch import wire
+from scopekeeper.systemd import dbus_wire
 from tests.machine import FOREVER, Scopekeeper, cgroup_of, eventually, scope_directories
 
 from .manager import SLICE, state
@@ -30,13 +30,13 @@ def over(folder: Path, argv: list[str]) -> list[str]:
 
 def error_to_the_greeting() -> bytes:
     """Return a refusal as a bus daemon words it."""
-    body = wire.Writer()
+    body = dbus_wire.Writer()
     body.string("The maximum number of active connections has been reached")
-    head = wire.Writer()
-    head.data += bytes((ord("l"), wire.ERROR, 0, 1))
+    head = dbus_wire.Writer()
+    head.data += bytes((ord("l"), dbus_wire.ERROR, 0, 1))
     head.number(len(body.data), 4)
     head.number(7, 4)
-    fields = wire.Writer()
+    fields = dbus_wire.Writer()
     for code, kind, value in (
         (4, "s", "org.freedesktop.DBus.Error.LimitsExceeded"),
         (5, "u", 1),

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from scopekeeper.cli import COMPLETE, group
 from scopekeeper.cli.bash import Bash
+from scopekeeper.cli.main import COMPLETE, group
 from tests.machine import FOREVER, PROGRAM, Scopekeeper
 
 pytestmark = pytest.mark.systemd

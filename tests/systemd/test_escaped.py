@@ -29,7 +29,7 @@ pytestmark = pytest.mark.systemd
 WATCHED = """
 import os, sys
 from scopekeeper import escaped
-from scopekeeper.model import Snapshot
+from scopekeeper.scope.model import Snapshot
 sys.addaudithook(
     lambda event, given: event == "open" and str(given[0]).endswith("/environ") and print(given[0])
 )

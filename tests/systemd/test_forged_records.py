@@ -321,11 +321,11 @@ import os, random, sys
 from scopekeeper import names
 from scopekeeper.cli import ls, reconcile
 from scopekeeper.history import observe
-from scopekeeper.launch.place import mount_point
+from scopekeeper.scope.placement import mount_point
 from scopekeeper.plan import plan
 from scopekeeper.policy.rules import Policy
-from scopekeeper.reconcile import Done
-from scopekeeper.snapshot import Reader
+from scopekeeper.lifecycle.reconcile import Done
+from scopekeeper.scope.snapshot import Reader
 scope, leaf, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 whole, own = (os.getxattr(each, "user.scopekeeper") for each in (scope, leaf))
 number = random.Random(7)

@@ -166,7 +166,7 @@ def test_it_works_while_its_own_files_are_replaced_and_after_its_restart(
     ).stdout.strip()  # fmt: skip
     shutil.copytree(where, copy)
     starter = tmp_path / "keeper"
-    starter.write_text("from scopekeeper.cli import main\nmain()\n")
+    starter.write_text("from scopekeeper.cli.main import main\nmain()\n")
     installed.write(f"{sys.executable} -P {starter} keeper", PYTHONPATH=str(copy.parent))
     owners = [gateway(keeper) for _ in range(3)]
     members = [

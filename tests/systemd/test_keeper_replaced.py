@@ -62,10 +62,12 @@ def take_away(package: Path, witness: Path) -> Path:
     """Remove a package, as an installer does it first; return where another version of it is."""
     new = package.with_name("new")
     shutil.copytree(package, new)
-    text = (new / "__init__.py").read_text()
+    text = (new / "version.py").read_text()
     assert '__version__ = "' in text
-    text = text.replace('__version__ = "', '__version__ = "99.')
-    (new / "__init__.py").write_text(f"{text}\nopen({str(witness)!r}, 'w').write(__version__)\n")
+    (new / "version.py").write_text(text.replace('__version__ = "', '__version__ = "99.'))
+    with (new / "__init__.py").open("a") as init:
+        init.write("from scopekeeper.version import __version__ as _version\n")
+        init.write(f"open({str(witness)!r}, 'w').write(_version)\n")
     shutil.rmtree(package)
     return new
 

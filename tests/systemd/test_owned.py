@@ -298,11 +298,12 @@ def hook(event, arguments):
     if changes or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
         if next(seen) == step:
             os.kill(os.getpid(), signal.SIGKILL)
-from scopekeeper import launch
-from scopekeeper.owned import launch as _
+from scopekeeper.main import main
+from scopekeeper.launch import run as _
+from scopekeeper.owned import claim_at_launch as _
 sys.dont_write_bytecode = True
 sys.addaudithook(hook)
-launch.main()
+main()
 """
 
 

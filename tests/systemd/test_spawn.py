@@ -16,7 +16,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper import errors
-from scopekeeper.gateway import native
+from scopekeeper.python_api import posix_spawn
 from tests.machine import (
     ATTRIBUTE,
     FOREVER,
@@ -48,8 +48,8 @@ HELPER = "setsid sleep 1000 & echo $!; exec sleep 1000"
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Start members in each of the two ways that this machine's C library has."""
     if request.param == "launcher":
-        monkeypatch.setattr(native, "is_there", lambda: False)
-    elif not native.is_there():
+        monkeypatch.setattr(posix_spawn, "is_there", lambda: False)
+    elif not posix_spawn.is_there():
         pytest.skip("this C library cannot start a child in a cgroup; the other way is tested")
     return str(request.param)
 
@@ -279,7 +279,7 @@ def test_the_last_neighbour_ends_while_another_is_born(
 
     That is too short a moment to be met: here it has removed it, and all is put back.
     """
-    if not native.is_there():
+    if not posix_spawn.is_there():
         pytest.skip("this C library cannot start a child in a cgroup")
     born: list[int] = []
 
@@ -299,10 +299,10 @@ def test_the_last_neighbour_ends_while_another_is_born(
         os.close(again)
         return born[-1], 0
 
-    spawn = native.spawn
+    spawn = posix_spawn.spawn
     with scopekeeper.Cohort(session) as cohort:
         neighbour = cohort.spawn(FOREVER)
-        monkeypatch.setattr(native, "spawn", late)
+        monkeypatch.setattr(posix_spawn, "spawn", late)
         member = cohort.spawn(FOREVER)
         assert born
         assert not any(map(is_alive, born))
@@ -314,7 +314,7 @@ def test_the_last_neighbour_ends_while_another_is_born(
 def test_joining_starts_no_interpreter(
     keeper: Scopekeeper, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not native.is_there():
+    if not posix_spawn.is_there():
         pytest.skip("this C library cannot start a child in a cgroup")
     with scopekeeper.Cohort(session) as cohort:
         cohort.spawn(FOREVER)
@@ -419,7 +419,7 @@ def test_what_a_killed_gateway_leaves_is_ended_by_reconcile(
 
 SERVICE = """
 import sys, time, scopekeeper
-from scopekeeper.gateway import native
+from scopekeeper.python_api import native
 cohort = scopekeeper.Cohort(sys.argv[1])
 cohort.spawn(["sleep", "1000"])
 if native.is_there():

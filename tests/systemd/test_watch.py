@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.keeper.events import LeaderEnded, What
-from scopekeeper.launch.folder import notes_folder
-from scopekeeper.model import Liveness
-from scopekeeper.snapshot import Reader
+from scopekeeper.launch.create_cgroup import notes_folder
+from scopekeeper.scope.model import Liveness
+from scopekeeper.scope.snapshot import Reader
 from tests.machine import (
     FOREVER,
     MOUNT,
@@ -161,9 +161,9 @@ def test_a_service_that_had_stopped_before_it_was_followed(
 def test_owners_are_watched_by_the_links_alone_and_by_the_cgroups_alone(
     keeper: Scopekeeper, units: Units, session: str
 ) -> None:
-    from scopekeeper.keeper.inotify import Inotify
-    from scopekeeper.keeper.owners import Owners
+    from scopekeeper.keeper.owner_watch import Owners
     from scopekeeper.keeper.processes import Processes
+    from scopekeeper.kernel.inotify import Inotify
     from tests.watching import Looped
 
     name = serve(units, session)

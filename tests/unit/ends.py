@@ -2,7 +2,8 @@
 
 import time
 
-from scopekeeper.history import End, Reason
+from scopekeeper.history.end import End
+from scopekeeper.scope.reason import Reason
 
 NOW = time.time_ns() // 1000
 

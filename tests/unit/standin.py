@@ -10,9 +10,9 @@ import threading
 import time
 from typing import Any
 
-from scopekeeper.pty import protocol
-from scopekeeper.pty.protocol import Frames
-from scopekeeper.pty.run import Run
+from scopekeeper.exec import protocol
+from scopekeeper.exec.protocol import Frames
+from scopekeeper.exec.run import Run
 
 
 def a_run(**values: Any) -> Run:
@@ -121,7 +121,7 @@ class Keeper:
 
 STANDIN_LOG = """
 import os, sys, types
-log = types.ModuleType("scopekeeper.pty.log")
+log = types.ModuleType("scopekeeper.exec.log")
 def end(folder):
     try:
         return os.stat(folder / "output").st_size
@@ -132,11 +132,11 @@ def read(folder, position, most):
         file.seek(position)
         return position, file.read(most)
 log.end, log.read = end, read
-import scopekeeper.pty
-scopekeeper.pty.log = sys.modules["scopekeeper.pty.log"] = log
-from scopekeeper.pty import client
+import scopekeeper.exec
+scopekeeper.exec.log = sys.modules["scopekeeper.exec.log"] = log
+from scopekeeper.exec import client
 client.address = lambda: os.environ["STANDIN"]
-from scopekeeper.cli import main
+from scopekeeper.cli.main import main
 main()
 """
 

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from scopekeeper.cli import group
+from scopekeeper.cli.main import group
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper.pty import run as runs
-from scopekeeper.pty.log import Log
-from scopekeeper.pty.run import Ended, Run
+from scopekeeper.exec.log import Log
+from scopekeeper.exec.run import FILE, Ended, Run, save
 from tests.unit.standin import path_without_keeper
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +30,7 @@ def state(tmp_path, monkeypatch):
 
 
 def written(*pieces, run=ENDED, **how):
-    runs.save(run)
+    save(run)
     log = Log(run.folder, how.pop("most", 1 << 20), **how)
     for piece in pieces:
         log.write(piece)
@@ -127,7 +126,7 @@ def test_it_follows_until_the_run_has_ended(state):
         log.write(b"two\n")
         assert command.stdout.readline() == b"two\n"
         log.write(b"the rest")
-        runs.save(ENDED)
+        save(ENDED)
         assert command.communicate(timeout=120) == (b"the rest", b"")
     assert command.returncode == 0
 
@@ -139,7 +138,7 @@ def test_it_follows_as_text_from_the_last_line_on(state):
         log.write(b"\x1b[1mthr")
         log.write(b"ee\x1b[m\r\n")
         assert command.stdout.readline() == b"three\n"
-        runs.save(ENDED)
+        save(ENDED)
         assert command.communicate(timeout=120) == (b"", b"")
 
 
@@ -147,7 +146,7 @@ def test_following_ends_when_the_run_is_forgotten(state):
     written(b"one\n", run=RUN)
     with start(ID, "-f") as command:
         assert command.stdout.readline() == b"one\n"
-        (RUN.folder / runs.FILE).unlink()
+        (RUN.folder / FILE).unlink()
         assert command.communicate(timeout=120) == (b"", b"")
     assert command.returncode == 0
 
@@ -181,5 +180,5 @@ def test_following_sees_a_closed_pipe_though_nothing_is_written(state):
 
 
 def test_a_run_that_wrote_nothing_shows_nothing(state):
-    runs.save(ENDED)
+    save(ENDED)
     assert shown(ID) == (0, b"", "")

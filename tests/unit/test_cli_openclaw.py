@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper.installing import mark
+from scopekeeper.install import origin
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "tests" / "clients" / "openclaw.json").read_text()
@@ -59,7 +59,7 @@ def files(home):
 def entry(home):
     _, out, _ = call(home, "status", "--json")
     assert json.loads(out)["version"] == 1
-    from scopekeeper.integrations import json5
+    from scopekeeper.mcp_clients import json5
 
     data = json5.parse((home / ".openclaw/openclaw.json").read_text(), json5.JSON5).data
     return data["plugins"]["entries"]["scopekeeper"]
@@ -263,13 +263,13 @@ def test_what_another_version_installed_is_brought_up_to_date_and_removed(home):
     ours = files(home)
     folder = home / PLUGIN
     texts = {path.name: path.read_bytes() for path in folder.iterdir()}
-    del texts[mark.SUMS], texts["life.js"]
+    del texts[origin.SUMS], texts["life.js"]
     texts |= {"index.js": b"// older\n", "former.js": b"// no more\n"}
     for path in folder.iterdir():
         path.unlink()
-    for name, raw in (texts | {mark.SUMS: mark.sums(texts)}).items():
+    for name, raw in (texts | {origin.SUMS: origin.sums(texts)}).items():
         (folder / name).write_bytes(raw)
-    (home / DROP_IN).write_bytes(mark.marked("[Service]\n# older\n", "10-scopekeeper.conf"))
+    (home / DROP_IN).write_bytes(origin.marked("[Service]\n# older\n", "10-scopekeeper.conf"))
     older = files(home)
     out = call(home, "status")[1]
     assert "of another version; install again" in out
@@ -291,7 +291,7 @@ def test_what_was_copied_by_hand_from_what_is_shipped_is_ours(home):
     (home / DROP_IN).parent.mkdir()
     shutil.copy(ROOT / "units/openclaw-gateway.service.d/10-scopekeeper.conf", home / DROP_IN)
     assert call(home, "install")[0] == 0
-    assert (home / PLUGIN / mark.SUMS).exists()
+    assert (home / PLUGIN / origin.SUMS).exists()
     assert call(home, "uninstall")[0] == 0
     assert files(home) == before
 
@@ -310,7 +310,7 @@ def test_nothing_is_written_through_a_link_in_the_place_of_the_plugin(home):
 
 def test_the_sums_are_what_sha256sum_checks(home):
     call(home, "install")
-    done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", mark.SUMS],
+    done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", origin.SUMS],
                           cwd=home / PLUGIN, capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper.integrations.formats import FORMATS
+from scopekeeper.mcp_clients.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests" / "clients"
@@ -199,7 +199,7 @@ def test_json_says_all_of_it(simple, tmp_path):
     ],
 )
 def test_a_file_is_recognised_by_its_name_or_by_what_is_in_it(tmp_path, name, text, kind):
-    from scopekeeper.integrations.formats import recognise
+    from scopekeeper.mcp_clients.formats import recognise
 
     found = recognise(str(tmp_path / name), text)
     assert (found and found.name) == kind
@@ -244,7 +244,7 @@ def installed(folder):
     program = folder / "scopekeeper"
     program.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from scopekeeper.launch import main\nmain()\n"
+        "from scopekeeper.main import main\nmain()\n"
     )
     program.chmod(0o755)
     return program
@@ -266,7 +266,7 @@ def test_the_launcher_is_written_as_its_users_have_it(simple, tmp_path):
 
 def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
     """The folders of every PATH are the machine's: another one stands for them here."""
-    from scopekeeper.integrations import launcher
+    from scopekeeper.mcp_clients import program as launcher
 
     program, other = installed(tmp_path / "usual"), installed(tmp_path / "other")
     monkeypatch.setattr(launcher, "USUAL_PATH", str(program.parent))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.keeper.connector import MOST, exits, filter_for, subscription
+from scopekeeper.kernel.proc_events import MOST, exits, filter_for, subscription
 
 PIDS = st.integers(1, 4194304)
 

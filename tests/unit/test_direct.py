@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from scopekeeper import __version__
-from scopekeeper.launch import direct
+from scopekeeper.launcher import direct
+from scopekeeper.version import __version__
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper import __version__
 from scopekeeper.cli.documents import texts
+from scopekeeper.version import __version__
 
 ROOT = Path(__file__).parents[2]
 

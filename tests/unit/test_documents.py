@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scopekeeper.cli import documents, group
+from scopekeeper.cli import documents
 from scopekeeper.cli.bash import answer, last_word
+from scopekeeper.cli.main import group
 from tests.machine import PROGRAM
 from tests.terminal import Terminal
 

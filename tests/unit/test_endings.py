@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.history.end import End
 from scopekeeper.keeper import events
-from scopekeeper.keeper.endings import Endings
-from scopekeeper.keeper.ends import Circumstances, completed, tell
-from scopekeeper.keeper.exits import Exit
-from scopekeeper.keeper.known import Ending, Known
-from scopekeeper.keeper.shutdown import Stopping
+from scopekeeper.keeper.end_reason import Circumstances, completed, tell
+from scopekeeper.keeper.pending_ends import Endings
+from scopekeeper.keeper.scope_tracker import Ending, Known
+from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.scope.reason import Cause, Reason, Stopper
+from scopekeeper.systemd.shutdown import Stopping
 
 END = End("0123abcd", 1, 2, "s", "main", "time", Reason.UNKNOWN)
 ALONE = Circumstances()

@@ -5,16 +5,17 @@ import shlex
 
 import pytest
 
-from scopekeeper.history import Cause, Reason, Stopper, observe
 from scopekeeper.history.bounds import Bounds
 from scopekeeper.history.end import UNPROVED, merged
 from scopekeeper.history.store import Store
-from scopekeeper.keeper import ends
-from scopekeeper.keeper.exits import Exit
-from scopekeeper.model import Identity, Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.plan import Step, Verdict, plan
+from scopekeeper.keeper import end_reason
+from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.lifecycle import observe
+from scopekeeper.lifecycle.plan import Step, Verdict, plan
 from scopekeeper.policy.rules import Policy, Setting
-from scopekeeper.selection import Selector, select
+from scopekeeper.scope.model import Identity, Liveness, Member, Owner, OwnerState, Scope, Snapshot
+from scopekeeper.scope.reason import Cause, Reason, Stopper
+from scopekeeper.scope.selection import Selector, select
 from tests.unit.ends import NOW, an_end, member
 
 GONE = OwnerState(Owner(pid=1, start_time=1), Liveness.GONE, "process 1 has ended")
@@ -73,7 +74,7 @@ def test_the_command_that_ends_it_reads_back_as_the_same_words():
 
 
 def test_a_claim_stands_behind_what_was_seen_and_yields_to_the_stopper_itself():
-    seen = ends.tell(an_end(), Exit(None, 15, "test"), None, 0, ends.Circumstances())
+    seen = end_reason.tell(an_end(), Exit(None, 15, "test"), None, 0, end_reason.Circumstances())
     seen = observe.with_claim(seen, f"its record says stopped by request (x), {UNPROVED}")
     assert seen.reason is Reason.SIGNALLED
     asked = observe.caused(an_end(), Cause(Reason.STOPPED, "x", Stopper(7, 8, "sh")), NOW)

@@ -14,10 +14,10 @@ import pytest
 
 import scopekeeper
 from scopekeeper.errors import RemainsError, UnavailableError, UsageError
-from scopekeeper.gateway import aio, command, ending, options
 from scopekeeper.launch.failure import translated
-from scopekeeper.launch.manager import CallError
-from scopekeeper.stop import Remaining, Result, Target
+from scopekeeper.lifecycle.stop import Remaining, Result, Target
+from scopekeeper.python_api import aio, options, popen_arguments, stop_members
+from scopekeeper.systemd.manager import CallError
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +123,7 @@ def test_what_remains_is_named():
 
     target = Target("/nowhere", "/nowhere")
     result = Result(target, "remains", remaining=(Remaining(7, "D", "nfs_wait", "cat /mnt/x"),))
-    words = ending._words(Left(), result)
+    words = stop_members._words(Left(), result)
     assert "m-x.12345678 in scopekeeper-s-main.scope" in words
     assert "pid 7 (cat /mnt/x) in state D" in words
     assert RemainsError(words, results=[result]).results == (result,)
@@ -140,11 +140,13 @@ def test_errors_are_of_the_classes_that_are_written_down():
 def test_a_relative_program_is_looked_for_in_the_folder_of_the_child(tmp_path):
     (tmp_path / "tool").write_text("#!/bin/sh\n")
     (tmp_path / "tool").chmod(0o755)
-    assert command._programs("./tool", None, str(tmp_path)) == [b"./tool"]
+    assert popen_arguments._programs("./tool", None, str(tmp_path)) == [b"./tool"]
     path = f"none:{tmp_path}:/usr/bin"
-    assert command._programs("tool", {"PATH": path}, None)[0] == os.fsencode(tmp_path / "tool")
+    assert popen_arguments._programs("tool", {"PATH": path}, None)[0] == os.fsencode(
+        tmp_path / "tool"
+    )
     with pytest.raises(FileNotFoundError):
-        command._programs("./tool", None, "/")
+        popen_arguments._programs("./tool", None, "/")
 
 
 def test_importing_the_package_imports_nothing_of_it():

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import history
 from scopekeeper.errors import HistoryError
-from scopekeeper.history import Cause, End, Reason, Stopper
+from scopekeeper.history import recording
 from scopekeeper.history.bounds import BOUNDS, Bounds
-from scopekeeper.history.end import ARGV_MAX, MISSED, UNSEEN, UNTOLD, cut_argv, merged
+from scopekeeper.history.end import ARGV_MAX, MISSED, UNSEEN, UNTOLD, End, cut_argv, merged
 from scopekeeper.history.store import DAMAGED, FILE, Store
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 from tests.unit.ends import NOW, an_end, member
 
 ROOT = Path(__file__).parents[2]
@@ -184,10 +184,10 @@ def test_many_members_are_found_by_their_id_and_start_and_by_the_index(tmp_path)
 
 def test_why_it_was_ended_is_told_of_each_member_that_was_stopped(state):
     one, two, three = (an_end(member(number)) for number in range(3))
-    history.record([dataclasses.replace(one, reason=Reason.STOPPED, evidence="no more"), two])
-    assert history.causes_of([three, two, one]) == [None, None, Cause(Reason.STOPPED, "no more")]
+    recording.record([dataclasses.replace(one, reason=Reason.STOPPED, evidence="no more"), two])
+    assert recording.causes_of([three, two, one]) == [None, None, Cause(Reason.STOPPED, "no more")]
     Path(state, FILE).write_bytes(b"no database" * 1000)
-    assert history.causes_of([one]) == [None]
+    assert recording.causes_of([one]) == [None]
 
 
 def test_it_is_bounded_by_rows_and_by_age(tmp_path):
@@ -352,15 +352,15 @@ def test_who_is_missing_ended_unseen_or_with_the_machine(state):
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     there, elsewhere, missing = (an_end(member(n), boot_id=boot) for n in (1, 2, 3))
     before = an_end(member(4), boot_id="another")
-    history.keep([], [there, elsewhere, missing, before])
-    ends, problem = history.missed([there.leaf, before.leaf], lambda end: end == elsewhere)
+    recording.keep([], [there, elsewhere, missing, before])
+    ends, problem = recording.missed([there.leaf, before.leaf], lambda end: end == elsewhere)
     assert problem == ""
     assert [(end.member_id, end.reason) for end in ends] == [
         (missing.member_id, Reason.UNKNOWN), (before.member_id, Reason.REBOOT),
     ]  # fmt: skip
     assert not any(end.seen for end in ends)
-    history.keep(ends)
-    assert history.missed([there.leaf], lambda end: end == elsewhere) == ([], "")
+    recording.keep(ends)
+    assert recording.missed([there.leaf], lambda end: end == elsewhere) == ([], "")
     assert [end.reason for end in Store(state).read()] == [Reason.UNKNOWN, Reason.REBOOT]
 
 
@@ -381,7 +381,7 @@ def state(tmp_path, monkeypatch):
 
 
 def test_it_is_recorded_in_the_state_directory(state):
-    assert history.record([an_end()]) == ""
+    assert recording.record([an_end()]) == ""
     assert Store(state).read() == [an_end()]
     assert state.stat().st_mode & 0o777 == 0o700
 
@@ -390,19 +390,19 @@ def test_where_no_folder_can_be_made_that_is_said_in_one_line(state, monkeypatch
     state.write_text("in the way")
     for path in (str(state), f"{state}/below", "not/absolute"):
         monkeypatch.setenv("SCOPEKEEPER_STATE", path)
-        problem = history.record([an_end()])
+        problem = recording.record([an_end()])
         assert problem.startswith("the history was not written: ")
         assert "\n" not in problem
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_said_and_can_still_be_read(state):
-    assert history.record([an_end()]) == ""
+    assert recording.record([an_end()]) == ""
     state.chmod(0o500)
     try:
         for path in state.iterdir():
             path.chmod(0o400)
-        assert "not written" in history.record([an_end(member(2))])
+        assert "not written" in recording.record([an_end(member(2))])
         state.chmod(0o500)
         assert Store(state).read() == [an_end()]
     finally:
@@ -412,7 +412,7 @@ def test_a_folder_that_may_not_be_written_is_said_and_can_still_be_read(state):
 @pytest.mark.parametrize("size", [0, 4096, 20_000])
 def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
     """A limit on the size of files stands for the disk's end; the lab has a real one."""
-    history.record([an_end(member(n)) for n in range(20)])
+    recording.record([an_end(member(n)) for n in range(20)])
     before = Store(state).read()
 
     def small():
@@ -426,7 +426,7 @@ def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
     assert said.startswith(b"the history was not written: ")
     assert said.count(b"\n") == 1
     assert Store(state).read() == before
-    assert history.record([an_end("ffffffff")]) == ""
+    assert recording.record([an_end("ffffffff")]) == ""
 
 
 @given(st.sampled_from(Reason), TEXT, STOPPERS)

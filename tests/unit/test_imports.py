@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 import scopekeeper
-from scopekeeper import cgroup
-from scopekeeper.launch.place import mount_point
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import mount_point
 
 ROOT = Path(scopekeeper.__file__).parents[1]
 """Where the package is that is tested: of the checkout, or installed."""
 ALLOWED = {
-    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "scopekeeper.launch.place",
-    "scopekeeper.launch.member", "scopekeeper.launch.request", "scopekeeper.launch.scope",
-    "scopekeeper.launch.ledger", "scopekeeper.names", "scopekeeper.records",
+    "scopekeeper", "scopekeeper.main", "scopekeeper.users",
+    "scopekeeper.kernel", "scopekeeper.kernel.proc",
+    "scopekeeper.systemd", "scopekeeper.systemd.units",
+    "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
+    "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.owner",
+    "scopekeeper.history", "scopekeeper.history.launch_ledger",
+    "scopekeeper.launch", "scopekeeper.launch.arguments", "scopekeeper.launch.join",
+    "scopekeeper.launch.member", "scopekeeper.launch.program", "scopekeeper.launch.request",
+    "scopekeeper.launch.run", "scopekeeper.launch.signals",
     # built into the interpreter, or a small extension module
     "_signal", "errno", "fcntl", "posix", "sys", "time",
 }  # fmt: skip
@@ -26,13 +32,14 @@ import sys
 before = set(sys.modules)
 sys.path.insert(0, {root!r})
 import posix
-from scopekeeper import launch
+from scopekeeper.launch import run
+from scopekeeper.main import main
 def reached(*_):
     posix.write(1, "\\n".join(sorted(set(sys.modules) - before)).encode())
     posix._exit(0)
-launch._execute = reached
+run.execute = reached
 sys.argv[1:] = {arguments!r}
-launch.main()
+main()
 """
 
 
@@ -42,11 +49,11 @@ def scratch():
     folder = Path(mount_point(), f"scopekeeper-test-{os.getpid()}")
     folder.mkdir()
     yield folder
-    assert cgroup.remove(str(folder))
+    assert cgroupfs.remove(str(folder))
 
 
-PLACED = {"scopekeeper.errors", "scopekeeper.launch.placement"}
-CREATING = {"scopekeeper.launch.folder", "scopekeeper.launch.limits"}
+PLACED = {"scopekeeper.errors", "scopekeeper.scope.placement_options"}
+CREATING = {"scopekeeper.launch.create_cgroup", "scopekeeper.launch.limits"}
 
 
 def modules_of(folder, *arguments):
@@ -83,11 +90,14 @@ def reached(*_):
 shell._become = reached
 shell.main("/nonexistent", ["sh", "-c", "true"])
 """
-OF_SHELL = {"scopekeeper.launch.form", "scopekeeper.launch.shell", "pwd"}
+OF_SHELL = {
+    "scopekeeper.launch.real_shell", "scopekeeper.launch.shell",
+    "scopekeeper.launch.shell_arguments", "pwd",
+}  # fmt: skip
 
 
 @pytest.mark.root
-def test_a_shell_imports_two_modules_more(scratch):
+def test_a_shell_imports_three_modules_more(scratch):
     ran = subprocess.run(
         [sys.executable, "-IS", "-c", SHELL_PROGRAM.format(root=str(ROOT))],
         env={"SCOPEKEEPER_PLACEMENT": f"cgroup:{scratch}", "SCOPEKEEPER_SESSION": "imports"},
@@ -105,13 +115,13 @@ def test_limits_cost_one_module_more(scratch):
 @pytest.mark.root
 def test_a_required_path_costs_one_module_more(scratch):
     more = modules_of(scratch, "--require", "/") - ALLOWED - PLACED - CREATING
-    assert more == {"scopekeeper.launch.paths"}
+    assert more == {"scopekeeper.launch.path_options"}
 
 
 def test_loading_the_hot_path_imports_nothing_else():
     program = (
         f"import sys; before = set(sys.modules); sys.path.insert(0, {str(ROOT)!r}); "
-        "import scopekeeper.launch.scope, scopekeeper.launch.request; "
+        "import scopekeeper.launch.join, scopekeeper.launch.request; "
         "print(*sorted(set(sys.modules) - before), sep='\\n')"
     )
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
@@ -122,12 +132,13 @@ def test_loading_the_hot_path_imports_nothing_else():
 def test_a_wrong_command_loads_even_less():
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "
-        "import posix; from scopekeeper import launch; "
+        "import posix; from scopekeeper.launch.run import run; "
         "posix._exit = lambda status: print(*sorted(set(sys.modules) - before)) or sys.exit(); "
-        "launch.run({}, ['/nonexistent'])"
+        "run({}, ['/nonexistent'])"
     )
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
     assert set(ran.stdout.split()) <= {
-        "posix", "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals", "_signal",
+        "posix", "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.program",
+        "scopekeeper.launch.run", "scopekeeper.launch.signals", "_signal",
     }  # fmt: skip
     assert "nonexistent: not found" in ran.stderr

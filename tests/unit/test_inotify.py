@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.errors import LimitError
-from scopekeeper.keeper import inotify
-from scopekeeper.keeper.inotify import (
+from scopekeeper.kernel import inotify
+from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
     IN_CREATE,
     IN_DELETE,

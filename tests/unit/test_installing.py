@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.errors import RefusedError, UsageError
-from scopekeeper.installing import files, mark, places, plan, shipped
-from scopekeeper.installing.gateways import existing_drop_ins, gateway_unit
-from scopekeeper.installing.installing import refuse_writable
-from scopekeeper.installing.mark import Origin
-from scopekeeper.installing.plan import Step
+from scopekeeper.install import files, locations, origin, plan, shipped
+from scopekeeper.install.gateway_drop_in import existing_drop_ins, gateway_unit
+from scopekeeper.install.install import refuse_writable
+from scopekeeper.install.origin import Origin
+from scopekeeper.install.plan import Step
 
 UNITS = Path(__file__).parents[2] / "units"
 PROGRAM = "/opt/scope keeper/50%/scopekeeper"
-UNIT = places.Piece("x.service", "[Service]\nExecStart=/a/scopekeeper keeper\n", "/etc/units",
+UNIT = locations.Piece("x.service", "[Service]\nExecStart=/a/scopekeeper keeper\n", "/etc/units",
                     "/etc/units", ("/usr/units",))  # fmt: skip
-PAGE = places.Piece("man/man1/x.1", ".TH X\n", "/l", "/l", ("/usr/share",), is_document=True)
+PAGE = locations.Piece("man/man1/x.1", ".TH X\n", "/l", "/l", ("/usr/share",), is_document=True)
 
 
 def step(piece, there):
@@ -37,7 +37,7 @@ def test_every_unit_that_is_shipped_has_a_place():
     drop_ins = {"gateway.service.d/10-scopekeeper.conf"}
     drop_ins |= {"openclaw-gateway.service.d/10-scopekeeper.conf"}
     assert there == pieces | drop_ins | {shipped.BUS_SERVICE, shipped.BUS_POLICY}
-    kept = places.pieces(places.find("system", {}), PROGRAM, {})
+    kept = locations.pieces(locations.find("system", {}), PROGRAM, {})
     names = {piece.name for piece in kept} - {shipped.BUS_SERVICE, shipped.BUS_POLICY}
     assert names == {name.removeprefix("system/") for name in pieces}
 
@@ -61,18 +61,18 @@ def test_the_program_stands_in_a_unit_with_its_whole_path_and_can_be_told_from_i
     ("zsh/site-functions/_x", b"<"),
 ])  # fmt: skip
 def test_a_mark_is_a_comment_and_knows_an_edit(name, first):
-    raw = mark.marked("<text\nof it>\n", name)
+    raw = origin.marked("<text\nof it>\n", name)
     assert raw.startswith(first)
     assert raw.count(b"\n") == 3
-    assert mark.origin(raw) is Origin.OURS
-    assert mark.origin(raw.replace(b"of", b"in")) is Origin.EDITED
-    assert mark.origin(raw + b"more\n") is not Origin.OURS
-    assert mark.origin(b"<text\nof it>\n") is Origin.FOREIGN
+    assert origin.origin(raw) is Origin.OURS
+    assert origin.origin(raw.replace(b"of", b"in")) is Origin.EDITED
+    assert origin.origin(raw + b"more\n") is not Origin.OURS
+    assert origin.origin(b"<text\nof it>\n") is Origin.FOREIGN
 
 
 def test_only_what_is_missing_or_ours_is_written():
-    ours = mark.marked(UNIT.text, UNIT.path)
-    older = mark.marked("[Service]\n", UNIT.path)
+    ours = origin.marked(UNIT.text, UNIT.path)
+    older = origin.marked("[Service]\n", UNIT.path)
     by_hand = UNIT.text.replace("/a/", "/home/me/bin/").encode()
     for raw, expected in (
         (None, Step.WRITE), (ours, Step.NOTHING), (older, Step.WRITE), (by_hand, Step.WRITE),
@@ -88,7 +88,7 @@ def test_only_what_is_missing_or_ours_is_written():
 def test_what_a_package_has_is_not_written_beside_it():
     packaged = {"/usr/units/x.service": UNIT.text.replace("/a/", "/usr/bin/").encode()}
     assert step(UNIT, packaged) is Step.NOTHING
-    assert step(UNIT, packaged | {UNIT.path: mark.marked(UNIT.text, UNIT.path)}) is Step.REMOVE
+    assert step(UNIT, packaged | {UNIT.path: origin.marked(UNIT.text, UNIT.path)}) is Step.REMOVE
     assert step(UNIT, packaged | {UNIT.path: b"mine"}) is Step.KEEP
     assert step(UNIT, {"/usr/units/x.service": b"another version"}) is Step.WRITE
     page = PAGE.text.encode()
@@ -96,7 +96,7 @@ def test_what_a_package_has_is_not_written_beside_it():
     assert step(PAGE, {"/usr/share/man/man1/x.1.gz": gzip.compress(page)}) is Step.NOTHING
     assert step(PAGE, {"/usr/share/man/man1/x.1.gz": b"broken"}) is Step.WRITE
     assert step(PAGE, {PAGE.path: page}) is Step.NOTHING
-    zsh = places.Piece(
+    zsh = locations.Piece(
         "zsh/site-functions/_x", "#compdef x\n", "/l", "/l", ("/usr/share",), is_document=True
     )
     of_another_click = {"/usr/share/zsh/vendor-completions/_x": b"#compdef x\n# more\n"}
@@ -135,7 +135,7 @@ def test_a_written_file_can_be_read_by_all_and_undone_with_its_folders(tmp_path)
 LAUNCHERS = """
 import sys
 from pathlib import Path
-from scopekeeper.installing import launchers
+from scopekeeper.install import launchers
 mine = Path(sys.prefix, "bin/scopekeeper")
 assert launchers.slow("/usr/bin/scopekeeper") is None
 assert launchers.slow(str(mine)) == mine
@@ -149,7 +149,7 @@ def test_a_launcher_that_pip_wrote_into_an_environment_of_ours_is_made_fast(tmp_
     venv.create(tmp_path, symlinks=True)
     program, python = tmp_path / "bin/scopekeeper", tmp_path / "bin/python"
     shutil.copytree(UNITS.parent / "scopekeeper", tmp_path / "package/scopekeeper")
-    program.write_text(f"#!{python}\nfrom scopekeeper.launch import main\nmain()\n")
+    program.write_text(f"#!{python}\nfrom scopekeeper.main import main\nmain()\n")
     program.chmod(0o755)
     environment = {"PYTHONPATH": str(tmp_path / "package"), "PATH": os.defpath}
     ran = subprocess.run([python, "-c", LAUNCHERS], env=environment, capture_output=True, text=True)
@@ -185,9 +185,9 @@ def test_what_is_no_gateway_of_ours_to_change_is_refused(name):
 
 def test_the_drop_ins_of_openclaw_are_not_those_of_gateways(tmp_path):
     """They have the same name and mark, and another text; `openclaw uninstall` removes them."""
-    folders = places.Places("user", str(tmp_path), str(tmp_path), str(tmp_path))
+    folders = locations.Places("user", str(tmp_path), str(tmp_path), str(tmp_path))
     for unit in ("openclaw-gateway.service", "openclaw-gateway-work.service", "mine.service"):
         path = Path(folders.drop_in(unit))
         path.parent.mkdir()
-        path.write_bytes(mark.marked(shipped.drop_in(PROGRAM, shell=True), path.name))
+        path.write_bytes(origin.marked(shipped.drop_in(PROGRAM, shell=True), path.name))
     assert [unit for unit, _ in existing_drop_ins(folders)] == ["mine.service"]

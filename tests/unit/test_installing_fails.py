@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
-from scopekeeper.installing import places
-from scopekeeper.installing.installing import install
-from scopekeeper.installing.manager import Manager
+from scopekeeper.install import locations
+from scopekeeper.install.install import install
+from scopekeeper.install.systemctl import Manager
 
 PROGRAM = "/usr/bin/scopekeeper"
 SYSTEMCTL = ["systemctl", "--user"]
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def where(home):
-    return places.find("user", {"HOME": str(home)})
+    return locations.find("user", {"HOME": str(home)})
 
 
 @pytest.fixture

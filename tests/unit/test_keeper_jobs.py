@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.keeper.archive import Archive
 from scopekeeper.keeper.faults import Faults
+from scopekeeper.keeper.history_thread import Archive
 from scopekeeper.keeper.jobs import Jobs, in_thread
 
 

@@ -3,10 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import names
-from scopekeeper.history import Cause, Reason, Stopper, ledger
+from scopekeeper.history import launch_ledger as writing
 from scopekeeper.history.end import End
-from scopekeeper.launch import ledger as writing
+from scopekeeper.lifecycle import unseen_ends
+from scopekeeper.scope import names
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 CHARACTERS = st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])
 WORDS = st.text(CHARACTERS, min_size=1, max_size=40)
@@ -17,7 +18,7 @@ GOOD = {
 
 
 def read(raw: bytes) -> list[End]:
-    return [each.end for each in ledger._lines(raw)]
+    return [each.end for each in unseen_ends._lines(raw)]
 
 
 @given(WORDS, WORDS, WORDS, st.integers(1, 2**40))
@@ -60,7 +61,7 @@ def test_why_a_stop_ends_a_member_is_read(reason, text, pid, uid):
         pid=7, owner="pid 3", boot_id="b", processes=1,
     )  # fmt: skip
     cause = Cause(reason, text, Stopper(pid, uid, "sh"))
-    raw = b"".join(ledger.lines_of([end], cause, "/x/scopekeeper-s-main.scope"))
-    (line,) = ledger._lines(raw)
+    raw = b"".join(unseen_ends.lines_of([end], cause, "/x/scopekeeper-s-main.scope"))
+    (line,) = unseen_ends._lines(raw)
     assert line.cause == cause
     assert (line.end.owner, line.end.pid) == ("pid 3", 7)

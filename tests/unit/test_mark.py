@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import mark, records, stop_witness, untrusted
-from scopekeeper.history import Cause, Reason, Stopper
 from scopekeeper.history.end import UNPROVED
+from scopekeeper.lifecycle import stop_mark, stop_witness
+from scopekeeper.scope import record_parser, records
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 STOPPERS = st.builds(
     Stopper,
-    st.integers(0, untrusted.PID_MAX),
-    st.integers(0, untrusted.UID_MAX),
+    st.integers(0, record_parser.PID_MAX),
+    st.integers(0, record_parser.UID_MAX),
     st.text("abc \n\\", max_size=15),
 )
 CAUSES = st.builds(Cause, st.sampled_from(Reason), WORDS, st.none() | STOPPERS)
@@ -31,15 +32,17 @@ def stops(tmp_path, monkeypatch):
 
 def marked(cause):
     """Return the mark in a record that a stop with this cause has written."""
-    return untrusted.stop_mark(records.dumps({"SESSION": "s", "LANE": "main"} | mark.fields(cause)))
+    return record_parser.stop_mark(
+        records.dumps({"SESSION": "s", "LANE": "main"} | stop_mark.fields(cause))
+    )
 
 
 @given(CAUSES)
 def test_what_only_the_record_says_is_no_cause_but_a_claim(cause):
     found = marked(cause)
     assert (found.pid, found.why, found.text) == (os.getpid(), cause.reason.value, cause.text)
-    assert mark.cause("/proc/self", found) is None
-    assert UNPROVED in mark.claim(found)
+    assert stop_mark.cause("/proc/self", found) is None
+    assert UNPROVED in stop_mark.claim(found)
 
 
 def test_a_cause_that_its_stopper_has_kept_comes_back_whatever_the_record_says(tmp_path, stops):
@@ -47,17 +50,17 @@ def test_a_cause_that_its_stopper_has_kept_comes_back_whatever_the_record_says(t
     scope, other = tmp_path / "scope", tmp_path / "other"
     for directory in (scope, other):
         directory.mkdir()
-    assert stop_witness.keep(str(scope), mark.fields(cause))
+    assert stop_witness.keep(str(scope), stop_mark.fields(cause))
     forged = marked(Cause(Reason.TTL, "its time was over", Stopper(1, 0, "sshd")))
-    assert mark.cause(str(scope), forged) == cause
-    assert mark.cause(str(other), forged) is None
-    assert mark.cause(str(scope), None) is None
+    assert stop_mark.cause(str(scope), forged) == cause
+    assert stop_mark.cause(str(other), forged) is None
+    assert stop_mark.cause(str(scope), None) is None
 
 
 def test_what_is_kept_is_believed_only_of_its_own_uid_boot_and_kind(tmp_path, stops):
     scope = tmp_path / "scope"
     scope.mkdir()
-    fields = mark.fields(Cause(Reason.STOPPED, "x"))
+    fields = stop_mark.fields(Cause(Reason.STOPPED, "x"))
     assert stop_witness.keep(str(scope), fields)
     (kept,) = stops.iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -80,7 +83,7 @@ def test_what_is_kept_is_believed_only_of_its_own_uid_boot_and_kind(tmp_path, st
 def test_what_is_not_asked_for_any_more_is_removed(tmp_path, stops):
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-        stop_witness.keep(str(tmp_path / name), mark.fields(Cause(Reason.TTL)))
+        stop_witness.keep(str(tmp_path / name), stop_mark.fields(Cause(Reason.TTL)))
     old = stops / str((tmp_path / "old").stat().st_ino)
     os.utime(old, (1, 1))
     stop_witness.tidy()
@@ -89,10 +92,10 @@ def test_what_is_not_asked_for_any_more_is_removed(tmp_path, stops):
 
 def test_the_mark_of_an_older_version_tells_only_what_it_has():
     old = {"STATE": "stopping", "STOPPER_PID": "1", "STOPPER_START": "2", "REASON": "orphan: x"}
-    found = untrusted.stop_mark(records.dumps(old))
+    found = record_parser.stop_mark(records.dumps(old))
     assert (found.pid, found.start_time, found.why, found.asker) == (1, 2, "", None)
-    assert "orphan: x" in mark.claim(found)
+    assert "orphan: x" in stop_mark.claim(found)
 
 
 def test_taking_it_away_knows_every_field_of_it():
-    assert set(mark.fields(Cause(Reason.TTL, "x", Stopper(1, 2, "sh")))) == set(mark.KEYS)
+    assert set(stop_mark.fields(Cause(Reason.TTL, "x", Stopper(1, 2, "sh")))) == set(stop_mark.KEYS)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from scopekeeper.meaning import choose, meanings
-from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.selection import Selected, Selector
+from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
+from scopekeeper.scope.resolve import choose, meanings
+from scopekeeper.scope.selection import Selected, Selector
 
 OWNER = OwnerState(Owner(unit="gw.service"), Liveness.ALIVE, "")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import names
+from scopekeeper.scope import names
 
 # whatever execve can carry: any text but NUL, and bytes that are not UTF-8
 FIELD = st.text(

@@ -317,7 +317,7 @@ def test_a_gateway_that_leaves_does_not_wait_for_a_call(tmp_path):
 
 
 def test_it_has_the_version_of_the_package_that_brings_it():
-    from scopekeeper import __version__
+    from scopekeeper.version import __version__
 
     told = [json.loads((PLUGIN / name).read_text())["version"]
             for name in ("package.json", "openclaw.plugin.json")]  # fmt: skip

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from scopekeeper.openclaw import gateway as gateways
+from scopekeeper.openclaw import running as gateways
 from scopekeeper.openclaw.configuration import look_at
-from scopekeeper.openclaw.gateway import Gateway, Uncontained
+from scopekeeper.openclaw.running import Gateway, Uncontained
 from scopekeeper.openclaw.status import Verdict, of_gateway, sessions
 
 SHELL = "/usr/bin/scopekeeper-shell"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scopekeeper import records
 from scopekeeper.owned import claim as claims
 from scopekeeper.owned.claim import Claim, Holder, Kind, Thing, are_related, is_within
 from scopekeeper.owned.plan import HolderState, judge
+from scopekeeper.scope import records
 
 NAMES = st.one_of(
     st.sampled_from("ab"),

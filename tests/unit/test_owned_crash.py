@@ -13,7 +13,7 @@ import pytest
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.owned.claim import Kind
-from scopekeeper.owned.handover import give
+from scopekeeper.owned.claim_running import give
 from scopekeeper.owned.release import release_due
 from tests.owned import LEAF, World
 

@@ -12,7 +12,7 @@ import pytest
 from scopekeeper.errors import RefusedError, StateError
 from scopekeeper.owned import mounts, tree
 from scopekeeper.owned.claim import Kind
-from scopekeeper.owned.handover import give, take_back
+from scopekeeper.owned.claim_running import give, take_back
 from scopekeeper.owned.release import look, release_due
 from scopekeeper.owned.store import Store
 from tests.machine import eventually, text_of
@@ -259,7 +259,7 @@ FULL = """
 import resource, signal, sys
 sys.path.insert(0, {root!r})
 from scopekeeper.owned.release import release_due
-from scopekeeper.owned.handover import give
+from scopekeeper.owned.claim_running import give
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.claim import Kind
 from scopekeeper.owned.store import Store

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.plan import Step, Verdict, plan
+from scopekeeper.lifecycle.plan import Step, Verdict, plan
 from scopekeeper.policy.rules import Policy, Setting
+from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 
 OWNERS = st.builds(
     OwnerState,

@@ -12,9 +12,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.plan import Step, Verdict, plan
+from scopekeeper.lifecycle.plan import Step, Verdict, plan
 from scopekeeper.policy.rules import FOREVER, Policy, Setting
+from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.launch import rules as launch_rules
-from scopekeeper.launch.member import Warnings
-from scopekeeper.launch.request import KINDS, Request
-from scopekeeper.policy import compiled
+from scopekeeper.launch.request import Request
+from scopekeeper.policy import cached, compile_cache, files
 from scopekeeper.policy.rules import FOREVER, Policy, PolicyError, parse
+from scopekeeper.scope.records import KINDS
 
 
 def policy(*texts):
@@ -156,7 +155,7 @@ def test_what_is_accepted_can_be_compiled_and_used_by_a_launch(said):
         made = policy("\n".join(lines))
     except PolicyError:
         return
-    (line,) = [each for each in compiled.lines(made) if each.startswith("cron\t")]
+    (line,) = [each for each in compile_cache.lines(made) if each.startswith("cron\t")]
     options = dict(entry.split("=", 1) for entry in line.split("\t")[1:])
     request = Request({"session": "s", "lane": "cron"}, {}, "true", lambda _: dict(options))
     assert request.replace == bool(made.rules("cron").replace)
@@ -168,17 +167,15 @@ def home(tmp_path, monkeypatch):
     """Give a home with a folder for rules, and a runtime folder for what is made of them."""
     folder = tmp_path / "rules/config.d"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(launch_rules, "SYSTEM", str(tmp_path / "etc"))
-    monkeypatch.setitem(
-        launch_rules.posix.environ, launch_rules.VARIABLE, str(folder.parent).encode()
-    )
-    for module in (launch_rules, compiled):
+    monkeypatch.setattr(files, "SYSTEM", str(tmp_path / "etc"))
+    monkeypatch.setitem(files.posix.environ, files.VARIABLE, str(folder.parent).encode())
+    for module in (cached, compile_cache):
         monkeypatch.setattr(module, "compiled_path", lambda: str(tmp_path / "run/rules"))
     return folder.parent
 
 
 def said(lane, warnings=None):
-    return launch_rules.Rules(Warnings() if warnings is None else warnings)(lane)
+    return cached.Rules(list[str]() if warnings is None else warnings)(lane)
 
 
 def test_a_launch_reads_the_rules_of_its_lane_again_when_a_file_changes(home):
@@ -196,7 +193,7 @@ def test_a_launch_reads_the_rules_of_its_lane_again_when_a_file_changes(home):
 def test_unchanged_files_are_not_read_again(home, monkeypatch):
     (home / "config.toml").write_text('[lanes.cron]\nttl = "1h"\n')
     first = said("cron")
-    monkeypatch.setattr(compiled, "load", lambda: pytest.fail("read again"))
+    monkeypatch.setattr(compile_cache, "load", lambda: pytest.fail("read again"))
     assert said("cron") == first
 
 
@@ -204,7 +201,7 @@ def test_a_file_that_became_wrong_is_told_and_the_last_good_rules_stay(home):
     (home / "config.toml").write_text('[lanes.cron]\nttl = "1h"\n')
     first = said("cron")
     (home / "config.toml").write_text('[lanes.cron]\nttl = "never"\n')
-    warnings = Warnings()
+    warnings = list[str]()
     assert said("cron", warnings) == first
     assert "config.toml:2" in warnings[0]
     (home / "config.toml").write_text('[lanes.cron]\nttl = "2h"\n')
@@ -212,10 +209,10 @@ def test_a_file_that_became_wrong_is_told_and_the_last_good_rules_stay(home):
 
 
 def test_where_the_users_files_are_does_not_go_by_home(monkeypatch, tmp_path):
-    monkeypatch.delitem(launch_rules.posix.environ, launch_rules.VARIABLE, raising=False)
-    monkeypatch.setitem(launch_rules.posix.environ, b"HOME", str(tmp_path).encode())
+    monkeypatch.delitem(files.posix.environ, files.VARIABLE, raising=False)
+    monkeypatch.setitem(files.posix.environ, b"HOME", str(tmp_path).encode())
     own = pwd.getpwuid(os.getuid()).pw_dir
-    assert launch_rules.folders() == ["/etc/scopekeeper", f"{own}/.config/scopekeeper"]
+    assert files.folders() == ["/etc/scopekeeper", f"{own}/.config/scopekeeper"]
 
 
 NOT_OURS = {
@@ -235,7 +232,7 @@ def test_what_others_can_write_is_ignored_and_said(home, how):
     path = home / name
     good = path.stat().st_mode
     path.chmod(mode)
-    warnings = Warnings()
+    warnings = list[str]()
     kept = said("main", warnings).keys()
     assert ("ttl" in kept) == (name == "config.toml")
     assert ("grace" in kept) == name.startswith("config.d")
@@ -252,7 +249,7 @@ def test_what_another_user_owns_is_ignored_and_said(home):
     (home / "config.toml").write_text('[lanes.main]\nttl = "1s"\n')
     for path in (home, home / "config.toml"):
         os.chown(path, 1, 1)
-        warnings = Warnings()
+        warnings = list[str]()
         assert "ttl" not in said("main", warnings)
         assert [f"{path} is ignored: it belongs to uid 1" in each for each in warnings] == [True]
         os.chown(path, 0, 0)
@@ -263,7 +260,7 @@ def test_what_is_no_file_is_not_waited_for_and_a_link_to_one_of_ours_is_read(hom
     os.mkfifo(home / "config.toml")
     (home / "config.d/link.toml").symlink_to(home / "elsewhere")
     (home / "elsewhere").write_text('[lanes.main]\nttl = "1h"\n')
-    warnings = Warnings()
+    warnings = list[str]()
     assert said("main", warnings)["ttl"] == "3600000000us"
     assert [f"{home}/config.toml is ignored: it is no regular file" in w for w in warnings] == [
         True
@@ -273,9 +270,9 @@ def test_what_is_no_file_is_not_waited_for_and_a_link_to_one_of_ours_is_read(hom
 def test_a_group_of_ones_own_may_write(home, monkeypatch):
     (home / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
     (home / "config.toml").chmod(0o664)
-    private = launch_rules._is_private(os.getgid())
+    private = files._is_private(os.getgid())
     assert ("ttl" in said("main")) == private
-    monkeypatch.setattr(launch_rules, "_is_private", lambda _: False)
+    monkeypatch.setattr(files, "_is_private", lambda _: False)
     assert "ttl" not in said("main")
 
 
@@ -284,8 +281,8 @@ def test_only_a_group_of_the_users_name_with_nobody_else_in_it_is_private():
     for group in grp.getgrall():
         alone = set(group.gr_mem) <= {mine.pw_name}
         expected = group.gr_gid == mine.pw_gid and group.gr_name == mine.pw_name and alone
-        assert launch_rules._is_private(group.gr_gid) == expected
-    assert not launch_rules._is_private(3_999_999_999)
+        assert files._is_private(group.gr_gid) == expected
+    assert not files._is_private(3_999_999_999)
 
 
 @pytest.mark.parametrize("how", ["fifo", "folder", "link", "huge"])
@@ -321,11 +318,11 @@ def test_whatever_was_made_of_the_cache_a_launch_takes_no_nonsense_from_it(
     folder.mkdir(exist_ok=True)
     (folder / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch_rules, "SYSTEM", str(folder / "etc"))
-        patch.setitem(launch_rules.posix.environ, launch_rules.VARIABLE, str(folder).encode())
-        for module in (launch_rules, compiled):
+        patch.setattr(files, "SYSTEM", str(folder / "etc"))
+        patch.setitem(files.posix.environ, files.VARIABLE, str(folder).encode())
+        for module in (cached, compile_cache):
             patch.setattr(module, "compiled_path", lambda: str(folder / "rules"))
-        signature = launch_rules.find().signature.encode()
+        signature = files.find().signature.encode()
         (folder / "rules").write_bytes(signature + b"\n\t" + content)
         read = said("main")
     if content in FORGED:

@@ -11,9 +11,9 @@ import pytest
 
 from scopekeeper.errors import LimitError
 from scopekeeper.keeper import processes as module
-from scopekeeper.keeper.connector import Connector
-from scopekeeper.keeper.exits import Child, Exit, Pidfd, Zombie, exit_of, start_of
 from scopekeeper.keeper.processes import Processes, sources_here
+from scopekeeper.kernel.exit_status import Child, Exit, Pidfd, Zombie, exit_of, start_of
+from scopekeeper.kernel.proc_events import Connector
 from tests.machine import eventually, state_of
 from tests.watching import Looped, descriptors
 

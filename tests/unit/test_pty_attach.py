@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scopekeeper.pty import protocol, run
+from scopekeeper.exec import protocol, run
 from tests.unit.standin import STANDIN_LOG, Keeper, a_run, environment
 from tests.unit.terminals import read_until, set_size
 

@@ -7,7 +7,7 @@ import pytest
 
 from scopekeeper.cli import exec as cli
 from scopekeeper.errors import ScopekeeperError, UnavailableError
-from scopekeeper.pty import attach, run, start
+from scopekeeper.exec import attach, run, start
 from tests.unit.standin import Keeper, a_run
 from tests.unit.test_pty_attach import _SECONDS, _called
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopekeeper.pty.farewell import farewell
+from scopekeeper.exec.farewell import farewell
 
 
 @pytest.mark.parametrize(

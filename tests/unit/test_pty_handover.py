@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from scopekeeper.keeper.pty import handover
-from scopekeeper.keeper.pty.store import Store
+from scopekeeper.keeper.exec import handover
+from scopekeeper.systemd.fdstore import Store
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.pty.keys import Detach, parse
+from scopekeeper.exec.keys import Detach, parse
 
 
 @pytest.mark.parametrize(

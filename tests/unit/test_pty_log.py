@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopekeeper.errors import StateError
-from scopekeeper.pty import log, times
-from scopekeeper.pty.log import SMALLEST, Log
+from scopekeeper.exec import log, times
+from scopekeeper.exec.log import SMALLEST, Log
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.pty import messages, protocol, run
-from scopekeeper.pty.protocol import Frames, ProtocolError
+from scopekeeper.exec import messages, protocol, run
+from scopekeeper.exec.protocol import Frames, ProtocolError
 from tests.unit.standin import a_run
 
 SCALARS = st.one_of(

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.pty import run as runs
-from scopekeeper.pty.log import Log
-from scopekeeper.pty.room import Tidied, tidy
-from scopekeeper.pty.run import Ended, Run
+from scopekeeper.exec.log import Log
+from scopekeeper.exec.log_retention import Tidied, tidy
+from scopekeeper.exec.run import FILE, Ended, Run, load_all, save
 
 GONE = Ended(at=0, reason="exited", exit_status=0)
 
@@ -35,7 +34,7 @@ def a_run(number, *, ended=None, size=0):
         id=f"{number:08x}", session="s", lane="main", name="sh", argv=("sh",), started=number,
         boot_id="b", ended=None if ended is None else dataclasses.replace(GONE, at=ended),
     )  # fmt: skip
-    runs.save(run)
+    save(run)
     written = Log(run.folder, 1 << 30)
     written.write(os.urandom(size))
     written.close()
@@ -43,7 +42,7 @@ def a_run(number, *, ended=None, size=0):
 
 
 def there():
-    return {run.id for run in runs.load_all()}
+    return {run.id for run in load_all()}
 
 
 def used(folder):
@@ -87,7 +86,7 @@ def test_what_is_no_run_or_cannot_be_read_is_left_alone(state):
     a_run(1, ended=1)
     damaged, other = state / "runs" / "0badc0de", state / "runs" / "notes"
     damaged.mkdir()
-    (damaged / runs.FILE).write_text("{")
+    (damaged / FILE).write_text("{")
     other.write_text("mine")
     assert tidy(0, 0).removed == ("00000001",)
     assert sorted(os.listdir(state / "runs")) == ["0badc0de", "notes"]

@@ -10,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.errors import ScopekeeperError, StateError
-from scopekeeper.pty import run as runs
-from scopekeeper.pty import sending
-from scopekeeper.pty.run import Ended, Run
+from scopekeeper.exec import sending
+from scopekeeper.exec.run import (
+    FILE,
+    Ended,
+    Run,
+    find,
+    load,
+    load_all,
+    parse,
+    plain,
+    save,
+    unreadable,
+)
 
 ID = "0123abcd"
 OTHER = "4567cdef"
@@ -23,7 +33,7 @@ def state(tmp_path, monkeypatch):
     """A state folder with one run in it that ended."""
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
     ended = Ended(at=7, reason="signalled", evidence="killed by SIGHUP", signal=1, output="last\n")
-    runs.save(a_run(ID, ended))
+    save(a_run(ID, ended))
     return tmp_path
 
 
@@ -48,10 +58,10 @@ def change(state, run_id=ID, *, without=(), **values):
 def test_what_a_newer_version_wrote_is_still_there_when_this_one_wrote_again(state):
     ended = {**json.loads(path_of(state).read_text())["ended"], "core": {"kept": True}}
     change(state, colour="red", nested={"a": [1]}, ended=ended)
-    known = runs.load(ID)
-    assert known == runs.find("0123")
+    known = load(ID)
+    assert known == find("0123")
     assert known.ended.status == 129
-    runs.save(known)
+    save(known)
     written = json.loads(path_of(state).read_text())
     assert (written["colour"], written["nested"]) == ("red", {"a": [1]})
     assert written["ended"]["core"] == {"kept": True}
@@ -61,10 +71,10 @@ def test_what_a_newer_version_wrote_is_still_there_when_this_one_wrote_again(sta
 
 def test_it_is_told_to_others_as_it_is_written_down(state):
     change(state, colour="red", extra={})
-    known = runs.load(ID)
-    sent = json.loads(json.dumps(runs.plain(known)))
-    assert runs.parse(sent) == known
-    runs.save(known)
+    known = load(ID)
+    sent = json.loads(json.dumps(plain(known)))
+    assert parse(sent) == known
+    save(known)
     assert sent == json.loads(path_of(state).read_text())
     assert sent["colour"] == "red"
 
@@ -72,7 +82,7 @@ def test_it_is_told_to_others_as_it_is_written_down(state):
 def test_what_an_older_version_did_not_write_has_its_default(state):
     needed = {"id", "session", "lane", "name", "argv", "started", "boot_id"}
     change(state, without=set(json.loads(path_of(state).read_text())) - needed)
-    assert runs.load(ID) == Run(
+    assert load(ID) == Run(
         ID, "agent:s", "cron:x", "sh", ("sh", "-c", "\udcff"), started=5, boot_id="b"
     )
 
@@ -99,38 +109,38 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_record_that_cannot_be_meant_is_reported_and_harms_no_other(state, how):
-    runs.save(a_run(OTHER))
+    save(a_run(OTHER))
     wrong = BROKEN[how]
     if isinstance(wrong, dict):
         change(state, **wrong)
     else:
         path_of(state).write_bytes(wrong if isinstance(wrong, bytes) else wrong.encode())
-    assert runs.load(ID) is None
-    assert [run.id for run in runs.load_all()] == [OTHER]
-    (told,) = runs.unreadable()
+    assert load(ID) is None
+    assert [run.id for run in load_all()] == [OTHER]
+    (told,) = unreadable()
     assert str(path_of(state)) in told
     assert len(told.splitlines()) == 1
     with pytest.raises(StateError, match="cannot be read"):
-        runs.find(ID)
-    assert runs.find("45").id == OTHER
+        find(ID)
+    assert find("45").id == OTHER
 
 
 def test_what_must_be_there_and_is_not_is_named(state):
     change(state, without={"lane"})
-    assert "'lane' is missing" in runs.unreadable()[0]
+    assert "'lane' is missing" in unreadable()[0]
 
 
 def test_a_folder_that_is_none_or_may_not_be_looked_into_is_reported(state):
-    runs.save(a_run(OTHER))
+    save(a_run(OTHER))
     folder = path_of(state, OTHER).parent
     path_of(state, OTHER).unlink()
-    assert runs.unreadable() == [], "it is being made"
+    assert unreadable() == [], "it is being made"
     folder.rmdir()
     folder.write_text("no folder")
-    assert [OTHER in told for told in runs.unreadable()] == [True]
+    assert [OTHER in told for told in unreadable()] == [True]
     if os.geteuid():
         path_of(state).parent.chmod(0)
-        assert len(runs.unreadable()) == 2
+        assert len(unreadable()) == 2
         path_of(state).parent.chmod(stat.S_IRWXU)
 
 
@@ -138,7 +148,7 @@ def test_nothing_is_typed_into_one_that_has_ended_and_no_keeper_is_waited_for(st
     assert state
     monkeypatch.setattr(sending, "reach_again", lambda _: pytest.fail("a keeper was looked for"))
     with pytest.raises(ScopekeeperError, match=r"it has ended \(signalled\)"):
-        sending.send(runs.find(ID), [b"x"], seconds=1)
+        sending.send(find(ID), [b"x"], seconds=1)
 
 
 JSON = st.recursive(
@@ -155,7 +165,7 @@ NAMES = [each.name for each in dataclasses.fields(Run)]
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=9), JSON, max_size=4))
 def test_whatever_is_written_down_is_a_run_in_range_or_an_error_that_is_documented(changes):
     try:
-        known = runs.parse({**runs.plain(a_run(ID)), **changes})
+        known = parse({**plain(a_run(ID)), **changes})
     except ValueError:
         return
     for each in (known.started, known.born, known.joined, known.log_max, known.timeout or 0):
@@ -164,16 +174,16 @@ def test_whatever_is_written_down_is_a_run_in_range_or_an_error_that_is_document
     for text in (*known.argv, known.session, known.directory, known.leaf):
         os.fsencode(text)
         assert "\0" not in text
-    assert runs.parse(json.loads(json.dumps(runs.plain(known)))) == known
+    assert parse(json.loads(json.dumps(plain(known)))) == known
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_are_worse_than_a_record_that_cannot_be_read(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "bytes"
     (folder / "runs" / ID).mkdir(parents=True, exist_ok=True)
-    (folder / "runs" / ID / runs.FILE).write_bytes(content)
+    (folder / "runs" / ID / FILE).write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCOPEKEEPER_STATE", str(folder))
         folder.chmod(0o700)
-        assert runs.load(ID) is None
-        assert len(runs.unreadable()) == 1
+        assert load(ID) is None
+        assert len(unreadable()) == 1

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.pty.emulator import Emulator
-from scopekeeper.pty.screen import LIMIT, redraw
+from scopekeeper.exec.emulator import Emulator
+from scopekeeper.exec.screen import LIMIT, redraw
 from tests.unit.terminals import Tmux, record
 
 _TEXT = "".join(f"line {number} äöü 中文 😀 x\n" for number in range(300))

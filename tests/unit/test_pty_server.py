@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from scopekeeper.keeper.pty.server import SILENT
-from scopekeeper.pty import protocol, run
-from scopekeeper.pty.protocol import Frames
+from scopekeeper.exec import protocol, run
+from scopekeeper.exec.protocol import Frames
+from scopekeeper.keeper.exec.server import SILENT
 from tests.unit.standin import a_run
 
 SERVER = """
 import asyncio, os, sys
-from scopekeeper.keeper.archive import Archive
+from scopekeeper.keeper.history_thread import Archive
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.processes import Processes
-from scopekeeper.keeper.pty import conversation, server
-from scopekeeper.keeper.pty.runs import Runs
-from scopekeeper.keeper.pty.store import Store
+from scopekeeper.keeper.exec import conversation, server
+from scopekeeper.keeper.exec.runs import Runs
+from scopekeeper.systemd.fdstore import Store
 server.address = lambda: sys.argv[1]
 conversation.PATIENCE = float(sys.argv[2])
 server.CLIENTS = int(sys.argv[3])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.pty.modes import Modes
-from scopekeeper.pty.terminal import Terminal
+from scopekeeper.exec.modes import Modes
+from scopekeeper.exec.terminal import Terminal
 from tests.unit.terminals import other_end, read_until, set_size
 
 

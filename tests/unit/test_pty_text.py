@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.pty.text import LONGEST, LONGEST_SEQUENCE, Plain
+from scopekeeper.exec.text import LONGEST, LONGEST_SEQUENCE, Plain
 
 
 def plain(data, *cuts):

@@ -8,12 +8,11 @@ import pytest
 
 from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError, StateError
+from scopekeeper.exec import keeper_address, log, spawn_keeper
+from scopekeeper.exec import run as runs
+from scopekeeper.exec.run import Run
 from scopekeeper.history.store import FILE, Store
-from scopekeeper.keeper import lock
 from scopekeeper.owned.release import release_due
-from scopekeeper.pty import alone, log
-from scopekeeper.pty import run as runs
-from scopekeeper.pty.run import Run
 from tests.owned import World
 from tests.unit import strange
 from tests.unit.ends import an_end, member
@@ -178,13 +177,13 @@ def test_it_is_one_run_that_cannot_be_read_and_no_output_of_any(state, kind):
 @KINDS
 def test_it_is_no_lock_and_no_log_of_a_keeper(state, kind, monkeypatch):
     state.mkdir(0o700)
-    monkeypatch.setattr(lock, "address", lambda: f"{state}/keeper")
+    monkeypatch.setattr(keeper_address, "address", lambda: f"{state}/keeper")
     strange.put(state / "keeper.lock", kind)
-    assert not lock.runs()
+    assert not keeper_address.runs()
     if kind == "huge":
         return
     with pytest.raises(StateError, match=strange.KINDS[kind]):
-        lock.only_one()
-    strange.put(state / alone.LOG, kind)
+        keeper_address.only_one()
+    strange.put(state / spawn_keeper.LOG, kind)
     with pytest.raises(StateError, match=strange.KINDS[kind]):
-        alone._open(state / alone.LOG)
+        spawn_keeper._open(state / spawn_keeper.LOG)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.launch import parse
+from scopekeeper.launch.arguments import parse
 from scopekeeper.launch.request import Request
 
 

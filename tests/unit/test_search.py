@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scopekeeper import cgroup
-from scopekeeper.search import Search
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.scope.search import Search
 from tests import folders
 
 SCOPE = "scopekeeper-a-main.scope"
@@ -158,8 +158,8 @@ def test_processes_are_told_by_cgroup_and_what_is_too_deep_is_counted(top):
     write(top / "leaf", 1, 2)
     write(top / "leaf/below", 3, 0, 0)
     os.close(folders.nest(top / "leaf", ["deep"] * 300))
-    unread: list[cgroup.Unread] = []
-    pids = cgroup.processes_by_cgroup(str(top / "leaf"), unread)
+    unread: list[cgroupfs.Unread] = []
+    pids = cgroupfs.processes_by_cgroup(str(top / "leaf"), unread)
     assert pids[str(top / "leaf")] == [1, 2]
     assert pids[str(top / "leaf/below")] == [3, 0, 0]
     assert len(pids) == 1 + 2 + 100
@@ -172,14 +172,14 @@ def test_processes_are_told_by_cgroup_and_what_is_too_deep_is_counted(top):
 def test_a_tree_of_any_depth_is_removed(top, names):
     os.close(folders.nest(top, ["leaf", *names]))
     make(top, "leaf/a/b", "leaf/c")
-    assert cgroup.remove(str(top / "leaf"))
+    assert cgroupfs.remove(str(top / "leaf"))
     assert not (top / "leaf").exists()
 
 
 def test_what_is_in_use_stays_and_all_else_is_removed(top):
     make(top, "leaf/a/b", "leaf/c")
     write(top / "leaf/a/b")  # as a cgroup that is populated, it cannot be removed
-    assert not cgroup.remove(str(top / "leaf"))
+    assert not cgroupfs.remove(str(top / "leaf"))
     assert (top / "leaf/a/b").is_dir()
     assert not (top / "leaf/c").exists()
     (top / "leaf/a/b/cgroup.procs").unlink()
@@ -191,11 +191,11 @@ def test_access_that_was_taken_away_from_us_is_given_back(top):
     for path, mode in ((top / "leaf/below/cgroup.procs", 0), (top / "leaf/below", 0o200)):
         path.chmod(mode)
     (top / "leaf").chmod(0)
-    cgroup.unlock(str(top / "leaf"))
+    cgroupfs.unlock(str(top / "leaf"))
     assert (top / "leaf").stat().st_mode & 0o777 == 0o700
     assert (top / "leaf/below").stat().st_mode & 0o777 == 0o700
     assert (top / "leaf/below/cgroup.procs").stat().st_mode & 0o777 == 0o600
-    assert cgroup.processes(str(top / "leaf")) == [7]
+    assert cgroupfs.processes(str(top / "leaf")) == [7]
     (top / "leaf/below/cgroup.procs").unlink()
 
 

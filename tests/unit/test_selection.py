@@ -2,8 +2,8 @@
 
 import pytest
 
-from scopekeeper.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.selection import Own, Selected, Selector, select
+from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
+from scopekeeper.scope.selection import Own, Selected, Selector, select
 
 HERE = "pid/cgroup"
 

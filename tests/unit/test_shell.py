@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper import names
-from scopekeeper.launch import direct, elf, shell
-from scopekeeper.launch.form import Form
+from scopekeeper.launch import real_shell, shell
 from scopekeeper.launch.request import Request
+from scopekeeper.launch.shell_arguments import Form
+from scopekeeper.launcher import direct, elf
+from scopekeeper.scope import names
 
 ROOT = Path(__file__).parents[2]
 ME = str(os.getpid())
@@ -196,7 +197,7 @@ def chosen(launcher):
     """Tell which shells come into question, for a SCOPEKEEPER_SHELL."""
 
     def ask(wanted):
-        found = shell.real_shells(str(launcher), variables(SHELL=str(wanted)))
+        found = real_shell.real_shells(str(launcher), variables(SHELL=str(wanted)))
         return [os.fsdecode(path) for path in found]
 
     return ask
@@ -225,7 +226,7 @@ def test_it_is_never_itself(chosen, launcher, tmp_path, monkeypatch, kind):
         path.hardlink_to(launcher)
     else:
         path.symlink_to(other)
-    monkeypatch.setattr(shell, "login_shell", lambda: os.fsencode(path))
+    monkeypatch.setattr(real_shell, "login_shell", lambda: os.fsencode(path))
     assert chosen(path) == ["/bin/sh"]
 
 
@@ -248,7 +249,7 @@ def test_a_service_account_runs_commands(chosen, launcher, tmp_path, monkeypatch
     path = tmp_path / name
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
-    monkeypatch.setattr(shell, "login_shell", lambda: os.fsencode(path))
+    monkeypatch.setattr(real_shell, "login_shell", lambda: os.fsencode(path))
     assert chosen("") == ["/bin/sh"]
 
 
@@ -357,7 +358,7 @@ class TestProgram:
 
 def test_the_script_that_pip_installs_does_the_same_but_for_the_dash(tmp_path):
     script = tmp_path / "scopekeeper-shell"
-    text = (ROOT / "scopekeeper/launch/scopekeeper_shell.py").read_text()
+    text = (ROOT / "scopekeeper/launcher/scopekeeper_shell.py").read_text()
     script.write_text(text.replace("#!python", f"#!{sys.executable}"))
     script.chmod(0o755)
     ran = call(script, "-c", "true", SCOPEKEEPER_SESSION="s", PYTHONPATH=str(ROOT))
@@ -367,4 +368,6 @@ def test_the_script_that_pip_installs_does_the_same_but_for_the_dash(tmp_path):
 
 def test_the_password_database_is_asked_without_an_import():
     assert "pwd" in sys.builtin_module_names
-    assert os.fsdecode(shell.login_shell()) == (pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh")
+    assert os.fsdecode(real_shell.login_shell()) == (
+        pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    )

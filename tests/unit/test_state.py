@@ -5,9 +5,9 @@ import pwd
 
 import pytest
 
-from scopekeeper import state
+from scopekeeper import state, users
 from scopekeeper.errors import StateError
-from scopekeeper.launch import place
+from scopekeeper.users import home_of
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is another's")
 
@@ -16,7 +16,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what 
 def bare(monkeypatch):
     for name in ("SCOPEKEEPER_STATE", "XDG_STATE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delitem(place.posix.environ, b"HOME", raising=False)
+    monkeypatch.delitem(users.posix.environ, b"HOME", raising=False)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_roots_is_in_var_lib_whatever_home_says(monkeypatch):
 def test_a_users_is_at_the_home_that_the_password_database_has(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1)
     monkeypatch.setenv("HOME", "/home/x")
-    monkeypatch.setitem(place.posix.environ, b"HOME", b"/home/x")
+    monkeypatch.setitem(users.posix.environ, b"HOME", b"/home/x")
     expected = f"{pwd.getpwuid(1).pw_dir}/.local/state/scopekeeper"
     assert str(state.directory()) == expected
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
@@ -57,13 +57,13 @@ def test_a_user_whom_the_database_does_not_have_is_at_home_where_home_says(monke
     monkeypatch.setattr(os, "geteuid", lambda: 3_999_999_999)
     with pytest.raises(StateError, match="SCOPEKEEPER_STATE"):
         state.directory()
-    monkeypatch.setitem(place.posix.environ, b"HOME", b"/home/x")
+    monkeypatch.setitem(users.posix.environ, b"HOME", b"/home/x")
     assert str(state.directory()) == "/home/x/.local/state/scopekeeper"
 
 
 def test_every_user_of_the_machine_has_the_home_that_pwd_knows():
     for entry in pwd.getpwall():
-        assert place.home_of(entry.pw_uid) == pwd.getpwuid(entry.pw_uid).pw_dir
+        assert home_of(entry.pw_uid) == pwd.getpwuid(entry.pw_uid).pw_dir
 
 
 def test_it_can_be_named_and_is_then_made(name, tmp_path):

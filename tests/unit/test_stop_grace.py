@@ -2,9 +2,9 @@
 
 import pytest
 
-from scopekeeper import stop
-from scopekeeper.model import Scope
-from scopekeeper.selection import Selected
+from scopekeeper.lifecycle import stop
+from scopekeeper.scope.model import Scope
+from scopekeeper.scope.selection import Selected
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scopekeeper import names, records, untrusted
-from scopekeeper.launch.request import KINDS, LIFETIMES
-from scopekeeper.model import Identity
+from scopekeeper.scope import names, record_parser, records
+from scopekeeper.scope.model import Identity
+from scopekeeper.scope.records import KINDS, LIFETIMES
 
 SCOPE = {
     "SESSION": "agent:main", "LANE": "cron", "RUN": "7", "SESSION_ID": "life", "KIND": "mcp",
@@ -45,29 +45,29 @@ def raw(fields, **changes):
 
 
 def test_every_field_comes_back():
-    found = untrusted.scope(raw(SCOPE), UNIT)
+    found = record_parser.scope(raw(SCOPE), UNIT)
     assert found.identity == Identity("agent:main", "cron", "7")
     assert found.claims is None
     assert (found.ttl, found.grace, found.idle) == (60_000_000, 0, (1, 2, 3))
     assert (found.owner.pid, found.owner.unit, found.bound) == (2**22, "gw.service", "gw.service")
     assert found.mark.asker == (5, 1000, "sh")
-    one = untrusted.member(raw(MEMBER), LEAF)
+    one = record_parser.member(raw(MEMBER), LEAF)
     assert (one.name, one.claims, one.pid, one.start_time) == ("git", "", 4242, 99)
     assert (one.orphaned, one.leaderless, one.joining) == (6, 7, "child")
 
 
 def test_what_the_oldest_version_wrote_is_enough():
-    least = untrusted.scope(b"V=1\nSESSION=s\nLANE=main\n", "scopekeeper-s-main.scope")
+    least = record_parser.scope(b"V=1\nSESSION=s\nLANE=main\n", "scopekeeper-s-main.scope")
     assert (least.identity, least.ttl, least.mark) == (Identity("s", "main"), None, None)
-    assert untrusted.member(b"V=1\nNAME=x\nPID=1\nSTART=0\n", "m-x.00000001").started == 0
+    assert record_parser.member(b"V=1\nNAME=x\nPID=1\nSTART=0\n", "m-x.00000001").started == 0
 
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_no_other_text_passes_for_a_number(key):
     for text in NO_NUMBERS:
         for fields, read, name in (
-            (SCOPE, untrusted.scope, UNIT),
-            (MEMBER, untrusted.member, LEAF),
+            (SCOPE, record_parser.scope, UNIT),
+            (MEMBER, record_parser.member, LEAF),
         ):
             if key in fields:
                 with pytest.raises(records.RecordError, match=key):
@@ -97,27 +97,27 @@ def test_no_other_text_passes_for_a_number(key):
 )
 def test_a_wrong_field_is_named(key, value):
     with pytest.raises(records.RecordError):
-        untrusted.scope(raw(SCOPE, **{key: value}), UNIT)
+        record_parser.scope(raw(SCOPE, **{key: value}), UNIT)
 
 
 def test_a_record_is_bounded_in_size_and_number():
     with pytest.raises(records.RecordError, match="bytes"):
-        untrusted.scope(raw(SCOPE, OTHER="x" * 40_000), UNIT)
+        record_parser.scope(raw(SCOPE, OTHER="x" * 40_000), UNIT)
     with pytest.raises(records.RecordError, match="fields"):
-        untrusted.scope(raw(SCOPE | {f"K{n}": "x" for n in range(60)}), UNIT)
-    with pytest.raises(untrusted.NewerError, match="version 2"):
-        untrusted.scope(b"V=2\nSESSION=x\n", UNIT)
+        record_parser.scope(raw(SCOPE | {f"K{n}": "x" for n in range(60)}), UNIT)
+    with pytest.raises(record_parser.NewerError, match="version 2"):
+        record_parser.scope(b"V=2\nSESSION=x\n", UNIT)
     for text in (b"", b"V=\xd9\xa5\n", b"V=1", b"V=" + b"9" * 5000 + b"\n"):
         with pytest.raises(records.RecordError) as caught:
-            untrusted.scope(text, UNIT)
+            record_parser.scope(text, UNIT)
         assert len(str(caught.value)) < 100
 
 
 def test_a_record_that_contradicts_the_name_is_only_a_claim():
-    found = untrusted.scope(raw(SCOPE, SESSION="other", RUN=""), UNIT)
+    found = record_parser.scope(raw(SCOPE, SESSION="other", RUN=""), UNIT)
     assert found.identity == Identity("agent:main", "cron", "7")
     assert found.claims == Identity("other", "cron", "")
-    one = untrusted.member(raw(MEMBER, NAME="innocent"), LEAF)
+    one = record_parser.member(raw(MEMBER, NAME="innocent"), LEAF)
     assert (one.name, one.claims) == ("git", "innocent")
 
 
@@ -128,7 +128,7 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="
 @example("x" * 512, "nested:" + "y" * 500, "z" * 300)
 def test_no_record_that_was_written_with_its_name_is_forged(session, lane, run):
     unit = names.unit_name(session, lane, run)
-    found = untrusted.scope(raw({"SESSION": session, "LANE": lane, "RUN": run}), unit)
+    found = record_parser.scope(raw({"SESSION": session, "LANE": lane, "RUN": run}), unit)
     assert (found.identity, found.claims) == (Identity(session, lane, run), None)
 
 
@@ -149,9 +149,9 @@ def check(value):
 def read_all(text):
     """Read bytes in every way; nothing but RecordError may come of it."""
     for read in (
-        lambda: untrusted.scope(text, UNIT),
-        lambda: untrusted.member(text, LEAF),
-        lambda: untrusted.stop_mark(text),
+        lambda: record_parser.scope(text, UNIT),
+        lambda: record_parser.member(text, LEAF),
+        lambda: record_parser.stop_mark(text),
     ):
         with contextlib.suppress(records.RecordError):
             found = read()

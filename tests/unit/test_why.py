@@ -4,7 +4,7 @@ import pytest
 from ends import an_end
 
 from scopekeeper.cli.why import sentence
-from scopekeeper.history import Reason
+from scopekeeper.scope.reason import Reason
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.launch import manager, wire
+from scopekeeper.systemd import dbus_wire, manager
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60)
 
@@ -22,13 +22,13 @@ def decoded(raw: bytes) -> Message:
                                    st.integers(0, 2**64 - 1)))  # fmt: skip
 def test_a_request_for_a_scope_is_read_as_it_was_meant(description, owner, settings):
     properties = manager.scope_properties(description, "scopekeeper.slice", owner, settings)
-    raw = wire.call(
+    raw = dbus_wire.call(
         7, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
         "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))",
         ("a.scope", "fail", properties, ()),
     )  # fmt: skip
     message = decoded(raw)
-    assert wire.length_of(raw[:16]) == len(raw)
+    assert dbus_wire.length_of(raw[:16]) == len(raw)
     assert (message.serial, message.member) == (7, "StartTransientUnit")
     assert message.destination == "org.freedesktop.systemd1"
     name, mode, read, auxiliary = message.body
@@ -48,8 +48,8 @@ def test_a_signal_is_read_as_it_was_sent(job, result):
         interface="org.freedesktop.systemd1.Manager", signature="uoss",
         body=[41, "/a/b", job, result], serial=3,
     )  # fmt: skip
-    message = wire.Message(sent._marshall())
-    assert (message.kind, message.member) == (wire.SIGNAL, "JobRemoved")
+    message = dbus_wire.Message(sent._marshall())
+    assert (message.kind, message.member) == (dbus_wire.SIGNAL, "JobRemoved")
     assert message.strings() == ["/a/b", job, result]
 
 
@@ -58,8 +58,8 @@ def test_an_error_is_read_with_its_name_and_text():
         message_type=MessageType.ERROR, error_name="org.freedesktop.systemd1.UnitExists",
         reply_serial=9, signature="s", body=["it is there"], serial=4,
     )  # fmt: skip
-    message = wire.Message(sent._marshall())
-    assert (message.kind, message.reply_to) == (wire.ERROR, 9)
+    message = dbus_wire.Message(sent._marshall())
+    assert (message.kind, message.reply_to) == (dbus_wire.ERROR, 9)
     assert message.error.endswith("UnitExists")
     assert message.strings() == ["it is there"]
 
@@ -67,12 +67,12 @@ def test_an_error_is_read_with_its_name_and_text():
 def test_a_property_that_is_a_string_is_read():
     sent = Message(message_type=MessageType.METHOD_RETURN, reply_serial=2, signature="v",
                    body=[Variant("s", "active")], serial=5)  # fmt: skip
-    assert wire.Message(sent._marshall()).strings() == ["active"]
+    assert dbus_wire.Message(sent._marshall()).strings() == ["active"]
 
 
 def test_signatures_are_split_into_whole_types():
-    assert wire.members("ssa(sv)a(sa(sv))u") == ["s", "s", "a(sv)", "a(sa(sv))", "u"]
-    assert wire.members("") == []
+    assert dbus_wire.members("ssa(sv)a(sa(sv))u") == ["s", "s", "a(sv)", "a(sa(sv))", "u"]
+    assert dbus_wire.members("") == []
 
 
 def big_endian(fields: list[tuple[int, str, object]], signature: str, body: bytes) -> bytes:
@@ -108,8 +108,8 @@ def big_signature(text):
 def test_an_answer_of_a_big_endian_machine_is_read(signature, body, read):
     raw = big_endian([(5, "u", 258)], signature, body)
     assert decoded(raw).reply_serial == 258  # so it is what dbus-next takes for a message
-    assert wire.length_of(raw[:16]) == len(raw)
-    message = wire.Message(raw)
+    assert dbus_wire.length_of(raw[:16]) == len(raw)
+    message = dbus_wire.Message(raw)
     assert (message.kind, message.reply_to, message.strings()) == (2, 258, read)
 
 
@@ -117,10 +117,10 @@ def test_an_error_of_a_big_endian_machine_is_read():
     name = "org.freedesktop.systemd1.UnitExists"
     raw = big_endian([(4, "s", name), (5, "u", 9)], "s", big_text("it is there"))
     assert decoded(raw).error_name == name
-    message = wire.Message(raw)
+    message = dbus_wire.Message(raw)
     assert (message.kind, message.error, message.strings()) == (3, name, ["it is there"])
 
 
 def test_what_is_no_message_is_refused():
     with pytest.raises(ValueError, match="not a D-Bus message"):
-        wire.length_of(b"HTTP/1.1 400 Bad")
+        dbus_wire.length_of(b"HTTP/1.1 400 Bad")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.integrations.document import ParseError
-from scopekeeper.integrations.formats import FORMATS
-from scopekeeper.integrations.json5 import JSON5, parse
-from scopekeeper.integrations.servers import State
-from scopekeeper.integrations.wrapping import Launcher, Selection, look, unwrap, wrap
-from scopekeeper.launch import parse as parse_run
+from scopekeeper.launch.arguments import parse as parse_run
+from scopekeeper.mcp_clients.document import ParseError
+from scopekeeper.mcp_clients.formats import FORMATS
+from scopekeeper.mcp_clients.json5 import JSON5, parse
+from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, unwrap, wrap
 from tests.configs import COMMANDS, json_configs, toml_configs
 
 SAMPLES = Path(__file__).parents[1] / "clients"

@@ -1,0 +1,359 @@
+"""Being at the terminal of a run: what it writes is shown, what is typed goes to it."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from scopekeeper.errors import ConflictError, UnavailableError
+from scopekeeper.exec import messages, protocol
+from scopekeeper.exec.client import RESTART, Connection, understood
+from scopekeeper.exec.farewell import KEPT, farewell
+from scopekeeper.exec.keys import Detach
+from scopekeeper.exec.messages import Attached, News
+from scopekeeper.exec.reach import reach_again
+from scopekeeper.exec.run import Ended, Run
+from scopekeeper.exec.terminal import Terminal
+from scopekeeper.quantities import show_bytes
+from scopekeeper.scope.placement import Caller
+
+UNKNOWN = 125
+_MOST = 1 << 20
+"""Bytes that wait for a slow terminal, or for a run that does not read; then others wait."""
+_PIECES = 16
+"""Writes before the detach keys are looked for again."""
+_KEY_MILLISECONDS = 50
+"""A key that is several bytes arrives within that time."""
+_DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_CLEARED = b"\x1b[m\x1b[H\x1b[J"
+
+
+def run(
+    known: Run,
+    *,
+    read_only: bool = False,
+    detach_keys: bytes = b"\x1c",
+    redraw: bool = True,
+    position: int = -1,
+    brief: bool = False,
+) -> int | None:
+    """Attach to a run until it ends, or the detach keys are typed; raises ScopekeeperError.
+
+    Returns the exit status as a shell has it, 125 where it is not known, None where detached.
+    Where the screen is not drawn again (redraw, and output is a terminal), what it writes is shown
+    from position on; below zero: from now on. brief: nothing is said of an end by itself.
+    """
+    _be_outside(known)
+    terminal = Terminal()
+    picture = redraw and terminal.shown
+    output, whole, seen = _tail(known) if picture else (b"", False, position)
+    size = terminal.size()
+    try:
+        connection = reach_again(RESTART, start=True) if known.ended is None else Connection()
+    except UnavailableError:
+        if known.ended is None:
+            raise
+        # the keeper leaves when there is nothing to keep; the record of the run is still there
+        return _tell_end(known, known.ended, brief=brief)
+    with contextlib.closing(
+        Attachment(connection, terminal, Detach(detach_keys), read_only=read_only)
+    ) as attached:
+        now = attached.begin(known.id, seen)
+        if picture:
+            attached.show(_drawn(output, now, known, size, whole=whole))
+        with terminal:
+            if terminal.size() != size:
+                attached.resize()
+            while not attached.stay():
+                attached.begin_again(known.id)
+            terminal.farewell = attached.farewell()
+    if attached.over:
+        return _tell_end(known, attached.ended, brief=brief)
+    _say(f"[detached from {known.id}]")
+    return None
+
+
+def _be_outside(known: Run) -> None:
+    """Make sure that a run is not shown to itself: what is shown is what it writes, without end.
+
+    Raises ConflictError.
+    """
+    if not known.directory or known.ended is not None:
+        return
+    with contextlib.suppress(LookupError):
+        if f"{Caller().directory}/".startswith(f"{known.directory}/"):
+            raise ConflictError(
+                f"this is inside of {known.id}, which would show itself to itself",
+                "attach from elsewhere; `scopekeeper logs` shows what it wrote",
+            )
+
+
+def _tell_end(known: Run, ended: Ended | None, *, brief: bool) -> int:
+    """Say how a run ended, and return its status."""
+    name = known.name if known.name.isprintable() and known.name else known.id
+    if not brief or ended is None or ended.reason != "exited":
+        _say(f"[{name} ended: {_how(ended)}]")
+    status = ended.status if ended is not None else None
+    return UNKNOWN if status is None else status
+
+
+def _tail(known: Run) -> tuple[bytes, bool, int]:
+    """Return the last of the output, whether that is all of it, and the position behind it."""
+    from scopekeeper.exec import log
+    from scopekeeper.exec.screen import LIMIT
+
+    position = max(log.end(known.folder) - LIMIT, 0)
+    output, whole = bytearray(), position == 0
+    while len(output) < 2 * LIMIT:  # it may write faster than this reads
+        found, data = log.read(known.folder, position, LIMIT)
+        if found != position:
+            output.clear()
+            whole = False
+        position = found + len(data)
+        if not data:
+            break
+        output += data
+    return bytes(output), whole, position
+
+
+def _drawn(
+    output: bytes, now: Attached, known: Run, size: tuple[int, int] | None, *, whole: bool
+) -> bytes:
+    from scopekeeper.exec import screen  # the emulator's import takes longer than all the rest
+
+    cols, rows = now.cols or known.cols, now.rows or known.rows
+    window = size or (cols, rows)
+    # what stood there moves up, to where a terminal keeps what was scrolled out
+    return (
+        b"\n" * window[1] + _CLEARED + screen.redraw(output, cols, rows, whole=whole, window=window)
+    )
+
+
+def _how(ended: Ended | None) -> str:
+    if ended is None:
+        return "nobody knows how"
+    words = [ended.reason]
+    if ended.signal is not None:
+        with contextlib.suppress(ValueError):
+            words.append(signal.Signals(ended.signal).name)
+    elif ended.exit_status is not None:
+        words.append(f"status {ended.exit_status}")
+    return ", ".join(words)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Attachment:
+    """What is on its way between a terminal and the keeper; ``stay`` moves it.
+
+    Nothing here waits for one side alone: the detach keys are read however slow the terminal is
+    and however little the run reads.
+    """
+
+    def __init__(
+        self, connection: Connection, terminal: Terminal, detach: Detach, *, read_only: bool
+    ) -> None:
+        self._connection = connection
+        self._terminal = terminal
+        self._detach = detach
+        self._read_only = read_only
+        self._shown = bytearray()
+        self._sent = bytearray()
+        self._last = b""
+        self._listens = terminal.typed or not read_only
+        self._takes_input = not read_only
+        self._hung_up = False
+        self._detached = False
+        self.over = False
+        """Whether the run has ended."""
+        self.ended: Ended | None = None
+        self._position = 0
+        self._run_id = ""
+        self._loses_output = False
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.__exit__()
+
+    def begin(self, run_id: str, position: int) -> Attached:
+        """Ask for what the run writes from a position on; raises ScopekeeperError."""
+        cols, rows = self._terminal.size() or (0, 0)
+        wanted = {"from": position}
+        answer = self._connection.ask(
+            do="attach", run=run_id, cols=cols, rows=rows, read_only=self._read_only, **wanted
+        )
+        self._run_id = run_id
+        with understood():
+            attached = messages.attached(answer)
+        self._position = attached.position
+        if attached.lost:
+            _say(f"[the keeper of {run_id} has ended, and its terminal with it]")
+        return attached
+
+    def begin_again(self, run_id: str) -> None:
+        """Go on with the next keeper where this one has hung up; raises UnavailableError.
+
+        What was typed meanwhile and is not sent is lost, as nobody knows how much of it was read.
+        """
+        self._hung_up, self._takes_input = False, not self._read_only
+        self._sent.clear()
+        deadline = time.monotonic() + RESTART
+        while True:
+            self.close()
+            try:
+                self._connection = reach_again(RESTART)
+                self._connection.socket.settimeout(RESTART / 2)
+                self.begin(run_id, self._position)
+                self._connection.socket.settimeout(None)
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    hint = "the run may go on: attach again"
+                    raise UnavailableError(error.message, hint) from None
+            else:
+                return
+
+    def show(self, data: bytes) -> None:
+        """Have it written when the terminal takes it."""
+        if self._loses_output:
+            return
+        self._shown += data
+        self._last = (self._last + data[-KEPT:])[-KEPT:]
+
+    def resize(self) -> None:
+        """Tell the keeper the size of the window."""
+        size = self._terminal.size()
+        if size is not None and not self._read_only:
+            self._sent += protocol.message(resize=size)
+
+    def farewell(self) -> bytes:
+        """Return what is to be written when the terminal was put right."""
+        return farewell(self._last, alternate=self._terminal.modes.alternate)
+
+    def stay(self) -> bool:
+        """Be attached until the run has ended or the detach keys were typed.
+
+        False where the keeper has hung up; raises BrokenPipeError where nobody reads.
+        """
+        self._receive()
+        while not self._detached:
+            if not self._shown and (self.over or self._hung_up):
+                break
+            self._turn()
+        return self.over or self._detached
+
+    def _turn(self) -> None:
+        terminal, connection = self._terminal, self._connection.socket.fileno()
+        waited = select.poll()
+        waited.register(terminal.wake, select.POLLIN)
+        if self._listens and (terminal.typed or len(self._sent) < _MOST):
+            waited.register(terminal.stdin, select.POLLIN)
+        flags = select.POLLIN if len(self._shown) < _MOST else 0
+        flags |= select.POLLOUT if self._sent else 0
+        if flags and not self._hung_up and not self.over:
+            waited.register(connection, flags)
+        if self._shown:
+            waited.register(terminal.out, select.POLLOUT)
+        ready = dict(waited.poll(_KEY_MILLISECONDS if self._detach.waits else None))
+        if terminal.wake in ready and terminal.resized():
+            self.resize()
+        if terminal.stdin in ready:
+            self._listen()
+        elif not ready:
+            self._pass_on(self._detach.release())
+        # what can be handed on at once is: each further turn would be felt as a slow echo
+        if self._sent:
+            self._send()
+        if ready.get(connection, 0) & ~select.POLLOUT and flags & select.POLLIN:
+            self._receive()
+        if self._shown and (terminal.out in ready or terminal.never_blocks):
+            self._write()
+
+    def _listen(self) -> None:
+        try:
+            data = os.read(self._terminal.stdin, protocol.PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._listens = False
+            if self._terminal.typed:
+                self._detached = True  # the terminal is gone
+            else:
+                self._sent += protocol.frame(protocol.END)
+            return
+        if self._terminal.typed:
+            data, self._detached = self._detach.feed(data)
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        # a run that reads nothing loses what is typed beyond some size, as at any terminal
+        if data and self._takes_input and len(self._sent) < _MOST:
+            self._sent += protocol.frame(protocol.DATA, data)
+
+    def _send(self) -> None:
+        try:
+            sent = self._connection.socket.send(self._sent[: protocol.PIECE], _DONT_WAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            # it hung up; what it said before may still have to be read
+            self._takes_input, sent = False, len(self._sent)
+        del self._sent[:sent]
+
+    def _receive(self) -> None:
+        frames = None
+        with contextlib.suppress(UnavailableError):
+            frames = self._connection.take()
+        self._hung_up = frames is None
+        for kind, payload in frames or ():
+            if kind == protocol.DATA:
+                self._position += len(payload)
+                self.show(payload)
+            elif kind == protocol.JSON:
+                with understood():
+                    self._hear(messages.news(protocol.parse(payload)))
+
+    def _hear(self, news: News) -> None:
+        if news.over:
+            self.over, self.ended = True, news.ended
+        elif news.missed:
+            self._position += news.missed
+            self._tell_missed(news.missed)
+
+    def _tell_missed(self, count: int) -> None:
+        """Say what the log no longer had; a full-screen picture is left alone, it is redrawn."""
+        text = f"[{show_bytes(count)} of output are missing here]"
+        if not self._terminal.shown:
+            _say(text)
+        elif not self._terminal.modes.alternate:
+            self.show(f"\r\n{text}\r\n".encode())
+
+    def _lose_output(self, error: OSError) -> None:
+        """Show nothing more, as on a full disk; how the run ends is still worth waiting for."""
+        self._loses_output = True
+        self._shown.clear()
+        why = error.strerror or str(error)
+        _say(f"[its output cannot be shown: {why}; `scopekeeper logs {self._run_id}` has it]")
+
+    def _write(self) -> None:
+        for _ in range(_PIECES if self._terminal.never_blocks else 1):
+            try:
+                written = self._terminal.write(self._shown)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                if self._terminal.shown:
+                    self._detached = True  # the terminal is gone
+                else:
+                    self._lose_output(error)
+                return
+            del self._shown[:written]
+            if not written or not self._shown:
+                return

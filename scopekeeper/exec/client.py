@@ -1,0 +1,136 @@
+"""The side of a client: a connection to the keeper of this uid."""
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any, Self
+
+from scopekeeper.errors import ScopekeeperError, UnavailableError
+from scopekeeper.exec import messages, protocol
+from scopekeeper.exec.keeper_address import address, reachable
+from scopekeeper.exec.protocol import Frames, ProtocolError
+
+_HUNG_UP = "the keeper hung up"
+_PAUSE = 0.05
+RESTART = 10.0
+"""Seconds that the restart of a keeper takes at most, mostly."""
+
+
+class Connection:
+    """One request to the keeper, and what comes of it; close it with ``with``."""
+
+    def __init__(self, patience: float = 0.0) -> None:
+        """Connect; raises UnavailableError where no keeper listens.
+
+        patience: seconds to wait for one that is about to be there again.
+        """
+        self._frames = Frames()
+        self._waiting: list[tuple[bytes, bytes]] = []
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self._connect()
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
+
+    def _connect(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with reachable(address()) as name:
+                self.socket.connect(name)
+        except OSError as error:
+            self.socket.close()
+            raise UnavailableError(f"no keeper listens at {address()}: {error.strerror}") from None
+        _, uid, _ = struct.unpack(
+            "iII", self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        if uid not in (0, os.geteuid()):
+            self.socket.close()
+            raise UnavailableError(f"uid {uid} listens at {address()}, which is not its place")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def ask(self, *descriptors: int, **request: object) -> dict[str, Any]:
+        """Send a request and return its answer; raises ScopekeeperError where it is a problem."""
+        data = protocol.message(**request)
+        # who hangs up before all is sent may have said why
+        with contextlib.suppress(OSError):
+            sent = socket.send_fds(self.socket, [data], list(descriptors)) if descriptors else 0
+            if sent < len(data):
+                self.socket.sendall(data[sent:])
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the next answer; raises ScopekeeperError."""
+        while True:
+            kind, payload = self.receive()
+            if kind == protocol.JSON:
+                with understood():
+                    values = protocol.parse(payload)
+                    messages.raise_problem(values)
+                    return values
+            if not kind:
+                raise UnavailableError(_HUNG_UP)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send one frame; raises ScopekeeperError."""
+        with _broken():
+            self.socket.sendall(protocol.frame(kind, payload))
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """Wait for one frame; an empty kind where the keeper has hung up."""
+        while not self._waiting:
+            with _broken():
+                data = self.socket.recv(protocol.PIECE)
+            if not data:
+                return b"", b""
+            with understood():
+                self._waiting += self._frames.feed(data)
+        return self._waiting.pop(0)
+
+    def take(self) -> list[tuple[bytes, bytes]] | None:
+        """Return the frames that are here, without waiting; None where the keeper has hung up.
+
+        Frames that came together with an answer are among them: call it before waiting, too.
+        """
+        taken, self._waiting = self._waiting, []
+        if taken:
+            return taken
+        with _broken():
+            try:
+                data = self.socket.recv(protocol.PIECE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return []
+        with understood():
+            return list(self._frames.feed(data)) if data else None
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Read what the keeper says; raises ScopekeeperError where that is none of these messages."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise ScopekeeperError(
+            f"the keeper's answer is not understood: {error}",
+            "restart it: systemctl restart scopekeeper (or systemctl --user)",
+        ) from None
+
+
+@contextlib.contextmanager
+def _broken() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"{_HUNG_UP}: {error.strerror or error}") from None

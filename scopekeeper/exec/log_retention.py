@@ -1,0 +1,98 @@
+"""What all runs together may take on the disk."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+from dataclasses import dataclass
+
+from scopekeeper.exec import run as runs
+from scopekeeper.exec.run import Run
+
+MOST = 1 << 30
+"""Bytes of all folders together."""
+ENDED_KEPT = 1000
+_REMOVED = ".removed."
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What was done about it."""
+
+    removed: tuple[str, ...] = ()
+    """The ids of the runs that are gone."""
+    problems: tuple[str, ...] = ()
+    """What could not be removed, and why."""
+
+
+def tidy(most: int = MOST, ended_keep: int = ENDED_KEPT) -> Tidied:
+    """Remove ended runs, the oldest end first, until the others take at most most bytes.
+
+    No more than ended_keep ended ones stay; one that has not ended always does. Raises
+    StateError.
+    """
+    folder = runs.folder()
+    problems = [problem for path in _left_over(folder) if (problem := _remove(path))]
+    found = runs.load_all()
+    ended = sorted((run for run in found if run.ended is not None), key=_end)
+    taken = taken_by(folder)
+    removed = []
+    for at, run in enumerate(ended):
+        if taken <= most and len(ended) - at <= ended_keep:
+            break
+        size = taken_by(run.folder)
+        problem = _take_away(run)
+        if problem:
+            problems.append(problem)
+        else:
+            taken -= size
+            removed.append(run.id)
+    return Tidied(tuple(removed), tuple(problems))
+
+
+def taken_by(folder: pathlib.Path) -> int:
+    """Return the bytes that a folder takes on the disk; 0 where there is none."""
+    total = 0
+    with contextlib.suppress(OSError):
+        total += folder.lstat().st_blocks * _BLOCK
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                is_folder = path.is_dir() and not path.is_symlink()
+                total += taken_by(path) if is_folder else path.lstat().st_blocks * _BLOCK
+    return total
+
+
+def _end(run: Run) -> tuple[int, str]:
+    return (run.ended.at if run.ended is not None else 0, run.id)
+
+
+def _left_over(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return what another removal began and did not finish."""
+    try:
+        return [folder / name for name in os.listdir(folder) if name.startswith(_REMOVED)]
+    except OSError:
+        return []
+
+
+def _take_away(run: Run) -> str:
+    """Remove a run, for all who look at once; returns what went wrong."""
+    aside = run.folder.with_name(_REMOVED + run.id)
+    try:
+        run.folder.rename(aside)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"cannot remove {run.folder}: {error.strerror}"
+    return _remove(aside)
+
+
+def _remove(path: pathlib.Path) -> str:
+    """Remove a folder; returns what went wrong. That another does it too is all right."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return _remove(path) if path.is_dir() else ""
+    except OSError as error:
+        return f"cannot remove {path}: {error.strerror}"
+    return ""

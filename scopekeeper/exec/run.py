@@ -1,0 +1,331 @@
+"""What is known of one run, kept in a folder of its own: who it is, and how it ended.
+
+The folder is ``runs/ID`` in the state folder; its ``run.json`` is replaced whole. Beside it lies
+what the run wrote (``scopekeeper.exec.log``).
+
+Keepers and clients of several versions read and write it: what this one does not know it keeps
+as it is, what is missing has a default, and what cannot be meant is reported and harms no other.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import reprlib
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from scopekeeper import regular_files, state
+from scopekeeper.errors import ScopekeeperError, StateError, UsageError
+
+FILE = "run.json"
+_ID = re.compile(r"[0-9a-f]{8}")
+_MOST = 1 << 22
+"""Bytes of a record; the keeper takes one only with arguments of less than a quarter of that."""
+_DEEPEST = 32
+_LONGEST = 1 << 16
+"""Characters of any text but an argument."""
+_LARGEST = {
+    "cols": 0xFFFF, "rows": 0xFFFF, "pid": 1 << 22, "exit_status": 255, "signal": 127,
+}  # fmt: skip
+_LARGEST_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended; times in microseconds since the epoch."""
+
+    at: int
+    reason: str
+    evidence: str = ""
+    exit_status: int | None = None
+    signal: int | None = None
+    output: str = ""
+    """The last that it wrote, as plain text."""
+    output_cut: bool = False
+    """Whether it wrote more than that."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a newer version has written."""
+
+    @property
+    def status(self) -> int | None:
+        """The exit status as a shell has it: 128 and the signal's number; None if unknown."""
+        return self.exit_status if self.signal is None else 128 + self.signal
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command whose output the keeper records. Times are microseconds."""
+
+    id: str
+    session: str
+    lane: str
+    name: str
+    argv: tuple[str, ...]
+    started: int
+    """Since the epoch."""
+    boot_id: str
+    tty: bool = True
+    """Whether it has a terminal; else it has pipes."""
+    cols: int = 80
+    rows: int = 24
+    session_id: str = ""
+    lifetime: str = "session"
+    born: int = 0
+    """By CLOCK_BOOTTIME."""
+    timeout: int | None = None
+    no_output_timeout: int | None = None
+    log_max: int = 8 << 20
+    """Bytes of output that are kept at least; of more the oldest go."""
+    directory: str = ""
+    """Of its scope, once that is there."""
+    leaf: str = ""
+    joined: int = 0
+    """When its member began, as the record of that has it; since the epoch."""
+    pid: int | None = None
+    start_time: int | None = None
+    ended: Ended | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a newer version has written."""
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where it and its output are kept; raises StateError."""
+        return folder() / self.id
+
+
+class NoRunError(ScopekeeperError):
+    """Nothing is known of a run that was named."""
+
+
+T = TypeVar("T", Run, Ended)
+_CHECKED = ("argv",)
+"""A type that isinstance does not take: it is looked at by itself."""
+
+
+def folder() -> pathlib.Path:
+    """Return the folder of all runs, which may not be there; raises StateError."""
+    return state.directory() / "runs"
+
+
+def save(run: Run) -> None:
+    """Write down what is known of a run; raises StateError."""
+    try:
+        state.make()
+        run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = run.folder / FILE
+        temporary = _temporary(run)
+        text = json.dumps(plain(run))
+        # arguments can have bytes that are no UTF-8
+        fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise StateError(f"cannot write {run.folder}: {error.strerror}") from None
+
+
+def discard(run: Run) -> None:
+    """Remove what ``save`` wrote of a run that did not come about; needs no descriptor."""
+    with contextlib.suppress(OSError, StateError):
+        for path in (run.folder / FILE, _temporary(run)):
+            path.unlink(missing_ok=True)
+        run.folder.rmdir()
+
+
+def _temporary(run: Run) -> pathlib.Path:
+    return run.folder / f".{FILE}.{os.getpid()}"
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text can be the id of a run."""
+    return _ID.fullmatch(text) is not None
+
+
+def load(run_id: str) -> Run | None:
+    """Read what is known of a run; None where there is none of that id, or it cannot be read."""
+    try:
+        return _read(run_id)
+    except (OSError, ValueError, StateError):
+        return None
+
+
+def load_all() -> list[Run]:
+    """Read all runs, the oldest first; raises StateError."""
+    found = [load(run_id) for run_id in _ids()]
+    return sorted((run for run in found if run is not None), key=lambda run: run.started)
+
+
+def unreadable() -> list[str]:
+    """Return a sentence for each run of which something is written down that cannot be read."""
+    told = []
+    for run_id in _ids():
+        try:
+            _read(run_id)
+        except FileNotFoundError:
+            continue  # it was about to be written first, or is removed
+        except (OSError, ValueError) as error:
+            told.append(_problem(run_id, error))
+    return told
+
+
+def _ids() -> list[str]:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder())
+    return sorted(name for name in names if _ID.fullmatch(name))
+
+
+def _read(run_id: str) -> Run:
+    """Read a run; raises OSError, ValueError, StateError."""
+    content = regular_files.read(folder() / run_id / FILE, _MOST)
+    try:
+        values = json.loads(content.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    run = parse(values)
+    if run.id != run_id:
+        raise ValueError(f"it is the record of {run.id}")
+    return run
+
+
+def _problem(run_id: str, error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    return f"the record of the run {run_id} cannot be read ({folder() / run_id / FILE}): {words}"
+
+
+def find(wanted: str) -> Run:
+    """Return the run that is meant by its id, or by the beginning of one.
+
+    Raises NoRunError where there is none, StateError where its record cannot be read,
+    UsageError where several can be meant.
+    """
+    if _ID.fullmatch(wanted):
+        try:
+            return _read(wanted)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            hint = f"its output may be there: ls {folder() / wanted}"
+            raise StateError(_problem(wanted, error), hint) from None
+    found = [run for run in load_all() if wanted and run.id.startswith(wanted)]
+    if not found:
+        raise NoRunError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
+    if len(found) > 1:
+        words = ", ".join(run.id for run in found)
+        raise UsageError(f"{wanted!r} can be {words}", "give more of the id")
+    return found[0]
+
+
+def refuse_input(known: Run) -> None:
+    """Raise ScopekeeperError where a run takes no input any more, since it has ended."""
+    if known.ended is not None:
+        why = f"it has ended ({known.ended.reason})"
+        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+
+
+def plain(run: Run) -> dict[str, Any]:
+    """Return the values that ``parse`` reads a run from."""
+    values = {**dataclasses.asdict(run), "ended": plain_end(run.ended)}
+    extra: dict[str, Any] = values.pop("extra")
+    return extra | values
+
+
+def plain_end(ended: Ended | None) -> dict[str, Any] | None:
+    """Return the values that ``parse_end`` reads an end from."""
+    if ended is None:
+        return None
+    values = dataclasses.asdict(ended)
+    extra: dict[str, Any] = values.pop("extra")
+    return extra | values
+
+
+def parse(values: object) -> Run:
+    """Read a run from its plain values, whoever has made them; raises ValueError."""
+    mine, extra = _known(Run, values)
+    run_id, argv = mine.get("id"), mine.get("argv")
+    if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
+        raise ValueError(f"{reprlib.repr(run_id)} is no id of a run")
+    if not isinstance(argv, list | tuple) or not all(_is_text(word, _MOST) for word in argv):
+        raise ValueError(f"argv is {reprlib.repr(argv)}")
+    mine["argv"] = tuple(argv)
+    directory, leaf = mine.get("directory"), mine.get("leaf")
+    if directory and not (isinstance(directory, str) and _is_directory(directory)):
+        raise ValueError(f"directory is {reprlib.repr(directory)}")
+    if leaf and not (isinstance(leaf, str) and "/" not in leaf):
+        raise ValueError(f"leaf is {reprlib.repr(leaf)}")
+    if mine.get("ended") is not None:
+        mine["ended"] = parse_end(mine["ended"])
+    return _made(Run, mine, extra)
+
+
+def parse_end(values: object) -> Ended:
+    """Read an end from its plain values; raises ValueError."""
+    return _made(Ended, *_known(Ended, values))
+
+
+def _known(kind: type, values: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values that this version knows, and the others; raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it is no object but {type(values).__name__}")  # noqa: TRY004
+    if not _is_shallow(values):
+        raise ValueError("it is nested too deeply")
+    known = {each.name for each in dataclasses.fields(kind)} - {"extra"}
+    mine = {name: value for name, value in values.items() if name in known}
+    # "extra" is what an earlier version made of its own name
+    return mine, {n: value for n, value in values.items() if n not in known and n != "extra"}
+
+
+def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
+    """Make it of its values, which have the types that they should; raises ValueError."""
+    for each in dataclasses.fields(kind):
+        if each.name not in mine or each.name in _CHECKED:
+            continue
+        value = mine[each.name]
+        if not isinstance(value, each.type) or not _is_in_range(each.name, value, each.type):  # type: ignore[arg-type]
+            raise ValueError(f"{each.name} is {reprlib.repr(value)}")
+    try:
+        return kind(**mine, extra=extra)
+    except TypeError as error:
+        missing = re.search("'.*'", str(error))
+        raise ValueError(f"{missing[0] if missing else error} is missing") from None
+
+
+def _is_in_range(name: str, value: object, kind: object) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return 0 <= value <= _LARGEST.get(name, _LARGEST_NUMBER)
+    return not isinstance(value, str) or _is_text(value, _LONGEST)
+
+
+def _is_text(value: object, longest: int) -> bool:
+    """Tell whether a value can be an argument or be shown: with bytes that are no UTF-8, maybe."""
+    if not isinstance(value, str) or len(value) > longest or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    return path.startswith("/") and ".." not in path.split("/")
+
+
+def _is_shallow(values: object) -> bool:
+    """Tell whether nothing nests so deep that going down into it would end in a RecursionError."""
+    level = [values]
+    for _ in range(_DEEPEST):
+        inner = [each for each in level if isinstance(each, dict | list | tuple)]
+        level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
+        if not inner:
+            return True
+    return False
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")

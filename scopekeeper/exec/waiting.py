@@ -1,0 +1,57 @@
+"""Waits for the end of a run, across a restart of the keeper."""
+
+import time
+
+from scopekeeper.errors import UnavailableError
+from scopekeeper.exec import messages
+from scopekeeper.exec.client import Connection
+from scopekeeper.exec.reach import NoKeeperError, reach, reach_again
+from scopekeeper.exec.run import Ended, load
+
+_PAUSE = 0.2
+_PATIENCE = 30.0
+"""Seconds without any keeper after which there will be none."""
+
+
+def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
+    """Return how a run ended, when it has; None where that is not known.
+
+    deadline is by the monotonic clock: raises TimeoutError then. Raises UnavailableError where no
+    keeper comes to tell of it. Where there is none at first one is started, once: after a logout
+    or a boot it may be that nothing else does.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    first = True
+    while True:
+        try:
+            # who stops a keeper on which somebody waits does not want another one
+            start, first = first, False
+            with _started(deadline) if start else reach_again() as connection:
+                if deadline is not None:
+                    connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                known = connection.ask(do="wait", run=run_id)
+                give_up = time.monotonic() + _PATIENCE
+                ended = messages.end(known.get("run")) or messages.end(connection.answer())
+                return ended or _written(run_id)
+        except UnavailableError as error:
+            found = _written(run_id)
+            if found is not None:
+                return found
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise TimeoutError from None
+            if now > give_up or isinstance(error, NoKeeperError):
+                raise
+            time.sleep(_PAUSE)
+
+
+def _started(deadline: float | None) -> Connection:
+    """Connect to a keeper that is started if need be; raises UnavailableError."""
+    if deadline is None:
+        return reach()
+    return reach(seconds=min(max(deadline - time.monotonic(), 0.0), _PATIENCE))
+
+
+def _written(run_id: str) -> Ended | None:
+    found = load(run_id)
+    return found.ended if found is not None else None

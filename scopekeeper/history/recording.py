@@ -1,0 +1,121 @@
+"""Writes what ended, when and why: one row for each ended member, in the state directory.
+
+Nothing else rests on it: where it cannot be written, that is said, and all goes on.
+"""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from scopekeeper.errors import words
+from scopekeeper.history.end import MISSED, End
+from scopekeeper.scope.reason import Cause, Reason
+
+_OTHERS_SECONDS = 10.0
+"""How long another user's history may take to be written."""
+
+
+def record(ends: Sequence[End]) -> str:
+    """Write ends to the history and to the journal; return what went wrong, '' if nothing did.
+
+    Raises nothing, and may be called from any thread. An end that is
+    known already is told again at no harm: see ``end.merged``.
+    """
+    news, problem = keep(ends)
+    tell(news)
+    return problem
+
+
+def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
+    """Do the first half of record: write the history; return what is news, and what went wrong.
+
+    began are members that live, each as its end would be told if it were missed.
+    """
+    if not ends and not began:
+        return [], ""
+    try:
+        from scopekeeper import state
+        from scopekeeper.history.store import Store
+
+        return Store(state.make()).write(ends, began)
+    except Exception as error:  # noqa: BLE001  what it tells of has to go on
+        return list(ends), f"the history was not written: {words(error)}"
+
+
+def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[str]]:
+    """Keep ends in the history of the user whose members they were, by uid.
+
+    Root writes those of another user with that user's rights, to the journal too. Returns which of
+    this user's own are news, and what went wrong.
+    """
+    news, problem = keep(ends.get(os.geteuid(), ()))
+    problems = [problem] if problem else []
+    for uid, others in ends.items():
+        if uid != os.geteuid() and others:
+            from scopekeeper import as_user
+
+            (answer,) = as_user.ask([uid], functools.partial(record, others), _OTHERS_SECONDS)
+            if answer.problem or answer.value:
+                problems.append(f"for uid {uid}: {answer.problem or answer.value}")
+    return news, problems
+
+
+def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:
+    """Return the ends of members that were known to live and do not any more, unseen by anybody.
+
+    leaves are the names of those that are there; lives is asked about the others of this boot.
+    The second value is what went wrong, '' if nothing did.
+    """
+    from scopekeeper import state
+    from scopekeeper.history.store import Store
+    from scopekeeper.kernel import proc
+
+    try:
+        living = Store(state.directory()).living()
+        boot = proc.boot_id()
+    except Exception as error:  # noqa: BLE001  as above
+        return [], f"what ended before is not known: {words(error)}"
+    now = time.time_ns() // 1000
+    ends = []
+    for end in living:
+        if end.boot_id != boot:
+            evidence = f"the machine went down while it lived: it began in boot {end.boot_id}"
+            ends.append(_unseen(end, now, Reason.REBOOT, evidence))
+        elif end.leaf not in leaves and not lives(end):
+            ends.append(_unseen(end, now, Reason.UNKNOWN, MISSED))
+    return ends, ""
+
+
+def causes_of(ends: Sequence[End]) -> list[Cause | None]:
+    """Return for each member why it was ended, where its stopper has recorded that; raises nothing.
+
+    All of them take one look at the history, by its index.
+    """
+    from scopekeeper import state
+    from scopekeeper.history.store import Store
+
+    try:
+        known = Store(state.directory()).find([(end.member_id, end.started) for end in ends])
+    except Exception:  # noqa: BLE001  as above
+        known = {}
+    return [_cause(known.get((end.member_id, end.started))) for end in ends]
+
+
+def _cause(known: End | None) -> Cause | None:
+    if known is None or known.reason in (Reason.UNKNOWN, Reason.EXITED, Reason.SIGNALLED):
+        return None
+    return Cause(known.reason, known.evidence)
+
+
+def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:
+    return dataclasses.replace(end, ended=ended, reason=reason, evidence=evidence, seen=False)
+
+
+def tell(ends: Sequence[End]) -> None:
+    """Do the other half: tell the journal, which takes it more time than it takes us."""
+    if ends:
+        from scopekeeper.history import journal
+
+        journal.send(ends)

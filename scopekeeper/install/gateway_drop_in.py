@@ -1,0 +1,69 @@
+"""The drop-in that is put beside the unit of a gateway."""
+
+import os
+import re
+
+from scopekeeper.errors import ConfigError, UsageError
+from scopekeeper.install import origin, plan, shipped
+from scopekeeper.install.apply import look
+from scopekeeper.install.locations import Piece, Places
+from scopekeeper.install.plan import Action
+from scopekeeper.install.systemctl import KEEPER, Manager
+
+_OPENCLAW = "openclaw-gateway"
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
+"""As systemd.unit(5) has it."""
+
+
+def drop_ins(
+    manager: Manager, places: Places, program: str, gateway: str, *, shell: bool
+) -> list[Action]:
+    """Return what is to be done with the drop-in of a gateway, and with those there are."""
+    texts = {}
+    for unit, path in existing_drop_ins(places):
+        raw = look(path) or b""
+        if origin.origin(raw) is origin.Origin.OURS:
+            had = shipped.names_shell(raw.decode("utf-8", "replace"))
+            texts[unit] = shipped.drop_in(program, shell=had)
+    if gateway:
+        check_gateway(manager, places, gateway)
+        texts[gateway] = shipped.drop_in(program, shell=shell)
+    return plan.install([piece_of(places, u, t) for u, t in sorted(texts.items())], look)
+
+
+def piece_of(places: Places, unit: str, text: str) -> Piece:
+    """Return the drop-in of a unit as a piece; its folder goes with it."""
+    return Piece(f"{unit}.d/{shipped.DROP_IN}", text, places.units, places.home or places.units, ())
+
+
+def existing_drop_ins(places: Places) -> list[tuple[str, str]]:
+    """Return (unit, path) of what has the name of a drop-in of ours; OpenClaw's are others."""
+    try:
+        folders = sorted(os.listdir(places.units))
+    except OSError:
+        return []
+    found = [(name[:-2], places.drop_in(name[:-2])) for name in folders if name.endswith(".d")]
+    return [
+        (unit, path)
+        for unit, path in found
+        if not unit.startswith(_OPENCLAW) and os.path.lexists(path)
+    ]
+
+
+def gateway_unit(name: str) -> str:
+    """Return the whole name of a gateway's unit; raises UsageError."""
+    unit = name if "." in name else f"{name}.service"
+    if not _SERVICE.fullmatch(unit) or unit == KEEPER:
+        raise UsageError(f"--gateway {name!r} is no service of a gateway")
+    if unit.startswith(_OPENCLAW):
+        raise UsageError(f"{unit} is OpenClaw's", "`scopekeeper openclaw install` contains it")
+    return unit
+
+
+def check_gateway(manager: Manager, places: Places, unit: str) -> None:
+    """Raise ConfigError where there is no such unit."""
+    if not manager.has(unit):
+        raise ConfigError(
+            f"the {places.manager} manager has no {unit}",
+            f"`{' '.join(manager.argv('list-unit-files'))}` lists those that there are",
+        )

@@ -1,0 +1,163 @@
+"""``scopekeeper install``: everything in its place, enabled and started."""
+
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+
+from scopekeeper.errors import ConfigError, RefusedError, UsageError
+from scopekeeper.install import launchers, plan
+from scopekeeper.install import locations as placing
+from scopekeeper.install.apply import (
+    Change,
+    Command,
+    Talk,
+    carry_out,
+    look,
+    plan_of,
+    reloads,
+    spelled,
+)
+from scopekeeper.install.gateway_drop_in import drop_ins
+from scopekeeper.install.locations import Piece, Places
+from scopekeeper.install.plan import Action, Step
+from scopekeeper.install.systemctl import ENABLED, KEEPER, STARTED, Manager
+from scopekeeper.systemd import lingering
+
+_FIRST_USER = 1000
+"""The lowest number of a group that is a user's; those below are the system's."""
+
+
+def manager_of(*, user: bool, system: bool, verb: str) -> str:
+    """Return the manager that is meant, which is that of the caller's uid; raises UsageError."""
+    if user and system:
+        raise UsageError("--user and --system are two managers", "give one of them")
+    is_root = os.geteuid() == 0
+    if user and is_root:
+        raise UsageError("root's scopes are the system manager's", "give --system")
+    if system and not is_root:
+        raise UsageError("--system is for root", f"sudo scopekeeper {verb} --system, or --user")
+    return "system" if is_root else "user"
+
+
+def places_of(manager: str, environment: Mapping[str, str]) -> Places:
+    """Return the folders of a manager; raises ConfigError."""
+    if manager == "user" and not environment.get("HOME", "").startswith("/"):
+        raise ConfigError("HOME is not set", "it says where the user's units are")
+    return placing.find(manager, environment)
+
+
+def pieces_for(places: Places, program: str, documents: Mapping[str, str]) -> list[Piece]:
+    """Return all that is to be there; raises ConfigError.
+
+    documents are manual pages and completions by their path below a ``share`` folder.
+    """
+    # where man and the shells look beside a program that is in PATH
+    folder = os.path.dirname(program)
+    is_found = folder in os.environ.get("PATH", "").split(":")
+    beside = [f"{os.path.dirname(folder)}/share"] if is_found else []
+    return placing.pieces(places, program, documents, beside)
+
+
+def install(
+    manager: Manager,
+    places: Places,
+    program: str,
+    documents: Mapping[str, str],
+    gateway: str = "",
+    *,
+    shell: bool = False,
+    dry_run: bool = False,
+) -> Change:
+    """Install for one manager; raises ScopekeeperError, and then did nothing.
+
+    gateway is the unit that gets a drop-in, '' for none; shell: and our ``SHELL`` with it.
+    """
+    if places.manager == "system":
+        refuse_writable(program)
+    change = Change()
+    actions = plan.install(pieces_for(places, program, documents), look)
+    actions += drop_ins(manager, places, program, gateway, shell=shell)
+    plan_of(actions, change)
+    talk = _talk(actions, manager)
+    change.ran = spelled(talk)
+    if not dry_run:
+        carry_out(actions, talk, manager, change)
+    _remarks(change, manager, places, gateway)
+    _make_fast(change, program, dry_run=dry_run)
+    return change
+
+
+def _talk(actions: Sequence[Action], manager: Manager) -> Talk:
+    """Return what the manager is told around these actions."""
+    changed = [each.piece for each in actions if each.step in (Step.WRITE, Step.REMOVE)]
+    talk = Talk(then=reloads(changed, manager), again=reloads(changed, manager))
+    if not manager.is_on():
+        talk.then.append(Command(manager.argv("enable", "--quiet", *ENABLED)))
+        talk.then.append(Command(manager.argv("start", STARTED)))
+        if not manager.enabled():
+            talk.back.append(Command(manager.argv("disable", "--now", "--quiet", *ENABLED)))
+    return talk
+
+
+def refuse_writable(program: str) -> None:
+    """Raise RefusedError where others than root could change what root's services execute."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for path in (program, sys.executable, package):
+        whole = os.path.realpath(path)
+        while True:
+            status = os.stat(whole)
+            # a group of the system's, as Debian's staff of /usr/local, is not just anybody
+            mask = 0o022 if status.st_gid >= _FIRST_USER else 0o002
+            loose = status.st_mode & mask and not status.st_mode & stat.S_ISVTX
+            if status.st_uid != 0 or loose:
+                who = _name(status.st_uid) if status.st_uid else "others than root"
+                raise RefusedError(
+                    f"{who} can change {whole}, and a service of root would execute it",
+                    "install scopekeeper where only root can write",
+                )
+            if whole == "/":
+                break
+            whole = os.path.dirname(whole)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _remarks(change: Change, manager: Manager, places: Places, gateway: str) -> None:
+    option = " --user" if places.manager == "user" else ""
+    if gateway and places.drop_in(gateway) in change.written:
+        change.then = f"{gateway} is contained from its next start on: systemctl{option} restart "
+        change.then += gateway
+    unit = f"{places.units}/{KEEPER}"
+    if (
+        unit in change.written
+        and manager.property(KEEPER, "FragmentPath") == unit
+        and manager.runs(KEEPER)
+    ):
+        change.warnings.append(
+            "a keeper that runs is as it was before; nothing is lost by: "
+            f"systemctl{option} try-restart {KEEPER}"
+        )
+    if places.manager == "user" and not lingering.lingers(os.getuid()):
+        change.warnings.append(
+            "all of it ends at this user's last logout, and starts at the next login; to have it "
+            f"stay: {lingering.remedy(os.getuid())}"
+        )
+
+
+def _make_fast(change: Change, program: str, *, dry_run: bool) -> None:
+    """Have launches start the interpreter without what none of them needs."""
+    script = launchers.slow(program)
+    if script is None:
+        return
+    problem = "" if dry_run else launchers.make_fast(script)
+    if problem:
+        change.warnings.append(f"{script} stays as pip wrote it: {problem}")
+    else:
+        change.written.append(str(script))

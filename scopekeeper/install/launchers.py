@@ -1,0 +1,35 @@
+"""The launchers that pip wrote, made fast where they are this environment's own."""
+
+import os
+import sys
+from pathlib import Path
+
+from scopekeeper.launcher import direct
+from scopekeeper.mcp_clients.servers import PROGRAM
+
+
+def slow(program: str) -> Path | None:
+    """Return the launcher of program if pip wrote it into an environment that we may write.
+
+    Outside of one it belongs to a distribution's package, or to pip's record of a whole system.
+    """
+    script = Path(sys.executable).with_name(PROGRAM)
+    try:
+        mine = os.path.realpath(program) == os.path.realpath(script) and script.is_file()
+        if sys.prefix == sys.base_prefix or not mine or direct.is_direct(script):
+            return None
+    except OSError:
+        return None
+    folders = (script.parent, Path(direct.__file__).parent)
+    return script if all(os.access(folder, os.W_OK) for folder in folders) else None
+
+
+def make_fast(script: Path) -> str:
+    """Write it anew; return what is wrong where that cannot be."""
+    try:
+        direct.write(script)
+    except ValueError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""

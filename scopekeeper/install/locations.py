@@ -1,0 +1,133 @@
+"""Where a manager, its bus, man(1) and the shells look for files: ours, and a distribution's. Pure.
+
+As systemd.unit(5), dbus-daemon(1), manpath(5) and bash-completion have it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scopekeeper.install import shipped
+
+UNIT_FOLDERS = {
+    "system": ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+               "/usr/lib/systemd/system", "/lib/systemd/system"),
+    "user": ("~/.config/systemd/user", "/etc/systemd/user", "/run/systemd/user",
+             "~/.local/share/systemd/user", "/usr/local/lib/systemd/user",
+             "/usr/lib/systemd/user"),
+}  # fmt: skip
+"""The folders in which units are installed, the first one goes before the others."""
+_BUS = {
+    "system": ("/usr/local/share/dbus-1/system-services", "/usr/share/dbus-1/system-services"),
+    "user": ("~/.local/share/dbus-1/services", "/usr/local/share/dbus-1/services",
+             "/usr/share/dbus-1/services"),
+}  # fmt: skip
+_POLICY = ("/etc/dbus-1/system.d", "/usr/share/dbus-1/system.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One file that is to be there."""
+
+    name: str
+    """Its path below the folder that it belongs to."""
+    text: str
+    folder: str
+    """Where it is written."""
+    base: str
+    """Up to where the folders above it are ours to remove, once nothing is in them."""
+    elsewhere: tuple[str, ...]
+    """The folders in which a distribution would have it."""
+    on_the_bus: bool = False
+    is_document: bool = False
+    """Nothing depends on it: it is left as it is where anybody has put it."""
+
+    @property
+    def path(self) -> str:
+        """Where it is written."""
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the manager has to hear of it."""
+        return not (self.on_the_bus or self.is_document)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of one manager."""
+
+    manager: str
+    """``system`` or ``user``."""
+    units: str
+    home: str
+    """'' for the system."""
+    share: str
+    """Where manual pages and completions go."""
+
+    @property
+    def option(self) -> tuple[str, ...]:
+        """What systemctl is told besides."""
+        return ("--user",) if self.manager == "user" else ()
+
+    def drop_in(self, unit: str) -> str:
+        """Return where the drop-in of a gateway's unit is."""
+        return f"{self.units}/{unit}.d/{shipped.DROP_IN}"
+
+
+def find(manager: str, environment: Mapping[str, str]) -> Places:
+    """Return the folders of a manager; a user's has to have a HOME."""
+    if manager == "system":
+        return Places("system", UNIT_FOLDERS["system"][0], "", "/usr/local/share")
+    home = environment["HOME"].rstrip("/")
+    share = environment.get("XDG_DATA_HOME", "")
+    share = share if share.startswith("/") else f"{home}/.local/share"
+    return Places("user", f"{home}/.config/systemd/user", home, share)
+
+
+def pieces(
+    places: Places, program: str, documents: Mapping[str, str], beside: Sequence[str] = ()
+) -> list[Piece]:
+    """Return all that is to be there for a program; raises ConfigError.
+
+    documents have their path below a ``share`` folder; beside names more such folders in which
+    they are found.
+    """
+
+    def home(folders: Sequence[str]) -> tuple[str, ...]:
+        return tuple(each.replace("~", places.home, 1) for each in folders)
+
+    def base(folder: str) -> str:
+        return places.home if places.manager == "user" else folder
+
+    found = []
+    own = places.units
+    others = tuple(each for each in home(UNIT_FOLDERS[places.manager]) if each != own)
+    names = {name: name for name in shipped.UNITS}
+    if places.manager == "system":
+        names |= {name: f"system/{name}" for name in shipped.SYSTEM_UNITS}
+    for name, source in names.items():
+        text = shipped.for_program(shipped.read(source), program)
+        found.append(Piece(name, text, own, base(own), others))
+    first, *rest = home(_BUS[places.manager])
+    bus_base = base(first.removesuffix("/dbus-1/system-services"))
+    text = shipped.read(shipped.BUS_SERVICE)
+    found.append(Piece(shipped.BUS_SERVICE, text, first, bus_base, tuple(rest), on_the_bus=True))
+    if places.manager == "system":
+        first, *rest = _POLICY
+        text = shipped.read(shipped.BUS_POLICY)
+        found.append(Piece(shipped.BUS_POLICY, text, first, first, tuple(rest), on_the_bus=True))
+    shares = tuple(
+        each for each in ("/usr/local/share", "/usr/share", *beside) if each != places.share
+    )
+    for name, text in documents.items():
+        top = _top_of(places, name)
+        found.append(Piece(name, text, places.share, top, shares, is_document=True))
+    return found
+
+
+def _top_of(places: Places, document: str) -> str:
+    """Return the folder up to which those above a document are not there without it."""
+    if places.home and places.share.startswith(f"{places.home}/"):
+        return places.home
+    # Debian has it from the start, and empty
+    return f"{places.share}/man" if document.startswith("man/") else places.share

@@ -1,0 +1,113 @@
+"""``scopekeeper uninstall``: takes away what install wrote, and nothing that runs.
+
+Scopes go on: their gateways own them, and ``scopekeeper reconcile`` looks after them when it is
+called. The keeper is stopped, but not while it holds terminals: with its unit's file gone, systemd
+would neither start it again nor keep them for it. So it is refused, or with ``force`` the keeper
+stays as it is, and leaves by itself once nothing is left to keep.
+"""
+
+from collections.abc import Mapping
+
+from scopekeeper.errors import ConflictError, StateError
+from scopekeeper.exec.run import Run, load_all
+from scopekeeper.install import plan, shipped
+from scopekeeper.install.apply import (
+    Change,
+    Command,
+    Talk,
+    carry_out,
+    look,
+    plan_of,
+    reloads,
+    spelled,
+)
+from scopekeeper.install.gateway_drop_in import existing_drop_ins, piece_of
+from scopekeeper.install.install import pieces_for
+from scopekeeper.install.locations import Places
+from scopekeeper.install.origin import Origin, origin
+from scopekeeper.install.plan import Action, Step
+from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Manager
+from scopekeeper.kernel.proc import start_time
+from scopekeeper.mcp_clients.servers import PROGRAM
+
+
+def uninstall(
+    manager: Manager,
+    places: Places,
+    documents: Mapping[str, str],
+    gateway: str = "",
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Change:
+    """Uninstall; raises ScopekeeperError, and then did nothing.
+
+    gateway is the unit whose drop-in alone is meant, '' for everything.
+    """
+    change, talk = Change(), Talk()
+    actions = _drop_ins(places, gateway)
+    if not gateway:
+        actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
+        _turn_off(manager, actions, talk, change, force=force)
+    plan_of(actions, change)
+    removed = [each.piece for each in actions if each.step is Step.REMOVE]
+    talk.then = reloads(removed, manager)
+    talk.again = [*talk.then, *talk.again]
+    change.ran = spelled(talk)
+    if not dry_run:
+        carry_out(actions, talk, manager, change)
+    return change
+
+
+def _turn_off(
+    manager: Manager, actions: list[Action], talk: Talk, change: Change, *, force: bool
+) -> None:
+    """Say what is to be run before anything is removed; raises ConflictError."""
+    going = {each.piece.name for each in actions if each.step is Step.REMOVE}
+    held = [f"the run {run.id} of {run.session}" for run in _held()] if KEEPER in going else []
+    instances = manager.instances() if TEMPLATE in going else []
+    if (held or instances) and not force:
+        raise ConflictError(
+            "still there: " + ", ".join([*held, *instances]),
+            "stop them first, or leave them behind as they are with --force",
+        )
+    if enabled := sorted(manager.enabled()):
+        talk.first.append(Command(manager.argv("disable", "--now", "--quiet", *enabled)))
+        talk.again.append(Command(manager.argv("enable", "--now", "--quiet", *enabled)))
+    if held:
+        change.warnings.append(
+            "the keeper goes on until what it holds has ended; should it be killed, the terminals "
+            "of these hang up: " + ", ".join(held)
+        )
+    elif KEEPER in going and manager.runs(KEEPER):
+        talk.first.append(Command(manager.argv("stop", KEEPER)))
+    if instances:
+        talk.first.append(Command(manager.argv("disable", "--quiet", TEMPLATE)))
+        change.warnings.append("these go on until they end: " + ", ".join(instances))
+
+
+def _held() -> list[Run]:
+    """Return the runs whose terminals a keeper has, or systemd for the next one."""
+    try:
+        known = load_all()
+    except StateError:
+        return []
+    return [run for run in known if run.ended is None and _lives(run)]
+
+
+def _lives(run: Run) -> bool:
+    try:
+        return run.pid is not None and int(start_time(str(run.pid))) == run.start_time
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _drop_ins(places: Places, gateway: str) -> list[Action]:
+    """Return what is to be done with the drop-ins of gateways; those of others are not ours."""
+    pieces = []
+    for unit, path in existing_drop_ins(places):
+        named = unit == gateway
+        if named or (not gateway and origin(look(path) or b"") is not Origin.FOREIGN):
+            text = shipped.read(f"gateway.service.d/{shipped.DROP_IN}")
+            pieces.append(piece_of(places, unit, text))
+    return plan.uninstall(pieces, look)

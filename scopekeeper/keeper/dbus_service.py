@@ -1,0 +1,285 @@
+"""``org.scopekeeper.Keeper1``: the keeper on the bus.
+
+dbus-next up to Python 3.14; dbus-fast, its fork, from 3.15 on, where dbus-next cannot be imported.
+Both read the D-Bus signature of a method from its annotations.
+"""
+
+# mypy: disable-error-code="name-defined,syntax,valid-type,misc,untyped-decorator,attr-defined"
+# mypy: disable-error-code="no-untyped-call,no-any-return"
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scopekeeper.errors import ScopekeeperError, words
+from scopekeeper.keeper import notices
+from scopekeeper.keeper.keeper import Keeper
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.lifecycle import adopt
+from scopekeeper.lifecycle.plan import plan
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.owner import find_owner
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.reason import Cause, Reason, Stopper
+from scopekeeper.scope.selection import Selected, Selector, select
+
+if sys.version_info >= (3, 15):
+    from dbus_fast import BusType, DBusError, Message, MessageType, Variant
+    from dbus_fast.aio import MessageBus
+    from dbus_fast.service import ServiceInterface, method, signal
+else:
+    from dbus_next import BusType, DBusError, Message, MessageType, Variant
+    from dbus_next.aio import MessageBus
+    from dbus_next.service import ServiceInterface, method, signal
+
+NAME = "org.scopekeeper.Keeper1"
+PATH = "/org/scopekeeper/Keeper1"
+_sender: contextvars.ContextVar[str] = contextvars.ContextVar("sender")
+"""The connection whose call is being answered: the library does not pass it to the method."""
+_SELECTORS = ("session", "lane", "run", "session_id", "name", "owner")
+_LONGEST = 1024
+"""Characters of a text that a caller gives; a session's key has 512 at most."""
+_PIDS = 1 << 22
+"""PID_MAX_LIMIT of Linux."""
+_WHOLE = -(1 << 63), (1 << 63) - 1
+
+
+def _variants(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as the bus takes them: its strings are UTF-8, what is not stands escaped."""
+    return {key: _variant(value) for key, value in values.items() if value is not None}
+
+
+def _variant(value: bool | int | str) -> Any:
+    if isinstance(value, bool):
+        return Variant("b", value)
+    if isinstance(value, int):
+        return Variant("x", max(_WHOLE[0], min(value, _WHOLE[1])))
+    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Variant("s", text.replace("\0", "\\x00"))  # with one in it the bus hangs up on us
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Answer the caller with an error where something fails; without where in the program."""
+    try:
+        yield
+    except DBusError:
+        raise
+    except Exception as error:  # noqa: BLE001  a call that fails harms nothing but itself
+        raise _error(words(error)) from None
+
+
+def _error(text: str) -> Exception:
+    return DBusError(f"{NAME}.Error", text)
+
+
+def _text(given: Any, what: str) -> str:
+    """Return a text that a caller gave; raises DBusError."""
+    if not isinstance(given, str):
+        raise _error(f"{what} is a text")
+    if len(given) > _LONGEST:
+        raise _error(f"{what} has {len(given)} characters, {_LONGEST} is the most")
+    return given
+
+
+def describe(scope: Scope) -> dict[str, Any]:
+    """Return what List tells of a scope."""
+    return {
+        "unit": scope.unit,
+        "cgroup": scope.cgroup,
+        "session": scope.session,
+        "session_id": scope.session_id,
+        "lane": scope.lane,
+        "run": scope.run,
+        "kind": scope.kind,
+        "lifetime": scope.lifetime,
+        "state": scope.state,
+        "members": len(scope.living_members),
+        "processes": len(scope.pids),
+        "created": scope.created,
+    }
+
+
+class Interface(ServiceInterface):
+    """What can be asked of the keeper, and what it tells."""
+
+    _bus: MessageBus
+
+    def __init__(self, keeper: Keeper, mount: str) -> None:
+        super().__init__(NAME)
+        self._keeper = keeper
+        self._mount = mount
+
+    def export_to(self, bus: MessageBus) -> None:
+        """Answer calls over this bus."""
+        self._bus = bus
+        bus.add_message_handler(lambda message: _sender.set(message.sender) and None)
+        bus.export(PATH, self)
+
+    @method()
+    def List(self) -> "aa{sv}":
+        """Return the scopes as the keeper last saw them."""
+        with _answering():
+            return [_variants(describe(scope)) for scope in self._keeper.scopes]
+
+    @method()
+    async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
+        """End what is selected by session, lane, run, session_id, name, owner or unit."""
+        with _answering():
+            selected = self._select(selector)
+            text = _text(reason, "the reason")
+            cause = Cause(Reason.STOPPED, text, await self._asker())
+            results = await self._keeper.stop_selected(selected, cause)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": each.scope.unit,
+                        "member": each.member.name if each.member else "",
+                        "outcome": result.outcome,
+                        "terminated": result.terminated,
+                        "killed": result.killed,
+                        "problem": result.problem,
+                    }
+                )
+                for each, result in zip(selected, results, strict=True)
+            ]
+
+    @method()
+    async def Adopt(self, selector: "a{sv}", owner_pid: "u") -> "aa{sv}":
+        """Make a process the owner of what is selected and has lost its own."""
+        with _answering():
+            if not 0 < owner_pid <= _PIDS:
+                raise _error(f"{owner_pid} is no pid")
+            selected = self._select(selector)
+            owner = find_owner(Caller(), str(owner_pid))
+            adopted = await asyncio.to_thread(adopt.adopt, selected, owner)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": each.selected.scope.unit,
+                        "member": each.member.name,
+                        "adopted": not each.problem,
+                        "problem": each.problem,
+                    }
+                )
+                for each in adopted
+            ]
+
+    @method()
+    def Reconcile(self) -> "aa{sv}":
+        """Return the plan of this moment; the keeper carries it out by itself."""
+        with _answering():
+            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+            actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": action.scope.unit,
+                        "member": action.member.name if action.member else "",
+                        "class": action.verdict.value,
+                        "action": action.step.value,
+                        "evidence": action.evidence,
+                    }
+                )
+                for action in actions
+            ]
+
+    async def _asker(self) -> Stopper:
+        """Return the process that called, as the bus knows it; pid 0 is one that has gone."""
+        reply = await self._bus.call(
+            Message(
+                destination="org.freedesktop.DBus",
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member="GetConnectionCredentials",
+                signature="s",
+                body=[_sender.get()],
+            )
+        )
+        if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+            return Stopper(0, os.getuid(), "D-Bus")
+        known = reply.body[0]
+        pid, uid = known["ProcessID"].value, known["UnixUserID"].value
+        return Stopper(pid, uid, (cgroupfs.read(f"/proc/{pid}", "comm") or "").rstrip("\n"))
+
+    def _select(self, given: dict[str, Any]) -> list[Selected]:
+        unknown = sorted(given.keys() - {*_SELECTORS, "unit"})
+        if unknown:
+            raise _error(f"cannot select by {', '.join(unknown)[:_LONGEST]}")
+        known: dict[str, Any] = {key: _text(each.value, key) for key, each in given.items()}
+        unit = known.pop("unit", None)
+        selector = Selector(**known, units=frozenset() if unit is None else frozenset([unit]))
+        if selector.names_nothing():
+            raise _error("nothing says what is meant: give session or unit")
+        return select(Snapshot(self._keeper.scopes), selector)
+
+    @signal()
+    def ScopeStarted(self, what: "a{sv}") -> "a{sv}":
+        """A scope is there."""
+        return what
+
+    @signal()
+    def MemberStarted(self, what: "a{sv}") -> "a{sv}":
+        """A command runs in a scope."""
+        return what
+
+    @signal()
+    def MemberEnded(self, what: "a{sv}") -> "a{sv}":
+        """Nothing of a member lives any more; says the reason."""
+        return what
+
+    @signal()
+    def ScopeEnded(self, what: "a{sv}") -> "a{sv}":
+        """A scope is gone."""
+        return what
+
+    @signal()
+    def OrphanFound(self, what: "a{sv}") -> "a{sv}":
+        """A member has lost its owner."""
+        return what
+
+    @signal()
+    def RunWarning(self, what: "a{sv}") -> "a{sv}":
+        """A run will be ended soon, if nothing changes."""
+        return what
+
+    def tell(self, notice: notices.Notice) -> None:
+        """Send a notice as the signal of its name."""
+        values = _variants(notices.fields(notice))
+        name = values.pop("event").value
+        getattr(self, name)(values)
+
+
+async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
+    """Be on the bus of a uid for as long as that is there: the system's for root, else the user's.
+
+    Who may call and listen is the bus's to say: a user's bus is for that user and root, and on the
+    system's units/org.scopekeeper.Keeper1.conf lets in root alone. joined is called once it is
+    there. Raises ScopekeeperError, if only because the bus has ended.
+    """
+    try:
+        if uid == 0:
+            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        else:
+            bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
+        interface.export_to(bus)
+        await bus.request_name(NAME)
+    except Exception as error:  # noqa: BLE001  as below
+        raise ScopekeeperError(f"the bus cannot be reached: {error}") from None
+    joined()
+    try:
+        await bus.wait_for_disconnect()
+    except asyncio.CancelledError:
+        bus.disconnect()
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the library met as it read
+        raise ScopekeeperError(f"the bus has ended: {error}") from None
+    raise ScopekeeperError("the bus has ended")

@@ -1,0 +1,114 @@
+"""Descriptors that are handed over: by the client that starts a run, and by the store after."""
+
+import os
+import select
+import stat
+from dataclasses import dataclass, field
+
+from scopekeeper.errors import ConflictError
+from scopekeeper.exec.run import Run
+from scopekeeper.keeper.exec.held import Descriptors
+from scopekeeper.systemd.fdstore import Store
+
+_INPUT, _LEADER = "-in", "-leader"
+"""What follows the id of a run in the names in the store; all else of it lies under the id."""
+
+FDS_OF_RUN = 5
+"""Master, two ends of the staging pipe, the leader's pidfd; one to spare."""
+
+
+def check(new: Run, descriptors: list[int]) -> None:
+    """Make sure that a client has handed over what it says; raises ConflictError."""
+    terminal = len(descriptors) == 1 and os.isatty(descriptors[0])
+    pipes = len(descriptors) == 2 and all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in descriptors)
+    if not (terminal if new.tty else pipes):
+        raise ConflictError("a run needs the master of its terminal, or two pipes")
+
+
+def check_leader(pid: int, pidfd: int) -> None:
+    """Make sure that a pidfd is that of the process it came with; raises ConflictError.
+
+    None (-1) is all right. One that was reaped has no number any more.
+    """
+    if pidfd < 0:
+        return
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        lines = [line.split() for line in file if line.startswith("Pid:")]
+    if lines not in ([["Pid:", str(pid)]], [["Pid:", "-1"]]):
+        raise ConflictError(f"the descriptor is no pidfd of {pid}")
+
+
+def arrange(new: Run, descriptors: list[int]) -> Descriptors:
+    """Make of what a client handed over what is held; raises OSError."""
+    if not new.tty:
+        return Descriptors(descriptors[1], descriptors[0])
+    fds = Descriptors(descriptors[0], descriptors[0])
+    fds.stage()
+    return fds
+
+
+def keep(store: Store, run_id: str, fds: Descriptors) -> None:
+    """Put what is held of a run into the store."""
+    store.put(run_id, [fd for fd in fds.all if fd != fds.input or fds.is_terminal])
+    if not fds.is_terminal and fds.input >= 0:
+        # alone under its name: it can be closed before the others
+        store.put(run_id + _INPUT, [fds.input])
+
+
+def keep_leader(store: Store, run_id: str, pidfd: int) -> None:
+    """Put the pidfd of a run's command into the store."""
+    store.put(run_id + _LEADER, [pidfd])
+
+
+def drop_input(store: Store, run_id: str) -> None:
+    """Have the store hold the input of a run no more."""
+    store.drop(run_id + _INPUT)
+
+
+def drop(store: Store, run_id: str) -> None:
+    """Have the store hold nothing of a run any more."""
+    for suffix in ("", _INPUT, _LEADER):
+        store.drop(run_id + suffix)
+
+
+@dataclass(slots=True)
+class Stored:
+    """What the store has given back of one run."""
+
+    descriptors: list[int] = field(default_factory=list)
+    leader: int = -1
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody has the other end of it open: the terminal, else a pipe of it."""
+        terminals = [fd for fd in self.descriptors if os.isatty(fd)]
+        return any(_has_other_end(fd) for fd in terminals or self.descriptors)
+
+    def close(self) -> None:
+        """Close the copies that came; those in the store stay."""
+        for fd in (*self.descriptors, self.leader):
+            if fd >= 0:
+                os.close(fd)
+        self.descriptors, self.leader = [], -1
+
+
+def sort(stored: dict[str, list[int]], store: Store) -> dict[str, Stored]:
+    """Return what came from the store by the id of its run, and count it as being in there."""
+    found: dict[str, Stored] = {}
+    for name, descriptors in stored.items():
+        store.known(name, len(descriptors))
+        run_id = name.partition("-")[0]
+        mine = found.setdefault(run_id, Stored())
+        if name == run_id + _LEADER and mine.leader < 0:
+            mine.leader = descriptors[0]
+            mine.descriptors += descriptors[1:]
+        else:
+            mine.descriptors += descriptors
+    return found
+
+
+def _has_other_end(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    gone = select.POLLHUP | select.POLLERR | select.POLLNVAL
+    return not any(mask & gone for _, mask in poll.poll(0))

@@ -1,0 +1,287 @@
+"""The descriptors of one run: its output goes into the log, its input comes from clients.
+
+Output moves from the terminal to a pipe, and from the pipe to the log, by splice(2) alone. All
+three outlive the keeper, and each move happens whole or not at all: killed between any two
+system calls it has lost nothing, and doubles nothing when the next keeper goes on.
+"""
+
+import array
+import asyncio
+import errno
+import fcntl
+import os
+import select
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scopekeeper.exec.log import Log
+
+_PAGE = 4096
+"""A terminal hands out no more at once (N_TTY_BUF_SIZE); a pipe of a user over his
+pipe-user-pages-soft gets not much more either."""
+_AT_ONCE = 16
+"""Moves before others have their turn."""
+_AGAIN_SECONDS = 1.0
+"""How long a terminal that nobody has open waits for somebody to open it again."""
+
+
+@dataclass(slots=True)
+class Descriptors:
+    """What is held of a run; -1 is what it has not, or not any more.
+
+    With a terminal output and input are its master, and there is a pipe to stage what moves; else
+    they are ends of the pipes that the command has as its output and input.
+    """
+
+    output: int
+    input: int = -1
+    staged: int = -1
+    """The end of the staging pipe to read from."""
+    staging: int = -1
+    """The end to write to."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it is a terminal's."""
+        return self.staging >= 0
+
+    @property
+    def all(self) -> list[int]:
+        """Each once."""
+        found = (self.output, self.input, self.staged, self.staging)
+        return [fd for fd in dict.fromkeys(found) if fd >= 0]
+
+    def stage(self) -> None:
+        """Make the staging pipe of a terminal, of one page."""
+        self.staged, self.staging = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        fcntl.fcntl(self.staging, fcntl.F_SETPIPE_SZ, _PAGE)
+
+    def unstage(self) -> None:
+        """Close the staging pipe, if there is one; all else is somebody else's."""
+        for fd in (self.staged, self.staging):
+            if fd >= 0:
+                os.close(fd)
+        self.staged = self.staging = -1
+
+    def close(self) -> None:
+        """Let go of all."""
+        for fd in self.all:
+            os.close(fd)
+        self.output = self.input = self.staged = self.staging = -1
+
+
+def recognise(descriptors: list[int]) -> Descriptors | None:
+    """Tell descriptors that came from the store apart; None where some are missing."""
+    found = Descriptors(-1)
+    for fd in descriptors:
+        reads = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if os.isatty(fd):
+            found.output = found.input = fd
+        elif reads:
+            found.staged = fd
+        else:
+            found.staging = fd
+    if found.output >= 0:
+        return found if found.staged >= 0 and found.staging >= 0 else None
+    if found.staged < 0:
+        return None
+    return Descriptors(found.staged, found.staging)
+
+
+class Held:
+    """Moves the output of one run for as long as there is any; told is called after each move.
+
+    input_closed is called when the input of a pipe was ended: nobody else may hold it either.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        descriptors: Descriptors,
+        log: Log,
+        told: Callable[[], None],
+        input_closed: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._fds = descriptors
+        self._log = log
+        self._told = told
+        self._input_closed = input_closed
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[Callable[[], None]] = []
+        self._typed = b""
+        for fd in descriptors.all:
+            os.set_blocking(fd, False)
+        if descriptors.is_terminal:
+            self._unstage()  # what a keeper before had moved so far
+        loop.add_reader(descriptors.output, self._pump)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to read from or write to."""
+        return bool(self._fds.all)
+
+    def let_go(self) -> None:
+        """Close what is held; a terminal hangs up on who still has it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fds.output >= 0:
+            self._loop.remove_reader(self._fds.output)
+        if self._fds.input >= 0:
+            self._loop.remove_writer(self._fds.input)
+        self._fds.close()
+        self._wake_writers()
+
+    def _pump(self) -> None:
+        """Move some output, then let others have their turn."""
+        self._move(_AT_ONCE)
+
+    def drain(self) -> None:
+        """Move all that is there now."""
+        # a pipe's output may have ended before, while its input is open still
+        while self._fds.output >= 0 and self._move(_AT_ONCE):
+            pass
+
+    def _pause(self) -> None:
+        """Wait: nobody has the terminal open. Who has it as its own may open it again."""
+        self._loop.remove_reader(self._fds.output)
+        self._timer = self._loop.call_later(_AGAIN_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._timer = None
+        if self._fds.output >= 0:
+            self._loop.add_reader(self._fds.output, self._pump)
+
+    def _move(self, most: int) -> bool:
+        """Move so many pieces at most; False where there is no more for now."""
+        moved = False
+        more = True
+        try:
+            for _ in range(most):
+                more = self._move_one()
+                moved = moved or more
+                if not more:
+                    break
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            more = False
+            if self._timer is None and self._fds.output >= 0:
+                self._pause()
+        if moved:
+            self._told()
+        return more
+
+    def _move_one(self) -> bool:
+        if not self._fds.is_terminal:
+            return self._move_pipe()
+        try:
+            moved = os.splice(self._fds.output, self._fds.staging, _PAGE)
+        except BlockingIOError:
+            return False
+        if moved:
+            self._log.splice(self._fds.staged, moved)
+        return moved > 0
+
+    def _move_pipe(self) -> bool:
+        there = _waiting_in(self._fds.output)
+        if there:
+            self._log.splice(self._fds.output, there)
+            return True
+        if _has_hung_up(self._fds.output):
+            self._loop.remove_reader(self._fds.output)
+            os.close(self._fds.output)
+            self._fds.output = -1
+        return False
+
+    def _unstage(self) -> None:
+        there = _waiting_in(self._fds.staged)
+        if there:
+            self._log.splice(self._fds.staged, there)
+
+    # Input
+
+    def write(self, data: bytes) -> int:
+        """Hand input over and return how much was taken; OSError where nothing ever will be."""
+        if self._fds.input < 0:
+            raise OSError(errno.EPIPE, "its input is closed")
+        try:
+            written = os.write(self._fds.input, data)
+        except BlockingIOError:
+            return 0
+        self._typed = data[written - 1 : written] or self._typed
+        return written
+
+    def when_writable(self, call: Callable[[], None]) -> None:
+        """Call once when more input may be taken, or never will be."""
+        if self._fds.input < 0:
+            self._loop.call_soon(call)
+            return
+        if not self._waiting:
+            self._loop.add_writer(self._fds.input, self._wake_writers)
+        self._waiting.append(call)
+
+    def _wake_writers(self) -> None:
+        if self._fds.input >= 0:
+            self._loop.remove_writer(self._fds.input)
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+
+    def end_input(self) -> bytes:
+        """End the input of a pipe; return what says the same to a terminal, to be written."""
+        if self._fds.is_terminal:
+            return self._end_of_file()
+        if self._fds.input >= 0:
+            self._loop.remove_writer(self._fds.input)
+            os.close(self._fds.input)
+            self._fds.input = -1
+            self._input_closed()
+            self._wake_writers()
+        return b""
+
+    def _end_of_file(self) -> bytes:
+        """Return what ends a terminal's input.
+
+        Behind the beginning of a line the character only hands that over, termios(3): the end is
+        the second one.
+        """
+        try:
+            attributes = termios.tcgetattr(self._fds.input)
+        except termios.error as error:  # which is no OSError
+            raise OSError(*error.args) from None
+        lines, characters = bool(attributes[3] & termios.ICANON), attributes[6]
+        end, *others = (
+            each if isinstance(each, bytes) else bytes([each])
+            for each in (characters[number] for number in (termios.VEOF, termios.VEOL))
+        )
+        begun = self._typed not in (b"", b"\n", b"\r", end, *others)
+        return end * 2 if lines and begun else end
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows of the terminal's window, which its command can change too."""
+        if not self._fds.is_terminal:
+            return None
+        packed = fcntl.ioctl(self._fds.output, termios.TIOCGWINSZ, bytes(8))
+        rows, cols, _, _ = struct.unpack("4H", packed)
+        return cols, rows
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Set the size of the terminal's window; the kernel tells who runs in it."""
+        if self._fds.is_terminal:
+            fcntl.ioctl(self._fds.output, termios.TIOCSWINSZ, struct.pack("4H", rows, cols, 0, 0))
+
+
+def _waiting_in(pipe: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def _has_hung_up(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(mask & select.POLLHUP for _, mask in poll.poll(0)) and not _waiting_in(pipe)

@@ -1,0 +1,390 @@
+"""All runs that the keeper holds: they come, write, end, and are found again after a restart."""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
+from scopekeeper.exec import log_retention, run
+from scopekeeper.exec.log import Log
+from scopekeeper.exec.run import Ended, Run
+from scopekeeper.history import recording
+from scopekeeper.history.end import End, cut_argv
+from scopekeeper.keeper import end_reason, notices
+from scopekeeper.keeper.end_reason import Circumstances
+from scopekeeper.keeper.exec import handover
+from scopekeeper.keeper.exec.handover import Stored
+from scopekeeper.keeper.exec.held import Descriptors, Held, recognise
+from scopekeeper.keeper.exec.live import Live, save, with_last_words
+from scopekeeper.keeper.exec.run_timeouts import Watchdog
+from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.keeper.processes import Processes
+from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.exit_status import UNKNOWN, Exit
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Member, Scope
+from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.systemd.fdstore import Store
+
+_log = logging.getLogger("scopekeeper")
+
+_SETTLE_SECONDS = 1.0
+"""After its command's end, for its scope to be seen empty and the reason to be told."""
+_START_SECONDS = 30.0
+"""How long a run may take to have a scope."""
+_TIDY_SECONDS = 10.0
+_LOST = "its terminal went with the keeper that held it"
+_NOT_STARTED = "whoever was about to start it did not"
+
+
+class Runs:
+    """Holds the runs of one uid, in one event loop.
+
+    tell is called with the end of one of which nothing else has told, or with a warning; end to
+    have the scope of one ended; changed when one has come or gone.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        store: Store,
+        tell: notices.Tell,
+        end: Callable[[str, Cause], None],
+        changed: Callable[[], None],
+        jobs: Jobs,
+        archive: Archive,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._processes = processes
+        self._store = store
+        self._tell = tell
+        self._end_scope = end
+        self._changed = changed
+        self._jobs = jobs
+        self._archive = archive
+        self._tidying = False
+        self.live: dict[str, Live] = {}
+        """By id."""
+
+    def __bool__(self) -> bool:
+        return bool(self.live)
+
+    # How they come
+
+    def recover(self, descriptors: dict[str, list[int]]) -> None:
+        """Go on with the runs of which the store has kept the descriptors; end the others."""
+        stored = handover.sort(descriptors, self._store)
+        boot = proc.boot_id()
+        for known in run.load_all():
+            mine = stored.pop(known.id, Stored())
+            try:
+                self._recover(known, mine, boot)
+            except Exception:  # noqa: BLE001  the others are owed theirs
+                _log.exception("the run %s is left as it is: internal error", known.id)
+                mine.close()
+        for run_id, unknown in stored.items():
+            self._set_aside(run_id, unknown)
+
+    def _recover(self, known: Run, stored: Stored, boot: str) -> None:
+        if known.ended is not None and not (stored.descriptors and os.path.isdir(known.directory)):
+            stored.close()
+            handover.drop(self._store, known.id)
+        elif known.boot_id != boot:
+            stored.close()
+            words = "the machine went down while it ran"
+            ended = with_last_words(known, Ended(_now(), Reason.REBOOT.value, words))
+            save(dataclasses.replace(known, ended=ended))
+        else:
+            self._go_on(known, stored)
+
+    def _go_on(self, known: Run, stored: Stored) -> None:
+        fds = recognise(stored.descriptors) if stored.descriptors else None
+        try:
+            live = self._add(known, fds)
+        except ScopekeeperError as error:
+            _log.error("the run %s is left as it is: %s", known.id, error)
+            stored.close()
+            return
+        if fds is not None:
+            stored.descriptors = []
+        elif known.ended is None:
+            _log.warning("%s (%s of %s): %s", known.id, known.name, known.session, _LOST)
+        live.seen = self._lives_on(live)
+        pid, began = known.pid, known.start_time
+        if known.ended is None and pid is not None and began is not None:
+            self._watch(live, pid, began, stored.leader)
+            stored.leader = -1
+        elif known.ended is None:
+            self._loop.call_later(_START_SECONDS, self._expect_scope, live)
+        stored.close()
+
+    def _set_aside(self, run_id: str, unknown: Stored) -> None:
+        """Let go of what nothing is known of, unless somebody would feel it."""
+        if unknown.is_used:
+            _log.error(
+                "the descriptor store has a run %s that is still used, though %s cannot be read: "
+                "it is kept there; restart the keeper when that is mended",
+                run_id,
+                run.folder() / run_id,
+            )
+        else:
+            _log.warning("the descriptor store had a run %s, of which nothing is known", run_id)
+            handover.drop(self._store, run_id)
+        unknown.close()
+
+    def hold(self, new: Run, descriptors: list[int]) -> None:
+        """Hold the descriptors of a run that is about to start.
+
+        Raises ConflictError, LimitError, StateError, OSError; then they are the caller's, and
+        nothing of the run is left.
+        """
+        if new.id in self.live or run.load(new.id) is not None:
+            raise ConflictError(f"there is a run {new.id} already", "start it again")
+        if self._store.exists and self._store.room < handover.FDS_OF_RUN:
+            raise LimitError(
+                f"the keeper holds {len(self.live)} runs and has no room for another "
+                f"(FileDescriptorStoreMax={self._store.most})",
+                "stop some, or raise it in a drop-in of scopekeeper.service",
+            )
+        handover.check(new, descriptors)
+        fds = handover.arrange(new, descriptors)
+        try:
+            run.save(new)
+            live = self._add(new, fds)
+        except BaseException:
+            run.discard(new)
+            fds.unstage()
+            raise
+        handover.keep(self._store, new.id, fds)
+        self._loop.call_later(_START_SECONDS, self._expect_scope, live)
+        self._changed()
+
+    def _add(self, known: Run, fds: Descriptors | None) -> Live:
+        """Have a run among those that live; raises StateError, OSError."""
+        live = Live(known, Log(known.folder, known.log_max))
+
+        def input_closed() -> None:
+            handover.drop_input(self._store, known.id)
+
+        if fds is not None:
+            live.held = Held(self._loop, fds, live.log, live.wrote, input_closed)
+        self.live[known.id] = live
+        # what it writes to a terminal that was lost is not heard of
+        limited = known if fds is not None else dataclasses.replace(known, no_output_timeout=None)
+        if (limited.timeout or limited.no_output_timeout) and known.ended is None:
+            live.watchdog = Watchdog(
+                self._loop,
+                limited,
+                lambda text: self._warn(live, text),
+                lambda cause: self._expired(live, cause),
+            )
+        return live
+
+    def _warn(self, live: Live, text: str) -> None:
+        _log.warning("%s (%s of %s) %s", live.run.id, live.run.name, live.run.session, text)
+        self._tell(notices.RunWarning(live.run, text))
+
+    def _expired(self, live: Live, cause: Cause) -> None:
+        """Have a run ended whose time is over."""
+        if live.run.id not in self.live:
+            return
+        if live.run.directory:
+            self._end_scope(live.run.directory, cause)
+        else:  # it has only begun
+            self._loop.call_later(_SETTLE_SECONDS, self._expired, live, cause)
+
+    def started(self, run_id: str, pid: int, start_time: int, pidfd: int) -> None:
+        """Take in which process will be its command.
+
+        Raises ScopekeeperError; then the pidfd is the caller's.
+        """
+        live = self.get(run_id)
+        if live.run.pid is not None:
+            raise ConflictError(f"the run {run_id} has a command already")
+        handover.check_leader(pid, pidfd)
+        known = dataclasses.replace(live.run, pid=pid, start_time=start_time)
+        run.save(known)
+        live.run = known
+        if pidfd >= 0:
+            handover.keep_leader(self._store, run_id, pidfd)
+        self._watch(live, pid, start_time, pidfd)
+
+    def _watch(self, live: Live, pid: int, start_time: int, pidfd: int) -> None:
+        def ended(how: Exit) -> None:
+            self._leader_ended(live, how)
+
+        try:
+            live.leader = self._processes.watch(pid, start_time, ended, pidfd=pidfd)
+        except LimitError as error:
+            _log.error("%s", error)
+
+    def get(self, run_id: str) -> Live:
+        """Return a run that has not ended; raises ScopekeeperError."""
+        live = self.live.get(run_id)
+        if live is None:
+            raise ScopekeeperError(f"the keeper holds no run {run_id}")
+        return live
+
+    def forget(self, run_id: str, status: int) -> None:
+        """Take in that the command of a run was never started."""
+        live = self.live.get(run_id)
+        if live is not None and not live.run.directory:
+            evidence = f"its command was not started (status {status})"
+            self._conclude(live, Ended(_now(), Reason.EXITED.value, evidence, status))
+
+    def abandon(self, run_id: str) -> None:
+        """Take in that the client which was about to start a run has gone, if it had not yet."""
+        live = self.live.get(run_id)
+        if live is not None and live.run.pid is None:
+            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
+
+    # What happens to them
+
+    def completed(self, notice: notices.Notice) -> notices.Notice:
+        """Return a notice with what only who holds a run has seen of its command's end."""
+        if isinstance(notice, notices.MemberEnded):
+            live = self.live.get(notice.end.run)
+            if live is not None and notice.end.pid == live.run.pid:
+                return notices.MemberEnded(end_reason.completed(notice.end, live.exit))
+        return notice
+
+    def take_in(self, notice: notices.Notice) -> None:
+        """Take in what the keeper has seen."""
+        if isinstance(notice, notices.MemberStarted):
+            live = self.live.get(notice.scope.run)
+            member = notice.member
+            if live is not None and member.pid == live.run.pid:
+                self._has_scope(live, notice.scope, member)
+        elif isinstance(notice, notices.MemberEnded):
+            live = self.live.get(notice.end.run)
+            if live is not None and notice.end.pid == live.run.pid:
+                self._conclude(live, _ended_as(live, notice.end))
+
+    def _has_scope(self, live: Live, scope: Scope, member: Member) -> None:
+        live.run = dataclasses.replace(
+            live.run, directory=scope.directory, leaf=member.leaf, joined=member.started
+        )
+        live.seen = True
+        save(live.run)
+
+    def _leader_ended(self, live: Live, how: Exit) -> None:
+        live.leader, live.exit = None, how
+        if live.run.id in self.live:
+            live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
+
+    def _settle(self, live: Live) -> None:
+        """End a run whose command has ended, though nobody told of its member's end.
+
+        What it has left in its scope keeps the terminal, until that is empty.
+        """
+        live.settling = None
+        if live.run.ended is not None or live.run.id not in self.live:
+            return
+        if live.seen and live.patience and live.run.directory and not self._lives_on(live):
+            live.patience -= 1  # the end of its member is about to be told, with the reason
+            live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
+            return
+        if live.seen:
+            self._end_unwatched(live, None)
+        else:
+            self._jobs.begin(self._settle_unseen, live)
+
+    async def _settle_unseen(self, live: Live) -> None:
+        """End a run whose scope nobody saw; who stopped it may be in the history."""
+        (cause,) = await self._archive.do(recording.causes_of, [_as_end(live.run)])
+        if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
+            self._end_unwatched(live, cause)
+
+    def _end_unwatched(self, live: Live, cause: Cause | None) -> None:
+        how = live.exit or Exit(None, None, UNKNOWN)
+        end = end_reason.tell(_as_end(live.run), how, cause, 0, Circumstances())
+        if live.held is None:
+            end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
+        end = dataclasses.replace(end, seen=live.seen)
+        live.end(_ended_as(live, end))
+        if not self._lives_on(live):  # it was over before anybody saw its scope, or its end
+            self._tell(notices.MemberEnded(end))
+        if not os.path.isdir(live.run.directory):
+            self._let_go(live)
+
+    def _lives_on(self, live: Live) -> bool:
+        if not live.run.directory:
+            return False
+        return cgroupfs.is_populated(f"{live.run.directory}/{live.run.leaf}")
+
+    def _expect_scope(self, live: Live) -> None:
+        """Give a run up that nobody went on to start."""
+        if live.run.id in self.live and live.run.pid is None:
+            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
+
+    def _conclude(self, live: Live, ended: Ended) -> None:
+        """Record the last of its output and how it ended, and hold nothing of it any more."""
+        live.end(ended)
+        self._let_go(live)
+
+    def _let_go(self, live: Live) -> None:
+        if self.live.pop(live.run.id, None) is None:
+            return
+        self._processes.forget(live.leader)
+        live.close()
+        handover.drop(self._store, live.run.id)
+        self._changed()
+        if not self._tidying:
+            self._tidying = True
+            self._jobs.begin_later(_TIDY_SECONDS, self.tidy)
+
+    def close(self) -> None:
+        """Leave all to the next keeper, as far as the store keeps it for that."""
+        for live in self.live.values():
+            if live.held is not None and not self._store.exists:
+                name, session = live.run.name, live.run.session
+                _log.warning("%s (%s of %s) loses its terminal", live.run.id, name, session)
+            self._processes.forget(live.leader)
+            live.close()
+
+    async def tidy(self) -> None:
+        """Remove what the oldest runs have written, where there is too much."""
+        self._tidying = False
+        try:
+            tidied = await asyncio.to_thread(log_retention.tidy)
+        except ScopekeeperError as error:
+            _log.error("%s", error)
+        else:
+            for problem in tidied.problems:
+                _log.error("%s", problem)
+
+
+def _ended_as(live: Live, end: End) -> Ended:
+    status, number = end.exit_status, end.signal
+    if status is None and number is None and live.exit is not None:
+        status, number = live.exit.status, live.exit.signal
+    return Ended(end.ended, end.reason.value, end.evidence, status, number)
+
+
+def _as_end(known: Run) -> End:
+    leaf = names.parse_leaf(known.leaf)
+    return End(
+        member_id=leaf[1] if leaf else known.id,
+        started=known.joined or known.started,
+        ended=_now(),
+        session=known.session,
+        lane=known.lane,
+        name=known.name,
+        reason=Reason.UNKNOWN,
+        session_id=known.session_id,
+        run=known.id,
+        kind="pty",
+        lifetime=known.lifetime,
+        unit=names.unit_name(known.session, known.lane, known.id),
+        pid=known.pid,
+        argv=cut_argv(list(known.argv)),
+        boot_id=known.boot_id,
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

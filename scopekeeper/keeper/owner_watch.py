@@ -1,0 +1,153 @@
+"""Tells when an owner may have changed. Only that: the proof is ``snapshot.Reader.owner_state``.
+
+An owner that is a process has ended when its pidfd says so. One that is a service leaves two
+traces, and both are watched, since either can come first:
+
+- Its manager keeps a link ``invocation:UNIT`` in ``/run/systemd/units`` (a user's manager: in
+  ``/run/user/UID/systemd/units``), which it moves into place at each start and removes when the
+  unit is inactive (systemd 252 and 257).
+- Its cgroup is removed when it has stopped, and the system's manager writes the attribute
+  ``user.invocation_id`` there at each start.
+"""
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scopekeeper.keeper.processes import Process, Processes
+from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.kernel.inotify import (
+    IN_ATTRIB,
+    IN_CREATE,
+    IN_DELETE,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    Event,
+    Inotify,
+    Subscription,
+)
+from scopekeeper.scope.model import Owner
+from scopekeeper.systemd.units import epoch_of, manager_uid
+
+_LINK = "invocation:"
+
+
+@dataclass(slots=True)
+class _Followed:
+    process: Process | None = None
+    subscriptions: list[Subscription | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Folder:
+    """The links of one manager, and who is to be looked at when that of a unit changes."""
+
+    subscription: Subscription | None = None
+    by_unit: dict[str, set[Owner]] = field(default_factory=dict)
+
+
+class Owners:
+    """Follows owners; tell is called from the loop, maybe more often than something changed.
+
+    run is the folder of runtime state, ``/run`` but for tests.
+    """
+
+    def __init__(
+        self,
+        inotify: Inotify,
+        processes: Processes,
+        mount: str,
+        tell: Callable[[Owner], None],
+        *,
+        run: str = "/run",
+    ) -> None:
+        self._inotify = inotify
+        self._processes = processes
+        self._mount = mount
+        self._tell = tell
+        self._run = run
+        self._followed: dict[Owner, _Followed] = {}
+        self._folders: dict[str, _Folder] = {}
+
+    def __len__(self) -> int:
+        """Count the owners that are followed."""
+        return len(self._followed)
+
+    def follow(self, owner: Owner) -> None:
+        """Begin to tell about an owner; one that has changed already is told at once.
+
+        Raises LimitError; then the owner is not followed.
+        """
+        if owner in self._followed:
+            return
+        self._followed[owner] = followed = _Followed()
+        try:
+            if owner.unit:
+                self._follow_unit(owner, followed)
+            elif owner.pid and owner.start_time is not None:
+                followed.process = self._processes.watch(
+                    owner.pid, owner.start_time, lambda _: self._process_ended(owner, _)
+                )
+        except Exception:
+            self.forget(owner)
+            raise
+
+    def _process_ended(self, owner: Owner, _: Exit) -> None:
+        self._tell(owner)
+
+    def _follow_unit(self, owner: Owner, followed: _Followed) -> None:
+        uid = manager_uid(owner.cgroup)
+        folder = self._folders.setdefault(uid, _Folder())
+        folder.by_unit.setdefault(owner.unit, set()).add(owner)
+        if folder.subscription is None:
+            place = f"{self._run}/user/{uid}" if uid else self._run
+            folder.subscription = self._inotify.add(
+                f"{place}/systemd/units",
+                IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR,
+                lambda event: self._link_changed(folder, event),
+            )
+        if owner.cgroup:
+            directory = self._mount + owner.cgroup
+            parent, name = posixpath.split(directory)
+
+            def removed(event: Event) -> None:
+                if event.name == name:
+                    self._tell(owner)
+
+            def changed(event: Event) -> None:
+                if not event.name:
+                    self._tell(owner)
+
+            followed.subscriptions = [
+                self._inotify.add(parent, IN_DELETE | IN_ONLYDIR, removed),
+                self._inotify.add(directory, IN_ATTRIB | IN_ONLYDIR, changed),
+            ]
+        if epoch_of(self._mount, owner.cgroup) != owner.epoch:
+            self._tell(owner)
+
+    def _link_changed(self, folder: _Folder, event: Event) -> None:
+        if event.name.startswith(_LINK):
+            for owner in tuple(folder.by_unit.get(event.name[len(_LINK) :], ())):
+                self._tell(owner)
+
+    def forget(self, owner: Owner) -> None:
+        """Tell no more of an owner; one that is not followed is all right."""
+        followed = self._followed.pop(owner, None)
+        if followed is None:
+            return
+        self._processes.forget(followed.process)
+        for subscription in followed.subscriptions:
+            self._inotify.remove(subscription)
+        if not owner.unit:
+            return
+        uid = manager_uid(owner.cgroup)
+        folder = self._folders.get(uid)
+        if folder is None:
+            return
+        owners = folder.by_unit.get(owner.unit, set())
+        owners.discard(owner)
+        if not owners:
+            folder.by_unit.pop(owner.unit, None)
+        if not folder.by_unit:
+            self._inotify.remove(folder.subscription)
+            del self._folders[uid]

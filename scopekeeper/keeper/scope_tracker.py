@@ -1,0 +1,223 @@
+"""What the keeper remembers of one scope between two looks at it."""
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass, field
+
+from scopekeeper.history.end import End
+from scopekeeper.keeper import end_reason
+from scopekeeper.keeper.end_reason import Circumstances
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.exit_status import Exit, stat_fields
+from scopekeeper.lifecycle import observe, stop_mark
+from scopekeeper.scope import record_parser
+from scopekeeper.scope.model import Liveness, Member, Owner, Scope
+from scopekeeper.scope.reason import Cause
+from scopekeeper.scope.record_parser import ScopeRecord
+from scopekeeper.scope.records import ATTRIBUTE, RecordError
+from scopekeeper.scope.snapshot import Reader
+
+_EXEC_USEC = 500_000
+"""After which a launch has become its command, and shows the command's own words."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A member of which nothing lives; how its command ended may yet become known."""
+
+    end: End
+    cause: Cause | None
+    around: Circumstances
+    of: "Known"
+    owner: Owner | None
+    claim: str = ""
+    """What only its record says of why it ended."""
+    exit: Exit | None = None
+    asked: bool = False
+    """Whether it was asked if something larger goes down with it."""
+    told_by: float = 0.0
+    """When it is told, by the loop's clock, even if nothing more becomes known."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether systemd may have ended it with its owner, of whose end nothing shows yet."""
+        around = self.around
+        return bool(
+            around.bound_to
+            and not around.owner_gone
+            and not self.cause
+            and end_reason.was_ended(self.exit)
+        )
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether it may have gone down with the machine, and nobody has looked yet."""
+        return not self.asked and self.cause is None and end_reason.was_ended(self.exit)
+
+    def look_again(self, reader: Reader) -> None:
+        """Look whether the owner is gone by now."""
+        if self.owner is not None:
+            gone = _evidence(reader, self.owner)
+            self.around = dataclasses.replace(self.around, owner_gone=gone)
+
+
+@dataclass(slots=True)
+class Known:
+    """One scope: as it was at the last look, and what happened to its members since."""
+
+    scope: Scope
+    record: ScopeRecord | None = None
+    """None where it has not been read yet, or is damaged."""
+    cause: Cause | None = None
+    """Why the scope is being stopped."""
+    ends: dict[str, End] = field(default_factory=dict)
+    """By leaf: its living members, each as its end would be told."""
+    causes: dict[str, Cause] = field(default_factory=dict)
+    """By leaf: why a single member is being stopped."""
+    claims: dict[str, str] = field(default_factory=dict)
+    """By leaf: what its record says of that, where no stopper does."""
+    started: dict[str, int] = field(default_factory=dict)
+    """By leaf: when its record first said that it was started. With the leaf's id that is the
+    name of its row in the history, of which its processes could make any number."""
+    exits: dict[str, Exit] = field(default_factory=dict)
+    oom_kills: dict[str, int] = field(default_factory=dict)
+    """By leaf, and by '' those of which the kernel told for the scope as a whole."""
+
+    peaked: set[str] = field(default_factory=set)
+    """Leaves whose peak of memory was read when the kernel had killed in them."""
+    fresh: dict[str, int] = field(default_factory=dict)
+    """Leaves that came just now, and until when that is so; microseconds of CLOCK_BOOTTIME."""
+    born: int = 0
+    """Microseconds of CLOCK_BOOTTIME."""
+
+    def look(self, scope: Scope, reader: Reader) -> tuple[list[Member], list[Ending]]:
+        """Take in what the scope is now; returns the members that came, and those that ended."""
+        with contextlib.suppress(OSError, RecordError):
+            raw = cgroupfs.attribute(scope.directory, ATTRIBUTE)
+            self.record = record_parser.scope(raw, scope.unit)
+            self.cause = stop_mark.cause(scope.directory, self.record.mark)
+        last, self.scope = self.scope, scope
+        self.born = reader.now - round(scope.age * 1e6)
+        living = {member.leaf: member for member in scope.members if self._lives(member)}
+        there = {member.leaf for member in scope.members}
+        self.started = {leaf: began for leaf, began in self.started.items() if leaf in there}
+        came = [member for leaf, member in living.items() if leaf not in self.ends]
+        if came or self._has_changed(living):
+            self._observe(living)
+        self.fresh = {leaf: until for leaf, until in self.fresh.items() if until > reader.now}
+        self.fresh |= {member.leaf: reader.now + _EXEC_USEC for member in came}
+        ended = [leaf for leaf in self.ends if leaf not in living]
+        return came, [self._ending(leaf, last, reader) for leaf in ended]
+
+    def gone(self, reader: Reader) -> list[Ending]:
+        """Return the ends of all members that were still there."""
+        return [self._ending(leaf, self.scope, reader) for leaf in list(self.ends)]
+
+    def note_kill(self, leaf: str) -> None:
+        """Count a kill for want of memory, and read the peak while the leaf may be there."""
+        self.oom_kills[leaf] = self.oom_kills.get(leaf, 0) + 1
+        peak = observe.memory_peak(f"{self.scope.directory}/{leaf}") if leaf else None
+        if peak is not None and leaf in self.ends:
+            self.ends[leaf] = dataclasses.replace(self.ends[leaf], memory_peak=peak)
+            self.peaked.add(leaf)
+
+    def take_kills(self, leaf: str) -> int:
+        """Return how many of a leaf the kernel has killed, and count them no more.
+
+        It tells of them up to 10 ms late, when the leaf may have ended (cgroup_file_notify, 6.1).
+        """
+        return self.oom_kills.pop(leaf, 0)
+
+    def take_kill(self) -> int:
+        """Return 1 where the kernel killed one in the scope and did not say of which leaf."""
+        left = self.oom_kills.get("", 0)
+        self.oom_kills[""] = max(left - 1, 0)
+        return min(left, 1)
+
+    def _has_changed(self, living: dict[str, Member]) -> bool:
+        """Tell whether there is more to know; a command's own words are there after its exec."""
+        return not living.keys().isdisjoint(self.fresh) or any(
+            self.ends[leaf].processes != len(member.pids) or self.ends[leaf].pid != member.pid
+            for leaf, member in living.items()
+        )
+
+    def _observe(self, living: dict[str, Member]) -> None:
+        directory, unit = self.scope.directory, self.scope.unit
+        for end in observe.members(directory, self.record, unit, arriving=True):
+            if end.leaf not in living:
+                continue
+            before = self.ends.get(end.leaf)
+            argv = before.argv if before is not None and not end.argv else end.argv
+            started = self.started.setdefault(end.leaf, end.started)
+            self.ends[end.leaf] = dataclasses.replace(end, argv=argv, started=started)
+        for leaf in living:
+            self._note_mark(leaf)
+
+    def _ending(self, leaf: str, last: Scope, reader: Reader) -> Ending:
+        end = self.ends.pop(leaf)
+        directory = f"{self.scope.directory}/{leaf}"
+        usage = cgroupfs.keyed(cgroupfs.read(directory, "cpu.stat"), "usage_usec")
+        peak = observe.memory_peak(directory)
+        if peak is None and not self._was_killed(leaf):
+            peak = end.memory_peak  # of the last look
+        end = dataclasses.replace(
+            end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, memory_peak=peak,
+            seen=True,
+        )  # fmt: skip
+        self._note_mark(leaf)
+        cause = self.causes.pop(leaf, None) or self.cause
+        of_scope = self.record.mark if self.record is not None else None
+        claim = self.claims.pop(leaf, "") or stop_mark.claim(of_scope)
+        member = next((each for each in last.members if each.leaf == leaf), None)
+        state = member.owner_state if member is not None else None
+        owner = state.owner if state is not None else None
+        gone = _evidence(reader, owner) if owner is not None else ""
+        ttl = last.ttl if last.manager else None
+        bound = self.record.bound if self.record is not None else ""
+        around = Circumstances(bound, gone, ttl, reader.now - self.born)
+        return Ending(end, cause, around, self, owner, claim)
+
+    def _was_killed(self, leaf: str) -> bool:
+        """Return whether the kernel killed it since its peak was read: what was read is too low."""
+        known = leaf in self.peaked
+        self.peaked.discard(leaf)
+        return not known and bool(self.oom_kills.get(leaf) or self.oom_kills.get(""))
+
+    def _note_mark(self, leaf: str) -> None:
+        """Note why a single member is being stopped, if it is."""
+        directory = f"{self.scope.directory}/{leaf}"
+        with contextlib.suppress(OSError, RecordError):
+            found = record_parser.member(cgroupfs.attribute(directory, ATTRIBUTE), leaf).mark
+            cause = stop_mark.cause(directory, found)
+            if cause is not None:
+                self.causes[leaf] = cause
+            elif found is not None:
+                self.claims[leaf] = stop_mark.claim(found)
+
+    def _lives(self, member: Member) -> bool:
+        """Tell whether a member is there, or on its way in.
+
+        One that was known before it damaged its record lives on; of another nothing is known.
+        """
+        if member.problem:
+            return member.lives and member.leaf in self.ends
+        return member.lives or _is_on_its_way(member)
+
+
+def _evidence(reader: Reader, owner: Owner) -> str:
+    """Return how it is known that an owner is gone; '' where it is not."""
+    try:
+        state = reader.owner_state(owner)
+    except (OSError, ValueError, OverflowError):
+        return ""  # a record that no launch wrote proves nothing
+    return state.evidence if state.liveness is Liveness.GONE else ""
+
+
+def _is_on_its_way(member: Member) -> bool:
+    """Tell whether the process that a record names is elsewhere, about to come.
+
+    One that nobody reaps has left its cgroup for ever, though its number and start time are there.
+    """
+    fields = stat_fields(member.pid or 0)
+    return len(fields) > 19 and fields[0] not in "ZX" and int(fields[19]) == member.start_time

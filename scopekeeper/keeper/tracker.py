@@ -1,0 +1,289 @@
+"""Follows every scope of one uid, and tells what happens; does nothing about it."""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterable
+
+from scopekeeper.errors import words
+from scopekeeper.history import recording
+from scopekeeper.history.end import End
+from scopekeeper.keeper import events, notices
+from scopekeeper.keeper.faults import Faults
+from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.pending_ends import Endings
+from scopekeeper.keeper.processes import Processes
+from scopekeeper.keeper.scope_tracker import Known
+from scopekeeper.keeper.watch import Watch
+from scopekeeper.scope.model import Scope
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.shutdown import Stopping, what_stops
+
+_log = logging.getLogger("scopekeeper")
+
+_RECORD_SECONDS = 3.0
+"""How long the launch of a scope may take to write its record."""
+_EXEC_SECONDS = 1.0
+"""After which it is looked again at what came."""
+BLIND_SECONDS = 30.0
+"""How long what cannot be watched, or could not be done, waits for the next look."""
+_LONGEST_SLEEP = 3600.0
+"""Timers stand still while the machine sleeps; deadlines do not."""
+
+
+def _nothing(_directories: set[str], _now: int) -> None:
+    pass
+
+
+class Follower:
+    """What is known of the scopes of one uid, from one look to the next.
+
+    tell is called for everything that happens; looked after each look, with the directories that
+    were looked at and the time of the look in microseconds of CLOCK_BOOTTIME.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        tell: notices.Tell,
+        looked: Callable[[set[str], int], None] = _nothing,
+    ) -> None:
+        """Watch nothing yet; raises LimitError."""
+        self.loop = asyncio.get_running_loop()
+        self._tell = tell
+        self._looked = looked
+        self._mount, self._uid = caller.mount, caller.uid
+        self.faults = Faults()
+        self._watch = Watch(self.loop, caller, self._happened)
+        self._endings = Endings(
+            caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
+        )
+        self.archive = Archive(self.loop)
+        self._explaining: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[Stopping]] = set()
+        self._stopping = Stopping.NOTHING
+        self.known: dict[str, Known] = {}
+        """By directory."""
+        self.activity = False
+        """Whether looks are at how busy members are, too."""
+        self._dirty: set[str] = set()
+        self._looking: asyncio.Handle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._due: dict[str, float] = {}
+        """By scope, when to look again; by the loop's clock."""
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that are watched."""
+        return self._watch.processes
+
+    def start(self) -> None:
+        """Begin; every scope that is there is told as started."""
+        self._watch.start()
+        self._soon()
+
+    def watch_file(self, path: str, changed: Callable[[], None]) -> None:
+        """Have changed called when a file comes, or is written to."""
+        self._watch.watch_file(path, changed)
+
+    @property
+    def watched(self) -> set[str]:
+        """The ids of the members that live, or of whose end it is yet to be told."""
+        leaves = [leaf for known in self.known.values() for leaf in known.ends]
+        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._endings.all_leaves)}
+
+    async def close(self) -> None:
+        """Watch nothing any more; what has ended is told of."""
+        self._watch.close()
+        for task in self._asking:
+            task.cancel()
+        for handle in (self._looking, self._alarm):
+            if handle is not None:
+                handle.cancel()
+        self._endings.tell_all()
+        if self._explaining is not None:
+            await self._explaining
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes as they were last seen."""
+        found = (known.scope for known in self.known.values())
+        return tuple(sorted(found, key=lambda s: (s.session, s.lane, s.run, s.cgroup)))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a scope of others than this process, or an end to tell of."""
+        own = {os.getpid()}
+        return bool(self._endings) or any(own != set(k.scope.pids) for k in self.known.values())
+
+    async def ask_what_stops(self) -> Stopping:
+        """Find out what goes down just now; meanwhile no end is told for its time being over."""
+        task = self._begin_to_ask()
+        await asyncio.wait((task,))
+        return self._stopping
+
+    def _begin_to_ask(self) -> "asyncio.Task[Stopping]":
+        self._endings.stopping = None
+        task = self.loop.create_task(what_stops(self._uid))
+        self._asking.add(task)
+        task.add_done_callback(self._answered)
+        return task
+
+    def _answered(self, task: "asyncio.Task[Stopping]") -> None:
+        self._asking.discard(task)
+        if not task.cancelled() and task.result() is not Stopping.NOTHING:
+            self._stopping = task.result()  # what goes down does not come up again
+        if not self._asking:
+            self._endings.stopping = self._stopping
+            self._soon()
+
+    def _doubt(self) -> None:
+        if self._stopping is Stopping.NOTHING:
+            self._begin_to_ask()
+
+    def _ask_why(self) -> None:
+        if self._explaining is None:
+            self._explaining = self.loop.create_task(self._explain())
+
+    async def _explain(self) -> None:
+        """Ask the history about unexplained ends, all that there are together."""
+        try:
+            while asked := self._endings.unexplained():
+                causes = await self.archive.do(recording.causes_of, list(asked.values()))
+                for key, cause in zip(asked, causes, strict=True):
+                    self._endings.explain(key, cause)
+        finally:
+            self._explaining = None
+        self._soon()
+
+    def living(self, directory: str, leaf: str) -> End | None:
+        """Return a living member as its end would be told; None where it has ended."""
+        known = self.known.get(directory)
+        return known.ends.get(leaf) if known is not None else None
+
+    def ending_leaves(self, directory: str) -> list[str]:
+        """Return the leaves of a scope of whose end it is not told yet."""
+        return self._endings.leaves(directory)
+
+    def look_at(self, directories: Iterable[str]) -> None:
+        """Look at scopes as soon as what goes on is over."""
+        self._dirty |= set(directories)
+        self._soon()
+
+    def look_at_all(self) -> None:
+        """Look at every scope afresh."""
+        self.look_at(self.known)
+
+    def look_in(self, directory: str, seconds: float) -> None:
+        """Look at a scope again after so many seconds at the latest; to be called in a look."""
+        at = self.loop.time() + seconds
+        self._due[directory] = min(at, self._due.get(directory, at))
+
+    def look_later(self, directory: str, problem: str) -> None:
+        """Look at a scope again when there is hope that a problem is over."""
+        self.faults.log(f"{problem}; it is looked at again in {BLIND_SECONDS:.0f} s")
+        self._due[directory] = self.loop.time() + BLIND_SECONDS
+        self._soon()
+
+    def _happened(self, event: events.Event) -> None:
+        if isinstance(event, events.OwnerChanged):
+            self._dirty |= self._watch.followers(event.owner)
+        elif isinstance(event, events.Overflow):
+            _log.warning("the kernel dropped events; all scopes are read afresh")
+            self._dirty |= self.known.keys() | set(self._watch.scopes)
+        elif isinstance(event, events.Blind):
+            self.faults.log(f"{event.problem}; it is looked at every {BLIND_SECONDS:.0f} s")
+            self._due[event.directory] = self.loop.time() + BLIND_SECONDS
+        else:
+            self._dirty.add(event.directory)
+            if isinstance(event, events.LeaderEnded):
+                if not self._endings.leader_ended(event) and event.directory in self.known:
+                    self.known[event.directory].exits[event.leaf] = event.exit
+            elif isinstance(event, events.ScopeChanged):
+                self._note_kills(event)
+        self._soon()
+
+    def _note_kills(self, event: events.ScopeChanged) -> None:
+        known = self.known.get(event.directory)
+        for change in event.changes:
+            if known is not None and change.what is events.What.OOM_KILL:
+                known.note_kill(change.leaf)
+
+    def _soon(self) -> None:
+        if self._looking is None:
+            self._looking = self.loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        directories, self._dirty = self._dirty, set()
+        reader = Reader(self._mount, activity=self.activity, unlock=True)
+        for directory in directories:
+            try:
+                self._take_in(directory, reader)
+            except Exception as error:  # noqa: BLE001  one scope must not hide the others
+                self._due[directory] = self.loop.time() + BLIND_SECONDS
+                again = f"it is looked at every {BLIND_SECONDS:.0f} s"
+                self.faults.log(f"{directory}: {words(error)}; {again}", error)
+        with self.faults.contained("after a look"):
+            self._looked(directories, reader.now)
+        self._set_alarm()
+
+    def _take_in(self, directory: str, reader: Reader) -> None:
+        self._due.pop(directory, None)
+        scope = reader.scope(directory, self._uid)
+        known = self.known.get(directory)
+        if scope is not None and scope.is_closed:
+            raise PermissionError(errno.EACCES, scope.problem, directory)
+        if scope is None or (known is not None and known.scope.inode != scope.inode):
+            if known is not None:
+                self._gone(directory, known, reader)
+            known = None
+        if scope is None:
+            return
+        if known is None:
+            if scope.unrecorded:
+                self._due[directory] = self.loop.time() + _RECORD_SECONDS
+                return  # its launch is about to write the record, which is told
+            known = self.known[directory] = Known(scope)
+            self._tell(notices.ScopeStarted(scope))
+        came, ended = known.look(scope, reader)
+        self._watch.follow(scope)
+        for member in came:
+            self._tell(notices.MemberStarted(scope, member))
+        if known.fresh:
+            self._due[directory] = self.loop.time() + _EXEC_SECONDS
+        self._endings.add(directory, known, ended)
+
+    def _gone(self, directory: str, known: Known, reader: Reader) -> None:
+        self._endings.add(directory, known, known.gone(reader))
+        del self.known[directory]
+        self._tell(notices.ScopeEnded(known.scope))
+
+    def _ended(self, end: End) -> None:
+        with self.faults.contained(f"the end of {end.name!r} in {end.unit}"):
+            self._tell(notices.MemberEnded(end))
+
+    def _set_alarm(self) -> None:
+        moments = [*self._due.values(), *self._endings.moments]
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if moments:
+            delay = min(max(min(moments) - self.loop.time(), 0.0), _LONGEST_SLEEP)
+            self._alarm = self.loop.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        now = self.loop.time()
+        self._alarm = None
+        with self.faults.contained("ends that are due"):
+            self._endings.tell_due()
+        due = {directory for directory, at in self._due.items() if at <= now}
+        if "" in due:  # something cannot be watched, nobody knows what
+            with self.faults.contained("a walk"):
+                self._watch.rescan()
+            self._due[""] = now + BLIND_SECONDS
+            due |= self.known.keys()
+        self._dirty |= due - {""}
+        self._look()

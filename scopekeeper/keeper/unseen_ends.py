@@ -1,0 +1,53 @@
+"""Members that came and went between two looks: launches leave word of them in the ledger."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from scopekeeper.history.end import End
+from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.lifecycle import unseen_ends
+
+_log = logging.getLogger("scopekeeper")
+
+_SECONDS = 1.0
+"""How long after a launch it is looked: by then what stays has been seen."""
+_MOST_TOLD = 10_000
+
+
+class Unseen:
+    """Writes their ends to the history.
+
+    watched returns the ids of members of whose end is told elsewhere.
+    """
+
+    def __init__(self, jobs: Jobs, mount: str, watched: Callable[[], Iterable[str]]) -> None:
+        self._jobs = jobs
+        self._mount = mount
+        self._watched = watched
+        self._told: dict[str, None] = {}
+        self._waits = False
+        self._problem = ""
+
+    def told(self, end: End) -> None:
+        """Note that the end of a member was told."""
+        self._told[end.member_id] = None
+        while len(self._told) > _MOST_TOLD:
+            del self._told[next(iter(self._told))]
+
+    def launched(self) -> None:
+        """Look soon, once for all that is launched until then."""
+        if not self._waits:
+            self._waits = True
+            self._jobs.begin_later(_SECONDS, self.look)
+
+    async def look(self) -> None:
+        """Look now."""
+        self._waits = False
+        known = self._told.keys() | set(self._watched())
+        ends, problem = await asyncio.to_thread(unseen_ends.collect, self._mount, known)
+        if problem and problem != self._problem:
+            _log.error("%s", problem)
+        self._problem = problem
+        for end in ends:
+            self.told(end)

@@ -1,0 +1,51 @@
+"""Reads the arguments of ``run``. On the hot path: no imports.
+
+What the parser does not understand goes to the click command, which explains it.
+"""
+
+_VALUED = {
+    "-s": "session", "-l": "lane", "-n": "name",
+    "--session": "session", "--lane": "lane", "--name": "name",
+    "--run": "run", "--session-id": "session_id", "--kind": "kind", "--lifetime": "lifetime",
+    "--owner": "owner", "--ttl": "ttl", "--grace": "grace", "--memory-max": "memory_max",
+    "--memory-high": "memory_high", "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
+    "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
+    "--placement": "placement", "--if-unavailable": "if_unavailable",
+}  # fmt: skip
+_FLAGS = {
+    "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
+    "--real-shell": "real_shell",
+}  # fmt: skip
+REPEATED = {"--own": "own", "--require": "require"}
+"""Options that may be given again: their values come together with NUL between them."""
+
+
+def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
+    """Split the arguments of ``run`` into options and the command; None if in doubt."""
+    options: dict[str, str] = {}
+    at = 0
+    while at < len(arguments):
+        argument = arguments[at]
+        if argument == "--":
+            at += 1
+            break
+        if not argument.startswith("-"):
+            break
+        name, equals, value = argument.partition("=")
+        if argument in _FLAGS:
+            options[_FLAGS[argument]] = "1"
+        elif equals and name[:2] == "--" and name in _VALUED:
+            options[_VALUED[name]] = value
+        elif argument in _VALUED and at + 1 < len(arguments):
+            at += 1
+            options[_VALUED[argument]] = arguments[at]
+        elif name in REPEATED and (equals or at + 1 < len(arguments)):
+            if not equals:
+                at += 1
+                value = arguments[at]
+            key = REPEATED[name]
+            options[key] = f"{options[key]}\0{value}" if key in options else value
+        else:
+            return None
+        at += 1
+    return (options, arguments[at:]) if at < len(arguments) else None

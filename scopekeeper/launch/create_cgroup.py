@@ -1,0 +1,74 @@
+"""Makes a scope around this process as a plain cgroup, where there is no manager to ask."""
+
+import errno
+import fcntl
+import posix
+
+from scopekeeper.kernel.proc import make_cgroup, open_lock
+from scopekeeper.launch.member import GONE, Member, enter
+from scopekeeper.scope import names, records
+from scopekeeper.scope.placement import Place
+
+_XATTR_CREATE = 1
+
+
+def create(directory: str, member: Member, place: Place, warnings: list[str]) -> bool:
+    """Make the scope and become its first member; False where another was faster."""
+    try:
+        try:
+            make_cgroup(directory)
+        except FileExistsError:
+            pass
+        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    lock = -1
+    try:
+        lock = open_lock(fd)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # a stop was faster
+        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
+        if member.request.limits:
+            from scopekeeper.launch.limits import limit_folder
+
+            limit_folder(place.base, directory, member.request.limits, warnings)
+        _leave_note(place)
+        return enter(directory, member, place)
+    except OSError as error:
+        if error.errno in (*GONE, errno.EEXIST):
+            return False  # another launcher was faster
+        raise
+    finally:
+        if lock >= 0:
+            posix.close(lock)
+        posix.close(fd)
+
+
+def notes_folder(uid: int) -> str:
+    """Return where a launch leaves a link to a folder with scopes, for the keeper of the uid."""
+    return "/run/scopekeeper/places" if uid == 0 else f"/run/user/{uid}/scopekeeper/places"
+
+
+def _leave_note(place: Place) -> None:
+    """Tell the keeper about the folder; where none has ever run it will find the scope itself."""
+    try:
+        posix.symlink(place.base, f"{notes_folder(place.uid)}/{names.escape(place.base)}")
+    except OSError:
+        pass
+
+
+def remove_empty(lock: int, directory: str) -> bool:
+    """Remove a folder in which nothing lives, so that it is made anew; lock is its lock, open."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for entry in posix.listdir(directory):
+            if entry.startswith("m-"):
+                posix.rmdir(f"{directory}/{entry}")
+        posix.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.ENOTEMPTY, *GONE):
+            raise
+        return False  # somebody is on the way in
+    return True

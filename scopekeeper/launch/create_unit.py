@@ -1,0 +1,143 @@
+"""Makes a scope around this process as a transient unit of a systemd manager."""
+
+import posix
+import time
+
+from scopekeeper.errors import ForeignError, ManagerError
+from scopekeeper.kernel.proc import exists, read
+from scopekeeper.launch.member import GONE, Member, enter
+from scopekeeper.scope import names, records
+from scopekeeper.scope.placement import SLICE, Caller, Place
+from scopekeeper.systemd.manager import CallError, Manager, scope_properties
+from scopekeeper.users import home_of
+
+KEEPER = "scopekeeper.service"
+_INFINITY = 2**64 - 1
+"""How systemd writes infinity in a property of type t."""
+_PROPERTIES = {
+    "memory_max": "MemoryMax",
+    "memory_high": "MemoryHigh",
+    "tasks_max": "TasksMax",
+    "cpu_weight": "CPUWeight",
+    "ttl": "RuntimeMaxUSec",
+    "grace": "TimeoutStopUSec",
+}
+
+
+def create(directory: str, member: Member, place: Place, warnings: list[str]) -> bool:
+    """Make the scope and become its first member; False where another was faster."""
+    with Manager(place.manager, place.uid) as manager:
+        try:
+            bound_to = _start(manager, member, place)
+        except CallError as error:
+            if error.name != "UnitExists":
+                raise
+            # Another launcher was faster, or it is on its way out; or it failed and holds its
+            # name, which reset-failed ends (and which does nothing to a unit that is well).
+            if not exists(directory):
+                _refuse_foreign(manager, member.unit)
+                manager.reset_failed(member.unit)
+            return False
+    posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(bound_to))
+    if member.request.limits:
+        from scopekeeper.launch.limits import warn_unlimited
+
+        warn_unlimited(directory, member.request.limits, warnings)
+    return enter(directory, member, place)
+
+
+def clear(place: Place, directory: str, invocation: str) -> None:
+    """Have systemd let go of a life of a scope in which nothing lives.
+
+    It keeps one forever whose only process was killed in the moment when it was moved in: no
+    change of ``populated`` is left to come (seen with 252 and 257). By its invocation ID, since
+    another launch may just be making the next one, even in the same directory.
+    """
+    if not invocation:
+        return  # systemd has forgotten it
+    with Manager(place.manager, place.uid) as manager:
+        try:
+            manager.stop_life(invocation, directory)
+        except CallError:
+            return  # it has let go by itself
+
+
+def _refuse_foreign(manager: Manager, unit: str) -> None:
+    """Say at once that a unit of our name lives in another slice; we would never find it."""
+    slice_name = manager.unit_property(unit, "Scope", "Slice")
+    if slice_name not in ("", SLICE):
+        raise ForeignError(
+            f"{unit} exists in {slice_name}; somebody else made it",
+            "it is left alone; choose another --run",
+        )
+
+
+def confirm(directory: str, member: Member, place: Place, caller: Caller) -> None:
+    """Make sure that systemd still has the scope that we joined; else leave it again.
+
+    A scope that systemd found empty in the moment before we came is dead, and cannot be started
+    again for as long as we are inside of its cgroup. Raises FileNotFoundError then.
+    """
+    with Manager(place.manager, place.uid) as manager:
+        while True:
+            state = manager.unit_property(member.unit, "Unit", "ActiveState")
+            if state == "active":
+                return
+            if state in ("", "inactive", "failed"):
+                _leave(manager, directory, member, caller)
+                raise FileNotFoundError(GONE[0], "systemd has forgotten it", directory)
+            if time.monotonic() > manager.deadline:
+                raise ManagerError(f"{member.unit} stays {state}")
+            time.sleep(0.02)
+
+
+def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> None:
+    """Go back to the cgroup that we came from, or aside where that takes nobody any more."""
+    if not member.leave(f"{directory}/{member.leaf}", caller):
+        aside = names.unit_name("scopekeeper", "launch", posix.urandom(4).hex())
+        manager.start_scope(aside, scope_properties("scopekeeper: a launch", SLICE, "", {}))
+    try:
+        posix.rmdir(f"{directory}/{member.leaf}")
+    except OSError:
+        pass
+    manager.reset_failed(member.unit)
+
+
+def _has_keeper(place: Place) -> bool:
+    """Tell whether the keeper is installed for the manager; asking for what is not takes longer."""
+    folders = ["/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/"]
+    if place.manager == "user":
+        home = home_of(place.uid)
+        folders += [
+            f"/run/user/{place.uid}/systemd/", f"{home}/.config/systemd/",
+            f"{home}/.local/share/systemd/",
+        ]  # fmt: skip
+    return any(exists(f"{folder}{place.manager}/{KEEPER}") for folder in folders)
+
+
+def _has_same_pids() -> bool:
+    """Tell whether systemd has the same numbers; a service may not see whether it does."""
+    try:
+        return read("/proc/1/comm") == "systemd\n"
+    except OSError:
+        return False
+
+
+def _start(manager: Manager, member: Member, place: Place) -> str:
+    """Have the scope started around us; returns the unit that it is bound to, or ''."""
+    request, owner = member.request, member.owner
+    bound_to = ""
+    if request.lifetime == "gateway" and owner.unit and place.manages(owner.unit_path):
+        bound_to = "" if owner.has_ended else owner.unit  # it would be started again
+    settings = {
+        _PROPERTIES[name]: _INFINITY if value < 0 else value
+        for name, value in (request.limits | request.durations).items()
+    }
+    text = f"scopekeeper: {request.session[:120]}, lane {request.lane[:60]}"
+    description = "".join(char if char.isprintable() else "?" for char in text)
+    pid = posix.getpid() if _has_same_pids() else 0
+    properties = scope_properties(description, SLICE, bound_to, settings, pid)
+    if _has_keeper(place):
+        properties.append(("Wants", ("as", [KEEPER])))
+    manager.start_scope(member.unit, properties)
+    return bound_to

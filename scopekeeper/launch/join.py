@@ -1,0 +1,236 @@
+"""Joins a scope, or makes it: the one place where a process becomes contained.
+
+On the hot path of ``run``: builtin modules only. Joining is a few system calls on cgroupfs; only
+making a scope asks systemd.
+
+What can go wrong between looking and joining, and what is done about it:
+
+- *Someone stops the scope.* A joiner holds a shared lock on the scope's directory, a stop takes
+  it alone to mark the record; a marked scope is not joined.
+- *systemd finds the scope empty and forgets it while we join.* The directory then stays, with a
+  process that no unit owns. So a scope is joined only beside a member that was alive before and
+  after, and that was sure of the scope itself; if that one has just ended systemd is asked, and
+  a dead scope is left again and made anew. Who is not sure yet has ``JOINING`` in its record.
+- *Its maker has not written the record yet.* Then we wait; without a record nothing is joined.
+"""
+
+import fcntl
+import posix
+import time
+
+from scopekeeper import launch
+from scopekeeper.kernel.proc import attribute, open_lock, read
+from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, enter
+from scopekeeper.scope import names, records
+from scopekeeper.scope.placement import Caller, Place, place_of
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+
+
+class OtherOwnerError(Exception):
+    """The scope ends with another gateway's unit; this launch needs a scope of its own."""
+
+
+def contain(member: Member, caller: Caller, place: Place, warnings: list[str]) -> str:
+    """Put this process into its leaf and return the scope's directory.
+
+    Raises OtherOwnerError, ScopekeeperError, OSError; then the process may be anywhere and must
+    not run the command.
+    """
+    place, directory = locate(member, caller, place)
+    patience, ask_again, pause = None, 0.0, _FIRST_PAUSE
+    while True:
+        outcome, reason = join(directory, member, place, caller, warnings)
+        if outcome == JOINED:
+            break
+        if outcome == ABSENT or (patience and patience.is_left_over(reason, place)):
+            reason = reason or "taken"
+            now = time.monotonic()
+            if now >= ask_again:
+                if place.manager:
+                    launch.load_more()
+                    from scopekeeper.launch.create_unit import create
+
+                    if patience and outcome != ABSENT:
+                        patience.have_it_removed(place)
+                else:
+                    from scopekeeper.launch.create_cgroup import create
+                if create(directory, member, place, warnings):
+                    break
+                # Launchers that ask all the time would keep systemd from its jobs, which it runs
+                # when nobody asks; whether another has made the scope is seen without asking.
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                ask_again = now + pause
+        if patience is None:
+            from scopekeeper.launch.waiting import Patience
+
+            patience = Patience(directory)
+        patience.wait(reason)
+    if member.request.member_limits:
+        from scopekeeper.launch.limits import limit_member
+
+        limit_member(directory, member.leaf, member.request.member_limits, warnings)
+    return directory
+
+
+def locate(member: Member, caller: Caller, place: Place) -> tuple[Place, str]:
+    """Return the place of a member's scope, and its directory; place is where new ones are made."""
+    if caller.scope_directory.endswith("/" + member.unit):
+        place = place_of(caller)
+    return place, f"{place.base}/{member.unit}"
+
+
+def join(
+    directory: str, member: Member, place: Place, caller: Caller, warnings: list[str]
+) -> tuple[str, str]:
+    """Try to make it a member of the scope once; returns the outcome and why to wait.
+
+    Raises OtherOwnerError, ScopekeeperError, OSError.
+    """
+    try:
+        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return ABSENT, ""
+    lock = -1
+    try:
+        lock = open_lock(fd)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return WAIT, "stopping"
+        return _join(fd, lock, directory, member, place, caller, warnings)
+    except OSError as error:
+        if error.errno in GONE:
+            return WAIT, "gone"
+        raise
+    finally:
+        if lock >= 0:
+            posix.close(lock)  # which gives it back
+        posix.close(fd)
+
+
+def _join(
+    fd: int, lock: int, directory: str, member: Member, place: Place, caller: Caller,
+    warnings: list[str],
+) -> tuple[str, str]:  # fmt: skip
+    """Do so in a scope whose directory is open, and locked."""
+    raw = attribute(fd, records.ATTRIBUTE)  # type: ignore[arg-type]
+    if raw is None:
+        from scopekeeper.launch.waiting import without_record
+
+        return without_record(directory, place)
+    _check(raw, directory, member, warnings)
+    if b"\nSTATE=" in raw:
+        return WAIT, "stopping"
+    neighbour = _sure_leaf(directory, member.request.name)
+    if not neighbour:
+        from scopekeeper.launch.waiting import without_members
+
+        return without_members(lock, directory, place)
+    unsure = bool(place.manager) or member.always_signs
+    if not enter(directory, member, place, unsure=unsure):
+        return WAIT, "gone"
+    # a folder in which somebody is stays; systemd forgets a scope at once
+    if place.manager and not _is_surely_alive(neighbour):
+        from scopekeeper.launch.create_unit import confirm
+
+        confirm(directory, member, place, caller)
+    if unsure:
+        member.sign(directory)
+    return JOINED, ""
+
+
+def _check(raw: bytes, directory: str, member: Member, warnings: list[str]) -> None:
+    """Make sure that the scope is the one that was meant; raises what to tell otherwise."""
+    from_record = _read_record(raw, directory)
+    request = member.request
+    identity = (request.session, request.lane, request.run)
+    said = (from_record["SESSION"], from_record["LANE"], from_record.get("RUN", ""))
+    if said != identity:
+        from scopekeeper.launch.waiting import refuse_identity
+
+        refuse_identity(directory, member.unit, said)
+    bound = from_record.get("BOUND", "")
+    if bound and (request.lifetime != "gateway" or member.owner.unit != bound):
+        if not request.explicit_run and request.run != member.owner.label:
+            raise OtherOwnerError(bound)
+        from scopekeeper.errors import ConflictError
+
+        raise ConflictError(
+            f"the scope {member.unit} ends with {bound}", "give this one another --run"
+        )
+    for option, value in (request.limits | request.durations).items():
+        if option not in request.asked or option == "grace":
+            continue
+        there = from_record.get(option.upper(), "none")
+        if there != str(value):
+            is_number = len(there) < 20 and there.isascii() and there.isdigit()
+            if not is_number and there not in ("none", "-1"):
+                there = "a damaged one"
+            text = f"--{option.replace('_', '-')} has no effect: the scope exists, with {there}"
+            if text not in warnings:
+                warnings.append(text)
+
+
+def _read_record(raw: bytes, directory: str) -> dict[str, str]:
+    try:
+        return records.loads(raw, records.OF_SCOPE)
+    except records.RecordError as error:
+        from scopekeeper.errors import ForeignError
+        from scopekeeper.launch.waiting import how_to_end
+
+        raise ForeignError(
+            f"{directory}: {error}",
+            f"it is left alone; choose another --run, or end it: {how_to_end(directory)}",
+        ) from None
+
+
+def _sure_leaf(directory: str, name: str) -> str:
+    """Return a leaf with a living process that is sure of its scope; '' for none.
+
+    On the way, remove empty ones of the same name. One that its member has closed to us may live:
+    it is returned where there is no other, and then systemd is asked whether the scope lives.
+    """
+    same = names.leaf_name(name, "")  # what stands before the id in a leaf of that name
+    found = closed = ""
+    for entry in posix.listdir(directory):
+        is_same = entry[: -names.ID_LENGTH] == same
+        if not entry.startswith("m-") or (found and not is_same):
+            continue
+        leaf = f"{directory}/{entry}"
+        try:
+            if _is_alive(leaf):
+                if not found and b"\nJOINING=" not in (attribute(leaf, records.ATTRIBUTE) or b""):
+                    found = leaf
+            elif is_same and _is_named(leaf, name):
+                posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
+        except PermissionError:
+            closed = leaf
+        except (OSError, records.RecordError):
+            continue
+    return found or closed
+
+
+def _is_named(leaf: str, name: str) -> bool:
+    """Return whether a leaf is of that name, whole: two long names can be cut to the same.
+
+    A leaf without a record is left over from a launch that was killed.
+    """
+    raw = attribute(leaf, records.ATTRIBUTE)
+    return raw is None or records.loads(raw).get("NAME") == name
+
+
+def _is_surely_alive(leaf: str) -> bool:
+    try:
+        return _is_alive(leaf)
+    except OSError:  # it cannot be read
+        return False
+
+
+def _is_alive(leaf: str) -> bool:
+    try:
+        return "populated 1" in read(f"{leaf}/cgroup.events")
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return False

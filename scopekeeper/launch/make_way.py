@@ -1,0 +1,41 @@
+"""Ends what a launch takes the place of, before the launch."""
+
+from scopekeeper.launch.leave_scope import same_hangup, step_out
+from scopekeeper.launch.request import Request
+from scopekeeper.lifecycle import lane_quota, replace
+from scopekeeper.scope.model import Identity, Owner
+from scopekeeper.scope.owner import LaunchOwner
+from scopekeeper.scope.placement import Place
+from scopekeeper.scope.selection import Selector
+
+
+def replace_earlier(request: Request, owner: LaunchOwner, warnings: list[str]) -> None:
+    """Do what ``--replace`` asks for; see ``lifecycle.replace``."""
+    # a PTY run has a run of its own, which no earlier one can have
+    run = None if request.kind == "pty" and not request.explicit_run else request.run
+    earlier = Selector(session=request.session, lane=request.lane, run=run, name=request.name)
+    with same_hangup():
+        replace.replace(earlier, _owner_of(owner), warnings, step_out)
+
+
+def make_room(request: Request, owner: LaunchOwner, where: Place, warnings: list[str]) -> None:
+    """Do what the rules of the lane ask for; see ``lifecycle.lane_quota``."""
+    identity = Identity(request.session, request.lane, request.run)
+    launch = lane_quota.Launch(identity, request.session_id, _owner_of(owner), request.room)
+    with same_hangup():
+        lane_quota.make_room(launch, where, warnings, step_out)
+
+
+def _owner_of(owner: LaunchOwner) -> Owner:
+    """Return a launch's owner as the model has owners."""
+    fields = owner.fields
+    is_process = "OWNER_PID" in fields
+    return Owner(
+        unit=owner.unit,
+        epoch=fields.get("OWNER_EPOCH", ""),
+        cgroup=owner.unit_path,
+        pid=int(fields["OWNER_PID"]) if is_process else None,
+        start_time=int(fields["OWNER_START"]) if is_process else None,
+        boot_id=fields["BOOT"],
+        namespaces=fields["NAMESPACES"],
+    )

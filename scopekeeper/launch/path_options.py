@@ -1,0 +1,33 @@
+"""Paths that a command needs, and those that are handed over with it."""
+
+import posix
+
+from scopekeeper.errors import FAILED, UsageError
+from scopekeeper.launch.program import encoded, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.owned.claim_at_launch import Handover
+
+_ABSENT = (2, 20)
+"""ENOENT and ENOTDIR."""
+
+
+def require(paths: str) -> None:
+    """Exit 125, before anything is made, where one of the paths (NUL between) is not there."""
+    for path in paths.split("\0"):
+        try:
+            posix.stat(encoded(path))
+        except OSError as error:
+            reason = "is missing" if error.errno in _ABSENT else error.strerror
+            say(f"required path {path} {reason}")
+            posix._exit(FAILED)
+
+
+def hand_over(options: dict[str, str]) -> "Handover":
+    """Claim the paths of ``--own`` for this launch; raises UsageError, RefusedError, StateError."""
+    if "own" not in options:
+        raise UsageError("--own-scope says nothing without --own", "give --own PATH too")
+    from scopekeeper.owned.claim_at_launch import Handover
+
+    return Handover(options["own"].split("\0"), whole_scope="own_scope" in options)

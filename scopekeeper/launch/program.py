@@ -1,0 +1,96 @@
+"""The program that a launch becomes: found, executed, and its environment. Builtin modules only."""
+
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.owned.claim_at_launch import Handover
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+_ENOENT, _ENOEXEC, _ENOTDIR = 2, 8, 20
+
+
+def original_environment() -> dict[bytes, bytes]:
+    """Return the environment as this process got it.
+
+    Not posix.environ: in the C locale Python has added LC_CTYPE to that (PEP 538).
+    """
+    fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
+    raw = b""
+    while chunk := posix.read(fd, 16384):
+        raw += chunk
+    posix.close(fd)
+    environment = {}
+    for entry in raw.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if equals and name not in environment:
+            environment[name] = value
+    return environment
+
+
+def find_program(command: str) -> None:
+    """Make sure that a command can be found; says why and exits 126 or 127 otherwise."""
+    resolve(command, original_environment())
+
+
+def resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
+    """Find the program as execvp(3) does; exits 126 or 127 before anything was made."""
+    name = encoded(command)
+    if b"/" in name:
+        candidates = [name]
+    else:
+        folders = environment.get(b"PATH", b"/bin:/usr/bin").split(b":")
+        candidates = [folder + b"/" + name if folder else name for folder in folders]
+    # a PATH may name what is no folder; a path that was given may not
+    missing = (_ENOENT,) if b"/" in name else (_ENOENT, _ENOTDIR)
+    status, reason = NOT_FOUND, "not found"
+    for candidate in candidates if name else ():
+        try:
+            is_file = posix.stat(candidate).st_mode & 0o170000 == 0o100000
+        except OSError as error:
+            if error.errno not in missing:
+                status, reason = NOT_EXECUTABLE, str(error.strerror)
+            continue
+        if is_file and posix.access(candidate, posix.X_OK):
+            return candidate
+        status, reason = NOT_EXECUTABLE, "not an executable file"
+    say(f"{command}: {reason}")
+    posix._exit(status)
+
+
+def execute(
+    program: bytes,
+    command: list[str],
+    environment: dict[bytes, bytes],
+    handover: "Handover | None" = None,
+) -> None:
+    """Become the program; exits 126 or 127 if it cannot be executed."""
+    arguments = [encoded(argument) for argument in command]
+    try:
+        posix.execve(program, arguments, environment)
+    except OSError as error:
+        if error.errno == _ENOEXEC:  # a script without #!, which execvp(3) gives to a shell
+            posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
+        if handover is not None:
+            handover.withdraw()  # what was not started was given nothing
+        say(f"{command[0]}: {error.strerror}")
+        posix._exit(NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE)
+
+
+def encoded(argument: str) -> bytes:
+    """Return the bytes that an argument came in as."""
+    return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def say(text: str) -> None:
+    """Write one line on stderr, safe for a terminal."""
+    if not text.isprintable():
+        from scopekeeper.safe_text import safe
+
+        text = safe(text)
+    try:
+        posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody can read it; the exit status still tells

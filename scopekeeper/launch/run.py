@@ -1,0 +1,210 @@
+"""Contains this process and becomes the command of ``run``.
+
+Start-up time is what users of a wrapper feel, so nothing here imports more than the interpreter
+has built in (tests/unit/test_imports.py holds the list); not even ``os``.
+"""
+
+import posix
+
+from scopekeeper.launch.program import execute, original_environment, resolve, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scopekeeper.launch.member import Member
+    from scopekeeper.launch.request import Request
+    from scopekeeper.scope.owner import LaunchOwner
+    from scopekeeper.scope.placement import Caller, Place
+
+_USERS_RULES = "/.config/scopekeeper"
+
+
+def run(
+    options: dict[str, str],
+    command: list[str],
+    *,
+    last: "Callable[[], None] | None" = None,
+    defaults: dict[bytes, bytes] = {},  # noqa: B006
+) -> None:
+    """Become the command, inside its scope; returns never, exits 125 to 127 where that fails.
+
+    last is called right before; defaults are variables for where there is none of that name.
+    """
+    from scopekeeper.launch import signals
+
+    signals.die_by_interrupt()
+    try:
+        _launch(options, command, last, defaults)
+    except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
+        _fail(error)
+
+
+def _launch(
+    options: dict[str, str],
+    command: list[str],
+    last: "Callable[[], None] | None",
+    defaults: dict[bytes, bytes],
+) -> None:
+    from scopekeeper.launch import signals
+
+    environment = original_environment()
+    if "require" in options:
+        from scopekeeper.launch.path_options import require
+
+        require(options["require"])
+    program = resolve(command[0], environment)
+    inner = defaults | environment
+    pipe_ignored = signals.pipe_was_ignored()
+    handover = None
+    try:
+        if "own" in options or "own_scope" in options:
+            from scopekeeper.launch.path_options import hand_over
+
+            handover = hand_over(options)
+        contain(options, command[0], environment, inner)
+        if handover is not None:
+            handover.bind()
+    except Exception as error:
+        from scopekeeper.launch.failure import describe, is_unavailable
+
+        if handover is not None:
+            handover.withdraw()
+            handover = None
+        if options.get("if_unavailable") != "warn" or not is_unavailable(error):
+            raise
+        say(f"warning: running uncontained: {describe(error)}")
+        if "own" in options:
+            say("warning: --own has no effect: nothing can tell when the last user is gone")
+        inner = environment
+    drop_bus(inner, options)
+    if "real_shell" in options:
+        from scopekeeper.launch.real_shell import name_real_shell
+
+        name_real_shell(inner)
+    signals.restore(pipe_ignored=pipe_ignored)
+    if last is not None:
+        last()
+    execute(program, command, inner, handover)
+
+
+def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
+    """Take the way to the bus out of the command's environment where ``no_bus`` asks for that."""
+    if "no_bus" in options:
+        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
+            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
+
+
+def contain(
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    inner: dict[bytes, bytes],
+    caller: "Caller | None" = None,
+    warn: "Callable[[str], None] | None" = None,
+) -> str:
+    """Contain this process and write into inner what the command is told about it.
+
+    warn is told what the caller should know although the launch goes on; else stderr is. Returns
+    the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
+    from scopekeeper.history import launch_ledger
+    from scopekeeper.launch import join
+    from scopekeeper.scope import placement
+
+    warnings = list[str]()
+    caller = caller or placement.Caller()
+    request, owner, where = plan(options, command, environment, caller, warnings)
+    try:
+        member, directory = _enter(request, owner, caller, where, warnings)
+    except join.OtherOwnerError:
+        request.run = owner.label
+        member, directory = _enter(request, owner, caller, where, warnings)
+    for text in warnings:
+        if warn is not None:
+            warn(text)
+        else:
+            say(f"warning: {text}")
+    tell(inner, member)
+    fields = member.ledger_fields(directory[len(caller.mount) :])
+    launch_ledger.append(launch_ledger.line(fields))
+    return directory
+
+
+def _enter(
+    request: "Request", owner: "LaunchOwner", caller: "Caller", where: "Place", warnings: list[str]
+) -> "tuple[Member, str]":
+    """Make room, and enter the scope; returns the member that this process is, and where."""
+    from scopekeeper.launch import join
+    from scopekeeper.launch.member import Member
+
+    if request.replace:
+        from scopekeeper.launch.make_way import replace_earlier
+
+        replace_earlier(request, owner, warnings)
+    if request.room:
+        from scopekeeper.launch.make_way import make_room
+
+        make_room(request, owner, where, warnings)
+    member = Member(request, owner)
+    return member, join.contain(member, caller, where, warnings)
+
+
+def plan(
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    caller: "Caller",
+    warnings: list[str],
+) -> "tuple[Request, LaunchOwner, Place]":
+    """Return what is to be launched, whose it is, and where its scope belongs.
+
+    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
+    from scopekeeper.kernel import proc
+    from scopekeeper.launch.request import Request
+    from scopekeeper.scope import choose_placement
+    from scopekeeper.scope.owner import find_owner
+    from scopekeeper.users import home_of
+
+    rules = None
+    if (
+        proc.exists("/etc/scopekeeper")
+        or b"SCOPEKEEPER_CONFIG" in posix.environ
+        or proc.exists(home_of(caller.uid) + _USERS_RULES)
+    ):
+        from scopekeeper.policy.cached import Rules
+
+        rules = Rules(warnings)
+    request = Request(options, environment, command, rules)
+    owner = find_owner(caller, request.owner, options.get("parent", ""))
+    request.session = request.session or owner.label
+    outlives = request.lifetime != "gateway"
+    return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)
+
+
+def tell(inner: dict[bytes, bytes], member: "Member") -> None:
+    """Write into the command's environment which member of which scope it is."""
+    request = member.request
+    for name, value in (
+        ("SESSION", request.session),
+        ("LANE", request.lane),
+        ("RUN", request.run),
+        ("SCOPE", member.unit),
+        ("MEMBER", member.leaf),
+    ):
+        key = b"SCOPEKEEPER_" + name.encode()
+        inner.pop(key, None)
+        if value:
+            inner[key] = value.encode("utf-8", "surrogateescape")
+    told = inner.get(b"SCOPEKEEPER_SESSION_ID")
+    if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
+        del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session, or of another life of this one
+
+
+def _fail(error: Exception) -> None:
+    from scopekeeper.errors import FAILED
+    from scopekeeper.launch.failure import describe
+
+    say(describe(error))
+    posix._exit(FAILED)

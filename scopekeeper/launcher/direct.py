@@ -1,0 +1,274 @@
+"""Writes the fast launchers: ``python -m scopekeeper.launcher.direct [PATH]``.
+
+What pip installs starts the interpreter with ``site`` (pip drops interpreter options from a
+script's first line) and finds every module of the hot path one by one: 3 ms of 9. This rewrites
+the installed script, or writes PATH, so that it runs ``python -I -S`` and reads the compiled hot
+path from one file, and what making a scope takes from another. Running it again brings both up to
+date; installing the package again puts pip's script back.
+
+``scopekeeper-shell`` is written beside it: where it can be as a program of the machine's own
+(``scopekeeper.launcher.elf``), which a login shell has to be.
+"""
+
+import ast
+import importlib
+import marshal
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+from scopekeeper.launch.real_shell import NAME
+from scopekeeper.launcher import elf
+
+# in the order in which they import each other
+_JOINING = (
+    "scopekeeper", "scopekeeper.launch", "scopekeeper.launch.signals",
+    "scopekeeper.launch.arguments", "scopekeeper.launch.program", "scopekeeper.launch.run",
+    "scopekeeper.kernel", "scopekeeper.kernel.proc", "scopekeeper.users",
+    "scopekeeper.systemd", "scopekeeper.systemd.units",
+    "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
+    "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.owner",
+    "scopekeeper.launch.request", "scopekeeper.launch.member", "scopekeeper.history",
+    "scopekeeper.history.launch_ledger", "scopekeeper.launch.join", "scopekeeper.main",
+)  # fmt: skip
+_SHELL = (
+    "scopekeeper.errors", "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
+    "scopekeeper.launch.shell",
+)  # fmt: skip
+_MAKING = (
+    "scopekeeper.errors", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
+    "scopekeeper.launch.create_unit",
+)  # fmt: skip
+
+_SCRIPT = """\
+#!{python} -IS
+import _signal, marshal, posix, sys
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+try:
+    hot = posix.open({hot!r} + sys.implementation.cache_tag, posix.O_CLOEXEC)
+except OSError:
+    sys.path.insert(0, {folder!r})
+    from scopekeeper.main import main
+    main()
+else:
+    exec(*marshal.loads(posix.read(hot, {most})))
+"""
+"""The compiled file is only read by the version of Python that wrote it: its name has that."""
+
+_SHELL_PROGRAM = """\
+import _signal, marshal, posix, sys
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+try:
+    hot = posix.open({hot!a} + sys.implementation.cache_tag, posix.O_CLOEXEC)
+    hot = marshal.loads(posix.read(hot, {most}))
+except Exception:
+    hot = {slow!a}, {{}}
+try:
+    exec(*hot)
+except Exception as error:
+    exec({broken!a})
+"""
+_SHELL_SLOW = """\
+import sys
+sys.path.insert(0, {folder!a})
+from scopekeeper.launch.shell import main
+main({file!a}, sys.argv[sys.argv[0] == "-c":])
+"""
+_SHELL_BROKEN = """\
+words = sys.argv[sys.argv[0] == "-c":]
+posix.write(2, f"scopekeeper: the installation is broken: {error!r}\\n".encode())
+if b"SCOPEKEEPER_SESSION" in posix.environ:
+    posix._exit(125)
+posix.execve("/bin/sh", ["-sh" if words[0][:1] == "-" else "sh", *words[1:]], posix.environ)
+"""
+"""What scopekeeper-shell runs. Whatever is broken, who logs in gets a shell. What is only run where
+something is, is text: that costs less to compile."""
+
+_LOADER = """\
+import sys
+
+sys.path.insert(0, FOLDER)
+if SHELL or sys.argv[1:2] == ["run"]:
+    import marshal, posix
+
+    def load(name, file, path, code):
+        sys.modules[name] = module = type(sys)(name)
+        module.__file__ = file
+        if path:
+            module.__path__ = path
+        exec(code, module.__dict__)
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+
+    def load_more():
+        making = posix.open(MAKING, posix.O_CLOEXEC)
+        for piece in marshal.loads(posix.read(making, MOST)):
+            load(*piece)
+        posix.close(making)
+
+    for piece in JOINING:
+        load(*piece)
+    sys.modules["scopekeeper.launch"].load_more = load_more
+if SHELL:
+    from scopekeeper.launch.shell import main
+
+    main(SHELL, sys.argv[sys.argv[0] == "-c":])
+from scopekeeper.main import main
+
+main()
+"""
+"""Runs first, with FOLDER, JOINING, MAKING, MOST and SHELL defined."""
+
+_SHEBANG_MAX = 127
+"""Bytes of a script's first line that Linux reads before 5.1."""
+
+
+_FOLDER = Path(__file__).parent
+_MOST = 120_000
+"""Bytes that the launcher reads at once: below the size from which malloc(3) maps memory."""
+
+
+def _file(name: str) -> str:
+    """Return where a compiled piece is kept.
+
+    ``hot`` is read by every ``run``, ``shell`` by every shell, and ``make`` by some of both.
+    """
+    return f"{_FOLDER}/{name}.{sys.implementation.cache_tag}"
+
+
+def compile_hot(*more: str, shell: str = "") -> bytes:
+    """Compile the loader, the modules of the hot path, and more of them, into one piece.
+
+    shell is the path of scopekeeper-shell in the piece that it reads.
+    """
+    folder = str(Path(__file__).resolve().parents[2])
+    loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
+    joining = [_piece(name) for name in (*_JOINING, *more)]
+    content = {
+        "FOLDER": folder, "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST,
+        "SHELL": shell,
+    }  # fmt: skip
+    whole = marshal.dumps((loader, content))
+    if len(whole) > _MOST:
+        raise OverflowError(f"the hot path has {len(whole)} bytes; the launcher reads {_MOST}")
+    return whole
+
+
+def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
+    module = importlib.import_module(name)
+    file = str(module.__file__)
+    tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
+    code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
+    return name, file, tuple(getattr(module, "__path__", ())), code
+
+
+class _Slim(ast.NodeTransformer):
+    """Takes out the annotations, which nothing reads when it runs."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+            argument.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        assignment = ast.Assign([node.target], node.value)
+        return ast.fix_missing_locations(ast.copy_location(assignment, node))
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Paths: of the interpreter, the folder that has the package, and that of compiled pieces."""
+
+    python: str
+    folder: str
+    compiled: str
+
+
+def this() -> Installation:
+    """Return this interpreter, and this copy of the package."""
+    return Installation(sys.executable, str(Path(__file__).resolve().parents[2]), str(_FOLDER))
+
+
+def script(where: Installation) -> bytes:
+    """Return the launcher of an installation."""
+    hot = f"{where.compiled}/hot."
+    return _SCRIPT.format(python=where.python, folder=where.folder, hot=hot, most=_MOST).encode()
+
+
+def shell(target: Path, where: Installation) -> bytes:
+    """Return what stands at target as ``scopekeeper-shell``: a program, else a script."""
+    text = _SHELL_PROGRAM.format(
+        hot=f"{where.compiled}/shell.", most=_MOST, broken=_SHELL_BROKEN,
+        slow=_SHELL_SLOW.format(folder=where.folder, file=str(target)),
+    )  # fmt: skip
+    if platform.machine() == elf.MACHINE and sys.maxsize > 2**32:
+        return elf.program(os.fsencode(where.python), text)
+    return f"#!{where.python} -IS\n{text}".encode()
+
+
+def write_compiled(beside: Path) -> None:
+    """Compile for this interpreter what the launchers read; beside is scopekeeper-shell's path.
+
+    Raises OSError.
+    """
+    replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
+    replace(Path(_file("hot")), compile_hot(), 0o644)
+    replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file so that whoever reads it sees the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
+def is_direct(path: Path) -> bool:
+    """Tell whether a launcher is one of these; raises OSError."""
+    with path.open("rb") as file:
+        return file.readline().endswith(b" -IS\n")
+
+
+def write(target: Path) -> tuple[Path, Path]:
+    """Write the launcher, and the shell beside it; return both.
+
+    Raises OSError, and ValueError where this interpreter cannot stand in a script's first line.
+    """
+    if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
+        raise ValueError(f"{sys.executable} cannot stand in a script's first line")
+    beside = target.with_name(NAME).absolute()
+    write_compiled(beside)
+    replace(target, script(this()), 0o755)
+    replace(beside, shell(beside, this()), 0o755)
+    return target, beside
+
+
+def main() -> int:
+    """Write the launchers to the path named and beside it, else over the installed scripts."""
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(sys.executable).parent / "scopekeeper")
+    try:
+        written = write(target)
+    except ValueError as error:
+        print(f"scopekeeper: {error}; the script that pip wrote stays", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"scopekeeper: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

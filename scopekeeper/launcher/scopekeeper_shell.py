@@ -1,0 +1,16 @@
+#!python
+"""What pip puts on the PATH as scopekeeper-shell.
+
+The kernel keeps a script's first word from it, so that this one cannot see the ``-`` of a login
+shell; what `python -m scopekeeper.launcher.direct` writes in its place can.
+"""
+
+import _signal  # type: ignore[import-not-found]  # built in
+import sys
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # before anything is loaded
+
+from scopekeeper.launch.shell import main
+
+main(sys.argv[0], sys.argv)

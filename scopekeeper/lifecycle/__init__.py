@@ -1,0 +1,1 @@
+"""What ends scopes and members, and what decides that."""

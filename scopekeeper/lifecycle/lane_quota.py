@@ -1,0 +1,140 @@
+"""Makes room in a lane for a new scope, where its rules ask for that.
+
+Only what yields to the launch's owner is ended: see ``OwnerState.yields_to``.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scopekeeper.errors import ConflictError
+from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle.plan import supersedes
+from scopekeeper.policy.cache_format import compiled_path
+from scopekeeper.regular_files import open_regular
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Identity, Owner, Scope
+from scopekeeper.scope.placement import Place
+from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.selection import Selected
+from scopekeeper.scope.snapshot import Reader
+
+_Ending = Callable[[list[stop.Target], Cause], None]
+_LOCK_SECONDS = 30.0
+"""How long a launch waits for others that count, and end what they have to; then it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The launch that needs room."""
+
+    identity: Identity
+    session_id: str
+    owner: Owner
+    rules: Mapping[str, str]
+    """Of its lane: ``supersede``, ``max_scopes`` and ``when_full``, as far as they are set."""
+
+
+def make_room(
+    launch: Launch, where: Place, warnings: list[str], step_out: Callable[[], None]
+) -> None:
+    """End what the new scope supersedes, and see that the lane is not full.
+
+    Nothing is done for a scope that is there already. What the caller should be told is added to
+    warnings. Raises ConflictError.
+    """
+    wanted = launch.identity
+    unit = names.unit_name(wanted.session, wanted.lane, wanted.run)
+    if os.path.exists(f"{where.base}/{unit}"):
+        return
+    _one_at_a_time()
+    scopes = [
+        scope
+        for scope in Reader(where.mount, unlock=True).snapshot(uid=os.getuid()).scopes
+        if scope.lives and not (scope.problem or scope.stopping or scope.elsewhere)
+    ]
+    end = functools.partial(_end, warnings=warnings, step_out=step_out)
+    if "supersede" in launch.rules:
+        _supersede(launch, scopes, end)
+    if "max_scopes" in launch.rules:
+        _see_that_it_is_not_full(launch, scopes, end)
+
+
+def _supersede(launch: Launch, scopes: list[Scope], end: _Ending) -> None:
+    run = (launch.identity.session, launch.identity.lane, launch.session_id)
+    targets = []
+    for scope in scopes:
+        if supersedes(*run, scope):
+            members = scope.yielding([launch.owner])
+            meant = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
+            targets += [stop.target_of(each) for each in meant]
+    cause = Cause(Reason.SUPERSEDED, f"the run {launch.session_id} takes its place")
+    end(targets, cause)
+
+
+def _see_that_it_is_not_full(launch: Launch, scopes: list[Scope], end: _Ending) -> None:
+    lane_class = names.lane_class(launch.identity.lane)
+    most = int(launch.rules["max_scopes"])
+    there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]
+    left_over = sorted(
+        (
+            scope
+            for scope in there
+            if scope.state == "orphan"
+            and not scope.strays
+            and scope.yielding([launch.owner]) is None
+        ),
+        key=lambda scope: scope.born,
+    )
+    while len(there) >= most and left_over and launch.rules.get("when_full") == "stop-orphan":
+        oldest = left_over.pop(0)
+        cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
+        leaves = frozenset(member.leaf for member in oldest.members)
+        target = dataclasses.replace(stop.target_of(Selected(oldest)), leaves=leaves)
+        end([target], cause)
+        there.remove(oldest)
+    if len(there) >= most:
+        raise ConflictError(
+            f"the lane {lane_class} has {len(there)} scopes, its max_scopes is {most}",
+            "end some of them: scopekeeper ls shows them, scopekeeper stop ends them",
+        )
+
+
+def _end(
+    targets: list[stop.Target], cause: Cause, *, warnings: list[str], step_out: Callable[[], None]
+) -> None:
+    """End scopes or members; raises ConflictError."""
+    causes = [cause] * len(targets)
+    results = stop.stop(targets, causes=causes, warnings=warnings, step_out=step_out)
+    for result in results:
+        if result.outcome in ("remains", "refused", "changed"):
+            raise ConflictError(
+                f"{result.target.cgroup} could not be ended: "
+                f"{result.problem or 'processes remain'}",
+                "look with: scopekeeper ls --members",
+            )
+
+
+def _one_at_a_time() -> None:
+    """Have launches of rules like these count one after the other.
+
+    The lock is held until this process becomes its command: by then its own scope counts.
+    """
+    path = compiled_path()
+    if not path:
+        return
+    folder = Path(path).parent
+    folder.mkdir(mode=0o755, exist_ok=True)
+    fd = open_regular(folder / "lock", os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.005)

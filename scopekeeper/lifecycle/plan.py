@@ -1,0 +1,276 @@
+"""Decides what should become of every scope. Pure: a snapshot and the rules in, actions out.
+
+What needs time (a grace, an idle time) is counted from a mark in the record, which the one who
+carries the plan out writes: no state is kept anywhere else, and everybody counts the same.
+"""
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scopekeeper.policy.rules import FOREVER, Policy, Rules
+from scopekeeper.quantities import show_duration
+from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.names import lane_class
+from scopekeeper.scope.selection import is_owner
+
+_BEGUN = "a stop of it was begun and did not end"
+_IDLE_CPU = 0.001
+"""Share of a CPU below which a scope counts as idle: timers of a runtime take less."""
+
+
+class Verdict(enum.Enum):
+    """What a scope or a member is found to be."""
+
+    OWNED = "owned"
+    ORPHAN = "orphan"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    IDLE = "idle"
+    LEADERLESS = "leaderless"
+    EMPTY = "empty"
+    GHOST = "ghost"
+    FOREIGN = "foreign"
+    DAMAGED = "damaged"
+    FORGED = "forged"
+    STOPPING = "stopping"
+
+
+class Step(enum.Enum):
+    """What is done about it."""
+
+    KEEP = "keep"
+    REPORT = "report"
+    STOP = "stop"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One line of a plan; member is None where the scope is meant whole."""
+
+    step: Step
+    verdict: Verdict
+    scope: Scope
+    member: Member | None
+    evidence: str
+    mark: tuple[str, str] | None = None
+    """A key and value to write into the record, so that time counts from now."""
+    due: int | None = None
+    """When another plan may come to another step; microseconds of CLOCK_BOOTTIME."""
+
+
+class _Known:
+    """The rules of a policy, each put together once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rules: dict[tuple[str, str], Rules] = {}
+
+    def of(self, scope: Scope, member: Member | None = None) -> Rules:
+        """Return the rules for a scope, or for a member in it, which its kind may change."""
+        key = (lane_class(scope.lane), member.kind if member else "")
+        if key not in self._rules:
+            self._rules[key] = self._policy.rules(*key)
+        return self._rules[key]
+
+
+def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> list[Action]:
+    """Return what to do, for every scope in the snapshot at least one line.
+
+    owner (a unit's name or a pid) leaves out what belongs to others, so that one of several
+    gateways can clean up behind itself.
+    """
+    known = _Known(policy)
+    actions = []
+    for scope in snapshot.scopes:
+        found = list(_scope_actions(scope, snapshot, known))
+        actions += [action for action in found if owner is None or _concerns(action, owner)]
+    return actions
+
+
+def _concerns(action: Action, owner: str) -> bool:
+    members = action.scope.members if action.member is None else (action.member,)
+    owners = [member.owner_state.owner for member in members if member.owner_state is not None]
+    if not owners:
+        owners = [action.scope.owner]
+    return all(is_owner(each, owner) for each in owners)
+
+
+def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
+    def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
+        return Action(step, verdict, scope, None, evidence)
+
+    if scope.problem and not scope.is_stillborn:
+        verdict = Verdict.DAMAGED if scope.damaged else Verdict.FOREIGN
+        yield whole(Step.REPORT, verdict, scope.problem)
+    elif scope.elsewhere:
+        yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
+    elif not scope.lives:
+        yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
+    elif scope.claims is not None:  # nor is the owner, the time or the stop that it tells of
+        yield whole(Step.REPORT, Verdict.FORGED, scope.forgery)
+    elif scope.stopper:
+        yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
+    elif scope.stopping:
+        yield whole(Step.STOP, Verdict.STOPPING, _BEGUN)
+    elif scope.has_expired:
+        yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
+    elif superseded := _superseded(scope, snapshot, known):
+        yield from superseded
+    else:
+        yield from _living(scope, snapshot, known)
+
+
+def _superseded(scope: Scope, snapshot: Snapshot, known: _Known) -> list[Action]:
+    """Return the end of a scope where its lane lives for one run at a time and a later one came.
+
+    Members that are not the later run's owner's stay; none where that is all of them.
+    """
+    newer = _newer_runs(scope, snapshot) if known.of(scope).supersede else []
+    yielding = scope.yielding([each.owner for each in newer])
+    if yielding == ():
+        return []
+    evidence = f"the run {newer[0].session_id} came after it"
+    if yielding is None:
+        return [Action(Step.STOP, Verdict.SUPERSEDED, scope, None, evidence)]
+    return [
+        Action(Step.STOP, Verdict.SUPERSEDED, scope, member, evidence)
+        if member in yielding
+        else _member_action(scope, member, snapshot, known)
+        for member in scope.members
+    ]
+
+
+def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
+    known = snapshot.units is not None and scope.unit in snapshot.units
+    kept = scope.manager and known
+    return "no process lives in it" + (", but systemd keeps it" if kept else "")
+
+
+def _newer_runs(scope: Scope, snapshot: Snapshot) -> list[Scope]:
+    newer = (
+        s for s in snapshot.scopes if s.born > scope.born and not s.elsewhere and s.claims is None
+    )
+    return [n for n in newer if supersedes(n.session, n.lane, n.session_id, scope)]
+
+
+def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
+    """Tell whether a run of a session and lane comes after the run that a scope is of.
+
+    It takes the place of what yields to its owner there.
+    """
+    return (
+        (scope.session, scope.lane) == (session, lane)
+        and bool(scope.session_id and session_id)
+        and scope.session_id != session_id
+        and scope.lifetime == "gateway"
+        and scope.claims is None
+    )
+
+
+def _living(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
+    if not scope.living_members:
+        evidence = f"{len(scope.strays)} processes outside of every member"
+        yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
+        return
+    idle = _idle(scope, snapshot, known.of(scope))
+    if idle is not None:
+        yield idle
+        if idle.step is Step.STOP:
+            return
+    found = [_member_action(scope, member, snapshot, known) for member in scope.members]
+    living = [each for each in found if each.member is not None and each.member.lives]
+    if scope.strays or not all(_ends_an_orphan(each) for each in living):
+        yield from found
+        return
+    evidence = "; ".join(dict.fromkeys(each.evidence for each in living))
+    yield Action(Step.STOP, Verdict.ORPHAN, scope, None, evidence)
+
+
+def _ends_an_orphan(action: Action) -> bool:
+    return action.verdict is Verdict.ORPHAN and action.step is Step.STOP
+
+
+def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Known) -> Action:
+    if member.problem:
+        return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
+    if not member.lives:
+        return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
+    if member.claims:
+        evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
+        return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)
+    if member.stopper:
+        return Action(
+            Step.KEEP, Verdict.STOPPING, scope, member, f"process {member.stopper} stops it"
+        )
+    if member.stopping:
+        return Action(Step.STOP, Verdict.STOPPING, scope, member, _BEGUN)
+    rules = known.of(scope, member)
+    found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
+    if not member.leader_lives:
+        found.append(_leaderless(scope, member, snapshot.now, rules))
+    if found:
+        return min(found, key=_moment)
+    if snapshot.units is not None and scope.manager and scope.unit not in snapshot.units:
+        return Action(Step.REPORT, Verdict.GHOST, scope, member, "systemd has no such unit")
+    state = member.owner_state
+    return Action(Step.KEEP, Verdict.OWNED, scope, member, state.evidence if state else "")
+
+
+def _moment(action: Action) -> float:
+    """Return when something is stopped unless something happens; for ever is infinity."""
+    if action.step is Step.STOP:
+        return 0
+    return math.inf if action.due is None else action.due
+
+
+def _orphan(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
+    evidence = member.owner_state.evidence if member.owner_state else ""
+    if rules.orphans == "report":
+        return Action(Step.REPORT, Verdict.ORPHAN, scope, member, evidence)
+    grace = rules.orphan_grace if member.lifetime == "gateway" else rules.session_grace
+    step, text, due = _after(grace, member.orphaned, now)
+    mark = ("ORPHANED", str(now)) if due and member.orphaned is None else None
+    if due:
+        text += " unless it is adopted"
+    return Action(step, Verdict.ORPHAN, scope, member, evidence + text, mark, due)
+
+
+def _leaderless(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
+    left = len(member.pids)
+    evidence = f"its command has ended, {left} process{' stays' if left == 1 else 'es stay'}"
+    if rules.on_leader_exit == "linger" or member.lifetime == "detached":
+        return Action(Step.REPORT, Verdict.LEADERLESS, scope, member, evidence)
+    step, text, due = _after(rules.leader_grace, member.leaderless, now)
+    mark = ("LEADERLESS", str(now)) if due and member.leaderless is None else None
+    return Action(step, Verdict.LEADERLESS, scope, member, evidence + text, mark, due)
+
+
+def _after(grace: int, since: int | None, now: int) -> tuple[Step, str, int | None]:
+    """Return whether to stop when a grace has begun at ``since``, in words, and when it is over."""
+    if grace == 0:
+        return Step.STOP, "", None
+    if grace == FOREVER:
+        return Step.KEEP, "; its lane keeps it", None
+    due = (now if since is None else since) + grace
+    if due <= now:
+        return Step.STOP, f"; its grace of {show_duration(grace / 1e6)} is over", None
+    return Step.KEEP, f"; ends in {show_duration((due - now) / 1e6)}", due
+
+
+def _idle(scope: Scope, snapshot: Snapshot, rules: Rules) -> Action | None:
+    if rules.idle is None or scope.activity is None or scope.lifetime == "detached":
+        return None
+    now, (cpu, written) = snapshot.now, scope.activity
+    since, cpu_then, written_then = scope.idle_since or (now, 0, -1)
+    if written != written_then or cpu - cpu_then > _IDLE_CPU * (now - since):
+        mark = ("IDLE", f"{now} {cpu} {written}")
+        due = now + rules.idle
+        return Action(Step.KEEP, Verdict.OWNED, scope, None, "it is at work", mark, due)
+    evidence = f"no CPU and no write for {show_duration((now - since) / 1e6)}"
+    due = since + rules.idle
+    if due <= now:
+        return Action(Step.STOP, Verdict.IDLE, scope, None, evidence)
+    return Action(Step.KEEP, Verdict.IDLE, scope, None, evidence, None, due)

@@ -1,0 +1,159 @@
+"""Carries a plan out.
+
+Before it ends anything it reads that scope afresh and plans again, so that what came alive or
+changed hands meanwhile is spared.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from scopekeeper.history import recording
+from scopekeeper.history.end import End
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle import observe, stop, stop_mark, unfinished_stops
+from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
+from scopekeeper.policy.rules import Policy
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.selection import Selected
+from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.units import epoch_of
+
+_REASONS = {
+    Verdict.ORPHAN: Reason.OWNER_GONE,
+    Verdict.EXPIRED: Reason.TTL,
+    Verdict.SUPERSEDED: Reason.SUPERSEDED,
+    Verdict.IDLE: Reason.IDLE,
+    Verdict.LEADERLESS: Reason.LEADER_EXITED,
+}
+
+_CHANGED = "changed meanwhile"
+_MAKING_SECONDS = 0.02
+"""Longer than systemd takes from making a scope to moving its first process in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one action."""
+
+    action: Action
+    outcome: str
+    """``kept``, ``reported``, ``removed``, ``changed meanwhile``, or that of a stop."""
+    result: stop.Result | None = None
+
+
+def apply(
+    actions: Sequence[Action],
+    policy: Policy,
+    reader: Reader,
+    snapshot: Snapshot,
+    warnings: list[str],
+    watched: Collection[str] = (),
+    *,
+    step_out: Callable[[], None],
+) -> list[Done]:
+    """Do what a plan of a snapshot says, after a second look; stops run all at once.
+
+    What the caller should be told, although all was done, is added to warnings. watched are leaves
+    of which the caller will tell how they ended, if they had before. step_out is as for a stop.
+    """
+    done = []
+    removals: list[Action] = []
+    stops: list[tuple[Action, stop.Target]] = []
+    for action in actions:
+        if action.step is Step.STOP:
+            afresh = _still_holds(action, policy, reader, snapshot)
+            if afresh is None:
+                done.append(Done(action, _CHANGED))
+                continue
+            target = stop.target_of(Selected(action.scope, action.member))
+            if action.member is None:
+                leaves = frozenset(member.leaf for member in afresh.members)
+                target = dataclasses.replace(target, leaves=leaves)
+            stops.append((action, target))
+        elif action.step is Step.REMOVE:
+            removals.append(action)
+        else:
+            if action.mark is not None:
+                key, value = action.mark
+                where = (action.member or action.scope).directory
+                stop_mark.change(where, action.scope.directory, {key: value})
+            done.append(Done(action, "kept" if action.step is Step.KEEP else "reported"))
+    # first, since nothing tells of them any more when their cgroups are gone
+    problem = recording.record([end for action in removals for end in _ended(action)])
+    if problem:
+        warnings.append(problem)
+    done += [Done(action, _remove(action)) for action in removals]
+    results = stop.stop(
+        [target for _, target in stops],
+        causes=[_cause(action) for action, _ in stops],
+        warnings=warnings,
+        watched=watched,
+        step_out=step_out,
+    )
+    done += [
+        Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)
+        for (action, _), result in zip(stops, results, strict=True)
+    ]
+    return done
+
+
+def _still_holds(
+    action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
+) -> Scope | None:
+    """Return the scope as it is now, if the plan for it is still the same."""
+    scope = reader.again().scope(action.scope.directory, action.scope.uid)
+    if scope is None or scope.inode != action.scope.inode:
+        return None
+    wanted = action.member.member_id if action.member else None
+    others = [each for each in snapshot.scopes if each.session == scope.session]
+    others = [each for each in others if each.directory != scope.directory]
+    afresh = dataclasses.replace(snapshot, scopes=(scope, *others))
+    holds = any(
+        again.step is Step.STOP
+        and again.scope is scope
+        and (again.member.member_id if again.member else None) == wanted
+        for again in plan(afresh, policy)
+    )
+    return scope if holds else None
+
+
+def _cause(action: Action) -> Cause:
+    """Return why something is stopped: of a stop that was begun already, its own cause."""
+    if action.verdict is Verdict.STOPPING:
+        stopped = (action.member or action.scope).directory
+        return unfinished_stops.cause_begun(stopped) or Cause(Reason.UNKNOWN, action.evidence)
+    return Cause(_REASONS[action.verdict], action.evidence)
+
+
+def _ended(action: Action) -> list[End]:
+    """Return what nobody saw end in what is about to be removed."""
+    return observe.unseen(action.scope.directory, action.member.leaf if action.member else "")
+
+
+def _remove(action: Action) -> str:
+    scope = action.scope
+    if action.member is None and scope.manager:
+        return _let_go(scope)
+    # only empty cgroups can be removed; a launch on its way into this one makes itself another
+    emptied = (action.member or scope).directory
+    return "removed" if cgroupfs.remove(emptied) else _CHANGED
+
+
+def _let_go(scope: Scope) -> str:
+    """Have systemd remove a scope that it keeps although nothing lives in it."""
+    from scopekeeper.errors import ManagerError
+    from scopekeeper.systemd import calls
+
+    life = epoch_of(mount_point(), scope.cgroup)
+    time.sleep(_MAKING_SECONDS)
+    if cgroupfs.is_populated(scope.directory):
+        return _CHANGED
+    try:
+        known = calls.let_go(scope.manager, life, scope.directory)
+    except ManagerError:
+        return "left to systemd"
+    return "removed" if known or cgroupfs.remove(scope.directory) else _CHANGED

@@ -1,0 +1,203 @@
+"""What is written into records while they are in use, under the scope's lock.
+
+Above all the mark of a stop: nobody joins any more, who ends it, and why.
+
+``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that does it, so that a
+stop which was killed can be told from one that goes on; ``WHY`` and ``REASON`` are the cause;
+``ASKER_PID``, ``ASKER_UID`` and ``ASKER_COMM`` are who asked for it. What is stopped can write all
+of that itself: the cause is taken from what the stopper keeps elsewhere (``stop_witness``).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+
+from scopekeeper.history.end import UNPROVED
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import open_lock, start_time
+from scopekeeper.lifecycle import stop_witness
+from scopekeeper.scope import record_parser, records
+from scopekeeper.scope.reason import Cause, Reason, Stopper
+from scopekeeper.scope.record_parser import StopMark
+
+NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
+CHANGED = "something else has come to live in it"
+KEYS = (
+    "STATE", "STOPPER_PID", "STOPPER_START", "WHY", "REASON",
+    "ASKER_PID", "ASKER_UID", "ASKER_COMM",
+)  # fmt: skip
+_LOCK_SECONDS = 1.0
+
+
+def fields(cause: Cause) -> dict[str, str]:
+    """Return the mark of a stop by this process."""
+    mark = {
+        "STATE": "stopping",
+        "STOPPER_PID": str(os.getpid()),
+        "STOPPER_START": start_time("self"),
+        "WHY": cause.reason.value,
+        "REASON": cause.text[: record_parser.REASON_MAX],
+    }
+    if cause.stopper is not None:
+        mark |= {
+            "ASKER_PID": str(cause.stopper.pid),
+            "ASKER_UID": str(cause.stopper.uid),
+            "ASKER_COMM": cause.stopper.command,
+        }
+    return mark
+
+
+def cause(directory: str, found: StopMark | None) -> Cause | None:
+    """Return why the cgroup is being stopped, by whom; None where no stopper has kept that.
+
+    found is the mark in its record.
+    """
+    kept = stop_witness.find(directory) if found is not None else None
+    return None if kept is None else said(kept)
+
+
+def claim(found: StopMark | None) -> str:
+    """Return what a mark says that no stopper confirms, as evidence that proves nothing."""
+    if found is None:
+        return ""
+    told = said(found)
+    return f"its record says {told.reason.value} ({told.evidence or 'no reason'}), {UNPROVED}"
+
+
+def said(found: StopMark) -> Cause:
+    """Return what a mark says, whoever wrote it."""
+    stopper = None if found.asker is None else Stopper(*found.asker)
+    return Cause(Reason.of(found.why), found.text, stopper)
+
+
+def put(
+    directory: str,
+    scope_directory: str,
+    leaf: str,
+    mark: dict[str, str],
+    leaves: Collection[str] | None = None,
+) -> str:
+    """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
+
+    With leaves, only where nothing lives in the scope but these. Returns why it may not be
+    stopped, '' if it may. Holds the scope's lock alone, so that no launch is half in.
+    """
+    try:
+        _await_record(directory)
+        with _locked(scope_directory):
+            raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
+            if raw is None:
+                # one that is only being made, or going away, has nothing in it to stop
+                return NO_RECORD if cgroupfs.is_populated(directory) else NOTHING
+            if leaf:
+                record_parser.member(raw, leaf)
+            else:
+                record_parser.scope(raw, scope_directory.rpartition("/")[2])
+            if leaves is not None and _has_others(directory, leaves):
+                return CHANGED
+            stop_witness.keep(directory, mark)
+            fields = records.loads(raw).items()
+            kept = {key: value for key, value in fields if key not in KEYS}
+            os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
+    except records.RecordError as error:
+        return str(error)
+    except OSError as error:
+        return _refusal(directory, error)
+    return ""
+
+
+def _refusal(directory: str, error: OSError) -> str:
+    """Return why a mark that could not be written keeps a stop from going on; '' if it does not."""
+    if error.errno in cgroupfs.GONE:
+        return ""
+    if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+        return ""  # its processes have filled up its attributes: who joins is stopped as well
+    if error.errno in (errno.EPERM, errno.EACCES):
+        uid = os.stat(directory).st_uid
+        return f"it belongs to uid {uid}; stop it as that user or as root"
+    return f"cannot mark it: {error.strerror}"
+
+
+def clear(directory: str) -> None:
+    """Take the mark away again."""
+    raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
+    if raw is None:
+        return
+    with contextlib.suppress(OSError, records.RecordError):
+        kept = {key: value for key, value in records.loads(raw).items() if key not in KEYS}
+        os.setxattr(directory, records.ATTRIBUTE, records.dumps(kept))
+
+
+def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> bool:
+    """Set fields of a record that is in use, where '' takes one out.
+
+    False where that could not be done now: a scope that is being stopped, or launched into at this
+    moment, is left alone.
+    """
+    try:
+        fd = os.open(scope_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    lock = -1
+    try:
+        lock = open_lock(fd)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        known = records.loads(os.getxattr(directory, records.ATTRIBUTE))
+        whole = records.loads(os.getxattr(scope_directory, records.ATTRIBUTE))
+        free = "STATE" not in known and "STATE" not in whole
+        if free:
+            changed = records.dumps({**known, **changes})
+            os.setxattr(directory, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
+    except (OSError, records.RecordError):
+        return False
+    finally:
+        if lock >= 0:
+            os.close(lock)
+        os.close(fd)
+    return free
+
+
+def _has_others(scope_directory: str, leaves: Collection[str]) -> bool:
+    """Tell whether something lives in a scope beside some leaves."""
+    others = (name for name in cgroupfs.children(scope_directory) if name not in leaves)
+    return bool(cgroupfs.own_processes(scope_directory)) or any(
+        cgroupfs.is_populated(f"{scope_directory}/{name}") for name in others
+    )
+
+
+def _await_record(directory: str) -> None:
+    """Give a launch that has just made this the moment that it takes to write the record."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while (
+        cgroupfs.attribute(directory, records.ATTRIBUTE) is None
+        and cgroupfs.is_populated(directory)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock = open_lock(fd)
+    finally:
+        os.close(fd)
+    try:
+        _lock(lock)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(fd: int) -> None:
+    """Wait until no launcher is on its way in; not for one that hangs."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.001)

@@ -1,0 +1,106 @@
+"""Keeps why something is being stopped where what is stopped did not write it.
+
+A record can be rewritten by the processes that it is about, so what it says of who ends them, and
+why, proves nothing. Before a stop marks a record it writes its cause to a file of its own, named
+after the kernel's number of the cgroup, which no other gets until the next boot. Whoever sees the
+mark takes the cause from there: a keeper that sees the end, and the next command where the stop
+was killed. A reader believes only files of its own uid and of root.
+
+This is as strong as the history itself: a process of the same uid that may write to the user's
+runtime folder can forge both.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from scopekeeper import regular_files
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.scope import record_parser, records
+
+_KEPT_SECONDS = 3600.0
+"""A keeper reads them within seconds; a stop that was killed is finished within minutes."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_ROOTS = "/run/scopekeeper/stops"
+
+
+def keep(directory: str, fields: dict[str, str]) -> bool:
+    """Write down the mark that a stop is about to give to a cgroup; False where that failed.
+
+    Another user's keeper may read what root keeps of that user's cgroup.
+    """
+    try:
+        seen = os.stat(directory)
+        folder = _make_folder()
+        mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
+        path = f"{folder}/{seen.st_ino}"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        fd = os.open(path, _NEW, mode)
+        try:
+            os.fchmod(fd, mode)
+            os.write(fd, records.dumps({"BOOT": _boot_id(), **fields}))
+        finally:
+            os.close(fd)
+    except (OSError, ScopekeeperError):
+        return False
+    return True
+
+
+def find(directory: str) -> record_parser.StopMark | None:
+    """Return the mark that a stop has kept of a cgroup; None where there is none to believe."""
+    try:
+        number = os.stat(directory).st_ino
+    except OSError:
+        return None
+    for folder in _folders():
+        with contextlib.suppress(OSError, records.RecordError):
+            raw = regular_files.read(f"{folder}/{number}", record_parser.SIZE_MAX)
+            if records.loads(raw).get("BOOT") == _boot_id():
+                return record_parser.stop_mark(raw)
+    return None
+
+
+def tidy() -> None:
+    """Remove what nobody asks for any more."""
+    oldest = time.time() - _KEPT_SECONDS
+    with contextlib.suppress(OSError, ScopekeeperError):
+        for entry in os.scandir(_folder()):
+            if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                os.unlink(entry.path)
+
+
+def _folder() -> str:
+    uid = os.geteuid()
+    if uid == 0:
+        return _ROOTS
+    runtime = f"/run/user/{uid}"
+    if os.path.isdir(runtime):
+        return f"{runtime}/scopekeeper/stops"
+    from scopekeeper import state
+
+    return f"{state.make()}/stops"
+
+
+def _folders() -> Iterator[str]:
+    with contextlib.suppress(ScopekeeperError):
+        yield _folder()
+    if os.geteuid() != 0:
+        yield _ROOTS
+
+
+def _make_folder() -> str:
+    folder = _folder()
+    if not os.path.isdir(folder):
+        mode = 0o755 if os.geteuid() == 0 else 0o700
+        os.makedirs(os.path.dirname(folder), mode=mode, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, mode)
+            os.chmod(folder, mode)  # whatever the umask
+    return folder
+
+
+def _boot_id() -> str:
+    return (cgroupfs.read("/proc/sys/kernel/random", "boot_id") or "").strip()

@@ -1,0 +1,31 @@
+"""How this program is called, for what others will start it by."""
+
+import os
+import shutil
+import sys
+
+from scopekeeper.errors import UsageError
+from scopekeeper.mcp_clients.servers import PROGRAM
+
+USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
+
+
+def installed() -> tuple[str, str]:
+    """Return what to call this program: as every client finds it, and by its whole path.
+
+    Raises UsageError.
+    """
+    beside = os.path.join(os.path.dirname(sys.executable), PROGRAM)
+    called = shutil.which(sys.argv[0]) if os.path.basename(sys.argv[0]) == PROGRAM else None
+    in_path = shutil.which(PROGRAM)
+    path = called or (beside if os.access(beside, os.X_OK) else in_path)
+    if path is None:
+        raise UsageError(f"no {PROGRAM} is installed here", "give --program PATH")
+    path = os.path.abspath(path)
+    # the name by which users have it, often a link, is more likely to be there tomorrow
+    if in_path and os.path.realpath(in_path) == os.path.realpath(path):
+        path = os.path.abspath(in_path)
+    usual = shutil.which(PROGRAM, path=USUAL_PATH)
+    is_usual = usual is not None and os.path.realpath(usual) == os.path.realpath(path)
+    return (PROGRAM, path) if is_usual else (path, path)

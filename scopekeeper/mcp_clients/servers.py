@@ -1,0 +1,165 @@
+"""The MCP servers that a configuration has, and what is to be said of each. Pure."""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from scopekeeper.launch.arguments import parse as parse_run
+from scopekeeper.mcp_clients import json5, toml
+from scopekeeper.mcp_clients.document import Member, ParseError, Value, position
+from scopekeeper.mcp_clients.formats import Format
+
+PROGRAM = "scopekeeper"
+"""The file name of the launcher: by it a wrapped server is known."""
+
+_REMOTE_TYPES = frozenset(
+    ("http", "sse", "ws", "websocket", "streamable-http", "streamablehttp", "streamable_http")
+)
+_REMOTE_KEYS = ("url", "httpUrl", "serverUrl", "tcp")
+_INCLUDE = "$include"
+
+
+class State(enum.StrEnum):
+    """What a server is, for who wants it contained."""
+
+    WRAPPED = "wrapped"
+    NOT_WRAPPED = "not wrapped"
+    REMOTE = "remote"
+    """Nothing is started for it."""
+    DISABLED = "disabled"
+    NO_COMMAND = "no command"
+    UNCLEAR = "unclear"
+    """It may be started, but not as anything that is known here."""
+    LEFT_OUT = "left out"
+    """By who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server, and where its command stands."""
+
+    place: tuple[str, ...]
+    """The keys of the table that it stands in."""
+    name: str
+    data: object
+    command: Member | None
+    args: Member | None
+    siblings: tuple[Member, ...] | None
+    """The members among which command stands; None where they are lines of TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that is known of one text."""
+
+    data: object
+    servers: tuple[Server, ...]
+    notes: tuple[str, ...] = ()
+    """What its reader has to know beside."""
+
+
+def read(text: str, kind: Format) -> Configuration:
+    """Find the servers of a text; raises ParseError. An empty text has none."""
+    if not text.strip("\ufeff \t\r\n"):
+        return Configuration(None, ())
+    if kind.dialect is None:
+        data, entries = toml.parse(text)
+        return Configuration(data, tuple(_toml_servers(text, data, entries, kind)))
+    root = json5.parse(text, kind.dialect)
+    servers: list[Server] = []
+    notes: list[str] = []
+    for place in kind.places:
+        servers += _json_servers(text, root, place, (), notes)
+    return Configuration(root.data, tuple(servers), tuple(notes))
+
+
+def _json_servers(
+    text: str, value: Value, place: tuple[str, ...], path: tuple[str, ...], notes: list[str]
+) -> Iterator[Server]:
+    """Go down the keys of place, then give every server that stands there."""
+    if not isinstance(value.data, dict):
+        if value.data is not None:
+            where = position(text, value.start, "\n\r")
+            raise ParseError(f"{'.'.join(path) or 'the whole'} is not an object", *where)
+        return
+    if _INCLUDE in value.data:
+        notes.append(f"{'.'.join((*path, _INCLUDE))}: what it includes is not looked at; name it")
+    if place:
+        for member in value.members:
+            any_table = place[0] == "*" and isinstance(member.value.data, dict)
+            if any_table or place[0] == member.key[0]:
+                yield from _json_servers(
+                    text, member.value, place[1:], (*path, member.key[0]), notes
+                )
+        return
+    for member in value.members:
+        if member.key[0] != _INCLUDE:
+            inner = {each.key[0]: each for each in member.value.members}
+            yield Server(path, member.key[0], member.value.data, inner.get("command"),
+                         inner.get("args"), member.value.members)  # fmt: skip
+
+
+def _toml_servers(
+    text: str, data: dict[str, object], entries: list[toml.Entry], kind: Format
+) -> Iterator[Server]:
+    places = {entry.full: entry for entry in entries}
+    for place in kind.places:
+        table: object = data
+        for key in place:
+            table = table.get(key, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            at = places[place].member.value.start if place in places else 0
+            raise ParseError(f"{'.'.join(place)} is not a table", *position(text, at))
+        for name, server in table.items():
+            command = places.get((*place, name, "command"))
+            args = places.get((*place, name, "args"))
+            siblings = None
+            if command is not None and command.container is not None:
+                siblings = command.container.members
+            yield Server(place, name, server, command.member if command else None,
+                         args.member if args else None, siblings)  # fmt: skip
+
+
+def classify(server: Server, kind: Format) -> tuple[State, str]:
+    """Say what a server is, and why, in a few words or none."""
+    data = server.data
+    if not isinstance(data, dict):
+        return State.UNCLEAR, "it is not an object"
+    command, args = data.get("command"), data.get("args", [])
+    if is_wrapped(data):
+        return State.WRAPPED, ""
+    for key in ("type", "transport"):
+        said = data.get(key)
+        if isinstance(said, str) and said.lower() in _REMOTE_TYPES:
+            return State.REMOTE, f"its {key} is {said}"
+    if "command" not in data:
+        remote = [key for key in _REMOTE_KEYS if key in data]
+        return (State.REMOTE, f"it has {remote[0]}") if remote else (State.NO_COMMAND, "")
+    if not isinstance(command, str) or not command:
+        return State.UNCLEAR, "its command is not a text"
+    if not isinstance(args, list):
+        return State.UNCLEAR, "its args are not an array"
+    if command.startswith("~") and not kind.tilde:
+        return State.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"
+    if data.get("disabled") is True or data.get("enabled") is False:
+        return State.DISABLED, ""
+    return State.NOT_WRAPPED, ""
+
+
+def is_wrapped(data: dict[str, object]) -> bool:
+    """Whether a server is started through ``scopekeeper run`` already, by whoever wrote it."""
+    command, args = data.get("command"), data.get("args")
+    return (
+        isinstance(command, str)
+        and PurePosixPath(command).name == PROGRAM
+        and isinstance(args, list)
+        and args[:1] == ["run"]
+    )
+
+
+def inner_command(args: list[object]) -> int:
+    """Return which of the args of a wrapped server is its own command; 0 where that is unclear."""
+    words = [word if isinstance(word, str) else "?" for word in args]
+    parsed = parse_run(words[1:])
+    return len(words) - len(parsed[1]) if parsed else 0

@@ -1,0 +1,24 @@
+"""Edits that take a key with its value out of an object. Pure."""
+
+from collections.abc import Sequence
+
+from scopekeeper.mcp_clients.document import Edit, Member
+
+
+def remove_member(text: str, siblings: Sequence[Member], member: Member) -> list[Edit]:
+    """Remove one of the members of an object with its comma, but no comment."""
+    number = siblings.index(member)
+    before = siblings[number - 1] if number else None
+    comma = before.comma if before else member.comma
+    start = before.value.end if before else member.start
+    end = member.value.end
+    stop = end if before else siblings[1].start if len(siblings) > 1 else comma + 1 or end
+    outside = text[start : member.start] + text[end:stop]
+    if not outside.replace(",", "", 1).strip():
+        return [Edit(start, stop, "")]
+    return [*remove_comma(comma), Edit(member.start, end, "")]
+
+
+def remove_comma(at: int) -> list[Edit]:
+    """Remove the comma that stands at an offset; -1 is none."""
+    return [Edit(at, at + 1, "")] if at >= 0 else []

@@ -1,0 +1,316 @@
+"""Puts ``scopekeeper run`` before the commands of MCP servers in a text, and takes it away. Pure.
+
+Only what has to change is touched. The text of the command, as it is written, moves into the args
+and back: so one undoes the other to the byte, and what was edited in between stays.
+"""
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scopekeeper.mcp_clients.document import Edit, Member, Value, apply
+from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.servers import (
+    Configuration,
+    Server,
+    State,
+    classify,
+    inner_command,
+    read,
+)
+from scopekeeper.mcp_clients.text_edit import remove_comma, remove_member
+from scopekeeper.scope.names import MEMBER_MAX
+
+_NAME = "--name"
+_LAST_LINE = re.compile(r"(?:\r\n|[\n\r])[^\n\r]*\Z")
+_PLAIN_COLON = re.compile(r"[ \t]*[:=][ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which servers are meant, by name; without names all are."""
+
+    only: frozenset[str] = frozenset()
+    excepted: frozenset[str] = frozenset()
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether the server is not meant."""
+        return name in self.excepted or bool(self.only and name not in self.only)
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """What is put before a command."""
+
+    program: str
+    """As a client finds it in a usual PATH."""
+    absolute: str
+    """For a server that has a PATH of its own."""
+    options: tuple[str, ...] = ()
+    """Of ``run``, beside the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What there is to say of one server."""
+
+    name: str
+    place: tuple[str, ...]
+    state: State
+    detail: str = ""
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A text as it should be, and what was done for it."""
+
+    text: str
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+
+def look(text: str, kind: Format, chosen: Selection) -> Rewrite:
+    """Say what the servers of a text are; raises ParseError."""
+    return _rewrite(text, kind, chosen, lambda _, __: None)
+
+
+def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewrite:
+    """Contain every server that is not contained yet; raises ParseError."""
+
+    def change(server: Server, state: State) -> "_Change | None":
+        asked_for = state is State.DISABLED and server.name in chosen.only
+        if state is State.NOT_WRAPPED or asked_for:
+            return _wrapped(text, kind, server, launcher)
+        return None
+
+    return _rewrite(text, kind, chosen, change)
+
+
+def unwrap(text: str, kind: Format, chosen: Selection) -> Rewrite:
+    """Let every server be started as before; raises ParseError."""
+
+    def change(server: Server, state: State) -> "_Change | None":
+        return _unwrapped(text, server) if state is State.WRAPPED else None
+
+    return _rewrite(text, kind, chosen, change)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    state: State
+    command: object = None
+    args: object = None
+    """None where there are none any more."""
+    edits: list[Edit] = field(default_factory=list)
+    detail: str = ""
+
+
+def _rewrite(
+    text: str,
+    kind: Format,
+    chosen: Selection,
+    change: Callable[[Server, State], _Change | None],
+) -> Rewrite:
+    configuration = read(text, kind)
+    outcomes: list[Outcome] = []
+    edits: list[Edit] = []
+    expected = copy.deepcopy(configuration.data)
+    for server in configuration.servers:
+        state, detail = classify(server, kind)
+        if chosen.leaves_out(server.name):
+            outcomes.append(Outcome(server.name, server.place, State.LEFT_OUT, ""))
+            continue
+        done = change(server, state)
+        if done is None:
+            outcomes.append(Outcome(server.name, server.place, state, detail))
+            continue
+        changed = bool(done.edits)
+        outcomes.append(Outcome(server.name, server.place, done.state, done.detail, changed))
+        if changed:
+            edits += done.edits
+            _set(expected, server, done)
+    rewritten = apply(text, edits)
+    if edits:
+        _prove(rewritten, kind, expected)
+    return Rewrite(rewritten, tuple(outcomes), configuration.notes)
+
+
+def _set(expected: object, server: Server, done: _Change) -> None:
+    for key in (*server.place, server.name):
+        expected = expected[key]  # type: ignore[index]  # a table, since the server was found
+    assert isinstance(expected, dict)  # noqa: S101  as above
+    expected["command"] = done.command
+    if done.args is None:
+        del expected["args"]
+    else:
+        expected["args"] = done.args
+
+
+def _prove(rewritten: str, kind: Format, expected: object) -> None:
+    """Read a text again: nothing may mean anything else than it should."""
+    again: Configuration = read(rewritten, kind)
+    if again.data != expected:
+        raise RuntimeError("the rewritten text would not mean what it should")
+
+
+def _wrapped(text: str, kind: Format, server: Server, launcher: Launcher) -> _Change:
+    command, data = server.command, server.data
+    assert command is not None  # noqa: S101  by its state it has one
+    assert isinstance(data, dict)  # noqa: S101
+    raw = _of(text, command.value)
+    quote = _quoter(kind, raw[0])
+    environment = data.get("env")
+    own_path = isinstance(environment, dict) and "PATH" in environment
+    program = launcher.absolute if own_path else launcher.program
+    name = _member_name(server.name)
+    empty = server.args is not None and not server.args.value.items
+    # where the args were there and empty, the name is written so that it can be told afterwards
+    words = ["run", *([f"{_NAME}={name}"] if empty else [_NAME, name]), *launcher.options, "--"]
+    ours = [*map(quote, words), raw]
+    edits = [Edit(command.value.start, command.value.end, quote(program))]
+    comma = "," if text[command.key_end : command.value.start].endswith(":") else ", "
+    if server.args is None:
+        edits.append(_new_member(text, server, command, f"[{comma.join(ours)}]", comma))
+    elif empty:
+        at = server.args.value.start + 1
+        edits.append(Edit(at, at, comma.join(ours)))
+    else:
+        first = server.args.value.items[0].start
+        between = _separator(text[server.args.value.start + 1 : first], comma)
+        edits.append(Edit(first, first, "".join(word + between for word in ours)))
+    args = [*words, data["command"], *data.get("args", [])]
+    return _Change(State.WRAPPED, program, args, edits, str(data["command"]))
+
+
+def _new_member(text: str, server: Server, command: Member, array: str, comma: str) -> Edit:
+    """Put args behind the command, written as that is."""
+    key = text[command.name_start : command.key_end]
+    mark = key[0] if key[0] in "\"'" else ""
+    colon = text[command.key_end : command.value.start]
+    if not _PLAIN_COLON.fullmatch(colon):
+        colon = ": " if ":" in colon else " = "
+    member = f"{text[command.start : command.name_start]}{mark}args{mark}{colon}{array}"
+    if server.siblings is not None:
+        end = command.value.end
+        return Edit(end, end, _separator(text[: command.start], comma) + member)
+    start = text.rfind("\n", 0, command.start) + 1
+    indent = text[start : command.start].lstrip("\ufeff")
+    end = text.find("\n", command.value.end)
+    if end < 0:
+        end = len(text)
+        line_end = "\r\n" if "\r\n" in text else "\n"
+    elif text[end - 1] == "\r":
+        end, line_end = end - 1, "\r\n"
+    else:
+        line_end = "\n"
+    return Edit(end, end, line_end + indent + member)
+
+
+def _separator(before: str, comma: str) -> str:
+    """Return what stands between two items where before stands in front of the first."""
+    line = _LAST_LINE.search(before[len(before.rstrip()) :])
+    return f",{line.group()}" if line else comma
+
+
+def _unwrapped(text: str, server: Server) -> _Change:
+    command, args, data = server.command, server.args, server.data
+    assert command is not None  # noqa: S101  by its state it has both
+    assert args is not None  # noqa: S101
+    assert isinstance(data, dict)  # noqa: S101
+    items = args.value.items
+    own = inner_command(data["args"])
+    if not own or not isinstance(items[own].data, str):
+        return _Change(State.UNCLEAR, detail="its own command is not to be told from the options")
+    rest = data["args"][own + 1 :]
+    edits = [Edit(command.value.start, command.value.end, _of(text, items[own]))]
+    ours = _without_values(text, args.value)
+    if rest:
+        edits += _remove_items(text, args.value, own, items[own + 1].start)
+        left: object = rest
+    elif any(word.startswith(f"{_NAME}=") for word in data["args"][:own]) or ours.strip():
+        last = args.value.commas[own]
+        edits += _remove_items(text, args.value, own, (items[own].end if last < 0 else last + 1))
+        left = []
+    else:
+        edits += _remove_member(text, server, args)
+        left = None
+    return _Change(State.NOT_WRAPPED, items[own].data, left, edits, str(items[own].data))
+
+
+def _without_values(text: str, array: Value) -> str:
+    """Return what stands in an array beside items, commas and brackets: blanks and comments."""
+    at, pieces = array.start + 1, []
+    for item, comma in zip(array.items, array.commas, strict=True):
+        pieces.append(text[at : item.start])
+        at = item.end
+        if comma >= 0:
+            pieces.append(text[at:comma])
+            at = comma + 1
+    return "".join([*pieces, text[at : array.end - 1]])
+
+
+def _remove_items(text: str, array: Value, last: int, end: int) -> list[Edit]:
+    """Remove the items up to number last, and what is between them, up to end; not comments."""
+    edits = []
+    for at, (item, comma) in enumerate(zip(array.items, array.commas, strict=True)):
+        if at > last:
+            break
+        following = array.items[at + 1].start if at < last else end
+        if text[item.end : following].replace(",", "", 1).strip():
+            edits.append(Edit(item.start, item.end, ""))
+            edits += remove_comma(comma)
+        else:
+            edits.append(Edit(item.start, following, ""))
+    return edits
+
+
+def _remove_member(text: str, server: Server, member: Member) -> list[Edit]:
+    """Remove a key with its value, but no comment."""
+    end = member.value.end
+    if server.siblings is None:
+        blanks = len(text[: member.start].rstrip(" \t"))
+        if text[:blanks].endswith("\n"):
+            return [Edit(blanks - 1 - text[:blanks].endswith("\r\n"), end, "")]
+        return [Edit(member.start, end, "")]
+    if member not in server.siblings:  # a dotted key of another table
+        return [Edit(member.start, end, "")]
+    return remove_member(text, server.siblings, member)
+
+
+def _of(text: str, value: Value) -> str:
+    return text[value.start : value.end]
+
+
+def _member_name(server: str) -> str:
+    """Return the name of a member: that of its server, without what a client would replace."""
+    kept = "".join(char if char.isprintable() and char != "$" else "_" for char in server)
+    return (f"_{kept[1:]}" if kept[:1] == "~" else kept)[:MEMBER_MAX] or "_"
+
+
+def _quoter(kind: Format, mark: str) -> Callable[[str], str]:
+    """Return what writes a text in the file's language, with that quotation mark if it can be."""
+
+    def quote(word: str) -> str:
+        if kind.dialect is None and mark == "'" and "'" not in word and word.isprintable():
+            return f"'{word}'"
+        around = mark if kind.dialect is not None else '"'
+        escaped = "".join(
+            f"\\{char}" if char in ("\\", around)
+            else char if char.isprintable()
+            else f"\\u{ord(char):04x}" if ord(char) < 0x10000
+            else _escaped(ord(char), kind)
+            for char in word
+        )  # fmt: skip
+        return f"{around}{escaped}{around}"
+
+    return quote
+
+
+def _escaped(code: int, kind: Format) -> str:
+    """Write a character above U+FFFF: JSON has two halves for it."""
+    if kind.dialect is None:
+        return f"\\U{code:08x}"
+    code -= 0x10000
+    return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"

@@ -1,0 +1,92 @@
+"""The two things that are put beside OpenClaw's configuration: the plugin, and the drop-in.
+
+They are planned as ``scopekeeper install`` plans its files: what was edited or is not ours stays.
+"""
+
+import enum
+import os
+
+from scopekeeper.errors import ConfigError
+from scopekeeper.install import plan, shipped
+from scopekeeper.install.apply import look
+from scopekeeper.install.locations import Piece
+from scopekeeper.install.plan import Action, Step
+from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.openclaw.locations import DROP_IN, Places
+
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PLUGIN = f"{_HOME}/openclaw/plugin"
+
+
+class State(enum.StrEnum):
+    """What there is in the place of a part."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    """Ours, and not of this version or for this program."""
+    INSTALLED = "installed"
+    KEPT = "kept"
+    """Edited, or not ours."""
+
+
+def plugin(places: Places) -> list[Piece]:
+    """Return the files of the plugin; raises ConfigError."""
+    pieces = []
+    base = os.path.dirname(os.path.dirname(places.plugin))
+    try:
+        for name in sorted(os.listdir(_PLUGIN)):
+            with open(f"{_PLUGIN}/{name}", encoding="utf-8") as file:
+                pieces.append(Piece(name, file.read(), places.plugin, base, ()))
+    except OSError:
+        raise ConfigError("the plugin is missing", "install scopekeeper again") from None
+    return pieces
+
+
+def drop_in(places: Places, program: str) -> Piece:
+    """Return the drop-in of the unit; program is the whole path of ours. Raises ConfigError."""
+    try:
+        text = shipped.read(f"openclaw-gateway.service.d/{DROP_IN}")
+    except ConfigError:
+        raise ConfigError(
+            f"the drop-in for {places.unit} is missing", "install scopekeeper again"
+        ) from None
+    units = os.path.dirname(places.unit_file)
+    name = f"{places.unit}.d/{DROP_IN}"
+    return Piece(name, shipped.for_program(text, program), units, units, ())
+
+
+def plan_plugin(places: Places, *, force: bool = False) -> list[Action]:
+    """Return what brings the plugin to its place; raises ConfigError where another one is there."""
+    if os.path.islink(places.plugin):
+        raise ConfigError(f"{places.plugin} is a link, and nothing is written through it",
+                          "move it away")  # fmt: skip
+    actions = plan.install_together(plugin(places), look, force=force)
+    foreign = [action.path for action in actions if action.is_foreign]
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: this is another plugin's", "move it away")
+    return actions
+
+
+def plan_drop_in(places: Places, program: str, *, force: bool = False) -> Action:
+    """Return what brings the drop-in to its place; raises ConfigError."""
+    (action,) = plan.install([drop_in(places, program)], look, force=force)
+    return action
+
+
+def plan_removal(places: Places, *, force: bool = False) -> list[Action]:
+    """Return what removes both, whichever program they were written for; raises ConfigError."""
+    found = plan.uninstall([drop_in(places, PROGRAM)], look, force=force)
+    if os.path.islink(places.plugin):
+        return found
+    return plan.uninstall_together(plugin(places), look, force=force) + found
+
+
+def state_of(actions: list[Action]) -> State:
+    """Return what a plan found."""
+    steps = {action.step for action in actions}
+    if Step.KEEP in steps:
+        return State.KEPT
+    if steps == {Step.NOTHING}:
+        return State.INSTALLED
+    there = any(look(action.path) is not None for action in actions)
+    return State.OLDER if there else State.MISSING

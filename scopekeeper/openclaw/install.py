@@ -1,0 +1,135 @@
+"""Puts everything in its place for one gateway, and takes it away again."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from scopekeeper.errors import ConfigError, ManagerError
+from scopekeeper.install.apply import prune, write
+from scopekeeper.install.plan import Action, Step
+from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_clients.document import ParseError
+from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_clients.wrap import Launcher, Outcome
+from scopekeeper.openclaw import configuration, files_installed, running
+from scopekeeper.openclaw.locations import Package, Places
+from scopekeeper.systemd import calls
+
+
+@dataclass(slots=True)
+class Change:
+    """What was done, in the order in which it was."""
+
+    servers: Sequence[Outcome] = ()
+    backup: str = ""
+    """Of the configuration, where that was rewritten."""
+    done: list[str] = field(default_factory=list)
+    """Paths that were written or removed."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def entry_for(launcher: Launcher, package: Package | None) -> configuration.Entry:
+    """Return what the gateway is told about the plugin."""
+    return configuration.Entry(
+        program="" if launcher.program == PROGRAM else launcher.absolute,
+        conversation_access=package is not None and package.wants_conversation_access(),
+    )
+
+
+def install(
+    places: Places, launcher: Launcher, package: Package | None, *, force: bool = False
+) -> Change:
+    """Contain a gateway from its next start on; raises ConfigError, and then did nothing.
+
+    The configuration comes last: it names what has to be there. force replaces what was edited of
+    what is put beside it.
+    """
+    original = files.read(places.config)
+    text = original.text()
+    with located(places):
+        new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
+    change = Change(servers)
+    actions = files_installed.plan_plugin(places, force=force)
+    if os.path.exists(places.unit_file):
+        actions.append(files_installed.plan_drop_in(places, launcher.absolute, force=force))
+    else:
+        # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
+        change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
+                               "gateway install` has made it, call this again")  # fmt: skip
+    with contextlib.ExitStack() as undoing:
+        write(actions, undoing)
+        _note(actions, places, change)
+        if new != text:
+            change.backup = files.replace(original, new.encode())
+            change.done.append(places.config)
+        undoing.pop_all()
+    prune(actions)
+    return change
+
+
+def uninstall(places: Places, *, force: bool = False) -> Change:
+    """Undo it; raises ConfigError. What was edited since stays, unless force says otherwise."""
+    change = Change()
+    actions = files_installed.plan_removal(places, force=force)
+    if os.path.lexists(places.config):
+        original = files.read(places.config)
+        text = original.text()
+        with located(places):
+            new, change.servers = configuration.released(text)
+        if new != text:
+            made = files.replace(original, new.encode())
+            change.done.append(places.config)
+            _remove_copies(original.target, made, new.encode(), change)
+    with contextlib.ExitStack() as undoing:
+        write(actions, undoing)
+        undoing.pop_all()
+    prune(actions)
+    _note(actions, places, change)
+    running.forget_ended()
+    return change
+
+
+def _note(actions: Sequence[Action], places: Places, change: Change) -> None:
+    """Write down what was done beside the configuration, and have the manager read it."""
+    done = {action.path for action in actions if action.step in (Step.WRITE, Step.REMOVE)}
+    if any(path.startswith(f"{places.plugin}/") for path in done):
+        change.done.append(places.plugin)
+    if places.drop_in in done:
+        change.done.append(places.drop_in)
+        _reload(change)
+    kept = [action for action in actions if action.step is Step.KEEP]
+    change.warnings += [f"{action.path}: kept: {action.why}" for action in kept]
+
+
+@contextlib.contextmanager
+def located(places: Places) -> Iterator[None]:
+    """Say where in the configuration something is wrong."""
+    try:
+        yield
+    except ParseError as error:
+        where = f"{places.config}:{error.line}:{error.column}"
+        raise ConfigError(f"{where}: {error.message}") from None
+
+
+def _reload(change: Change) -> None:
+    try:
+        calls.reload("user")
+    except ManagerError as error:
+        change.warnings.append(f"run `systemctl --user daemon-reload` yourself: {error}")
+
+
+def _remove_copies(config: str, made: str, new: bytes, change: Change) -> None:
+    """Remove the copies that say nothing any more: of what was contained, and of what is now."""
+    folder, name = os.path.split(config)
+    for each in sorted(os.listdir(folder)):
+        if not each.startswith(name + files.BACKUP):
+            continue
+        path = os.path.join(folder, each)
+        with contextlib.suppress(OSError):
+            with open(path, "rb") as file:
+                same = file.read() == new
+            if same or path == made:
+                os.unlink(path)
+                continue
+        change.warnings.append(f"{path}: kept; the configuration was another then")

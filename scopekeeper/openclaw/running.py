@@ -1,0 +1,157 @@
+"""The gateway as it runs: which process it is, and what it started that is in no scope.
+
+For people to look at; nothing is ever ended by what is found here.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from scopekeeper.errors import ManagerError
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import mount_point, start_time
+from scopekeeper.kernel.usage import command_line
+from scopekeeper.openclaw.locations import Package, Places
+from scopekeeper.scope import names
+from scopekeeper.systemd import calls
+
+_REPORT = "openclaw-"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Uncontained:
+    """A process that belongs to the gateway and is in no scope."""
+
+    pid: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One process that is a gateway."""
+
+    pid: int
+    unit: str
+    """'' where it was started by hand."""
+    started: float
+    """Seconds since the epoch."""
+    shell: str
+    """``SHELL`` in its environment."""
+    report: dict[str, Any] | None = None
+    """What the plugin in it wrote; None where it has none."""
+    uncontained: tuple[Uncontained, ...] = field(default=())
+
+    @property
+    def gives_identity(self) -> bool | None:
+        """Whether servers are told their session; None before the first of them, or unknown."""
+        methods = (self.report or {}).get("identity")
+        return None if methods is None else bool(methods)
+
+
+def running(places: Places, package: Package | None) -> list[Gateway]:
+    """Return the gateways of this user: the unit's, and those whose plugin says so."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(ManagerError):
+        pid = int(calls.service_property("user", places.unit, "MainPID"))
+        if pid:
+            found[pid] = places.unit
+    reports = dict(_reports())
+    for pid in reports:
+        found.setdefault(pid, "")
+    gateways = (_look(pid, unit, reports.get(pid), package) for pid, unit in found.items())
+    return [each for each in gateways if each is not None]
+
+
+def forget_ended() -> None:
+    """Remove what the plugins of gateways wrote that were killed; one that stops does it itself."""
+    for path in _report_files():
+        if _read(path) is None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
+    for path in _report_files():
+        told = _read(path)
+        if told is not None:
+            yield int(told["pid"]), told
+
+
+def _folder() -> str:
+    """Return where plugins write: the same in plugin/report.js."""
+    uid = os.getuid()
+    return "/run/scopekeeper" if uid == 0 else f"/run/user/{uid}/scopekeeper"
+
+
+def _report_files() -> list[str]:
+    folder = _folder()
+    try:
+        names_there = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [
+        f"{folder}/{name}"
+        for name in names_there
+        if name.startswith(_REPORT) and name.endswith(".json")
+    ]
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return what a plugin wrote; None where its gateway has ended, whoever has its number now."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            told: dict[str, Any] = json.load(file)
+        words = " ".join(command_line(int(told["pid"])) or [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if "openclaw" in words else None
+
+
+def _started(pid: int) -> float:
+    """Return when a process began, to a clock tick: psutil knows the second of the boot only."""
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start_time(str(pid))) / _TICKS
+    return time.time() - ago
+
+
+def _look(
+    pid: int, unit: str, report: dict[str, Any] | None, package: Package | None
+) -> Gateway | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            started, shell = _started(pid), process.environ().get("SHELL", "")
+            executable = process.exe()
+        others = {child.pid for child in process.children(recursive=True)}
+    except (psutil.Error, OSError):
+        return None
+    if unit:
+        others |= set(cgroupfs.own_processes(mount_point() + cgroupfs.path_of(pid)))
+    uncontained = []
+    for other in sorted(others - {pid}):
+        words = command_line(other) or []
+        # a zombie has no arguments, and one of the gateway's own helpers is no work of a session
+        if words and not _is_ours(other) and not _is_helper(other, words, executable, package):
+            uncontained.append(Uncontained(other, tuple(words)))
+    return Gateway(pid, unit, started, shell, report, tuple(uncontained))
+
+
+def _is_ours(pid: int) -> bool:
+    parts = cgroupfs.path_of(pid).split("/")
+    return any(part.startswith(names.PREFIX) and part.endswith(names.SUFFIX) for part in parts)
+
+
+def _is_helper(pid: int, words: list[str], executable: str, package: Package | None) -> bool:
+    """Whether a process is OpenClaw's own: its interpreter, with a program out of its package."""
+    try:
+        same = os.readlink(f"/proc/{pid}/exe") == executable
+    except OSError:
+        return False
+    folder = f"{package.folder}/" if package else "/openclaw/"
+    return same and any(folder in word or word.startswith("openclaw") for word in words)

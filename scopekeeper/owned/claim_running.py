@@ -1,0 +1,107 @@
+"""Hands paths over to what runs already, and takes them back."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scopekeeper.errors import RefusedError
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.owned import check, tree, users
+from scopekeeper.owned.claim import Claim, Holder, Kind
+from scopekeeper.owned.holders import Here
+from scopekeeper.owned.store import Store
+from scopekeeper.scope.model import Snapshot
+from scopekeeper.scope.selection import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What became of one path that was handed over."""
+
+    claim: Claim
+    use: str
+    """How it is used there; '' where nothing does, and it is due at once."""
+
+
+def holders(
+    snapshot: Snapshot, selector: Selector, here: Here, *, whole_scope: bool
+) -> list[Holder]:
+    """Return what lives of what is meant: members where they are named, else scopes."""
+    found = []
+    for scope in snapshot.scopes:
+        if scope.problem or not scope.lives or not selector.matches_scope(scope):
+            continue
+        meant = [m for m in scope.living_members if not m.problem and selector.matches_member(m)]
+        if selector.is_partial and not meant:
+            continue
+        if whole_scope or not selector.is_partial:
+            wanted = [(Kind.SCOPE, scope.cgroup)]
+        else:
+            wanted = [(Kind.MEMBER, member.cgroup) for member in meant]
+        for kind, path in wanted:
+            with contextlib.suppress(OSError):  # it has just ended
+                found.append(here.living(kind, path))
+    return found
+
+
+def give(
+    store: Store, here: Here, paths: Iterable[str], to: Sequence[Holder], *, keep: bool
+) -> list[Given]:
+    """Claim paths for living holders; raises RefusedError, StateError, and has then done nothing.
+
+    A path that no process of a holder uses is not held by it, unless keep says so; one that nobody
+    uses is due at once.
+    """
+    given: list[Given] = []
+    with store.locked():
+        try:
+            for path in paths:
+                thing = check.examine(path)
+                uses = {holder: _use(here, holder, path, keep=keep) for holder in to}
+                used = {holder: use for holder, use in uses.items() if use}
+                for holder, use in (used or {here.nobody(to[0]): ""}).items():
+                    made = time.time_ns() // 1000
+                    claim = Claim(os.urandom(8).hex(), path, thing, holder, made)
+                    given.append(Given(claim, use))
+                    store.write(claim)
+        except Exception:
+            for each in given:
+                with contextlib.suppress(Exception):
+                    store.remove(each.claim)
+            raise
+    return given
+
+
+def _use(here: Here, holder: Holder, path: str, *, keep: bool) -> str:
+    if keep:
+        return "kept until its end"
+    directory = here.mount + holder.cgroup
+    return users.user_in(directory, path) if cgroupfs.is_populated(directory) else ""
+
+
+def take_back(store: Store, path: str) -> int:
+    """Drop every claim of a path and return how many there were; nothing is removed.
+
+    Raises RefusedError where its removal has begun, StateError.
+    """
+    with store.locked():
+        mine = [claim for claim in store.read()[0] if claim.path == path]
+        for claim in mine:
+            if _has_begun(claim):
+                raise RefusedError(f"{path}: its removal has begun; it cannot be taken back")
+        for claim in mine:
+            store.remove(claim)
+    return len(mine)
+
+
+def _has_begun(claim: Claim) -> bool:
+    try:
+        parent = tree.open_parent(claim.path)
+    except OSError:
+        return False
+    try:
+        return tree.stat_of(parent, claim.aside) is not None
+    finally:
+        os.close(parent)

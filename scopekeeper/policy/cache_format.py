@@ -1,0 +1,40 @@
+"""What the cache of a policy's launch options holds, and where it is kept. No I/O but one stat."""
+
+import posix
+
+from scopekeeper.scope.records import LIFETIMES
+
+DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout")
+NUMBERS = (
+    "max_scopes", "memory_max", "memory_high", "tasks_max", "cpu_weight", "member_memory_max",
+    "member_tasks_max",
+)  # fmt: skip
+CHOICES = {
+    "ephemeral": ("0", "1"), "replace": ("1",), "supersede": ("1",), "lifetime": LIFETIMES,
+    "when_full": ("refuse", "stop-orphan"),
+}  # fmt: skip
+"""What is compiled of a policy: microseconds with their unit, numbers or infinity, and words."""
+_DIGITS = 19
+
+
+def is_valid(key: str, value: str) -> bool:
+    """Return whether the cache may hold this value of a setting."""
+    if key in CHOICES:
+        return value in CHOICES[key]
+    if key in DURATIONS and value.endswith("us"):
+        value = value[:-2]
+    elif key not in NUMBERS:
+        return False
+    elif value == "infinity":
+        return True
+    return value.isascii() and value.isdecimal() and len(value) <= _DIGITS
+
+
+def compiled_path() -> str:
+    """Return where the compiled rules are kept; '' where there is no runtime directory."""
+    uid = posix.getuid()
+    runtime = "/run" if uid == 0 else f"/run/user/{uid}"
+    try:
+        return f"{runtime}/scopekeeper/rules" if posix.stat(runtime).st_uid == uid else ""
+    except OSError:
+        return ""

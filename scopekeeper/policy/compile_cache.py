@@ -1,0 +1,65 @@
+"""Makes the few lines that a launch reads instead of TOML.
+
+The first line is the signature of the files; each other one has a lane class ('' for all that have
+none of their own) and options as ``run`` has them, with tabs between.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from scopekeeper import quantities, regular_files
+from scopekeeper.policy.cache_format import DURATIONS, NUMBERS, compiled_path
+from scopekeeper.policy.load import load
+from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
+from scopekeeper.scope.names import EPHEMERAL_LANES
+
+_FLAGS = ("replace", "supersede")
+_TEXTS = ("lifetime", "when_full")
+
+
+def refresh(signature: str) -> tuple[str, str]:
+    """Compile the policy and keep it; returns the lines, and what is wrong with the files."""
+    try:
+        text = "\n".join((signature, *lines(load())))
+    except PolicyError as error:
+        return "", f"{error}; what was in force before it stays"
+    path = compiled_path()
+    if path:
+        with contextlib.suppress(OSError):  # it is read again next time
+            _write(Path(path), text)
+    return text, ""
+
+
+def lines(policy: Policy) -> list[str]:
+    """Return a line for every lane class that the policy or we know, and one for the others."""
+    named = sorted({*policy.lanes, *EPHEMERAL_LANES} - {DEFAULT})
+    return [_line("", policy, DEFAULT), *(_line(each, policy, each) for each in named)]
+
+
+def _line(name: str, policy: Policy, lane_class: str) -> str:
+    said = {key: setting.value for key, setting in policy.settings(lane_class).items()}
+    options = [f"ephemeral={int(bool(said['ephemeral']))}"]
+    options += [f"{key}={said[key]}us" for key in DURATIONS if said[key] is not None]
+    options += [f"{key}=1" for key in _FLAGS if said[key]]
+    if said["max_scopes"] is None:
+        del said["when_full"]
+    options += [f"{key}={said[key]}" for key in _TEXTS if said.get(key) is not None]
+    options += [f"{key}={_number(key, said[key])}" for key in NUMBERS if said[key] is not None]
+    return "\t".join((name, *options))
+
+
+def _number(key: str, value: Value) -> str:
+    if key == "max_scopes":
+        return str(value)
+    number = quantities.limit(key, str(value))
+    return "infinity" if number == quantities.UNLIMITED else str(number)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    temporary.replace(path)

@@ -1,0 +1,111 @@
+"""Finds the policy's files.
+
+Whose files count is decided here, for every program that reads them: those of /etc, and those at
+the home that the password database has for this uid. ``$HOME`` is handed on by ``sudo -E``, and the
+system's services have none: root's keeper would end root's scopes by the rules of a user, or by
+others than root's commands.
+"""
+
+import posix
+
+from scopekeeper.users import home_of
+
+SYSTEM = "/etc/scopekeeper"
+VARIABLE = b"SCOPEKEEPER_CONFIG"
+"""Names a folder that is read in place of the one at home."""
+_TYPE, _FILE, _FOLDER = 0o170000, 0o100000, 0o040000
+
+
+def folders() -> list[str]:
+    """Return where policy files are looked for, the system's first."""
+    named = posix.environ.get(VARIABLE, b"").decode("utf-8", "surrogateescape")
+    if named:
+        return [SYSTEM, named]
+    home = home_of(posix.getuid())
+    return [SYSTEM, f"{home}/.config/scopekeeper"] if home else [SYSTEM]
+
+
+class Found:
+    """The policy files that count, in the order in which they are read, and those that do not."""
+
+    __slots__ = ("ignored", "signature", "sources")
+
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+        """One that is not there yet is among them."""
+        self.ignored: list[str] = []
+        """A sentence for each folder or file that is there and does not count."""
+        self.signature = ""
+        """Changes when one of the sources does."""
+
+
+def find() -> Found:
+    """Look for policy files; of others than root and this uid, none counts."""
+    found = Found()
+    parts: list[str] = []
+    for folder in folders():
+        if not folder.startswith("/"):
+            found.ignored.append(f"the policy in {folder} is ignored: give its whole path")
+            continue
+        if not _counts(folder, _FOLDER, found):
+            continue
+        _add(f"{folder}/config.toml", found, parts)
+        more = f"{folder}/config.d"
+        try:
+            names = sorted(posix.listdir(more))
+        except OSError:
+            continue
+        if _counts(more, _FOLDER, found):
+            for name in names:
+                if name.endswith(".toml"):
+                    _add(f"{more}/{name}", found, parts)
+    found.signature = "; ".join(parts).replace("\n", " ")
+    return found
+
+
+def _add(path: str, found: Found, parts: list[str]) -> None:
+    if not _counts(path, _FILE, found):
+        return
+    found.sources.append(path)
+    try:
+        seen = posix.stat(path)
+    except OSError:
+        return
+    parts.append(f"{path} {seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}")
+
+
+def _counts(path: str, kind: int, found: Found) -> bool:
+    """Tell whether what is at path may say what happens to our scopes; nothing there does no harm.
+
+    A link counts by what it leads to: nobody else can have put it into a folder that counts.
+    """
+    try:
+        seen = posix.stat(path)
+    except OSError:
+        return True
+    if seen.st_mode & _TYPE != kind:
+        problem = f"it is no {'directory' if kind == _FOLDER else 'regular file'}"
+    elif seen.st_uid not in (0, posix.getuid()):
+        problem = f"it belongs to uid {seen.st_uid}"
+    elif seen.st_mode & 0o002 or (seen.st_mode & 0o020 and not _is_private(seen.st_gid)):
+        problem = f"others can write to it; chmod go-w {path}"
+    else:
+        return True
+    found.ignored.append(f"the policy in {path} is ignored: {problem}")
+    return False
+
+
+def _is_private(gid: int) -> bool:
+    """Tell whether nobody but this user is in a group.
+
+    Where each user has such a group, as on Ubuntu, the umask has new files writable by it.
+    """
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(posix.getuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    named = group.gr_name == user.pw_name and gid == user.pw_gid
+    return named and set(group.gr_mem) <= {user.pw_name}

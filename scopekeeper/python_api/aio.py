@@ -1,0 +1,186 @@
+"""A member as ``asyncio.subprocess.Process`` has it, in any event loop.
+
+It is started in a thread, since that may wait; then its pipes are the loop's, and its end is told
+by a pidfd. Only what loops have in public is used.
+"""
+
+import asyncio
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from scopekeeper.errors import UsageError
+from scopekeeper.python_api.process import Process
+
+_TEXT = ("text", "universal_newlines", "encoding", "errors")
+_LIMIT = 65536
+"""Bytes that a stream buffers, as asyncio has it by default."""
+_REAP_SECONDS = 1.0
+"""How long a killed process may take to be gone; one that takes longer is reaped later."""
+
+
+class AsyncProcess:
+    """A started member; what ``asyncio.subprocess.Process`` has, and where it lives."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        """The ``Popen`` behind it; its pipes belong to the streams here."""
+        self.pid = process.pid
+        self.scope, self.member = process.scope, process.member
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._ended = asyncio.get_running_loop().create_future()
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative where a signal ended it, None while it runs."""
+        return self.process.poll()
+
+    async def wait(self) -> int:
+        """Wait until it has ended, and return its exit status."""
+        await asyncio.shield(self._ended)
+        return self.process.wait()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; nothing where it has ended."""
+        self.process.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM; its helpers are the cohort's to stop."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.process.kill()
+
+    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002
+        """Write input, read all that it writes, and wait for its end."""
+        _, out, err = await asyncio.gather(
+            self._feed(input), self._read(self.stdout), self._read(self.stderr)
+        )
+        await self.wait()
+        return out, err
+
+    async def _feed(self, text: bytes | None) -> None:
+        if self.stdin is None:
+            return
+        try:
+            if text is not None:
+                self.stdin.write(text)
+                await self.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has read all that it wanted
+        finally:
+            self.stdin.close()
+
+    async def _read(self, stream: asyncio.StreamReader | None) -> bytes | None:
+        return None if stream is None else await stream.read()
+
+    async def _connect(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch(loop)
+        stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        self.process.stdin = self.process.stdout = self.process.stderr = None
+        if stdin is not None:
+            # it never reads: of a protocol a writer needs the flow control, which this one has
+            transport, protocol = await loop.connect_write_pipe(
+                lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), stdin
+            )
+            self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
+        if stdout is not None:
+            self.stdout = await _reader(loop, stdout, limit)
+        if stderr is not None:
+            self.stderr = await _reader(loop, stderr, limit)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the end told to those who wait."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:  # it has ended, and was reaped
+            self._ended.set_result(None)
+            return
+
+        def ended() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            self.process.poll()
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+        loop.add_reader(pidfd, ended)
+
+
+async def _reader(
+    loop: asyncio.AbstractEventLoop,
+    pipe: Any,  # noqa: ANN401
+    limit: int,
+) -> asyncio.StreamReader:
+    stream = asyncio.StreamReader(limit)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    return stream
+
+
+async def spawn(start: Callable[..., Process], popen: dict[str, Any]) -> AsyncProcess:
+    """Start a member in a thread; one whose start was cancelled is killed."""
+    if any(popen.get(name) for name in _TEXT):
+        raise UsageError("streams of asyncio are of bytes; decode what they read")
+    limit = popen.pop("limit", _LIMIT)
+    starting = _Starting(lambda: start(bufsize=0, **popen))
+    try:
+        process = await asyncio.to_thread(starting.run)
+    except asyncio.CancelledError:
+        starting.give_up()
+        raise
+    member = AsyncProcess(process)
+    try:
+        await member._connect(limit)  # noqa: SLF001
+    except BaseException:
+        process.kill()
+        raise
+    return member
+
+
+class _Starting:
+    """A start in a thread, which goes on where nobody waits for it any more.
+
+    What it has started is then ended, in that thread or in another: the end of a process may take
+    its time, and a loop may be over before the start is.
+    """
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._process: Process | None = None
+        self._is_wanted = True
+
+    def run(self) -> Process:
+        """Start it; waits."""
+        process = self._start()
+        with self._lock:
+            self._process, is_wanted = process, self._is_wanted
+        if not is_wanted:
+            _end(process)
+        return process
+
+    def give_up(self) -> None:
+        """End it as soon as it is there; does not wait."""
+        with self._lock:
+            self._is_wanted = False
+            process = self._process
+        if process is not None:
+            threading.Thread(target=_end, args=(process,)).start()
+
+
+def _end(process: Process) -> None:
+    """End what nobody has got; its leaf is stopped with its cohort."""
+    process.kill()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return

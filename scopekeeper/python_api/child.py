@@ -1,0 +1,116 @@
+"""A child of this process as a member: born in its leaf, beside others that live in the scope.
+
+It joins as ``run`` does (scopekeeper.launch.join), and makes no scope: who asks systemd for one
+is moved into it, which a gateway must not be.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+from scopekeeper.history import launch_ledger
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import start_time
+from scopekeeper.launch import join as scope
+from scopekeeper.launch import run
+from scopekeeper.launch.member import GONE, JOINED, Member
+from scopekeeper.launch.request import Request
+from scopekeeper.scope import records
+from scopekeeper.scope.owner import LaunchOwner
+from scopekeeper.scope.placement import Caller, Place
+
+Birth = Callable[[int, "Child"], int]
+"""Starts a process in the cgroup that is opened under the number, and returns its pid."""
+
+
+class Child(Member):
+    """The child that is to be a member. PID and START in its record are ours until it is there."""
+
+    __slots__ = ("birth", "directory", "pid", "warnings")
+    joining = records.CHILD
+    always_signs = True
+
+    def __init__(
+        self, request: Request, owner: LaunchOwner, birth: Birth, warnings: list[str]
+    ) -> None:
+        super().__init__(request, owner)
+        self.birth = birth
+        self.directory = ""
+        """Its leaf's, once it is there."""
+        self.pid = 0
+        self.warnings = warnings
+
+    def arrive(self, path: str, place: Place) -> None:  # noqa: ARG002
+        """Be born in the leaf at path, below its limits."""
+        if self.request.member_limits:
+            from scopekeeper.launch.limits import limit_member
+
+            directory, _, leaf = path.rpartition("/")
+            limit_member(directory, leaf, self.request.member_limits, self.warnings)
+        leaf_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.pid = self.birth(leaf_fd, self)
+        finally:
+            os.close(leaf_fd)
+        self.directory = path
+
+    def sign(self, directory: str) -> None:
+        """Write whose leaf it is; one that has ended, and was tidied away, has none any more."""
+        try:
+            self.record |= {"PID": str(self.pid), "START": start_time(str(self.pid))}
+            super().sign(directory)
+        except OSError as error:
+            if error.errno not in (*GONE, errno.ESRCH):
+                raise
+
+    def leave(self, path: str, caller: Caller) -> bool:  # noqa: ARG002
+        """End: it has run for a millisecond or two in a scope that systemd forgot in that time."""
+        cgroupfs.kill(path)
+        self.reap()
+        return True
+
+    def reap(self) -> None:
+        """Wait for it, once it was killed."""
+        with contextlib.suppress(ChildProcessError):  # somebody waits for all children, or for none
+            os.waitpid(self.pid, 0)
+        self.pid, self.directory = 0, ""
+
+
+def join(
+    options: dict[str, str], command: str, environment: dict[bytes, bytes], birth: Birth
+) -> Child | None:
+    """Start a member in a scope that is there; None where there is none to be joined just now.
+
+    Raises what birth raises, ScopekeeperError, ValueError, OSError, LookupError.
+    """
+    caller, warnings = Caller(for_child=True), list[str]()
+    request, owner, where = run.plan(options, command, environment, caller, warnings)
+    try:
+        return _join(request, owner, where, caller, birth, warnings)
+    except scope.OtherOwnerError:
+        request.run = owner.label
+        return _join(request, owner, where, caller, birth, warnings)
+
+
+def _join(
+    request: Request,
+    owner: LaunchOwner,
+    where: Place,
+    caller: Caller,
+    birth: Birth,
+    warnings: list[str],
+) -> Child | None:
+    child = Child(request, owner, birth, warnings)
+    place, directory = scope.locate(child, caller, where)
+    try:
+        outcome, _ = scope.join(directory, child, place, caller, warnings)
+    except BaseException:
+        if child.pid:
+            child.leave(child.directory, caller)
+        raise
+    if outcome != JOINED:
+        return None
+    fields = child.ledger_fields(directory[len(caller.mount) :])
+    launch_ledger.append(launch_ledger.line(fields))
+    return child

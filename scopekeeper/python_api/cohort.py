@@ -1,0 +1,226 @@
+"""What a gateway in Python starts together, and what it stops together."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from scopekeeper.errors import RemainsError, UsageError
+from scopekeeper.lifecycle.stop import Result
+from scopekeeper.python_api import aio, stop_members
+from scopekeeper.python_api.options import Options, texts
+from scopekeeper.python_api.process import Launch, Process, log
+
+T = TypeVar("T")
+_LEFT = "the cohort was left"
+
+
+class Cohort:
+    """The members that are started through it, in the scope of its session and lane.
+
+    The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` count
+    where the scope is made. The owner is this process's unit, else this process. Several cohorts of
+    one session and lane share the scope, with those of other processes too: leaving the block, or
+    ``stop``, ends the members that were started through this one, each with all that it left in
+    its leaf, and nothing else. What a member starts through scopekeeper itself is a member of its
+    own.
+
+    Safe to use from several threads. Raises UsageError.
+    """
+
+    def __init__(
+        self, session: str | None = None, lane: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        self._launch = Launch(texts(session, lane, options))
+        self._members: list[Process] = []
+        self._lock = threading.Lock()
+        self._is_left = False
+        self._many = 64
+
+    @property
+    def members(self) -> tuple[Process, ...]:
+        """Those of which something may be left."""
+        with self._lock:
+            return tuple(self._members)
+
+    def spawn(
+        self,
+        args: Any,  # noqa: ANN401
+        *,
+        name: str | None = None,
+        replace: bool = False,
+        **popen: Any,  # noqa: ANN401
+    ) -> Process:
+        """Start a member and return when its command runs; waits where its scope is being stopped.
+
+        name is the member's, else the command's. replace stops the one of that name first. All else
+        is as ``subprocess.Popen`` has it, but for ``preexec_fn``, ``user``, ``group`` and
+        ``extra_groups``. Raises what Popen raises where the command cannot be executed, else
+        ScopekeeperError.
+        """
+        if self._is_left:
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+        how = self._launch
+        more = texts_of_member(name, replace=replace)
+        if more:
+            how = Launch(how.options | more, how.making)
+        process = Process(args, how, **popen)
+        with self._lock:
+            self._members.append(process)
+            late = self._is_left
+        if late:
+            self._end([process], None, _LEFT)
+            raise UsageError(f"{_LEFT} while {process.member} was started; it was stopped")
+        self._tidy()
+        return process
+
+    async def spawn_async(
+        self,
+        args: Any,  # noqa: ANN401
+        *,
+        name: str | None = None,
+        replace: bool = False,
+        **popen: Any,  # noqa: ANN401
+    ) -> aio.AsyncProcess:
+        """Do the same without blocking the loop; the pipes are streams of asyncio."""
+        return await aio.spawn(
+            lambda **how: self.spawn(args, name=name, replace=replace, **how), popen
+        )
+
+    def stop(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
+        """Stop all that was started so far, and prove it.
+
+        grace are the seconds between SIGTERM and the kill, else what the scope has; reason is kept
+        in the history. Raises RemainsError, which names what cannot be killed.
+        """
+        return self._end(self.members, grace, reason)
+
+    async def stop_async(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
+        """Do the same without blocking the loop, and to the end also where it is cancelled."""
+        return await _to_the_end(lambda: self.stop(grace=grace, reason=reason))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await _to_the_end(lambda: self.close(error))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Leave it: start nothing more, and stop all.
+
+        error is what it is left by: then what remains is a note to that. Raises RemainsError.
+        """
+        with self._lock:
+            self._is_left = True
+        try:
+            self.stop(reason=_LEFT)
+        except RemainsError as remains:
+            if error is None:
+                raise
+            log.error(str(remains))
+            error.add_note(str(remains))
+
+    def _end(
+        self, members: "tuple[Process, ...] | list[Process]", grace: float | None, reason: str
+    ) -> list[Result]:
+        if not members:
+            return []
+        try:
+            return stop_members.end(members, grace=grace, reason=reason)
+        finally:
+            self._tidy(always=True)
+
+    def _tidy(self, *, always: bool = False) -> None:
+        """Forget those of which nothing is left; now and then, since it looks at all."""
+        with self._lock:
+            if always or len(self._members) > self._many:
+                self._members = [each for each in self._members if not stop_members.is_over(each)]
+                self._many = max(64, 2 * len(self._members))
+
+
+def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
+    """Return the options that are each member's own; raises UsageError."""
+    from scopekeeper.scope import names
+
+    more = {"replace": "1"} if replace else {}
+    if name is not None:
+        try:
+            more["name"] = names.check("name", name, names.MEMBER_MAX)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    return more
+
+
+def spawn(
+    args: Any,  # noqa: ANN401
+    *,
+    session: str | None = None,
+    lane: str | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    **more: Any,  # noqa: ANN401
+) -> Process:
+    """Start one member in the scope of a session and lane, as ``Cohort.spawn`` does.
+
+    more are options of Cohort and arguments of ``subprocess.Popen``. Nothing here stops it: its
+    lifetime says who does.
+    """
+    options, popen = _sorted(more)
+    return Cohort(session, lane, **options).spawn(args, name=name, replace=replace, **popen)
+
+
+async def spawn_async(
+    args: Any,  # noqa: ANN401
+    *,
+    session: str | None = None,
+    lane: str | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    **more: Any,  # noqa: ANN401
+) -> aio.AsyncProcess:
+    """Do the same without blocking the loop; the pipes are streams of asyncio."""
+    options, popen = _sorted(more)
+    cohort = Cohort(session, lane, **options)
+    return await cohort.spawn_async(args, name=name, replace=replace, **popen)
+
+
+def _sorted(more: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Part the options of a launch from the arguments of ``Popen``."""
+    options: Any = {key: more.pop(key) for key in Options.__annotations__ if key in more}
+    return options, more
+
+
+async def _to_the_end(work: Callable[[], T]) -> T:
+    """Do it in a thread, and wait for it also where the task is cancelled meanwhile."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.shield(doing)
+        except asyncio.CancelledError as error:
+            if doing.cancelled():
+                raise
+            cancelled = error
+        except Exception:  # noqa: BLE001  raised below
+            break
+    if cancelled is not None:
+        doing.exception()  # seen; the cancellation goes before it
+        raise cancelled
+    return doing.result()

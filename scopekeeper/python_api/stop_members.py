@@ -1,0 +1,136 @@
+"""Ends members that this process started, and proves it."""
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+
+from scopekeeper import state
+from scopekeeper.errors import RemainsError, StateError
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launch.leave_scope import step_aside
+from scopekeeper.lifecycle import stop
+from scopekeeper.python_api.process import Process, log
+from scopekeeper.scope import record_parser, records
+from scopekeeper.scope.reason import Cause, Reason
+
+_PAUSE = 0.01
+
+
+def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list[stop.Result]:
+    """Stop members, each with all that it has left in its leaf, and reap them.
+
+    grace are the seconds between SIGTERM and the kill, None what their scopes have. Returns what
+    was proved of each that was contained; raises RemainsError.
+    """
+    contained = [each for each in members if each.directory]
+    results: list[stop.Result] = []
+    if contained:
+        mount = mount_point()
+        targets = [_target(each, mount, grace) for each in contained]
+        cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
+
+        def stopping() -> list[stop.Result]:
+            return stop.stop(
+                targets,
+                causes=[cause] * len(targets),
+                warnings=warnings,
+                step_out=step_aside,
+            )
+
+        results = _reaping(members, stopping)
+        for text in warnings:
+            log.warning(text)
+        _release(mount, {each.scope for each in contained})
+    uncontained = [each for each in members if not each.directory]
+    _end_uncontained(uncontained, stop.GRACE if grace is None else grace)
+    left = [
+        (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
+    ]
+    words = [_words(each, result) for each, result in left]
+    words += [f"pid {each.pid} cannot be killed" for each in uncontained if each.poll() is None]
+    if words:
+        raise RemainsError("; ".join(words), "look with: scopekeeper ls --members", results)
+    return results
+
+
+def is_over(member: Process) -> bool:
+    """Tell whether a member has ended, and nothing of it is left."""
+    return member.poll() is not None and not (
+        member.directory and cgroupfs.is_populated(member.directory)
+    )
+
+
+def _target(member: Process, mount: str, grace: float | None) -> stop.Target:
+    path = member.directory[len(mount) :]
+    return stop.Target(member.directory, path, _grace_of(member) if grace is None else grace)
+
+
+def _grace_of(member: Process) -> float:
+    """Return the grace that the scope was made with, in seconds."""
+    with contextlib.suppress(OSError, records.RecordError):
+        scope = member.directory.rpartition("/")[0]
+        raw = cgroupfs.attribute(scope, records.ATTRIBUTE)
+        return stop.grace_of(record_parser.scope(raw, scope.rpartition("/")[2]).grace)
+    return stop.GRACE
+
+
+def _reaping(
+    members: Sequence[Process], stopping: Callable[[], list[stop.Result]]
+) -> list[stop.Result]:
+    """Reap what ends meanwhile: a cgroup with zombies in it cannot always be removed."""
+    over = threading.Event()
+
+    def reap() -> None:
+        while not over.wait(_PAUSE):
+            if None not in [each.poll() for each in members]:
+                return
+
+    reaper = threading.Thread(target=reap, name="scopekeeper-reaper", daemon=True)
+    reaper.start()
+    try:
+        return stopping()
+    finally:
+        over.set()
+        reaper.join()
+        for each in members:
+            each.poll()
+
+
+def _end_uncontained(members: Sequence[Process], grace: float) -> None:
+    """End what could not be contained: our own children, and no more than those are known."""
+    for each in members:
+        each.terminate()
+    for each in members:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            each.wait(grace)
+        if each.returncode is None:
+            each.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                each.wait(stop.GRACE)
+
+
+def _release(mount: str, units: set[str]) -> None:
+    """Remove the owned paths whose last user was stopped."""
+    with contextlib.suppress(StateError):
+        if (state.directory() / "owned").is_dir():
+            from scopekeeper.owned.release import release_due
+
+            report = release_due(mount, only=lambda claim: claim.holder.unit in units)
+            if report.problem:
+                log.warning(report.problem)
+
+
+def _is_left(result: stop.Result) -> bool:
+    return result.outcome in ("remains", "refused")
+
+
+def _words(member: Process, result: stop.Result) -> str:
+    """Say which member it is, and what is left of it."""
+    if result.outcome == "refused":
+        return f"{member.member} in {member.scope} was left alone: {result.problem}"
+    left = ", ".join(
+        f"pid {each.pid} ({each.command[:60]}) in state {each.state}" for each in result.remaining
+    )
+    return f"{member.member} in {member.scope} cannot be killed: {left or 'something'}"

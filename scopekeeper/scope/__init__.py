@@ -1,0 +1,1 @@
+"""What a scope is: names, records, and what is known at one moment."""

@@ -1,0 +1,25 @@
+"""Chooses where new scopes go. On the hot path of ``run``: builtin modules only."""
+
+from scopekeeper.kernel.proc import exists
+from scopekeeper.scope.placement import Caller, Place, managed, place_of
+from scopekeeper.systemd.units import answers
+
+
+def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
+    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish.
+
+    A nested launch stays in the plain cgroup that its launcher was placed in, and below its
+    limits; unless that is a service's, which the command is to outlive.
+    """
+    if wanted == "auto" and caller.scope_directory:
+        enclosing = place_of(caller)
+        if not enclosing.manager and not (outlives and enclosing.base.endswith(".service")):
+            return enclosing
+    if wanted == "auto" and not caller.is_main:
+        if caller.uid == 0 and exists("/run/systemd/system"):  # sd_booted(3)
+            return managed(caller, "system")
+        if caller.uid and answers(caller.uid):
+            return managed(caller, "user")
+    from scopekeeper.scope import placement_options
+
+    return placement_options.find(caller, wanted)

@@ -1,0 +1,315 @@
+"""What is known about scopes at one moment. Pure: frozen data, no I/O."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from scopekeeper.kernel.cgroupfs import Unread
+
+
+class Liveness(Enum):
+    """Whether an owner's epoch is still going on, as far as it can be proved."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a scope's name is made of."""
+
+    session: str
+    lane: str
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who answers for a member: a service by unit and InvocationID, else a bare process."""
+
+    unit: str = ""
+    epoch: str = ""
+    cgroup: str = ""
+    pid: int | None = None
+    start_time: int | None = None
+    """In clock ticks since boot, as proc_pid_stat(5) field 22."""
+    boot_id: str = ""
+    namespaces: str = ""
+    """The PID and cgroup namespaces in which pid and cgroup mean something."""
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return self.unit or (f"pid {self.pid}" if self.pid else "-")
+
+    def is_same(self, other: "Owner") -> bool:
+        """Return whether this is the same gateway: a unit in any life of it, or one process."""
+        if self.unit or other.unit:
+            return (self.unit, self.cgroup) == (other.unit, other.cgroup)
+        if self.pid is None:
+            return False
+        mine = (self.pid, self.start_time, self.boot_id, self.namespaces)
+        return mine == (other.pid, other.start_time, other.boot_id, other.namespaces)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerState:
+    """An owner, whether it lives, and how that is known."""
+
+    owner: Owner
+    liveness: Liveness
+    evidence: str
+
+    def yields_to(self, owner: Owner) -> bool:
+        """Return whether a launch of that owner may take the place of what belongs to this one.
+
+        Another gateway's work is not touched, also where its unit is down: it may come back and
+        adopt it. A process that has ended does not come back.
+        """
+        if self.owner.is_same(owner):
+            return True
+        return not self.owner.unit and self.liveness is Liveness.GONE
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One launched command in its leaf."""
+
+    name: str
+    member_id: str
+    directory: str
+    cgroup: str
+    problem: str = ""
+    """Why the record cannot be used; then only the names above are known."""
+    claims: str = ""
+    """The name that its record gives, where that is not its leaf's: it is forged."""
+    pid: int | None = None
+    start_time: int | None = None
+    """Of the launched process, in clock ticks since boot."""
+    leader_lives: bool = False
+    """Whether the launched process itself lives, in the leaf or where it went from there."""
+    started: int = 0
+    """Microseconds since the epoch."""
+    born: int = 0
+    """The same by CLOCK_BOOTTIME, which nobody sets; 0 where the record does not say."""
+    kind: str = ""
+    lifetime: str = ""
+    owner_state: OwnerState | None = None
+    orphaned: int | None = None
+    """When it was first seen without its owner; microseconds of CLOCK_BOOTTIME."""
+    leaderless: int | None = None
+    """The same for its command's end while others stayed."""
+    stopping: bool = False
+    """Whether a stop of it alone was begun."""
+    stopper: int = 0
+    """The process that is at it, where that lives and is another; else 0."""
+    pids: tuple[int, ...] = ()
+    hidden: bool = False
+    """Whether something lives in it, and all of that is where it cannot be read."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether a process of it lives."""
+        return bool(self.pids) or self.hidden
+
+    @property
+    def leaf(self) -> str:
+        """The name of its cgroup directory."""
+        return self.directory.rpartition("/")[2]
+
+    @property
+    def state(self) -> str:
+        """One of damaged, exited, forged, leaderless, orphan, running."""
+        if self.problem:
+            return "damaged"
+        if self.claims:
+            return "forged"
+        if not self.lives:
+            return "exited"
+        if self.is_orphan:
+            return "orphan"
+        return "running" if self.leader_lives else "leaderless"
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether its owner's epoch is proved to be over, and that concerns it."""
+        return (
+            self.owner_state is not None
+            and self.owner_state.liveness is Liveness.GONE
+            and self.lifetime != "detached"
+        )
+
+    def yields_to(self, owner: Owner) -> bool:
+        """Return whether a launch of that owner may take its place."""
+        return self.owner_state is not None and self.owner_state.yields_to(owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One scope and its members, as cgroupfs has them."""
+
+    unit: str
+    directory: str
+    cgroup: str
+    uid: int
+    session: str
+    lane: str
+    run: str = ""
+    inode: int = 0
+    """The kernel's number of the cgroup: one made later under the same name has another."""
+    problem: str = ""
+    """Why its record cannot be used: there is none, it is damaged, or of a newer version."""
+    damaged: bool = False
+    """Whether it has a record, which no version can have written."""
+    claims: Identity | None = None
+    """What its record says it is, where that is not what its name says: it is forged."""
+    unrecorded: bool = False
+    """Whether there is no record at all: somebody else's, or of a launch that was killed."""
+    manager: str = ""
+    """``system``, ``user`` or '' where it is a plain cgroup."""
+    session_id: str = ""
+    kind: str = ""
+    lifetime: str = ""
+    created: int = 0
+    """Microseconds since the epoch."""
+    born: int = 0
+    """The same by CLOCK_BOOTTIME, which nobody sets: it tells which of two scopes came first."""
+    age: float = 0.0
+    """Seconds, by a clock that does not jump."""
+    ttl: int | None = None
+    grace: int | None = None
+    """Microseconds, as asked for at the launch."""
+    stopping: bool = False
+    """Whether a stop of it was begun."""
+    stopper: int = 0
+    """The process that is at it, where that lives and is another; else 0."""
+    elsewhere: bool = False
+    """Whether it was made in another container, whose pids and sessions mean nothing here."""
+    owner: Owner = field(default_factory=Owner)
+    members: tuple[Member, ...] = ()
+    strays: tuple[int, ...] = ()
+    """Processes in the scope that are in no member's leaf."""
+    unread: tuple[Unread, ...] = ()
+    """Cgroups in it that could not be read."""
+    hidden: bool = False
+    """Whether something lives in it, and all of that is where it cannot be read."""
+    memory_bytes: int | None = None
+    """None where the memory controller is not delegated, or usage was not asked for."""
+    cpu_usec: int | None = None
+    activity: tuple[int, int] | None = None
+    """CPU time in microseconds and bytes written by now; None where that was not read."""
+    idle_since: tuple[int, int, int] | None = None
+    """When activity was last seen to have changed (CLOCK_BOOTTIME), and what it was then."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Every process in the scope."""
+        return self.strays + tuple(pid for member in self.members for pid in member.pids)
+
+    @property
+    def living_members(self) -> tuple[Member, ...]:
+        """The members that have a process."""
+        return tuple(member for member in self.members if member.lives)
+
+    @property
+    def lives(self) -> bool:
+        """Whether a process of it lives."""
+        return bool(self.pids) or self.hidden
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it can be read, not even its record."""
+        return any(each.directory == self.directory for each in self.unread)
+
+    def yielding(self, owners: Sequence[Owner]) -> "tuple[Member, ...] | None":
+        """Return the living members that yield to any of some owners; None where the scope does.
+
+        What lives outside of every member goes with the members, else with who made the scope.
+        """
+        living = self.living_members
+        found = tuple(m for m in living if any(m.yields_to(owner) for owner in owners))
+        if living:
+            return None if found == living else found
+        return None if any(self.owner.is_same(owner) for owner in owners) else ()
+
+    @property
+    def is_stillborn(self) -> bool:
+        """Whether its launch was killed before it wrote the record, and left nothing."""
+        return self.unrecorded and bool(self.manager) and not self.lives
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it has lived for longer than it was given."""
+        return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """What it is called: by its name, and where it is forged also by its record."""
+        own = Identity(self.session, self.lane, self.run)
+        return (own,) if self.claims is None else (own, self.claims)
+
+    @property
+    def forgery(self) -> str:
+        """How its record contradicts its name; '' where it does not."""
+        if self.claims is None:
+            return ""
+        said, own = self.claims, self.identities[0]
+        return f"its record says {_described(said)}; its name says {_described(own)}"
+
+    def command_to_end(self, uid: int) -> str:
+        """Return the shell command by which uid can end it without its record."""
+        return command_to_end(self.directory, self.manager, "" if uid == self.uid else self.uid)
+
+    @property
+    def state(self) -> str:
+        """One of the states of ``ls``, but for ghost."""
+        if self.damaged:
+            return "damaged"
+        if self.problem and not self.is_stillborn:
+            return "foreign"
+        if not self.lives:
+            return "empty"
+        if self.claims is not None:
+            return "forged"
+        if self.stopping:
+            return "stopping"
+        if self.elsewhere:
+            return "running"
+        if self.has_expired:
+            return "expired"
+        living = [each for each in self.living_members if not (each.problem or each.claims)]
+        if living and all(member.is_orphan for member in living):
+            return "orphan"
+        if living and not any(member.leader_lives for member in living):
+            return "leaderless"
+        return "running"
+
+
+def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:
+    """Return the shell command that ends a scope; other_uid is the user whose manager made it."""
+    if not manager:
+        return f"echo 1 > {shlex.quote(directory + '/cgroup.kill')}"
+    how = " --user" if manager == "user" else ""
+    if how and other_uid != "":
+        how += f" -M {other_uid}@"
+    return f"systemctl{how} stop {shlex.quote(directory.rpartition('/')[2])}"
+
+
+def _described(identity: Identity) -> str:
+    run = f", run {identity.run}" if identity.run else ""
+    return f"session {identity.session}, lane {identity.lane}{run}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All scopes that were found, at one moment."""
+
+    scopes: tuple[Scope, ...]
+    now: int = 0
+    """That moment, in microseconds of CLOCK_BOOTTIME."""
+    units: frozenset[str] | None = None
+    """Names of the live scope units that systemd knows; None where it was not asked."""
+    unread: tuple[Unread, ...] = ()
+    """Cgroups that could not be read, in which there may be more scopes or processes."""

@@ -1,0 +1,117 @@
+"""Where the caller runs, and the folders of the cgroup2 hierarchy that hold scopes.
+
+On the hot path of ``run``: builtin modules only.
+
+A folder of the cgroup2 hierarchy is named in two ways here: its *path* as /proc/PID/cgroup
+has it, and its *directory*, the path below the mount point.
+"""
+
+import posix
+
+from scopekeeper.kernel.proc import attribute, cgroup_of, mount_point
+from scopekeeper.scope import names, records
+from scopekeeper.systemd.units import is_main_process
+
+SLICE = "scopekeeper.slice"
+
+
+class Caller:
+    """The process that asked: its cgroup, and the member of ours that it runs in, if any."""
+
+    __slots__ = ("directory", "enclosing", "is_main", "mount", "path", "scope_directory", "uid")
+
+    def __init__(self, *, for_child: bool = False) -> None:
+        """Look around; raises LookupError where there is no cgroup2.
+
+        for_child: what is to be contained is not this process but a child of it, which is never
+        the main process of a service.
+        """
+        self.is_main = not for_child and is_main_process()
+        self.uid = posix.getuid()
+        self.mount = mount_point()
+        self.path = cgroup_of().rstrip("/")
+        self.directory = self.mount + self.path
+        self.enclosing: dict[str, str] | None = None
+        self.scope_directory = ""
+        scope, _, leaf = self.directory.rpartition("/")
+        if leaf.startswith("m-") and names.parse_leaf(leaf):
+            raw = attribute(self.directory, records.ATTRIBUTE)
+            if raw is not None and names.parse_unit(scope.rpartition("/")[2]):
+                self.enclosing = records.loads(raw)
+                self.scope_directory = scope
+
+    def manager_path(self) -> str:
+        """Return the path of the user's manager, or the prefix of the system's ('' mostly)."""
+        if self.uid == 0:
+            try:
+                first = cgroup_of("1")  # in a PID namespace of somebody's, not systemd
+            except OSError:
+                return ""  # its service may not see it
+            return first.removesuffix("/init.scope") if first.endswith("/init.scope") else ""
+        service = f"/user@{self.uid}.service"
+        at = self.path.find(service + "/")
+        if at >= 0:
+            return self.path[: at + len(service)]
+        return f"/user.slice/user-{self.uid}.slice{service}"
+
+    def unit_path(self) -> str:
+        """Return the path of the service that the caller runs in; '' where there is none."""
+        end = self.path.rfind(".service/")
+        if self.path.endswith(".service"):
+            path = self.path
+        elif end >= 0:
+            path = self.path[: end + 8]
+        else:
+            return ""
+        # the manager of a user is a service too; a login session or a scope owns nothing
+        return "" if path.rpartition("/")[2].startswith("user@") else path
+
+
+class Place:
+    """A folder that holds scopes, and the manager that makes them there ('' for none)."""
+
+    __slots__ = ("base", "manager", "manager_path", "mount", "uid")
+
+    def __init__(self, mount: str, base: str, manager: str = "", manager_path: str = "") -> None:
+        self.mount = mount
+        self.base = base
+        self.manager = manager
+        self.manager_path = manager_path
+        self.uid = posix.getuid()
+
+    def __str__(self) -> str:
+        return f"the {self.manager} manager" if self.manager else f"cgroup {self.base}"
+
+    def manages(self, unit_path: str) -> bool:
+        """Tell whether the unit at this path belongs to the manager of this place."""
+        if not self.manager or not unit_path.startswith(self.manager_path + "/"):
+            return False
+        return "/user@" not in unit_path[len(self.manager_path) :]
+
+    def path(self, directory: str) -> str:
+        """Return the cgroup path of a directory."""
+        return directory[len(self.mount) :]
+
+
+def manager_of(scope_path: str) -> str:
+    """Return who made the scope at this cgroup path: ``system``, ``user``, or '' for us."""
+    folder = scope_path.rpartition("/")[0]
+    if not folder.endswith("/" + SLICE):
+        return ""
+    return "user" if "/user@" in folder else "system"
+
+
+def place_of(caller: Caller) -> Place:
+    """Return the place of the scope that the caller runs in: a nested launch stays there."""
+    base = caller.scope_directory.rpartition("/")[0]
+    manager = manager_of(caller.scope_directory[len(caller.mount) :])
+    path = base[len(caller.mount) : -len(SLICE) - 1] if manager else ""
+    return Place(caller.mount, base, manager, path)
+
+
+def managed(caller: Caller, manager: str) -> Place:
+    """Return the place where the ``system`` or the ``user`` manager makes the caller's scopes."""
+    path = caller.manager_path()
+    if manager == "user" and caller.uid == 0:  # root's own manager is not the system's
+        path += "/user.slice/user-0.slice/user@0.service"
+    return Place(caller.mount, f"{caller.mount}{path}/{SLICE}", manager, path)

@@ -1,0 +1,268 @@
+"""Reads the records of scopes and members, which their processes can rewrite. Pure.
+
+Every field has a type, a range and a length. One wrong field makes that one record *damaged*
+(RecordError), and nothing else. Nothing outside of this file makes a number of a record's text.
+
+A cgroup's name cannot be changed by what lives in it. Where the record contradicts the name, the
+name is right, and the record's words are kept apart as ``claims``.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scopekeeper.scope import names, records
+from scopekeeper.scope.model import Identity, Owner
+from scopekeeper.scope.records import KINDS, LIFETIMES, RecordError
+
+SIZE_MAX = 32 * 1024
+"""Bytes of a record. The longest that is written has four texts of some 4 KiB each."""
+FIELDS_MAX = 64
+"""A newer version may write fields that are not known here; so many in all."""
+NUMBER_MAX = 2**63 - 1
+TIME_MAX = 253_402_214_400_000_000
+"""Microseconds since the epoch on the last day that can be shown, in the year 9999."""
+PID_MAX = 2**22
+"""PID_MAX_LIMIT of Linux."""
+UID_MAX = 2**32 - 2
+REASON_MAX = 4096
+"""Characters of the words with which somebody asks for a stop."""
+_NUMBER_DIGITS = 19
+_SHORT, _PATH_MAX = 128, 4096
+_STATES = ("stopping",)
+_JOINING = ("1", records.CHILD)
+_OWNER = (
+    "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START", "BOOT", "NAMESPACES",
+)  # fmt: skip
+
+
+class NewerError(RecordError):
+    """The record was written by a newer scopekeeper, which may understand it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopMark:
+    """What a stop writes into a record before it sends the first signal."""
+
+    pid: int | None
+    start_time: int | None
+    """Of the process that stops it; see Owner."""
+    why: str
+    """The value of a ``history.Reason``, or of a newer version's."""
+    text: str
+    asker: tuple[int, int, str] | None
+    """The pid, uid and command of the process that asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRecord:
+    """What the record of a scope says. Times are microseconds, None where it does not say."""
+
+    identity: Identity
+    """As the cgroup's name has it, in full."""
+    claims: Identity | None
+    """What the record says instead, where it contradicts the name."""
+    session_id: str
+    kind: str
+    lifetime: str
+    created: int
+    born: int
+    ttl: int | None
+    grace: int | None
+    bound: str
+    """The unit that systemd ends the scope with."""
+    owner: Owner
+    idle: tuple[int, int, int] | None
+    mark: StopMark | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """What the record of a member says. Times are microseconds, None where it does not say."""
+
+    name: str
+    """As the leaf's name has it, in full."""
+    claims: str
+    """The name that the record gives instead, where it contradicts the leaf's; else ''."""
+    pid: int
+    start_time: int
+    kind: str
+    lifetime: str
+    started: int
+    born: int
+    owner: Owner
+    orphaned: int | None
+    leaderless: int | None
+    joining: str
+    mark: StopMark | None
+
+
+def scope(raw: bytes | None, unit: str) -> ScopeRecord:
+    """Read the record of the scope whose cgroup is called unit; raises RecordError."""
+    fields = _load(raw, records.OF_SCOPE)
+    name = named(unit)
+    said = Identity(
+        _text(fields, "SESSION", names.SESSION_MAX),
+        _text(fields, "LANE", names.LANE_MAX),
+        _text(fields, "RUN", names.RUN_MAX),
+    )
+    if not said.session or not said.lane:
+        raise RecordError("the record is damaged: its session or lane is empty")
+    agrees = names.unit_name(said.session, said.lane, said.run) == unit
+    return ScopeRecord(
+        said if agrees else name,
+        None if agrees else said,
+        _text(fields, "SESSION_ID", names.RUN_MAX),
+        _choice(fields, "KIND", KINDS),
+        _choice(fields, "LIFETIME", LIFETIMES),
+        _number(fields, "CREATED", TIME_MAX) or 0,
+        _number(fields, "BOOTTIME") or 0,
+        _number(fields, "TTL"),
+        _number(fields, "GRACE"),
+        _text(fields, "BOUND", names.NAME_MAX),
+        _owner_of(tuple([fields.get(key) for key in _OWNER])),
+        _idle(fields),
+        _mark(fields),
+    )
+
+
+def named(unit: str) -> Identity:
+    """Return what a scope is by its name, which may be cut; raises RecordError."""
+    found = names.parse_unit(unit)
+    if found is None:
+        raise RecordError(f"{unit[:40]!r} is no name of a scope")
+    return Identity(*found[:3])
+
+
+def member(raw: bytes | None, leaf: str) -> MemberRecord:
+    """Read the record of the member whose cgroup is called leaf; raises RecordError."""
+    fields = _load(raw, records.OF_MEMBER)
+    parsed = names.parse_leaf(leaf)
+    if parsed is None:
+        raise RecordError(f"{leaf[:40]!r} is no name of a member")
+    said = _text(fields, "NAME", names.MEMBER_MAX)
+    if not said:
+        raise RecordError("the record is damaged: its name is empty")
+    agrees = names.leaf_name(said, parsed[1]) == leaf
+    return MemberRecord(
+        said if agrees else parsed[0],
+        "" if agrees else said,
+        _number(fields, "PID", PID_MAX) or 0,
+        _number(fields, "START") or 0,
+        _choice(fields, "KIND", KINDS),
+        _choice(fields, "LIFETIME", LIFETIMES),
+        _number(fields, "STARTED", TIME_MAX) or 0,
+        _number(fields, "BOOTTIME") or 0,
+        _owner_of(tuple([fields.get(key) for key in _OWNER])),
+        _number(fields, "ORPHANED"),
+        _number(fields, "LEADERLESS"),
+        _choice(fields, "JOINING", _JOINING),
+        _mark(fields),
+    )
+
+
+def stop_mark(raw: bytes) -> StopMark | None:
+    """Read what a stop has written, wherever it has; raises RecordError."""
+    return _mark(_load(raw, ()))
+
+
+def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
+    if raw is None:
+        raise RecordError("it has no record of ours")
+    if len(raw) > SIZE_MAX:
+        raise RecordError(f"the record is damaged: it has {len(raw)} bytes")
+    try:
+        fields = records.loads(raw, required)
+    except RecordError as error:
+        version = raw[:20].partition(b"\n")[0].removeprefix(b"V=").decode("ascii", "replace")
+        if version.isdigit() and version != records.VERSION and raw.startswith(b"V="):
+            raise NewerError(str(error)) from None
+        raise
+    if len(fields) > FIELDS_MAX:
+        raise RecordError(f"the record is damaged: it has {len(fields)} fields")
+    return fields
+
+
+def _damaged(key: str, value: str) -> RecordError:
+    return RecordError(f"the record is damaged: {key} is {value[:40]!r}")
+
+
+def _number(fields: Mapping[str, str], key: str, most: int = NUMBER_MAX) -> int | None:
+    """Return a number of decimal ASCII digits, None where there is none."""
+    text = fields.get(key)
+    if text is None:
+        return None
+    # isdecimal() takes the digits of every script, and int() more than these
+    if text.isdecimal() and text.isascii() and len(text) <= _NUMBER_DIGITS:
+        value = int(text)
+        if value <= most:
+            return value
+    raise _damaged(key, text)
+
+
+def _text(fields: Mapping[str, str], key: str, longest: int) -> str:
+    text = fields.get(key, "")
+    if len(text) > longest:
+        raise RecordError(f"the record is damaged: {key} has {len(text)} characters")
+    if "\0" in text:
+        raise RecordError(f"the record is damaged: {key} has a NUL character")
+    return text
+
+
+def _choice(fields: Mapping[str, str], key: str, choices: tuple[str, ...]) -> str:
+    text = fields.get(key, "")
+    if text and text not in choices:
+        raise _damaged(key, text)
+    return text
+
+
+def _owner(fields: Mapping[str, str]) -> Owner:
+    cgroup = _text(fields, "OWNER_CGROUP", _PATH_MAX)
+    if cgroup and (cgroup[0] != "/" or ".." in cgroup.split("/")):
+        raise _damaged("OWNER_CGROUP", cgroup)
+    return Owner(
+        _text(fields, "OWNER_UNIT", names.NAME_MAX),
+        _text(fields, "OWNER_EPOCH", _SHORT),
+        cgroup,
+        _number(fields, "OWNER_PID", PID_MAX),
+        _number(fields, "OWNER_START"),
+        _text(fields, "BOOT", _SHORT),
+        _text(fields, "NAMESPACES", _SHORT),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _owner_of(texts: tuple[str | None, ...]) -> Owner:
+    """Return the owner that these texts name; those of a cohort all have the same."""
+    fields = zip(_OWNER, texts, strict=True)
+    return _owner({key: text for key, text in fields if text is not None})
+
+
+def _idle(fields: Mapping[str, str]) -> tuple[int, int, int] | None:
+    """Return the moment, CPU time and bytes of an IDLE mark."""
+    text = fields.get("IDLE")
+    if text is None:
+        return None
+    parts = text.split(" ")
+    if len(parts) != 3:
+        raise _damaged("IDLE", text)
+    moment, cpu, written = (_number({"IDLE": part}, "IDLE") or 0 for part in parts)
+    return moment, cpu, written
+
+
+def _mark(fields: Mapping[str, str]) -> StopMark | None:
+    if "STATE" not in fields:
+        return None
+    _choice(fields, "STATE", _STATES)
+    asker_pid = _number(fields, "ASKER_PID", PID_MAX)
+    asker_uid = _number(fields, "ASKER_UID", UID_MAX)
+    asker = None
+    if asker_pid is not None and asker_uid is not None:
+        asker = (asker_pid, asker_uid, _text(fields, "ASKER_COMM", _SHORT))
+    return StopMark(
+        _number(fields, "STOPPER_PID", PID_MAX),
+        _number(fields, "STOPPER_START"),
+        _text(fields, "WHY", _SHORT),
+        _text(fields, "REASON", REASON_MAX),
+        asker,
+    )

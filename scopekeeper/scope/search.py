@@ -1,0 +1,148 @@
+"""Finds the scopes in a cgroup2 hierarchy in which others make cgroups too.
+
+Scopes can be in ``scopekeeper.slice`` of any manager, in the cgroup of a service or a container
+that was delegated, and in any other that ``--placement cgroup:PATH`` named. So the search goes
+down everywhere, but
+
+- not into what belongs to a third user: nobody but root, and the uid whose scopes are wanted, can
+  have led to a scope of theirs;
+- not without end: *free* folders are the top and the system's slices, which only root makes. All
+  below another is one *delegation*: whatever is made in it costs so much and no more, and what
+  lies beyond is left out and counted.
+
+The free folders, the tops of delegations and every ``scopekeeper.slice`` come first, so that no
+delegation keeps others from being found. One folder is open at a time.
+"""
+
+import os
+from collections import deque
+from dataclasses import dataclass
+
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.cgroupfs import Unread
+from scopekeeper.scope import names
+from scopekeeper.scope.placement import SLICE
+
+_MOST = 10_000
+"""Cgroups that are looked at in one delegation, scopes included: five times as many as a machine
+ever had of ours, in a tenth of a second."""
+_MOST_TOLD = 10
+"""Places of one delegation that are named one by one."""
+
+
+@dataclass(slots=True)
+class _Delegation:
+    """A cgroup that is not root's alone, with all below it."""
+
+    top: str
+    left: int
+    told: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: str
+    depth: int
+    delegation: _Delegation | None
+    """None where it is free."""
+
+
+class Search:
+    """Looks for the scopes of uid, of everybody where it is None.
+
+    most is how many cgroups are looked at in one delegation.
+    """
+
+    def __init__(self, mount: str, uid: int | None, *, most: int = _MOST) -> None:
+        self.found: list[str] = []
+        """The directories of what has the name of a scope."""
+        self.unread: list[Unread] = []
+        self._most = most
+        self._owner = os.stat(mount).st_uid
+        """Who owns the top: root, or in a user namespace whom that shows as such."""
+        self._leads = None if uid is None else {0, self._owner, uid}
+        self._first: deque[_Folder] = deque([_Folder(mount, 0, None)])
+        self._others: deque[_Folder] = deque()
+        while self._first or self._others:
+            self._look((self._first or self._others).popleft())
+
+    def _look(self, folder: _Folder) -> None:
+        if folder.delegation is not None and not folder.delegation.left:
+            self._leave_out_more(folder.delegation)
+            return
+        try:
+            fd = os.open(folder.path, cgroupfs.FOLDER)
+        except OSError as error:
+            self._failed(folder, error)
+            return
+        try:
+            self._look_inside(folder, fd)
+        except OSError as error:
+            self._failed(folder, error)
+        finally:
+            os.close(fd)
+
+    def _look_inside(self, folder: _Folder, fd: int) -> None:
+        delegation = folder.delegation
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if delegation is not None:
+                    if not delegation.left:
+                        self._leave_out_more(delegation)
+                        return
+                    delegation.left -= 1
+                if names.parse_unit(entry.name) is not None:
+                    self.found.append(f"{folder.path}/{entry.name}")
+                else:
+                    self._consider(folder, fd, entry.name)
+
+    def _consider(self, folder: _Folder, fd: int, name: str) -> None:
+        """Have a folder looked into later, if a scope can be below it."""
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in cgroupfs.GONE:
+                return
+            raise
+        if status.st_nlink <= cgroupfs.LINKS_OF_A_LEAF:
+            return
+        if self._leads is not None and status.st_uid not in self._leads:
+            return
+        path = f"{folder.path}/{name}"
+        delegation = folder.delegation
+        if delegation is None and not (status.st_uid == self._owner and name.endswith(".slice")):
+            delegation = _Delegation(path, self._most)
+        inner = _Folder(path, folder.depth + 1, delegation)
+        if delegation is not None and (
+            inner.depth > cgroupfs.DEEPEST or len(path) > cgroupfs.LONGEST
+        ):
+            self._leave_out(delegation, _unit_of(path, delegation), "cgroups nested too deep")
+        elif delegation is not folder.delegation or delegation is None or name == SLICE:
+            self._first.append(inner)
+        else:
+            self._others.append(inner)
+
+    def _failed(self, folder: _Folder, error: OSError) -> None:
+        if error.errno not in cgroupfs.GONE:
+            self._leave_out(folder.delegation, folder.path, error.strerror or str(error))
+
+    def _leave_out_more(self, delegation: _Delegation) -> None:
+        self._leave_out(delegation, delegation.top, f"more than {self._most:,} cgroups")
+
+    def _leave_out(self, delegation: _Delegation | None, path: str, problem: str) -> None:
+        """Count what is not looked at; of one delegation so many, then its top for all others."""
+        each = Unread(path, problem)
+        if delegation is not None and delegation.told >= _MOST_TOLD:
+            each = Unread(delegation.top, "more in it could not be read")
+        if each not in self.unread:
+            self.unread.append(each)
+            if delegation is not None:
+                delegation.told += 1
+
+
+def _unit_of(path: str, delegation: _Delegation) -> str:
+    """Return the unit that a cgroup is below, which says more than a path without end."""
+    end = max(path.rfind(".service/"), path.rfind(".scope/"))
+    return path[: path.index("/", end)] if end > len(delegation.top) else delegation.top

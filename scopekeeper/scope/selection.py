@@ -1,0 +1,134 @@
+"""Which scopes and members an operator's words mean. Pure."""
+
+from dataclasses import dataclass
+
+from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
+from scopekeeper.systemd.units import manager_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The owners that one caller is; see ``scopekeeper.scope.mine``."""
+
+    namespaces: str
+    unit: str = ""
+    manager: str = ""
+    """Whose manager has the unit: a uid, '' for the system's."""
+    processes: frozenset[tuple[int, int]] = frozenset()
+    """Pids with their start times."""
+
+    def includes(self, owner: Owner) -> bool:
+        """Whether an owner is the caller's unit, in any life of it, or one of its processes."""
+        if owner.namespaces != self.namespaces:
+            return False
+        if owner.unit:
+            return (owner.unit, manager_uid(owner.cgroup)) == (self.unit, self.manager)
+        return (owner.pid, owner.start_time) in self.processes
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What has to be true of all that is meant; what is None does not matter."""
+
+    session: str | None = None
+    lane: str | None = None
+    run: str | None = None
+    session_id: str | None = None
+    name: str | None = None
+    owner: str | None = None
+    """A unit's name or a pid."""
+    own: Own | None = None
+    """Only members that belong to one of these."""
+    units: frozenset[str] = frozenset()
+    lifetimes: frozenset[str] = frozenset()
+    """Any of these; all where it is empty."""
+    started_before: float | None = None
+    """Seconds since the epoch."""
+
+    def names_nothing(self) -> bool:
+        """Whether this would mean everything: no selector that names something was given."""
+        return not self.units and not any(
+            value is not None
+            for value in (self.session, self.session_id, self.name, self.owner, self.own)
+        )
+
+    def matches_scope(self, scope: Scope) -> bool:
+        """Tell whether the scope, as a whole, may hold what is meant."""
+        if not any(self.matches_identity(each) for each in scope.identities):
+            return False
+        if self.session_id is not None and self.session_id != scope.session_id:
+            return False
+        if self.session_id == "":
+            return False  # which every scope has that was given none
+        if self.lifetimes and scope.lifetime not in self.lifetimes:
+            return False
+        if scope.elsewhere and not self.units:
+            return False  # a session of that name in a container is another session
+        return not self.units or scope.unit in self.units
+
+    def matches_identity(self, identity: Identity) -> bool:
+        """Tell whether the scope of this session, lane and run may hold what is meant."""
+        wanted = (
+            (self.session, identity.session),
+            (self.lane, identity.lane),
+            (self.run, identity.run),
+        )
+        return all(value is None or value == own for value, own in wanted)
+
+    def matches_member(self, member: Member) -> bool:
+        """Tell whether a member of a matching scope is meant."""
+        if self.name is not None and self.name not in (member.name, member.claims):
+            return False
+        if member.problem:
+            return True
+        if self.started_before is not None and member.started / 1e6 >= self.started_before:
+            return False
+        if self.owner is None and self.own is None:
+            return True
+        if member.owner_state is None:
+            return False
+        owner = member.owner_state.owner
+        if self.own is not None and not self.own.includes(owner):
+            return False
+        return self.owner is None or is_owner(owner, self.owner)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it can mean single members of a scope."""
+        return any(
+            value is not None for value in (self.name, self.started_before, self.owner, self.own)
+        )
+
+
+def is_owner(owner: Owner, wanted: str) -> bool:
+    """Tell whether an owner is the one that was named by unit or pid."""
+    if wanted.isdecimal():
+        return owner.pid == int(wanted)
+    return bool(owner.unit) and owner.unit in (wanted, f"{wanted}.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A scope whole, or one member of it."""
+
+    scope: Scope
+    member: Member | None = None
+
+
+def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
+    """Return what is meant: scopes whole, or single members.
+
+    Members stay single where they are all that lives in a scope: the next one may just be joining.
+    """
+    found = []
+    for scope in snapshot.scopes:
+        if not selector.matches_scope(scope):
+            continue
+        if not selector.is_partial:
+            found.append(Selected(scope))
+            continue
+        living = scope.living_members or scope.members
+        # a damaged one has no known owner: it is selected by its leaf's name, and stop refuses it
+        meant = (m for m in living if selector.matches_member(m))
+        found += [Selected(scope, member) for member in meant]
+    return found
