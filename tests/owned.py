@@ -7,7 +7,7 @@ from scopekeeper.owned import check
 from scopekeeper.owned.claim import Claim, Kind
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.release import release_due
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 
 SCOPE = "/scopekeeper-s-main.scope"
 LEAF = SCOPE + "/m-it.0123abcd"
@@ -22,7 +22,7 @@ class World:
         self.room = top / "room"
         self.room.mkdir()
         self.populate()
-        self.store = Store.make()
+        self.store = ClaimStore.make()
         self.here = Here(self.mount)
         self.claims = 0
 

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from scopekeeper import state
 from scopekeeper.exec.run import load_all
-from scopekeeper.history.store import Store
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT
@@ -38,7 +38,7 @@ def _living() -> Iterator[str]:
 def _told_of() -> Iterator[str]:
     yield from _living()
     yield from (run.id for run in load_all())
-    for end in Store(state.directory()).read(limit=_REMEMBERED):
+    for end in HistoryStore(state.directory()).read(limit=_REMEMBERED):
         yield from (end.session, end.name)
 
 

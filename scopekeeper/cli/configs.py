@@ -14,8 +14,8 @@ from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.document import ParseError
 from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
-from scopekeeper.mcp_clients.servers import State
-from scopekeeper.mcp_clients.wrap import Outcome, Rewrite, Selection
+from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
 from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4
@@ -34,7 +34,7 @@ CHOOSING: list[click.Parameter] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Rewritten:
     """One file, and what became of it."""
 
     path: str
@@ -45,7 +45,7 @@ class Done:
     problem: str = ""
 
     @property
-    def outcomes(self) -> tuple[Outcome, ...]:
+    def outcomes(self) -> tuple[WrapOutcome, ...]:
         """What there is to say of its servers."""
         return self.rewrite.outcomes if self.rewrite else ()
 
@@ -69,7 +69,7 @@ def work(
     rewriting: Callable[[str, Format], Rewrite],
     *,
     write: bool,
-) -> list[Done]:
+) -> list[Rewritten]:
     """Rewrite each file for itself: one that cannot be is no reason to leave the others."""
     return [_work_on(path, kind, rewriting, write=write) for path, kind in targets]
 
@@ -80,22 +80,22 @@ def _work_on(
     rewriting: Callable[[str, Format], Rewrite],
     *,
     write: bool,
-) -> Done:
+) -> Rewritten:
     try:
         original = files.read(path)
         text = original.text()
         kind = kind or _format(path, text)
         rewrite = rewriting(text, kind)
         if rewrite.text == text:
-            return Done(path, kind, rewrite)
+            return Rewritten(path, kind, rewrite)
         if not write:
-            return Done(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
+            return Rewritten(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
         backup = files.replace(original, rewrite.text.encode())
     except ParseError as error:
-        return Done(path, kind, problem=f"{path}:{error.line}:{error.column}: {error.message}")
+        return Rewritten(path, kind, problem=f"{path}:{error.line}:{error.column}: {error.message}")
     except ConfigError as error:
-        return Done(path, kind, problem=str(error))
-    return Done(path, kind, rewrite, backup=backup)
+        return Rewritten(path, kind, problem=str(error))
+    return Rewritten(path, kind, rewrite, backup=backup)
 
 
 def _format(path: str, text: str) -> Format:
@@ -119,7 +119,7 @@ def _diff(path: str, old: str, new: str) -> str:
     )
 
 
-def tell(done: Sequence[Done], changed: str, *, as_json: bool, dry_run: bool) -> None:
+def tell(done: Sequence[Rewritten], changed: str, *, as_json: bool, dry_run: bool) -> None:
     """Say what became of every server; changed is the word for those that were rewritten."""
     if as_json:
         answer({"files": [_document(each) for each in done]})
@@ -132,7 +132,7 @@ def tell(done: Sequence[Done], changed: str, *, as_json: bool, dry_run: bool) ->
         warn([f"{each.path}: {note}" for note in (each.rewrite.notes if each.rewrite else ())])
         if dry_run and not as_json:
             for outcome in each.outcomes:
-                if not outcome.changed and outcome.state is not State.LEFT_OUT:
+                if not outcome.changed and outcome.state is not ServerState.LEFT_OUT:
                     text = f"{outcome.name}: {_said(outcome, changed)}"
                     detail = f": {outcome.detail}" if outcome.detail else ""
                     click.echo(safe(f"{each.path}: {text}{detail}"), err=True)
@@ -140,7 +140,7 @@ def tell(done: Sequence[Done], changed: str, *, as_json: bool, dry_run: bool) ->
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
 
 
-def _print(done: Sequence[Done], changed: str) -> None:
+def _print(done: Sequence[Rewritten], changed: str) -> None:
     rows = [
         (outcome.name, _said(outcome, changed), outcome.detail or "-", _where(each, outcome))
         for each in done
@@ -155,20 +155,20 @@ def _print(done: Sequence[Done], changed: str) -> None:
             click.echo(safe(f"{each.path}: rewritten; as it was: {each.backup}"))
 
 
-def _said(outcome: Outcome, changed: str) -> str:
+def _said(outcome: WrapOutcome, changed: str) -> str:
     if outcome.changed:
         return changed
-    if outcome.state is State.WRAPPED and changed == "wrapped":
+    if outcome.state is ServerState.WRAPPED and changed == "wrapped":
         return "already wrapped"
     return outcome.state.value
 
 
-def _where(done: Done, outcome: Outcome) -> str:
+def _where(done: Rewritten, outcome: WrapOutcome) -> str:
     """Return the file, and which part of it where a file has several."""
     return " ".join([done.path, *outcome.place[1:-1]])
 
 
-def _document(done: Done) -> dict[str, Any]:
+def _document(done: Rewritten) -> dict[str, Any]:
     return {
         "path": safe_json(done.path),
         "format": done.kind.name if done.kind else None,
@@ -189,7 +189,7 @@ def _document(done: Done) -> dict[str, Any]:
     }
 
 
-def check_names(done: Sequence[Done], chosen: Selection) -> None:
+def check_names(done: Sequence[Rewritten], chosen: Selection) -> None:
     """Say which names no server has; exits 4 where --only names none that is there."""
     names = {outcome.name for each in done for outcome in each.outcomes}
     unknown = sorted((chosen.only | chosen.excepted) - names)

@@ -6,7 +6,7 @@ from scopekeeper.cli.show import safe
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.owned.claim_at_launch import path_of
 from scopekeeper.owned.claim_running import take_back
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 
 
 @click.command("disown")
@@ -16,7 +16,7 @@ def command(paths: tuple[str, ...]) -> None:
 
     Exit status: 0 done; 1 a removal has begun already; 4 a path was not owned.
     """
-    store = Store.find()
+    store = ClaimStore.find()
     missing = False
     for path in [path_of(path) for path in paths]:
         if store is not None and take_back(store, path):

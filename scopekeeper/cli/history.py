@@ -14,7 +14,7 @@ from scopekeeper.cli.show import answer, safe_json, table, warn
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
-from scopekeeper.history.store import Store
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.quantities import show_bytes, show_duration, since
 from scopekeeper.scope.reason import Reason
 
@@ -54,7 +54,7 @@ def command(
     reasons = [_reason(text) for text in reason_texts]
 
     def read() -> list[dict[str, Any]]:
-        ends = Store(state.directory()).read(
+        ends = HistoryStore(state.directory()).read(
             session=session,
             since=None if begin is None else int(begin * 1e6),
             reasons=reasons,

@@ -7,10 +7,10 @@ import click
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.show import answer, safe, safe_json, warn
 from scopekeeper.errors import UsageError
-from scopekeeper.install.apply import Change
+from scopekeeper.install.apply import Applied
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import install, manager_of, places_of
-from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.mcp_clients.program import installed
 
 CHOOSING: list[click.Parameter] = [
@@ -42,11 +42,13 @@ def command(
     places = places_of(manager_of(user=user, system=system, verb="install"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     _, program = installed()
-    change = install(Manager(places), places, program, texts(), unit, shell=shell, dry_run=dry_run)
+    change = install(
+        Systemctl(places), places, program, texts(), unit, shell=shell, dry_run=dry_run
+    )
     tell(change, dry_run=dry_run, as_json=as_json)
 
 
-def tell(change: Change, *, dry_run: bool, as_json: bool) -> None:
+def tell(change: Applied, *, dry_run: bool, as_json: bool) -> None:
     """Say what was done, or would be."""
     if as_json:
         answer({
@@ -67,7 +69,7 @@ def tell(change: Change, *, dry_run: bool, as_json: bool) -> None:
         click.echo(safe(change.then))
 
 
-def show(change: Change, *, dry_run: bool) -> None:
+def show(change: Applied, *, dry_run: bool) -> None:
     """Print which files were written and removed, and what was run; or would be."""
     would = "would be " if dry_run else ""
     for paths, done in ((change.written, "written"), (change.removed, "removed")):

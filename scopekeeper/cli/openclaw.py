@@ -15,14 +15,14 @@ from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.install import apply as keeping
 from scopekeeper.install.install import install as install_units
 from scopekeeper.install.install import places_of
-from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.program import installed
-from scopekeeper.mcp_clients.wrap import Launcher, Outcome
+from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, locations, running, status
-from scopekeeper.openclaw.install import Change, entry_for, install, located, uninstall
-from scopekeeper.openclaw.status import Finding, Verdict
+from scopekeeper.openclaw.install import GatewayChange, entry_for, install, located, uninstall
+from scopekeeper.openclaw.status import Containment, GatewayFinding
 from scopekeeper.scope.snapshot import Reader
 
 _NO_PACKAGE = (
@@ -85,24 +85,28 @@ def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> 
     _tell(uninstall(where, force=force), where, "As before from the next start on", as_json=as_json)
 
 
-def _install_keeper(warnings: list[str]) -> keeping.Change | None:
+def _install_keeper(warnings: list[str]) -> keeping.Applied | None:
     """Do what `scopekeeper install` does for the user; a gateway is contained without that too."""
     if os.geteuid() == 0:
         warnings.append("the keeper is not installed: root's is for the system")
         return None
     try:
         where = places_of("user", os.environ)
-        return install_units(Manager(where), where, installed()[1], texts())
+        return install_units(Systemctl(where), where, installed()[1], texts())
     except ScopekeeperError as error:
         warnings.append(f"the keeper is not installed: {error}")
         return None
 
 
 def _tell(
-    change: Change, where: locations.Places, then: str, keeper: keeping.Change | None = None,
-    *, as_json: bool,
-) -> None:  # fmt: skip
-    kept = keeper or keeping.Change()
+    change: GatewayChange,
+    where: locations.GatewayPaths,
+    then: str,
+    keeper: keeping.Applied | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    kept = keeper or keeping.Applied()
     change.warnings += kept.warnings
     if as_json:
         answer({
@@ -129,7 +133,7 @@ def _tell(
         click.echo("Nothing to change.")
 
 
-def _server(outcome: Outcome) -> dict[str, object]:
+def _server(outcome: WrapOutcome) -> dict[str, object]:
     return {"name": outcome.name, "state": outcome.state.value, "detail": outcome.detail or None}
 
 
@@ -155,7 +159,7 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
         installed_now = os.path.lexists(where.plugin)
         findings += status.of_gateway(each, _changed(where), installed=installed_now)
     if not gateways:
-        findings.append(Finding("gateway", Verdict.OK, "none runs"))
+        findings.append(GatewayFinding("gateway", Containment.OK, "none runs"))
     scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
     sessions = status.sessions(scopes, gateways, seen.bare)
     if as_json:
@@ -168,24 +172,26 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     else:
         _print(findings, sessions)
         warn(seen.notes)
-    fine = all(each.verdict is Verdict.OK for each in findings) and all(s.unit for s in sessions)
+    fine = all(each.verdict is Containment.OK for each in findings) and all(
+        s.unit for s in sessions
+    )
     raise SystemExit(0 if fine else 1)
 
 
-def _state_of_plugin(where: locations.Places) -> files_installed.State:
+def _state_of_plugin(where: locations.GatewayPaths) -> files_installed.FileState:
     try:
         return files_installed.state_of(files_installed.plan_plugin(where))
     except ConfigError:
-        return files_installed.State.KEPT
+        return files_installed.FileState.KEPT
 
 
-def _seen(where: locations.Places) -> configuration.Seen:
+def _seen(where: locations.GatewayPaths) -> configuration.Seen:
     text = files.read(where.config).text()
     with located(where):
         return configuration.look_at(text)
 
 
-def _changed(where: locations.Places) -> float:
+def _changed(where: locations.GatewayPaths) -> float:
     """Return when what a gateway reads at its start was last changed by us."""
     times = []
     for path in (where.drop_in, where.plugin):
@@ -194,7 +200,7 @@ def _changed(where: locations.Places) -> float:
     return max(times, default=0.0)
 
 
-def _print(findings: Sequence[Finding], sessions: Sequence[status.Session]) -> None:
+def _print(findings: Sequence[GatewayFinding], sessions: Sequence[status.Session]) -> None:
     table(("PART", "STATE", "DETAIL"), [(f.part, f.verdict.value, f.detail) for f in findings],
           shrink=(2,))  # fmt: skip
     if not sessions:

@@ -14,9 +14,9 @@ from scopekeeper.kernel.proc import mount_point
 from scopekeeper.owned.claim_at_launch import path_of
 from scopekeeper.owned.claim_running import Given, give, holders
 from scopekeeper.owned.holders import Here
-from scopekeeper.owned.plan import Verdict
-from scopekeeper.owned.release import Outcome, look, release_due, sentences
-from scopekeeper.owned.store import Damaged, Store
+from scopekeeper.owned.plan import ClaimVerdict
+from scopekeeper.owned.release import ReleaseOutcome, look, release_due, sentences
+from scopekeeper.owned.store import ClaimStore, Damaged
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -73,7 +73,7 @@ def command(
         click.echo("Nothing that lives matched; the path is yours." if len(meant) == 1 else
                    "Nothing that lives matched; the paths are yours.", err=True)  # fmt: skip
         raise SystemExit(NOTHING_MATCHED)
-    given = give(Store.make(), here, meant, to, keep=keep_until_end)
+    given = give(ClaimStore.make(), here, meant, to, keep=keep_until_end)
     _release(given, mount, as_json=as_json)
 
 
@@ -100,7 +100,7 @@ def _release(given: list[Given], mount: str, *, as_json: bool) -> None:
     raise SystemExit(1 if failed else 0)
 
 
-def _given(given: Given, outcome: Outcome | None) -> dict[str, Any]:
+def _given(given: Given, outcome: ReleaseOutcome | None) -> dict[str, Any]:
     return {
         "path": safe_json(given.claim.path),
         "unit": given.claim.holder.unit,
@@ -112,7 +112,7 @@ def _given(given: Given, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _list(*, as_json: bool) -> None:
-    store = Store.find()
+    store = ClaimStore.find()
     verdicts, damaged = look(store, mount_point()) if store is not None else ([], [])
     if as_json:
         answer({"owned": [_document(verdict) for verdict in verdicts],
@@ -122,7 +122,7 @@ def _list(*, as_json: bool) -> None:
     raise SystemExit(1 if damaged else 0)
 
 
-def _print(verdicts: list[Verdict], damaged: list[Damaged]) -> None:
+def _print(verdicts: list[ClaimVerdict], damaged: list[Damaged]) -> None:
     if verdicts:
         table(
             ("PATH", "STATE", "HOLDER", "EVIDENCE"),
@@ -135,14 +135,14 @@ def _print(verdicts: list[Verdict], damaged: list[Damaged]) -> None:
         click.echo(f"scopekeeper: {safe(line)}", err=True)
 
 
-def _evidence(verdict: Verdict) -> str:
+def _evidence(verdict: ClaimVerdict) -> str:
     claim = verdict.claim
     if verdict.state == "failed":
         return f"{claim.problem} (attempt {claim.attempts}); {verdict.evidence}"
     return verdict.evidence
 
 
-def _document(verdict: Verdict) -> dict[str, Any]:
+def _document(verdict: ClaimVerdict) -> dict[str, Any]:
     claim = verdict.claim
     return {
         "path": safe_json(claim.path),

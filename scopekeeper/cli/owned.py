@@ -44,10 +44,10 @@ def release(mount: str, units: Collection[str] | None = None) -> Paths:
     """Remove what is due; only what processes of these scope units had, where they are given."""
     if not _any() or (units is not None and not units):
         return Paths()
-    from scopekeeper.owned import release as releasing
+    from scopekeeper.owned.release import release_due, sentences
 
     only = None if units is None else lambda claim: claim.holder.unit in units
-    report = releasing.release_due(mount, only=only)
+    report = release_due(mount, only=only)
     problems = [report.problem] if report.problem else []
     damaged = report.damaged if units is None else ()
     return Paths(
@@ -61,7 +61,7 @@ def release(mount: str, units: Collection[str] | None = None) -> Paths:
             }
             for outcome in report.done
         ),
-        tuple(releasing.sentences(report.done)),
+        tuple(sentences(report.done)),
         tuple(problems + damages(damaged)),
         bool(problems or damaged) or any(o.what == "failed" for o in report.done),
     )
@@ -72,9 +72,9 @@ def due(mount: str) -> Paths:
     if not _any():
         return Paths()
     from scopekeeper.owned.release import look
-    from scopekeeper.owned.store import Store
+    from scopekeeper.owned.store import ClaimStore
 
-    store = Store.find()
+    store = ClaimStore.find()
     if store is None:
         return Paths()
     try:

@@ -8,7 +8,7 @@ from scopekeeper.cli.documents import texts
 from scopekeeper.cli.install import CHOOSING, tell
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
-from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.install.uninstall import uninstall
 
 
@@ -27,5 +27,5 @@ def command(
     """
     places = places_of(manager_of(user=user, system=system, verb="uninstall"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
-    change = uninstall(Manager(places), places, texts(), unit, force=force, dry_run=dry_run)
+    change = uninstall(Systemctl(places), places, texts(), unit, force=force, dry_run=dry_run)
     tell(change, dry_run=dry_run, as_json=as_json)

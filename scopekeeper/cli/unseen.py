@@ -6,7 +6,7 @@ import time
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history.end import End
-from scopekeeper.history.store import Store
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import unseen_ends
 
@@ -55,7 +55,7 @@ def _keeper_runs() -> bool:
 
 def _unrecorded(ends: list[End]) -> list[End]:
     try:
-        known = Store(state.directory()).find([(end.member_id, end.started) for end in ends])
+        known = HistoryStore(state.directory()).find([(end.member_id, end.started) for end in ends])
     except ScopekeeperError:
         return []  # who reads it next reports that
     return [end for end in ends if (end.member_id, end.started) not in known]

@@ -3,7 +3,7 @@
 import click
 
 from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
-from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
 
@@ -34,7 +34,7 @@ def command(
     done = work(targets, lambda text, kind: unwrap(text, kind, chosen), write=not dry_run)
     tell(done, "unwrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
-    failed = any(outcome.state is State.UNCLEAR for each in done for outcome in each.outcomes)
+    failed = any(outcome.state is ServerState.UNCLEAR for each in done for outcome in each.outcomes)
     raise SystemExit(1 if failed or any(each.problem for each in done) else 0)
 
 

@@ -34,14 +34,14 @@ def command(session: str | None, as_json: bool) -> None:
 
 
 async def _watch(tell: "notices.Tell") -> None:
-    from scopekeeper.keeper.tracker import Follower
+    from scopekeeper.keeper.tracker import Tracker
     from scopekeeper.scope.placement import Caller
 
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
-    follower = Follower(Caller(), tell)
+    follower = Tracker(Caller(), tell)
     follower.start()
     click.echo("scopekeeper: watching; Ctrl-C ends it", err=True)
     await leave.wait()

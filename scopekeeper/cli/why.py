@@ -15,7 +15,7 @@ from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history.end import End
-from scopekeeper.history.store import Store
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
@@ -63,7 +63,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     pending = unseen.pending(about)
 
     def read() -> list[dict[str, Any]]:
-        ends = Store(state.directory()).read(about=about, limit=limit)
+        ends = HistoryStore(state.directory()).read(about=about, limit=limit)
         run = None if ends or running else _run(what)
         if run is not None and run.ended is not None:
             ends = [_end(run, run.ended)]

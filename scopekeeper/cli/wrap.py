@@ -9,7 +9,7 @@ from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.request import Request
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed
-from scopekeeper.mcp_clients.servers import PROGRAM, State
+from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, wrap
 
 _WRITTEN = (
@@ -65,7 +65,7 @@ def command(
     )
     tell(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
-    bad = {State.UNCLEAR, State.NOT_WRAPPED} if check else {State.UNCLEAR}
+    bad = {ServerState.UNCLEAR, ServerState.NOT_WRAPPED} if check else {ServerState.UNCLEAR}
     failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
     if any(each.problem for each in done):
         raise SystemExit(_NOT_READ if check else 1)

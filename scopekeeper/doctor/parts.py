@@ -139,7 +139,7 @@ def keeper(where: Place) -> Finding:
 
 def runs(where: Place) -> Iterator[Finding]:
     """Tell what survives of a run of ``exec`` when its keeper does not."""
-    from scopekeeper.kernel.exit_status import Pidfd
+    from scopekeeper.kernel.exit_status import PidfdSource
 
     if not where.manager:
         yield Finding(
@@ -150,7 +150,7 @@ def runs(where: Place) -> Iterator[Finding]:
             f"what it has to say is in {_messages()}",
         )  # fmt: skip
         return
-    if not Pidfd.works():
+    if not PidfdSource.works():
         yield Finding(
             "exec", Status.NOTE,
             "the terminals of runs survive their keeper; how one ends while there is none cannot "

@@ -85,9 +85,9 @@ def recorded(run_id: str, since: int = 0) -> Ended | None:
     It may have ended just now: then a keeper is about to write it.
     """
     from scopekeeper import state
-    from scopekeeper.history.store import Store
+    from scopekeeper.history.store import HistoryStore
 
-    store = Store(state.directory())
+    store = HistoryStore(state.directory())
     give_up = time.monotonic() + _HISTORY_SECONDS
     while True:
         try:

@@ -21,7 +21,7 @@ from scopekeeper.kernel.proc import start_time
 from scopekeeper.launch import program
 from scopekeeper.launch import run as run_
 from scopekeeper.launch.request import Request
-from scopekeeper.policy.cached import Rules
+from scopekeeper.policy.cached import CachedRules
 from scopekeeper.quantities import duration
 from scopekeeper.scope.names import lane_class
 from scopekeeper.scope.owner import find_owner
@@ -65,7 +65,7 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
     options = {"kind": "pty", **wish.options, "run": run_id}
     options["parent"] = str(os.getppid() or 1)
     environment = program.original_environment()
-    rules = Rules(list[str]())  # of which the launch will tell
+    rules = CachedRules(list[str]())  # of which the launch will tell
     request = Request(options, environment, wish.command[0], rules)
     said = {} if request.lifetime == "detached" else rules(lane_class(request.lane))
     session = request.session or find_owner(Caller(), request.owner, options["parent"]).label

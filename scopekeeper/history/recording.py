@@ -37,9 +37,9 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
         return [], ""
     try:
         from scopekeeper import state
-        from scopekeeper.history.store import Store
+        from scopekeeper.history.store import HistoryStore
 
-        return Store(state.make()).write(ends, began)
+        return HistoryStore(state.make()).write(ends, began)
     except Exception as error:  # noqa: BLE001  what it tells of has to go on
         return list(ends), f"the history was not written: {words(error)}"
 
@@ -69,11 +69,11 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
     The second value is what went wrong, '' if nothing did.
     """
     from scopekeeper import state
-    from scopekeeper.history.store import Store
+    from scopekeeper.history.store import HistoryStore
     from scopekeeper.kernel import proc
 
     try:
-        living = Store(state.directory()).living()
+        living = HistoryStore(state.directory()).living()
         boot = proc.boot_id()
     except Exception as error:  # noqa: BLE001  as above
         return [], f"what ended before is not known: {words(error)}"
@@ -94,10 +94,10 @@ def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     All of them take one look at the history, by its index.
     """
     from scopekeeper import state
-    from scopekeeper.history.store import Store
+    from scopekeeper.history.store import HistoryStore
 
     try:
-        known = Store(state.directory()).find([(end.member_id, end.started) for end in ends])
+        known = HistoryStore(state.directory()).find([(end.member_id, end.started) for end in ends])
     except Exception:  # noqa: BLE001  as above
         known = {}
     return [_cause(known.get((end.member_id, end.started))) for end in ends]

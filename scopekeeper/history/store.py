@@ -65,7 +65,7 @@ def _go_on(_step: str) -> None:
     pass
 
 
-class Store:
+class HistoryStore:
     """The history in one folder.
 
     step is called with the name of each step of a write before it is done: tests end the process

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from scopekeeper.errors import ConfigError, ManagerError, ScopekeeperError
 from scopekeeper.install import files
 from scopekeeper.install.locations import Piece
-from scopekeeper.install.plan import Action, Step
-from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.plan import FileAction, FileStep
+from scopekeeper.install.systemctl import Systemctl
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ManagerCommand:
     """What the manager or the bus is told."""
 
     argv: list[str]
@@ -23,7 +23,7 @@ class Command:
 
 
 @dataclass(slots=True)
-class Change:
+class Applied:
     """What was done, or with a dry run would be."""
 
     written: list[str] = field(default_factory=list)
@@ -58,16 +58,16 @@ def reported(path: str) -> Iterator[None]:
         raise ConfigError(f"{error.filename or path}: {error.strerror}") from None
 
 
-def plan_of(actions: Sequence[Action], change: Change) -> None:
+def plan_of(actions: Sequence[FileAction], change: Applied) -> None:
     """Write down what a plan comes to."""
     for action in actions:
-        if action.piece.is_document and action.step in (Step.WRITE, Step.REMOVE):
+        if action.piece.is_document and action.step in (FileStep.WRITE, FileStep.REMOVE):
             change.documents.append(action.path)
-        if action.step is Step.WRITE:
+        if action.step is FileStep.WRITE:
             change.written.append(action.path)
-        elif action.step is Step.REMOVE:
+        elif action.step is FileStep.REMOVE:
             change.removed.append(action.path)
-        elif action.step is Step.KEEP:
+        elif action.step is FileStep.KEEP:
             change.warnings.append(f"{action.path}: kept: {action.why}")
         elif action.why:
             change.provided.append(action.why.removesuffix(" has it"))
@@ -77,17 +77,19 @@ def plan_of(actions: Sequence[Action], change: Change) -> None:
 class Talk:
     """What the manager and the bus are told around the files, and what takes that back."""
 
-    first: list[Command] = field(default_factory=list)
+    first: list[ManagerCommand] = field(default_factory=list)
     """Before any file is touched."""
-    then: list[Command] = field(default_factory=list)
+    then: list[ManagerCommand] = field(default_factory=list)
     """Once all are in their places."""
-    back: list[Command] = field(default_factory=list)
+    back: list[ManagerCommand] = field(default_factory=list)
     """Where something fails, before the files are put back."""
-    again: list[Command] = field(default_factory=list)
+    again: list[ManagerCommand] = field(default_factory=list)
     """After that."""
 
 
-def carry_out(actions: Sequence[Action], talk: Talk, manager: Manager, change: Change) -> None:
+def carry_out(
+    actions: Sequence[FileAction], talk: Talk, manager: Systemctl, change: Applied
+) -> None:
     """Do it; raises ScopekeeperError, and then everything is as it was."""
     with contextlib.ExitStack() as backwards:
         backwards.callback(_try_all, talk.again, manager)
@@ -99,27 +101,27 @@ def carry_out(actions: Sequence[Action], talk: Talk, manager: Manager, change: C
     prune(actions)
 
 
-def write(actions: Sequence[Action], backwards: contextlib.ExitStack) -> None:
+def write(actions: Sequence[FileAction], backwards: contextlib.ExitStack) -> None:
     """Write and remove the files of a plan, and leave with backwards what undoes it.
 
     Raises ConfigError.
     """
     for action in actions:
         with reported(action.path):
-            if action.step is Step.WRITE:
+            if action.step is FileStep.WRITE:
                 backwards.callback(files.put(action.path, action.content))
-            elif action.step is Step.REMOVE:
+            elif action.step is FileStep.REMOVE:
                 backwards.callback(files.take(action.path))
 
 
-def prune(actions: Sequence[Action]) -> None:
+def prune(actions: Sequence[FileAction]) -> None:
     """Remove the folders in which a plan has left nothing."""
     for action in actions:
-        if action.step is Step.REMOVE:
+        if action.step is FileStep.REMOVE:
             files.prune(os.path.dirname(action.path), action.piece.base)
 
 
-def _tell_all(commands: Sequence[Command], manager: Manager, change: Change) -> None:
+def _tell_all(commands: Sequence[ManagerCommand], manager: Systemctl, change: Applied) -> None:
     for command in commands:
         try:
             manager.do(command.argv)
@@ -129,20 +131,22 @@ def _tell_all(commands: Sequence[Command], manager: Manager, change: Change) -> 
             change.warnings.append(str(error))
 
 
-def _try_all(commands: Sequence[Command], manager: Manager) -> None:
+def _try_all(commands: Sequence[ManagerCommand], manager: Systemctl) -> None:
     """Try to; what has failed before is what has to be told."""
     for command in commands:
         with contextlib.suppress(ScopekeeperError):
             manager.do(command.argv)
 
 
-def reloads(changed: Sequence[Piece], manager: Manager) -> list[Command]:
+def reloads(changed: Sequence[Piece], manager: Systemctl) -> list[ManagerCommand]:
     """Return what has the manager, and the bus, read these files again."""
     commands = []
     if any(each.is_unit for each in changed):
-        commands.append(Command(manager.argv("daemon-reload")))
+        commands.append(ManagerCommand(manager.argv("daemon-reload")))
     if any(each.on_the_bus for each in changed):
-        commands.append(Command(manager.reload_bus(), is_needed=False))  # there may be no bus
+        commands.append(
+            ManagerCommand(manager.reload_bus(), is_needed=False)
+        )  # there may be no bus
     return commands
 
 

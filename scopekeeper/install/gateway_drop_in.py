@@ -6,9 +6,9 @@ import re
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.install import origin, plan, shipped
 from scopekeeper.install.apply import look
-from scopekeeper.install.locations import Piece, Places
-from scopekeeper.install.plan import Action
-from scopekeeper.install.systemctl import KEEPER, Manager
+from scopekeeper.install.locations import Locations, Piece
+from scopekeeper.install.plan import FileAction
+from scopekeeper.install.systemctl import KEEPER, Systemctl
 
 _OPENCLAW = "openclaw-gateway"
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
@@ -16,8 +16,8 @@ _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
 
 
 def drop_ins(
-    manager: Manager, places: Places, program: str, gateway: str, *, shell: bool
-) -> list[Action]:
+    manager: Systemctl, places: Locations, program: str, gateway: str, *, shell: bool
+) -> list[FileAction]:
     """Return what is to be done with the drop-in of a gateway, and with those there are."""
     texts = {}
     for unit, path in existing_drop_ins(places):
@@ -31,12 +31,12 @@ def drop_ins(
     return plan.install([piece_of(places, u, t) for u, t in sorted(texts.items())], look)
 
 
-def piece_of(places: Places, unit: str, text: str) -> Piece:
+def piece_of(places: Locations, unit: str, text: str) -> Piece:
     """Return the drop-in of a unit as a piece; its folder goes with it."""
     return Piece(f"{unit}.d/{shipped.DROP_IN}", text, places.units, places.home or places.units, ())
 
 
-def existing_drop_ins(places: Places) -> list[tuple[str, str]]:
+def existing_drop_ins(places: Locations) -> list[tuple[str, str]]:
     """Return (unit, path) of what has the name of a drop-in of ours; OpenClaw's are others."""
     try:
         folders = sorted(os.listdir(places.units))
@@ -60,7 +60,7 @@ def gateway_unit(name: str) -> str:
     return unit
 
 
-def check_gateway(manager: Manager, places: Places, unit: str) -> None:
+def check_gateway(manager: Systemctl, places: Locations, unit: str) -> None:
     """Raise ConfigError where there is no such unit."""
     if not manager.has(unit):
         raise ConfigError(

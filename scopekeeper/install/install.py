@@ -10,8 +10,8 @@ from scopekeeper.errors import ConfigError, RefusedError, UsageError
 from scopekeeper.install import launchers, plan
 from scopekeeper.install import locations as placing
 from scopekeeper.install.apply import (
-    Change,
-    Command,
+    Applied,
+    ManagerCommand,
     Talk,
     carry_out,
     look,
@@ -20,9 +20,9 @@ from scopekeeper.install.apply import (
     spelled,
 )
 from scopekeeper.install.gateway_drop_in import drop_ins
-from scopekeeper.install.locations import Piece, Places
-from scopekeeper.install.plan import Action, Step
-from scopekeeper.install.systemctl import ENABLED, KEEPER, STARTED, Manager
+from scopekeeper.install.locations import Locations, Piece
+from scopekeeper.install.plan import FileAction, FileStep
+from scopekeeper.install.systemctl import ENABLED, KEEPER, STARTED, Systemctl
 from scopekeeper.systemd import lingering
 
 _FIRST_USER = 1000
@@ -41,14 +41,14 @@ def manager_of(*, user: bool, system: bool, verb: str) -> str:
     return "system" if is_root else "user"
 
 
-def places_of(manager: str, environment: Mapping[str, str]) -> Places:
+def places_of(manager: str, environment: Mapping[str, str]) -> Locations:
     """Return the folders of a manager; raises ConfigError."""
     if manager == "user" and not environment.get("HOME", "").startswith("/"):
         raise ConfigError("HOME is not set", "it says where the user's units are")
     return placing.find(manager, environment)
 
 
-def pieces_for(places: Places, program: str, documents: Mapping[str, str]) -> list[Piece]:
+def pieces_for(places: Locations, program: str, documents: Mapping[str, str]) -> list[Piece]:
     """Return all that is to be there; raises ConfigError.
 
     documents are manual pages and completions by their path below a ``share`` folder.
@@ -61,22 +61,22 @@ def pieces_for(places: Places, program: str, documents: Mapping[str, str]) -> li
 
 
 def install(
-    manager: Manager,
-    places: Places,
+    manager: Systemctl,
+    places: Locations,
     program: str,
     documents: Mapping[str, str],
     gateway: str = "",
     *,
     shell: bool = False,
     dry_run: bool = False,
-) -> Change:
+) -> Applied:
     """Install for one manager; raises ScopekeeperError, and then did nothing.
 
     gateway is the unit that gets a drop-in, '' for none; shell: and our ``SHELL`` with it.
     """
     if places.manager == "system":
         refuse_writable(program)
-    change = Change()
+    change = Applied()
     actions = plan.install(pieces_for(places, program, documents), look)
     actions += drop_ins(manager, places, program, gateway, shell=shell)
     plan_of(actions, change)
@@ -89,15 +89,15 @@ def install(
     return change
 
 
-def _talk(actions: Sequence[Action], manager: Manager) -> Talk:
+def _talk(actions: Sequence[FileAction], manager: Systemctl) -> Talk:
     """Return what the manager is told around these actions."""
-    changed = [each.piece for each in actions if each.step in (Step.WRITE, Step.REMOVE)]
+    changed = [each.piece for each in actions if each.step in (FileStep.WRITE, FileStep.REMOVE)]
     talk = Talk(then=reloads(changed, manager), again=reloads(changed, manager))
     if not manager.is_on():
-        talk.then.append(Command(manager.argv("enable", "--quiet", *ENABLED)))
-        talk.then.append(Command(manager.argv("start", STARTED)))
+        talk.then.append(ManagerCommand(manager.argv("enable", "--quiet", *ENABLED)))
+        talk.then.append(ManagerCommand(manager.argv("start", STARTED)))
         if not manager.enabled():
-            talk.back.append(Command(manager.argv("disable", "--now", "--quiet", *ENABLED)))
+            talk.back.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *ENABLED)))
     return talk
 
 
@@ -129,7 +129,7 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _remarks(change: Change, manager: Manager, places: Places, gateway: str) -> None:
+def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: str) -> None:
     option = " --user" if places.manager == "user" else ""
     if gateway and places.drop_in(gateway) in change.written:
         change.then = f"{gateway} is contained from its next start on: systemctl{option} restart "
@@ -151,7 +151,7 @@ def _remarks(change: Change, manager: Manager, places: Places, gateway: str) -> 
         )
 
 
-def _make_fast(change: Change, program: str, *, dry_run: bool) -> None:
+def _make_fast(change: Applied, program: str, *, dry_run: bool) -> None:
     """Have launches start the interpreter without what none of them needs."""
     script = launchers.slow(program)
     if script is None:

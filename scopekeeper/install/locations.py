@@ -53,7 +53,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Locations:
     """The folders of one manager."""
 
     manager: str
@@ -74,18 +74,18 @@ class Places:
         return f"{self.units}/{unit}.d/{shipped.DROP_IN}"
 
 
-def find(manager: str, environment: Mapping[str, str]) -> Places:
+def find(manager: str, environment: Mapping[str, str]) -> Locations:
     """Return the folders of a manager; a user's has to have a HOME."""
     if manager == "system":
-        return Places("system", UNIT_FOLDERS["system"][0], "", "/usr/local/share")
+        return Locations("system", UNIT_FOLDERS["system"][0], "", "/usr/local/share")
     home = environment["HOME"].rstrip("/")
     share = environment.get("XDG_DATA_HOME", "")
     share = share if share.startswith("/") else f"{home}/.local/share"
-    return Places("user", f"{home}/.config/systemd/user", home, share)
+    return Locations("user", f"{home}/.config/systemd/user", home, share)
 
 
 def pieces(
-    places: Places, program: str, documents: Mapping[str, str], beside: Sequence[str] = ()
+    places: Locations, program: str, documents: Mapping[str, str], beside: Sequence[str] = ()
 ) -> list[Piece]:
     """Return all that is to be there for a program; raises ConfigError.
 
@@ -125,7 +125,7 @@ def pieces(
     return found
 
 
-def _top_of(places: Places, document: str) -> str:
+def _top_of(places: Locations, document: str) -> str:
     """Return the folder up to which those above a document are not there without it."""
     if places.home and places.share.startswith(f"{places.home}/"):
         return places.home

@@ -17,7 +17,7 @@ Look = Callable[[str], bytes | None]
 """Returns what is at a path, None where nothing is."""
 
 
-class Step(enum.Enum):
+class FileStep(enum.Enum):
     """What becomes of one file."""
 
     WRITE = "write"
@@ -28,10 +28,10 @@ class Step(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class FileAction:
     """A step for one path, and why."""
 
-    step: Step
+    step: FileStep
     piece: Piece
     content: bytes = b""
     why: str = ""
@@ -47,7 +47,7 @@ class Action:
 _WHOSE = {Origin.EDITED: "it was edited", Origin.FOREIGN: "somebody else wrote it"}
 
 
-def install(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[Action]:
+def install(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[FileAction]:
     """Return what brings every piece to its place and to this version.
 
     force replaces what was edited, and never what somebody else wrote.
@@ -55,7 +55,7 @@ def install(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list
     return [_install(piece, look, force=force) for piece in pieces]
 
 
-def _install(piece: Piece, look: Look, *, force: bool) -> Action:
+def _install(piece: Piece, look: Look, *, force: bool) -> FileAction:
     raw = look(piece.path)
     provided = _provided(piece, look)
     whose = _whose(piece, raw)
@@ -63,21 +63,21 @@ def _install(piece: Piece, look: Look, *, force: bool) -> Action:
         whose = Origin.OURS
     if provided:
         if raw is None:
-            return Action(Step.NOTHING, piece, why=f"{provided} has it")
+            return FileAction(FileStep.NOTHING, piece, why=f"{provided} has it")
         if whose is Origin.OURS:
-            return Action(Step.REMOVE, piece, why=f"{provided} has it")
-        return Action(Step.KEEP, piece, why=f"it goes before {provided}")
+            return FileAction(FileStep.REMOVE, piece, why=f"{provided} has it")
+        return FileAction(FileStep.KEEP, piece, why=f"it goes before {provided}")
     content = origin.marked(piece.text, piece.path)
     if raw is None:
-        return Action(Step.WRITE, piece, content)
+        return FileAction(FileStep.WRITE, piece, content)
     if raw == content or (piece.is_document and raw == piece.text.encode()):
-        return Action(Step.NOTHING, piece)
+        return FileAction(FileStep.NOTHING, piece)
     if whose is Origin.OURS:
-        return Action(Step.WRITE, piece, content, "another version")
+        return FileAction(FileStep.WRITE, piece, content, "another version")
     return _keep(piece, whose, "; remove it to have ours")
 
 
-def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[Action]:
+def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[FileAction]:
     """Return what removes every piece that install wrote, of whichever version.
 
     force removes what was edited, and never what somebody else wrote.
@@ -87,15 +87,17 @@ def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> li
         raw = look(piece.path)
         whose = _whose(piece, raw)
         if raw is None or (piece.is_document and whose is Origin.FOREIGN):
-            found.append(Action(Step.NOTHING, piece))
+            found.append(FileAction(FileStep.NOTHING, piece))
         elif whose is Origin.OURS or (force and whose is Origin.EDITED):
-            found.append(Action(Step.REMOVE, piece))
+            found.append(FileAction(FileStep.REMOVE, piece))
         else:
             found.append(_keep(piece, whose))
     return found
 
 
-def install_together(pieces: Sequence[Piece], look: Look, *, force: bool = False) -> list[Action]:
+def install_together(
+    pieces: Sequence[Piece], look: Look, *, force: bool = False
+) -> list[FileAction]:
     """Return the same for all files of one folder, which are of one version or left alone."""
     kept = _kept(pieces, look, force=force)
     if kept:
@@ -105,14 +107,18 @@ def install_together(pieces: Sequence[Piece], look: Look, *, force: bool = False
     contents[origin.SUMS] = origin.sums(contents)
     found = []
     for piece in wanted:
-        step = Step.NOTHING if look(piece.path) == contents[piece.name] else Step.WRITE
-        found.append(Action(step, piece, contents[piece.name]))
+        step = FileStep.NOTHING if look(piece.path) == contents[piece.name] else FileStep.WRITE
+        found.append(FileAction(step, piece, contents[piece.name]))
     former = origin.listed(look(wanted[-1].path) or b"")
     gone = [_like(pieces[0], name) for name in former if name not in contents]
-    return found + [Action(Step.REMOVE, piece) for piece in gone if look(piece.path) is not None]
+    return found + [
+        FileAction(FileStep.REMOVE, piece) for piece in gone if look(piece.path) is not None
+    ]
 
 
-def uninstall_together(pieces: Sequence[Piece], look: Look, *, force: bool = False) -> list[Action]:
+def uninstall_together(
+    pieces: Sequence[Piece], look: Look, *, force: bool = False
+) -> list[FileAction]:
     """Return what removes the files of one folder that install_together wrote."""
     kept = _kept(pieces, look, force=force)
     if kept:
@@ -120,10 +126,10 @@ def uninstall_together(pieces: Sequence[Piece], look: Look, *, force: bool = Fal
     former = origin.listed(look(_like(pieces[0], origin.SUMS).path) or b"")
     names = dict.fromkeys((*(piece.name for piece in pieces), *former, origin.SUMS))
     found = [_like(pieces[0], name) for name in names]
-    return [Action(Step.REMOVE, piece) for piece in found if look(piece.path) is not None]
+    return [FileAction(FileStep.REMOVE, piece) for piece in found if look(piece.path) is not None]
 
 
-def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[Action]:
+def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[FileAction]:
     """Return the files for which their whole folder is left alone."""
     sums = look(_like(pieces[0], origin.SUMS).path)
     told = origin.listed(sums or b"")
@@ -140,8 +146,10 @@ def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[Action]:
     return [_keep(_like(pieces[0], name), whose, why) for name, whose in kept.items()]
 
 
-def _keep(piece: Piece, whose: Origin, more: str = "") -> Action:
-    return Action(Step.KEEP, piece, why=_WHOSE[whose] + more, is_foreign=whose is Origin.FOREIGN)
+def _keep(piece: Piece, whose: Origin, more: str = "") -> FileAction:
+    return FileAction(
+        FileStep.KEEP, piece, why=_WHOSE[whose] + more, is_foreign=whose is Origin.FOREIGN
+    )
 
 
 def _like(piece: Piece, name: str) -> Piece:

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 
 from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
-from scopekeeper.install.locations import Places
+from scopekeeper.install.locations import Locations
 
 ENABLED = ("scopekeeper-reconcile.service", "scopekeeper-reconcile.timer")
 """The units that are there without being asked for."""
@@ -17,10 +17,10 @@ KEEPER = "scopekeeper.service"
 _SECONDS = 90
 
 
-class Manager:
+class Systemctl:
     """One manager, through systemctl."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Locations) -> None:
         """Connect; raises UnavailableError where it does not answer, ConfigError."""
         self._places = places
         if not os.path.isdir("/run/systemd/system"):

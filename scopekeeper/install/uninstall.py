@@ -12,8 +12,8 @@ from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.exec.run import Run, load_all
 from scopekeeper.install import plan, shipped
 from scopekeeper.install.apply import (
-    Change,
-    Command,
+    Applied,
+    ManagerCommand,
     Talk,
     carry_out,
     look,
@@ -23,34 +23,34 @@ from scopekeeper.install.apply import (
 )
 from scopekeeper.install.gateway_drop_in import existing_drop_ins, piece_of
 from scopekeeper.install.install import pieces_for
-from scopekeeper.install.locations import Places
+from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
-from scopekeeper.install.plan import Action, Step
-from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Manager
+from scopekeeper.install.plan import FileAction, FileStep
+from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Systemctl
 from scopekeeper.kernel.proc import start_time
 from scopekeeper.mcp_clients.servers import PROGRAM
 
 
 def uninstall(
-    manager: Manager,
-    places: Places,
+    manager: Systemctl,
+    places: Locations,
     documents: Mapping[str, str],
     gateway: str = "",
     *,
     force: bool = False,
     dry_run: bool = False,
-) -> Change:
+) -> Applied:
     """Uninstall; raises ScopekeeperError, and then did nothing.
 
     gateway is the unit whose drop-in alone is meant, '' for everything.
     """
-    change, talk = Change(), Talk()
+    change, talk = Applied(), Talk()
     actions = _drop_ins(places, gateway)
     if not gateway:
         actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
         _turn_off(manager, actions, talk, change, force=force)
     plan_of(actions, change)
-    removed = [each.piece for each in actions if each.step is Step.REMOVE]
+    removed = [each.piece for each in actions if each.step is FileStep.REMOVE]
     talk.then = reloads(removed, manager)
     talk.again = [*talk.then, *talk.again]
     change.ran = spelled(talk)
@@ -60,10 +60,10 @@ def uninstall(
 
 
 def _turn_off(
-    manager: Manager, actions: list[Action], talk: Talk, change: Change, *, force: bool
+    manager: Systemctl, actions: list[FileAction], talk: Talk, change: Applied, *, force: bool
 ) -> None:
     """Say what is to be run before anything is removed; raises ConflictError."""
-    going = {each.piece.name for each in actions if each.step is Step.REMOVE}
+    going = {each.piece.name for each in actions if each.step is FileStep.REMOVE}
     held = [f"the run {run.id} of {run.session}" for run in _held()] if KEEPER in going else []
     instances = manager.instances() if TEMPLATE in going else []
     if (held or instances) and not force:
@@ -72,17 +72,17 @@ def _turn_off(
             "stop them first, or leave them behind as they are with --force",
         )
     if enabled := sorted(manager.enabled()):
-        talk.first.append(Command(manager.argv("disable", "--now", "--quiet", *enabled)))
-        talk.again.append(Command(manager.argv("enable", "--now", "--quiet", *enabled)))
+        talk.first.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *enabled)))
+        talk.again.append(ManagerCommand(manager.argv("enable", "--now", "--quiet", *enabled)))
     if held:
         change.warnings.append(
             "the keeper goes on until what it holds has ended; should it be killed, the terminals "
             "of these hang up: " + ", ".join(held)
         )
     elif KEEPER in going and manager.runs(KEEPER):
-        talk.first.append(Command(manager.argv("stop", KEEPER)))
+        talk.first.append(ManagerCommand(manager.argv("stop", KEEPER)))
     if instances:
-        talk.first.append(Command(manager.argv("disable", "--quiet", TEMPLATE)))
+        talk.first.append(ManagerCommand(manager.argv("disable", "--quiet", TEMPLATE)))
         change.warnings.append("these go on until they end: " + ", ".join(instances))
 
 
@@ -102,7 +102,7 @@ def _lives(run: Run) -> bool:
         return False
 
 
-def _drop_ins(places: Places, gateway: str) -> list[Action]:
+def _drop_ins(places: Locations, gateway: str) -> list[FileAction]:
     """Return what is to be done with the drop-ins of gateways; those of others are not ours."""
     pieces = []
     for unit, path in existing_drop_ins(places):

@@ -22,7 +22,7 @@ _HUNT_PAUSE = 20
 """How many times longer than a look the next one waits, where ends follow each other."""
 
 
-class Chores:
+class Cleanup:
     """Does both a little later, once for all that ended meanwhile.
 
     snapshot returns the scopes as they were last seen, stops_escaped what the policy says of

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Archive:
+class HistoryThread:
     """Runs what reads or writes the history, one call after the other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

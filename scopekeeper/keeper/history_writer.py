@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
-from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.kernel import cgroupfs
 
@@ -17,11 +17,11 @@ _MOST_UNWRITTEN = 10_000
 """Ends that are kept in memory while nothing can be written; the oldest go first."""
 
 
-class Diary:
+class HistoryWriter:
     """What is yet to be written. find returns a living member, as its end would be told."""
 
     def __init__(
-        self, jobs: Jobs, find: Callable[[str, str], End | None], archive: Archive
+        self, jobs: Jobs, find: Callable[[str, str], End | None], archive: HistoryThread
     ) -> None:
         self._jobs = jobs
         self._archive = archive

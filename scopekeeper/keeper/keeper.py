@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from scopekeeper.errors import words
 from scopekeeper.history import launch_ledger
 from scopekeeper.keeper import notices
-from scopekeeper.keeper.cleanup import Chores
+from scopekeeper.keeper.cleanup import Cleanup
 from scopekeeper.keeper.exec.runs import Runs
-from scopekeeper.keeper.history_writer import Diary
+from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
-from scopekeeper.keeper.tracker import Follower
-from scopekeeper.keeper.unseen_ends import Unseen
+from scopekeeper.keeper.tracker import Tracker
+from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
@@ -31,7 +31,7 @@ from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
-from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.fdstore import DescriptorStore
 from scopekeeper.systemd.shutdown import Stopping
 
 _log = logging.getLogger("scopekeeper")
@@ -58,7 +58,7 @@ class Keeper:
         tell: notices.Tell,
         *,
         linger: float | None = None,
-        store: Store | None = None,
+        store: DescriptorStore | None = None,
     ) -> None:
         """Watch nothing yet; raises LimitError, UnavailableError.
 
@@ -71,15 +71,15 @@ class Keeper:
         boot_id()  # without it nothing is proved of any owner
         self.policy = Policy()
         self._ignored: list[str] = []
-        self._follower = Follower(caller, self._happened, self._looked)
+        self._follower = Tracker(caller, self._happened, self._looked)
         self._has_rules = False
         self._signature = ""
         self._read_policy()
         self._loop = self._follower.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
-        self._diary = Diary(self._jobs, self._follower.living, self._follower.archive)
-        self._unseen = Unseen(self._jobs, caller.mount, lambda: self._follower.watched)
-        self._chores = Chores(
+        self._diary = HistoryWriter(self._jobs, self._follower.living, self._follower.archive)
+        self._unseen = UnseenEnds(self._jobs, caller.mount, lambda: self._follower.watched)
+        self._chores = Cleanup(
             self._jobs,
             caller.mount,
             caller.uid,
@@ -88,7 +88,7 @@ class Keeper:
         )
         self.runs = Runs(
             self._follower.processes,
-            Store(0) if store is None else store,
+            DescriptorStore(0) if store is None else store,
             self._happened,
             lambda directory, cause: self._jobs.begin(self._end, directory, cause),
             self._consider_leaving,

@@ -15,12 +15,12 @@ from scopekeeper.exec.keeper_address import only_one
 from scopekeeper.exec.run import unreadable
 from scopekeeper.history import journal, store  # noqa: F401
 from scopekeeper.keeper import notices
-from scopekeeper.keeper.exec.server import Server
+from scopekeeper.keeper.exec.server import RunServer
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.safe_text import safe
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import calls  # noqa: F401
-from scopekeeper.systemd.fdstore import Store, inherited, limit
+from scopekeeper.systemd.fdstore import DescriptorStore, inherited, limit
 from scopekeeper.systemd.notify import notify, watchdog_seconds
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def _keep(
         for interface in told:
             interface.tell(notice)
 
-    keeper = Keeper(caller, tell, linger=linger, store=Store(limit(caller.unit_path())))
+    keeper = Keeper(caller, tell, linger=linger, store=DescriptorStore(limit(caller.unit_path())))
     leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
@@ -83,7 +83,7 @@ async def _keep(
     for problem in unreadable():
         _log.error("%s; it is left alone", problem)
     keeper.runs.recover(stored)
-    server = Server(keeper.runs)
+    server = RunServer(keeper.runs)
     helpers = [asyncio.create_task(_beat())]
     if on_the_bus:  # from now on: who called to start it wants to hear of the scopes there are
         joined = asyncio.Event()

@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scopekeeper.keeper.processes import Process, Processes
+from scopekeeper.keeper.processes import Processes, WatchedProcess
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
@@ -34,7 +34,7 @@ _LINK = "invocation:"
 
 @dataclass(slots=True)
 class _Followed:
-    process: Process | None = None
+    process: WatchedProcess | None = None
     subscriptions: list[Subscription | None] = field(default_factory=list)
 
 
@@ -46,7 +46,7 @@ class _Folder:
     by_unit: dict[str, set[Owner]] = field(default_factory=dict)
 
 
-class Owners:
+class OwnerWatch:
     """Follows owners; tell is called from the loop, maybe more often than something changed.
 
     run is the folder of runtime state, ``/run`` but for tests.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from scopekeeper.history.end import End
 from scopekeeper.keeper import end_reason, events
-from scopekeeper.keeper.scope_tracker import Ending, Known
+from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe
 from scopekeeper.scope.reason import Cause
@@ -26,7 +26,7 @@ _STOPPER_SECONDS = 0.5
 gone with the scope before it was read."""
 
 
-class Endings:
+class PendingEnds:
     """Waits with each end for what can still become known of it, then calls told.
 
     now is the loop's clock, in seconds. Before an end is told that systemd may have brought about,
@@ -72,7 +72,7 @@ class Endings:
         """The leaves of all scopes of whose end it is not told yet."""
         return [leaf for _, leaf in self._waiting]
 
-    def add(self, directory: str, known: Known, ended: Iterable[Ending]) -> None:
+    def add(self, directory: str, known: TrackedScope, ended: Iterable[Ending]) -> None:
         """Wait with what has ended in a scope."""
         for ending in ended:
             leaf = ending.end.leaf

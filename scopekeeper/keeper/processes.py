@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from scopekeeper.errors import LimitError
 from scopekeeper.kernel.exit_status import (
     UNKNOWN,
-    Child,
+    ChildSource,
     Exit,
-    Pidfd,
+    PidfdSource,
     Source,
-    Zombie,
+    ZombieSource,
     exit_of,
     start_of,
 )
@@ -34,7 +34,7 @@ _AT_ONCE = 512
 
 
 @dataclass(slots=True, eq=False)
-class Process:
+class WatchedProcess:
     """A process that is watched; only ``Processes`` makes and changes one."""
 
     pid: int
@@ -53,9 +53,9 @@ def allow_descriptors() -> None:
 
 def sources_here() -> tuple[str, ...]:
     """Return what ``Processes.sources`` would be, without watching anything."""
-    names = (Child.name, Zombie.name)
-    if Pidfd.works():
-        return (*names, Pidfd.name)
+    names = (ChildSource.name, ZombieSource.name)
+    if PidfdSource.works():
+        return (*names, PidfdSource.name)
     try:
         Connector().close()
     except OSError:
@@ -73,14 +73,14 @@ class Processes:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, patience: float = PATIENCE) -> None:
         self._loop = loop
         self._patience = patience
-        self._by_fd: dict[int, Process] = {}
+        self._by_fd: dict[int, WatchedProcess] = {}
         self._wide = self._narrowing = False
-        self._waits_for_reaping = Pidfd.works()
+        self._waits_for_reaping = PidfdSource.works()
         self._connector: Connector | None = None
         if not self._waits_for_reaping:
             with contextlib.suppress(OSError):
                 self._connector = Connector()
-        self._sources: list[Source] = [Child(), Zombie()]
+        self._sources: list[Source] = [ChildSource(), ZombieSource()]
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self.look)
 
@@ -93,7 +93,7 @@ class Processes:
         """
         names = [source.name for source in self._sources]
         if self._waits_for_reaping:
-            names.append(Pidfd.name)
+            names.append(PidfdSource.name)
         if self._connector is not None:
             names.append(CONNECTOR)
         return tuple(names)
@@ -115,7 +115,7 @@ class Processes:
 
     def watch(
         self, pid: int, start_time: int, tell: Callable[[Exit], None], *, pidfd: int = -1
-    ) -> Process | None:
+    ) -> WatchedProcess | None:
         """Have tell called, from the loop, when the process ends; at once where it has ended.
 
         start_time is in clock ticks since boot, as proc_pid_stat(5) field 22. None where nothing
@@ -124,7 +124,7 @@ class Processes:
         ours, and may be of one that was reaped. Raises LimitError when no descriptor is left.
         """
         if pidfd >= 0:
-            return self._add(Process(pid, start_time, tell, pidfd))
+            return self._add(WatchedProcess(pid, start_time, tell, pidfd))
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -134,32 +134,34 @@ class Processes:
                 raise
             return self._ended_before(pid, start_time, tell)
         started = start_of(pid)
-        process = Process(pid, start_time, tell, pidfd)
+        process = WatchedProcess(pid, start_time, tell, pidfd)
         if started == start_time:
             return self._add(process)
         ended = started is not None or _has_ended(pidfd)
         os.close(pidfd)
         return self._ended_before(pid, start_time, tell) if ended else None
 
-    def _add(self, process: Process) -> Process:
+    def _add(self, process: WatchedProcess) -> WatchedProcess:
         self._by_fd[process.pidfd] = process
         self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
         self._widen()
         return process
 
-    def _ended_before(self, pid: int, start_time: int, tell: Callable[[Exit], None]) -> Process:
-        process = Process(pid, start_time, tell, -1)
+    def _ended_before(
+        self, pid: int, start_time: int, tell: Callable[[Exit], None]
+    ) -> WatchedProcess:
+        process = WatchedProcess(pid, start_time, tell, -1)
         self._loop.call_soon(self._tell, process, Exit(None, None, UNKNOWN))
         return process
 
-    def forget(self, process: Process | None) -> None:
+    def forget(self, process: WatchedProcess | None) -> None:
         """Watch it no more, and tell nothing of it; None is all right."""
         if process is None:
             return
         process.tell = _nothing
         self._let_go(process)
 
-    def _let_go(self, process: Process) -> None:
+    def _let_go(self, process: WatchedProcess) -> None:
         if process.timer is not None:
             process.timer.cancel()
             process.timer = None
@@ -203,7 +205,7 @@ class Processes:
             except Exception:  # noqa: BLE001  the others of this batch would never be told
                 _log.exception("the end of process %d: internal error", process.pid)
 
-    def _ended(self, process: Process) -> None:
+    def _ended(self, process: WatchedProcess) -> None:
         """Ask every way for the status of one that is a zombie, or was one a moment ago."""
         for source in self._sources:
             status = source.status(process)
@@ -216,7 +218,7 @@ class Processes:
             return
         self._ask_connector(process)
 
-    def _ask_connector(self, process: Process, pauses: tuple[float, ...] = _PAUSES) -> None:
+    def _ask_connector(self, process: WatchedProcess, pauses: tuple[float, ...] = _PAUSES) -> None:
         """Ask the connector, and again a little later: its news come after that of the pidfd."""
         status = self._connector.ended(process.pid) if self._connector is not None else None
         if status is None and self._connector is not None and pauses:
@@ -226,12 +228,12 @@ class Processes:
         else:
             self._tell(process, exit_of(status, CONNECTOR))
 
-    def _reaped(self, process: Process) -> None:
+    def _reaped(self, process: WatchedProcess) -> None:
         if process.pidfd >= 0:
-            status = Pidfd().status(process)
-            self._tell(process, exit_of(status, Pidfd.name))
+            status = PidfdSource().status(process)
+            self._tell(process, exit_of(status, PidfdSource.name))
 
-    def _tell(self, process: Process, how: Exit) -> None:
+    def _tell(self, process: WatchedProcess, how: Exit) -> None:
         self._let_go(process)
         tell, process.tell = process.tell, _nothing
         tell(how)

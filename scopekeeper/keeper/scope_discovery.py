@@ -58,7 +58,7 @@ def standing_bases(caller: Caller) -> list[str]:
 class _Base:
     """A folder that has scopes in it, may have, or is not there yet."""
 
-    def __init__(self, places: "Places", directory: str, *, standing: bool) -> None:
+    def __init__(self, places: "ScopeDiscovery", directory: str, *, standing: bool) -> None:
         self.directory = directory
         self.standing = standing
         self._places = places
@@ -99,7 +99,7 @@ class _Base:
         del self._watches[start:]
 
 
-class Places:
+class ScopeDiscovery:
     """Tells of scopes that come and go: ``came(directory)``, ``went(directory)``.
 
     A scope can be told to have come that was told before: then it has been replaced, or a walk

@@ -29,7 +29,7 @@ class Ending:
     end: End
     cause: Cause | None
     around: Circumstances
-    of: "Known"
+    of: "TrackedScope"
     owner: Owner | None
     claim: str = ""
     """What only its record says of why it ended."""
@@ -63,7 +63,7 @@ class Ending:
 
 
 @dataclass(slots=True)
-class Known:
+class TrackedScope:
     """One scope: as it was at the last look, and what happened to its members since."""
 
     scope: Scope

@@ -11,10 +11,10 @@ from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.faults import Faults
-from scopekeeper.keeper.history_thread import Archive
-from scopekeeper.keeper.pending_ends import Endings
+from scopekeeper.keeper.history_thread import HistoryThread
+from scopekeeper.keeper.pending_ends import PendingEnds
 from scopekeeper.keeper.processes import Processes
-from scopekeeper.keeper.scope_tracker import Known
+from scopekeeper.keeper.scope_tracker import TrackedScope
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.placement import Caller
@@ -37,7 +37,7 @@ def _nothing(_directories: set[str], _now: int) -> None:
     pass
 
 
-class Follower:
+class Tracker:
     """What is known of the scopes of one uid, from one look to the next.
 
     tell is called for everything that happens; looked after each look, with the directories that
@@ -57,14 +57,14 @@ class Follower:
         self._mount, self._uid = caller.mount, caller.uid
         self.faults = Faults()
         self._watch = Watch(self.loop, caller, self._happened)
-        self._endings = Endings(
+        self._endings = PendingEnds(
             caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
         )
-        self.archive = Archive(self.loop)
+        self.archive = HistoryThread(self.loop)
         self._explaining: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Stopping]] = set()
         self._stopping = Stopping.NOTHING
-        self.known: dict[str, Known] = {}
+        self.known: dict[str, TrackedScope] = {}
         """By directory."""
         self.activity = False
         """Whether looks are at how busy members are, too."""
@@ -246,7 +246,7 @@ class Follower:
             if scope.unrecorded:
                 self._due[directory] = self.loop.time() + _RECORD_SECONDS
                 return  # its launch is about to write the record, which is told
-            known = self.known[directory] = Known(scope)
+            known = self.known[directory] = TrackedScope(scope)
             self._tell(notices.ScopeStarted(scope))
         came, ended = known.look(scope, reader)
         self._watch.follow(scope)
@@ -256,7 +256,7 @@ class Follower:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
         self._endings.add(directory, known, ended)
 
-    def _gone(self, directory: str, known: Known, reader: Reader) -> None:
+    def _gone(self, directory: str, known: TrackedScope, reader: Reader) -> None:
         self._endings.add(directory, known, known.gone(reader))
         del self.known[directory]
         self._tell(notices.ScopeEnded(known.scope))

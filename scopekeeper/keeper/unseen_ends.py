@@ -15,7 +15,7 @@ _SECONDS = 1.0
 _MOST_TOLD = 10_000
 
 
-class Unseen:
+class UnseenEnds:
     """Writes their ends to the history.
 
     watched returns the ids of members of whose end is told elsewhere.

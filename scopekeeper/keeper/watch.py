@@ -23,9 +23,9 @@ from scopekeeper.keeper.events import (
     ScopeAppeared,
     What,
 )
-from scopekeeper.keeper.owner_watch import Owners
-from scopekeeper.keeper.processes import Process, Processes, allow_descriptors
-from scopekeeper.keeper.scope_discovery import Places
+from scopekeeper.keeper.owner_watch import OwnerWatch
+from scopekeeper.keeper.processes import Processes, WatchedProcess, allow_descriptors
+from scopekeeper.keeper.scope_discovery import ScopeDiscovery
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.exit_status import Exit, start_of
 from scopekeeper.kernel.inotify import (
@@ -50,7 +50,7 @@ class _Leaf:
     directory: str
     events: Subscription | None = None
     kills: int = 0
-    leader: Process | None = None
+    leader: WatchedProcess | None = None
 
 
 @dataclass(slots=True)
@@ -90,10 +90,10 @@ class Watch:
         self._followers: dict[Owner, set[str]] = {}
         self._inotify = Inotify(self._overflowed, self._failed)
         self.processes = Processes(loop)
-        self._owners = Owners(
+        self._owners = OwnerWatch(
             self._inotify, self.processes, caller.mount, self._queue.owner_changed
         )
-        self._places = Places(
+        self._places = ScopeDiscovery(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
         )
 

@@ -39,7 +39,7 @@ def exit_of(wait_status: int | None, source: str) -> Exit:
     return Exit(os.WEXITSTATUS(wait_status), None, source)
 
 
-class Ended(Protocol):
+class EndedProcess(Protocol):
     """A process whose pidfd says that it has ended."""
 
     pid: int
@@ -52,7 +52,7 @@ class Source(Protocol):
 
     name: str
 
-    def status(self, ended: Ended) -> int | None:
+    def status(self, ended: EndedProcess) -> int | None:
         """Return the wait status of a process; None where it is not known."""
         ...
 
@@ -74,12 +74,12 @@ def start_of(pid: int) -> int | None:
     return int(fields[19]) if len(fields) > 19 else None
 
 
-class Child:
+class ChildSource:
     """waitid(2), which leaves the zombie to whoever reaps it: for our own children."""
 
     name = "child"
 
-    def status(self, ended: Ended) -> int | None:
+    def status(self, ended: EndedProcess) -> int | None:
         """Return the status of a child of ours."""
         try:
             found = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -92,7 +92,7 @@ class Child:
         return found.si_status
 
 
-class Zombie:
+class ZombieSource:
     """Field 52 of /proc/PID/stat, until the parent reaps it.
 
     The kernel writes 0 for one that may not look; who may, may also read the namespace links.
@@ -102,7 +102,7 @@ class Zombie:
 
     name = "zombie"
 
-    def status(self, ended: Ended) -> int | None:
+    def status(self, ended: EndedProcess) -> int | None:
         """Return the status of one that nobody has reaped."""
         fields = stat_fields(ended.pid)
         if len(fields) < 50 or fields[0] != "Z" or int(fields[19]) != ended.start_time:
@@ -114,12 +114,12 @@ class Zombie:
         return int(fields[49])
 
 
-class Pidfd:
+class PidfdSource:
     """PIDFD_GET_INFO with the exit flag (Linux 6.15), once the process was reaped."""
 
     name = "pidfd"
 
-    def status(self, ended: Ended) -> int | None:
+    def status(self, ended: EndedProcess) -> int | None:
         """Return the status of one that was reaped."""
         return _exit_info(ended.pidfd)
 

@@ -5,14 +5,14 @@ import fcntl
 import posix
 
 from scopekeeper.kernel.proc import make_cgroup, open_lock
-from scopekeeper.launch.member import GONE, Member, enter
+from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Place
 
 _XATTR_CREATE = 1
 
 
-def create(directory: str, member: Member, place: Place, warnings: list[str]) -> bool:
+def create(directory: str, member: NewMember, place: Place, warnings: list[str]) -> bool:
     """Make the scope and become its first member; False where another was faster."""
     try:
         try:

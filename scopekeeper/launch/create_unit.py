@@ -5,7 +5,7 @@ import time
 
 from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.kernel.proc import exists, read
-from scopekeeper.launch.member import GONE, Member, enter
+from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import SLICE, Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
@@ -24,7 +24,7 @@ _PROPERTIES = {
 }
 
 
-def create(directory: str, member: Member, place: Place, warnings: list[str]) -> bool:
+def create(directory: str, member: NewMember, place: Place, warnings: list[str]) -> bool:
     """Make the scope and become its first member; False where another was faster."""
     with Manager(place.manager, place.uid) as manager:
         try:
@@ -72,7 +72,7 @@ def _refuse_foreign(manager: Manager, unit: str) -> None:
         )
 
 
-def confirm(directory: str, member: Member, place: Place, caller: Caller) -> None:
+def confirm(directory: str, member: NewMember, place: Place, caller: Caller) -> None:
     """Make sure that systemd still has the scope that we joined; else leave it again.
 
     A scope that systemd found empty in the moment before we came is dead, and cannot be started
@@ -91,7 +91,7 @@ def confirm(directory: str, member: Member, place: Place, caller: Caller) -> Non
             time.sleep(0.02)
 
 
-def _leave(manager: Manager, directory: str, member: Member, caller: Caller) -> None:
+def _leave(manager: Manager, directory: str, member: NewMember, caller: Caller) -> None:
     """Go back to the cgroup that we came from, or aside where that takes nobody any more."""
     if not member.leave(f"{directory}/{member.leaf}", caller):
         aside = names.unit_name("scopekeeper", "launch", posix.urandom(4).hex())
@@ -123,7 +123,7 @@ def _has_same_pids() -> bool:
         return False
 
 
-def _start(manager: Manager, member: Member, place: Place) -> str:
+def _start(manager: Manager, member: NewMember, place: Place) -> str:
     """Have the scope started around us; returns the unit that it is bound to, or ''."""
     request, owner = member.request, member.owner
     bound_to = ""

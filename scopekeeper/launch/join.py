@@ -20,7 +20,7 @@ import time
 
 from scopekeeper import launch
 from scopekeeper.kernel.proc import attribute, open_lock, read
-from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, Member, enter
+from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Caller, Place, place_of
 
@@ -31,7 +31,7 @@ class OtherOwnerError(Exception):
     """The scope ends with another gateway's unit; this launch needs a scope of its own."""
 
 
-def contain(member: Member, caller: Caller, place: Place, warnings: list[str]) -> str:
+def contain(member: NewMember, caller: Caller, place: Place, warnings: list[str]) -> str:
     """Put this process into its leaf and return the scope's directory.
 
     Raises OtherOwnerError, ScopekeeperError, OSError; then the process may be anywhere and must
@@ -73,7 +73,7 @@ def contain(member: Member, caller: Caller, place: Place, warnings: list[str]) -
     return directory
 
 
-def locate(member: Member, caller: Caller, place: Place) -> tuple[Place, str]:
+def locate(member: NewMember, caller: Caller, place: Place) -> tuple[Place, str]:
     """Return the place of a member's scope, and its directory; place is where new ones are made."""
     if caller.scope_directory.endswith("/" + member.unit):
         place = place_of(caller)
@@ -81,7 +81,7 @@ def locate(member: Member, caller: Caller, place: Place) -> tuple[Place, str]:
 
 
 def join(
-    directory: str, member: Member, place: Place, caller: Caller, warnings: list[str]
+    directory: str, member: NewMember, place: Place, caller: Caller, warnings: list[str]
 ) -> tuple[str, str]:
     """Try to make it a member of the scope once; returns the outcome and why to wait.
 
@@ -110,7 +110,7 @@ def join(
 
 
 def _join(
-    fd: int, lock: int, directory: str, member: Member, place: Place, caller: Caller,
+    fd: int, lock: int, directory: str, member: NewMember, place: Place, caller: Caller,
     warnings: list[str],
 ) -> tuple[str, str]:  # fmt: skip
     """Do so in a scope whose directory is open, and locked."""
@@ -140,7 +140,7 @@ def _join(
     return JOINED, ""
 
 
-def _check(raw: bytes, directory: str, member: Member, warnings: list[str]) -> None:
+def _check(raw: bytes, directory: str, member: NewMember, warnings: list[str]) -> None:
     """Make sure that the scope is the one that was meant; raises what to tell otherwise."""
     from_record = _read_record(raw, directory)
     request = member.request

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from scopekeeper.errors import ConflictError
 from scopekeeper.launch import create_cgroup, create_unit
-from scopekeeper.launch.member import Member
+from scopekeeper.launch.member import NewMember
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.owner import find_owner
@@ -31,7 +31,7 @@ def step_aside() -> None:
     }
     caller = Caller()
     place = place_of(caller) if caller.scope_directory else choose_placement.find(caller)
-    member = Member(Request(options, {}, "scopekeeper"), find_owner(caller))
+    member = NewMember(Request(options, {}, "scopekeeper"), find_owner(caller))
     create = create_unit.create if place.manager else create_cgroup.create
     if not create(f"{place.base}/{member.unit}", member, place, []):
         raise ConflictError(f"{member.unit} could not be made", "stop from outside of the scope")

@@ -21,7 +21,7 @@ def replace_earlier(request: Request, owner: LaunchOwner, warnings: list[str]) -
 def make_room(request: Request, owner: LaunchOwner, where: Place, warnings: list[str]) -> None:
     """Do what the rules of the lane ask for; see ``lifecycle.lane_quota``."""
     identity = Identity(request.session, request.lane, request.run)
-    launch = lane_quota.Launch(identity, request.session_id, _owner_of(owner), request.room)
+    launch = lane_quota.NewScope(identity, request.session_id, _owner_of(owner), request.room)
     with same_hangup():
         lane_quota.make_room(launch, where, warnings, step_out)
 

@@ -21,7 +21,7 @@ JOINED, ABSENT, WAIT = "joined", "absent", "wait"
 """What came of trying to join."""
 
 
-class Member:
+class NewMember:
     """The process that is to be contained, as it will stand in the records: this one.
 
     A child of this one is another kind of member (scopekeeper.python_api.child).
@@ -114,7 +114,7 @@ class Member:
         return records.dumps(fields)
 
 
-def enter(directory: str, member: Member, place: Place, *, unsure: bool = False) -> bool:
+def enter(directory: str, member: NewMember, place: Place, *, unsure: bool = False) -> bool:
     """Make the member's leaf and move in; False where the scope went away meanwhile.
 
     Who is unsure whether the scope lives has to sign when it knows.

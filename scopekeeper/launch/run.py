@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopekeeper.launch.member import Member
+    from scopekeeper.launch.member import NewMember
     from scopekeeper.launch.request import Request
     from scopekeeper.scope.owner import LaunchOwner
     from scopekeeper.scope.placement import Caller, Place
@@ -133,10 +133,10 @@ def contain(
 
 def _enter(
     request: "Request", owner: "LaunchOwner", caller: "Caller", where: "Place", warnings: list[str]
-) -> "tuple[Member, str]":
+) -> "tuple[NewMember, str]":
     """Make room, and enter the scope; returns the member that this process is, and where."""
     from scopekeeper.launch import join
-    from scopekeeper.launch.member import Member
+    from scopekeeper.launch.member import NewMember
 
     if request.replace:
         from scopekeeper.launch.make_way import replace_earlier
@@ -146,7 +146,7 @@ def _enter(
         from scopekeeper.launch.make_way import make_room
 
         make_room(request, owner, where, warnings)
-    member = Member(request, owner)
+    member = NewMember(request, owner)
     return member, join.contain(member, caller, where, warnings)
 
 
@@ -173,9 +173,9 @@ def plan(
         or b"SCOPEKEEPER_CONFIG" in posix.environ
         or proc.exists(home_of(caller.uid) + _USERS_RULES)
     ):
-        from scopekeeper.policy.cached import Rules
+        from scopekeeper.policy.cached import CachedRules
 
-        rules = Rules(warnings)
+        rules = CachedRules(warnings)
     request = Request(options, environment, command, rules)
     owner = find_owner(caller, request.owner, options.get("parent", ""))
     request.session = request.session or owner.label
@@ -183,7 +183,7 @@ def plan(
     return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)
 
 
-def tell(inner: dict[bytes, bytes], member: "Member") -> None:
+def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
     """Write into the command's environment which member of which scope it is."""
     request = member.request
     for name, value in (

@@ -32,7 +32,7 @@ import posix
 from scopekeeper.errors import FAILED
 from scopekeeper.launch import program, run, signals
 from scopekeeper.launch.real_shell import LAST, base, is_ours, login_shell, real_shells
-from scopekeeper.launch.shell_arguments import Form
+from scopekeeper.launch.shell_arguments import ShellArguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def main(file: str, argv: list[str]) -> None:
         environment = program.original_environment()
     except OSError:  # no procfs, as in a fresh chroot
         environment = dict(posix.environ)
-    form = Form(argv[0], argv[1:])
+    form = ShellArguments(argv[0], argv[1:])
     pipe_ignored = signals.pipe_was_ignored()
     if environment.pop(_TRIED, b"") == str(posix.getpid()).encode():
         shells = iter((LAST,))
@@ -111,7 +111,7 @@ def _has_terminal(*, prompts: bool) -> bool:
 
 
 def _contain(
-    form: Form,
+    form: ShellArguments,
     environment: dict[bytes, bytes],
     inner: dict[bytes, bytes],
     *,

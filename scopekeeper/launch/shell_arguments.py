@@ -23,7 +23,7 @@ _PREPARING = ("export", "unset", "cd", "umask", "ulimit", "set")
 _NAME_MOST = 64
 
 
-class Form:
+class ShellArguments:
     """What kind of call it is, as far as the arguments say."""
 
     __slots__ = ("command", "interactive", "login", "script")

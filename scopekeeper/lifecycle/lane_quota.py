@@ -31,7 +31,7 @@ _LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class NewScope:
     """The launch that needs room."""
 
     identity: Identity
@@ -42,7 +42,7 @@ class Launch:
 
 
 def make_room(
-    launch: Launch, where: Place, warnings: list[str], step_out: Callable[[], None]
+    launch: NewScope, where: Place, warnings: list[str], step_out: Callable[[], None]
 ) -> None:
     """End what the new scope supersedes, and see that the lane is not full.
 
@@ -66,7 +66,7 @@ def make_room(
         _see_that_it_is_not_full(launch, scopes, end)
 
 
-def _supersede(launch: Launch, scopes: list[Scope], end: _Ending) -> None:
+def _supersede(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
     run = (launch.identity.session, launch.identity.lane, launch.session_id)
     targets = []
     for scope in scopes:
@@ -78,7 +78,7 @@ def _supersede(launch: Launch, scopes: list[Scope], end: _Ending) -> None:
     end(targets, cause)
 
 
-def _see_that_it_is_not_full(launch: Launch, scopes: list[Scope], end: _Ending) -> None:
+def _see_that_it_is_not_full(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
     lane_class = names.lane_class(launch.identity.lane)
     most = int(launch.rules["max_scopes"])
     there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]

@@ -36,12 +36,12 @@ class Value:
     """Of an array."""
     commas: tuple[int, ...] = ()
     """Of an array: where the comma after each item stands, -1 after one that has none."""
-    members: tuple["Member", ...] = ()
+    members: tuple["Pair", ...] = ()
     """Of an object, or of an inline table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Pair:
     """A key with its value."""
 
     start: int

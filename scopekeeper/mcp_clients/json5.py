@@ -8,7 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.document import Member, ParseError, Raw, Value, position
+from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class _Reader:
     def object(self, depth: int) -> Value:
         start = self.at
         self.at += 1
-        members: list[Member] = []
+        members: list[Pair] = []
         data: dict[str, object] = {}
         self.skip()
         while not self.text.startswith("}", self.at):
@@ -182,7 +182,7 @@ class _Reader:
             value = self.value(depth + 1)
             data[key] = value.data
             comma = self.comma("}")
-            members.append(Member(key_start, key_start, key_end, (key,), value, comma))
+            members.append(Pair(key_start, key_start, key_end, (key,), value, comma))
         self.at += 1
         return Value(start, self.at, data, members=tuple(members))
 

@@ -9,7 +9,7 @@ import json
 import re
 
 from scopekeeper.mcp_clients import json5
-from scopekeeper.mcp_clients.document import Edit, Member, ParseError, Value, apply, position
+from scopekeeper.mcp_clients.document import Edit, Pair, ParseError, Value, apply, position
 from scopekeeper.mcp_clients.json5 import Dialect
 from scopekeeper.mcp_clients.text_edit import remove_member
 
@@ -115,7 +115,7 @@ def _reach(
     return here, len(path)
 
 
-def _member(container: Value, key: str) -> Member | None:
+def _member(container: Value, key: str) -> Pair | None:
     return next((member for member in container.members if member.key[0] == key), None)
 
 
@@ -179,7 +179,7 @@ def _start(text: str, container: Value) -> int:
     return rest.end() if rest else container.start + 1
 
 
-def _without(text: str, container: Value, member: Member) -> str | None:
+def _without(text: str, container: Value, member: Pair) -> str | None:
     """Return the text as it was if the member was put there; None where it was not."""
     if len(container.members) == 1 and not _has_comments(text, container, member):
         return text[: container.start + 1] + text[container.end - 1 :]
@@ -192,6 +192,6 @@ def _without(text: str, container: Value, member: Member) -> str | None:
     return text[:start] + text[end:]
 
 
-def _has_comments(text: str, container: Value, member: Member) -> bool:
+def _has_comments(text: str, container: Value, member: Pair) -> bool:
     around = text[container.start + 1 : member.start] + text[member.value.end : container.end - 1]
     return bool(around.replace(",", "", 1).strip())

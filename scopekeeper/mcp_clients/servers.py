@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from scopekeeper.launch.arguments import parse as parse_run
 from scopekeeper.mcp_clients import json5, toml
-from scopekeeper.mcp_clients.document import Member, ParseError, Value, position
+from scopekeeper.mcp_clients.document import Pair, ParseError, Value, position
 from scopekeeper.mcp_clients.formats import Format
 
 PROGRAM = "scopekeeper"
@@ -20,7 +20,7 @@ _REMOTE_KEYS = ("url", "httpUrl", "serverUrl", "tcp")
 _INCLUDE = "$include"
 
 
-class State(enum.StrEnum):
+class ServerState(enum.StrEnum):
     """What a server is, for who wants it contained."""
 
     WRAPPED = "wrapped"
@@ -36,16 +36,16 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class McpServer:
     """One server, and where its command stands."""
 
     place: tuple[str, ...]
     """The keys of the table that it stands in."""
     name: str
     data: object
-    command: Member | None
-    args: Member | None
-    siblings: tuple[Member, ...] | None
+    command: Pair | None
+    args: Pair | None
+    siblings: tuple[Pair, ...] | None
     """The members among which command stands; None where they are lines of TOML."""
 
 
@@ -54,7 +54,7 @@ class Configuration:
     """All that is known of one text."""
 
     data: object
-    servers: tuple[Server, ...]
+    servers: tuple[McpServer, ...]
     notes: tuple[str, ...] = ()
     """What its reader has to know beside."""
 
@@ -67,7 +67,7 @@ def read(text: str, kind: Format) -> Configuration:
         data, entries = toml.parse(text)
         return Configuration(data, tuple(_toml_servers(text, data, entries, kind)))
     root = json5.parse(text, kind.dialect)
-    servers: list[Server] = []
+    servers: list[McpServer] = []
     notes: list[str] = []
     for place in kind.places:
         servers += _json_servers(text, root, place, (), notes)
@@ -76,7 +76,7 @@ def read(text: str, kind: Format) -> Configuration:
 
 def _json_servers(
     text: str, value: Value, place: tuple[str, ...], path: tuple[str, ...], notes: list[str]
-) -> Iterator[Server]:
+) -> Iterator[McpServer]:
     """Go down the keys of place, then give every server that stands there."""
     if not isinstance(value.data, dict):
         if value.data is not None:
@@ -96,13 +96,13 @@ def _json_servers(
     for member in value.members:
         if member.key[0] != _INCLUDE:
             inner = {each.key[0]: each for each in member.value.members}
-            yield Server(path, member.key[0], member.value.data, inner.get("command"),
+            yield McpServer(path, member.key[0], member.value.data, inner.get("command"),
                          inner.get("args"), member.value.members)  # fmt: skip
 
 
 def _toml_servers(
-    text: str, data: dict[str, object], entries: list[toml.Entry], kind: Format
-) -> Iterator[Server]:
+    text: str, data: dict[str, object], entries: list[toml.TomlEntry], kind: Format
+) -> Iterator[McpServer]:
     places = {entry.full: entry for entry in entries}
     for place in kind.places:
         table: object = data
@@ -117,34 +117,36 @@ def _toml_servers(
             siblings = None
             if command is not None and command.container is not None:
                 siblings = command.container.members
-            yield Server(place, name, server, command.member if command else None,
+            yield McpServer(place, name, server, command.member if command else None,
                          args.member if args else None, siblings)  # fmt: skip
 
 
-def classify(server: Server, kind: Format) -> tuple[State, str]:
+def classify(server: McpServer, kind: Format) -> tuple[ServerState, str]:
     """Say what a server is, and why, in a few words or none."""
     data = server.data
     if not isinstance(data, dict):
-        return State.UNCLEAR, "it is not an object"
+        return ServerState.UNCLEAR, "it is not an object"
     command, args = data.get("command"), data.get("args", [])
     if is_wrapped(data):
-        return State.WRAPPED, ""
+        return ServerState.WRAPPED, ""
     for key in ("type", "transport"):
         said = data.get(key)
         if isinstance(said, str) and said.lower() in _REMOTE_TYPES:
-            return State.REMOTE, f"its {key} is {said}"
+            return ServerState.REMOTE, f"its {key} is {said}"
     if "command" not in data:
         remote = [key for key in _REMOTE_KEYS if key in data]
-        return (State.REMOTE, f"it has {remote[0]}") if remote else (State.NO_COMMAND, "")
+        return (
+            (ServerState.REMOTE, f"it has {remote[0]}") if remote else (ServerState.NO_COMMAND, "")
+        )
     if not isinstance(command, str) or not command:
-        return State.UNCLEAR, "its command is not a text"
+        return ServerState.UNCLEAR, "its command is not a text"
     if not isinstance(args, list):
-        return State.UNCLEAR, "its args are not an array"
+        return ServerState.UNCLEAR, "its args are not an array"
     if command.startswith("~") and not kind.tilde:
-        return State.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"
+        return ServerState.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"
     if data.get("disabled") is True or data.get("enabled") is False:
-        return State.DISABLED, ""
-    return State.NOT_WRAPPED, ""
+        return ServerState.DISABLED, ""
+    return ServerState.NOT_WRAPPED, ""
 
 
 def is_wrapped(data: dict[str, object]) -> bool:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from scopekeeper.mcp_clients.document import Edit, Member
+from scopekeeper.mcp_clients.document import Edit, Pair
 
 
-def remove_member(text: str, siblings: Sequence[Member], member: Member) -> list[Edit]:
+def remove_member(text: str, siblings: Sequence[Pair], member: Pair) -> list[Edit]:
     """Remove one of the members of an object with its comma, but no comment."""
     number = siblings.index(member)
     before = siblings[number - 1] if number else None

@@ -8,7 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.document import Member, ParseError, Raw, Value, position
+from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
 
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -26,12 +26,12 @@ _AT_END = " (at end of document)"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TomlEntry:
     """A key with its value, and where it belongs."""
 
     path: tuple[str, ...]
     """Of the table that it stands in; all tables of one array have the same."""
-    member: Member
+    member: Pair
     container: Value | None
     """The inline table that it stands in; None where it is a line."""
 
@@ -41,7 +41,7 @@ class Entry:
         return *self.path, *self.member.key
 
 
-def parse(text: str) -> tuple[dict[str, object], list[Entry]]:
+def parse(text: str) -> tuple[dict[str, object], list[TomlEntry]]:
     """Return what a text means, and every key with its place, inline tables' too.
 
     Raises ParseError.
@@ -69,9 +69,9 @@ class _Scanner:
     def __init__(self, text: str, at: int) -> None:
         self.text = text
         self.at = at
-        self.found: list[Entry] = []
+        self.found: list[TomlEntry] = []
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TomlEntry]:
         table: tuple[str, ...] = ()
         self.past(_BLANK)
         while self.at < len(self.text):
@@ -109,12 +109,12 @@ class _Scanner:
             self.at += 1
             self.past(_SPACE)
 
-    def member(self) -> Member:
+    def member(self) -> Pair:
         start = self.at
         parts, name_start, end = self.key()
         self.at += 1  # =
         self.past(_SPACE)
-        return Member(start, name_start, end, parts, self.value())
+        return Pair(start, name_start, end, parts, self.value())
 
     def value(self) -> Value:
         start = self.at
@@ -146,13 +146,13 @@ class _Scanner:
     def inline_table(self) -> Value:
         start = self.at
         self.at += 1
-        members: list[Member] = []
+        members: list[Pair] = []
         self.past(_BLANK)
         while not self.text.startswith("}", self.at):
             member = self.member()
             comma = self.comma()
             members.append(
-                Member(member.start, member.name_start, member.key_end, member.key, member.value,
+                Pair(member.start, member.name_start, member.key_end, member.key, member.value,
                        comma)
             )  # fmt: skip
         self.at += 1
@@ -167,9 +167,9 @@ class _Scanner:
         self.past(_BLANK)
         return comma
 
-    def add(self, path: tuple[str, ...], member: Member, container: Value | None) -> None:
+    def add(self, path: tuple[str, ...], member: Pair, container: Value | None) -> None:
         """Note an entry, and those of the inline table that is its value."""
-        entry = Entry(path, member, container)
+        entry = TomlEntry(path, member, container)
         self.found.append(entry)
         for inner in member.value.members:
             self.add(entry.full, inner, member.value)

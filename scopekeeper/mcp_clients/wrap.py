@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scopekeeper.mcp_clients.document import Edit, Member, Value, apply
+from scopekeeper.mcp_clients.document import Edit, Pair, Value, apply
 from scopekeeper.mcp_clients.formats import Format
 from scopekeeper.mcp_clients.servers import (
     Configuration,
-    Server,
-    State,
+    McpServer,
+    ServerState,
     classify,
     inner_command,
     read,
@@ -52,12 +52,12 @@ class Launcher:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WrapOutcome:
     """What there is to say of one server."""
 
     name: str
     place: tuple[str, ...]
-    state: State
+    state: ServerState
     detail: str = ""
     changed: bool = False
 
@@ -67,7 +67,7 @@ class Rewrite:
     """A text as it should be, and what was done for it."""
 
     text: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[WrapOutcome, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -79,9 +79,9 @@ def look(text: str, kind: Format, chosen: Selection) -> Rewrite:
 def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewrite:
     """Contain every server that is not contained yet; raises ParseError."""
 
-    def change(server: Server, state: State) -> "_Change | None":
-        asked_for = state is State.DISABLED and server.name in chosen.only
-        if state is State.NOT_WRAPPED or asked_for:
+    def change(server: McpServer, state: ServerState) -> "_Change | None":
+        asked_for = state is ServerState.DISABLED and server.name in chosen.only
+        if state is ServerState.NOT_WRAPPED or asked_for:
             return _wrapped(text, kind, server, launcher)
         return None
 
@@ -91,15 +91,15 @@ def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewr
 def unwrap(text: str, kind: Format, chosen: Selection) -> Rewrite:
     """Let every server be started as before; raises ParseError."""
 
-    def change(server: Server, state: State) -> "_Change | None":
-        return _unwrapped(text, server) if state is State.WRAPPED else None
+    def change(server: McpServer, state: ServerState) -> "_Change | None":
+        return _unwrapped(text, server) if state is ServerState.WRAPPED else None
 
     return _rewrite(text, kind, chosen, change)
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    state: State
+    state: ServerState
     command: object = None
     args: object = None
     """None where there are none any more."""
@@ -111,23 +111,23 @@ def _rewrite(
     text: str,
     kind: Format,
     chosen: Selection,
-    change: Callable[[Server, State], _Change | None],
+    change: Callable[[McpServer, ServerState], _Change | None],
 ) -> Rewrite:
     configuration = read(text, kind)
-    outcomes: list[Outcome] = []
+    outcomes: list[WrapOutcome] = []
     edits: list[Edit] = []
     expected = copy.deepcopy(configuration.data)
     for server in configuration.servers:
         state, detail = classify(server, kind)
         if chosen.leaves_out(server.name):
-            outcomes.append(Outcome(server.name, server.place, State.LEFT_OUT, ""))
+            outcomes.append(WrapOutcome(server.name, server.place, ServerState.LEFT_OUT, ""))
             continue
         done = change(server, state)
         if done is None:
-            outcomes.append(Outcome(server.name, server.place, state, detail))
+            outcomes.append(WrapOutcome(server.name, server.place, state, detail))
             continue
         changed = bool(done.edits)
-        outcomes.append(Outcome(server.name, server.place, done.state, done.detail, changed))
+        outcomes.append(WrapOutcome(server.name, server.place, done.state, done.detail, changed))
         if changed:
             edits += done.edits
             _set(expected, server, done)
@@ -137,7 +137,7 @@ def _rewrite(
     return Rewrite(rewritten, tuple(outcomes), configuration.notes)
 
 
-def _set(expected: object, server: Server, done: _Change) -> None:
+def _set(expected: object, server: McpServer, done: _Change) -> None:
     for key in (*server.place, server.name):
         expected = expected[key]  # type: ignore[index]  # a table, since the server was found
     assert isinstance(expected, dict)  # noqa: S101  as above
@@ -155,7 +155,7 @@ def _prove(rewritten: str, kind: Format, expected: object) -> None:
         raise RuntimeError("the rewritten text would not mean what it should")
 
 
-def _wrapped(text: str, kind: Format, server: Server, launcher: Launcher) -> _Change:
+def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> _Change:
     command, data = server.command, server.data
     assert command is not None  # noqa: S101  by its state it has one
     assert isinstance(data, dict)  # noqa: S101
@@ -181,10 +181,10 @@ def _wrapped(text: str, kind: Format, server: Server, launcher: Launcher) -> _Ch
         between = _separator(text[server.args.value.start + 1 : first], comma)
         edits.append(Edit(first, first, "".join(word + between for word in ours)))
     args = [*words, data["command"], *data.get("args", [])]
-    return _Change(State.WRAPPED, program, args, edits, str(data["command"]))
+    return _Change(ServerState.WRAPPED, program, args, edits, str(data["command"]))
 
 
-def _new_member(text: str, server: Server, command: Member, array: str, comma: str) -> Edit:
+def _new_member(text: str, server: McpServer, command: Pair, array: str, comma: str) -> Edit:
     """Put args behind the command, written as that is."""
     key = text[command.name_start : command.key_end]
     mark = key[0] if key[0] in "\"'" else ""
@@ -214,7 +214,7 @@ def _separator(before: str, comma: str) -> str:
     return f",{line.group()}" if line else comma
 
 
-def _unwrapped(text: str, server: Server) -> _Change:
+def _unwrapped(text: str, server: McpServer) -> _Change:
     command, args, data = server.command, server.args, server.data
     assert command is not None  # noqa: S101  by its state it has both
     assert args is not None  # noqa: S101
@@ -222,7 +222,9 @@ def _unwrapped(text: str, server: Server) -> _Change:
     items = args.value.items
     own = inner_command(data["args"])
     if not own or not isinstance(items[own].data, str):
-        return _Change(State.UNCLEAR, detail="its own command is not to be told from the options")
+        return _Change(
+            ServerState.UNCLEAR, detail="its own command is not to be told from the options"
+        )
     rest = data["args"][own + 1 :]
     edits = [Edit(command.value.start, command.value.end, _of(text, items[own]))]
     ours = _without_values(text, args.value)
@@ -236,7 +238,7 @@ def _unwrapped(text: str, server: Server) -> _Change:
     else:
         edits += _remove_member(text, server, args)
         left = None
-    return _Change(State.NOT_WRAPPED, items[own].data, left, edits, str(items[own].data))
+    return _Change(ServerState.NOT_WRAPPED, items[own].data, left, edits, str(items[own].data))
 
 
 def _without_values(text: str, array: Value) -> str:
@@ -266,7 +268,7 @@ def _remove_items(text: str, array: Value, last: int, end: int) -> list[Edit]:
     return edits
 
 
-def _remove_member(text: str, server: Server, member: Member) -> list[Edit]:
+def _remove_member(text: str, server: McpServer, member: Pair) -> list[Edit]:
     """Remove a key with its value, but no comment."""
     end = member.value.end
     if server.siblings is None:

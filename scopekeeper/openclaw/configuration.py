@@ -7,8 +7,8 @@ from typing import Any
 from scopekeeper.mcp_clients import json5
 from scopekeeper.mcp_clients.formats import FORMATS
 from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
-from scopekeeper.mcp_clients.servers import State
-from scopekeeper.mcp_clients.wrap import Launcher, Outcome, Selection, look, unwrap, wrap
+from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_clients.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
 from scopekeeper.openclaw.locations import PLUGIN
 
 _KIND = FORMATS["openclaw"]
@@ -18,7 +18,7 @@ _ALLOWED = ("plugins", "allow")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PluginEntry:
     """What the gateway is told about the plugin."""
 
     program: str = ""
@@ -40,7 +40,7 @@ class Entry:
 class Seen:
     """What there is to say of a configuration as it stands."""
 
-    servers: tuple[Outcome, ...]
+    servers: tuple[WrapOutcome, ...]
     notes: tuple[str, ...]
     entry: object
     """None where there is none."""
@@ -50,14 +50,16 @@ class Seen:
     """The servers that are started without us, by their whole command."""
 
 
-def contained(text: str, launcher: Launcher, entry: Entry) -> tuple[str, Sequence[Outcome]]:
+def contained(
+    text: str, launcher: Launcher, entry: PluginEntry
+) -> tuple[str, Sequence[WrapOutcome]]:
     """Return the text with everything that contains its gateway; raises ParseError."""
     rewrite = wrap(text, _KIND, launcher, _ALL)
     text = include(rewrite.text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
 
 
-def released(text: str) -> tuple[str, Sequence[Outcome]]:
+def released(text: str) -> tuple[str, Sequence[WrapOutcome]]:
     """Return the text as it was before; raises ParseError."""
     text = take(text, json5.JSON5, _ENTRY)
     rewrite = unwrap(exclude(text, json5.JSON5, _ALLOWED, PLUGIN), _KIND, _ALL)
@@ -90,10 +92,10 @@ def _blocked(plugins: dict[str, object], entry: object) -> str:
     return ""
 
 
-def _bare(data: object, servers: Sequence[Outcome]) -> dict[tuple[str, ...], str]:
+def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...], str]:
     found = {}
     for each in servers:
-        if each.state is State.NOT_WRAPPED:
+        if each.state is ServerState.NOT_WRAPPED:
             server: Any = data
             for key in (*each.place, each.name):
                 server = server[key]
@@ -101,6 +103,8 @@ def _bare(data: object, servers: Sequence[Outcome]) -> dict[tuple[str, ...], str
     return found
 
 
-def not_wrapped(servers: Sequence[Outcome]) -> list[Outcome]:
+def not_wrapped(servers: Sequence[WrapOutcome]) -> list[WrapOutcome]:
     """Return the servers that are started without us."""
-    return [each for each in servers if each.state in (State.NOT_WRAPPED, State.UNCLEAR)]
+    return [
+        each for each in servers if each.state in (ServerState.NOT_WRAPPED, ServerState.UNCLEAR)
+    ]

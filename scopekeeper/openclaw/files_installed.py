@@ -10,15 +10,15 @@ from scopekeeper.errors import ConfigError
 from scopekeeper.install import plan, shipped
 from scopekeeper.install.apply import look
 from scopekeeper.install.locations import Piece
-from scopekeeper.install.plan import Action, Step
+from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.mcp_clients.servers import PROGRAM
-from scopekeeper.openclaw.locations import DROP_IN, Places
+from scopekeeper.openclaw.locations import DROP_IN, GatewayPaths
 
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PLUGIN = f"{_HOME}/openclaw/plugin"
 
 
-class State(enum.StrEnum):
+class FileState(enum.StrEnum):
     """What there is in the place of a part."""
 
     MISSING = "missing"
@@ -29,7 +29,7 @@ class State(enum.StrEnum):
     """Edited, or not ours."""
 
 
-def plugin(places: Places) -> list[Piece]:
+def plugin(places: GatewayPaths) -> list[Piece]:
     """Return the files of the plugin; raises ConfigError."""
     pieces = []
     base = os.path.dirname(os.path.dirname(places.plugin))
@@ -42,7 +42,7 @@ def plugin(places: Places) -> list[Piece]:
     return pieces
 
 
-def drop_in(places: Places, program: str) -> Piece:
+def drop_in(places: GatewayPaths, program: str) -> Piece:
     """Return the drop-in of the unit; program is the whole path of ours. Raises ConfigError."""
     try:
         text = shipped.read(f"openclaw-gateway.service.d/{DROP_IN}")
@@ -55,7 +55,7 @@ def drop_in(places: Places, program: str) -> Piece:
     return Piece(name, shipped.for_program(text, program), units, units, ())
 
 
-def plan_plugin(places: Places, *, force: bool = False) -> list[Action]:
+def plan_plugin(places: GatewayPaths, *, force: bool = False) -> list[FileAction]:
     """Return what brings the plugin to its place; raises ConfigError where another one is there."""
     if os.path.islink(places.plugin):
         raise ConfigError(f"{places.plugin} is a link, and nothing is written through it",
@@ -67,13 +67,13 @@ def plan_plugin(places: Places, *, force: bool = False) -> list[Action]:
     return actions
 
 
-def plan_drop_in(places: Places, program: str, *, force: bool = False) -> Action:
+def plan_drop_in(places: GatewayPaths, program: str, *, force: bool = False) -> FileAction:
     """Return what brings the drop-in to its place; raises ConfigError."""
     (action,) = plan.install([drop_in(places, program)], look, force=force)
     return action
 
 
-def plan_removal(places: Places, *, force: bool = False) -> list[Action]:
+def plan_removal(places: GatewayPaths, *, force: bool = False) -> list[FileAction]:
     """Return what removes both, whichever program they were written for; raises ConfigError."""
     found = plan.uninstall([drop_in(places, PROGRAM)], look, force=force)
     if os.path.islink(places.plugin):
@@ -81,12 +81,12 @@ def plan_removal(places: Places, *, force: bool = False) -> list[Action]:
     return plan.uninstall_together(plugin(places), look, force=force) + found
 
 
-def state_of(actions: list[Action]) -> State:
+def state_of(actions: list[FileAction]) -> FileState:
     """Return what a plan found."""
     steps = {action.step for action in actions}
-    if Step.KEEP in steps:
-        return State.KEPT
-    if steps == {Step.NOTHING}:
-        return State.INSTALLED
+    if FileStep.KEEP in steps:
+        return FileState.KEPT
+    if steps == {FileStep.NOTHING}:
+        return FileState.INSTALLED
     there = any(look(action.path) is not None for action in actions)
-    return State.OLDER if there else State.MISSING
+    return FileState.OLDER if there else FileState.MISSING

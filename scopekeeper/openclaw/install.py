@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 
 from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.install.apply import prune, write
-from scopekeeper.install.plan import Action, Step
+from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.document import ParseError
 from scopekeeper.mcp_clients.servers import PROGRAM
-from scopekeeper.mcp_clients.wrap import Launcher, Outcome
+from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, running
-from scopekeeper.openclaw.locations import Package, Places
+from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.systemd import calls
 
 
 @dataclass(slots=True)
-class Change:
+class GatewayChange:
     """What was done, in the order in which it was."""
 
-    servers: Sequence[Outcome] = ()
+    servers: Sequence[WrapOutcome] = ()
     backup: str = ""
     """Of the configuration, where that was rewritten."""
     done: list[str] = field(default_factory=list)
@@ -29,17 +29,17 @@ class Change:
     warnings: list[str] = field(default_factory=list)
 
 
-def entry_for(launcher: Launcher, package: Package | None) -> configuration.Entry:
+def entry_for(launcher: Launcher, package: Package | None) -> configuration.PluginEntry:
     """Return what the gateway is told about the plugin."""
-    return configuration.Entry(
+    return configuration.PluginEntry(
         program="" if launcher.program == PROGRAM else launcher.absolute,
         conversation_access=package is not None and package.wants_conversation_access(),
     )
 
 
 def install(
-    places: Places, launcher: Launcher, package: Package | None, *, force: bool = False
-) -> Change:
+    places: GatewayPaths, launcher: Launcher, package: Package | None, *, force: bool = False
+) -> GatewayChange:
     """Contain a gateway from its next start on; raises ConfigError, and then did nothing.
 
     The configuration comes last: it names what has to be there. force replaces what was edited of
@@ -49,7 +49,7 @@ def install(
     text = original.text()
     with located(places):
         new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
-    change = Change(servers)
+    change = GatewayChange(servers)
     actions = files_installed.plan_plugin(places, force=force)
     if os.path.exists(places.unit_file):
         actions.append(files_installed.plan_drop_in(places, launcher.absolute, force=force))
@@ -68,9 +68,9 @@ def install(
     return change
 
 
-def uninstall(places: Places, *, force: bool = False) -> Change:
+def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
     """Undo it; raises ConfigError. What was edited since stays, unless force says otherwise."""
-    change = Change()
+    change = GatewayChange()
     actions = files_installed.plan_removal(places, force=force)
     if os.path.lexists(places.config):
         original = files.read(places.config)
@@ -90,20 +90,20 @@ def uninstall(places: Places, *, force: bool = False) -> Change:
     return change
 
 
-def _note(actions: Sequence[Action], places: Places, change: Change) -> None:
+def _note(actions: Sequence[FileAction], places: GatewayPaths, change: GatewayChange) -> None:
     """Write down what was done beside the configuration, and have the manager read it."""
-    done = {action.path for action in actions if action.step in (Step.WRITE, Step.REMOVE)}
+    done = {action.path for action in actions if action.step in (FileStep.WRITE, FileStep.REMOVE)}
     if any(path.startswith(f"{places.plugin}/") for path in done):
         change.done.append(places.plugin)
     if places.drop_in in done:
         change.done.append(places.drop_in)
         _reload(change)
-    kept = [action for action in actions if action.step is Step.KEEP]
+    kept = [action for action in actions if action.step is FileStep.KEEP]
     change.warnings += [f"{action.path}: kept: {action.why}" for action in kept]
 
 
 @contextlib.contextmanager
-def located(places: Places) -> Iterator[None]:
+def located(places: GatewayPaths) -> Iterator[None]:
     """Say where in the configuration something is wrong."""
     try:
         yield
@@ -112,14 +112,14 @@ def located(places: Places) -> Iterator[None]:
         raise ConfigError(f"{where}: {error.message}") from None
 
 
-def _reload(change: Change) -> None:
+def _reload(change: GatewayChange) -> None:
     try:
         calls.reload("user")
     except ManagerError as error:
         change.warnings.append(f"run `systemctl --user daemon-reload` yourself: {error}")
 
 
-def _remove_copies(config: str, made: str, new: bytes, change: Change) -> None:
+def _remove_copies(config: str, made: str, new: bytes, change: GatewayChange) -> None:
     """Remove the copies that say nothing any more: of what was contained, and of what is now."""
     folder, name = os.path.split(config)
     for each in sorted(os.listdir(folder)):

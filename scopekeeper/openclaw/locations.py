@@ -22,7 +22,7 @@ _MEANT_AS_UNSET = ("", "undefined", "null")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class GatewayPaths:
     """What belongs to one gateway."""
 
     config: str
@@ -34,7 +34,7 @@ class Places:
     drop_in: str
 
 
-def find(environment: Mapping[str, str], *, profile: str = "", config: str = "") -> Places:
+def find(environment: Mapping[str, str], *, profile: str = "", config: str = "") -> GatewayPaths:
     """Return where everything is, or would be; raises ConfigError without a home."""
     variables = {
         name: value for name, value in environment.items() if value.strip() not in _MEANT_AS_UNSET
@@ -49,7 +49,7 @@ def find(environment: Mapping[str, str], *, profile: str = "", config: str = "")
     path = config or variables.get("OPENCLAW_CONFIG_PATH", f"{state}/openclaw.json")
     unit = f"openclaw-gateway{suffix}.service"
     units = f"{variables.get('XDG_CONFIG_HOME', f'{home}/.config')}/systemd/user"
-    return Places(
+    return GatewayPaths(
         os.path.abspath(path),
         os.path.abspath(f"{state}/extensions/{PLUGIN}"),
         unit,
@@ -81,7 +81,7 @@ class Package:
         return False
 
 
-def package(places: Places, environment: Mapping[str, str]) -> Package | None:
+def package(places: GatewayPaths, environment: Mapping[str, str]) -> Package | None:
     """Return the OpenClaw that the unit starts, else the one in PATH; None where none is found."""
     words: list[str] = []
     try:

@@ -15,7 +15,7 @@ from scopekeeper.errors import ManagerError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point, start_time
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.openclaw.locations import Package, Places
+from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.scope import names
 from scopekeeper.systemd import calls
 
@@ -53,7 +53,7 @@ class Gateway:
         return None if methods is None else bool(methods)
 
 
-def running(places: Places, package: Package | None) -> list[Gateway]:
+def running(places: GatewayPaths, package: Package | None) -> list[Gateway]:
     """Return the gateways of this user: the unit's, and those whose plugin says so."""
     found: dict[int, str] = {}
     with contextlib.suppress(ManagerError):

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.openclaw.configuration import Entry, Seen, not_wrapped
-from scopekeeper.openclaw.files_installed import State
+from scopekeeper.openclaw.configuration import PluginEntry, Seen, not_wrapped
+from scopekeeper.openclaw.files_installed import FileState
 from scopekeeper.openclaw.running import Gateway
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.selection import is_owner
@@ -18,7 +18,7 @@ _TICK = 0.01
 """Seconds: how exactly it is known when a process began."""
 
 
-class Verdict(enum.StrEnum):
+class Containment(enum.StrEnum):
     """Whether a part does what it is for."""
 
     OK = "ok"
@@ -27,11 +27,11 @@ class Verdict(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class GatewayFinding:
     """One line on one part."""
 
     part: str
-    verdict: Verdict
+    verdict: Containment
     detail: str
 
 
@@ -50,72 +50,78 @@ class Session:
     detail: str
 
 
-def of_servers(seen: Seen) -> Finding:
+def of_servers(seen: Seen) -> GatewayFinding:
     """Say whether every server goes through ``run``."""
     stdio = [each for each in seen.servers if each.state.value in ("wrapped", "not wrapped")]
     bare = not_wrapped(seen.servers)
     if bare:
         names = ", ".join(f"{each.name} ({each.detail or each.state})" for each in bare)
-        return Finding("servers", Verdict.LACKS, f"not contained: {names}")
-    return Finding("servers", Verdict.OK, f"{len(stdio)} of {len(stdio)} contained")
+        return GatewayFinding("servers", Containment.LACKS, f"not contained: {names}")
+    return GatewayFinding("servers", Containment.OK, f"{len(stdio)} of {len(stdio)} contained")
 
 
-def of_plugin(installed: State, seen: Seen, wanted: Entry) -> Finding:
+def of_plugin(installed: FileState, seen: Seen, wanted: PluginEntry) -> GatewayFinding:
     """Say whether the gateway will load the plugin that belongs to this version."""
     lost = "sessions share one name, and what a run leaves stays until the gateway ends"
-    if installed is State.MISSING or seen.entry is None:
-        return Finding("plugin", Verdict.OFF, f"not installed: {lost}")
+    if installed is FileState.MISSING or seen.entry is None:
+        return GatewayFinding("plugin", Containment.OFF, f"not installed: {lost}")
     if seen.blocked:
-        return Finding("plugin", Verdict.OFF, f"OpenClaw does not load it: {seen.blocked}: {lost}")
-    if installed is State.KEPT:
-        return Finding("plugin", Verdict.LACKS, _NOT_OURS)
-    if installed is State.OLDER:
-        return Finding("plugin", Verdict.LACKS, "of another version; install again")
+        return GatewayFinding(
+            "plugin", Containment.OFF, f"OpenClaw does not load it: {seen.blocked}: {lost}"
+        )
+    if installed is FileState.KEPT:
+        return GatewayFinding("plugin", Containment.LACKS, _NOT_OURS)
+    if installed is FileState.OLDER:
+        return GatewayFinding("plugin", Containment.LACKS, "of another version; install again")
     hooks = seen.entry.get("hooks") if isinstance(seen.entry, dict) else None
     allowed = isinstance(hooks, dict) and hooks.get("allowConversationAccess") is True
     if wanted.conversation_access and not allowed:
         detail = "this OpenClaw does not tell it of the end of runs; install again"
-        return Finding("plugin", Verdict.LACKS, detail)
+        return GatewayFinding("plugin", Containment.LACKS, detail)
     if allowed and not wanted.conversation_access:
         detail = "this OpenClaw may refuse its configuration; install again"
-        return Finding("plugin", Verdict.LACKS, detail)
-    return Finding("plugin", Verdict.OK, "installed")
+        return GatewayFinding("plugin", Containment.LACKS, detail)
+    return GatewayFinding("plugin", Containment.OK, "installed")
 
 
-def of_drop_in(installed: State, unit: str, *, has_unit: bool) -> Finding:
+def of_drop_in(installed: FileState, unit: str, *, has_unit: bool) -> GatewayFinding:
     """Say whether the unit has our shell, and ends what it leaves."""
     if not has_unit:
-        return Finding("unit", Verdict.OK, f"there is no {unit}")
-    if installed is State.MISSING:
+        return GatewayFinding("unit", Containment.OK, f"there is no {unit}")
+    if installed is FileState.MISSING:
         lost = "commands are not contained, and what outlives the gateway stays"
-        return Finding("unit", Verdict.OFF, f"{unit} has no drop-in of ours: {lost}")
-    if installed is State.KEPT:
-        return Finding("unit", Verdict.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
-    if installed is State.OLDER:
-        return Finding("unit", Verdict.LACKS, "the drop-in is another; install again")
-    return Finding("unit", Verdict.OK, f"{unit} has the drop-in")
+        return GatewayFinding("unit", Containment.OFF, f"{unit} has no drop-in of ours: {lost}")
+    if installed is FileState.KEPT:
+        return GatewayFinding("unit", Containment.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
+    if installed is FileState.OLDER:
+        return GatewayFinding("unit", Containment.LACKS, "the drop-in is another; install again")
+    return GatewayFinding("unit", Containment.OK, f"{unit} has the drop-in")
 
 
-def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator[Finding]:
+def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator[GatewayFinding]:
     """Say what a running gateway knows of all that; changed is when that last was another."""
     name = f"gateway {gateway.pid}"
     if gateway.report is not None and not installed:
-        yield Finding(name, Verdict.LACKS, "it has the plugin still; restart it")
+        yield GatewayFinding(name, Containment.LACKS, "it has the plugin still; restart it")
         return
     if gateway.started + _TICK < changed:
-        yield Finding(name, Verdict.LACKS, "started before the last change; restart it")
+        yield GatewayFinding(name, Containment.LACKS, "started before the last change; restart it")
         return
     if os.path.basename(gateway.shell) != "scopekeeper-shell":
         hint = "" if gateway.unit else "; start it with SHELL set to scopekeeper-shell"
-        yield Finding(name, Verdict.LACKS, f"its SHELL is {gateway.shell or 'not set'}{hint}")
+        yield GatewayFinding(
+            name, Containment.LACKS, f"its SHELL is {gateway.shell or 'not set'}{hint}"
+        )
     if gateway.report is None:
-        yield Finding(name, Verdict.LACKS, "it has not loaded the plugin; see its log")
+        yield GatewayFinding(name, Containment.LACKS, "it has not loaded the plugin; see its log")
     elif gateway.gives_identity is False:
-        yield Finding(name, Verdict.LACKS, "its servers cannot be told their session in this "
-                      "version of OpenClaw: they share one name")  # fmt: skip
+        text = (
+            "this version of OpenClaw cannot name the session of its servers: they share one name"
+        )
+        yield GatewayFinding(name, Containment.LACKS, text)
     else:
         version = gateway.report.get("openclaw") or "unknown"
-        yield Finding(name, Verdict.OK, f"OpenClaw {version}, with the plugin")
+        yield GatewayFinding(name, Containment.OK, f"OpenClaw {version}, with the plugin")
 
 
 def sessions(

@@ -22,7 +22,7 @@ from scopekeeper.kernel.proc import mount_point
 from scopekeeper.owned import check
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 
 
 def path_of(argument: str) -> str:
@@ -40,7 +40,7 @@ class Handover:
         self._claims: list[Claim] = []
         for path in paths:
             check.examine(path)  # before anything of ours is made
-        self._store = Store.make()
+        self._store = ClaimStore.make()
         holder = self._here.launch(whole_scope=whole_scope)
         with self._store.locked():
             try:

@@ -11,7 +11,7 @@ from scopekeeper.kernel import cgroupfs
 from scopekeeper.owned import check, tree, users
 from scopekeeper.owned.claim import Claim, Holder, Kind
 from scopekeeper.owned.holders import Here
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 from scopekeeper.scope.model import Snapshot
 from scopekeeper.scope.selection import Selector
 
@@ -47,7 +47,7 @@ def holders(
 
 
 def give(
-    store: Store, here: Here, paths: Iterable[str], to: Sequence[Holder], *, keep: bool
+    store: ClaimStore, here: Here, paths: Iterable[str], to: Sequence[Holder], *, keep: bool
 ) -> list[Given]:
     """Claim paths for living holders; raises RefusedError, StateError, and has then done nothing.
 
@@ -81,7 +81,7 @@ def _use(here: Here, holder: Holder, path: str, *, keep: bool) -> str:
     return users.user_in(directory, path) if cgroupfs.is_populated(directory) else ""
 
 
-def take_back(store: Store, path: str) -> int:
+def take_back(store: ClaimStore, path: str) -> int:
     """Drop every claim of a path and return how many there were; nothing is removed.
 
     Raises RefusedError where its removal has begun, StateError.

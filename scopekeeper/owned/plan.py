@@ -17,7 +17,7 @@ class HolderState:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClaimVerdict:
     """One claim, and whether its path may be removed now."""
 
     claim: Claim
@@ -32,7 +32,7 @@ class Verdict:
         return "failed" if self.claim.problem else "due"
 
 
-def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[Verdict]:
+def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[ClaimVerdict]:
     """Return a verdict of each: due when its holder is gone, and nobody else's is held with it.
 
     A claim that is still held keeps its path, what is below it and what it is below.
@@ -42,11 +42,11 @@ def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[Verdict]:
     for claim, state in claims:
         keeping = next((each for each in held if are_related(each.path, claim.path)), None)
         if not state.gone:
-            verdicts.append(Verdict(claim, due=False, evidence=state.evidence))
+            verdicts.append(ClaimVerdict(claim, due=False, evidence=state.evidence))
         elif keeping is not None:
             where = "it" if keeping.path == claim.path else keeping.path
             evidence = f"{state.evidence}; {keeping.holder.label} still has {where}"
-            verdicts.append(Verdict(claim, due=False, evidence=evidence))
+            verdicts.append(ClaimVerdict(claim, due=False, evidence=evidence))
         else:
-            verdicts.append(Verdict(claim, due=True, evidence=state.evidence))
+            verdicts.append(ClaimVerdict(claim, due=True, evidence=state.evidence))
     return verdicts

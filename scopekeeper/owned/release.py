@@ -16,8 +16,8 @@ from scopekeeper.errors import RefusedError, StateError
 from scopekeeper.owned import check, mounts, tree
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
-from scopekeeper.owned.plan import Verdict, judge
-from scopekeeper.owned.store import Damaged, Store
+from scopekeeper.owned.plan import ClaimVerdict, judge
+from scopekeeper.owned.store import ClaimStore, Damaged
 
 _FIRST_RETRY, _LONGEST_RETRY = 5.0, 600.0
 _LOOK_AGAIN = 30.0
@@ -25,7 +25,7 @@ _LOOK_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReleaseOutcome:
     """What became of one claim that was due."""
 
     claim: Claim
@@ -40,7 +40,7 @@ class Outcome:
 class Report:
     """What a release did."""
 
-    done: tuple[Outcome, ...] = ()
+    done: tuple[ReleaseOutcome, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     """Claims that cannot be read; they are kept."""
     problem: str = ""
@@ -55,7 +55,7 @@ class Report:
         return bool(self.problem or self.damaged) or any(o.what == "failed" for o in self.done)
 
 
-def look(store: Store, mount: str) -> tuple[list[Verdict], list[Damaged]]:
+def look(store: ClaimStore, mount: str) -> tuple[list[ClaimVerdict], list[Damaged]]:
     """Return every claim with its verdict, and what cannot be read; raises StateError."""
     claims, damaged = store.read()
     return judge(Here(mount).states(claims)), damaged
@@ -67,7 +67,7 @@ def release_due(mount: str, *, only: Callable[[Claim], bool] | None = None) -> R
     mount is where cgroup2 is mounted; only narrows it down to claims of interest.
     """
     try:
-        store = Store.find()
+        store = ClaimStore.find()
         if store is None:
             return Report()
         with store.releasing():
@@ -76,9 +76,9 @@ def release_due(mount: str, *, only: Callable[[Claim], bool] | None = None) -> R
         return Report(problem=str(error), try_again=_FIRST_RETRY)
 
 
-def _release(store: Store, here: Here, only: Callable[[Claim], bool] | None) -> Report:
-    done: list[Outcome] = []
-    waiting: list[Verdict] = []
+def _release(store: ClaimStore, here: Here, only: Callable[[Claim], bool] | None) -> Report:
+    done: list[ReleaseOutcome] = []
+    waiting: list[ClaimVerdict] = []
     with store.locked():
         store.sweep()
         claims, damaged = store.read()
@@ -103,7 +103,7 @@ def _pause(attempts: int) -> float:
     return float(min(_FIRST_RETRY * 2 ** min(max(attempts - 1, 0), 16), _LONGEST_RETRY))
 
 
-def _set_aside(verdict: Verdict, here: Here) -> Outcome | None:
+def _set_aside(verdict: ClaimVerdict, here: Here) -> ReleaseOutcome | None:
     """Begin a removal; returns what came of it where it does not go on."""
     claim = verdict.claim
     same_boot = claim.holder.boot_id == here.boot_id
@@ -113,7 +113,7 @@ def _set_aside(verdict: Verdict, here: Here) -> Outcome | None:
         what = tree.set_aside(claim, same_boot=same_boot)
     except (OSError, RefusedError) as error:
         return _failed(verdict, error)
-    return None if what == "aside" else Outcome(claim, what, verdict.evidence)
+    return None if what == "aside" else ReleaseOutcome(claim, what, verdict.evidence)
 
 
 def _find_mount(claim: Claim) -> None:
@@ -126,22 +126,22 @@ def _find_mount(claim: Claim) -> None:
         raise RefusedError(f"it was on {claim.thing.mount}, which is not mounted here now")
 
 
-def _finish(verdict: Verdict) -> Outcome:
+def _finish(verdict: ClaimVerdict) -> ReleaseOutcome:
     try:
         tree.finish(verdict.claim)
     except OSError as error:
         return _failed(verdict, error)
-    return Outcome(verdict.claim, "removed", verdict.evidence)
+    return ReleaseOutcome(verdict.claim, "removed", verdict.evidence)
 
 
-def _failed(verdict: Verdict, error: Exception) -> Outcome:
+def _failed(verdict: ClaimVerdict, error: Exception) -> ReleaseOutcome:
     text = str(error)
     if isinstance(error, OSError):
         text = (error.strerror or text) + (f": {error.filename!r}" if error.filename else "")
-    return Outcome(verdict.claim.failed(text), "failed", verdict.evidence, text)
+    return ReleaseOutcome(verdict.claim.failed(text), "failed", verdict.evidence, text)
 
 
-def _settle(store: Store, outcome: Outcome) -> Outcome:
+def _settle(store: ClaimStore, outcome: ReleaseOutcome) -> ReleaseOutcome:
     """Drop the claim of what is done, and note a failure; a full disk hinders only the note."""
     try:
         if outcome.what == "failed":
@@ -156,7 +156,7 @@ def _settle(store: Store, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def sentences(done: Sequence[Outcome]) -> list[str]:
+def sentences(done: Sequence[ReleaseOutcome]) -> list[str]:
     """Return one line for people on each outcome."""
     words = {
         "removed": "removed",

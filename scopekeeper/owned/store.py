@@ -36,14 +36,14 @@ class Damaged:
     problem: str
 
 
-class Store:
+class ClaimStore:
     """The claims in one folder."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     @classmethod
-    def make(cls) -> "Store":
+    def make(cls) -> "ClaimStore":
         """Return this user's store, made durably where it was not there; raises StateError."""
         above = str(state.make())
         folder = f"{above}/owned"
@@ -57,7 +57,7 @@ class Store:
         return cls(folder)
 
     @classmethod
-    def find(cls) -> "Store | None":
+    def find(cls) -> "ClaimStore | None":
         """Return this user's store, None where nothing was ever handed over."""
         folder = f"{state.directory()}/owned"
         return cls(folder) if os.path.lexists(folder) else None

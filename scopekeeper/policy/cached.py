@@ -8,7 +8,7 @@ from scopekeeper.policy.cache_format import compiled_path, is_valid
 from scopekeeper.policy.files import find
 
 
-class Rules:
+class CachedRules:
     """Returns options for a lane class; a policy that is invalid or not ours becomes a warning."""
 
     def __init__(self, warnings: list[str]) -> None:

@@ -14,7 +14,7 @@ from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import start_time
 from scopekeeper.launch import join as scope
 from scopekeeper.launch import run
-from scopekeeper.launch.member import GONE, JOINED, Member
+from scopekeeper.launch.member import GONE, JOINED, NewMember
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import records
 from scopekeeper.scope.owner import LaunchOwner
@@ -24,7 +24,7 @@ Birth = Callable[[int, "Child"], int]
 """Starts a process in the cgroup that is opened under the number, and returns its pid."""
 
 
-class Child(Member):
+class Child(NewMember):
     """The child that is to be a member. PID and START in its record are ours until it is there."""
 
     __slots__ = ("birth", "directory", "pid", "warnings")

@@ -32,7 +32,7 @@ def inherited() -> dict[str, list[int]]:
     return found
 
 
-class Store:
+class DescriptorStore:
     """The store of this service; one that takes nothing where there is none.
 
     most is how many descriptors fit.

@@ -161,7 +161,7 @@ def test_a_service_that_had_stopped_before_it_was_followed(
 def test_owners_are_watched_by_the_links_alone_and_by_the_cgroups_alone(
     keeper: Scopekeeper, units: Units, session: str
 ) -> None:
-    from scopekeeper.keeper.owner_watch import Owners
+    from scopekeeper.keeper.owner_watch import OwnerWatch
     from scopekeeper.keeper.processes import Processes
     from scopekeeper.kernel.inotify import Inotify
     from tests.watching import Looped
@@ -176,8 +176,8 @@ def test_owners_are_watched_by_the_links_alone_and_by_the_cgroups_alone(
     ends = Processes(looped.loop)
     by_link: list[object] = []
     by_cgroup: list[object] = []
-    links = Owners(watches, ends, "/nowhere", by_link.append)
-    cgroups = Owners(watches, ends, MOUNT, by_cgroup.append, run="/nowhere")
+    links = OwnerWatch(watches, ends, "/nowhere", by_link.append)
+    cgroups = OwnerWatch(watches, ends, MOUNT, by_cgroup.append, run="/nowhere")
     links.follow(owner)
     cgroups.follow(owner)
     looped.run(0.1)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scopekeeper.history.end import End
 from scopekeeper.keeper import events
 from scopekeeper.keeper.end_reason import Circumstances, completed, tell
-from scopekeeper.keeper.pending_ends import Endings
-from scopekeeper.keeper.scope_tracker import Ending, Known
+from scopekeeper.keeper.pending_ends import PendingEnds
+from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.systemd.shutdown import Stopping
@@ -137,8 +137,8 @@ def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, aroun
 @pytest.mark.parametrize("told_of", ["leaf", "scope"])
 def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of):
     told, now = [], [0.0]
-    known = Known(None)
-    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: None)
+    known = TrackedScope(None)
+    endings = PendingEnds("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: None)
     endings.add("/s", known, [Ending(END, None, ALONE, known, None)])
     assert endings.leader_ended(events.LeaderEnded("/s", END.leaf, KILLED))
     assert not told, "it waits for what may yet explain it"
@@ -162,8 +162,8 @@ def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stop
         asked.append(now[0])
         endings.stopping = None
 
-    endings = Endings("/sys/fs/cgroup", lambda: now[0], told.append, doubt, lambda: None)
-    endings.add("/s", Known(None), [Ending(END, None, ALONE, Known(None), None)])
+    endings = PendingEnds("/sys/fs/cgroup", lambda: now[0], told.append, doubt, lambda: None)
+    endings.add("/s", TrackedScope(None), [Ending(END, None, ALONE, TrackedScope(None), None)])
     endings.leader_ended(events.LeaderEnded("/s", END.leaf, TERMINATED))
     now[0] = endings.moments[0]
     endings.tell_due()
@@ -182,12 +182,12 @@ def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stop
 
 def test_many_ends_that_nothing_explains_take_one_look_at_the_history():
     told, now, asked = [], [0.0], []
-    endings = Endings(
+    endings = PendingEnds(
         "/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: asked.append(1)
     )
     many = [End(f"{n:08x}", 1, 2, "s", "main", "time", Reason.UNKNOWN) for n in range(300)]
     for end in many:
-        endings.add("/s", Known(None), [Ending(end, None, ALONE, Known(None), None)])
+        endings.add("/s", TrackedScope(None), [Ending(end, None, ALONE, TrackedScope(None), None)])
         endings.leader_ended(events.LeaderEnded("/s", end.leaf, KILLED))
     now[0] = max(endings.moments)
     endings.tell_due()

@@ -7,7 +7,7 @@ import pytest
 
 from scopekeeper.history.bounds import Bounds
 from scopekeeper.history.end import UNPROVED, merged
-from scopekeeper.history.store import Store
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.keeper import end_reason
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe
@@ -84,7 +84,7 @@ def test_a_claim_stands_behind_what_was_seen_and_yields_to_the_stopper_itself():
 
 
 def test_a_scope_that_floods_the_history_drives_out_its_own_rows(tmp_path):
-    store = Store(tmp_path, limits=Bounds(rows=50, scope_rows=20, per_minute=10))
+    store = HistoryStore(tmp_path, limits=Bounds(rows=50, scope_rows=20, per_minute=10))
     store.write([an_end(member(n), unit="quiet.scope", ended=NOW - 10**9) for n in range(5)])
     for minute in range(10):
         flood = [an_end(member(1000 * (minute + 1) + n), unit="loud.scope", started=minute,
@@ -99,7 +99,7 @@ def test_a_scope_that_floods_the_history_drives_out_its_own_rows(tmp_path):
 
 
 def test_a_flood_of_living_members_is_bounded_too(tmp_path):
-    store = Store(tmp_path, limits=Bounds(scope_rows=20))
+    store = HistoryStore(tmp_path, limits=Bounds(scope_rows=20))
     for started in range(30):
         store.write([], [an_end(member(1), unit="loud.scope", started=started)])
     assert [end.started for end in store.living()] == [29], "one leaf lives one life at a time"
@@ -110,7 +110,7 @@ def test_a_flood_of_living_members_is_bounded_too(tmp_path):
 
 
 def test_a_member_cannot_write_over_the_row_of_another_scope(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     true = an_end(unit="victim.scope", evidence="nobody watched it end")
     store.write([], [true])
     lie = dataclasses.replace(true, unit="liar.scope", reason=Reason.EXITED, evidence="a lie")

@@ -18,7 +18,7 @@ from scopekeeper.errors import HistoryError
 from scopekeeper.history import recording
 from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import ARGV_MAX, MISSED, UNSEEN, UNTOLD, End, cut_argv, merged
-from scopekeeper.history.store import DAMAGED, FILE, Store
+from scopekeeper.history.store import DAMAGED, FILE, HistoryStore
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from tests.unit.ends import NOW, an_end, member
 
@@ -82,7 +82,7 @@ def killed_at(step):
 
 @given(ENDS)
 def test_every_text_and_number_comes_back(tmp_path_factory, end):
-    store = Store(tmp_path_factory.mktemp("history"))
+    store = HistoryStore(tmp_path_factory.mktemp("history"))
     assert store.write([end]) == ([end], "")
     assert store.read() == [end]
     assert end in store.read(about=end.session)
@@ -93,22 +93,22 @@ def test_every_text_and_number_comes_back(tmp_path_factory, end):
 def test_a_folder_may_have_any_name(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
-    Store(folder).write([an_end()])
-    assert Store(folder).read() == [an_end()]
+    HistoryStore(folder).write([an_end()])
+    assert HistoryStore(folder).read() == [an_end()]
     assert (folder / FILE).stat().st_size
 
 
 def test_only_its_user_can_look_into_it(tmp_path):
     before = os.umask(0)
     try:
-        Store(tmp_path).write([an_end()])
+        HistoryStore(tmp_path).write([an_end()])
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_an_unknown_reason_gives_way_and_a_known_one_stays(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     unknown = an_end(cpu_usec=7)
     stopped = an_end(reason=Reason.STOPPED, evidence="asked", processes=3)
     signalled = an_end(reason=Reason.SIGNALLED, signal=15, evidence="pidfd")
@@ -123,7 +123,7 @@ def test_an_unknown_reason_gives_way_and_a_known_one_stays(tmp_path):
 
 
 def test_of_an_unknown_reason_all_is_kept_that_anybody_knows(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     vague = [an_end(evidence=words, owner="gateway.service") for words in (MISSED, UNSEEN, UNTOLD)]
     knowing = an_end(evidence=f"{UNTOLD}; its terminal is lost")
     for end in (*vague, knowing, *vague, an_end(evidence="something else")):
@@ -145,7 +145,7 @@ def test_merging_never_loses_a_reason(one, two):
 
 
 def test_each_life_of_a_name_has_its_own_row(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     words = ["timeout", "timeout", "no such file: mcp.json"]
     for number, text in enumerate(words):
         end = an_end(member(number), ended=NOW + number, reason=Reason.EXITED, exit_status=1)
@@ -154,7 +154,7 @@ def test_each_life_of_a_name_has_its_own_row(tmp_path):
 
 
 def test_what_is_asked_for_is_what_is_given(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     one = an_end(member(1), ended=NOW - 2, session_id="life", unit="scopekeeper-s-main.scope")
     two = an_end(member(2), ended=NOW - 1, session="other", reason=Reason.TTL)
     store.write([two, one])
@@ -167,7 +167,7 @@ def test_what_is_asked_for_is_what_is_given(tmp_path):
 
 
 def test_many_members_are_found_by_their_id_and_start_and_by_the_index(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     store.write([an_end(member(number), name=f"n{number}") for number in range(50)])
     store.write([an_end(member(7), started=2, name="another life")])
     wanted = [(member(7), 1), (member(7), 2), (member(8), 2), ("no such", 1), (member(9), 2**70)]
@@ -175,7 +175,7 @@ def test_many_members_are_found_by_their_id_and_start_and_by_the_index(tmp_path)
     assert {key: end.name for key, end in found.items()} == {
         (member(7), 1): "n7", (member(7), 2): "another life"
     }  # fmt: skip
-    assert Store(tmp_path / "none").find(wanted) == {}
+    assert HistoryStore(tmp_path / "none").find(wanted) == {}
     query = "SELECT * FROM ends WHERE member_id = CAST(? AS TEXT) AND started = ?"
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (b"x", 1)).fetchall()
@@ -191,7 +191,7 @@ def test_why_it_was_ended_is_told_of_each_member_that_was_stopped(state):
 
 
 def test_it_is_bounded_by_rows_and_by_age(tmp_path):
-    store = Store(tmp_path, limits=Bounds(rows=10))
+    store = HistoryStore(tmp_path, limits=Bounds(rows=10))
     for number in range(25):
         store.write([an_end(member(number), ended=NOW + number)])
     assert [end.member_id for end in store.read()] == [member(n) for n in range(15, 25)]
@@ -200,7 +200,7 @@ def test_it_is_bounded_by_rows_and_by_age(tmp_path):
 
 
 def test_many_ends_at_once_are_bounded_too(tmp_path):
-    store = Store(tmp_path, limits=Bounds(rows=10))
+    store = HistoryStore(tmp_path, limits=Bounds(rows=10))
     store.write([an_end(member(number)) for number in range(300)])
     assert len(store.read()) == 10
 
@@ -214,13 +214,13 @@ def test_a_command_line_is_cut_where_it_is_too_long():
 
 def test_numbers_that_no_machine_has_do_no_harm(tmp_path):
     end = an_end(started=10**30, pid=-(10**30))
-    assert Store(tmp_path).write([end, end])[1] == ""
-    (kept,) = Store(tmp_path).read()
+    assert HistoryStore(tmp_path).write([end, end])[1] == ""
+    (kept,) = HistoryStore(tmp_path).read()
     assert (kept.started, kept.pid) == (2**63 - 1, -(2**63))
 
 
 def test_no_history_is_an_empty_one(tmp_path):
-    assert Store(tmp_path / "nothing").read() == []
+    assert HistoryStore(tmp_path / "nothing").read() == []
     assert not (tmp_path / "nothing").exists()
 
 
@@ -233,14 +233,14 @@ for n in range(20): assert not Store(folder).write([an_end(member(BASE + n))])[1
 """
     writers = [child(tmp_path, body.replace("BASE", str(100 * w))) for w in range(5)]
     assert [writer.wait() for writer in writers] == [0] * 5
-    assert len(Store(tmp_path).read()) == 100
+    assert len(HistoryStore(tmp_path).read()) == 100
 
 
 def test_the_same_end_told_by_many_at_once_is_one_row(tmp_path):
     body = "for n in range(20): Store(folder).write([an_end(member(n))])"
     writers = [child(tmp_path, body) for _ in range(4)]
     assert [writer.wait() for writer in writers] == [0] * 4
-    assert len(Store(tmp_path).read()) == 20
+    assert len(HistoryStore(tmp_path).read()) == 20
 
 
 def test_a_writer_that_hangs_is_not_waited_for(tmp_path):
@@ -249,11 +249,11 @@ def test_a_writer_that_hangs_is_not_waited_for(tmp_path):
     hanging = child(tmp_path, body, stdout=subprocess.PIPE)
     assert hanging.stdout.readline() == b"open\n"
     with pytest.raises(HistoryError, match="locked"):
-        Store(tmp_path).write([an_end()])
+        HistoryStore(tmp_path).write([an_end()])
     hanging.kill()
     hanging.wait()
     hanging.stdout.close()
-    assert Store(tmp_path).write([an_end()])[1] == ""
+    assert HistoryStore(tmp_path).write([an_end()])[1] == ""
 
 
 STEPS = ("open", "prepare", "begin", "insert", "prune", "commit", "close")
@@ -264,23 +264,23 @@ STEPS = ("open", "prepare", "begin", "insert", "prune", "commit", "close")
 def test_killed_at_any_step_of_a_write_it_is_whole(tmp_path, step, begun):
     old, new, next_ = an_end(member(1)), an_end(member(2)), an_end(member(3))
     if begun:
-        Store(tmp_path).write([old])
+        HistoryStore(tmp_path).write([old])
     body = f"Store(folder, step=killed_at({step!r})).write([an_end(member(2))])"
     killed = child(tmp_path, body)
     assert killed.wait() == -signal.SIGKILL
     before = [old] if begun else []
     after = [*before, new] if step == "close" else before
-    assert Store(tmp_path).read() == after
-    assert Store(tmp_path).write([next_]) == ([next_], "")
-    assert Store(tmp_path).read() == [*after, next_]
+    assert HistoryStore(tmp_path).read() == after
+    assert HistoryStore(tmp_path).write([next_]) == ([next_], "")
+    assert HistoryStore(tmp_path).read() == [*after, next_]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 500, os.urandom(4096)])
 def test_a_damaged_file_is_moved_aside_and_that_is_said(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
-    told, problem = Store(tmp_path).write([an_end()])
+    told, problem = HistoryStore(tmp_path).write([an_end()])
     assert told == [an_end()]
-    assert Store(tmp_path).read() == [an_end()]
+    assert HistoryStore(tmp_path).read() == [an_end()]
     if content:
         assert str(tmp_path / DAMAGED) in problem
         assert (tmp_path / DAMAGED).read_bytes() == content
@@ -288,7 +288,7 @@ def test_a_damaged_file_is_moved_aside_and_that_is_said(tmp_path, content):
 
 def torn(folder):
     """Make a history whose pages are overwritten."""
-    Store(folder).write([an_end(member(n), evidence="x" * 900) for n in range(40)])
+    HistoryStore(folder).write([an_end(member(n), evidence="x" * 900) for n in range(40)])
     size = (folder / FILE).stat().st_size
     with (folder / FILE).open("r+b") as file:
         file.seek(4096)
@@ -298,9 +298,9 @@ def torn(folder):
 def test_damaged_pages_are_found_and_moved_aside(tmp_path):
     torn(tmp_path)
     with pytest.raises(HistoryError, match=r"damaged.*mv "):
-        Store(tmp_path).read()
-    assert "damaged" in Store(tmp_path).write([an_end()])[1]
-    assert Store(tmp_path).read() == [an_end()]
+        HistoryStore(tmp_path).read()
+    assert "damaged" in HistoryStore(tmp_path).write([an_end()])[1]
+    assert HistoryStore(tmp_path).read() == [an_end()]
 
 
 @pytest.mark.parametrize("step", ["move-wal", "move-shm", "move"])
@@ -308,25 +308,28 @@ def test_killed_while_a_damaged_file_is_moved_the_next_begins_anew(tmp_path, ste
     torn(tmp_path)
     killed = child(tmp_path, f"Store(folder, step=killed_at({step!r})).write([an_end()])")
     assert killed.wait() == -signal.SIGKILL
-    told, problem = Store(tmp_path).write([an_end()])
+    told, problem = HistoryStore(tmp_path).write([an_end()])
     assert told
     assert "damaged" in problem
-    assert Store(tmp_path).read() == [an_end()]
+    assert HistoryStore(tmp_path).read() == [an_end()]
     assert not [path.name for path in tmp_path.iterdir() if path.name == FILE + "-journal"]
 
 
 def test_that_of_a_newer_version_is_left_alone(tmp_path):
-    Store(tmp_path).write([an_end()])
+    HistoryStore(tmp_path).write([an_end()])
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
-    for use in (lambda: Store(tmp_path).write([an_end(member(2))]), Store(tmp_path).read):
+    for use in (
+        lambda: HistoryStore(tmp_path).write([an_end(member(2))]),
+        HistoryStore(tmp_path).read,
+    ):
         with pytest.raises(HistoryError, match="version 7"):
             use()
 
 
 def test_that_of_an_older_version_is_taken_over(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     store.write([an_end()])
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as older:
         older.executescript("DROP TABLE living; PRAGMA user_version = 1")
@@ -338,7 +341,7 @@ def test_that_of_an_older_version_is_taken_over(tmp_path):
 
 
 def test_who_began_is_known_until_his_end_is_told(tmp_path):
-    store = Store(tmp_path)
+    store = HistoryStore(tmp_path)
     assert store.living() == []
     store.write([], [an_end(member(1)), an_end(member(2))])
     store.write([], [an_end(member(2), argv=("known", "later"))])
@@ -361,15 +364,15 @@ def test_who_is_missing_ended_unseen_or_with_the_machine(state):
     assert not any(end.seen for end in ends)
     recording.keep(ends)
     assert recording.missed([there.leaf], lambda end: end == elsewhere) == ([], "")
-    assert [end.reason for end in Store(state).read()] == [Reason.UNKNOWN, Reason.REBOOT]
+    assert [end.reason for end in HistoryStore(state).read()] == [Reason.UNKNOWN, Reason.REBOOT]
 
 
 def test_a_reason_of_a_newer_version_is_unknown_here(tmp_path):
-    Store(tmp_path).write([an_end()])
+    HistoryStore(tmp_path).write([an_end()])
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("UPDATE ends SET reason = 'abducted'")
     connection.close()
-    assert Store(tmp_path).read()[0].reason is Reason.UNKNOWN
+    assert HistoryStore(tmp_path).read()[0].reason is Reason.UNKNOWN
 
 
 @pytest.fixture
@@ -382,7 +385,7 @@ def state(tmp_path, monkeypatch):
 
 def test_it_is_recorded_in_the_state_directory(state):
     assert recording.record([an_end()]) == ""
-    assert Store(state).read() == [an_end()]
+    assert HistoryStore(state).read() == [an_end()]
     assert state.stat().st_mode & 0o777 == 0o700
 
 
@@ -404,7 +407,7 @@ def test_a_folder_that_may_not_be_written_is_said_and_can_still_be_read(state):
             path.chmod(0o400)
         assert "not written" in recording.record([an_end(member(2))])
         state.chmod(0o500)
-        assert Store(state).read() == [an_end()]
+        assert HistoryStore(state).read() == [an_end()]
     finally:
         state.chmod(0o700)
 
@@ -413,7 +416,7 @@ def test_a_folder_that_may_not_be_written_is_said_and_can_still_be_read(state):
 def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
     """A limit on the size of files stands for the disk's end; the lab has a real one."""
     recording.record([an_end(member(n)) for n in range(20)])
-    before = Store(state).read()
+    before = HistoryStore(state).read()
 
     def small():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -425,7 +428,7 @@ def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
     assert (writer.returncode, wrong) == (0, b"")
     assert said.startswith(b"the history was not written: ")
     assert said.count(b"\n") == 1
-    assert Store(state).read() == before
+    assert HistoryStore(state).read() == before
     assert recording.record([an_end("ffffffff")]) == ""
 
 

@@ -15,7 +15,7 @@ from scopekeeper.install import files, locations, origin, plan, shipped
 from scopekeeper.install.gateway_drop_in import existing_drop_ins, gateway_unit
 from scopekeeper.install.install import refuse_writable
 from scopekeeper.install.origin import Origin
-from scopekeeper.install.plan import Step
+from scopekeeper.install.plan import FileStep
 
 UNITS = Path(__file__).parents[2] / "units"
 PROGRAM = "/opt/scope keeper/50%/scopekeeper"
@@ -75,34 +75,41 @@ def test_only_what_is_missing_or_ours_is_written():
     older = origin.marked("[Service]\n", UNIT.path)
     by_hand = UNIT.text.replace("/a/", "/home/me/bin/").encode()
     for raw, expected in (
-        (None, Step.WRITE), (ours, Step.NOTHING), (older, Step.WRITE), (by_hand, Step.WRITE),
-        (ours + b"Nice=5\n", Step.KEEP), (b"[Service]\n", Step.KEEP), (b"", Step.KEEP),
-    ):  # fmt: skip
+        (None, FileStep.WRITE),
+        (ours, FileStep.NOTHING),
+        (older, FileStep.WRITE),
+        (by_hand, FileStep.WRITE),
+        (ours + b"Nice=5\n", FileStep.KEEP),
+        (b"[Service]\n", FileStep.KEEP),
+        (b"", FileStep.KEEP),
+    ):
         there = {} if raw is None else {UNIT.path: raw}
         assert step(UNIT, there) is expected, raw
         (action,) = plan.uninstall([UNIT], there.get)
-        removed = expected is not Step.KEEP and raw is not None
-        assert (action.step is Step.REMOVE) is removed, raw
+        removed = expected is not FileStep.KEEP and raw is not None
+        assert (action.step is FileStep.REMOVE) is removed, raw
 
 
 def test_what_a_package_has_is_not_written_beside_it():
     packaged = {"/usr/units/x.service": UNIT.text.replace("/a/", "/usr/bin/").encode()}
-    assert step(UNIT, packaged) is Step.NOTHING
-    assert step(UNIT, packaged | {UNIT.path: origin.marked(UNIT.text, UNIT.path)}) is Step.REMOVE
-    assert step(UNIT, packaged | {UNIT.path: b"mine"}) is Step.KEEP
-    assert step(UNIT, {"/usr/units/x.service": b"another version"}) is Step.WRITE
+    assert step(UNIT, packaged) is FileStep.NOTHING
+    assert (
+        step(UNIT, packaged | {UNIT.path: origin.marked(UNIT.text, UNIT.path)}) is FileStep.REMOVE
+    )
+    assert step(UNIT, packaged | {UNIT.path: b"mine"}) is FileStep.KEEP
+    assert step(UNIT, {"/usr/units/x.service": b"another version"}) is FileStep.WRITE
     page = PAGE.text.encode()
-    assert step(PAGE, {"/usr/share/man/man1/x.1": page}) is Step.NOTHING
-    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": gzip.compress(page)}) is Step.NOTHING
-    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": b"broken"}) is Step.WRITE
-    assert step(PAGE, {PAGE.path: page}) is Step.NOTHING
+    assert step(PAGE, {"/usr/share/man/man1/x.1": page}) is FileStep.NOTHING
+    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": gzip.compress(page)}) is FileStep.NOTHING
+    assert step(PAGE, {"/usr/share/man/man1/x.1.gz": b"broken"}) is FileStep.WRITE
+    assert step(PAGE, {PAGE.path: page}) is FileStep.NOTHING
     zsh = locations.Piece(
         "zsh/site-functions/_x", "#compdef x\n", "/l", "/l", ("/usr/share",), is_document=True
     )
     of_another_click = {"/usr/share/zsh/vendor-completions/_x": b"#compdef x\n# more\n"}
-    assert step(zsh, of_another_click) is Step.NOTHING
+    assert step(zsh, of_another_click) is FileStep.NOTHING
     (action,) = plan.uninstall([PAGE], {PAGE.path: page}.get)
-    assert action.step is Step.NOTHING, "pip put it there, and pip removes it"
+    assert action.step is FileStep.NOTHING, "pip put it there, and pip removes it"
 
 
 def test_a_written_file_can_be_read_by_all_and_undone_with_its_folders(tmp_path):
@@ -185,7 +192,7 @@ def test_what_is_no_gateway_of_ours_to_change_is_refused(name):
 
 def test_the_drop_ins_of_openclaw_are_not_those_of_gateways(tmp_path):
     """They have the same name and mark, and another text; `openclaw uninstall` removes them."""
-    folders = locations.Places("user", str(tmp_path), str(tmp_path), str(tmp_path))
+    folders = locations.Locations("user", str(tmp_path), str(tmp_path), str(tmp_path))
     for unit in ("openclaw-gateway.service", "openclaw-gateway-work.service", "mine.service"):
         path = Path(folders.drop_in(unit))
         path.parent.mkdir()

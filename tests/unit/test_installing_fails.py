@@ -8,7 +8,7 @@ import pytest
 from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
 from scopekeeper.install import locations
 from scopekeeper.install.install import install
-from scopekeeper.install.systemctl import Manager
+from scopekeeper.install.systemctl import Systemctl
 
 PROGRAM = "/usr/bin/scopekeeper"
 SYSTEMCTL = ["systemctl", "--user"]
@@ -36,7 +36,7 @@ def manager(fp, where):
     fp.register([*SYSTEMCTL, "show", "--property=UnitPath", "--value"], stdout=where.units)
     fp.register([*SYSTEMCTL, "is-enabled", fp.any()], stdout="disabled", returncode=1)
     fp.register([*SYSTEMCTL, "show", fp.any()], stdout="inactive")
-    return Manager(where)
+    return Systemctl(where)
 
 
 def obey(fp):
@@ -95,6 +95,6 @@ def test_a_manager_that_does_not_answer_or_has_another_home_is_refused(fp, where
     fp.register(ask, returncode=1, stderr="Failed to connect to bus: No medium found\n")
     fp.register(ask, stdout="/home/other/.config/systemd/user /etc/systemd/user")
     with pytest.raises(UnavailableError, match="No medium found"):
-        Manager(where)
+        Systemctl(where)
     with pytest.raises(ConfigError, match="does not read"):
-        Manager(where)
+        Systemctl(where)

@@ -8,7 +8,7 @@ import pytest
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.keeper.faults import Faults
-from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs, in_thread
 
 
@@ -33,7 +33,7 @@ def test_work_that_takes_for_ever_keeps_neither_other_work_nor_the_end():
         for _ in range(50):
             jobs.begin(wait)
         assert await in_thread(lambda: 1) == 1
-        assert await Archive(asyncio.get_running_loop()).do(lambda: 2) == 2
+        assert await HistoryThread(asyncio.get_running_loop()).do(lambda: 2) == 2
         await jobs.finish(0.01)
 
     try:

@@ -10,7 +10,7 @@ import pytest
 from scopekeeper.openclaw import running as gateways
 from scopekeeper.openclaw.configuration import look_at
 from scopekeeper.openclaw.running import Gateway, Uncontained
-from scopekeeper.openclaw.status import Verdict, of_gateway, sessions
+from scopekeeper.openclaw.status import Containment, of_gateway, sessions
 
 SHELL = "/usr/bin/scopekeeper-shell"
 TEXT = """{mcp: {servers: {
@@ -35,7 +35,7 @@ def gateway(**more):
 def test_a_gateway_is_told_by_what_it_knows(report, installed, changed, words):
     (finding,) = of_gateway(gateway(report=report), changed, installed=installed)
     assert words in finding.detail
-    assert (finding.verdict is Verdict.OK) == words.startswith(("OpenClaw", "with"))
+    assert (finding.verdict is Containment.OK) == words.startswith(("OpenClaw", "with"))
 
 
 def test_a_process_in_no_scope_is_told_with_its_server():

@@ -14,7 +14,7 @@ from scopekeeper.owned import mounts, tree
 from scopekeeper.owned.claim import Kind
 from scopekeeper.owned.claim_running import give, take_back
 from scopekeeper.owned.release import look, release_due
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 from tests.machine import eventually, text_of
 from tests.owned import LEAF, SCOPE, World
 
@@ -293,7 +293,9 @@ def test_on_a_read_only_disk_it_is_removed_and_said_that_the_claim_stays(world, 
     path = world.folder()
     world.own(path)
     monkeypatch.setattr(
-        Store, "remove", lambda *_: (_ for _ in ()).throw(StateError("cannot write: read-only"))
+        ClaimStore,
+        "remove",
+        lambda *_: (_ for _ in ()).throw(StateError("cannot write: read-only")),
     )
     (outcome,) = release_due(world.mount).done
     assert outcome.what == "failed"

@@ -175,7 +175,7 @@ def home(tmp_path, monkeypatch):
 
 
 def said(lane, warnings=None):
-    return cached.Rules(list[str]() if warnings is None else warnings)(lane)
+    return cached.CachedRules(list[str]() if warnings is None else warnings)(lane)
 
 
 def test_a_launch_reads_the_rules_of_its_lane_again_when_a_file_changes(home):

@@ -12,7 +12,14 @@ import pytest
 from scopekeeper.errors import LimitError
 from scopekeeper.keeper import processes as module
 from scopekeeper.keeper.processes import Processes, sources_here
-from scopekeeper.kernel.exit_status import Child, Exit, Pidfd, Zombie, exit_of, start_of
+from scopekeeper.kernel.exit_status import (
+    ChildSource,
+    Exit,
+    PidfdSource,
+    ZombieSource,
+    exit_of,
+    start_of,
+)
 from scopekeeper.kernel.proc_events import Connector
 from tests.machine import eventually, state_of
 from tests.watching import Looped, descriptors
@@ -144,9 +151,9 @@ def test_a_grandchild_that_is_reaped_at_once(watched, spawn):
 
 
 def test_a_status_that_only_the_reaped_one_tells_is_waited_for(watched, spawn, monkeypatch):
-    if not Pidfd.works():
+    if not PidfdSource.works():
         pytest.skip("PIDFD_GET_INFO with the exit flag came with Linux 6.15")
-    monkeypatch.setattr(Zombie, "status", lambda *_: None)  # as of another uid
+    monkeypatch.setattr(ZombieSource, "status", lambda *_: None)  # as of another uid
     process, pid = grandchild(spawn, "os._exit(8)", then="os.read(0, 1); os.waitpid(child, 0)")
     watched.add(pid)
     go(process)
@@ -158,7 +165,7 @@ def test_a_status_that_only_the_reaped_one_tells_is_waited_for(watched, spawn, m
 
 
 def test_a_zombie_that_may_not_be_looked_at_is_waited_for_only_so_long(spawn, monkeypatch):
-    monkeypatch.setattr(Zombie, "status", lambda *_: None)
+    monkeypatch.setattr(ZombieSource, "status", lambda *_: None)
     monkeypatch.setattr(module, "Connector", _refuse)
     watched = Watched(patience=0.05)
     process, pid = grandchild(spawn, "os._exit(8)", then="pass")
@@ -174,7 +181,7 @@ def _refuse():
 
 
 def test_an_old_kernel_is_not_waited_for(spawn, monkeypatch):
-    monkeypatch.setattr(Pidfd, "works", lambda: False)
+    monkeypatch.setattr(PidfdSource, "works", lambda: False)
     monkeypatch.setattr(module, "Connector", _refuse)
     watched = Watched()
     assert watched.processes.sources == ("child", "zombie")
@@ -286,8 +293,8 @@ def test_the_connector_tells_of_those_that_are_watched(count):
 
 
 def test_without_pidfd_info_the_connector_tells(spawn, monkeypatch):
-    monkeypatch.setattr(Pidfd, "works", lambda: False)
-    monkeypatch.setattr(Zombie, "status", lambda *_: None)
+    monkeypatch.setattr(PidfdSource, "works", lambda: False)
+    monkeypatch.setattr(ZombieSource, "status", lambda *_: None)
     watched = Watched()
     try:
         if "connector" not in watched.processes.sources:
@@ -310,7 +317,7 @@ def test_what_is_in_use_can_be_asked_beforehand(watched):
 
 def test_a_child_source_knows_nothing_of_strangers():
     pidfd = os.pidfd_open(1)
-    assert Child().status(type("Ended", (), {"pidfd": pidfd})()) is None
+    assert ChildSource().status(type("Ended", (), {"pidfd": pidfd})()) is None
     os.close(pidfd)
 
 

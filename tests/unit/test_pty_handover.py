@@ -7,12 +7,12 @@ import subprocess
 import pytest
 
 from scopekeeper.keeper.exec import handover
-from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.fdstore import DescriptorStore
 
 
 @pytest.fixture
 def store():
-    return Store(100)
+    return DescriptorStore(100)
 
 
 def terminal():

@@ -11,7 +11,7 @@ from scopekeeper.errors import HistoryError, StateError
 from scopekeeper.exec import keeper_address, log, spawn_keeper
 from scopekeeper.exec import run as runs
 from scopekeeper.exec.run import Run
-from scopekeeper.history.store import FILE, Store
+from scopekeeper.history.store import FILE, HistoryStore
 from scopekeeper.owned.release import release_due
 from tests.owned import World
 from tests.unit import strange
@@ -83,10 +83,10 @@ def test_one_is_made_with_its_mode_and_not_passed_on(tmp_path):
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_history_in_whose_place_it_is_says_so_in_one_line(state, kind, suffix):
     state.mkdir(0o700)
-    Store(state).write([an_end()])
+    HistoryStore(state).write([an_end()])
     path = state / f"{FILE}{suffix}"
     strange.put(path, kind)
-    for call in (lambda: Store(state).write([an_end(member(2))]), Store(state).read):
+    for call in (lambda: HistoryStore(state).write([an_end(member(2))]), HistoryStore(state).read):
         with pytest.raises(HistoryError) as caught:
             call()
         assert f"{path}: " in str(caught.value)
@@ -98,14 +98,14 @@ def test_a_history_in_whose_place_it_is_says_so_in_one_line(state, kind, suffix)
 @KINDS
 def test_a_history_whose_lock_it_is_can_be_read(state, kind):
     state.mkdir(0o700)
-    Store(state).write([an_end()])
+    HistoryStore(state).write([an_end()])
     strange.put(state / "history.lock", kind)
-    assert Store(state).read() == [an_end()]
+    assert HistoryStore(state).read() == [an_end()]
     if kind == "huge":
-        assert Store(state).write([an_end(member(2))])[1] == ""
+        assert HistoryStore(state).write([an_end(member(2))])[1] == ""
     else:
         with pytest.raises(HistoryError, match=strange.KINDS[kind]):
-            Store(state).write([an_end(member(2))])
+            HistoryStore(state).write([an_end(member(2))])
 
 
 WRONG = {
@@ -117,12 +117,12 @@ WRONG = {
 @pytest.mark.parametrize("column", WRONG)
 def test_a_row_of_wrong_types_is_a_damaged_history_and_no_other_error(state, column):
     state.mkdir(0o700)
-    Store(state).write([an_end()])
+    HistoryStore(state).write([an_end()])
     with sqlite3.connect(state / FILE) as connection:
         connection.execute(f"UPDATE ends SET {column} = ?", (WRONG[column],))
     connection.close()
     with pytest.raises(HistoryError, match="the history is damaged"):
-        Store(state).read()
+        HistoryStore(state).read()
 
 
 @KINDS

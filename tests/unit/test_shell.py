@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.launch import real_shell, shell
 from scopekeeper.launch.request import Request
-from scopekeeper.launch.shell_arguments import Form
+from scopekeeper.launch.shell_arguments import ShellArguments
 from scopekeeper.launcher import direct, elf
 from scopekeeper.scope import names
 
@@ -48,7 +48,7 @@ anything = st.text(st.characters(blacklist_characters="\0"), max_size=20)
 )
 def test_command_and_script_are_found_behind_the_options(words, command, script):
     given_word, *arguments = words.split()
-    form = Form(given_word, arguments)
+    form = ShellArguments(given_word, arguments)
     assert (form.command, form.script) == (command, script)
     assert form.runs_command == (command is not None or script is not None)
 
@@ -56,20 +56,20 @@ def test_command_and_script_are_found_behind_the_options(words, command, script)
 @pytest.mark.parametrize("words", ["-sh", "sh -l", "sh -il", "bash --login", "bash -login", "-"])
 def test_a_login_shell_is_known_by_its_dash_or_option(words):
     given_word, *arguments = words.split()
-    assert Form(given_word, arguments).login
+    assert ShellArguments(given_word, arguments).login
 
 
 @given(st.lists(st.sampled_from(["-l", "-i", "-x", "-eu", "--norc", "-o", "+e"])), anything)
 def test_options_before_a_command_do_not_hide_it(options, command):
     spread = [word for each in options for word in ([each, "vi"] if each == "-o" else [each])]
     if command[:1] not in ("-", "+"):  # to every shell that is one more option
-        assert Form("sh", [*spread, "-c", command]).command == command
-    assert Form("sh", ["-c", *spread, "--", command]).command == command
+        assert ShellArguments("sh", [*spread, "-c", command]).command == command
+    assert ShellArguments("sh", ["-c", *spread, "--", command]).command == command
 
 
 @given(anything, st.lists(anything), anything)
 def test_whatever_is_given_it_has_a_name_that_can_be_one(first, arguments, real):
-    name = Form(first, arguments).name(real or "sh")
+    name = ShellArguments(first, arguments).name(real or "sh")
     assert names.check("name", name, names.MEMBER_MAX)
     plain = string.ascii_letters + string.digits + "_.+-@:%,~"
     assert name == (real or "sh") or set(name) <= set(plain)
@@ -101,12 +101,12 @@ def test_whatever_is_given_it_has_a_name_that_can_be_one(first, arguments, real)
     ],
 )
 def test_the_member_is_called_as_its_command_where_that_is_plain(command, name):
-    assert Form("sh", ["-c", command]).name("bash") == name
+    assert ShellArguments("sh", ["-c", command]).name("bash") == name
 
 
 def test_a_script_gives_its_name():
-    assert Form("sh", ["/opt/build.sh", "x"]).name("bash") == "build.sh"
-    assert Form("-sh", []).name("bash") == "bash"
+    assert ShellArguments("sh", ["/opt/build.sh", "x"]).name("bash") == "build.sh"
+    assert ShellArguments("-sh", []).name("bash") == "bash"
 
 
 OUTER = {"KIND": "exec", "LIFETIME": "gateway", "PID": "1"}

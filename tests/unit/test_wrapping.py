@@ -14,7 +14,7 @@ from scopekeeper.launch.arguments import parse as parse_run
 from scopekeeper.mcp_clients.document import ParseError
 from scopekeeper.mcp_clients.formats import FORMATS
 from scopekeeper.mcp_clients.json5 import JSON5, parse
-from scopekeeper.mcp_clients.servers import State
+from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, unwrap, wrap
 from tests.configs import COMMANDS, json_configs, toml_configs
 
@@ -192,21 +192,24 @@ def test_what_is_not_wrapped_is_said_with_the_reason():
         "other": {"command": "scopekeeper", "args": ["ls"]},
     }})  # fmt: skip
     assert states(text) == {
-        "typed": (State.REMOTE, "its type is http"),
-        "sse": (State.REMOTE, "its transport is SSE"),
-        "url": (State.REMOTE, "it has url"),
-        "gemini": (State.REMOTE, "it has httpUrl"),
-        "bare": (State.NO_COMMAND, ""),
-        "text": (State.UNCLEAR, "it is not an object"),
-        "list": (State.UNCLEAR, "its command is not a text"),
-        "args": (State.UNCLEAR, "its args are not an array"),
-        "empty": (State.UNCLEAR, "its command is not a text"),
-        "home": (State.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"),
-        "off": (State.DISABLED, ""),
-        "off too": (State.DISABLED, ""),
-        "done": (State.WRAPPED, ""),
-        "docker": (State.NOT_WRAPPED, ""),
-        "other": (State.NOT_WRAPPED, ""),
+        "typed": (ServerState.REMOTE, "its type is http"),
+        "sse": (ServerState.REMOTE, "its transport is SSE"),
+        "url": (ServerState.REMOTE, "it has url"),
+        "gemini": (ServerState.REMOTE, "it has httpUrl"),
+        "bare": (ServerState.NO_COMMAND, ""),
+        "text": (ServerState.UNCLEAR, "it is not an object"),
+        "list": (ServerState.UNCLEAR, "its command is not a text"),
+        "args": (ServerState.UNCLEAR, "its args are not an array"),
+        "empty": (ServerState.UNCLEAR, "its command is not a text"),
+        "home": (
+            ServerState.UNCLEAR,
+            "nothing says that ~ is replaced in args; write the whole path",
+        ),
+        "off": (ServerState.DISABLED, ""),
+        "off too": (ServerState.DISABLED, ""),
+        "done": (ServerState.WRAPPED, ""),
+        "docker": (ServerState.NOT_WRAPPED, ""),
+        "other": (ServerState.NOT_WRAPPED, ""),
     }
     wrapped = json.loads(wrap(text, DESKTOP, LAUNCHER, ALL).text)["mcpServers"]
     changed = [name for name in wrapped if wrapped[name] != json.loads(text)["mcpServers"][name]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from scopekeeper.errors import ConflictError
 from scopekeeper.exec.run import Run
 from scopekeeper.keeper.exec.held import Descriptors
-from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.fdstore import DescriptorStore
 
 _INPUT, _LEADER = "-in", "-leader"
 """What follows the id of a run in the names in the store; all else of it lies under the id."""
@@ -47,7 +47,7 @@ def arrange(new: Run, descriptors: list[int]) -> Descriptors:
     return fds
 
 
-def keep(store: Store, run_id: str, fds: Descriptors) -> None:
+def keep(store: DescriptorStore, run_id: str, fds: Descriptors) -> None:
     """Put what is held of a run into the store."""
     store.put(run_id, [fd for fd in fds.all if fd != fds.input or fds.is_terminal])
     if not fds.is_terminal and fds.input >= 0:
@@ -55,17 +55,17 @@ def keep(store: Store, run_id: str, fds: Descriptors) -> None:
         store.put(run_id + _INPUT, [fds.input])
 
 
-def keep_leader(store: Store, run_id: str, pidfd: int) -> None:
+def keep_leader(store: DescriptorStore, run_id: str, pidfd: int) -> None:
     """Put the pidfd of a run's command into the store."""
     store.put(run_id + _LEADER, [pidfd])
 
 
-def drop_input(store: Store, run_id: str) -> None:
+def drop_input(store: DescriptorStore, run_id: str) -> None:
     """Have the store hold the input of a run no more."""
     store.drop(run_id + _INPUT)
 
 
-def drop(store: Store, run_id: str) -> None:
+def drop(store: DescriptorStore, run_id: str) -> None:
     """Have the store hold nothing of a run any more."""
     for suffix in ("", _INPUT, _LEADER):
         store.drop(run_id + suffix)
@@ -92,7 +92,7 @@ class Stored:
         self.descriptors, self.leader = [], -1
 
 
-def sort(stored: dict[str, list[int]], store: Store) -> dict[str, Stored]:
+def sort(stored: dict[str, list[int]], store: DescriptorStore) -> dict[str, Stored]:
     """Return what came from the store by the id of its run, and count it as being in there."""
     found: dict[str, Stored] = {}
     for name, descriptors in stored.items():

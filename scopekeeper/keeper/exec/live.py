@@ -12,8 +12,8 @@ from scopekeeper.exec.log import Log
 from scopekeeper.exec.run import Ended, Run
 from scopekeeper.exec.text import Plain
 from scopekeeper.keeper.exec.held import Held
-from scopekeeper.keeper.exec.run_timeouts import Watchdog
-from scopekeeper.keeper.processes import Process
+from scopekeeper.keeper.exec.run_timeouts import RunTimeouts
+from scopekeeper.keeper.processes import WatchedProcess
 from scopekeeper.kernel.exit_status import Exit
 
 _log = logging.getLogger("scopekeeper")
@@ -29,14 +29,14 @@ class Live:
     run: Run
     log: Log
     held: Held | None = None
-    leader: Process | None = None
+    leader: WatchedProcess | None = None
     exit: Exit | None = None
     settling: asyncio.TimerHandle | None = None
     seen: bool = True
     """Whether this keeper has seen its member live, and so will tell of its end."""
     patience: int = 10
     """How often its end waits for that of its member to be told."""
-    watchdog: Watchdog | None = None
+    watchdog: RunTimeouts | None = None
     on_output: list[Callable[[], None]] = field(default_factory=list)
     """Called after each piece of output."""
     on_end: list[Callable[[], None]] = field(default_factory=list)

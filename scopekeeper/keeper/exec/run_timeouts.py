@@ -57,7 +57,7 @@ def limits(run: Run, heard: int) -> Iterator[Limit]:
         yield Limit(Reason.TTL, run.born, run.timeout)
 
 
-class Watchdog:
+class RunTimeouts:
     """Watches the limits of one run; warn is called once for each limit and silence.
 
     end is called when a limit is over, and again for as long as the run is still watched then: a

@@ -19,8 +19,8 @@ from scopekeeper.keeper.exec import handover
 from scopekeeper.keeper.exec.handover import Stored
 from scopekeeper.keeper.exec.held import Descriptors, Held, recognise
 from scopekeeper.keeper.exec.live import Live, save, with_last_words
-from scopekeeper.keeper.exec.run_timeouts import Watchdog
-from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.exec.run_timeouts import RunTimeouts
+from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.kernel import cgroupfs, proc
@@ -28,7 +28,7 @@ from scopekeeper.kernel.exit_status import UNKNOWN, Exit
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Cause, Reason
-from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.fdstore import DescriptorStore
 
 _log = logging.getLogger("scopekeeper")
 
@@ -51,12 +51,12 @@ class Runs:
     def __init__(
         self,
         processes: Processes,
-        store: Store,
+        store: DescriptorStore,
         tell: notices.Tell,
         end: Callable[[str, Cause], None],
         changed: Callable[[], None],
         jobs: Jobs,
-        archive: Archive,
+        archive: HistoryThread,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._processes = processes
@@ -176,7 +176,7 @@ class Runs:
         # what it writes to a terminal that was lost is not heard of
         limited = known if fds is not None else dataclasses.replace(known, no_output_timeout=None)
         if (limited.timeout or limited.no_output_timeout) and known.ended is None:
-            live.watchdog = Watchdog(
+            live.watchdog = RunTimeouts(
                 self._loop,
                 limited,
                 lambda text: self._warn(live, text),

@@ -29,7 +29,7 @@ _PAUSE = 1.0
 """Seconds until others are let in, where there was no descriptor for one."""
 
 
-class Server:
+class RunServer:
     """Listens for clients of one uid, and serves them in the loop."""
 
     def __init__(self, runs: Runs) -> None:
