@@ -28,7 +28,7 @@ pytestmark = pytest.mark.systemd
 
 WATCHED = """
 import os, sys
-from scopekeeper import escaped
+from scopekeeper.lifecycle import escaped
 from scopekeeper.scope.model import Snapshot
 sys.addaudithook(
     lambda event, given: event == "open" and str(given[0]).endswith("/environ") and print(given[0])

@@ -318,11 +318,11 @@ def test_a_flood_of_lives_is_one_row_and_ends_nothing_that_lives(
 
 READ_ALL = """
 import os, random, sys
-from scopekeeper import names
+from scopekeeper.scope import names
 from scopekeeper.cli import ls, reconcile
-from scopekeeper.history import observe
+from scopekeeper.lifecycle import observe
 from scopekeeper.scope.placement import mount_point
-from scopekeeper.plan import plan
+from scopekeeper.lifecycle.plan import plan
 from scopekeeper.policy.rules import Policy
 from scopekeeper.lifecycle.reconcile import Done
 from scopekeeper.scope.snapshot import Reader

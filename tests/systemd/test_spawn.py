@@ -419,10 +419,10 @@ def test_what_a_killed_gateway_leaves_is_ended_by_reconcile(
 
 SERVICE = """
 import sys, time, scopekeeper
-from scopekeeper.python_api import native
+from scopekeeper.python_api import posix_spawn
 cohort = scopekeeper.Cohort(sys.argv[1])
 cohort.spawn(["sleep", "1000"])
-if native.is_there():
+if posix_spawn.is_there():
     sys.executable = "/nonexistent"
 cohort.spawn(["sleep", "1000"])
 time.sleep(1000)

@@ -67,8 +67,8 @@ def child(folder, body, **how):
 import os, signal, sys
 sys.path[:0] = [{str(ROOT)!r}]
 from pathlib import Path
-from scopekeeper import history
-from scopekeeper.history.store import Store
+from scopekeeper.history import recording
+from scopekeeper.history.store import HistoryStore
 from tests.unit import ends
 from tests.unit.ends import an_end, member
 ends.NOW = {NOW}
@@ -229,7 +229,7 @@ def test_writers_at_once_lose_nothing(tmp_path):
     body = """
 import scopekeeper.history.store
 scopekeeper.history.store.PATIENCE = 60
-for n in range(20): assert not Store(folder).write([an_end(member(BASE + n))])[1]
+for n in range(20): assert not HistoryStore(folder).write([an_end(member(BASE + n))])[1]
 """
     writers = [child(tmp_path, body.replace("BASE", str(100 * w))) for w in range(5)]
     assert [writer.wait() for writer in writers] == [0] * 5
@@ -237,7 +237,7 @@ for n in range(20): assert not Store(folder).write([an_end(member(BASE + n))])[1
 
 
 def test_the_same_end_told_by_many_at_once_is_one_row(tmp_path):
-    body = "for n in range(20): Store(folder).write([an_end(member(n))])"
+    body = "for n in range(20): HistoryStore(folder).write([an_end(member(n))])"
     writers = [child(tmp_path, body) for _ in range(4)]
     assert [writer.wait() for writer in writers] == [0] * 4
     assert len(HistoryStore(tmp_path).read()) == 20
@@ -245,7 +245,7 @@ def test_the_same_end_told_by_many_at_once_is_one_row(tmp_path):
 
 def test_a_writer_that_hangs_is_not_waited_for(tmp_path):
     step = "lambda name: (print(name, flush=True), signal.pause())"
-    body = f"Store(folder, step={step}).write([an_end()])"
+    body = f"HistoryStore(folder, step={step}).write([an_end()])"
     hanging = child(tmp_path, body, stdout=subprocess.PIPE)
     assert hanging.stdout.readline() == b"open\n"
     with pytest.raises(HistoryError, match="locked"):
@@ -265,7 +265,7 @@ def test_killed_at_any_step_of_a_write_it_is_whole(tmp_path, step, begun):
     old, new, next_ = an_end(member(1)), an_end(member(2)), an_end(member(3))
     if begun:
         HistoryStore(tmp_path).write([old])
-    body = f"Store(folder, step=killed_at({step!r})).write([an_end(member(2))])"
+    body = f"HistoryStore(folder, step=killed_at({step!r})).write([an_end(member(2))])"
     killed = child(tmp_path, body)
     assert killed.wait() == -signal.SIGKILL
     before = [old] if begun else []
@@ -306,7 +306,7 @@ def test_damaged_pages_are_found_and_moved_aside(tmp_path):
 @pytest.mark.parametrize("step", ["move-wal", "move-shm", "move"])
 def test_killed_while_a_damaged_file_is_moved_the_next_begins_anew(tmp_path, step):
     torn(tmp_path)
-    killed = child(tmp_path, f"Store(folder, step=killed_at({step!r})).write([an_end()])")
+    killed = child(tmp_path, f"HistoryStore(folder, step=killed_at({step!r})).write([an_end()])")
     assert killed.wait() == -signal.SIGKILL
     told, problem = HistoryStore(tmp_path).write([an_end()])
     assert told
@@ -422,7 +422,8 @@ def test_a_disk_without_room_is_said_and_does_no_harm(state, size):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    body = "print(history.record([an_end(member(n), evidence='x' * 2000) for n in range(90, 120)]))"
+    ends = "[an_end(member(n), evidence='x' * 2000) for n in range(90, 120)]"
+    body = f"print(recording.record({ends}))"
     writer = child(state, body, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=small)
     said, wrong = writer.communicate()
     assert (writer.returncode, wrong) == (0, b"")

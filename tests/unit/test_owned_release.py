@@ -262,13 +262,13 @@ from scopekeeper.owned.release import release_due
 from scopekeeper.owned.claim_running import give
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.claim import Kind
-from scopekeeper.owned.store import Store
+from scopekeeper.owned.store import ClaimStore
 from scopekeeper.errors import StateError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 here = Here({mount!r})
 try:
-    give(Store.make(), here, [{path!r}], [here.living(Kind.MEMBER, {leaf!r})], keep=True)
+    give(ClaimStore.make(), here, [{path!r}], [here.living(Kind.MEMBER, {leaf!r})], keep=True)
 except StateError as error:
     print(error)
 print([outcome.what for outcome in release_due({mount!r}).done])

@@ -22,12 +22,12 @@ from tests.unit.standin import a_run
 
 SERVER = """
 import asyncio, os, sys
-from scopekeeper.keeper.history_thread import Archive
+from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.exec import conversation, server
 from scopekeeper.keeper.exec.runs import Runs
-from scopekeeper.systemd.fdstore import Store
+from scopekeeper.systemd.fdstore import DescriptorStore
 server.address = lambda: sys.argv[1]
 conversation.PATIENCE = float(sys.argv[2])
 server.CLIENTS = int(sys.argv[3])
@@ -36,8 +36,9 @@ async def main():
     loop = asyncio.get_running_loop()
     nothing = lambda *_: None
     jobs = Jobs(loop, nothing)
-    runs = Runs(Processes(loop), Store(0), nothing, nothing, nothing, jobs, Archive(loop))
-    serving = server.Server(runs)
+    history = HistoryThread(loop)
+    runs = Runs(Processes(loop), DescriptorStore(0), nothing, nothing, nothing, jobs, history)
+    serving = server.RunServer(runs)
     print("listens", flush=True)
     await asyncio.Event().wait()
 
