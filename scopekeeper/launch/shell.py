@@ -29,7 +29,6 @@ named a session: that is ssh, su, cron. Any other command is not run (125): a ga
 
 import posix
 
-from scopekeeper.errors import FAILED
 from scopekeeper.launch import program, run, signals
 from scopekeeper.launch.real_shell import LAST, base, is_ours, login_shell, real_shells
 from scopekeeper.launch.shell_arguments import ShellArguments
@@ -69,6 +68,8 @@ def main(file: str, argv: list[str]) -> None:
     except Exception as error:  # noqa: BLE001  a user without a shell cannot mend anything
         reason, unavailable = _describe(error)
         if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
+            from scopekeeper.errors import FAILED
+
             program.say(reason)
             posix._exit(FAILED)
         program.say(f"warning: this shell runs uncontained: {reason}")

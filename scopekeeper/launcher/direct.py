@@ -35,7 +35,7 @@ _JOINING = (
     "scopekeeper.history.launch_ledger", "scopekeeper.launch.join", "scopekeeper.main",
 )  # fmt: skip
 _SHELL = (
-    "scopekeeper.errors", "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
+    "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
     "scopekeeper.launch.shell",
 )  # fmt: skip
 _MAKING = (
