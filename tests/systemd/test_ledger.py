@@ -89,7 +89,8 @@ def test_why_leaves_to_the_keeper_what_that_is_finding_out(
     """An end that the manager brings about is told after seconds, in which the owner may end."""
     guard.start()
     member = keeper.member("-s", session, "-n", "it", "--", *FOREVER)
-    assert systemctl("stop", os.path.basename(os.path.dirname(directory_of(member.pid))))
+    scope = os.path.basename(os.path.dirname(directory_of(member.pid)))
+    assert systemctl("stop", scope).returncode == 0
     told = keeper.call("why", session).stdout
     assert "unknown" not in told
     assert "it (m-it." in told
