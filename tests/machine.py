@@ -169,17 +169,6 @@ def end_cgroup(directory: str) -> None:
 
 THOROUGH = False
 """Set by ``--thorough``."""
-_MANY = 20
-
-
-def rounds_of(native: int, emulated: int) -> int:
-    """Return how often to repeat something: fewer times on an emulated machine.
-
-    Of many rounds that sweep the moments of a race, a quarter is done unless all are asked for.
-    """
-    if is_emulated():
-        return emulated
-    return native if THOROUGH or native < _MANY else native // 4
 
 
 def rounds(most: int, *, least: int, seconds: float = 2.0) -> Iterator[float]:
