@@ -14,6 +14,8 @@ import time
 import uuid
 from typing import Self
 
+from tests.machine import PATIENCE
+
 _TIOCGPTN = 0x80045430
 
 
@@ -94,7 +96,7 @@ class Tmux:
             "new-session", "-d", "-s", name, "-x", str(cols), "-y", str(rows),
             f"stty raw -echo; cat {path}; touch {path}.done; exec sleep 1000",
         )  # fmt: skip
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not path.with_name(f"{name}.done").exists():
             assert time.monotonic() < end, done
             time.sleep(0.02)
@@ -118,5 +120,5 @@ class Tmux:
         environ.pop("TMUX", None)
         return subprocess.run(
             ["tmux", "-u", "-S", self._socket, "-f", self._config, *words],
-            check=check, capture_output=True, text=True, env=environ, timeout=20,
+            check=check, capture_output=True, text=True, env=environ, timeout=PATIENCE,
         ).stdout  # fmt: skip

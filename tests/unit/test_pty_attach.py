@@ -15,7 +15,7 @@ from scopekeeper.exec import protocol, run
 from tests.unit.standin import STANDIN_LOG, Keeper, a_run, environment
 from tests.unit.terminals import read_until, set_size
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 class User:
