@@ -137,6 +137,7 @@ import scopekeeper.exec
 scopekeeper.exec.log = sys.modules["scopekeeper.exec.log"] = log
 from scopekeeper.exec import client
 client.address = lambda: os.environ["STANDIN"]
+client.RESTART = float(os.environ.get("STANDIN_RESTART", client.RESTART))
 from scopekeeper.cli.main import main
 main()
 """
