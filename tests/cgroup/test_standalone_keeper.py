@@ -12,6 +12,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     ROOT,
     cgroup_of,
@@ -109,7 +110,7 @@ def test_many_at_the_same_moment_start_one(container: Container, session: str) -
         )
         for _ in range(6)
     ]  # fmt: skip
-    told = [call.communicate(timeout=60) for call in calls]
+    told = [call.communicate(timeout=PATIENCE) for call in calls]
     assert [words for _, words in told] == [b""] * 6
     runs = {out.decode().strip() for out, _ in told}
     assert {each["run"] for each in container.scopes("-s", session)} == runs
@@ -126,7 +127,7 @@ def test_it_leaves_when_there_is_nothing_to_keep(container: Container, session: 
     assert container.call("exec", "-s", session, "--", "sh", "-c", "exit 6").returncode == 6
     assert keeper.poll() is None
     assert container.call("stop", "-s", "mcp").returncode == 0
-    assert (server.wait(), keeper.wait(30)) == (-signal.SIGTERM, 0)
+    assert (server.wait(), keeper.wait(PATIENCE)) == (-signal.SIGTERM, 0)
     made = leaves(f"{container.folder}/scopekeeper" if ROOT else container.folder)
     assert made == [], "no folder of its own stays, nor a scope"
 
@@ -146,7 +147,7 @@ def test_one_that_goes_away_under_a_call_is_replaced(container: Container, sessi
 
     eventually(has_called)
     os.kill(keeper, signal.SIGKILL)
-    assert call.communicate(timeout=60) == (b"served\r\n", b"")
+    assert call.communicate(timeout=PATIENCE) == (b"served\r\n", b"")
     assert call.returncode == 0
     assert container.keepers() != [keeper]
 

@@ -27,6 +27,7 @@ from tests.gateway.witness import (
     remove,
     wait_for_end,
 )
+from tests.machine import eventually
 
 LANE = "nested:agent:spark:main"
 NAMES = {
@@ -142,6 +143,7 @@ def test_the_scope_ends_with_a_killed_gateway_that_is_a_unit(case: Case) -> None
 
         kill(gateway, case.witness)
         assert wait_for_end(started, PATIENCE_S) == []
+        eventually(lambda: case.scopes() == [])  # systemd removes it after its processes
         assert_nothing_is_left(case, scope)
 
 

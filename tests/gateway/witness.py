@@ -102,7 +102,7 @@ class Witness:
             for process in processes:
                 process.kill()
                 killed += 1
-            wait_for_end(processes, 10)
+            wait_for_end(processes, 60)
         for process in self.known:
             os.close(process.fd)
         self.known.clear()
@@ -176,7 +176,7 @@ def inhabitants(cgroup: str) -> dict[str, list[int]]:
 def remove(folder: Path) -> None:
     """Remove a cgroup and all below it; kills what lives there."""
     (folder / "cgroup.kill").write_text("1")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while folder.is_dir() and time.monotonic() < deadline:
         if not folders.remove(folder):
             time.sleep(PAUSE_S)  # EBUSY until the dead are reaped

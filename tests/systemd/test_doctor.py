@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -42,8 +43,10 @@ def called(*words: str, properties: tuple[str, ...], uid: str) -> subprocess.Com
 def test_its_verdict_is_what_a_launch_meets_wherever_it_is_called(
     keeper: Scopekeeper, session: str, uid: str
 ) -> None:
-    for name, properties in _PLACES.items():
-        ran = called("run", "-s", session, "--", "true", properties=properties, uid=uid)
+    def compare(name: str) -> None:
+        properties = _PLACES[name]
+        words = ("run", "-s", f"{session}:{name}", "--", "true")
+        ran = called(*words, properties=properties, uid=uid)
         assert ran.returncode in (0, 125), (name, ran.stderr)
         assert ran.returncode == 0 or len(ran.stderr.splitlines()) == 1, (name, ran.stderr)
         done = called("doctor", "--json", properties=properties, uid=uid)
@@ -54,6 +57,9 @@ def test_its_verdict_is_what_a_launch_meets_wherever_it_is_called(
         failed = [check for check in found["checks"] if check["status"] == "fail"]
         assert bool(failed) is (done.returncode == 2), name
         assert all(check["fix"] for check in failed), (name, failed)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(compare, _PLACES))) == len(_PLACES)
 
 
 def test_what_it_has_no_descriptor_for_is_a_finding(keeper: Scopekeeper) -> None:

@@ -134,7 +134,7 @@ def test_the_keeper_ends_it_after_its_member(
         command=(*keeper.argv()[:1], "keeper", "--no-bus"),
     )  # fmt: skip
     keeper.call("stop", "-s", session)
-    eventually(lambda: not is_alive(runaway), seconds=20)
+    eventually(lambda: not is_alive(runaway))
 
 
 def test_without_the_bus_a_command_has_no_way_to_the_manager_but_run_has(

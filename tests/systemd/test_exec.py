@@ -20,7 +20,7 @@ from tests.machine import (
     is_alive,
     leaves,
     record_of,
-    rounds_of,
+    rounds,
     scope_directories,
     scope_directory,
     text_of,
@@ -33,16 +33,27 @@ pytestmark = pytest.mark.systemd
 
 STREAM = """
 import hashlib, os, sys, time
-seconds, pieces, size = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-for number in range(pieces):
-    seed = hashlib.sha256(str(number).encode()).hexdigest().encode()
-    data = (seed * (size // 64 + 1))[:size - 1] + b"\\n"
-    while data:
-        data = data[os.write(1, data):]
-    time.sleep(seconds / pieces)
+over, size, most = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+number = 0
+while not os.path.exists(over):
+    if number < most:
+        seed = hashlib.sha256(str(number).encode()).hexdigest().encode()
+        data = (seed * (size // 64 + 1))[:size - 1] + b"\\n"
+        while data:
+            data = data[os.write(1, data):]
+        number += 1
+    time.sleep(0.002)
+with open(over, "w") as file:
+    file.write(str(number))
 """
-"""Writes what is told beforehand: how many pieces of which size, in how many seconds."""
+"""Writes one piece after the other until a file appears, and into that how many there were."""
 RAW = ("sh", "-c", 'stty raw -echo; exec "$@"', "sh")
+
+
+def stream(over: Path, size: int) -> tuple[str, ...]:
+    """Return the words of a command that writes pieces of that size until there is such a file."""
+    most = (60 << 20) // size
+    return (*RAW, sys.executable, "-c", STREAM, str(over), str(size), str(most))
 
 
 def written(pieces: int, size: int) -> str:
@@ -105,7 +116,7 @@ def test_a_command_that_ends_at_once_has_ended_as_it_did(
     installed: Installed, keeper: Scopekeeper, session: str
 ) -> None:
     assert installed
-    for number in range(rounds_of(native=10, emulated=3)):
+    for number, _ in enumerate(rounds(10, least=3, seconds=1)):
         run = begin(keeper, f"{session}:{number}", "--", "sh", "-c", f"exit {number}")
         assert wait(keeper, run)["status"] == number
 
@@ -169,15 +180,12 @@ def test_what_is_typed_is_read_and_an_end_of_input_too(
 
 @pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_no_byte_is_lost_or_doubled_by_what_happens_to_the_keeper(
-    installed: Installed, keeper: Scopekeeper, session: str, how: str
+    installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path, how: str
 ) -> None:
-    pieces, size, seconds = 2000, 5000, rounds_of(native=4, emulated=30)
-    run = begin(keeper, session, "--log-max", "64M", "--", *RAW, sys.executable, "-c", STREAM,
-                str(seconds), str(pieces), str(size))  # fmt: skip
+    over, size = tmp_path / "over", 5000
+    run = begin(keeper, session, "--log-max", "64M", "--", *stream(over, size))
     pid = pid_of(session)
-    began = time.monotonic()
-    times = 0
-    while time.monotonic() < began + 0.8 * seconds:
+    for times, _ in enumerate(rounds(10, least=4), 1):
         before = eventually(lambda: installed.pid)
         if how == "killed":
             os.kill(before, signal.SIGKILL)
@@ -185,12 +193,13 @@ def test_no_byte_is_lost_or_doubled_by_what_happens_to_the_keeper(
             assert systemctl("restart", UNIT).returncode == 0
         eventually(lambda before=before: installed.pid not in (0, before))
         eventually(lambda: state(UNIT) == "active")
-        times += 1
         time.sleep(0.05 * times)
-    assert times > 1
     assert is_alive(pid)
+    over.touch()
     ended = wait(keeper, run)
     assert (ended["reason"], ended["status"]) == ("exited", 0)
+    pieces = int(over.read_text())
+    assert pieces > 100
     assert logged(run) == written(pieces, size)
     assert int(show(UNIT, "NFileDescriptorStore") or 0) == 0
 
@@ -265,7 +274,7 @@ def test_one_that_writes_now_and_then_is_not_ended_for_writing_nothing(
     installed: Installed, keeper: Scopekeeper, session: str
 ) -> None:
     assert installed
-    script = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done"
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 0.2; done"
     run = begin(keeper, session, "--no-output-timeout", "2s", "--", "sh", "-c", script)
     assert wait(keeper, run)["reason"] == "exited"
 

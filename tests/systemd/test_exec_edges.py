@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine import (
+    PATIENCE,
     PROGRAM,
     ROOT,
     Scopekeeper,
@@ -176,7 +177,7 @@ def test_a_run_that_exec_did_not_start_is_explained_and_can_be_waited_for(
     waiting = keeper.popen([PROGRAM, "wait", "--json", "4f1d09c7"], stdout=subprocess.PIPE)
     go.touch()
     assert member.wait(60) == 3
-    answer = json.loads(waiting.communicate(timeout=60)[0])
+    answer = json.loads(waiting.communicate(timeout=PATIENCE)[0])
     assert answer["version"] == 1
     (ended,) = answer["runs"]
     assert (ended["run"], ended["reason"], ended["status"]) == ("4f1d09c7", "exited", 3)

@@ -16,6 +16,7 @@ import pytest
 from tests.machine import (
     ATTRIBUTE,
     FOREVER,
+    PATIENCE,
     Scopekeeper,
     directory_of,
     end_cgroup,
@@ -226,7 +227,7 @@ def test_what_a_member_writes_of_its_end_proves_nothing(
     rewrite_record(leaf if where == "leaf" else os.path.dirname(leaf), **LIE)
     assert liar.stdin is not None
     liar.stdin.close()
-    assert liar.wait(30) in (3, -signal.SIGTERM)
+    assert liar.wait(PATIENCE) in (3, -signal.SIGTERM)
     if not watched:
         keeper.call("reconcile")
     (end,) = eventually(lambda: [e for e in guard.history(session) if e["member"] == "liar"])

@@ -17,6 +17,7 @@ from tests import folders
 from tests.machine import (
     FOREVER,
     MOUNT,
+    PATIENCE,
     ROOT,
     Scopekeeper,
     directory_of,
@@ -123,7 +124,7 @@ def test_every_command_goes_on_beside_strangers(
     assert keeper.call("reconcile").returncode == 0
     assert is_alive(process.pid)
     again = keeper.member("-s", session, "-n", "it", "--replace", "--", *FOREVER)
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(PATIENCE) == -signal.SIGTERM
     assert is_alive(again.pid)
     begun = keeper.call("exec", "-d", "-s", session, "--", *FOREVER)
     assert begun.returncode == 0, begun.stderr
@@ -157,7 +158,7 @@ def test_a_keeper_starts_and_goes_on_beside_strangers(
         member = keeper.member("-s", session, "-l", lane, f"--owner={owner.pid}", "--", *FOREVER)
         owner.kill()
         owner.wait()
-        assert member.wait(30) == -signal.SIGTERM
+        assert member.wait(PATIENCE) == -signal.SIGTERM
         eventually(lambda lane=lane: any(each["lane"] == lane for each in guard.ends(session)))
         before = guard.pid
         os.kill(before, signal.SIGKILL)
@@ -201,7 +202,7 @@ def test_a_launch_beside_a_member_that_closed_its_leaf_joins(
 ) -> None:
     member = keeper.member("-s", session, "-n", "closed", "--", *FOREVER)
     os.chmod(directory_of(member.pid), 0)
-    done = keeper.run("-s", session, "-n", "second", "--", "echo", "joined", timeout=30)
+    done = keeper.run("-s", session, "-n", "second", "--", "echo", "joined", timeout=45)
     assert (done.returncode, done.stdout) == (0, "joined\n"), done.stderr
     assert keeper.call("stop", "-s", session).returncode == 0
     assert member.wait() == -signal.SIGTERM
@@ -212,6 +213,6 @@ def test_a_limit_of_cgroups_refuses_a_launch_at_once(keeper: Scopekeeper, sessio
     member = keeper.member("-s", session, "--", *FOREVER)
     scope = os.path.dirname(directory_of(member.pid))
     Path(scope, "cgroup.max.descendants").write_text("0")
-    done = keeper.run("-s", session, "-n", "second", "--", "echo", "ran", timeout=30)
+    done = keeper.run("-s", session, "-n", "second", "--", "echo", "ran", timeout=45)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1)
     assert "temporarily unavailable" in done.stderr

@@ -14,6 +14,7 @@ import pytest
 from tests.machine import (
     FOREVER,
     MOUNT,
+    PATIENCE,
     PROGRAM,
     ROOT,
     SHELL,
@@ -142,7 +143,7 @@ def test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing(
     listed = busctl("call", *BUS, "List")
     assert session in listed.stdout, listed.stderr
     end(owner)
-    assert member.wait(20) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     succeeds(systemctl("stop", UNIT))
     assert busctl("call", *BUS, "List").returncode == 0, "the bus starts it too"
 
@@ -300,7 +301,7 @@ def test_the_timer_ends_an_orphan_where_no_keeper_runs(
     soon.parent.mkdir(parents=True)
     soon.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=10ms\nAccuracySec=1ms\n")
     succeeds(call("install"))
-    assert member.wait(30) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     assert state(UNIT) == "inactive", "no keeper did it"
     eventually(lambda: state(AT_BOOT) == "inactive")
     assert show(AT_BOOT, "Result") == "success"

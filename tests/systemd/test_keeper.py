@@ -15,6 +15,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     eventually,
@@ -25,6 +26,7 @@ from tests.machine import (
     scope_directories,
     scope_directory,
     signal_set,
+    sleeps,
     text_of,
 )
 
@@ -40,6 +42,21 @@ def gateway(keeper: Scopekeeper) -> "subprocess.Popen[bytes]":
     return keeper.popen(list(FOREVER))
 
 
+def see_it_act(guard: Keeper, keeper: Scopekeeper, session: str) -> None:
+    """Lose another gateway and wait until the keeper has ended what it left and written it down.
+
+    The keeper has then acted on everything that happened before.
+    """
+    name = f"{session}:marker:{os.urandom(2).hex()}"
+    owner = gateway(keeper)
+    left = keeper.member("-s", name, "-l", "marker", "--owner", str(owner.pid), "--", *FOREVER,
+                         stderr=subprocess.DEVNULL)  # fmt: skip
+    owner.kill()
+    owner.wait()
+    assert left.wait(PATIENCE) == -signal.SIGTERM
+    assert guard.ends(name)
+
+
 def test_what_a_gateway_leaves_ends_at_once(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
@@ -52,8 +69,8 @@ def test_what_a_gateway_leaves_ends_at_once(
     eventually(lambda: len(processes(scope)) == 2)
     owner.kill()
     owner.wait()
-    eventually(lambda: not os.path.isdir(scope), seconds=10)
-    assert member.wait(10) == -signal.SIGTERM
+    eventually(lambda: not os.path.isdir(scope))
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     (end,) = guard.ends(session)
     assert (end["reason"], end["member"]) == ("owner gone", "time")
     assert f"process {owner.pid} has ended" in str(end["evidence"])
@@ -69,7 +86,7 @@ def test_members_of_living_gateways_in_the_same_scope_stay(
     other = keeper.member("-s", session, "-n", "b", "--owner", str(two.pid), "--", *FOREVER)
     one.kill()
     one.wait()
-    assert mine.wait(10) == -signal.SIGTERM
+    assert mine.wait(PATIENCE) == -signal.SIGTERM
     eventually(lambda: len(leaves(scope_directory(session))) == 1)
     assert other.poll() is None
 
@@ -102,7 +119,7 @@ ExecStart=/bin/sh -c 'if [ ! -e {again} ]; then {launch} & fi; touch {again}; ex
         os.kill(main_pid(name), signal.SIGKILL)
     else:
         assert systemctl(how, name).returncode == 0
-    eventually(lambda: not is_alive(member), seconds=20)
+    eventually(lambda: not is_alive(member))
     if how != "stop":
         eventually(lambda: show(name, "ActiveState") == "active")
     (end,) = guard.ends(session)
@@ -138,25 +155,27 @@ ExecStart=/bin/sh -c '{launch} & echo >> {guard.home}/starts; sleep 0.3; kill -9
 def test_what_its_lane_keeps_waits_for_another_gateway_and_then_ends(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
-    guard.policy('[lanes.main]\norphan_grace = "3s"\n')
+    rules = '[lanes.main]\norphan_grace = "1s"\n[lanes.patient]\norphan_grace = "{}"\n'
+    guard.policy(rules.format("1000s"))
     guard.start()
-    owners = [gateway(keeper) for _ in range(3)]
-    adopted = keeper.member("-s", f"{session}:1", "--owner", str(owners[0].pid), "--", *FOREVER)
-    left = keeper.member("-s", f"{session}:2", "--owner", str(owners[1].pid), "--", *FOREVER)
-    for owner in owners[:2]:
-        owner.kill()
-        owner.wait()
+    former, new = gateway(keeper), gateway(keeper)
+    owner = ("--owner", str(former.pid), "--")
+    adopted = keeper.member("-s", session, "-l", "patient", *owner, *FOREVER)
+    left = keeper.member("-s", session, *owner, *FOREVER)
     began = time.monotonic()
-    done = eventually(
-        lambda: keeper.call("adopt", "-s", f"{session}:1", "--owner", str(owners[2].pid))
-    )
-    assert done.returncode == 0, done.stdout
-    assert left.wait(20) == -signal.SIGTERM
+    former.kill()
+    former.wait()
+    assert left.wait(PATIENCE) == -signal.SIGTERM
     assert time.monotonic() - began > 1
+    done = keeper.call("adopt", "-s", session, "--owner", str(new.pid))
+    assert done.returncode == 0, done.stdout
+    guard.policy(rules.format("100ms"))
+    os.kill(guard.pid, signal.SIGHUP)
+    see_it_act(guard, keeper, session)
     assert adopted.poll() is None
-    owners[2].kill()
-    owners[2].wait()
-    assert adopted.wait(20) == -signal.SIGTERM
+    new.kill()
+    new.wait()
+    assert adopted.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_what_a_server_leaves_behind_ends_after_its_grace(
@@ -164,26 +183,33 @@ def test_what_a_server_leaves_behind_ends_after_its_grace(
 ) -> None:
     guard.policy('[lanes.default.mcp]\nleader_grace = "500ms"\n')
     guard.start()
-    keeper.start("-s", session, "--", "sh", "-c", "setsid sleep 1000 & exec sleep 0.2").wait(30)
-    eventually(lambda: not scope_directories(), seconds=20)
+    done = keeper.start("-s", session, "--", "sh", "-c", "setsid sleep 1000 & exec sleep 0.2")
+    assert done.wait(PATIENCE) == 0
+    eventually(lambda: not scope_directories())
     (end,) = guard.ends(session)
     assert end["reason"] == "leader exited"
 
 
 def test_each_attempt_has_its_own_reason(guard: Keeper, keeper: Scopekeeper, session: str) -> None:
     guard.start()
-    scripts = ["exit 1", "exit 2", "kill -9 $$", "kill -6 $$", "exit 0", "exit 3"]
-    for number, script in enumerate(scripts):
-        keeper.run("-s", session, "-n", f"try{number}", "--", "sh", "-c", f"sleep 0.1; {script}")
-    ends = eventually(lambda: guard.history(session)[5:] and guard.history(session))
+    attempts = {
+        "exit 1": ("exited", 1, None), "exit 2": ("exited", 2, None),
+        "kill -9 $$": ("signalled", None, 9), "kill -6 $$": ("signalled", None, 6),
+        "exit 0": ("exited", 0, None), "exit 3": ("exited", 3, None),
+    }  # fmt: skip
+    runs = [
+        keeper.start("-s", session, "-n", f"try{number}", "--", "sh", "-c", f"sleep 0.1; {script}")
+        for number, script in enumerate(attempts)
+    ]
+    for run in runs:
+        run.wait(PATIENCE)
+    ends = eventually(lambda: len(ends := guard.history(session)) >= len(attempts) and ends)
+    ends.sort(key=lambda end: str(end["member"]))
     told = [(end["reason"], end["exit_status"], end["signal"]) for end in ends]
-    assert told == [
-        ("exited", 1, None), ("exited", 2, None), ("signalled", None, 9),
-        ("signalled", None, 6), ("exited", 0, None), ("exited", 3, None),
-    ]  # fmt: skip
+    assert told == list(attempts.values())
     done = keeper.call("why", session)
     assert done.returncode == 0
-    assert len([line for line in done.stdout.splitlines() if "try" in line]) == 6
+    assert len([line for line in done.stdout.splitlines() if "try" in line]) == len(attempts)
 
 
 def test_the_keepers_death_ends_nothing_and_the_next_one_goes_on(
@@ -201,7 +227,7 @@ def test_the_keepers_death_ends_nothing_and_the_next_one_goes_on(
     owner.kill()
     owner.wait()
     os.kill(guard.pid, signal.SIGKILL)
-    assert member.wait(20) == -signal.SIGTERM, "what happened meanwhile is found"
+    assert member.wait(PATIENCE) == -signal.SIGTERM, "what happened meanwhile is found"
 
 
 def test_a_stop_whose_keeper_was_killed_is_finished_by_the_next(
@@ -219,7 +245,7 @@ def test_a_stop_whose_keeper_was_killed_is_finished_by_the_next(
     owner.wait()
     eventually(lambda: "STATE" in record_of(scope), pause=0.002)
     os.kill(guard.pid, signal.SIGKILL)
-    assert member.wait(30) == -signal.SIGKILL
+    assert member.wait(PATIENCE) == -signal.SIGKILL
     eventually(lambda: not os.path.isdir(scope))
     (end,) = guard.ends(session)
     assert end["reason"] == "owner gone"
@@ -258,13 +284,14 @@ def test_it_leaves_when_there_is_nothing_to_keep_and_not_before(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
     member = keeper.member("-s", session, "--", *FOREVER)
-    guard.start("--linger", "1s")
+    guard.start("--linger", "0s")  # it leaves as soon as it may
     first = guard.pid
-    time.sleep(2)  # there is nothing to wait for: nothing may happen
+    see_it_act(guard, keeper, session)
     assert guard.pid == first
+    assert is_alive(first)
     keeper.call("stop", "-s", session)
-    assert member.wait(10)
-    eventually(lambda: not is_alive(first), seconds=15)
+    assert member.wait(PATIENCE) == -signal.SIGTERM
+    eventually(lambda: not is_alive(first))
     assert show(UNIT, "Result") in ("success", "")
 
 
@@ -286,29 +313,33 @@ def test_a_policy_that_became_wrong_changes_nothing(
     owner = gateway(keeper)
     member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER,
                            stderr=subprocess.DEVNULL)  # fmt: skip
-    watched = keeper.popen([PROGRAM, "watch"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     owner.kill()
     owner.wait()
-    time.sleep(1)  # there is nothing to wait for: nothing may happen
+    see_it_act(guard, keeper, session)  # by the rules that it had before
     assert member.poll() is None
-    watched.terminate()
     guard.policy('[lanes.main]\norphans = "stop"\n')
     os.kill(guard.pid, signal.SIGHUP)
-    assert member.wait(10) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_an_owned_path_goes_with_its_last_user(
     guard: Keeper, keeper: Scopekeeper, session: str, tmp_path: Path
 ) -> None:
+    guard.policy('[lanes.default]\non_leader_exit = "linger"\n')
     guard.start()
-    folder = tmp_path / "mcp-config"
-    folder.mkdir()
-    (folder / "servers.json").write_text("{}")
-    member = keeper.member("-s", session, "--own", str(folder), "--",
-                           "sh", "-c", "setsid sleep 2 & exec sleep 0.5")  # fmt: skip
-    member.wait(10)
+    folder, marker, end = tmp_path / "mcp-config", tmp_path / "marker", tmp_path / "end"
+    for each in (folder, marker):
+        each.mkdir()
+        (each / "servers.json").write_text("{}")
+    helper = f"until test -e {end}; do sleep 0.1; done"
+    done = keeper.run("-s", session, "--own", str(folder), "--",
+                      "sh", "-c", f"(setsid sh -c '{helper}' &) > /dev/null 2>&1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert keeper.run("-s", f"{session}:marker", "--own", str(marker), "--", "true").returncode == 0
+    eventually(lambda: not marker.exists())  # it has looked at all that is owned
     assert folder.exists(), "a helper still runs"
-    eventually(lambda: not folder.exists(), seconds=15)
+    end.touch()
+    eventually(lambda: not folder.exists())
 
 
 def test_watch_tells_of_every_event_in_order(
@@ -323,7 +354,7 @@ def test_watch_tells_of_every_event_in_order(
         keeper.run("-s", session, "-n", "one", "--", "sh", "-c", "sleep 0.1; exit 4")
         eventually(lambda: "ScopeEnded" in text_of(output) and "MemberEnded" in text_of(output))
         watched.terminate()
-        assert watched.wait(10) == 0
+        assert watched.wait(PATIENCE) == 0
     told = [json.loads(line) for line in text_of(output).splitlines()]
     events = [each["event"] for each in told]
     assert events[:2] == ["ScopeStarted", "MemberStarted"]
@@ -361,7 +392,7 @@ def test_the_bus_lists_stops_and_adopts(
     (result,) = json.loads(stopped.stdout)["data"][0]
     (end,) = on_the_bus.ends(session)
     assert result["outcome"]["data"] == "terminated", json.dumps(end)
-    assert member.wait(10) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     assert "over the bus" in str(end["evidence"])
     introspected = busctl("introspect", *BUS[:2])
     for name in ("Adopt", "List", "Reconcile", "Stop", "ScopeStarted", "MemberEnded",
@@ -373,20 +404,31 @@ def test_it_leaves_a_stop_to_who_is_at_it_and_finishes_one_that_was_killed(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
     guard.start()
-    owner = ("--owner", str(os.getpid()))
-    trap = ("sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done")
-    stubborn = keeper.start("-s", session, *owner, "--grace", "100ms", "--", *trap,
-                            stdout=subprocess.PIPE)  # fmt: skip
-    assert stubborn.stdout is not None
-    assert stubborn.stdout.readline() == b"\n"
-    keeper.member("-s", session, *owner, "--", *FOREVER)
-    stop = keeper.popen([PROGRAM, "stop", "-s", session, "--grace", "1000s"])
-    assert guard.ends(session)  # of the one that obeys: it has looked at the scope since
-    assert all(is_stopping(session) for _ in range(10))  # a second, and its own grace is less
+
+    def begin_stop(name: str) -> tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]:
+        """Begin a stop that waits long for a member whose own grace is short; return both."""
+        stubborn = keeper.start(
+            "-s", name, "--owner", str(os.getpid()), "--grace", "100ms", "--",
+            "sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done", stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert stubborn.stdout is not None
+        assert stubborn.stdout.readline() == b"\n"
+        keeper.member("-s", name, "--owner", str(os.getpid()), "--", *FOREVER)
+        stop = keeper.popen([PROGRAM, "stop", "-s", name, "--grace", "1000s"])
+        assert guard.ends(name)  # of the one that obeys: the keeper has looked at the scope since
+        return stubborn, stop
+
+    stubborn, stop = begin_stop(session)
+    later, killed = begin_stop(f"{session}:later")
+    killed.kill()
+    killed.wait()
+    assert later.wait(PATIENCE) == -signal.SIGKILL
+    # before it looked at this one, it was due to look at the first
     assert stubborn.poll() is None
+    assert is_stopping(session)
     stop.kill()
     stop.wait()
-    assert stubborn.wait(10) == -signal.SIGKILL
+    assert stubborn.wait(PATIENCE) == -signal.SIGKILL
 
 
 def is_stopping(session: str) -> bool:
@@ -404,7 +446,7 @@ def test_a_name_that_is_no_text_does_not_stop_it(
     listed = busctl("--json=short", "call", *BUS, "List")
     assert json.loads(listed.stdout)["data"][0][0]["session"]["data"] == f"{session}\\xff"
     assert keeper.call("stop", "--owner", str(os.getpid())).returncode == 0
-    assert member.wait(10) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     eventually(
         lambda: json.loads(busctl("--json=short", "call", *BUS, "List").stdout)["data"] == [[]]
     )
@@ -460,7 +502,7 @@ def test_it_survives_that_systemd_executes_itself_anew(
     assert member.poll() is None
     owner.kill()
     owner.wait()
-    assert member.wait(10) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("what", ["keeper", "watch"])
@@ -469,25 +511,15 @@ def test_it_does_not_wake_up_when_nothing_happens(
 ) -> None:
     for number in range(5):
         keeper.member("-s", f"{session}:{number}", "--owner", str(os.getpid()), "--", *FOREVER)
+    words = {"keeper": ["keeper", "--linger", "infinity"], "watch": ["watch"]}
+    output = guard.home / "output"
+    with output.open("wb") as file:  # a child of ours, so that we may see what it waits in
+        pid = keeper.popen([PROGRAM, *words[what]], stdout=file, stderr=subprocess.DEVNULL).pid
+    eventually(lambda: signal_set(pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
+    eventually(lambda: sleeps(pid))
+    assert keeper.run("-s", f"{session}:woken", "--", "sleep", "0.1").returncode == 0
     if what == "keeper":
-        guard.start()
-        pid = guard.pid
+        assert guard.ends(f"{session}:woken")
     else:
-        pid = keeper.popen([PROGRAM, "watch"], stdout=subprocess.DEVNULL).pid
-        eventually(lambda: signal_set(pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
-
-    def woken() -> int:
-        """Return how often it woke up within three seconds, in which all is done that waits."""
-        before = _switches(pid)
-        time.sleep(3)
-        return _switches(pid) - before
-
-    eventually(lambda: woken() == 0, seconds=60)
-    before = _switches(pid)
-    time.sleep(5)
-    assert _switches(pid) - before <= 1
-
-
-def _switches(pid: int) -> int:
-    lines = text_of(f"/proc/{pid}/status").splitlines()
-    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+        eventually(lambda: f"{session}:woken" in text_of(output))
+    eventually(lambda: sleeps(pid))

@@ -16,15 +16,17 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     ROOT,
     Scopekeeper,
     directory_of,
     eventually,
     is_alive,
+    is_emulated,
     leaves,
     processes,
-    rounds_of,
+    rounds,
     scope_directories,
     scope_directory,
     text_of,
@@ -55,6 +57,11 @@ def on_the_bus(installed: Installed) -> Iterator[Installed]:
     conf, service = FILES / f"{NAME}.conf", FILES / f"{NAME}.service"
     copies = [SYSTEM_BUS[0] / conf.name, SYSTEM_BUS[1] / service.name]
     copies = copies if ROOT else [USER_BUS / service.name]
+    made = [
+        folder
+        for folder in dict.fromkeys(each for copy in copies for each in copy.parents)
+        if not folder.exists()
+    ]
     for copy in copies:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(conf if copy.suffix == ".conf" else service, copy)
@@ -63,6 +70,8 @@ def on_the_bus(installed: Installed) -> Iterator[Installed]:
     yield installed
     for copy in copies:
         copy.unlink()
+    for folder in made:
+        folder.rmdir()
     busctl(*reload)
 
 
@@ -82,7 +91,7 @@ def test_the_first_scope_starts_it(installed: Installed, keeper: Scopekeeper, se
     member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
     eventually(lambda: state(UNIT) == "active")
     end(owner)
-    assert member.wait(20) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_who_looks_whether_there_is_one_does_not_keep_it_from_starting(
@@ -114,7 +123,7 @@ def test_a_call_starts_it_and_is_answered_of_what_runs(
     on_the_bus: Installed, keeper: Scopekeeper, session: str
 ) -> None:
     member = keeper.member("-s", session, "--owner", str(os.getpid()), "--", *FOREVER)
-    for _ in range(rounds_of(native=10, emulated=2)):
+    for _ in rounds(10, least=2, seconds=1):
         assert systemctl("stop", UNIT).returncode == 0
         listed = busctl("call", *BUS, "List")
         assert listed.returncode == 0, listed.stderr
@@ -124,7 +133,7 @@ def test_a_call_starts_it_and_is_answered_of_what_runs(
     systemctl("stop", UNIT)
     stopped = busctl("call", *BUS, "Stop", "a{sv}s", "1", "session", "s", session, "by a call")
     assert stopped.returncode == 0, stopped.stderr
-    assert member.wait(10) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_what_happens_while_it_is_restarted_is_found_and_nothing_else_ends(
@@ -147,7 +156,7 @@ def test_what_happens_while_it_is_restarted_is_found_and_nothing_else_ends(
     assert [member.poll() for member in members] == [None, None, -signal.SIGKILL]
     assert folder.exists()
     assert systemctl("start", UNIT).returncode == 0
-    assert members[1].wait(20) == -signal.SIGTERM
+    assert members[1].wait(PATIENCE) == -signal.SIGTERM
     eventually(lambda: not folder.exists())
     eventually(lambda: ("m1", "owner gone") in installed.ends(session))
     assert members[0].poll() is None
@@ -177,7 +186,7 @@ def test_it_works_while_its_own_files_are_replaced_and_after_its_restart(
     eventually(lambda: state(UNIT) == "active")
     copy.rename(tmp_path / "old")
     end(owners[0])
-    assert members[0].wait(20) == -signal.SIGTERM
+    assert members[0].wait(PATIENCE) == -signal.SIGTERM
     eventually(lambda: len(scope_directories()) == 2)
     assert installed.pid == pid
     shutil.copytree(tmp_path / "old", copy)
@@ -185,7 +194,7 @@ def test_it_works_while_its_own_files_are_replaced_and_after_its_restart(
     assert installed.pid not in (0, pid)
     assert [member.poll() for member in members] == [-signal.SIGTERM, None, None]
     end(owners[1])
-    assert members[1].wait(20) == -signal.SIGTERM
+    assert members[1].wait(PATIENCE) == -signal.SIGTERM
     eventually(lambda: installed.ends(f"{session}:0") == [("sleep", "owner gone")])
     eventually(lambda: installed.ends(f"{session}:1") == [("sleep", "owner gone")])
     assert members[2].poll() is None
@@ -245,7 +254,7 @@ ExecStart=/bin/sh -c 'sleep infinity & {run} & exec sleep infinity'
     assert systemctl("stop", name).returncode == 0
     left = processes(cgroup)
     assert left
-    eventually(lambda: not is_alive(member), seconds=10)
+    eventually(lambda: not is_alive(member))
     assert processes(cgroup) == left, "what was never in a scope is none of our business"
     for pid in left:
         os.kill(pid, signal.SIGKILL)
@@ -256,26 +265,25 @@ def test_killed_at_any_moment_of_a_stop_it_leaves_the_rest_to_the_next(
     installed: Installed, keeper: Scopekeeper, session: str, tmp_path: Path, alone: bool
 ) -> None:
     """Alone its scope goes with it, and what was not written down by then is lost with that."""
-    rounds = rounds_of(native=20, emulated=4)
-    span = 0.15 if rounds == 20 else 2.0
+    span = 2.0 if is_emulated() else 0.15
     if not alone:
         other = keeper.member("-s", session, "-n", "other", "--owner", str(os.getpid()), "--",
                               *FOREVER)  # fmt: skip
     else:
         assert systemctl("start", UNIT).returncode == 0
-    for number in range(rounds):
-        owner, folder = gateway(keeper), tmp_path / f"turn{number}"
+    for count, part in enumerate(rounds(20, least=4), 1):
+        owner, folder = gateway(keeper), tmp_path / f"turn{count}"
         folder.mkdir()
         member = keeper.member(
-            "-s", session, "-n", f"m{number}", "--owner", str(owner.pid), "--own", str(folder),
+            "-s", session, "-n", f"m{count}", "--owner", str(owner.pid), "--own", str(folder),
             "--", *FOREVER,
         )  # fmt: skip
         pid = eventually(lambda: installed.pid)
         eventually(lambda: state(UNIT) == "active")
         end(owner)
-        time.sleep(span * number / rounds)  # sweeps the kill over the whole of the stop
+        time.sleep(span * part)  # sweeps the kill over the whole of the stop
         os.kill(pid, signal.SIGKILL)
-        assert member.wait(20) in (-signal.SIGTERM, -signal.SIGKILL)
+        assert member.wait(PATIENCE) in (-signal.SIGTERM, -signal.SIGKILL)
         eventually(lambda folder=folder: not folder.exists())
         eventually(lambda pid=pid: installed.pid not in (0, pid))
     assert not text_of(f"/proc/{member.pid}/stat")
@@ -285,6 +293,6 @@ def test_killed_at_any_moment_of_a_stop_it_leaves_the_rest_to_the_next(
     if not alone:
         assert other.poll() is None
         eventually(lambda: len(leaves(scope_directory(session))) == 1)
-        eventually(lambda: len(installed.ends(session)) == rounds)
+        eventually(lambda: len(installed.ends(session)) == count)
         told = installed.ends(session)
     assert {reason for _, reason in told} == {"owner gone"}, told

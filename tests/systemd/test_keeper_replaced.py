@@ -16,14 +16,13 @@ from tests.machine import (
     Scopekeeper,
     eventually,
     is_alive,
-    rounds_of,
     signal_set,
 )
 from tests.terminal import Terminal
 
 from .installed import UNIT, Installed
 from .manager import manager_version, show, state, systemctl
-from .test_exec import RAW, STREAM, begin, logged, pid_of, wait, written
+from .test_exec import begin, logged, pid_of, stream, wait, written
 
 pytestmark = pytest.mark.systemd
 
@@ -76,10 +75,9 @@ def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
     installed: Installed, keeper: Scopekeeper, session: str, package: Path, tmp_path: Path,
     terminal: list[Terminal],
 ) -> None:  # fmt: skip
-    pieces, size, seconds = 1000, 5000, rounds_of(native=2, emulated=20)
+    over, size = tmp_path / "over", 5000
     marker, witness = tmp_path / "go", tmp_path / "version"
-    stream = begin(keeper, f"{session}:stream", "--log-max", "64M", "--", *RAW, sys.executable,
-                   "-c", STREAM, str(seconds), str(pieces), str(size))  # fmt: skip
+    writing = begin(keeper, f"{session}:stream", "--log-max", "64M", "--", *stream(over, size))
     short = begin(keeper, f"{session}:short", "--", "sh", "-c", f"{WAITING} exit 7", "sh",
                   str(marker))  # fmt: skip
     later = begin(keeper, session, "--", "sh", "-c", "echo before; cat; exit 8")
@@ -110,8 +108,9 @@ def test_an_upgrade_loses_nothing_of_what_runs_before_between_and_after(
     known = json.loads(record(later).read_text())
     assert known["colour"] == {"of": "red"}
     assert known["ended"]["exit_status"] == 8
-    assert wait(keeper, stream)["status"] == 0
-    assert logged(stream) == written(pieces, size)
+    over.touch()
+    assert wait(keeper, writing)["status"] == 0
+    assert logged(writing) == written(int(over.read_text()), size)
     for name in ("stream", "short"):
         assert len(eventually(lambda name=name: installed.ends(f"{session}:{name}"))) == 1
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     directory_of,
@@ -77,10 +78,10 @@ def test_records_that_no_launch_wrote_hide_no_other_scope_and_end_no_keeper(
         member = keeper.member("-s", f"{session}:{number}", *own, "--", *FOREVER)
         leaf = directory_of(member.pid)
         rewrite_record(leaf if whose == "member" else os.path.dirname(leaf), **{key: value})
-    assert orphan("first").wait(30) == -signal.SIGTERM
+    assert orphan("first").wait(PATIENCE) == -signal.SIGTERM
     before = guard.pid
     os.kill(before, signal.SIGKILL)
-    assert orphan("second").wait(30) == -signal.SIGTERM
+    assert orphan("second").wait(PATIENCE) == -signal.SIGTERM
     assert guard.pid not in (0, before)
     assert show(UNIT, "NRestarts") == "1"
 
@@ -106,7 +107,7 @@ def test_scopes_that_take_long_to_stop_keep_no_other_from_being_stopped(
     member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
     owner.kill()
     owner.wait()
-    assert member.wait(30) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     assert systemctl("stop", UNIT).returncode == 0
     assert show(UNIT, "Result") in ("success", ""), "it leaves before systemd has to kill it"
 
@@ -128,7 +129,7 @@ def test_a_policy_that_is_wrong_at_the_start_ends_nothing_until_it_is_mended(
     assert member.poll() is None
     guard.policy("")
     os.kill(guard.pid, signal.SIGHUP)
-    assert member.wait(30) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_in_the_scope_that_it_ends_it_steps_out_and_goes_on(
@@ -140,15 +141,15 @@ def test_in_the_scope_that_it_ends_it_steps_out_and_goes_on(
     member = ("-s", session, "--owner", str(gateway.pid), "--")
     sibling = keeper.member(*member, *FOREVER)
     inside = keeper.member(
-        *member, PROGRAM, "keeper", "--no-bus", "--linger", "1s", stderr=subprocess.DEVNULL
+        *member, PROGRAM, "keeper", "--no-bus", "--linger", "0s", stderr=subprocess.DEVNULL
     )
     scope = scope_directory(session)
     eventually(lambda: keeper.call("doctor").stdout.count("; learns how processes ended by"))
     gateway.kill()
     gateway.wait()
-    assert sibling.wait(20) == -signal.SIGTERM
+    assert sibling.wait(PATIENCE) == -signal.SIGTERM
     eventually(lambda: not Path(scope).exists())
-    assert inside.wait(20) == 0, "it leaves when nothing is left to keep but itself"
+    assert inside.wait(PATIENCE) == 0, "it leaves when nothing is left to keep but itself"
 
 
 @contextlib.contextmanager

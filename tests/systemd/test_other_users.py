@@ -15,6 +15,7 @@ import pytest
 from tests.machine import (
     FOREVER,
     MOUNT,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     cgroup_of,
@@ -370,7 +371,7 @@ def test_another_users_closed_manager_takes_nothing_away(
         assert is_alive(process.pid)
         done = as_lab(*arguments)
         assert (done.returncode, done.stderr) == (0, ""), closed
-    assert process.wait(30) == -signal.SIGTERM
+    assert process.wait(PATIENCE) == -signal.SIGTERM
     for options in ((), ("--all-users",)):
         done = keeper.call("ls", *options)
         assert done.returncode == 0, done.stderr

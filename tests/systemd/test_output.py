@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.machine import PROGRAM, Scopekeeper, eventually
+from tests.machine import PATIENCE, PROGRAM, Scopekeeper, eventually
 from tests.viewer import Viewer
 
 from .installed import Installed
@@ -65,7 +65,7 @@ def test_a_character_that_comes_in_pieces_is_whole_and_there_once(
     assert user.raw.startswith(whole + b"\r\n")
     later.expect("ended")
     assert later.picture()[0] == "<ä中😀>"
-    assert follows.communicate(timeout=60)[0].decode() == "<ä中😀>\n"
+    assert follows.communicate(timeout=PATIENCE)[0].decode() == "<ä中😀>\n"
 
 
 def test_ten_thousand_lines_and_one_of_a_mebibyte_reach_all(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     Scopekeeper,
     directory_of,
     eventually,
@@ -95,7 +96,7 @@ def test_the_newest_of_a_name_wins_where_its_lane_says_so(
     first = keeper.member("-s", session, "-n", "time", "--", *FOREVER)
     other = keeper.member("-s", session, "-n", "git", "--", *FOREVER)
     keeper.member("-s", session, "-n", "time", "--", *FOREVER)
-    assert first.wait(30) != 0
+    assert first.wait(PATIENCE) != 0
     assert other.poll() is None
 
 
@@ -110,8 +111,8 @@ def test_the_next_run_ends_the_one_before_it(
         *cron, "--session-id", "1", "-n", "c", "--lifetime", "session", "--run", "x", "--", *FOREVER
     )
     second = keeper.member(*cron, "--session-id", "2", "-n", "a", "--", *FOREVER)
-    assert first.wait(30) != 0
-    assert again.wait(30) != 0
+    assert first.wait(PATIENCE) != 0
+    assert again.wait(PATIENCE) != 0
     assert kept.poll() is None, "a lifetime that was given wins"
     assert second.poll() is None
 
@@ -218,7 +219,7 @@ def test_stragglers_end_a_while_after_their_command_where_the_lane_says_so(
 ) -> None:
     script = "setsid sleep 1000 & exec sleep 0.2"
     launch = ("-s", session, "-n", "x", "--kind", "exec", "--", "sh", "-c", script)
-    keeper.start(*launch).wait(30)
+    keeper.start(*launch).wait(PATIENCE)
     scope = scope_directory(session)
     assert "leaderless" in told(keeper.call("reconcile"), session)
     (straggler,) = processes(scope)
@@ -278,7 +279,7 @@ def test_the_later_run_is_the_later_one_whatever_the_clock_said(
     second = keeper.member(*cron, "2", "--", *FOREVER)
     rules("[lanes.cron]\nsupersede = true\n")
     assert keeper.call("reconcile").returncode == 0
-    assert first.wait(30) == -signal.SIGTERM
+    assert first.wait(PATIENCE) == -signal.SIGTERM
     assert second.poll() is None
 
 
@@ -290,5 +291,5 @@ def test_a_member_is_replaced_whatever_the_clock_said(keeper: Scopekeeper, sessi
     assert "for 1d" not in keeper.call("why", session).stdout
     set_clock(leaf, "STARTED", DAY)
     second = keeper.member(*words)
-    assert first.wait(30) == -signal.SIGTERM
+    assert first.wait(PATIENCE) == -signal.SIGTERM
     assert second.poll() is None

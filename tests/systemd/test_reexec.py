@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.machine import PROGRAM, ROOT, Scopekeeper, eventually, rounds_of, scope_directories
+from tests.machine import PROGRAM, ROOT, Scopekeeper, eventually, rounds, scope_directories
 
 from .manager import manager_version, scope_units, systemctl, uid_of
 
@@ -18,7 +18,7 @@ WHERE = ("cat", "/proc/self/cgroup")
 def refused(argv: list[str], reexec: list[str], session: str) -> list[str]:
     """Launch again and again while systemd executes itself anew; return what went wrong."""
     problems = []
-    for number in range(rounds_of(native=12, emulated=2)):
+    for number, _ in enumerate(rounds(12, least=2)):
         launches = [
             subprocess.Popen(
                 [*argv, "-s", f"{session}:{number}:{each}", "--", *WHERE],

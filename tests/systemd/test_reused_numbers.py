@@ -14,6 +14,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     Scopekeeper,
     directory_of,
     environment_of,
@@ -127,7 +128,7 @@ def test_who_has_the_number_of_an_owner_that_ended_is_not_that_owner(
     assert (action["class"], action["action"]) == ("orphan", "stop")
     assert action["evidence"] == f"process {owner.pid} has ended; its number is another's now"
     os.kill(guard.pid, signal.SIGCONT)
-    assert member.wait(30) == -signal.SIGTERM
+    assert member.wait(PATIENCE) == -signal.SIGTERM
     (told,) = guard.ends(session)
     assert told["reason"] == "owner gone"
     assert f"process {owner.pid} has ended" in str(told["evidence"])

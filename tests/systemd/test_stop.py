@@ -13,6 +13,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     cgroup_of,
@@ -188,11 +189,11 @@ def test_what_was_to_outlive_its_gateway_is_spared_by_lifetime(
     }
     owner = ("--owner", str(os.getpid()))
     assert keeper.call("stop", *owner, "--lifetime", "gateway").returncode == 0
-    assert members["gateway"].wait(10) == -signal.SIGTERM
+    assert members["gateway"].wait(PATIENCE) == -signal.SIGTERM
     assert [members[each].poll() for each in ("session", "detached")] == [None, None]
     two = ("--lifetime", "session", "--lifetime", "gateway")
     assert keeper.call("stop", "-s", session, *two).returncode == 0
-    assert members["session"].wait(10) == -signal.SIGTERM
+    assert members["session"].wait(PATIENCE) == -signal.SIGTERM
     assert members["detached"].poll() is None
     only = keeper.call("stop", "--lifetime", "session")
     assert (only.returncode, "nothing says what to stop" in only.stderr) == (2, True)
@@ -266,13 +267,24 @@ def test_a_stop_that_is_the_member_itself_works(
     eventually(lambda: not scope_directories())
 
 
-def test_many_scopes_are_stopped_at_once(keeper: Scopekeeper, session: str) -> None:
-    count, grace = 12, 2.0
-    processes = [stubborn(keeper, "-s", session, "-l", f"lane:{n}") for n in range(count)]
-    began = time.monotonic()
-    assert keeper.call("stop", "-s", session, "--grace", f"{grace}s").returncode == 0
-    assert time.monotonic() - began < count * grace, "one grace after the other"
-    assert {process.wait() for process in processes} == {-signal.SIGKILL}
+def test_many_scopes_are_stopped_at_once(keeper: Scopekeeper, session: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = (
+        f"trap 'echo asked; until test -e {go}; do sleep 0.05; done; exit 7' TERM;"
+        "echo ready; while :; do sleep 0.05; done"
+    )
+    members = [
+        keeper.start("-s", session, "-l", f"lane:{number}", "--", "sh", "-c", script,
+                     stdout=subprocess.PIPE)
+        for number in range(12)
+    ]  # fmt: skip
+    assert [member.stdout.readline() for member in members] == [b"ready\n"] * len(members)
+    stop = keeper.popen([keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"],
+                        stdout=subprocess.DEVNULL)  # fmt: skip
+    assert [member.stdout.readline() for member in members] == [b"asked\n"] * len(members)
+    go.touch()
+    assert stop.wait(PATIENCE) == 0
+    assert [member.wait() for member in members] == [7] * len(members)
 
 
 def test_two_stops_of_one_scope_agree(keeper: Scopekeeper, session: str) -> None:
@@ -317,7 +329,7 @@ def test_a_stop_keeps_its_grace_whoever_looks_meanwhile(keeper: Scopekeeper, ses
     stop.kill()
     stop.wait()
     assert keeper.call("reconcile").returncode == 0
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_a_stop_that_was_killed_is_finished_by_reconcile(keeper: Scopekeeper, session: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     directory_of,
@@ -68,7 +69,7 @@ def test_replace_ends_only_members_of_the_same_gateway(
     first = keeper.member(*words, "--replace", "--", *FOREVER)
     assert is_alive(theirs)
     second = keeper.member(*words, "--replace", "--", *FOREVER)
-    assert first.wait(30) == -signal.SIGTERM
+    assert first.wait(PATIENCE) == -signal.SIGTERM
     assert is_alive(theirs)
     assert second.poll() is None
 
@@ -80,7 +81,7 @@ def test_replace_ends_what_an_earlier_life_of_the_same_unit_left(
     first = keeper.member(*words, "--", *FOREVER)
     rewrite_record(directory_of(first.pid), OWNER_EPOCH=uuid.uuid4().hex)
     keeper.member(*words, "--replace", "--", *FOREVER)
-    assert first.wait(30) == -signal.SIGTERM
+    assert first.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_a_run_supersedes_only_runs_of_the_same_gateway(
@@ -91,7 +92,7 @@ def test_a_run_supersedes_only_runs_of_the_same_gateway(
     theirs = other(*words, "their-run")
     first = keeper.member(*words, "run-1", "--", *FOREVER)
     second = keeper.member(*words, "run-2", "--", *FOREVER)
-    assert first.wait(30) == -signal.SIGTERM
+    assert first.wait(PATIENCE) == -signal.SIGTERM
     assert is_alive(theirs)
     assert keeper.call("reconcile").returncode == 0
     assert is_alive(theirs)

@@ -13,6 +13,7 @@ from typing import Any
 from scopekeeper.exec import protocol
 from scopekeeper.exec.protocol import Frames
 from scopekeeper.exec.run import Run
+from tests.machine import PATIENCE
 
 
 def a_run(**values: Any) -> Run:
@@ -51,12 +52,12 @@ class Keeper:
 
     def kill(self) -> None:
         """Go away as a process that is killed does."""
-        self._attached.wait(10)
+        self._attached.wait(PATIENCE)
         self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._client.shutdown(socket.SHUT_RDWR)
 
     def attached(self) -> None:
-        assert self._attached.wait(20)
+        assert self._attached.wait(PATIENCE)
 
     def write(self, data: bytes) -> None:
         self.attached()
@@ -75,13 +76,13 @@ class Keeper:
         return b"".join(payload for kind, payload in self.heard if kind == protocol.DATA)
 
     def wait_for(self, wanted: tuple[bytes, bytes]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while wanted not in self.heard:
             assert time.monotonic() < end, self.heard
             time.sleep(0.01)
 
     def wait_typed(self, wanted: bytes) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while wanted not in self.typed:
             assert time.monotonic() < end, self.heard
             time.sleep(0.01)
@@ -136,6 +137,7 @@ import scopekeeper.exec
 scopekeeper.exec.log = sys.modules["scopekeeper.exec.log"] = log
 from scopekeeper.exec import client
 client.address = lambda: os.environ["STANDIN"]
+client.RESTART = float(os.environ.get("STANDIN_RESTART", client.RESTART))
 from scopekeeper.cli.main import main
 main()
 """

@@ -14,6 +14,8 @@ import time
 import uuid
 from typing import Self
 
+from tests.machine import PATIENCE, children_of, state_of
+
 _TIOCGPTN = 0x80045430
 
 
@@ -50,14 +52,29 @@ def record(argv: list[str], typed: list[bytes] = (), cols: int = 80, rows: int =
         os.environ.update(TERM="xterm-256color", LANG="C.UTF-8", LC_ALL="C.UTF-8", LESS="")
         set_size(0, cols, rows)  # here, so that the program begins with it
         os.execvp(argv[0], argv)
-    output = read_until(fd, time.monotonic() + 10, quiet=1.2)
+    output = _answer(fd, pid)
     for keys in typed:
         os.write(fd, keys)
-        output += read_until(fd, time.monotonic() + 5, quiet=0.5)
+        output += _answer(fd, pid)
     os.kill(pid, signal.SIGKILL)
     os.close(fd)
     os.waitpid(pid, 0)
     return output
+
+
+def _answer(fd: int, pid: int) -> bytes:
+    """Return what a program writes until it, and whatever it has started, waits for more."""
+    data, end = b"", time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        piece = read_until(fd, end, quiet=0.2)
+        data += piece
+        if data and not piece and _waits(pid):
+            return data
+    raise AssertionError(f"it does not come to rest: {data!r}")
+
+
+def _waits(pid: int) -> bool:
+    return state_of(pid) not in ("R", "D") and all(map(_waits, children_of(pid)))
 
 
 _FACTS = (
@@ -94,7 +111,7 @@ class Tmux:
             "new-session", "-d", "-s", name, "-x", str(cols), "-y", str(rows),
             f"stty raw -echo; cat {path}; touch {path}.done; exec sleep 1000",
         )  # fmt: skip
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not path.with_name(f"{name}.done").exists():
             assert time.monotonic() < end, done
             time.sleep(0.02)
@@ -118,5 +135,5 @@ class Tmux:
         environ.pop("TMUX", None)
         return subprocess.run(
             ["tmux", "-u", "-S", self._socket, "-f", self._config, *words],
-            check=check, capture_output=True, text=True, env=environ, timeout=20,
+            check=check, capture_output=True, text=True, env=environ, timeout=PATIENCE,
         ).stdout  # fmt: skip

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scopekeeper.launch.failure import translated
 from scopekeeper.lifecycle.stop import Remaining, Result, Target
 from scopekeeper.python_api import aio, options, popen_arguments, stop_members
 from scopekeeper.systemd.manager import CallError
+from tests.machine import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,26 +165,28 @@ def test_importing_the_package_imports_nothing_of_it():
         assert scopekeeper.nothing
 
 
-BLOCKED = 3.0
-
-
 class Reluctant(subprocess.Popen):
-    """A child that is not gone at once when it was killed, as one with much memory."""
+    """A child that is not gone when it was killed, as one with much memory, but when it may go."""
 
     scope = member = ""
+    in_time = True
+
+    def __init__(self, *arguments, may_go, **named):
+        self.may_go = may_go
+        super().__init__(*arguments, **named)
 
     def wait(self, timeout=None):
         if timeout is not None:
-            time.sleep(BLOCKED)
+            self.in_time = self.may_go.wait(20)
         return super().wait(timeout)
 
 
-def sleeper(started, pause):
+def sleeper(started, pause, may_go):
     """Return a start that takes so long, and the children that it has started."""
 
     def start(**popen):
         time.sleep(pause)
-        started.append(Reluctant(["sleep", "1000"], **popen))
+        started.append(Reluctant(["sleep", "1000"], may_go=may_go, **popen))
         return started[-1]
 
     return start
@@ -191,38 +195,35 @@ def sleeper(started, pause):
 @pytest.mark.parametrize("pause", [0.05, 0.3])
 def test_a_cancelled_start_is_ended_without_blocking_the_loop(pause):
     started: list[Reluctant] = []
+    may_go = threading.Event()
 
     async def gateway():
-        starting = asyncio.ensure_future(aio.spawn(sleeper(started, pause), {}))
+        starting = asyncio.ensure_future(aio.spawn(sleeper(started, pause, may_go), {}))
         for _ in range(5):
             await asyncio.sleep(0.01)
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             member = await starting
             member.kill()
-        longest, before = 0.0, time.monotonic()
-        while not (started and is_over(started[0].pid)):
-            await asyncio.sleep(0.01)
-            now = time.monotonic()
-            longest, before = max(longest, now - before), now
-        return longest
+        await asyncio.to_thread(eventually, lambda: started and is_over(started[0].pid))
+        may_go.set()  # only a loop that is not blocked gets here
 
-    assert asyncio.run(gateway()) < BLOCKED - 1
+    asyncio.run(gateway())
+    assert started[0].in_time
 
 
 def test_a_start_that_outlives_its_loop_is_ended():
     started: list[Reluctant] = []
+    may_go = threading.Event()
+    may_go.set()
 
     async def gateway():
-        task = asyncio.ensure_future(aio.spawn(sleeper(started, 0.3), {}))
+        task = asyncio.ensure_future(aio.spawn(sleeper(started, 0.3, may_go), {}))
         await asyncio.sleep(0.05)
         assert not task.done()  # the loop ends with it
 
     asyncio.run(gateway())
-    deadline = time.monotonic() + 30
-    while not (started and is_over(started[0].pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: started and is_over(started[0].pid))
 
 
 def is_over(pid):

@@ -15,7 +15,7 @@ from scopekeeper.exec import protocol, run
 from tests.unit.standin import STANDIN_LOG, Keeper, a_run, environment
 from tests.unit.terminals import read_until, set_size
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 class User:
@@ -139,7 +139,11 @@ def test_an_end_that_nobody_knows_is_125(user: User, keeper: Keeper) -> None:
     assert user.leaves() == 125
 
 
-def test_a_killed_keeper_leaves_the_terminal_right(user: User, keeper: Keeper) -> None:
+def test_a_killed_keeper_leaves_the_terminal_right(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("STANDIN_RESTART", "0.5")  # no other keeper will come
+    user: User = request.getfixturevalue("user")
     keeper.write(b"\x1b[?1049h\x1b[?2004hfull")
     user.sees(b"full")
     keeper.kill()

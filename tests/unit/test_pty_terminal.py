@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.exec.modes import Modes
 from scopekeeper.exec.terminal import Terminal
+from tests.machine import PATIENCE
 from tests.unit.terminals import other_end, read_until, set_size
 
 
@@ -92,7 +93,7 @@ def _child(body: Callable[[], None]) -> tuple[int, int, list[object]]:
 def _held() -> None:
     with Terminal() as terminal:
         terminal.write(b"\x1b[?1049h\x1b[?25lREADY")
-        time.sleep(30)
+        time.sleep(1000)
 
 
 def _failing() -> None:
@@ -113,7 +114,7 @@ def _start(body: Callable[[], None]) -> tuple[int, int, list[object]]:
     pid, fd, before = _child(body)
     set_size(fd, 90, 30)
     os.write(fd, b"\n")
-    assert b"READY" in read_until(fd, time.monotonic() + 10, wanted=b"READY")
+    assert b"READY" in read_until(fd, time.monotonic() + PATIENCE, wanted=b"READY")
     return pid, fd, before
 
 
@@ -125,7 +126,7 @@ def test_a_signal_restores_the_terminal_and_then_kills(number: signal.Signals) -
     os.kill(pid, number)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
     assert termios.tcgetattr(slave) == before
-    rest = read_until(fd, time.monotonic() + 5, wanted=b"1049l")
+    rest = read_until(fd, time.monotonic() + PATIENCE, wanted=b"1049l")
     assert rest == b"\x1b[?25h\x1b[?1049l"
 
 
@@ -149,7 +150,7 @@ def test_a_new_window_size_is_noticed() -> None:
     pid, fd, _ = _start(_sized)
     set_size(fd, 100, 40)
     os.kill(pid, signal.SIGWINCH)
-    assert b"SIZE (100, 40)" in read_until(fd, time.monotonic() + 5, wanted=b"(100, 40)")
+    assert b"SIZE (100, 40)" in read_until(fd, time.monotonic() + PATIENCE, wanted=b"(100, 40)")
     os.waitpid(pid, 0)
 
 

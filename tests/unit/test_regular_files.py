@@ -17,7 +17,7 @@ from tests.owned import World
 from tests.unit import strange
 from tests.unit.ends import an_end, member
 
-PATIENCE = 30
+PATIENCE = 60
 KINDS = pytest.mark.parametrize("kind", strange.KINDS)
 
 
