@@ -25,6 +25,8 @@ from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Caller, Place, place_of
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+_ENTERING_SECONDS = 2.0
+"""Longer than a launch takes from making its leaf to writing the record there."""
 
 
 class OtherOwnerError(Exception):
@@ -188,8 +190,9 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
 def _sure_leaf(directory: str, name: str) -> str:
     """Return a leaf with a living process that is sure of its scope; '' for none.
 
-    On the way, remove empty ones of the same name. One that its member has closed to us may live:
-    it is returned where there is no other, and then systemd is asked whether the scope lives.
+    Remove empty leaves of the same name on the way, unless a launch is about to enter them. A leaf
+    that its member has closed to us may live: it is returned if there is no other, and then systemd
+    is asked whether the scope lives.
     """
     same = names.leaf_name(name, "")  # what stands before the id in a leaf of that name
     found = closed = ""
@@ -202,8 +205,8 @@ def _sure_leaf(directory: str, name: str) -> str:
             if _is_alive(leaf):
                 if not found and b"\nJOINING=" not in (attribute(leaf, records.ATTRIBUTE) or b""):
                     found = leaf
-            elif is_same and _is_named(leaf, name):
-                posix.rmdir(leaf)  # one that is being entered right now makes its launcher retry
+            elif is_same and _is_left_over(leaf, name):
+                posix.rmdir(leaf)
         except PermissionError:
             closed = leaf
         except (OSError, records.RecordError):
@@ -211,13 +214,26 @@ def _sure_leaf(directory: str, name: str) -> str:
     return found or closed
 
 
-def _is_named(leaf: str, name: str) -> bool:
-    """Return whether a leaf is of that name, whole: two long names can be cut to the same.
+def _is_left_over(leaf: str, name: str) -> bool:
+    """Return whether an empty leaf is of that name, and no launch is about to enter it.
 
-    A leaf without a record is left over from a launch that was killed.
+    Launchers that wait would else remove a new leaf again and again before its own launcher, on a
+    loaded machine, has moved in. The whole name counts: two long names can be cut to the same.
     """
     raw = attribute(leaf, records.ATTRIBUTE)
-    return raw is None or records.loads(raw).get("NAME") == name
+    if raw is None:  # its launcher was killed, or is about to write the record
+        return time.time() - posix.stat(leaf).st_ctime > _ENTERING_SECONDS
+    record = records.loads(raw, records.OF_MEMBER)
+    return record["NAME"] == name and not _runs(record["PID"], record["START"])
+
+
+def _runs(pid: str, started: str) -> bool:
+    """Return whether a process that began then runs; a zombie does not."""
+    try:
+        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[19] == started and fields[0] not in "ZX"
 
 
 def _is_surely_alive(leaf: str) -> bool:

@@ -72,6 +72,27 @@ def test_a_scope_in_which_nothing_lives_is_made_anew(
     assert leaves(scope) == [os.path.basename(directory_of(process.pid))]
 
 
+def test_a_leaf_that_a_launch_is_about_to_enter_is_not_removed(
+    keeper: Scopekeeper, session: str, folder: str
+) -> None:
+    keeper.member("-s", session, "-n", "one", "--", *FOREVER)
+    (scope,) = scope_directories(folder)
+    with open("/proc/self/stat", encoding="utf-8") as file:
+        start = file.read().rpartition(")")[2].split()[19]
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name, pid in (("01234567", os.getpid()), ("89abcdef", dead.pid), ("00000000", None)):
+        os.mkdir(f"{scope}/m-two.{name}")
+        if pid is not None:
+            record = f"V=1\nNAME=two\nPID={pid}\nSTART={start}\n".encode()
+            os.setxattr(f"{scope}/m-two.{name}", "user.scopekeeper", record)
+    assert keeper.run("-s", session, "-n", "two", "--", "true").returncode == 0
+    left = leaves(scope)
+    assert "m-two.01234567" in left, "its launcher runs"
+    assert "m-two.00000000" in left, "its launcher may be about to write the record"
+    assert "m-two.89abcdef" not in left, "its launcher has ended"
+
+
 def test_launchers_racing_for_one_new_scope_all_end_up_in_it(
     keeper: Scopekeeper, session: str, folder: str
 ) -> None:

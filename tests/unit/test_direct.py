@@ -80,3 +80,28 @@ def test_an_interrupt_at_any_moment_ends_it_and_prints_nothing(launcher, tmp_pat
         assert all(file == str(launcher) and int(line) <= 2 for file, line in ours), words
     assert set(statuses) <= {0, -signal.SIGINT}
     assert -signal.SIGINT in statuses
+
+
+TWICE = """
+import marshal, sys
+code, content = marshal.loads(open(sys.argv[1], "rb").read())
+sys.path.insert(0, content["FOLDER"])
+import scopekeeper.errors as first
+sys.argv = ["scopekeeper", "run"]
+try:
+    exec(code, content)
+except SystemExit:
+    sys.modules["scopekeeper.launch"].load_more()
+assert sys.modules["scopekeeper.errors"] is first
+assert "scopekeeper.launch.create_unit" in sys.modules
+"""
+
+
+def test_a_module_that_is_there_is_not_loaded_again(launcher):
+    """A second copy of the errors would have other classes, which no ``except`` catches."""
+    (compiled,) = launcher.parent.glob("hot.*")
+    ran = subprocess.run(
+        [sys.executable, "-c", TWICE, str(compiled)], capture_output=True, text=True
+    )
+    assert "is first" not in ran.stderr
+    assert ran.returncode == 0, ran.stderr
