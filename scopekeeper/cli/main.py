@@ -121,20 +121,20 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except SystemExit as ended:
         status = ended.code
     except click.UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
+        _print_error(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
         return usage_status
     except click.ClickException as error:
-        _fail(error.format_message())
+        _print_error(error.format_message())
         return usage_status
     except click.Abort:
         return 130
     except ScopekeeperError as error:
-        _fail(str(error))
+        _print_error(str(error))
         return failed or error.status
     except LookupError as error:
         if "cgroup2" not in str(error):
             return _internal(error)
-        _fail(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
+        _print_error(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
         return 1
     except BrokenPipeError:
         return output.NOBODY_READS
@@ -155,12 +155,14 @@ def _internal(error: Exception) -> int:
     if os.environ.get("SCOPEKEEPER_DEBUG"):
         raise error
     if isinstance(error, OSError):
-        _fail(f"{error.filename or 'error'}: {error.strerror or error}")
+        _print_error(f"{error.filename or 'error'}: {error.strerror or error}")
     else:
-        _fail(f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where")
+        _print_error(
+            f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"
+        )
     return 1
 
 
-def _fail(text: str) -> None:
+def _print_error(text: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(f"scopekeeper: {safe(text)}\n")

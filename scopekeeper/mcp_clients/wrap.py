@@ -166,7 +166,7 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
     program = launcher.absolute if own_path else launcher.program
     name = _member_name(server.name)
     empty = server.args is not None and not server.args.value.items
-    # `--name=NAME` marks args that were empty, so that unwrap restores them and does not remove them
+    # `--name=NAME` marks args that were empty, so that unwrap restores empty args
     words = ["run", *([f"{_NAME}={name}"] if empty else [_NAME, name]), *launcher.options, "--"]
     ours = [*map(quote, words), raw]
     edits = [Edit(command.value.start, command.value.end, quote(program))]

@@ -118,7 +118,7 @@ def test_json5_reads_what_it_may_have(text, data):
         ('"\\q"', JSON, (1, 2), "the escape \\q, which JSON"),
         ('{"a": 1,\r\n "b": 2,\r\n "a": 3}', JSON, (3, 2), "duplicate key 'a'"),
         ("{a: 1, 'a': 2}", JSON5, (1, 8), "duplicate key 'a'"),
-        ('{"a": "b\n"}', JSON, (1, 9), "a line ends inside of a string"),
+        ('{"a": "b\n"}', JSON, (1, 9), "a line ends inside a string"),
         ('{"a": "b', JSON, (1, 7), "the string has no end"),
         ("'\\1'", JSON5, (1, 2), "the escape \\1, which JSON5"),
         ("'\\x4'", JSON5, (1, 4), "\\x without its 2 digits"),
