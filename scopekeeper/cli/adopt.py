@@ -41,7 +41,7 @@ def command(
     nothing.
     """
     selector = dataclasses.replace(selector, owner=former)
-    require_target(selector, words, "adopt", "--from")
+    require_target(selector, words, "--from")
     caller = Caller()
     try:
         new = find_owner(caller, owner or "")

@@ -39,8 +39,8 @@ from scopekeeper.launch.run import run as launch
               help="Where to create the scope. Default: $SCOPEKEEPER_PLACEMENT, else "
               "auto.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Remove the addresses of the session bus and the "
-              "user's manager from the command's environment, so that the command cannot ask them "
-              "to move it.")  # fmt: skip
+              "user's manager from the command's environment, so that it stays in its "
+              "scope.")  # fmt: skip
 @click.option("--real-shell", is_flag=True, help="If SHELL names scopekeeper-shell, set SHELL to "
               "the real shell for the command.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",

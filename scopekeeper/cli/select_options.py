@@ -87,9 +87,7 @@ def _unknown(word: str) -> str:
     )
 
 
-def require_target(
-    selector: Selector, words: tuple[str, ...], verb: str, *owner_options: str
-) -> None:
+def require_target(selector: Selector, words: tuple[str, ...], *owner_options: str) -> None:
     """Raise UsageError for a call that would select everything, or has an empty option."""
     for option in ("session", "session_id", "name", "owner"):
         if getattr(selector, option) == "":
@@ -97,6 +95,6 @@ def require_target(
     if not words and selector.names_nothing():
         *options, last = "--session", "--session-id", "--name", *owner_options
         raise UsageError(
-            f"nothing says what to {verb}",
+            "no target given",
             f"name a run, session, scope or member, or give {', '.join(options)} or {last}",
         )

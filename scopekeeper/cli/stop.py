@@ -90,7 +90,7 @@ def command(
         lifetimes=frozenset(lifetimes),
         started_before=before,
     )
-    require_target(selector, words, "stop", "--owner", "--mine")
+    require_target(selector, words, "--owner", "--mine")
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = select_targets(snapshot, words, selector, "stop")

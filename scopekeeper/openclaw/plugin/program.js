@@ -31,7 +31,8 @@ export class Program {
   call(args) {
     if (this.#waiting.length >= MOST_WAITING) {
       const [verb] = this.#waiting.shift();
-      this.#warn(`${verb}: dropped, since ${MOST_WAITING} calls wait; its processes may stay until the gateway ends`);
+      const until = "its processes may stay until the gateway ends";
+      this.#warn(`${verb}: dropped, since ${MOST_WAITING} calls wait; ${until}`);
     }
     this.#waiting.push(args);
     this.#next();
