@@ -140,7 +140,7 @@ def test_another_openclaw_is_told_by_status_and_mended_by_another_install(home):
     assert status == 1
     assert "does not report the end of runs to it; install it again" in out
     call(home, "install", PATH=path)
-    assert "does not tell" not in call(home, "status", PATH=path)[1]
+    assert "does not report" not in call(home, "status", PATH=path)[1]
 
 
 def test_the_drop_in_has_whole_paths_and_the_units_own_name(home):
