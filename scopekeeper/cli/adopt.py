@@ -4,10 +4,10 @@ import dataclasses
 
 import click
 
-from scopekeeper.cli.selecting import chosen, require, selecting
-from scopekeeper.cli.show import answer, safe, safe_json, say_unread
+from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
+from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
 from scopekeeper.cli.stop import NOTHING_MATCHED, label
-from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.users import uid_of, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle import adopt
 from scopekeeper.scope.owner import find_owner
@@ -17,13 +17,14 @@ from scopekeeper.scope.snapshot import Reader
 
 
 @click.command("adopt")
-@selecting("Only members of this name.")
-@click.option("--owner", metavar="PID", help="The new owner; else who calls: its service, else "
-              "the parent process.")  # fmt: skip
-@click.option("--from", "former", metavar="UNIT|PID", help="Only what belonged to this gateway.")
-@click.option("--force", is_flag=True, help="Also what has an owner that lives.")
-@with_all_users("Those of other users too; for root.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@with_target_options("Only members of this name.")
+@click.option("--owner", metavar="PID", help="The new owner. Default: the caller's service, else "
+              "its parent process.")  # fmt: skip
+@click.option("--from", "former", metavar="UNIT|PID", help="Only members that belonged to this "
+              "gateway.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Also take members whose owner is running.")
+@with_all_users("Also those of other users; root only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
     selector: Selector,
     words: tuple[str, ...],
@@ -35,25 +36,25 @@ def command(
 ) -> None:
     """Make another gateway the owner of scopes or members that lost theirs.
 
-    They are orphans no more: what their lane keeps for a while stays. Exit status: 0 done; 1
-    something was refused; 2 the call is wrong; 4 nothing matched, or a word means nothing.
+    Adopted members are no longer orphans, so the orphan rules of their lane do not end them. Exit
+    status: 0 done; 1 something was refused; 2 wrong usage; 4 nothing matched, or a word matched
+    nothing.
     """
     selector = dataclasses.replace(selector, owner=former)
-    require(selector, words, "adopt", "--from")
+    require_target(selector, words, "--from")
     caller = Caller()
     try:
         new = find_owner(caller, owner or "")
     except ValueError as error:
         raise UsageError(str(error)) from None
     snapshot = Reader(caller.mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
-    selected, missing = chosen(snapshot, words, selector, "adopt")
+    selected, missing = select_targets(snapshot, words, selector, "adopt")
     adopted = adopt.adopt(selected, new, force=force)
     if as_json:
         found = [
             {
                 "unit": safe_json(each.selected.scope.unit),
-                "uid": each.selected.scope.uid,
-                "user": user(each.selected.scope.uid),
+                **user_fields(each.selected.scope.uid),
                 "member": safe_json(each.member.name),
                 "member_id": each.member.member_id,
                 "adopted": not each.problem,
@@ -65,12 +66,12 @@ def command(
                 "missing": [safe_json(word) for word in missing]})  # fmt: skip
     else:
         for each in adopted:
-            done = f"left alone: {each.problem}" if each.problem else f"now of {safe(new.label)}"
+            done = f"skipped: {each.problem}" if each.problem else f"now owned by {safe(new.label)}"
             name = label(Selected(each.selected.scope, each.member), users=all_users)
             click.echo(f"{name}: {done}")
         if not adopted and not missing:
             click.echo("Nothing matched.")
-            say_unread(snapshot.unread)
+            warn_unread(snapshot.unread)
     if any(each.problem for each in adopted):
         raise SystemExit(1)
     raise SystemExit(0 if adopted and not missing else NOTHING_MATCHED)

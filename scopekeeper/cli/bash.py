@@ -1,7 +1,7 @@
-"""Completion in bash, which splits what is typed at colons, as session names have them.
+"""Completion in bash, which splits words at colons, and session names contain colons.
 
-click's own script takes bash's words as they are. This one takes the line, and gives back of each
-value what comes after the last place where bash splits, quoted as bash reads it.
+click's own script uses bash's split words. This one parses the line itself and returns only the
+part of each value after the last split, quoted for bash.
 """
 
 import os
@@ -10,13 +10,13 @@ import shlex
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
 _BREAKS = ":="
-"""Of COMP_WORDBREAKS, what can be inside of a word (bash(1))."""
+"""The characters of COMP_WORDBREAKS that can be inside a word (bash(1))."""
 _UNSAFE = {'"': '$`"\\!', "'": "'"}
-"""What ends a quote, or is not literal in it."""
+"""For each quote, the characters that end it or are not literal inside it."""
 
 
 class Bash(ShellComplete):
-    """The protocol between bash and click."""
+    """click's completion protocol for bash."""
 
     name = "bash"
     source_template = """\
@@ -37,21 +37,21 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one at the cursor, and that as far as it is typed."""
+        """Return the words before the cursor's word, and the typed part of that word."""
         line = os.environ.get("COMP_LINE", "")
         words = split_arg_string(line)
         return (words[1:-1], words[-1]) if last_word(line) else (words[1:], "")
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Return a kind and a value, with a comma between them."""
-        value = answer(last_word(os.environ.get("COMP_LINE", "")), item.value)
+        """Return ``kind,value``."""
+        value = completed(last_word(os.environ.get("COMP_LINE", "")), item.value)
         return f"{item.type if value else ''},{value}"
 
 
-def answer(begun: str, value: str) -> str:
-    """Return what bash has to put in the place of what it takes for the word; '' for nothing.
+def completed(begun: str, value: str) -> str:
+    """Return what bash must put in place of its current word; '' if value cannot be offered.
 
-    begun is the word as it stands on the line.
+    begun is the whole word as typed, which may be longer than bash's current word.
     """
     option, equals, typed = begun.partition("=")
     if not (option.startswith("--") and equals):
@@ -63,7 +63,7 @@ def answer(begun: str, value: str) -> str:
 
 
 def last_word(line: str) -> str:
-    """Return the word at the end of a line, as it stands there; '' after a space."""
+    """Return the last word of a line as typed, quotes included; '' after a space."""
     begin, quote, at = 0, "", 0
     while at < len(line):
         each = line[at]

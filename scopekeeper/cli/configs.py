@@ -1,4 +1,4 @@
-"""What ``wrap`` and ``unwrap`` share: which files are meant, and what is said of them."""
+"""What ``wrap`` and ``unwrap`` share: find the files, rewrite them, report the result."""
 
 import difflib
 import io
@@ -20,22 +20,22 @@ from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4
 _NAMES = "|".join(FORMATS)
-CHOOSING: list[click.Parameter] = [
+FILE_OPTIONS: list[click.Parameter] = [
     click.Option(["--client"], type=click.Choice([*FORMATS]), metavar=_NAMES,
-                 help="Only this client's own files."),
+                 help="Only the files of this client."),
     click.Option(["--format", "kind"], type=click.Choice([*FORMATS]), metavar=_NAMES,
-                 help="How FILE is to be read, whatever its name."),
-    click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, also if it "
-                 "is disabled. May be given again."),
+                 help="Read FILE in this format, whatever its name."),
+    click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, even if it "
+                 "is disabled. May be repeated."),
     click.Option(["--except", "excepted"], metavar="SERVER", multiple=True,
-                 help="Not this server. May be given again."),
+                 help="All but this server. May be repeated."),
 ]  # fmt: skip
-"""The options that say which files and servers are meant."""
+"""The options that select files and servers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rewritten:
-    """One file, and what became of it."""
+class RewrittenFile:
+    """The result for one file."""
 
     path: str
     kind: Format | None
@@ -46,70 +46,71 @@ class Rewritten:
 
     @property
     def outcomes(self) -> tuple[WrapOutcome, ...]:
-        """What there is to say of its servers."""
+        """The outcome for each server in it."""
         return self.rewrite.outcomes if self.rewrite else ()
 
 
-def meant(
+def target_files(
     paths: Sequence[str], client: str | None, kind: str | None
 ) -> list[tuple[str, Format | None]]:
-    """Return the files that a call means, with their format where that is known by now."""
+    """Return the files to work on, each with its format if it is known yet."""
     if paths and client:
         raise UsageError("--client looks for files itself", "give FILE with --format")
     if kind and not paths:
-        raise UsageError("--format is of a FILE", "give the file, or --client")
+        raise UsageError("--format needs a FILE", "give FILE, or use --client")
     if paths:
         return [(path, FORMATS[kind] if kind else None) for path in paths]
     known: list[tuple[str, Format | None]] = [*found(os.environ, client)]
     return known
 
 
-def work(
+def rewrite_files(
     targets: Sequence[tuple[str, Format | None]],
     rewriting: Callable[[str, Format], Rewrite],
     *,
     write: bool,
-) -> list[Rewritten]:
-    """Rewrite each file for itself: one that cannot be is no reason to leave the others."""
-    return [_work_on(path, kind, rewriting, write=write) for path, kind in targets]
+) -> list[RewrittenFile]:
+    """Rewrite each file on its own: a failure in one does not stop the others."""
+    return [_rewrite_file(path, kind, rewriting, write=write) for path, kind in targets]
 
 
-def _work_on(
+def _rewrite_file(
     path: str,
     kind: Format | None,
     rewriting: Callable[[str, Format], Rewrite],
     *,
     write: bool,
-) -> Rewritten:
+) -> RewrittenFile:
     try:
         original = files.read(path)
         text = original.text()
         kind = kind or _format(path, text)
         rewrite = rewriting(text, kind)
         if rewrite.text == text:
-            return Rewritten(path, kind, rewrite)
+            return RewrittenFile(path, kind, rewrite)
         if not write:
-            return Rewritten(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
+            return RewrittenFile(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
         backup = files.replace(original, rewrite.text.encode())
     except ParseError as error:
-        return Rewritten(path, kind, problem=f"{path}:{error.line}:{error.column}: {error.message}")
+        problem = f"{path}:{error.line}:{error.column}: {error.message}"
+        return RewrittenFile(path, kind, problem=problem)
     except ConfigError as error:
-        return Rewritten(path, kind, problem=str(error))
-    return Rewritten(path, kind, rewrite, backup=backup)
+        return RewrittenFile(path, kind, problem=str(error))
+    return RewrittenFile(path, kind, rewrite, backup=backup)
 
 
 def _format(path: str, text: str) -> Format:
     kind = recognise(path, text)
     if kind is None:
         raise ConfigError(
-            f"{path}: neither its name nor what is in it says whose it is",
-            f"give --format {'|'.join(FORMATS)}",
+            f"{path}: neither its name nor its content shows which client it belongs to",
+            f"give --format {_NAMES}",
         )
     return kind
 
 
 def _diff(path: str, old: str, new: str) -> str:
-    """Return a unified diff that patch(1) takes, with -p1 -d / where the path is absolute."""
+    """Return a unified diff for patch(1); an absolute path needs ``patch -p1 -d /``."""
     name = f"{path}\t" if " " in path else path
     lines = difflib.unified_diff(
         list(io.StringIO(old, newline="\n")), list(io.StringIO(new, newline="\n")), name, name
@@ -119,8 +120,8 @@ def _diff(path: str, old: str, new: str) -> str:
     )
 
 
-def tell(done: Sequence[Rewritten], changed: str, *, as_json: bool, dry_run: bool) -> None:
-    """Say what became of every server; changed is the word for those that were rewritten."""
+def report(done: Sequence[RewrittenFile], changed: str, *, as_json: bool, dry_run: bool) -> None:
+    """Print the state of every server; changed is the word for the rewritten ones."""
     if as_json:
         answer({"files": [_document(each) for each in done]})
     elif dry_run:
@@ -133,16 +134,16 @@ def tell(done: Sequence[Rewritten], changed: str, *, as_json: bool, dry_run: boo
         if dry_run and not as_json:
             for outcome in each.outcomes:
                 if not outcome.changed and outcome.state is not ServerState.LEFT_OUT:
-                    text = f"{outcome.name}: {_said(outcome, changed)}"
+                    text = f"{outcome.name}: {_state(outcome, changed)}"
                     detail = f": {outcome.detail}" if outcome.detail else ""
                     click.echo(safe(f"{each.path}: {text}{detail}"), err=True)
         if each.problem:
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
 
 
-def _print(done: Sequence[Rewritten], changed: str) -> None:
+def _print(done: Sequence[RewrittenFile], changed: str) -> None:
     rows = [
-        (outcome.name, _said(outcome, changed), outcome.detail or "-", _where(each, outcome))
+        (outcome.name, _state(outcome, changed), outcome.detail or "-", _place(each, outcome))
         for each in done
         for outcome in each.outcomes
     ]
@@ -152,10 +153,10 @@ def _print(done: Sequence[Rewritten], changed: str) -> None:
         if each.rewrite is not None and not each.outcomes:
             click.echo(safe(f"{each.path}: no servers"))
         if each.backup:
-            click.echo(safe(f"{each.path}: rewritten; as it was: {each.backup}"))
+            click.echo(safe(f"{each.path}: rewritten; backup: {each.backup}"))
 
 
-def _said(outcome: WrapOutcome, changed: str) -> str:
+def _state(outcome: WrapOutcome, changed: str) -> str:
     if outcome.changed:
         return changed
     if outcome.state is ServerState.WRAPPED and changed == "wrapped":
@@ -163,12 +164,12 @@ def _said(outcome: WrapOutcome, changed: str) -> str:
     return outcome.state.value
 
 
-def _where(done: Rewritten, outcome: WrapOutcome) -> str:
-    """Return the file, and which part of it where a file has several."""
+def _place(done: RewrittenFile, outcome: WrapOutcome) -> str:
+    """Return the file, and the table inside it if a file can have several."""
     return " ".join([done.path, *outcome.place[1:-1]])
 
 
-def _document(done: Rewritten) -> dict[str, Any]:
+def _document(done: RewrittenFile) -> dict[str, Any]:
     return {
         "path": safe_json(done.path),
         "format": done.kind.name if done.kind else None,
@@ -189,8 +190,8 @@ def _document(done: Rewritten) -> dict[str, Any]:
     }
 
 
-def check_names(done: Sequence[Rewritten], chosen: Selection) -> None:
-    """Say which names no server has; exits 4 where --only names none that is there."""
+def check_names(done: Sequence[RewrittenFile], chosen: Selection) -> None:
+    """Warn of names that match no server; exit 4 if no --only name matches any."""
     names = {outcome.name for each in done for outcome in each.outcomes}
     unknown = sorted((chosen.only | chosen.excepted) - names)
     for name in unknown:

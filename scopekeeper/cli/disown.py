@@ -12,15 +12,16 @@ from scopekeeper.owned.store import ClaimStore
 @click.command("disown")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 def command(paths: tuple[str, ...]) -> None:
-    """Take back paths that were handed over; nothing is removed.
+    """Take back paths that were handed over with `own`.
 
-    Exit status: 0 done; 1 a removal has begun already; 4 a path was not owned.
+    Nothing is removed. Exit status: 0 done; 1 the removal of a path has already begun; 4 a path was
+    not owned.
     """
     store = ClaimStore.find()
     missing = False
     for path in [path_of(path) for path in paths]:
         if store is not None and take_back(store, path):
-            click.echo(safe(f"{path}: yours again"))
+            click.echo(safe(f"{path}: no longer owned"))
         else:
             click.echo(safe(f"{path}: not owned"), err=True)
             missing = True

@@ -11,11 +11,11 @@ _COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Sta
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(as_json: bool) -> None:
-    """Check what this machine has for scopekeeper, and say what mends the rest.
+    """Check that scopekeeper works on this machine, and print how to fix what does not.
 
-    Exit status: 0 usable, 1 usable with limits, 2 not usable.
+    Exit status: 0 usable; 1 usable with limits; 2 not usable.
     """
     findings = examine()
     status = verdict(findings)

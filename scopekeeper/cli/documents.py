@@ -1,6 +1,6 @@
-"""What is installed beside the program: man pages, and completions for shells.
+"""The files installed beside the program: man pages and shell completions.
 
-Made from what the commands declare; ``python -m scopekeeper.cli.documents FOLDER`` writes them.
+Both are generated from the commands. ``python -m scopekeeper.cli.documents FOLDER`` writes them.
 """
 
 import os
@@ -17,7 +17,7 @@ _NAME = "scopekeeper"
 
 
 def texts() -> dict[str, str]:
-    """Return all of them: the path below a ``share`` folder, and what is to be in it."""
+    """Return the text of each file by its path below a ``share`` folder."""
     pages = manual.pages(group, _NAME, __version__)
     return {f"man/man1/{page}": text for page, text in pages.items()} | {
         f"bash-completion/completions/{_NAME}": Bash(group, {}, _NAME, COMPLETE).source(),
@@ -28,7 +28,7 @@ def texts() -> dict[str, str]:
 
 
 def write(folder: str) -> None:
-    """Write all of them below a folder; raises OSError."""
+    """Write all files below a folder; raises OSError."""
     for name, text in texts().items():
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

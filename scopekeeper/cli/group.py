@@ -1,16 +1,16 @@
-"""A command with commands of its own."""
+"""A command with subcommands."""
 
 import click
 
 
 class Group(click.Group):
-    """Prints its help where none of its commands is named.
+    """Prints its help if no subcommand is given.
 
-    click 8.1 does that by itself; 8.2 raises the help as the text of a usage error.
+    click 8.1 does so by itself; click 8.2 raises the help text as a usage error.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments apart."""
+        """Parse the arguments."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()

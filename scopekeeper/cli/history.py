@@ -11,7 +11,7 @@ import click
 from scopekeeper import state
 from scopekeeper.cli import unseen
 from scopekeeper.cli.show import answer, safe_json, table, warn
-from scopekeeper.cli.users import require_root, user, with_all_users
+from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
@@ -20,19 +20,19 @@ from scopekeeper.scope.reason import Reason
 
 _DEFAULT_LIMIT = 100
 _SECONDS = 10.0
-"""How long it may take to read all users' histories."""
+"""The longest that reading all users' histories may take."""
 
 
 @click.command("history")
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
-@click.option("--since", "since_text", metavar="TIME", help="Only what ended since then (2h, ISO "
+@click.option("--since", "since_text", metavar="TIME", help="Only ends since this time (2h, ISO "
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
-              help="Only this reason; may be given several times.")  # fmt: skip
+              help="Only ends for this reason. May be repeated.")  # fmt: skip
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
-              show_default=True, help="So many of the newest.")  # fmt: skip
-@with_all_users("What ended of every user's; for root.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+              show_default=True, help="Only the newest N ends.")  # fmt: skip
+@with_all_users("The history of every user; root only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
     session: str | None,
     since_text: str | None,
@@ -41,7 +41,7 @@ def command(
     all_users: bool,
     as_json: bool,
 ) -> None:
-    """List what ended, when and why; the newest last.
+    """List what ended, when, and why; the newest last.
 
     Reasons: exited, signalled, oom-killed, stopped by request, superseded, owner gone, ttl, idle,
     no output, leader exited, reboot, unknown.
@@ -62,20 +62,22 @@ def command(
         )
         return [{"ended": e.ended, "row": _row(e), "document": document(e)} for e in ends]
 
-    found = of_users(read, all_users=all_users)[-limit:]
+    found = read_histories(read, all_users=all_users)[-limit:]
     if as_json:
         answer({"ends": [each["document"] for each in found]})
     elif not found:
-        click.echo("Nothing ended that is known of.")
+        click.echo("No ends are recorded.")
     else:
         _print(found, users=all_users)
 
 
-def of_users(read: Callable[[], list[dict[str, Any]]], *, all_users: bool) -> list[dict[str, Any]]:
-    """Return what read tells of ends, of every user's where that is asked for, the newest last.
+def read_histories(
+    read: Callable[[], list[dict[str, Any]]], *, all_users: bool
+) -> list[dict[str, Any]]:
+    """Call read as this user, or as every user, and return the ends sorted by time.
 
-    Each has "ended", "document", and gets "user". Says on stderr whose history cannot be read.
-    Raises ScopekeeperError.
+    Each end that read returns has "ended" and "document"; this adds "uid". Warns of histories
+    that cannot be read. Raises ScopekeeperError.
     """
     own = [(os.getuid(), each) for each in read()]
     if all_users:
@@ -87,30 +89,30 @@ def of_users(read: Callable[[], list[dict[str, Any]]], *, all_users: bool) -> li
                 warn([f"the history of {user(answered.uid)}: {answered.problem}"])
             own += [(answered.uid, each) for each in answered.value or ()]
     for uid, each in own:
-        each["user"] = user(uid)
-        each["document"] = {"uid": uid, "user": user(uid), **each["document"]}
+        each["uid"] = uid
+        each["document"] = {**user_fields(uid), **each["document"]}
     return sorted((each for _, each in own), key=lambda each: each["ended"])
 
 
 def _reason(text: str) -> Reason:
-    """Return the reason of that name; ``owner-gone`` is as good as ``owner gone``."""
+    """Return the reason of this name; ``owner-gone`` and ``owner gone`` are the same."""
     known = {reason.value.replace("-", " "): reason for reason in Reason}
     try:
         return known[text.replace("-", " ").replace("_", " ").lower()]
     except KeyError:
         raise UsageError(
-            f"--reason: {text!r} is none", f"write one of: {', '.join(r.value for r in Reason)}"
+            f"--reason: there is no reason {text!r}",
+            f"give one of: {', '.join(r.value for r in Reason)}",
         ) from None
 
 
 def _print(found: list[dict[str, Any]], *, users: bool) -> None:
-    first = ["USER"] if users else []
-    header = ("ENDED", "SESSION", "LANE", "MEMBER", "REASON", "LASTED", "PEAK", "CPU", "EVIDENCE")
     table(
-        (*first, *header),
-        [[*([each["user"]] if users else []), *each["row"]] for each in found],
-        shrink=[len(first) + at for at in (1, 2, 3, 8)],
-        right=[len(first) + at for at in (5, 6, 7)],
+        ("ENDED", "SESSION", "LANE", "MEMBER", "REASON", "LASTED", "PEAK", "CPU", "EVIDENCE"),
+        [each["row"] for each in found],
+        shrink=(1, 2, 3, 8),
+        right=(5, 6, 7),
+        users=[each["uid"] for each in found] if users else None,
     )
 
 
@@ -129,7 +131,7 @@ def _row(end: End) -> list[str]:
 
 
 def when(moment: int) -> str:
-    """Return a time in microseconds since the epoch as local time to the second."""
+    """Format microseconds since the epoch as local time, to the second."""
     try:
         return datetime.fromtimestamp(moment / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -137,14 +139,14 @@ def when(moment: int) -> str:
 
 
 def lasted(end: End) -> str:
-    """Return how long a member was there; at most, where nobody saw it end."""
+    """Format how long a member ran; with ``≤`` if nothing saw it end."""
     if not end.started:
         return "?"
     return ("" if end.seen else "≤") + show_duration((end.ended - end.started) / 1e6)
 
 
 def document(end: End) -> dict[str, Any]:
-    """Return an end as JSON has it; times are seconds since the epoch."""
+    """Return the JSON object of an end; times are seconds since the epoch."""
     return {
         "session": safe_json(end.session),
         "session_id": safe_json(end.session_id) or None,

@@ -13,43 +13,44 @@ from scopekeeper.install.install import install, manager_of, places_of
 from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.mcp_clients.program import installed
 
-CHOOSING: list[click.Parameter] = [
-    click.Option(["--user", "user"], is_flag=True, help="For the manager of this user; what is "
-                 "meant where another user than root calls it."),
-    click.Option(["--system", "system"], is_flag=True, help="For the system's manager, which runs "
-                 "root's scopes; what is meant where root calls it."),
-    click.Option(["--dry-run"], is_flag=True, help="Only say what would be written, removed, run."),
-    click.Option(["--json", "as_json"], is_flag=True, help="One versioned JSON object."),
+MANAGER_OPTIONS: list[click.Parameter] = [
+    click.Option(["--user", "user"], is_flag=True, help="Install for this user's service manager. "
+                 "The default for users other than root."),
+    click.Option(["--system", "system"], is_flag=True, help="Install for the system manager, which "
+                 "runs root's scopes. The default for root."),
+    click.Option(["--dry-run"], is_flag=True, help="Only print what would be written, removed and "
+                 "run."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print one versioned JSON object."),
 ]  # fmt: skip
 
 
-@click.command("install", params=[*CHOOSING])
-@click.option("--gateway", metavar="UNIT", help="Contain this service too: what one life of it has "
-              "left is ended before the next begins, and when it stops.")  # fmt: skip
-@click.option("--shell", is_flag=True, help="And give it scopekeeper-shell as SHELL.")
+@click.command("install", params=[*MANAGER_OPTIONS])
+@click.option("--gateway", metavar="UNIT", help="Also contain this service: clean up its leftovers "
+              "before it starts and after it stops.")  # fmt: skip
+@click.option("--shell", is_flag=True, help="Set SHELL to scopekeeper-shell for that service.")
 def command(
     user: bool, system: bool, gateway: str | None, shell: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Have a systemd manager start the keeper when it is needed, and reconcile at boot.
+    """Install the units: systemd starts the keeper on demand and reconciles at boot.
 
-    Writes the units, the files for the bus, manual pages and completions where no package has them
-    already, enables what is to run by itself, and starts it. Running scopes and gateways are left
-    as they are. Can be called again, after an update too; what was edited since is kept, and said.
-    Exit status: 0 done; 1 something was refused or failed, and nothing is changed then.
+    Writes the units, the D-Bus files, man pages and completions that no package has installed,
+    enables the timer and the boot service, and starts them. Running scopes and gateways are not
+    touched. Run it again after an update; files that you edited are kept, with a warning. Exit
+    status: 0 done; 1 something was refused or failed, and nothing was changed.
     """
     if shell and gateway is None:
-        raise UsageError("--shell is for a gateway", "give --gateway UNIT")
+        raise UsageError("--shell needs a gateway", "give --gateway UNIT")
     places = places_of(manager_of(user=user, system=system, verb="install"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     _, program = installed()
     change = install(
         Systemctl(places), places, program, texts(), unit, shell=shell, dry_run=dry_run
     )
-    tell(change, dry_run=dry_run, as_json=as_json)
+    report(change, dry_run=dry_run, as_json=as_json)
 
 
-def tell(change: Applied, *, dry_run: bool, as_json: bool) -> None:
-    """Say what was done, or would be."""
+def report(change: Applied, *, dry_run: bool, as_json: bool) -> None:
+    """Print what was done, or would be done."""
     if as_json:
         answer({
             "dry_run": dry_run,
@@ -61,7 +62,7 @@ def tell(change: Applied, *, dry_run: bool, as_json: bool) -> None:
             "warnings": [safe_json(text) for text in change.warnings],
         })  # fmt: skip
         return
-    show(change, dry_run=dry_run)
+    print_change(change, dry_run=dry_run)
     warn(change.warnings)
     if change.is_nothing:
         click.echo("Nothing to change.")
@@ -69,8 +70,8 @@ def tell(change: Applied, *, dry_run: bool, as_json: bool) -> None:
         click.echo(safe(change.then))
 
 
-def show(change: Applied, *, dry_run: bool) -> None:
-    """Print which files were written and removed, and what was run; or would be."""
+def print_change(change: Applied, *, dry_run: bool) -> None:
+    """Print the files written and removed, and the commands run; or that would be."""
     would = "would be " if dry_run else ""
     for paths, done in ((change.written, "written"), (change.removed, "removed")):
         documents = [path for path in paths if path in change.documents]

@@ -9,23 +9,24 @@ from scopekeeper.quantities import duration
 
 
 @click.command("keeper")
-@click.option("--linger", metavar="DURATION", default="30s", help="How long to stay when there is "
-              "nothing to keep; infinity: for ever. Default 30s.")  # fmt: skip
-@click.option("--no-bus", is_flag=True, help="Do not appear on the bus.")
-@click.option("--standalone", is_flag=True, help="Run where no systemd takes care of it: out of "
-              "the caller's scope, and not on the bus. `exec` starts one so.")  # fmt: skip
+@click.option("--linger", metavar="DURATION", default="30s", help="How long to stay with "
+              "nothing to do; infinity to stay forever. Default 30s.")  # fmt: skip
+@click.option("--no-bus", is_flag=True, help="Do not take a name on D-Bus.")
+@click.option("--standalone", is_flag=True, help="Run without systemd: outside the caller's scope, "
+              "and not on D-Bus. Without systemd, `exec` starts a keeper this way.")  # fmt: skip
 def command(linger: str, no_bus: bool, standalone: bool) -> None:
-    """React at once to what ``reconcile`` would find later; one for each user.
+    """Watch scopes, and do at once what `reconcile` would do later.
 
-    Ends what lost its owner, as the policy says; releases owned paths; writes the history. Leaves
-    when there has been nothing to keep for a while. SIGHUP reads the policy again; SIGTERM leaves,
-    and ends nothing.
+    One keeper runs for each user. It ends scopes that lost their owner, by the rules of the policy;
+    removes owned paths; writes the history; and holds the terminals of `exec`. It exits when it has
+    had nothing to do for a while. SIGHUP reloads the policy. On SIGTERM it exits, and scopes keep
+    running.
     """
     try:
         seconds = None if linger == "infinity" else duration("linger", linger) / 1e6
     except ValueError as error:
         raise UsageError(str(error)) from None
-    # asyncio loads TLS where that can be imported: 3 MiB, and nobody here to talk it with
+    # asyncio imports ssl if it can: 3 MiB that nothing here uses
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from scopekeeper.keeper.main import run
 

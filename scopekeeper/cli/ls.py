@@ -12,11 +12,11 @@ from scopekeeper.cli.show import (
     processes,
     safe,
     safe_json,
-    say_unread,
     table,
     unread_document,
+    warn_unread,
 )
-from scopekeeper.cli.users import others, uid_of, user, with_all_users
+from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
@@ -33,16 +33,17 @@ STATES = (
 
 
 @click.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
 @click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
 @click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
-@click.option("--members", is_flag=True, help="Show each member with its pid and command line.")
+@click.option("--members", is_flag=True, help="Also show each member with its pid and command "
+              "line.")  # fmt: skip
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
 @with_all_users("Show the scopes of every user.")
 @click.option("--all-owners", is_flag=True, hidden=True)
-@click.option("--compare", is_flag=True, help="Ask systemd too, and show what it does not know "
-              "as ghost.")  # fmt: skip
+@click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
+              "know as ghost.")  # fmt: skip
 def command(
     as_json: bool,
     session: str | None,
@@ -54,9 +55,10 @@ def command(
     all_owners: bool,
     compare: bool,
 ) -> None:
-    """List your scopes. It reads cgroupfs, and needs neither an answer of systemd nor a keeper.
+    """List your scopes.
 
-    For root the last line says how many scopes other users have.
+    Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
+    last line counts the scopes of other users.
     """
     all_users = all_users or all_owners
     if escaped:
@@ -80,17 +82,17 @@ def command(
         return
     _print(shown, members=members, users=all_users)
     if not shown and sys.stdout.isatty():
-        click.echo("No scopes." if all_users else "No scopes of yours; --all-users shows "
-                   "everybody's.")  # fmt: skip
+        click.echo("No scopes." if all_users else "You have no scopes; --all-users shows those of "
+                   "every user.")  # fmt: skip
     if os.getuid() == 0 and not all_users and state is None:
         line = others(_of_others(reader, session, lane))
         if line:
             click.echo(line)
-    say_unread(snapshot.unread)
+    warn_unread(snapshot.unread)
 
 
 def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterator[int]:
-    """Yield the uid of each scope of other users; its name alone says session and lane."""
+    """Yield the uid of each matching scope of other users; session and lane are in its name."""
     for unit, uid in reader.of_others(os.getuid()):
         named = names.parse_unit(unit) or ("", "")
         if session in (None, named[0]) and lane in (None, named[1]):
@@ -98,7 +100,7 @@ def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterato
 
 
 def _ghosts(snapshot: Snapshot) -> frozenset[str]:
-    """Return the cgroups of scopes with processes in them that systemd has no live unit for."""
+    """Return the cgroups of scopes that have processes but no live unit in systemd."""
     managers = {scope.manager for scope in snapshot.scopes if scope.manager}
     known = {manager: calls.living_units(manager, names.UNITS) for manager in managers}
     return frozenset(
@@ -109,10 +111,8 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
 
 
 def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool) -> None:
-    first = int(users)
     rows = [
         (
-            *([user(scope.uid)] if users else []),
             scope.session,
             scope.lane,
             scope.run or "-",
@@ -128,17 +128,18 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool) -> Non
         for scope, state in shown
     ]
     table(
-        (*(["USER"] if users else []), "SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS",
-         "PROCS", "MEMORY", "CPU", "AGE", "OWNER"),
+        ("SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS", "PROCS", "MEMORY", "CPU", "AGE",
+         "OWNER"),
         rows,
-        shrink=[first + at for at in (0, 1, 2, 10)],
-        right=[first + at for at in (5, 6, 7, 8, 9)],
+        shrink=(0, 1, 2, 10),
+        right=(5, 6, 7, 8, 9),
+        users=[scope.uid for scope, _ in shown] if users else None,
         beneath=[[*_warnings(scope), *(_members(scope) if members else [])] for scope, _ in shown],
     )  # fmt: skip
 
 
 def _warnings(scope: Scope) -> list[str]:
-    """Return what is wrong with its records, and the command that ends it."""
+    """Return the problems of its records, and the command that ends it."""
     lines = []
     if scope.damaged or scope.claims is not None:
         what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
@@ -172,7 +173,7 @@ def _members(scope: Scope) -> list[str]:
             f"  {show_duration(used.cpu_seconds)} CPU  {safe(' '.join(argv or ['-']))}"
         )
     if scope.strays:
-        lines.append(f"    (outside of every member: {' '.join(map(str, scope.strays))})")
+        lines.append(f"    (outside every member: {' '.join(map(str, scope.strays))})")
     return lines
 
 
@@ -180,8 +181,7 @@ def _document(scope: Scope, state: str) -> dict[str, Any]:
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
-        "uid": scope.uid,
-        "user": user(scope.uid),
+        **user_fields(scope.uid),
         "session": safe_json(scope.session),
         "session_id": scope.session_id or None,
         "lane": safe_json(scope.lane),

@@ -1,4 +1,4 @@
-"""The operator's commands. Each is loaded when it is called: click alone takes 25 ms."""
+"""Runs one command. Only that command's module is imported: click alone takes 25 ms."""
 
 import importlib
 import os
@@ -14,31 +14,31 @@ from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
 
 COMPLETE = "_SCOPEKEEPER_COMPLETE"
-"""In the environment where a shell asks what the Tab key should offer; click answers."""
+"""The variable that a shell sets to ask click for completions."""
 _COMMANDS = {
-    "run": "Start a command inside the scope of its session and lane.",
-    "attach": "Be at the terminal of a run.",
-    "send": "Type into a run.",
+    "run": "Start a command in the scope of its session and lane.",
+    "attach": "Attach to a run's terminal.",
+    "send": "Type into a run's terminal.",
     "ls": "List scopes.",
-    "exec": "Start a command with a terminal that outlives who started it.",
-    "wait": "Wait until runs have ended.",
-    "stop": "Stop scopes or members, and prove it.",
-    "reconcile": "Find what nobody owns any more, and end it.",
-    "adopt": "Make another gateway the owner.",
-    "policy": "Show the rules of a lane, and which file said so.",
-    "keeper": "React at once to what reconcile would find later.",
-    "watch": "Show what happens to scopes, as it happens.",
-    "history": "List what ended, when and why.",
-    "why": "Tell in sentences what ended and why.",
-    "logs": "Show what a run wrote.",
-    "own": "Hand paths over to what runs, to be removed when it is gone.",
-    "disown": "Take paths back that were handed over.",
-    "wrap": "Rewrite the configuration of MCP clients so that their servers are contained.",
+    "exec": "Start a command with a terminal that outlives the caller.",
+    "wait": "Wait until runs end.",
+    "stop": "Stop scopes or members, and verify that nothing is left.",
+    "reconcile": "Find scopes without an owner, and end them by policy.",
+    "adopt": "Give scopes a new owner.",
+    "policy": "Show the rules of a lane, and where they come from.",
+    "keeper": "Run the daemon that watches scopes and holds terminals.",
+    "watch": "Print events of scopes as they happen.",
+    "history": "List what ended, when, and why.",
+    "why": "Show why something ended.",
+    "logs": "Show a run's output.",
+    "own": "Hand paths over to a scope, which removes them at its end.",
+    "disown": "Take back paths that were handed over.",
+    "wrap": "Rewrite MCP client configurations to contain their servers.",
     "unwrap": "Undo wrap.",
-    "install": "Have systemd start what belongs to it, for this user or the system.",
+    "install": "Install the systemd units, for this user or the system.",
     "uninstall": "Undo install.",
-    "openclaw": "Contain OpenClaw's gateway, and see what it contains.",
-    "doctor": "Check what this machine has for scopekeeper.",
+    "openclaw": "Contain OpenClaw's gateway, and show what is contained.",
+    "doctor": "Check that scopekeeper works on this machine.",
 }
 
 
@@ -46,18 +46,19 @@ _ACTING = {
     "attach", "send", "exec", "wait", "stop", "reconcile", "adopt", "keeper", "own", "disown",
     "wrap", "unwrap", "install", "uninstall", "openclaw",
 }  # fmt: skip
-"""Commands whose exit status is that of what they do, also where their output cannot be written."""
+"""Commands that act: if their output cannot be written, they go on, and their exit status is that
+of the action."""
 _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor"))
-"""Commands that undo what they have begun when they are interrupted. The others do nothing that
-may not be left at any moment, and end at once."""
+"""Commands that undo unfinished work when interrupted. The others may stop at any moment, and exit
+at once."""
 
 
 _SHOWING = {"--dry-run", "--check", "--list", "status"}
-"""What makes them show something instead."""
+"""Arguments that make an acting command only print."""
 
 
 class _Commands(Group):
-    """Imports a command when it is asked for, and lists the others without importing them."""
+    """Imports a command on demand; lists commands without importing them."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -75,9 +76,9 @@ class _Commands(Group):
         module = importlib.import_module(f"scopekeeper.cli.{cmd_name}")
         command: click.Command = module.command
         if COMPLETE in os.environ:
-            from scopekeeper.cli import completing
+            from scopekeeper.cli.completion import add_completion
 
-            completing.teach(command)
+            add_completion(command)
         if cmd_name in _TIDY_UP:
             signals.unwind_by_interrupt()
         return command
@@ -94,7 +95,7 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run one command and exit; what goes wrong is one line on stderr."""
+    """Run one command and exit; an error is one line on stderr."""
     if COMPLETE in os.environ:
         from click.shell_completion import add_completion_class
 
@@ -103,7 +104,7 @@ def main() -> None:
         add_completion_class(Bash)
         group.main(prog_name="scopekeeper", complete_var=COMPLETE)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    if command == "run":  # its descriptors, closed ones too, are those of the command to come
+    if command == "run":  # its command inherits the descriptors, closed ones too
         sys.exit(_call(usage_status=FAILED, failed=FAILED))
     acts = command in _ACTING and not _SHOWING.intersection(sys.argv)
     out = output.prepare(forgiving=acts)
@@ -111,37 +112,37 @@ def main() -> None:
 
 
 def _call(usage_status: int = 2, failed: int | None = None) -> int:
-    """Run the command that the arguments name; return its exit status.
+    """Run the command that the arguments name, and return its exit status.
 
-    failed is that of every error, where they all have the same.
+    failed overrides the exit status of every error of scopekeeper.
     """
     try:
         status = group.main(prog_name="scopekeeper", standalone_mode=False)
     except SystemExit as ended:
         status = ended.code
     except click.UsageError as error:
-        _say(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
+        _print_error(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
         return usage_status
     except click.ClickException as error:
-        _say(error.format_message())
+        _print_error(error.format_message())
         return usage_status
     except click.Abort:
         return 130
     except ScopekeeperError as error:
-        _say(str(error))
+        _print_error(str(error))
         return failed or error.status
     except LookupError as error:
         if "cgroup2" not in str(error):
             return _internal(error)
-        _say(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
+        _print_error(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
         return 1
     except BrokenPipeError:
         return output.NOBODY_READS
     except OSError as error:
         if error is getattr(sys.stdout, "problem", None):
-            return 1  # reported when the command is over
+            return 1  # finish() reports it
         return _internal(error)
-    except Exception as error:  # noqa: BLE001  no traceback ever reaches a user
+    except Exception as error:  # noqa: BLE001  users never see a traceback
         return _internal(error)
     return status if isinstance(status, int) else 0
 
@@ -154,12 +155,14 @@ def _internal(error: Exception) -> int:
     if os.environ.get("SCOPEKEEPER_DEBUG"):
         raise error
     if isinstance(error, OSError):
-        _say(f"{error.filename or 'error'}: {error.strerror or error}")
+        _print_error(f"{error.filename or 'error'}: {error.strerror or error}")
     else:
-        _say(f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where")
+        _print_error(
+            f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"
+        )
     return 1
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(f"scopekeeper: {safe(text)}\n")

@@ -1,7 +1,7 @@
-"""Man pages, made from what the commands themselves declare, so that they cannot differ from it.
+"""Generates man pages from the commands' own declarations, so the two cannot differ.
 
-One page for each command, as ``scopekeeper-ls.1``, and one for all. man-pages(7) has the order of
-the sections, groff_man(7) the macros.
+One page for each command, such as ``scopekeeper-ls.1``, and one for all. man-pages(7) defines the
+order of the sections, groff_man(7) the macros.
 """
 
 import re
@@ -14,46 +14,47 @@ _A_STATUS = re.compile(r"(\d+(?:(?:, | to )\d+)*) ([^.]+(?:\.\S[^.]*)*)")
 
 _ENVIRONMENT = {
     "SCOPEKEEPER_SESSION, SCOPEKEEPER_LANE, SCOPEKEEPER_RUN, SCOPEKEEPER_SESSION_ID":
-        "What `run`, `exec` and scopekeeper-shell take where no option says it. A started command "
-        "has them in its environment.",
-    "SCOPEKEEPER_OWNER": "The gateway's pid, where the parent is only a helper of it.",
-    "SCOPEKEEPER_SCOPE, SCOPEKEEPER_MEMBER": "Set for a started command: the unit that it is in, "
-        "and its leaf there.",
-    "SCOPEKEEPER_PLACEMENT": "Where scopes are made: `auto`, `user`, `system` or `cgroup:PATH`.",
-    "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do where nothing can be contained.",
-    "SCOPEKEEPER_SHELL": "The shell that scopekeeper-shell becomes.",
-    "SCOPEKEEPER_DETACH_KEYS": "What leaves a run that is attached; else ctrl-\\.",
-    "SCOPEKEEPER_CONFIG": "The folder that config.toml and config.d are read from in place of "
-        "~/.config/scopekeeper; a keeper reads there only if it is set for it too.",
-    "SCOPEKEEPER_STATE": "The folder that the history, the runs and what is owned are kept in; one "
-        "that is there and is not private stays as it is, and has scopekeeper-UID inside.",
-    "SCOPEKEEPER_DEBUG": "Where it is set, an internal error shows its traceback.",
+        "Defaults for the options of `run`, `exec` and scopekeeper-shell. Set in the environment "
+        "of every command that they start.",
+    "SCOPEKEEPER_OWNER": "The gateway's pid. Needed if the parent process is only a helper.",
+    "SCOPEKEEPER_SCOPE, SCOPEKEEPER_MEMBER": "Set for a started command: its scope unit, and its "
+        "leaf there.",
+    "SCOPEKEEPER_PLACEMENT": "Where to create scopes: `auto`, `user`, `system` or `cgroup:PATH`.",
+    "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do if no scope can be created.",
+    "SCOPEKEEPER_SHELL": "The real shell that scopekeeper-shell executes.",
+    "SCOPEKEEPER_DETACH_KEYS": "The keys that detach from a run. Default: ctrl-\\.",
+    "SCOPEKEEPER_CONFIG": "The folder of config.toml and config.d, instead of "
+        "~/.config/scopekeeper. The keeper uses it only if its own environment sets it.",
+    "SCOPEKEEPER_STATE": "The folder of the history, the runs and the records of owned paths. If "
+        "the folder exists and is not private, a folder scopekeeper-UID inside it is used.",
+    "SCOPEKEEPER_DEBUG": "If set, an internal error shows its traceback.",
 }  # fmt: skip
 _FILES = {
     "/etc/scopekeeper/config.toml, ~/.config/scopekeeper/config.toml, and config.d/*.toml beside":
-        "The rules of lanes; the later goes before the earlier.",
+        "The rules of lanes; later files override earlier ones.",
     "/var/lib/scopekeeper, ~/.local/state/scopekeeper":
-        "The history, the runs' output, and what is owned; of root, and of any other user.",
+        "The history, the output of runs, and the records of owned paths: for root, and for any "
+        "other user.",
 }  # fmt: skip
 _SHELL = """\
-scopekeeper-shell takes the place of a shell wherever one is named by its path. It puts itself into
-the scope of its session, or with a terminal of its own into a scope of its own, and then becomes
-the real shell: the same process, with the same terminal and arguments. That is
-$SCOPEKEEPER_SHELL, else the user's login shell, else /bin/sh, never itself.
+scopekeeper-shell replaces a shell wherever one is configured by its path. It moves itself into the
+scope of its session (with a terminal of its own, into a new scope) and then executes the real
+shell: the same process, with the same terminal and arguments. The real shell is $SCOPEKEEPER_SHELL,
+else the user's login shell, else /bin/sh, and never scopekeeper-shell itself.
 
-A login or a prompt that cannot be contained is a shell all the same, with one line on standard
-error. A command or a script is not run then, unless the password database names scopekeeper-shell
-and the environment no session; $SCOPEKEEPER_IF_UNAVAILABLE says otherwise.
+If no scope can be created, a login or interactive shell starts anyway, with one line on standard
+error. A command or script does not start, unless the password database names scopekeeper-shell and
+the environment names no session. $SCOPEKEEPER_IF_UNAVAILABLE overrides both.
 
-Exit status: that of the shell; 125 where scopekeeper failed, 126 where the shell cannot be \
-executed, 127 where it is not found."""
+Exit status: that of the shell; 125 if scopekeeper failed, 126 if the shell cannot be executed, \
+127 if it is not found."""
 SHELL = "scopekeeper-shell"
 
 
 def pages(group: click.Group, name: str, version: str) -> dict[str, str]:
-    """Return the page of a group of commands, those of all in it, and scopekeeper-shell's.
+    """Return the pages of a command group, of all its commands, and of scopekeeper-shell.
 
-    By file name, each for section 1.
+    The keys are file names; all pages belong to section 1.
     """
     found = {
         _name(command): _page(command, version)
@@ -64,7 +65,7 @@ def pages(group: click.Group, name: str, version: str) -> dict[str, str]:
 
 
 def _commands(context: click.Context) -> Iterator[click.Context]:
-    """Yield a context for a command, and for each below it."""
+    """Yield a context for a command and for each of its subcommands."""
     yield context
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
@@ -108,7 +109,7 @@ def _name(context: click.Context) -> str:
 def _shell(version: str) -> list[str]:
     prose, status = _split(_SHELL)
     return [
-        *_head(SHELL, "a shell that is contained", version),
+        *_head(SHELL, "a login or command shell in a scope", version),
         *(".SH SYNOPSIS\n", f".B {_escape(SHELL)}\n", _escape("[ARGUMENTS OF THE SHELL]") + "\n"),
         *(".SH DESCRIPTION\n", *_paragraphs(prose), *_statuses(status)),
         *(".SH SEE ALSO\n", _escape("scopekeeper(1), scopekeeper-run(1)") + "\n"),
@@ -116,7 +117,7 @@ def _shell(version: str) -> list[str]:
 
 
 def _head(name: str, summary: str, version: str) -> list[str]:
-    summary = " ".join(summary.replace("`", "").split())  # where whatis(1) looks: no macros
+    summary = " ".join(summary.replace("`", "").split())  # whatis(1) reads this: no macros
     return [
         f'.TH {_escape(name.upper())} 1 "" "scopekeeper {version}"\n',
         ".nh\n.ad l\n",
@@ -130,7 +131,7 @@ def _summary(command: click.Command) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Split a help text into its prose, and what it says about the exit status, which is last."""
+    """Split a help text into its prose and the description of the exit status at its end."""
     prose, _, status = text.partition(_STATUS)
     return prose.rstrip(), " ".join(status.split())
 
@@ -157,7 +158,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Return one paragraph; what stands in backticks is bold."""
+    """Format one paragraph; text in backticks becomes bold."""
     pieces = re.split(r"``?([^`]+)``?", " ".join(text.split()))
     bold = [f"\\fB{_escape(each)}\\fR" if odd % 2 else _escape(each)
             for odd, each in enumerate(pieces)]  # fmt: skip

@@ -1,11 +1,10 @@
 """Standard output and error of a command: safe for a terminal, and never the cause of a traceback.
 
-- All text is made safe on its way out. What has to pass byte for byte is written to ``.buffer``.
-- A closed descriptor 0, 1 or 2 becomes ``/dev/null``, before a file that is opened gets its number
-  and is printed into.
+- All text is escaped on its way out. Raw bytes go to ``.buffer``.
+- A closed descriptor 0, 1 or 2 is opened on ``/dev/null``. Otherwise the next file to be opened
+  would get that number, and the command would print into it.
 - Output that cannot be written (a full disk) is reported once, on stderr. A command that shows
-  something has failed then. One that does something goes on, and its exit status is that of what
-  it did: who asks for a stop wants to know about the stop.
+  something fails then. A command that acts goes on, and its exit status is that of the action.
 """
 
 import contextlib
@@ -17,19 +16,19 @@ from typing import TextIO
 from scopekeeper.safe_text import safe_lines
 
 NOBODY_READS = 141
-"""Exit status as a shell has it of a process that SIGPIPE ended (128 + 13)."""
+"""The exit status that a shell reports for a process ended by SIGPIPE (128 + 13)."""
 
 
 class Output(io.TextIOWrapper):
-    """A text stream that escapes what a terminal would obey.
+    """A text stream that escapes control characters.
 
-    forgiving: an error of writing is kept in ``problem`` and not raised. After one, everything
-    more goes to ``/dev/null``.
+    The first write error is kept in ``problem``; later output goes to ``/dev/null``. The error is
+    raised unless forgiving.
     """
 
     def __init__(self, descriptor: int, like: TextIO | None, *, forgiving: bool) -> None:
         encoding = getattr(like, "encoding", None) or "utf-8"
-        # as Python does: a terminal and stderr line by line, all else in large pieces
+        # as Python does: a terminal and stderr are line buffered, all else is block buffered
         lines = descriptor == 2 or os.isatty(descriptor)
         super().__init__(
             open(descriptor, "wb", closefd=False),  # noqa: SIM115  open until the process ends
@@ -43,7 +42,7 @@ class Output(io.TextIOWrapper):
         self.problem: OSError | None = None
 
     def write(self, text: str, /) -> int:
-        """Write text, made safe; return the length that it had."""
+        """Write the text escaped; return its length before escaping."""
         try:
             super().write(safe_lines(text))
         except OSError as error:
@@ -51,25 +50,25 @@ class Output(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write buffered text."""
         try:
             super().flush()
         except OSError as error:
             self.give_up(error)
 
     def give_up(self, error: OSError) -> None:
-        """Write no more after an error; raise it unless that is forgiven."""
+        """Send all later output to ``/dev/null``; raise the error unless forgiving."""
         if self.problem is None:
             self.problem = error
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            os.dup2(null, self._descriptor)  # where what is still buffered goes
+            os.dup2(null, self._descriptor)  # buffered text goes there too
             os.close(null)
         if not self.forgiving:
             raise error
 
 
 def prepare(*, forgiving: bool) -> Output:
-    """Make the standard streams safe to use, and return stdout; before any file is opened."""
+    """Replace the standard streams, and return stdout. Call it before opening any file."""
     open_closed()
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = out = Output(1, sys.stdout, forgiving=forgiving)
@@ -78,7 +77,7 @@ def prepare(*, forgiving: bool) -> Output:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write to standard output as it is, and at once; raises OSError where that is not forgiven."""
+    """Write raw bytes to standard output and flush; raises OSError unless stdout is forgiving."""
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -94,14 +93,14 @@ def open_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # the lowest number that is free, which is this one
+            # open() returns the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def finish(out: Output, status: int) -> int:
-    """Write what is buffered; return the exit status, which tells of lost output if that matters.
+    """Flush, and return the exit status; lost output changes it unless stdout is forgiving.
 
-    A problem is looked for where it is kept: click answers a broken pipe with a status of its own.
+    This reads ``problem``, because click turns a broken pipe into an exit status of its own.
     """
     with contextlib.suppress(OSError):
         out.flush()

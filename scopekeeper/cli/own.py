@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli.owned import damages
-from scopekeeper.cli.selecting import unit_name
+from scopekeeper.cli.select_options import unit_name
 from scopekeeper.cli.show import answer, safe, safe_json, table
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, with_all_users
@@ -22,14 +22,14 @@ from scopekeeper.scope.snapshot import Reader
 
 
 @click.command("own")
-@click.option("-s", "--session", metavar="KEY", help="To the scopes of this session.")
-@click.option("-l", "--lane", metavar="LANE", help="Only in this lane.")
-@click.option("-n", "--name", metavar="NAME", help="To the member of this name alone.")
-@click.option("--own-scope", is_flag=True, help="To the whole scope that -n is in.")
-@click.option("--keep-until-end", is_flag=True, help="Keep it even if nothing uses it now.")
-@click.option("--list", "as_list", is_flag=True, help="Show what is owned, and by whom.")
-@with_all_users("To what other users run, too; for root.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("-s", "--session", metavar="KEY", help="Hand over to the scopes of this session.")
+@click.option("-l", "--lane", metavar="LANE", help="Only to scopes in this lane.")
+@click.option("-n", "--name", metavar="NAME", help="Only to the member of this name.")
+@click.option("--own-scope", is_flag=True, help="Hand over to the whole scope of that member.")
+@click.option("--keep-until-end", is_flag=True, help="Keep a path even if no process uses it now.")
+@click.option("--list", "as_list", is_flag=True, help="List owned paths and their holders.")
+@with_all_users("Also to scopes of other users; root only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.argument("words", nargs=-1, metavar="[UNIT] PATH...")
 def command(
     session: str | None,
@@ -42,10 +42,10 @@ def command(
     as_json: bool,
     words: tuple[str, ...],
 ) -> None:
-    """Hand paths over to what runs: each is removed when its last user is gone.
+    """Hand paths over to running scopes: each is removed when its last user has ended.
 
-    A path that no process uses there now is removed at once. Exit status: 0 done; 1 a path was
-    refused, or could not be removed yet; 4 nothing lives that this names, and no path was touched.
+    A path that no process there uses is removed at once. Exit status: 0 done; 1 a path was refused
+    or could not be removed yet; 4 no running scope or member matched, and no path was touched.
     """
     if as_list:
         if words:
@@ -55,7 +55,8 @@ def command(
     if words and session is None and name is None and not words[0].startswith(("/", ".")):
         unit, paths = words[0], words[1:]
     if not unit and session is None and name is None:
-        raise UsageError("nothing says to whom", "give --session or --name, or a UNIT before PATH")
+        raise UsageError("no scope to hand the paths over to",
+                         "give --session or --name, or a UNIT before PATH")  # fmt: skip
     if not paths:
         raise UsageError("no path given", "write: scopekeeper own -s SESSION PATH...")
     selector = Selector(
@@ -64,21 +65,20 @@ def command(
         name=name,
         units=frozenset([unit_name(unit)] if unit else []),
     )
-    meant = [path_of(path) for path in paths]
+    targets = [path_of(path) for path in paths]
     mount = mount_point()
     here = Here(mount)
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     to = holders(snapshot, selector, here, whole_scope=own_scope)
     if not to:
-        click.echo("Nothing that lives matched; the path is yours." if len(meant) == 1 else
-                   "Nothing that lives matched; the paths are yours.", err=True)  # fmt: skip
+        click.echo("No running scope or member matched; nothing was handed over.", err=True)
         raise SystemExit(NOTHING_MATCHED)
-    given = give(ClaimStore.make(), here, meant, to, keep=keep_until_end)
+    given = give(ClaimStore.make(), here, targets, to, keep=keep_until_end)
     _release(given, mount, as_json=as_json)
 
 
 def _release(given: list[Given], mount: str, *, as_json: bool) -> None:
-    """Remove at once what nobody uses, say what became of each path, and exit."""
+    """Remove unused paths at once, print the outcome of each path, and exit."""
     made = {each.claim.claim_id for each in given}
     report = release_due(mount, only=lambda claim: claim.claim_id in made)
     outcomes = {outcome.claim.claim_id: outcome for outcome in report.done}
@@ -93,7 +93,7 @@ def _release(given: list[Given], mount: str, *, as_json: bool) -> None:
             elif each.use:
                 click.echo(safe(f"{claim.path}: owned by {claim.holder.label}: {each.use}"))
             else:
-                click.echo(safe(f"{claim.path}: kept: others still have it"))
+                click.echo(safe(f"{claim.path}: kept: other holders own it too"))
     if report.problem:
         click.echo(f"scopekeeper: {safe(report.problem)}", err=True)
     failed = report.problem or any(outcome.what == "failed" for outcome in report.done)

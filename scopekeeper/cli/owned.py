@@ -1,6 +1,6 @@
-"""Owned paths in the answers of ``stop`` and ``reconcile``; nothing is loaded where there are none.
+"""Removes owned paths for ``stop`` and ``reconcile``; loads nothing if no paths are owned.
 
-What goes wrong here is said and shows in the exit status; it keeps nothing from being stopped.
+A failure here is printed and changes the exit status, but never prevents a stop.
 """
 
 import os
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
-    """What is to be said of owned paths."""
+class OwnedReport:
+    """The outcomes for owned paths, ready to print."""
 
     documents: tuple[dict[str, Any], ...] = ()
     lines: tuple[str, ...] = ()
@@ -29,28 +29,28 @@ class Paths:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The part of a JSON answer."""
+        """Its keys of the JSON object."""
         return {"owned": list(self.documents), "owned_problems": list(self.problems)}
 
     def print(self) -> None:
-        """Say it, a line each; problems on stderr."""
+        """Print one line for each outcome; problems on stderr."""
         for line in self.lines:
             click.echo(safe(line))
         for problem in self.problems:
             click.echo(f"scopekeeper: {safe(problem)}", err=True)
 
 
-def release(mount: str, units: Collection[str] | None = None) -> Paths:
-    """Remove what is due; only what processes of these scope units had, where they are given."""
+def release(mount: str, units: Collection[str] | None = None) -> OwnedReport:
+    """Remove the paths that are due; if units are given, only those that these scopes hold."""
     if not _any() or (units is not None and not units):
-        return Paths()
+        return OwnedReport()
     from scopekeeper.owned.release import release_due, sentences
 
     only = None if units is None else lambda claim: claim.holder.unit in units
     report = release_due(mount, only=only)
     problems = [report.problem] if report.problem else []
     damaged = report.damaged if units is None else ()
-    return Paths(
+    return OwnedReport(
         tuple(
             {
                 "path": safe_json(outcome.claim.path),
@@ -67,22 +67,22 @@ def release(mount: str, units: Collection[str] | None = None) -> Paths:
     )
 
 
-def due(mount: str) -> Paths:
-    """Say what release would remove."""
+def due(mount: str) -> OwnedReport:
+    """Report the paths that release would remove."""
     if not _any():
-        return Paths()
+        return OwnedReport()
     from scopekeeper.owned.release import look
     from scopekeeper.owned.store import ClaimStore
 
     store = ClaimStore.find()
     if store is None:
-        return Paths()
+        return OwnedReport()
     try:
         verdicts, damaged = look(store, mount)
     except StateError as error:
-        return Paths(problems=(str(error),), failed=True)
-    meant = [verdict for verdict in verdicts if verdict.due]
-    return Paths(
+        return OwnedReport(problems=(str(error),), failed=True)
+    verdicts = [verdict for verdict in verdicts if verdict.due]
+    return OwnedReport(
         tuple(
             {
                 "path": safe_json(verdict.claim.path),
@@ -91,24 +91,21 @@ def due(mount: str) -> Paths:
                 "attempts": verdict.claim.attempts,
                 "problem": safe_json(verdict.claim.problem) or None,
             }
-            for verdict in meant
+            for verdict in verdicts
         ),
-        tuple(f"{verdict.claim.path}: would be removed: {verdict.evidence}" for verdict in meant),
+        tuple(f"{each.claim.path}: would be removed: {each.evidence}" for each in verdicts),
         tuple(damages(damaged)),
         bool(damaged),
     )
 
 
 def damages(damaged: "Collection[Damaged]") -> list[str]:
-    """Return one sentence on each claim that cannot be read."""
-    return [
-        f"{each.file}: {each.problem}; it is left alone, and so is the path that it names"
-        for each in damaged
-    ]
+    """Return one sentence for each claim that cannot be read."""
+    return [f"{each.file}: {each.problem}; skipped, its path is not removed" for each in damaged]
 
 
 def _any() -> bool:
     try:
         return os.path.lexists(state.directory() / "owned")
     except StateError:
-        return False  # nothing was handed over where nothing can be kept
+        return False  # without a state folder no path can have been handed over

@@ -15,17 +15,17 @@ from scopekeeper.scope.records import KINDS
 
 @click.group("policy", cls=Group)
 def command() -> None:
-    """Show the rules that lanes have."""
+    """Show the rules of lanes."""
 
 
 @command.command("show")
 @click.argument("lane", default="default", metavar="[LANE]")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def show(lane: str, as_json: bool) -> None:
-    """Print what holds for LANE, and which file and line said so.
+    """Print the rules of LANE, each with the file and line that set it.
 
-    A lane's rules are those of its class, which is what stands before its first colon. A rule that
-    differs by the kind of a member has a line for each kind.
+    A lane has the rules of its class: the part of its name before the first colon. A rule that
+    depends on the kind of a member has one line for each kind.
     """
     found, policy = find(), load()
     warn(found.ignored)

@@ -10,7 +10,7 @@ import click
 from scopekeeper.cli import escaped, owned, unseen
 from scopekeeper.cli.show import answer, table, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
-from scopekeeper.cli.users import require_root, user, with_all_users
+from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import ManagerError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
@@ -24,12 +24,12 @@ from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
 _LONGEST = 3600.0
-"""Seconds that the reconcile of another user may take: graces of ten minutes, and more than one."""
+"""Seconds that the reconcile of another user may take: several graces of up to ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What was done, or would be, for one user; plain values alone."""
+    """What was done, or would be, for one user. Plain values only: it crosses processes as JSON."""
 
     rows: list[list[str]]
     documents: list[dict[str, Any]]
@@ -41,28 +41,28 @@ class _Report:
 
 
 @click.command("reconcile")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
-@click.option("--owner", metavar="UNIT|PID", help="Only what belongs to this gateway.")
-@click.option("--unless-keeper", is_flag=True, help="Do nothing where a keeper runs: it has done "
-              "it all.")  # fmt: skip
-@with_all_users("As every user who has scopes, by the rules of each; for root.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@click.option("--owner", metavar="UNIT|PID", help="Only members that belong to this gateway.")
+@click.option("--unless-keeper", is_flag=True, help="Do nothing if a keeper runs, since it "
+              "reconciles by itself.")  # fmt: skip
+@with_all_users("Run as every user who has scopes, by that user's policy; root only.")
 def command(
     dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool, all_users: bool
 ) -> None:
-    """Find the scopes that nobody owns any more, and end what the policy says.
+    """Find scopes that lost their owner, and end them by the rules of the policy.
 
-    Only what is proved to be without its owner is ended; all else is reported. Exit status: 0
+    A scope ends only if the end of its owner is proved; all others are reported. Exit status: 0
     done; 1 something was refused; 5 processes remain that cannot be killed.
     """
-    if unless_keeper and _keeper_runs():
+    if unless_keeper and unseen.keeper_runs():
         if as_json:
-            answer({"dry_run": dry_run, "actions": [], **owned.Paths().document})
+            answer({"dry_run": dry_run, "actions": [], **owned.OwnedReport().document})
         else:
             click.echo("A keeper runs.")
         return
     if all_users:
-        require_root("reconcile what other users have")
+        require_root("reconcile the scopes of other users")
     reports = {os.getuid(): _reconcile(dry_run, owner)}
     if all_users:
         reports |= _of_others(dry_run, owner)
@@ -93,13 +93,13 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
         problem = unseen.collect()
         warnings += [problem] if problem and problem not in warnings else []
-    left = [] if owner else escaped.treat(reader, stops=policy.stops_escaped, dry_run=dry_run)
+    handled = [] if owner else escaped.handle(reader, stops=policy.stops_escaped, dry_run=dry_run)
     paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
     outcomes = {each.outcome for each in done}
     status = 1 if "refused" in outcomes or paths.failed else 0
     return _Report(
-        rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in left],
-        documents=[_document(each) for each in done] + [each.document for each in left],
+        rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in handled],
+        documents=[_document(each) for each in done] + [each.document for each in handled],
         owned=list(paths.documents),
         lines=list(paths.lines),
         problems=list(paths.problems),
@@ -124,22 +124,14 @@ def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
 
 def _with_users(reports: dict[int, _Report], name: str) -> list[dict[str, Any]]:
     return [
-        {"uid": uid, "user": user(uid), **document}
+        {**user_fields(uid), **document}
         for uid, report in reports.items()
         for document in getattr(report, name)
     ]
 
 
-def _keeper_runs() -> bool:
-    from scopekeeper.exec import (
-        keeper_address,  # with sockets and json, which nothing else here needs
-    )
-
-    return keeper_address.runs()
-
-
 def _with_units(snapshot: Snapshot) -> Snapshot:
-    """Add what systemd knows, where it can be asked; the plan does without."""
+    """Add the units that systemd knows; the plan works without if no manager answers."""
     managers = {scope.manager for scope in snapshot.scopes if scope.manager}
     try:
         known = [calls.living_units(manager, names.UNITS) for manager in sorted(managers)]
@@ -149,20 +141,16 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
 
 
 def _print(reports: dict[int, _Report], *, dry_run: bool, users: bool) -> None:
-    first = ["USER"] if users else []
-    rows = [
-        [*([user(uid)] if users else []), *row]
-        for uid, report in reports.items()
-        for row in report.rows
-    ]
+    rows = [(uid, row) for uid, report in reports.items() for row in report.rows]
     if rows:
         header = ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE",
                   "EVIDENCE")  # fmt: skip
-        table((*first, *header), rows, shrink=[len(first) + at for at in (0, 1, 2, 3, 6)])
+        table(header, [row for _, row in rows], shrink=(0, 1, 2, 3, 6),
+              users=[uid for uid, _ in rows] if users else None)  # fmt: skip
     else:
         click.echo("No scopes.")
     for report in reports.values():
-        owned.Paths(lines=tuple(report.lines), problems=tuple(report.problems)).print()
+        owned.OwnedReport(lines=tuple(report.lines), problems=tuple(report.problems)).print()
 
 
 def _row(done: Done, *, dry_run: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""How answers look: safe text, tables that fit the terminal, versioned JSON."""
+"""Prints results: safe text, tables that fit the terminal, versioned JSON, warnings."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from scopekeeper.cli.users import user
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.safe_text import safe
 
@@ -15,18 +16,18 @@ __all__ = [
     "processes",
     "safe",
     "safe_json",
-    "say_unread",
     "table",
     "unread_document",
     "unread_text",
     "warn",
+    "warn_unread",
 ]
 
 _NARROWEST = 8
 
 
 def safe_json(text: str) -> str:
-    """Return text that every JSON reader takes: bytes that were not UTF-8 are escaped."""
+    """Return text that every JSON reader accepts: bytes that are not UTF-8 are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -36,12 +37,19 @@ def table(
     *,
     shrink: Sequence[int] = (),
     right: Sequence[int] = (),
+    users: Sequence[int] | None = None,
     beneath: Sequence[Sequence[str]] = (),
 ) -> None:
-    """Print a table. On a terminal the columns in shrink, by their number, give way.
+    """Print a table.
 
-    right has the columns that align to the right; beneath has lines to print under each row.
+    shrink has the numbers of the columns that narrow to fit a terminal, right those that align to
+    the right. users has the uid of each row, for a column USER before the others. beneath has the
+    lines to print under each row.
     """
+    if users is not None:
+        header = ("USER", *header)
+        rows = [(user(uid), *row) for uid, row in zip(users, rows, strict=True)]
+        shrink, right = [at + 1 for at in shrink], [at + 1 for at in right]
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     if sys.stdout.isatty():
@@ -54,8 +62,8 @@ def table(
 
 
 def _fit(widths: list[int], shrink: Sequence[int], columns: int) -> None:
-    """Take from the widest of the columns that may shrink until the line fits."""
-    # a terminal that does not know its size says 0
+    """Narrow the widest of the columns in shrink until the line fits."""
+    # a terminal of unknown size reports 0 columns
     while 0 < columns < sum(widths) + 2 * (len(widths) - 1):
         widest = max(shrink, key=lambda at: widths[at], default=None)
         if widest is None or widths[widest] <= _NARROWEST:
@@ -79,26 +87,26 @@ def answer(document: dict[str, Any]) -> None:
 
 
 def warn(warnings: Sequence[str]) -> None:
-    """Say on stderr what went wrong although the command went on."""
+    """Print warnings on stderr."""
     for text in warnings:
         click.echo(f"scopekeeper: warning: {safe(text)}", err=True)
 
 
 def unread_text(unread: Sequence[Unread]) -> list[str]:
-    """Return the sentence that says that there may be more than was found, where that is so."""
+    """Return a warning that the result may be incomplete; [] if everything was read."""
     if not unread:
         return []
     places, them = ("1 place", "it") if len(unread) == 1 else (f"{len(unread)} places", "them")
     return [f"{places} could not be read; `scopekeeper ls --json` names {them}"]
 
 
-def say_unread(unread: Sequence[Unread]) -> None:
-    """Say on stderr that there may be more than was found, where that is so."""
+def warn_unread(unread: Sequence[Unread]) -> None:
+    """Warn on stderr if the result may be incomplete."""
     warn(unread_text(unread))
 
 
 def unread_document(unread: Sequence[Unread], mount: str) -> dict[str, Any]:
-    """Return the part of an answer that has the places that could not be read."""
+    """Return the JSON key that lists the cgroups that could not be read."""
     return {
         "unread": [
             {"cgroup": safe_json(each.directory[len(mount) :] or "/"), "problem": each.problem}

@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 from scopekeeper.cli import owned, unseen
-from scopekeeper.cli.selecting import chosen, require, selecting
+from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
 from scopekeeper.cli.show import (
     answer,
     processes,
     safe,
     safe_json,
-    say_unread,
     unread_document,
     warn,
+    warn_unread,
 )
-from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
@@ -35,26 +35,26 @@ REMAINS = 5
 
 
 @click.command("stop")
-@selecting("Members of this name; the others stay.")
-@click.option("--owner", metavar="UNIT|PID", help="Members that belong to this gateway.")
-@click.option("--mine", is_flag=True, help="Only members of the calling gateway: of its service, "
-              "in any life of it, or of its process; else $SCOPEKEEPER_OWNER.")  # fmt: skip
+@with_target_options("Only members of this name.")
+@click.option("--owner", metavar="UNIT|PID", help="Only members that belong to this gateway.")
+@click.option("--mine", is_flag=True, help="Only members of the calling gateway: its service in "
+              "any life, or its process. $SCOPEKEEPER_OWNER overrides the caller.")  # fmt: skip
 @click.option(
     "--lifetime",
     "lifetimes",
     multiple=True,
     type=click.Choice(LIFETIMES),
-    help="Only scopes of this lifetime. May be given again.",
+    help="Only scopes of this lifetime. May be repeated.",
 )
-@click.option("--started-before", metavar="TIME", help="Spare what was started at this time or "
-              "later (ISO 8601, or @SECONDS).")  # fmt: skip
-@click.option("--grace", metavar="DURATION", help="Time between SIGTERM and the kill; else that "
+@click.option("--started-before", metavar="TIME", help="Only members started before this time (ISO "
+              "8601, or @SECONDS).")  # fmt: skip
+@click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default: that "
               "of the launch, else 5s.")  # fmt: skip
-@click.option("--reason", metavar="TEXT", default="", help="Your words; kept in the record and in "
-              "the history.")  # fmt: skip
-@with_all_users("Those of other users too; for root.")
-@click.option("--must-exist", is_flag=True, help="Exit 4 where nothing matched.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--reason", metavar="TEXT", default="", help="A reason in your words, for the record "
+              "and the history.")  # fmt: skip
+@with_all_users("Also those of other users; root only.")
+@click.option("--must-exist", is_flag=True, help="Exit 4 if nothing matched.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
     selector: Selector,
     words: tuple[str, ...],
@@ -68,15 +68,15 @@ def command(
     must_exist: bool,
     as_json: bool,
 ) -> None:
-    """Stop scopes or single members, and prove that nothing of them lives.
+    """Stop scopes or single members, and verify that no process is left.
 
     A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
-    leaf; where it can be several, the first of these. The name of several members is refused:
-    --name means all of them. Options narrow it down, and each other.
+    leaf; an ambiguous word takes the first of these. A name that several members share is refused;
+    --name selects all of them. Options narrow down the words, and each other.
 
-    Exit status: 0 all is gone, or nothing matched the options; 1 something was refused; 2 the call
-    is wrong; 4 a word means nothing (the others are stopped), or nothing matched and --must-exist;
-    5 processes remain that cannot be killed.
+    Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
+    2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
+    --must-exist; 5 processes remain that cannot be killed.
     """
     try:
         seconds = None if grace is None else duration("grace", grace) / 1e6
@@ -90,10 +90,10 @@ def command(
         lifetimes=frozenset(lifetimes),
         started_before=before,
     )
-    require(selector, words, "stop", "--owner", "--mine")
+    require_target(selector, words, "--owner", "--mine")
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
-    selected, missing = chosen(snapshot, words, selector, "stop")
+    selected, missing = select_targets(snapshot, words, selector, "stop")
     targets = [stop.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
@@ -111,7 +111,7 @@ def command(
             click.echo(sentence(each, result, users=all_users))
         if not results and not missing:
             click.echo("Nothing matched.")
-            say_unread(snapshot.unread)
+            warn_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
     raise SystemExit(_status(results, absent=absent, failed=paths.failed))
@@ -127,27 +127,27 @@ def _status(results: list[stop.Result], *, absent: bool, failed: bool) -> int:
 
 
 def label(selected: Selected, *, users: bool = False) -> str:
-    """Return how a scope, or a member of it, is called in a sentence; users: with its user."""
+    """Return the name of a scope or member in a sentence; with users, also its user."""
     unit = safe(selected.scope.unit) + (f" of {user(selected.scope.uid)}" if users else "")
     return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
 
 
 def sentence(selected: Selected, result: stop.Result, *, users: bool = False) -> str:
-    """Return one line, or more where processes remain, on what was proved."""
+    """Return the outcome in one line, or in several if processes remain."""
     name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
-        text = f"{name}: left alone: {safe(result.problem)}"
+        text = f"{name}: skipped: {safe(result.problem)}"
         if selected.member is not None and selected.member.problem:
             text += f"; end it with its scope: scopekeeper stop {safe(selected.scope.unit)}"
         elif selected.scope.damaged:
             text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
         return text
     if result.outcome == "empty":
-        return f"{name}: nothing lived in it"
+        return f"{name}: was already empty"
     if result.outcome == "terminated":
         return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
     if result.outcome == "killed":
-        more = " and all that could not be read" if result.unread else ""
+        more = " and all unreadable ones" if result.unread else ""
         return (
             f"{name}: gone after {after}; {processes(result.terminated)} terminated, "
             f"{result.killed} of them{more} killed"
@@ -163,8 +163,7 @@ def sentence(selected: Selected, result: stop.Result, *, users: bool = False) ->
 def _document(selected: Selected, result: stop.Result) -> dict[str, Any]:
     return {
         "unit": selected.scope.unit,
-        "uid": selected.scope.uid,
-        "user": user(selected.scope.uid),
+        **user_fields(selected.scope.uid),
         "member": selected.member.name if selected.member else None,
         "member_id": selected.member.member_id if selected.member else None,
         "outcome": result.outcome,

@@ -1,4 +1,4 @@
-"""Has the history know of ends that nobody saw, before it is read."""
+"""Adds unseen ends to the history before a command reads it: ends that no keeper recorded."""
 
 import contextlib
 import time
@@ -11,25 +11,25 @@ from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import unseen_ends
 
 _KEEPER_SECONDS, _PAUSE = 1.5, 0.05
-"""How long a keeper is waited for that is about to record an end that is asked about."""
+"""How long to wait for a running keeper to record an end, and how often to look."""
 
 
 def collect() -> str:
-    """Write them, unless a keeper does; return what went wrong, '' if nothing did.
+    """Record unseen ends, unless a keeper runs; return the problem, '' if there is none.
 
-    A keeper may yet learn how a command ended of which all else only knows that it did.
+    A running keeper records them itself: it may yet learn an exit status that nothing else can.
     """
-    with contextlib.suppress(LookupError):  # without cgroup2
+    with contextlib.suppress(LookupError):  # no cgroup2
         mount = mount_point()
-        if not _keeper_runs():
+        if not keeper_runs():
             return unseen_ends.collect(mount)[1]
     return ""
 
 
 def pending(about: str) -> list[End]:
-    """Return ends that are asked about and that a running keeper has yet to record.
+    """Return the ends of ``about`` that a running keeper has not recorded yet.
 
-    It waits a moment for that; a keeper takes up to six seconds where it may yet learn more.
+    Waits a moment for the keeper, which takes up to six seconds if it may yet learn more.
     """
     with contextlib.suppress(LookupError):
         mount = mount_point()
@@ -37,7 +37,7 @@ def pending(about: str) -> list[End]:
         while True:
             ends = [end for end in unseen_ends.over(mount) if _is_about(end, about)]
             waiting = _unrecorded(ends) if ends else []
-            if not waiting or not _keeper_runs():
+            if not waiting or not keeper_runs():
                 return []
             if time.monotonic() > deadline:
                 return waiting
@@ -45,10 +45,9 @@ def pending(about: str) -> list[End]:
     return []
 
 
-def _keeper_runs() -> bool:
-    from scopekeeper.exec import (
-        keeper_address,  # with sockets and json, which nothing else here needs
-    )
+def keeper_runs() -> bool:
+    """Return whether this user's keeper runs."""
+    from scopekeeper.exec import keeper_address  # slow: imports sockets and json
 
     return keeper_address.runs()
 
@@ -57,7 +56,7 @@ def _unrecorded(ends: list[End]) -> list[End]:
     try:
         known = HistoryStore(state.directory()).find([(end.member_id, end.started) for end in ends])
     except ScopekeeperError:
-        return []  # who reads it next reports that
+        return []  # the command reports it when it reads the history
     return [end for end in ends if (end.member_id, end.started) not in known]
 
 

@@ -2,14 +2,14 @@
 
 import click
 
-from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
+from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
 
 @click.command("unwrap")
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def command(
     client: str | None,
@@ -22,20 +22,19 @@ def command(
 ) -> None:
     """Undo `wrap`: let MCP clients start their servers as before.
 
-    To the byte where nothing else was changed since; what was, stays. Exit status: 0 done; 1 a
-    file was refused, or a server's own command cannot be told; 4 no server is called as --only
-    says.
+    Restores FILE to the byte, except for what was edited since. Exit status: 0 done; 1 a file was
+    refused, or a server's own command cannot be found; 4 no server has a name given with --only.
     """
     chosen = Selection(frozenset(only), frozenset(excepted))
-    targets = meant(files, client, kind)
+    targets = target_files(files, client, kind)
     if not targets and not as_json:
-        click.echo("No configuration of a known client is here.")
+        click.echo("No configuration of a known client was found.")
         return
-    done = work(targets, lambda text, kind: unwrap(text, kind, chosen), write=not dry_run)
-    tell(done, "unwrapped", as_json=as_json, dry_run=dry_run)
+    done = rewrite_files(targets, lambda text, kind: unwrap(text, kind, chosen), write=not dry_run)
+    report(done, "unwrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
     failed = any(outcome.state is ServerState.UNCLEAR for each in done for outcome in each.outcomes)
     raise SystemExit(1 if failed or any(each.problem for each in done) else 0)
 
 
-command.params[:0] = CHOOSING
+command.params[:0] = FILE_OPTIONS

@@ -1,4 +1,4 @@
-"""``--all-users``: a command is about the scopes of its own user, unless asked for everybody's."""
+"""``--all-users``, and users in output: commands handle the caller's scopes by default."""
 
 import functools
 import os
@@ -15,32 +15,37 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def with_all_users(help_text: str) -> Callable[[_Command], _Command]:
-    """Give a command the option; it is called with ``all_users``."""
+    """Add the option to a command; it is called with ``all_users``."""
     return click.option("--all-users", is_flag=True, help=help_text)
 
 
 def uid_of(*, all_users: bool) -> int | None:
-    """Return the uid whose scopes are meant, None for everybody's."""
+    """Return the uid whose scopes a command handles; None for all users."""
     return None if all_users else os.getuid()
 
 
 def require_root(verb: str) -> None:
-    """Refuse what only root can do for others; raises ScopekeeperError."""
+    """Raise ScopekeeperError unless root calls."""
     if os.geteuid() != 0:
         raise ScopekeeperError(f"only root can {verb}", "leave out --all-users")
 
 
 @functools.cache  # the password database may be a server's
 def user(uid: int) -> str:
-    """Return a user's name, the number of one without."""
+    """Return a user's name; the uid if the user has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
+def user_fields(uid: int) -> dict[str, object]:
+    """Return the JSON keys that name a user."""
+    return {"uid": uid, "user": user(uid)}
+
+
 def others(uids: Iterable[int]) -> str:
-    """Return a line on scopes of other users, given by the uid of each; '' where there are none."""
+    """Return a line that counts scopes of other users, one uid for each; '' if there are none."""
     counted = Counter(uids)
     if not counted:
         return ""

@@ -15,25 +15,25 @@ from scopekeeper.keeper import notices
 
 @click.command("watch")
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(session: str | None, as_json: bool) -> None:
-    """Show what happens to scopes, as it happens, until interrupted.
+    """Print events of scopes as they happen, until interrupted.
 
-    It looks for itself: a keeper need not run. First it shows what is there; ``watching`` on
-    standard error says that from then on nothing is missed.
+    Needs no keeper. First it prints the scopes that exist. The line ``watching`` on standard error
+    marks the moment from which no event is missed.
     """
 
-    def tell(notice: notices.Notice) -> None:
-        told = notices.fields(notice)
-        if session is None or told["session"] == session:
-            click.echo(_as_json(told) if as_json else _as_words(told))
+    def show(notice: notices.Notice) -> None:
+        fields = notices.fields(notice)
+        if session is None or fields["session"] == session:
+            click.echo(_as_json(fields) if as_json else _as_words(fields))
 
     logging.basicConfig(format="scopekeeper: %(message)s", level=logging.WARNING)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(tell))
+        asyncio.run(_watch(show))
 
 
-async def _watch(tell: "notices.Tell") -> None:
+async def _watch(show: "notices.Tell") -> None:
     from scopekeeper.keeper.tracker import Tracker
     from scopekeeper.scope.placement import Caller
 
@@ -41,19 +41,20 @@ async def _watch(tell: "notices.Tell") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
-    follower = Tracker(Caller(), tell)
-    follower.start()
+    tracker = Tracker(Caller(), show)
+    tracker.start()
     click.echo("scopekeeper: watching; Ctrl-C ends it", err=True)
     await leave.wait()
-    await follower.close()
+    await tracker.close()
 
 
-def _as_json(told: "dict[str, notices.Value]") -> str:
-    values = {key: safe_json(v) if isinstance(v, str) else v for key, v in told.items()}
+def _as_json(fields: "dict[str, notices.Value]") -> str:
+    values = {key: safe_json(v) if isinstance(v, str) else v for key, v in fields.items()}
     return json.dumps({"version": 1, "time": time.time(), **values})
 
 
-def _as_words(told: "dict[str, notices.Value]") -> str:
-    where = f"{told['session']}  {told['lane']}" + (f"  {told['run']}" if told["run"] else "")
-    what = "".join(f"  {told[key]}" for key in ("member", "reason", "evidence") if told.get(key))
-    return safe(f"{time.strftime('%H:%M:%S')}  {told['event']:13}  {where}{what}")
+def _as_words(fields: "dict[str, notices.Value]") -> str:
+    where = f"{fields['session']}  {fields['lane']}"
+    rest = [fields["run"], *(fields.get(key) for key in ("member", "reason", "evidence"))]
+    text = "  ".join(str(each) for each in (where, *rest) if each)
+    return safe(f"{time.strftime('%H:%M:%S')}  {fields['event']:13}  {text}")

@@ -9,10 +9,10 @@ import click
 
 from scopekeeper import state
 from scopekeeper.cli import unseen
-from scopekeeper.cli.history import document, lasted, of_users, when
+from scopekeeper.cli.history import document, lasted, read_histories, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
-from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     from scopekeeper.exec.run import Ended, Run
 
 _DEFAULT_LIMIT = 100
-_SAYS = {
-    Reason.OOM_KILLED: "was killed for want of memory",
+_CAUSES = {
+    Reason.OOM_KILLED: "was killed because it ran out of memory",
     Reason.STOPPED: "was stopped by request",
     Reason.SUPERSEDED: "was superseded",
     Reason.OWNER_GONE: "was ended because its owner is gone",
     Reason.TTL: "was ended because its time was over",
     Reason.IDLE: "was ended because it was idle",
-    Reason.NO_OUTPUT: "was ended because it gave no output",
+    Reason.NO_OUTPUT: "was ended because it wrote no output",
     Reason.LEADER_EXITED: "was ended because its command had exited and left processes",
-    Reason.REBOOT: "ended when the machine was booted again",
-    Reason.UNKNOWN: "ended, and why is unknown",
+    Reason.REBOOT: "ended when the machine rebooted",
+    Reason.UNKNOWN: "ended for an unknown reason",
 }
 
-_LINES = 10
+_OUTPUT_LINES = 10
 
 
 @click.command("why")
 @click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
-              show_default=True, help="So many of the newest ends.")  # fmt: skip
-@with_all_users("Of what other users run and ran, too; for root.")
-@click.option("--must-exist", is_flag=True, help="Exit 4 where nothing is known.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+              show_default=True, help="Only the newest N ends.")  # fmt: skip
+@with_all_users("Also what other users run and ran; root only.")
+@click.option("--must-exist", is_flag=True, help="Exit 4 if nothing is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
-    """Tell what ended and why, one sentence for each end, the newest last; then what still runs.
+    """Show what ended and why, one sentence for each end, the newest last; then what still runs.
 
-    Give a session or its id, a scope's unit, or a member's name, id or leaf.
+    Give a run's id, a session's key or id, a scope's unit, or a member's name, id or leaf.
     """
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
@@ -64,18 +64,18 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
 
     def read() -> list[dict[str, Any]]:
         ends = HistoryStore(state.directory()).read(about=about, limit=limit)
-        run = None if ends or running else _run(what)
+        run = None if ends or running else _load_run(what)
         if run is not None and run.ended is not None:
-            ends = [_end(run, run.ended)]
+            ends = [_end_of_run(run, run.ended)]
         return [{"ended": e.ended, "lines": _lines(e), "document": document(e)} for e in ends]
 
     try:
-        ends = of_users(read, all_users=all_users)[-limit:]
+        ends = read_histories(read, all_users=all_users)[-limit:]
     except HistoryError:
-        for scope, member in running:  # what runs can be told without a history
-            click.echo(_says_running(scope, member), err=as_json)
+        for scope, member in running:  # needs no history
+            click.echo(_running_sentence(scope, member), err=as_json)
         raise
-    known = None if running else _untold(what, ends)
+    unexplained = None if running else _unexplained(what, ends)
     if as_json:
         answer({
             "ends": [each["document"] for each in ends],
@@ -85,65 +85,70 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     else:
         for each in ends:
             first, *more = each["lines"]
-            click.echo(f"{each['user']}: {first}" if all_users else first)
+            click.echo(f"{user(each['uid'])}: {first}" if all_users else first)
             for line in more:
                 click.echo(line)
         for scope, member in running:
-            click.echo(_says_running(scope, member))
+            click.echo(_running_sentence(scope, member))
         for end in pending:
-            click.echo(_says_pending(end))
-        if known and not pending:
-            click.echo(_says_unseen(known))
-        if not (ends or running or known or pending):
+            click.echo(_pending_sentence(end))
+        if unexplained and not pending:
+            click.echo(_unexplained_sentence(unexplained))
+        if not (ends or running or unexplained or pending):
             click.echo(f"Nothing is known of {safe(what)}.")
-    something = ends or running or known or pending or not must_exist
+    something = ends or running or unexplained or pending or not must_exist
     raise SystemExit(0 if something else NOTHING_MATCHED)
 
 
 def _lines(end: End) -> list[str]:
-    """Return a sentence on one end, and the last that it wrote."""
-    return [sentence(end), *(f"    {safe(line)}" for line in _last_words(end))]
+    """Return a sentence on one end, and its last output."""
+    return [sentence(end), *(f"    {safe(line)}" for line in _last_output(end))]
 
 
-def _run(what: str) -> "Run | None":
-    """Return the run that is meant, of whose end the history may not tell yet."""
+def _load_run(what: str) -> "Run | None":
+    """Return the run of this id; the history may lack its end."""
     from scopekeeper.exec.run import is_id, load
 
     return load(what) if is_id(what) else None
 
 
-def _untold(what: str, ends: list[dict[str, Any]]) -> "Run | None":
-    """Return the run that is meant if its keeper has yet to find out how it ended."""
-    run = _run(what)
+def _unexplained(what: str, ends: list[dict[str, Any]]) -> "Run | None":
+    """Return the run of this id if no keeper has recorded yet how it ended."""
+    run = _load_run(what)
     explained = any(each["document"]["reason"] != Reason.UNKNOWN.value for each in ends)
     return None if run is None or run.ended is not None or explained else run
 
 
-def _end(known: "Run", ended: "Ended") -> End:
-    """Return how a run ended as its own record has it."""
-    leaf = names.parse_leaf(known.leaf)
+def _end_of_run(run: "Run", ended: "Ended") -> End:
+    """Return the end of a run from the run's own record."""
+    leaf = names.parse_leaf(run.leaf)
     return End(
-        member_id=leaf[1] if leaf else known.id,
-        started=known.joined or known.started,
+        member_id=leaf[1] if leaf else run.id,
+        started=run.joined or run.started,
         ended=ended.at,
-        session=known.session,
-        lane=known.lane,
-        name=known.name,
+        session=run.session,
+        lane=run.lane,
+        name=run.name,
         reason=Reason.of(ended.reason),
         evidence=ended.evidence,
-        run=known.id,
+        run=run.id,
         kind="pty",
-        lifetime=known.lifetime,
+        lifetime=run.lifetime,
         exit_status=ended.exit_status,
         signal=ended.signal,
-        argv=known.argv,
-        boot_id=known.boot_id,
+        argv=run.argv,
+        boot_id=run.boot_id,
     )
 
 
-def _says_pending(end: End) -> str:
-    who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
-    return safe(f"{who} has ended; the keeper is finding out how: ask again in a few seconds.")
+def _subject(end: End) -> str:
+    return f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
+
+
+def _pending_sentence(end: End) -> str:
+    return safe(
+        f"{_subject(end)} has ended; the keeper is finding out how: ask again in a few seconds."
+    )
 
 
 def _pending_document(end: End) -> dict[str, object]:
@@ -156,42 +161,42 @@ def _pending_document(end: End) -> dict[str, object]:
     }
 
 
-def _says_unseen(known: "Run") -> str:
-    who = f"{known.name} (run {known.id} of {known.session}, lane {known.lane})"
-    return safe(f"{who} does not run, and no keeper has told how it ended: ask one by "
-                f"`scopekeeper wait {known.id}`.")  # fmt: skip
+def _unexplained_sentence(run: "Run") -> str:
+    return safe(
+        f"{run.name} (run {run.id} of {run.session}, lane {run.lane}) does not run, and no keeper "
+        f"has recorded how it ended: start one with `scopekeeper wait {run.id}`."
+    )
 
 
 def sentence(end: End) -> str:
-    """Return one line on one end: who, when, why, on what evidence, and what it had used."""
-    who = f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
-    text = f"{when(end.ended)}  {who} {_says(end)}, {lasted(end)} after its start"
-    if end.evidence and end.evidence not in _said_by_status(end):
+    """Return one line on one end: time, subject, cause, evidence, and resource usage."""
+    text = f"{when(end.ended)}  {_subject(end)} {_cause(end)}, {lasted(end)} after its start"
+    if end.evidence and end.evidence not in _evidence_of_cause(end):
         text += f": {end.evidence}"
     used = []
     if end.processes:
         killed = f", {end.killed} of them by SIGKILL" if end.killed else ""
         used.append(f"{processes(end.processes)} ended{killed}")
     if end.memory_peak is not None:
-        used.append(f"{show_bytes(end.memory_peak)} of memory at most")
+        used.append(f"{show_bytes(end.memory_peak)} of memory at its peak")
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
     return safe("; ".join([text, *used]) + ".")
 
 
-def _last_words(end: End) -> list[str]:
-    """Return the last lines that a run wrote, while its output is kept."""
+def _last_output(end: End) -> list[str]:
+    """Return the last lines of a run's output, if it is still kept."""
     if end.kind != "pty" or not end.run:
         return []
     from scopekeeper.exec.run import load
 
-    known = load(end.run)
-    output = known.ended.output if known is not None and known.ended is not None else ""
-    return ["it wrote last:", *output.splitlines()[-_LINES:]] if output.strip() else []
+    run = load(end.run)
+    output = run.ended.output if run is not None and run.ended is not None else ""
+    return ["last output:", *output.splitlines()[-_OUTPUT_LINES:]] if output.strip() else []
 
 
-def _said_by_status(end: End) -> tuple[str, ...]:
-    """Return evidence that repeats the exit status or signal, which the sentence has already."""
+def _evidence_of_cause(end: End) -> tuple[str, ...]:
+    """Return evidence that only repeats the exit status or signal of the cause."""
     if end.reason is Reason.EXITED:
         return (f"exit status {end.exit_status}",)
     if end.reason is Reason.SIGNALLED and end.signal is not None:
@@ -199,14 +204,14 @@ def _said_by_status(end: End) -> tuple[str, ...]:
     return ()
 
 
-def _says(end: End) -> str:
+def _cause(end: End) -> str:
     if end.reason is Reason.EXITED:
         return "exited" if end.exit_status is None else f"exited with status {end.exit_status}"
     if end.reason is Reason.SIGNALLED:
         return (
             "was ended by a signal" if end.signal is None else f"was ended by {_name(end.signal)}"
         )
-    return _SAYS[end.reason]
+    return _CAUSES[end.reason]
 
 
 def _name(number: int) -> str:
@@ -217,7 +222,7 @@ def _name(number: int) -> str:
 
 
 def _running(what: str, uid: int | None) -> list[tuple[Scope, Member]]:
-    """Return the living members that are meant, the oldest first; none without cgroup2."""
+    """Return the living members that match, the oldest first; none without cgroup2."""
     try:
         snapshot = Reader(mount_point()).snapshot(uid=uid)
     except LookupError:
@@ -230,15 +235,15 @@ def _running(what: str, uid: int | None) -> list[tuple[Scope, Member]]:
     return sorted(found.values(), key=lambda pair: pair[1].born)
 
 
-def _says_running(scope: Scope, member: Member) -> str:
-    of = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
-    who = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{of})"
+def _running_sentence(scope: Scope, member: Member) -> str:
+    owner = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
+    subject = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{owner})"
     if not member.started:
-        return safe(f"{who} is running.")
+        return safe(f"{subject} is running.")
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     ago = show_duration(now - member.born / 1e6)
     words = "is being stopped; it has run" if scope.stopping else "is running"
-    return safe(f"{who} {words} since {when(member.started)}, for {ago}.")
+    return safe(f"{subject} {words} since {when(member.started)}, for {ago}.")
 
 
 def _document(scope: Scope, member: Member) -> dict[str, object]:
@@ -246,8 +251,7 @@ def _document(scope: Scope, member: Member) -> dict[str, object]:
         "session": safe_json(scope.session),
         "lane": safe_json(scope.lane),
         "unit": scope.unit,
-        "uid": scope.uid,
-        "user": user(scope.uid),
+        **user_fields(scope.uid),
         "member": safe_json(member.name),
         "member_id": member.member_id,
         "pid": member.pid,

@@ -5,7 +5,7 @@ import os
 import click
 
 from scopekeeper.cli import run as plain
-from scopekeeper.cli.configs import CHOOSING, check_names, meant, tell, work
+from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.request import Request
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed
@@ -16,17 +16,17 @@ _WRITTEN = (
     "session", "lane", "lifetime", "ttl", "grace", "memory_max", "memory_high", "tasks_max",
     "cpu_weight", "member_memory_max", "member_tasks_max", "if_unavailable",
 )  # fmt: skip
-"""Options of ``run`` that are written before each command."""
+"""Options of ``run`` that ``wrap`` writes before each command."""
 _NOT_ALL = 1
 _NOT_READ = 2
 
 
 @click.command("wrap")
-@click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper "
-              f"where {USUAL_PATH} has it, else its whole path.")  # fmt: skip
+@click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
+              f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
-@click.option("--check", is_flag=True, help="Only say which servers are wrapped.")
-@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object.")
+@click.option("--check", is_flag=True, help="Only show which servers are wrapped.")
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def command(
     client: str | None,
@@ -42,28 +42,28 @@ def command(
 ) -> None:
     """Rewrite the configuration of MCP clients so that their servers are contained.
 
-    Each stdio server's command goes through `scopekeeper run`; all else in FILE stays as it is.
-    Without FILE, those of the known clients are looked for in their usual places. What was there
-    before is kept beside the file; a client reads the new one when it starts. Exit status: 0
-    done; 1 a file was refused, or a server in it could not be wrapped; 4 no server is called as
-    --only says. With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read.
+    Puts `scopekeeper run` before the command of each stdio server; all else in FILE stays as it is.
+    Without FILE, it rewrites the files of all known clients in their usual places. A backup stays
+    beside each file. A client reads the new file at its next start. Exit status: 0 done; 1 a file
+    was refused, or a server in it could not be wrapped; 4 no server has a name given with --only.
+    With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read.
     """
     if check and dry_run:
-        raise UsageError("--check changes nothing anyway", "leave out --dry-run")
+        raise UsageError("--check never changes a file", "leave out --dry-run")
     chosen = Selection(frozenset(only), frozenset(excepted))
     launcher = None if check else _launcher(program, options)
-    targets = meant(files, client, kind)
+    targets = target_files(files, client, kind)
     if not targets and not as_json:
-        click.echo("No configuration of a known client is here.")
+        click.echo("No configuration of a known client was found.")
         return
-    done = work(
+    done = rewrite_files(
         targets,
         lambda text, kind: (
             wrap(text, kind, launcher, chosen) if launcher else look(text, kind, chosen)
         ),
         write=not (check or dry_run),
     )
-    tell(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
+    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
     bad = {ServerState.UNCLEAR, ServerState.NOT_WRAPPED} if check else {ServerState.UNCLEAR}
     failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
@@ -73,18 +73,18 @@ def command(
 
 
 _OF_RUN = [each for each in plain.command.params if each.name in _WRITTEN]
-command.params[:0] = [*CHOOSING, *_OF_RUN]
+command.params[:0] = [*FILE_OPTIONS, *_OF_RUN]
 
 
 def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        Request(given, {}, PROGRAM)  # now, and not at every start of a server
+        Request(given, {}, PROGRAM)  # report a wrong option now, not at each start of a server
         words = [word for name, value in given.items() for word in (_option(name), value)]
         for word in (*words, program or ""):
             word.encode()
     except UnicodeEncodeError:
-        raise UsageError("a configuration is UTF-8", "an option is not") from None
+        raise UsageError("an option is not UTF-8", "a configuration has to be") from None
     except ValueError as error:
         raise UsageError(str(error)) from None
     if program is None:
@@ -94,7 +94,7 @@ def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
         program = os.path.abspath(program)
     if os.path.basename(program) != PROGRAM:
         raise UsageError(f"--program {program!r} is not called {PROGRAM}",
-                         "by that name a wrapped server is known")  # fmt: skip
+                         "wrapped servers are recognised by that name")  # fmt: skip
     return Launcher(program, program, tuple(words))
 
 

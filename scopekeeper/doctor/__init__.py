@@ -1,1 +1,4 @@
-"""Checks what this machine has of what scopekeeper needs; a finding has what mends it."""
+"""Checks that this machine has what scopekeeper needs; each finding says how to fix it.
+
+May import from every room below; only cli imports from here. ``examine`` runs all checks.
+"""

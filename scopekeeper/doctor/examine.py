@@ -1,4 +1,4 @@
-"""Checks what this machine has of what scopekeeper needs; a finding has what mends it."""
+"""Runs all checks in order, and sums them up in one verdict."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,7 +11,7 @@ from scopekeeper.scope.placement import Caller
 
 
 def examine() -> list[Finding]:
-    """Run all checks; those that build on a failed one are left out."""
+    """Run all checks, except those that depend on a failed one."""
     findings = _found("cgroup2", machine.hierarchy, Status.FAIL)
     findings += _found("kernel", machine.kernel)
     if findings[0].status is Status.FAIL:
@@ -22,7 +22,7 @@ def examine() -> list[Finding]:
         caller = Caller()
         findings += _found("systemd", lambda: machine.systemd(caller))
         where = choose_placement.find(caller)
-    except Exception as error:  # noqa: BLE001  a check that breaks is a finding
+    except Exception as error:  # noqa: BLE001  a check that raises is a finding
         fix = remedy(error) or machine.remedy()
         found = Finding("placement", Status.FAIL, detail(error), fix)
         return [*findings, found]
@@ -41,15 +41,15 @@ def examine() -> list[Finding]:
 def _found(
     check: str, look: Callable[[], Finding | Iterable[Finding]], broken: Status = Status.LIMIT
 ) -> list[Finding]:
-    """Return what a check finds; one that breaks is a finding too, of status broken."""
+    """Return the findings of a check; a check that raises is a finding of status broken."""
     try:
         found = look()
         return [found] if isinstance(found, Finding) else list(found)
-    except Exception as error:  # noqa: BLE001  the others are made all the same
+    except Exception as error:  # noqa: BLE001  the other checks still run
         return [Finding(check, broken, f"cannot be checked: {detail(error)}", remedy(error))]
 
 
 def verdict(findings: list[Finding]) -> int:
-    """Return 0 where scopekeeper is usable, 1 with limits, 2 where it is not."""
+    """Return 0 if scopekeeper is usable, 1 if usable with limits, 2 if not usable."""
     statuses = {finding.status for finding in findings}
     return 2 if Status.FAIL in statuses else 1 if Status.LIMIT in statuses else 0

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check."""
 
 import enum
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check."""
+    """One result of one check."""
 
     check: str
     status: Status
     detail: str
     fix: str = ""
-    """The command, or the sentence, that mends it."""
+    """The command or setting that fixes it."""

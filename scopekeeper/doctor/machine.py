@@ -1,4 +1,4 @@
-"""What the machine has: cgroup version 2, a kernel, a systemd, a manager that stays."""
+"""Checks of the machine: cgroup version 2, kernel, procfs, container, systemd, lingering."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ _KERNEL = (5, 14)
 
 
 def hierarchy() -> Finding:
-    """Tell whether cgroup version 2 is there, and alone."""
+    """Check that cgroup version 2 is mounted, without version 1 beside it."""
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
     has_version_1 = any(line.split()[2] == "cgroup" for line in mounts.splitlines())
     try:
@@ -33,19 +33,19 @@ def hierarchy() -> Finding:
             )  # fmt: skip
         return Finding(
             "cgroup2", Status.FAIL, str(error.args[0]), "mount -t cgroup2 none /sys/fs/cgroup, or "
-            "let its service see that (InaccessiblePaths=, TemporaryFileSystem=)",
+            "let the service see that mount (no InaccessiblePaths= or TemporaryFileSystem=)",
         )  # fmt: skip
     if has_version_1:
         return Finding(
             "cgroup2", Status.LIMIT,
             f"mounted at {mount} beside version 1, which may hold the controllers (hybrid)",
-            "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all to have limits",
+            "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all to enable limits",
         )  # fmt: skip
     return Finding("cgroup2", Status.OK, f"mounted at {mount}")
 
 
 def kernel() -> Finding:
-    """Tell whether the kernel has what a stop needs."""
+    """Check that the kernel has cgroup.kill."""
     release = platform.release()
     numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if numbers < _KERNEL:
@@ -57,14 +57,14 @@ def kernel() -> Finding:
 
 
 def procfs() -> Finding:
-    """Tell whether what proves the identity of processes can be read."""
+    """Check that boot id and start times can be read, which prove the identity of processes."""
     boot = proc.boot_id()
     proc.start_time("self")
     return Finding("proc", Status.OK, f"boot {boot}")
 
 
 def container() -> Iterator[Finding]:
-    """Tell whether this is a container."""
+    """Note if this is a container."""
     for mark in ("/run/systemd/container", "/.dockerenv", "/run/.containerenv"):
         if Path(mark).exists():
             text = Path(mark).read_text(encoding="utf-8", errors="replace").strip()
@@ -74,12 +74,12 @@ def container() -> Iterator[Finding]:
 
 
 def systemd(caller: Caller) -> Iterator[Finding]:
-    """Tell which systemd there is, and whether the manager answers and stays."""
+    """Check systemd's version, and that the user's manager answers and lingers."""
     if not proc.exists("/run/systemd/system"):
         yield Finding(
             "systemd", Status.LIMIT,
-            "not running: scopes are plain cgroups, and nothing but a keeper or reconcile ends "
-            "them when their gateway or their time is over",
+            "not running: scopes are plain cgroups, and only a keeper or reconcile ends them when "
+            "their gateway ends or their time is up",
             "run this where systemd is PID 1",
         )  # fmt: skip
         return
@@ -101,7 +101,7 @@ def systemd(caller: Caller) -> Iterator[Finding]:
 
 
 def version_of(kind: str) -> tuple[int, str]:
-    """Return a manager's version, as a number and in full; raises ScopekeeperError, OSError."""
+    """Return a manager's version, as a number and as text; raises ScopekeeperError, OSError."""
     from scopekeeper.systemd.calls import version
 
     full = version(kind)
@@ -114,7 +114,7 @@ def _judge_version(number: int, full: str) -> Finding:
     if number < 249:
         return Finding(
             "systemd", Status.LIMIT,
-            f"{full} is older than what is tested (252), and lacks StopPropagatedFrom= (249)",
+            f"{full} is older than the oldest tested (252), and lacks StopPropagatedFrom= (249)",
             upgrade,
         )  # fmt: skip
     if number < 254:
@@ -130,7 +130,7 @@ def _judge_version(number: int, full: str) -> Finding:
 def _linger(uid: int) -> Finding:
     name = lingering.user_name(uid)
     if lingering.lingers(uid):
-        return Finding("linger", Status.OK, f"the manager of {name} stays when nobody is logged in")
+        return Finding("linger", Status.OK, f"the manager of {name} runs on after the last logout")
     return Finding(
         "linger", Status.LIMIT,
         f"the manager of {name} ends, with all scopes and runs, at the last logout",
@@ -139,16 +139,16 @@ def _linger(uid: int) -> Finding:
 
 
 def remedy() -> str:
-    """Return what gives this user a place for scopes."""
+    """Return how this user can get a place for scopes."""
     uid = os.getuid()
     if uid and lingering.lingers(uid):
         return (
-            f"let its service reach /run/user/{uid}: no ProtectHome=, and with AF_UNIX in "
+            f"let the service reach /run/user/{uid}: no ProtectHome=, and AF_UNIX in "
             "RestrictAddressFamilies="
         )
     if uid and proc.exists("/run/systemd/system"):
         return f"{lingering.remedy(uid)}, then log in again"
     return (
-        "give it a delegated cgroup: a service with Delegate=yes, or a container with a "
-        "writable /sys/fs/cgroup"
+        "run it in a delegated cgroup: a service with Delegate=yes, or a container with a writable "
+        "/sys/fs/cgroup"
     )

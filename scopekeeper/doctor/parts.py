@@ -1,4 +1,4 @@
-"""What of scopekeeper is installed, delegated to it, and running."""
+"""Checks of scopekeeper's own parts: controllers, slice, launcher, shell, policy, keeper, runs."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ _CONTROLLERS = ("memory", "pids", "cpu")
 
 
 def controllers(where: Place) -> Iterator[Finding]:
-    """Tell whether limits have an effect."""
+    """Check that the controllers for limits are delegated."""
     folder = where.mount + where.manager_path if where.manager else where.base
     have = (cgroupfs.read(folder, "cgroup.controllers") or "").split()
     missing = [name for name in _CONTROLLERS if name not in have]
@@ -41,7 +41,7 @@ def controllers(where: Place) -> Iterator[Finding]:
 
 
 def slice_(where: Place) -> Iterator[Finding]:
-    """Tell whether the slice of all scopes is installed."""
+    """Check that the slice of all scopes is installed."""
     if not where.manager:
         return
     folder = _folder_of(SLICE, where.manager)
@@ -49,13 +49,13 @@ def slice_(where: Place) -> Iterator[Finding]:
         yield Finding("slice", Status.OK, f"{SLICE} is installed in {folder}")
         return
     yield Finding(
-        "slice", Status.NOTE, f"{SLICE} is not installed: systemd makes one without limits",
+        "slice", Status.NOTE, f"{SLICE} is not installed: systemd creates one without limits",
         _install(where.manager),
     )  # fmt: skip
 
 
 def _folder_of(unit: str, manager: str) -> str:
-    """Return the folder in which a unit is installed; '' where it is not."""
+    """Return the folder of an installed unit; '' if it is not installed."""
     folders = (Path(folder).expanduser() for folder in UNIT_FOLDERS[manager])
     return next((str(folder) for folder in folders if (folder / unit).exists()), "")
 
@@ -66,7 +66,7 @@ def _install(manager: str) -> str:
 
 
 def launcher() -> Finding:
-    """Tell how the interpreter is started for a launch."""
+    """Check that a launch starts the interpreter without its site module."""
     script = Path(sys.argv[0])
     try:
         fast = direct.is_direct(script)
@@ -81,37 +81,38 @@ def launcher() -> Finding:
 
 
 def shell() -> Iterator[Finding]:
-    """Tell whether what stands in ``SHELL=`` is really there."""
+    """Check that ``SHELL``, if it names scopekeeper-shell, is a program."""
     from scopekeeper.launch.real_shell import NAME
 
     wanted = os.environ.get("SHELL", "")
     if os.path.basename(wanted) == NAME and not os.access(wanted, os.X_OK):
         yield Finding(
-            "shell", Status.LIMIT, f"SHELL={wanted} is no program: nothing starts through it",
+            "shell", Status.LIMIT, f"SHELL={wanted} is not a program: no command starts through it",
             f"set it to {Path(sys.argv[0]).absolute().with_name(NAME)}",
         )  # fmt: skip
     elif os.path.basename(wanted) == NAME:
-        yield Finding("shell", Status.OK, f"{wanted} contains what is started through SHELL")
+        yield Finding("shell", Status.OK, f"{wanted} contains commands started through SHELL")
 
 
 def policy() -> Finding:
-    """Tell which rules for lanes are in force."""
+    """Check that the policy files can be read."""
     from scopekeeper.policy.load import load
     from scopekeeper.policy.rules import PolicyError
 
     try:
         load()
     except PolicyError as error:
-        return Finding("policy", Status.LIMIT, error.message, "mend the file")
+        return Finding("policy", Status.LIMIT, error.message, "correct the file")
     found = find()
     if found.ignored:
-        return Finding("policy", Status.LIMIT, "; ".join(found.ignored), "mend it, or move it away")
+        problems = "; ".join(found.ignored)
+        return Finding("policy", Status.LIMIT, problems, "correct the file, or move it away")
     files = ", ".join(path for path in found.sources if os.path.exists(path))
-    return Finding("policy", Status.OK, files or "no file: what is built in holds")
+    return Finding("policy", Status.OK, files or "no file: the built-in rules apply")
 
 
 def keeper(where: Place) -> Finding:
-    """Tell whether a keeper runs."""
+    """Check that a keeper runs, or starts on demand."""
     from scopekeeper.exec import keeper_address
     from scopekeeper.keeper.processes import sources_here
 
@@ -120,8 +121,8 @@ def keeper(where: Place) -> Finding:
     if folder and os.path.realpath(f"{folder}/{UNIT}") == os.devnull:
         option = " --user" if where.manager == "user" else ""
         return Finding(
-            "keeper", Status.NOTE, f"{UNIT} is masked in {folder}: what the keeper would do at "
-            "once is left to reconcile, and `exec` starts nothing",
+            "keeper", Status.NOTE, f"{UNIT} is masked in {folder}: only reconcile cleans up, and "
+            "`exec` starts nothing",
             f"systemctl{option} unmask {UNIT}",
         )  # fmt: skip
     if keeper_address.runs():
@@ -132,44 +133,45 @@ def keeper(where: Place) -> Finding:
             "keeper", Status.OK, f"does not run; {UNIT} in {folder} starts with the next scope"
         )
     return Finding(
-        "keeper", Status.NOTE, "does not run: what it would do at once is left to reconcile",
+        "keeper", Status.NOTE, "does not run, and does not start by itself: only reconcile cleans "
+        "up",
         _install(where.manager) if where.manager else "scopekeeper keeper --standalone",
     )  # fmt: skip
 
 
 def runs(where: Place) -> Iterator[Finding]:
-    """Tell what survives of a run of ``exec`` when its keeper does not."""
+    """Check what a run of ``exec`` loses if its keeper dies."""
     from scopekeeper.kernel.exit_status import PidfdSource
 
     if not where.manager:
         yield Finding(
             "exec", Status.NOTE,
-            "without systemd nothing keeps the terminals of runs for the next keeper: if theirs "
-            "is killed, their commands get SIGHUP, and how they end may not be known; nothing "
-            "starts it again but the next exec, attach, send, wait or logs -f",
-            f"what it has to say is in {_messages()}",
+            "without systemd, no keeper inherits the terminals of runs: if the keeper is killed, "
+            "their commands get SIGHUP, and their exit status may be lost; the next exec, attach, "
+            "send, wait or logs -f starts a new one",
+            f"read the keeper's messages in {_messages()}",
         )  # fmt: skip
         return
     if not PidfdSource.works():
         yield Finding(
             "exec", Status.NOTE,
-            "the terminals of runs survive their keeper; how one ends while there is none cannot "
-            "be known before Linux 6.15",
+            "the terminals of runs survive their keeper; without a keeper, the exit status is "
+            "known only on Linux 6.15 and later",
         )  # fmt: skip
     else:
-        yield Finding("exec", Status.OK, "runs survive their keeper, and so does how they end")
+        yield Finding("exec", Status.OK, "runs and their exit status survive their keeper")
     fix = _keeps_no_stopped_store(where.manager)
     if fix:
         yield Finding(
             "exec", Status.NOTE,
-            "`systemctl stop` of the keeper hangs up the terminals of runs, and most commands end "
-            "with that; its crash and its restart do not",
+            "`systemctl stop` of the keeper hangs up the terminals of runs, which ends most "
+            "commands; a crash or restart of the keeper does not",
             fix,
         )  # fmt: skip
 
 
 def _keeps_no_stopped_store(manager: str) -> str:
-    """Return what would have systemd keep the terminals of a stopped keeper; '' where it does."""
+    """Return how to make systemd keep the terminals of a stopped keeper; '' if it does."""
     from scopekeeper.systemd import calls
 
     try:
@@ -178,7 +180,7 @@ def _keeps_no_stopped_store(manager: str) -> str:
         if calls.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
             return ""
     except ScopekeeperError:
-        return ""  # it was said above that it does not answer
+        return ""  # machine.systemd() reports that the manager does not answer
     return _install(manager)
 
 

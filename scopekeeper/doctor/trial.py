@@ -1,4 +1,4 @@
-"""A real launch and a real stop: what the other checks only infer, this one shows."""
+"""A real launch and a real stop: proves what the other checks only infer."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ run({"session": "scopekeeper", "lane": "doctor", "run": sys.argv[2], "lifetime":
 
 
 def trial(mount: str) -> Finding:
-    """Start a command in a scope of its own, read its record back, and stop it."""
+    """Start a command in its own scope, read its record back, and stop it."""
     folder = str(Path(__file__).resolve().parents[2])
     argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex()]
     began = time.monotonic()
@@ -42,7 +42,7 @@ def trial(mount: str) -> Finding:
         if cgroupfs.attribute(mount + path, records.ATTRIBUTE) is None:
             return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
         scope = path.rpartition("/")[0]
-        # no grace: what has to be shown to work is the kernel's cgroup.kill
+        # no grace, so that the stop has to use cgroup.kill
         target = stop.Target(mount + scope, scope, grace=0.0)
         cause = Cause(Reason.STOPPED, "the trial of scopekeeper doctor")
         warnings: list[str] = []
@@ -68,13 +68,13 @@ def trial(mount: str) -> Finding:
     if warnings:
         return Finding("trial", Status.LIMIT, "; ".join(warnings))
     return Finding(
-        "trial", Status.OK, f"a scope was made, recorded and stopped in {elapsed:.0f} ms"
+        "trial", Status.OK, f"a scope was created, recorded and stopped in {elapsed:.0f} ms"
     )
 
 
 def _leaf_of(process: subprocess.Popen[bytes]) -> str:
-    """Wait until the trial runs its command, and return its cgroup path; '' where it failed."""
-    deadline = time.monotonic() + 35  # the launch itself gives systemd 30 s
+    """Wait until the trial runs its command, and return its cgroup path; '' if it failed."""
+    deadline = time.monotonic() + 35  # a launch waits up to 30 s for systemd
     while process.poll() is None and time.monotonic() < deadline:
         if Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8").strip() == "sleep":
             return cgroupfs.path_of(process.pid)

@@ -1,1 +1,5 @@
-"""What other programs keep in their files, rewritten so that what they start is contained."""
+"""Rewrites the configuration files of MCP clients, so that their servers start in scopes.
+
+May import from the rooms below, most of all launch.arguments; cli, install and openclaw import from
+here. All but files, formats and program are pure.
+"""

@@ -1,6 +1,6 @@
-"""What stands in a configuration, and where: the same for JSON and TOML. Pure.
+"""Values of a configuration with their places in the text, for JSON and TOML alike. Pure.
 
-Offsets count characters of the text; start is the first one's, end is one past the last.
+Offsets count characters; start is the first character, end is one past the last.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 class ParseError(ValueError):
-    """A text that is not what it has to be; line and column count from 1, in characters."""
+    """An invalid text; line and column count from 1, in characters."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)
@@ -20,24 +20,24 @@ class ParseError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A number or a date: nobody here needs to know what it means, only whether it changed."""
+    """A number or a date as written: only whether it changed matters here."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value; data is what it means, in plain Python."""
+    """One value; data is its meaning in plain Python."""
 
     start: int
     end: int
     data: object
     items: tuple["Value", ...] = ()
-    """Of an array."""
+    """The items of an array."""
     commas: tuple[int, ...] = ()
-    """Of an array: where the comma after each item stands, -1 after one that has none."""
+    """The offset of the comma after each item of an array; -1 if it has none."""
     members: tuple["Pair", ...] = ()
-    """Of an object, or of an inline table."""
+    """The members of an object or inline table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,20 @@ class Pair:
     """A key with its value."""
 
     start: int
-    """Of the key; of a dotted one in TOML, of its first part."""
+    """Where the key starts; for a dotted TOML key, its first part."""
     name_start: int
-    """Of its last part."""
+    """Where the last part of the key starts."""
     key_end: int
     key: tuple[str, ...]
     """The parts of the key, one in JSON."""
     value: Value
     comma: int = -1
-    """Where the comma after it stands; -1 where there is none."""
+    """The offset of the comma after it; -1 if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Text to put in the place of what stands from start to end."""
+    """Replaces the text from start to end."""
 
     start: int
     end: int
@@ -66,7 +66,7 @@ class Edit:
 
 
 def apply(text: str, edits: Iterable[Edit]) -> str:
-    """Return the text with all the edits made; they do not overlap."""
+    """Return the text with all edits applied; they must not overlap."""
     pieces, at = [], 0
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         pieces += [text[at : edit.start], edit.text]
@@ -77,7 +77,7 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 def position(text: str, at: int, line_ends: str = "\n") -> tuple[int, int]:
     """Return line and column of an offset, both from 1.
 
-    line_ends has the characters that end a line; a CR before a LF belongs to it.
+    line_ends are the characters that end a line; CR LF counts as one end.
     """
     ends = [end.end() for end in re.finditer(f"\r\n|[{line_ends}]", text[:at])]
     # a byte order mark takes no column

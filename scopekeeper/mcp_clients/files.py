@@ -1,7 +1,7 @@
-"""Reads a configuration and puts another text in its place, so that neither is ever half there.
+"""Reads a configuration file and replaces it atomically, with a backup.
 
-The new text is written beside the file, with the file's own mode, owner and attributes, brought to
-the disk and then renamed over it. What was there before is kept beside it under a name of its own.
+The new text goes into a temporary file beside it, with the same mode, owner and attributes, is
+synced to disk, and is then renamed over the file. The backup stays beside it.
 """
 
 import contextlib
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from scopekeeper.errors import ConfigError
 
 BACKUP = ".before-scopekeeper"
-"""What the name of a backup has after that of the file; from the second on, a number follows."""
+"""The suffix of a backup; from the second backup on, a number follows."""
 
 _MOST = 64 << 20
-"""Bytes: more than even a client that keeps its history in its configuration has there."""
-
+"""Bytes. Some clients keep their history in their configuration; even that is smaller."""
 
 _ACL = "system.posix_acl"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -29,14 +28,14 @@ class Original:
     """A file as it was read."""
 
     path: str
-    """As it was given."""
+    """The path as given."""
     target: str
-    """The file itself: where path is a symbolic link, the link stays."""
+    """The file itself. If path is a symbolic link, the link stays."""
     raw: bytes
     status: os.stat_result
 
     def text(self) -> str:
-        """Return it as text; raises ConfigError where it is not UTF-8."""
+        """Return it as text; raises ConfigError if it is not UTF-8."""
         try:
             return self.raw.decode()
         except UnicodeDecodeError as error:
@@ -50,7 +49,7 @@ def read(path: str) -> Original:
     """Read a file; raises ConfigError."""
     try:
         target = os.path.realpath(path, strict=True)
-        # O_NONBLOCK: a FIFO is refused instead of waited for
+        # O_NONBLOCK: opening a FIFO must not block; it is refused below
         descriptor = os.open(target, _READ)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -64,13 +63,13 @@ def read(path: str) -> Original:
 
 
 def replace(original: Original, new: bytes) -> str:
-    """Put new in the place of what was read, and return the path of the backup.
+    """Replace the file, and return the path of the backup.
 
-    Raises ConfigError; nothing has changed then.
+    Raises ConfigError, with nothing changed.
     """
     path = os.path.dirname(original.target)
     try:
-        # all goes through this descriptor: root may work in a folder that a user could exchange
+        # all goes through this descriptor: a user could exchange a folder that root works in
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _refuse_changed(original, folder)
@@ -84,7 +83,7 @@ def replace(original: Original, new: bytes) -> str:
 
 
 def _replace(original: Original, new: bytes, folder: int) -> str:
-    """Do it, in an opened folder; return the name of the backup."""
+    """Replace the file in an opened folder; return the name of the backup."""
     with _written(original, new, folder) as ready:
         backup, is_new = _back_up(original, folder)
         try:
@@ -92,11 +91,11 @@ def _replace(original: Original, new: bytes, folder: int) -> str:
             name = os.path.basename(original.target)
             os.rename(ready, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            # an interrupt can come right behind the rename
+            # if the rename was done, and an interrupt came right after, keep the backup
             if is_new and _exists(ready, folder):
                 os.unlink(backup, dir_fd=folder)
             raise
-    # should the new name be lost with the power, the old text is still there, whole
+    # if a power cut loses the rename, the old file is still there, whole
     with contextlib.suppress(OSError):
         _sync(folder)
     return backup
@@ -109,16 +108,16 @@ def _refuse(original: Original, folder: int) -> None:
     if original.status.st_nlink > 1:
         raise ConfigError(
             f"{original.path}: has {original.status.st_nlink} hard links",
-            "the others would keep the old text: remove them, or make them symbolic links",
+            "the other links would keep the old text: remove them, or make them symbolic links",
         )
 
 
 def _refuse_changed(original: Original, folder: int) -> None:
-    """Refuse what is not as it was read; the moment until the rename is all that is left open."""
+    """Refuse a file that changed since it was read; a change just before the rename is missed."""
     if not _is_as_read(original, folder):
         raise ConfigError(
             f"{original.path}: changed while it was worked on; nothing was written",
-            "close the client, and call this again",
+            "close the client, and run this again",
         )
 
 
@@ -137,7 +136,7 @@ def _is_as_read(original: Original, folder: int) -> bool:
 
 @contextlib.contextmanager
 def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
-    """Make a file beside the original with its attributes, on the disk; removed if still there."""
+    """Write and sync a temporary file with the original's attributes; remove it if not renamed."""
     name = f".scopekeeper-{os.urandom(6).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -146,7 +145,7 @@ def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
             left = memoryview(content)
             while left:
                 left = left[file.write(left) :]
-            _dress(descriptor, original, folder)
+            _copy_attributes(descriptor, original, folder)
             os.fsync(descriptor)
         yield name
     finally:
@@ -154,10 +153,10 @@ def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
             os.unlink(name, dir_fd=folder)
 
 
-def _dress(descriptor: int, original: Original, folder: int) -> None:
-    """Give a new file owner, mode and extended attributes (ACLs too) of the original.
+def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:
+    """Copy owner, mode and extended attributes (with ACLs) as far as the caller may.
 
-    As far as the caller may. Where the group cannot be kept, another must not gain by it.
+    If the group cannot be kept, the new group gets no permissions.
     """
     status = original.status
     mode = stat.S_IMODE(status.st_mode)
@@ -174,8 +173,8 @@ def _dress(descriptor: int, original: Original, folder: int) -> None:
     try:
         for name in os.listxattr(source):
             if not same_group and name.startswith(_ACL):
-                continue  # it says what the group may
-            # of some only root may write, of others nobody; one that is gone is no loss
+                continue  # an ACL grants permissions to the group
+            # some attributes only root may write, some nobody; others may be gone by now
             with contextlib.suppress(OSError):
                 os.setxattr(descriptor, name, os.getxattr(source, name))
     except OSError as error:
@@ -186,9 +185,9 @@ def _dress(descriptor: int, original: Original, folder: int) -> None:
 
 
 def _back_up(original: Original, folder: int) -> tuple[str, bool]:
-    """Keep what was read beside the file; return its name, and whether it was made just now.
+    """Write a backup beside the file; return its name, and whether it is new.
 
-    No file is ever overwritten. One that has the same in it already is taken as it is.
+    Overwrites no file. An existing backup with the same content is reused.
     """
     number = 1
     while True:
@@ -196,7 +195,7 @@ def _back_up(original: Original, folder: int) -> tuple[str, bool]:
         if not _exists(name, folder):
             with _written(original, original.raw, folder) as ready:
                 try:
-                    # a name that is there by now is not overwritten, as a rename would do
+                    # unlike rename, link does not overwrite a file that just appeared
                     os.link(ready, name, src_dir_fd=folder, dst_dir_fd=folder,
                             follow_symlinks=False)  # fmt: skip
                 except FileExistsError:
@@ -204,7 +203,7 @@ def _back_up(original: Original, folder: int) -> tuple[str, bool]:
                 except OSError as error:
                     if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                         raise
-                    # no hard links on this filesystem: the name is taken first
+                    # no hard links on this filesystem: reserve the name first
                     flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                     os.close(os.open(name, flags, 0o600, dir_fd=folder))
                     os.rename(ready, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -224,7 +223,7 @@ def _exists(name: str, folder: int) -> bool:
 
 
 def _has(name: str, folder: int, raw: bytes) -> bool:
-    """Whether a file has just this in it."""
+    """Return whether a file has exactly this content."""
     try:
         descriptor = os.open(name, _READ, dir_fd=folder)
     except OSError:
@@ -234,7 +233,7 @@ def _has(name: str, folder: int, raw: bytes) -> bool:
 
 
 def _sync(folder: int) -> None:
-    """Bring the names in a folder to the disk, where its filesystem can."""
+    """Sync the names in a folder to disk, if its filesystem can."""
     try:
         os.fsync(folder)
     except OSError as error:

@@ -1,9 +1,8 @@
-"""The configurations that are known: whose they are, where they lie, what they may have in them.
+"""The known clients: where their configurations lie, in which dialect, with the servers where.
 
-Where a client replaces placeholders, it does so in ``command`` and in ``args`` alike (OpenClaw,
-Claude Code, Cursor, VS Code, Gemini CLI), or in neither (Claude Desktop, Codex CLI): a command
-with one goes on working as the argument that it becomes. Only a leading ``~`` is another thing:
-VS Code replaces it in both; of no other is that known.
+A client expands placeholders in both ``command`` and ``args`` (OpenClaw, Claude Code, Cursor, VS
+Code, Gemini CLI) or in neither (Claude Desktop, Codex CLI), so a command with a placeholder still
+works as an argument. A leading ``~`` is different: only VS Code is known to expand it in both.
 """
 
 import glob
@@ -19,17 +18,17 @@ from scopekeeper.mcp_clients.json5 import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one client keeps its servers."""
+    """The configuration format of one client."""
 
     name: str
     dialect: Dialect | None
-    """None where it is TOML."""
+    """None for TOML."""
     places: tuple[tuple[str, ...], ...]
-    """The keys down to a table of servers; ``*`` is every key."""
+    """The keys down to each table of servers; ``*`` matches every key."""
     known: tuple[str, ...] = ()
-    """Where a user's own file lies, with variables; may have wildcards."""
+    """The paths of a user's own files; each starts with a variable and may have wildcards."""
     tilde: bool = False
-    """Whether a ``~`` at the start of an argument is replaced as at the start of a command."""
+    """Whether the client expands a leading ``~`` in args as it does in command."""
 
 
 _SERVERS = ("mcpServers",)
@@ -69,7 +68,7 @@ _FOLDERS = {
 
 
 def found(environment: Mapping[str, str], client: str | None = None) -> list[tuple[str, Format]]:
-    """Return the files of a user that exist, of one client or of all, in a fixed order."""
+    """Return the existing files of a user, for one client or for all, in a fixed order."""
     variables = {name: value for name, value in environment.items() if value}
     if home := variables.get("HOME"):
         variables.setdefault("XDG_CONFIG_HOME", f"{home}/.config")
@@ -85,7 +84,7 @@ def found(environment: Mapping[str, str], client: str | None = None) -> list[tup
 
 
 def recognise(path: str, text: str) -> Format | None:
-    """Return the format of a file by its name, else by what stands in it; None if by neither."""
+    """Return the format of a file by its name, else by its content; None if neither shows it."""
     pure = PurePath(os.path.abspath(path))
     by_name = _NAMES.get(pure.name) or _FOLDERS.get(pure.parent.name)
     if by_name is None and pure.suffix == ".toml":

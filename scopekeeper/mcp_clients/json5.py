@@ -1,7 +1,7 @@
-"""JSON, JSON with comments and JSON5, read with the place of every value. Pure.
+"""Parses JSON, JSON with comments, and JSON5, with the place of every value. Pure.
 
-Strict: what a dialect may not have is refused by its name, since the program that reads the file
-would refuse it too. Grammars: RFC 8259, and the JSON5 specification 1.0.0.
+Strict: refuses what a dialect does not allow, since the client would refuse it too. Grammars: RFC
+8259, and the JSON5 specification 1.0.0.
 """
 
 import re
@@ -13,7 +13,7 @@ from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, posit
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a file may have that JSON has not."""
+    """What a file may have beyond JSON."""
 
     name: str
     comments: bool = False
@@ -27,7 +27,7 @@ JSONC = Dialect("JSONC", comments=True, trailing_commas=True)
 JSON5 = Dialect("JSON5", comments=True, trailing_commas=True, json5=True)
 
 _DEEPEST = 200
-"""Levels of nesting; a file of a client has ten. Each takes two frames of Python's 1,000."""
+"""Levels of nesting. Clients' files have ten; each level takes two of Python's 1,000 frames."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BLANK_5 = re.compile("[\t\n\v\f\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]*")
@@ -51,18 +51,18 @@ _LATER_CATEGORIES = _NAME_CATEGORIES | {"Mn", "Mc", "Nd", "Pc"}
 
 
 def parse(text: str, dialect: Dialect) -> Value:
-    """Return the value that the text is; raises ParseError, also for a key that comes twice."""
+    """Return the value of the text; raises ParseError, also for a duplicate key."""
     reader = _Reader(text, dialect)
     reader.skip()
     value = reader.value(0)
     reader.skip()
     if reader.at < len(text):
-        raise reader.error(f"something after the end of the {dialect.name}")
+        raise reader.error(f"unexpected text after the end of the {dialect.name}")
     return value
 
 
 class _Reader:
-    """Goes through a text once."""
+    """Parses a text in one pass."""
 
     def __init__(self, text: str, dialect: Dialect) -> None:
         self.text = text
@@ -74,10 +74,10 @@ class _Reader:
         return ParseError(message, *position(self.text, self.at if at is None else at, ends))
 
     def refused(self, what: str, at: int | None = None) -> ParseError:
-        return self.error(f"{what}, which {self.dialect.name} may not have", at)
+        return self.error(f"{what}, which {self.dialect.name} does not allow", at)
 
     def skip(self) -> None:
-        """Go past blanks and comments."""
+        """Skip blanks and comments."""
         blank = _BLANK_5 if self.dialect.json5 else _BLANK
         while True:
             self.at = blank.match(self.text, self.at).end()  # type: ignore[union-attr]  # may be ""
@@ -111,7 +111,7 @@ class _Reader:
     def scalar(self) -> Value:
         start = self.at
         if start == len(self.text):
-            raise self.error("the file ends where a value has to be")
+            raise self.error("the file ends where a value is expected")
         for word, data in _WORDS.items():
             if self.text.startswith(word, start):
                 self.at += len(word)
@@ -124,7 +124,7 @@ class _Reader:
             return Value(start, self.at, Raw(number.group()))
         if _NUMBER_5.match(self.text, start):
             raise self.refused("a number of this form")
-        raise self.error(f"{self.text[start]!r} where a value has to be")
+        raise self.error(f"{self.text[start]!r} where a value is expected")
 
     def ends_a_word(self, start: int) -> None:
         char = self.text[self.at : self.at + 1]
@@ -134,14 +134,14 @@ class _Reader:
             raise self.error("neither a number nor true, false or null", start)
 
     def comma(self, closing: str) -> int:
-        """Go past the comma after an item, to the next one or to closing; -1 where it is none."""
+        """Skip the comma after an item and return its offset; -1 before closing."""
         self.skip()
         char = self.text[self.at : self.at + 1]
         if char == closing:
             return -1
         if char != ",":
             what = repr(char) if char else "the end of the file"
-            raise self.error(f"{what} where , or {closing} has to be")
+            raise self.error(f"{what} where , or {closing} is expected")
         comma = self.at
         self.at += 1
         self.skip()
@@ -173,7 +173,7 @@ class _Reader:
             key = self.key()
             key_end = self.at
             if key in data:
-                raise self.error(f"the key {key!r} comes twice", key_start)
+                raise self.error(f"duplicate key {key!r}", key_start)
             self.skip()
             if not self.text.startswith(":", self.at):
                 raise self.error("no : after the key")
@@ -196,18 +196,18 @@ class _Reader:
             raise self.refused("a key without quotes", start)
         if not name:
             what = repr(char) if char else "the end of the file"
-            raise self.error(f"{what} where a key or }} has to be")
+            raise self.error(f"{what} where a key or }} is expected")
         return name
 
     def identifier(self) -> str:
-        """Read a name as ECMAScript 5.1 has them; "" where there is none."""
+        """Read an ECMAScript 5.1 identifier name; "" if there is none."""
         name = ""
         while self.at < len(self.text):
             start, char = self.at, self.text[self.at]
             if char == "\\":
                 self.at += 1
                 if not self.text.startswith("u", self.at):
-                    raise self.error("only \\u may stand in a key without quotes", start)
+                    raise self.error("a key without quotes allows no escape but \\u", start)
                 self.at += 1
                 char = self.hexadecimal("u")
             else:
@@ -219,7 +219,7 @@ class _Reader:
                 or (name and char in "\u200c\u200d")
             ):
                 if self.text[start] == "\\":
-                    raise self.error("this character may not stand in a key without quotes", start)
+                    raise self.error("a key without quotes does not allow this character", start)
                 self.at = start
                 break
             name += char
@@ -249,14 +249,14 @@ class _Reader:
                 joined = "".join(pieces)
                 if len(pieces) == 1:
                     return joined
-                # two \\u of a pair are one character
+                # two \\u of a surrogate pair are one character
                 return joined.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
             if char == "\\":
                 pieces.append(self.escape())
             elif not char:
                 raise self.error("the string has no end", start)
             elif char in "\n\r":
-                raise self.error("a line ends inside of a string")
+                raise self.error("a line ends inside a string")
             else:
                 raise self.refused(f"the character {char!r} in a string")
 

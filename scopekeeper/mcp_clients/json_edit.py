@@ -1,8 +1,8 @@
-"""Puts a key into a JSON text, or takes it out, and leaves all else as it is. Pure.
+"""Puts a key into a JSON text, or takes it out, and changes nothing else. Pure.
 
-What is put stands at the start of its object, where nothing before it can need a comma; it is
-written as its neighbours are. What is taken leaves the text as it was before it was put, also the
-objects that had to be made for it.
+A new key goes to the start of its object, where nothing before it needs a comma, in the style of
+its neighbours. ``take`` restores the text from before ``put``, and removes the objects that ``put``
+had to add.
 """
 
 import json
@@ -21,7 +21,7 @@ _DEFAULT_INDENT = "  "
 def put(text: str, dialect: Dialect, path: tuple[str, ...], value: object) -> str:
     """Return the text with a value under a path of keys; raises ParseError.
 
-    value is made of dict, str and bool. What is there by now is replaced.
+    value consists of dict, str and bool. It replaces a value that is there already.
     """
     root = json5.parse(text, dialect)
     here, depth = _reach(text, root, path)
@@ -36,7 +36,7 @@ def put(text: str, dialect: Dialect, path: tuple[str, ...], value: object) -> st
 
 
 def take(text: str, dialect: Dialect, path: tuple[str, ...]) -> str:
-    """Return the text without a path of keys, and without what was made for it alone."""
+    """Return the text without a path of keys, and without the objects that only lead to it."""
     root = json5.parse(text, dialect)
     here, depth = _reach(text, root, path)
     if depth < len(path):
@@ -61,12 +61,12 @@ def _leads_to(
 ) -> bool:
     try:
         return put(before, dialect, path, value) == text
-    except ParseError:  # a comment took in what came after it
+    except ParseError:  # a comment swallowed the text after it
         return False
 
 
 def include(text: str, dialect: Dialect, path: tuple[str, ...], item: str) -> str:
-    """Return the text with an item in the array under a path, if there is one with others in it."""
+    """Return the text with an item added to the array under a path, if that has items."""
     here, depth = _reach(text, json5.parse(text, dialect), path, any_end=True)
     if depth < len(path) or not isinstance(here.data, list) or not here.items or item in here.data:
         return text
@@ -96,9 +96,9 @@ def exclude(text: str, dialect: Dialect, path: tuple[str, ...], item: str) -> st
 def _reach(
     text: str, root: Value, path: tuple[str, ...], *, any_end: bool = False
 ) -> tuple[Value, int]:
-    """Go down a path as far as it is there; return the value, and how many keys were.
+    """Follow a path as far as it exists; return the last value, and how many keys matched.
 
-    Raises ParseError where something on the way is no object; the last may be one of any kind.
+    Raises ParseError if a value on the way is not an object, or the last one, unless any_end.
     """
     here = root
     for depth, key in enumerate(path):
@@ -120,7 +120,7 @@ def _member(container: Value, key: str) -> Pair | None:
 
 
 def _holds_only(value: Value, path: tuple[str, ...]) -> bool:
-    """Whether there is nothing in an object but this path."""
+    """Return whether an object has nothing but this path."""
     for key in path:
         if len(value.members) != 1 or value.members[0].key[0] != key:
             return False
@@ -129,7 +129,7 @@ def _holds_only(value: Value, path: tuple[str, ...]) -> bool:
 
 
 class _Style:
-    """How a value is written where it stands."""
+    """The line ends and indentation to write a value with."""
 
     def __init__(self, text: str, container: Value) -> None:
         line_end = _LINE_END.search(text)
@@ -150,7 +150,7 @@ class _Style:
                 self.indent = indent
 
     def write(self, value: object, *, inline: bool) -> str:
-        """Write a value whose key stands at the indentation of this container."""
+        """Format a value whose key has the indentation of this container."""
         if inline:
             return json.dumps(value, ensure_ascii=False)
         lines = json.dumps(value, ensure_ascii=False, indent=self.step).split("\n")
@@ -174,13 +174,13 @@ def _insert(text: str, container: Value, key: str, value: object) -> Edit:
 
 
 def _start(text: str, container: Value) -> int:
-    """Return where the first line of an object ends, with a comment that stands there."""
+    """Return where the first line of an object ends, after a comment there."""
     rest = _REST_OF_LINE.match(text, container.start + 1)
     return rest.end() if rest else container.start + 1
 
 
 def _without(text: str, container: Value, member: Pair) -> str | None:
-    """Return the text as it was if the member was put there; None where it was not."""
+    """Return the text without a member that ``put`` may have added; None if it did not."""
     if len(container.members) == 1 and not _has_comments(text, container, member):
         return text[: container.start + 1] + text[container.end - 1 :]
     if container.members[0] is not member:

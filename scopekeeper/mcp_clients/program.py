@@ -1,4 +1,4 @@
-"""How this program is called, for what others will start it by."""
+"""Finds the name or path by which other programs can start scopekeeper."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ from scopekeeper.errors import UsageError
 from scopekeeper.mcp_clients.servers import PROGRAM
 
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
-"""What every client has in its PATH: a desktop's starts without what a shell's profile adds."""
+"""Folders in every client's PATH; a desktop client lacks the additions of a shell profile."""
 
 
 def installed() -> tuple[str, str]:
-    """Return what to call this program: as every client finds it, and by its whole path.
+    """Return the launcher as every client finds it (a name or path), and its absolute path.
 
     Raises UsageError.
     """
@@ -23,7 +23,7 @@ def installed() -> tuple[str, str]:
     if path is None:
         raise UsageError(f"no {PROGRAM} is installed here", "give --program PATH")
     path = os.path.abspath(path)
-    # the name by which users have it, often a link, is more likely to be there tomorrow
+    # the path in PATH, often a link, outlives updates better than its target
     if in_path and os.path.realpath(in_path) == os.path.realpath(path):
         path = os.path.abspath(in_path)
     usual = shutil.which(PROGRAM, path=USUAL_PATH)

@@ -1,4 +1,4 @@
-"""The MCP servers that a configuration has, and what is to be said of each. Pure."""
+"""Finds the MCP servers of a configuration, and classifies each. Pure."""
 
 import enum
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from scopekeeper.mcp_clients.document import Pair, ParseError, Value, position
 from scopekeeper.mcp_clients.formats import Format
 
 PROGRAM = "scopekeeper"
-"""The file name of the launcher: by it a wrapped server is known."""
+"""The file name of the launcher; a wrapped server is recognised by it."""
 
 _REMOTE_TYPES = frozenset(
     ("http", "sse", "ws", "websocket", "streamable-http", "streamablehttp", "streamable_http")
@@ -21,42 +21,42 @@ _INCLUDE = "$include"
 
 
 class ServerState(enum.StrEnum):
-    """What a server is, for who wants it contained."""
+    """Whether a server is, or can be, contained."""
 
     WRAPPED = "wrapped"
     NOT_WRAPPED = "not wrapped"
     REMOTE = "remote"
-    """Nothing is started for it."""
+    """No process is started for it."""
     DISABLED = "disabled"
     NO_COMMAND = "no command"
     UNCLEAR = "unclear"
-    """It may be started, but not as anything that is known here."""
+    """The client may start it, in a way that ``wrap`` cannot change safely."""
     LEFT_OUT = "left out"
-    """By who asked."""
+    """Not selected by the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class McpServer:
-    """One server, and where its command stands."""
+    """One server, with the places of its command and args."""
 
     place: tuple[str, ...]
-    """The keys of the table that it stands in."""
+    """The keys of its table."""
     name: str
     data: object
     command: Pair | None
     args: Pair | None
     siblings: tuple[Pair, ...] | None
-    """The members among which command stands; None where they are lines of TOML."""
+    """The members of the object that has command; None if they are lines of TOML."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that is known of one text."""
+    """The content of one text."""
 
     data: object
     servers: tuple[McpServer, ...]
     notes: tuple[str, ...] = ()
-    """What its reader has to know beside."""
+    """Warnings for the user."""
 
 
 def read(text: str, kind: Format) -> Configuration:
@@ -77,14 +77,15 @@ def read(text: str, kind: Format) -> Configuration:
 def _json_servers(
     text: str, value: Value, place: tuple[str, ...], path: tuple[str, ...], notes: list[str]
 ) -> Iterator[McpServer]:
-    """Go down the keys of place, then give every server that stands there."""
+    """Follow the keys of place, then yield every server there."""
     if not isinstance(value.data, dict):
         if value.data is not None:
             where = position(text, value.start, "\n\r")
             raise ParseError(f"{'.'.join(path) or 'the whole'} is not an object", *where)
         return
     if _INCLUDE in value.data:
-        notes.append(f"{'.'.join((*path, _INCLUDE))}: what it includes is not looked at; name it")
+        notes.append(f"{'.'.join((*path, _INCLUDE))}: included files are not read; give them as "
+                     "FILE")  # fmt: skip
     if place:
         for member in value.members:
             any_table = place[0] == "*" and isinstance(member.value.data, dict)
@@ -122,7 +123,7 @@ def _toml_servers(
 
 
 def classify(server: McpServer, kind: Format) -> tuple[ServerState, str]:
-    """Say what a server is, and why, in a few words or none."""
+    """Return the state of a server, and the reason in a few words, or ''."""
     data = server.data
     if not isinstance(data, dict):
         return ServerState.UNCLEAR, "it is not an object"
@@ -130,27 +131,27 @@ def classify(server: McpServer, kind: Format) -> tuple[ServerState, str]:
     if is_wrapped(data):
         return ServerState.WRAPPED, ""
     for key in ("type", "transport"):
-        said = data.get(key)
-        if isinstance(said, str) and said.lower() in _REMOTE_TYPES:
-            return ServerState.REMOTE, f"its {key} is {said}"
+        value = data.get(key)
+        if isinstance(value, str) and value.lower() in _REMOTE_TYPES:
+            return ServerState.REMOTE, f"its {key} is {value}"
     if "command" not in data:
         remote = [key for key in _REMOTE_KEYS if key in data]
         return (
             (ServerState.REMOTE, f"it has {remote[0]}") if remote else (ServerState.NO_COMMAND, "")
         )
     if not isinstance(command, str) or not command:
-        return ServerState.UNCLEAR, "its command is not a text"
+        return ServerState.UNCLEAR, "its command is not a string"
     if not isinstance(args, list):
         return ServerState.UNCLEAR, "its args are not an array"
     if command.startswith("~") and not kind.tilde:
-        return ServerState.UNCLEAR, "nothing says that ~ is replaced in args; write the whole path"
+        return ServerState.UNCLEAR, "its client may not expand ~ in args; write the whole path"
     if data.get("disabled") is True or data.get("enabled") is False:
         return ServerState.DISABLED, ""
     return ServerState.NOT_WRAPPED, ""
 
 
 def is_wrapped(data: dict[str, object]) -> bool:
-    """Whether a server is started through ``scopekeeper run`` already, by whoever wrote it."""
+    """Return whether a server starts through ``scopekeeper run``, no matter who wrote that."""
     command, args = data.get("command"), data.get("args")
     return (
         isinstance(command, str)
@@ -161,7 +162,7 @@ def is_wrapped(data: dict[str, object]) -> bool:
 
 
 def inner_command(args: list[object]) -> int:
-    """Return which of the args of a wrapped server is its own command; 0 where that is unclear."""
+    """Return the index of the server's own command in the args of a wrapped one; 0 if unclear."""
     words = [word if isinstance(word, str) else "?" for word in args]
     parsed = parse_run(words[1:])
     return len(words) - len(parsed[1]) if parsed else 0

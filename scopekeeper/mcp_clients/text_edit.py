@@ -1,4 +1,4 @@
-"""Edits that take a key with its value out of an object. Pure."""
+"""Edits that remove a key with its value from an object. Pure."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from scopekeeper.mcp_clients.document import Edit, Pair
 
 
 def remove_member(text: str, siblings: Sequence[Pair], member: Pair) -> list[Edit]:
-    """Remove one of the members of an object with its comma, but no comment."""
+    """Remove a member of an object and its comma, but no comment."""
     number = siblings.index(member)
     before = siblings[number - 1] if number else None
     comma = before.comma if before else member.comma
@@ -20,5 +20,5 @@ def remove_member(text: str, siblings: Sequence[Pair], member: Pair) -> list[Edi
 
 
 def remove_comma(at: int) -> list[Edit]:
-    """Remove the comma that stands at an offset; -1 is none."""
+    """Remove the comma at an offset; -1 means no comma."""
     return [Edit(at, at + 1, "")] if at >= 0 else []

@@ -1,7 +1,7 @@
-"""TOML, read with the place of every value. Pure.
+"""Parses TOML with the place of every value. Pure.
 
-tomllib says whether a text is TOML and what it means, but not where anything stands. This finds
-the places, in a text that tomllib has read already: so it need not check what it goes past.
+tomllib validates a text and returns its values, but not their places. This finds the places in a
+text that tomllib has accepted, so it checks nothing itself.
 """
 
 import re
@@ -27,13 +27,13 @@ _AT_END = " (at end of document)"
 
 @dataclass(frozen=True, slots=True)
 class TomlEntry:
-    """A key with its value, and where it belongs."""
+    """A key with its value, and its table."""
 
     path: tuple[str, ...]
-    """Of the table that it stands in; all tables of one array have the same."""
+    """The path of its table; all tables of one array share a path."""
     member: Pair
     container: Value | None
-    """The inline table that it stands in; None where it is a line."""
+    """Its inline table; None if it is a line of its own."""
 
     @property
     def full(self) -> tuple[str, ...]:
@@ -42,11 +42,11 @@ class TomlEntry:
 
 
 def parse(text: str) -> tuple[dict[str, object], list[TomlEntry]]:
-    """Return what a text means, and every key with its place, inline tables' too.
+    """Return the values of a text, and every key with its place, also in inline tables.
 
     Raises ParseError.
     """
-    mark = text.startswith("\ufeff")  # TOML 1.1 says to go past it
+    mark = text.startswith("\ufeff")  # TOML 1.1 skips a byte order mark
     try:
         data = tomllib.loads(text[mark:], parse_float=Raw)
     except tomllib.TOMLDecodeError as error:
@@ -64,7 +64,7 @@ def parse(text: str) -> tuple[dict[str, object], list[TomlEntry]]:
 
 
 class _Scanner:
-    """Goes through a text once."""
+    """Finds the places in one pass."""
 
     def __init__(self, text: str, at: int) -> None:
         self.text = text
@@ -89,7 +89,7 @@ class _Scanner:
     def past(self, pattern: re.Pattern[str]) -> str:
         found = pattern.match(self.text, self.at)
         if found is None:
-            raise AssertionError(f"not TOML at {self.at}")  # tomllib has read it
+            raise AssertionError(f"not TOML at {self.at}")  # tomllib has accepted it
         self.at = found.end()
         return found.group()
 
@@ -168,7 +168,7 @@ class _Scanner:
         return comma
 
     def add(self, path: tuple[str, ...], member: Pair, container: Value | None) -> None:
-        """Note an entry, and those of the inline table that is its value."""
+        """Add an entry, and the entries of an inline table in it."""
         entry = TomlEntry(path, member, container)
         self.found.append(entry)
         for inner in member.value.members:

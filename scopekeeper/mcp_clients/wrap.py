@@ -1,7 +1,7 @@
-"""Puts ``scopekeeper run`` before the commands of MCP servers in a text, and takes it away. Pure.
+"""Puts ``scopekeeper run`` before the commands of MCP servers in a text, and removes it. Pure.
 
-Only what has to change is touched. The text of the command, as it is written, moves into the args
-and back: so one undoes the other to the byte, and what was edited in between stays.
+Both change as little as possible. The command moves into the args as it is written, and back: so
+``unwrap`` restores the text to the byte, except for what was edited in between.
 """
 
 import copy
@@ -29,31 +29,31 @@ _PLAIN_COLON = re.compile(r"[ \t]*[:=][ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which servers are meant, by name; without names all are."""
+    """The selected servers by name; without names, all."""
 
     only: frozenset[str] = frozenset()
     excepted: frozenset[str] = frozenset()
 
     def leaves_out(self, name: str) -> bool:
-        """Whether the server is not meant."""
+        """Return whether the server is not selected."""
         return name in self.excepted or bool(self.only and name not in self.only)
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What is put before a command."""
+    """The words to put before a command."""
 
     program: str
-    """As a client finds it in a usual PATH."""
+    """The launcher as a client finds it in a usual PATH."""
     absolute: str
-    """For a server that has a PATH of its own."""
+    """The launcher for a server that sets its own PATH."""
     options: tuple[str, ...] = ()
-    """Of ``run``, beside the name."""
+    """Options of ``run``, besides the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrapOutcome:
-    """What there is to say of one server."""
+    """The result for one server."""
 
     name: str
     place: tuple[str, ...]
@@ -64,7 +64,7 @@ class WrapOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """A text as it should be, and what was done for it."""
+    """The rewritten text, and the result for each server."""
 
     text: str
     outcomes: tuple[WrapOutcome, ...]
@@ -72,12 +72,12 @@ class Rewrite:
 
 
 def look(text: str, kind: Format, chosen: Selection) -> Rewrite:
-    """Say what the servers of a text are; raises ParseError."""
+    """Classify the servers of a text, and change nothing; raises ParseError."""
     return _rewrite(text, kind, chosen, lambda _, __: None)
 
 
 def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewrite:
-    """Contain every server that is not contained yet; raises ParseError."""
+    """Wrap every server that is not wrapped yet; raises ParseError."""
 
     def change(server: McpServer, state: ServerState) -> "_Change | None":
         asked_for = state is ServerState.DISABLED and server.name in chosen.only
@@ -89,7 +89,7 @@ def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewr
 
 
 def unwrap(text: str, kind: Format, chosen: Selection) -> Rewrite:
-    """Let every server be started as before; raises ParseError."""
+    """Restore the command of every wrapped server; raises ParseError."""
 
     def change(server: McpServer, state: ServerState) -> "_Change | None":
         return _unwrapped(text, server) if state is ServerState.WRAPPED else None
@@ -102,7 +102,7 @@ class _Change:
     state: ServerState
     command: object = None
     args: object = None
-    """None where there are none any more."""
+    """None to remove the args."""
     edits: list[Edit] = field(default_factory=list)
     detail: str = ""
 
@@ -149,15 +149,15 @@ def _set(expected: object, server: McpServer, done: _Change) -> None:
 
 
 def _prove(rewritten: str, kind: Format, expected: object) -> None:
-    """Read a text again: nothing may mean anything else than it should."""
+    """Parse the rewritten text, and check that its values are the expected ones."""
     again: Configuration = read(rewritten, kind)
     if again.data != expected:
-        raise RuntimeError("the rewritten text would not mean what it should")
+        raise RuntimeError("the rewritten text does not have the expected values")
 
 
 def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> _Change:
     command, data = server.command, server.data
-    assert command is not None  # noqa: S101  by its state it has one
+    assert command is not None  # noqa: S101  its state implies one
     assert isinstance(data, dict)  # noqa: S101
     raw = _of(text, command.value)
     quote = _quoter(kind, raw[0])
@@ -166,7 +166,7 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
     program = launcher.absolute if own_path else launcher.program
     name = _member_name(server.name)
     empty = server.args is not None and not server.args.value.items
-    # where the args were there and empty, the name is written so that it can be told afterwards
+    # `--name=NAME` marks args that were empty, so that unwrap restores empty args
     words = ["run", *([f"{_NAME}={name}"] if empty else [_NAME, name]), *launcher.options, "--"]
     ours = [*map(quote, words), raw]
     edits = [Edit(command.value.start, command.value.end, quote(program))]
@@ -185,7 +185,7 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
 
 
 def _new_member(text: str, server: McpServer, command: Pair, array: str, comma: str) -> Edit:
-    """Put args behind the command, written as that is."""
+    """Add args after the command, in the same style."""
     key = text[command.name_start : command.key_end]
     mark = key[0] if key[0] in "\"'" else ""
     colon = text[command.key_end : command.value.start]
@@ -209,21 +209,22 @@ def _new_member(text: str, server: McpServer, command: Pair, array: str, comma: 
 
 
 def _separator(before: str, comma: str) -> str:
-    """Return what stands between two items where before stands in front of the first."""
+    """Return the text to put between two items; before is the text before the first."""
     line = _LAST_LINE.search(before[len(before.rstrip()) :])
     return f",{line.group()}" if line else comma
 
 
 def _unwrapped(text: str, server: McpServer) -> _Change:
     command, args, data = server.command, server.args, server.data
-    assert command is not None  # noqa: S101  by its state it has both
+    assert command is not None  # noqa: S101  its state implies both
     assert args is not None  # noqa: S101
     assert isinstance(data, dict)  # noqa: S101
     items = args.value.items
     own = inner_command(data["args"])
     if not own or not isinstance(items[own].data, str):
         return _Change(
-            ServerState.UNCLEAR, detail="its own command is not to be told from the options"
+            ServerState.UNCLEAR,
+            detail="cannot tell where the options end and the command begins",
         )
     rest = data["args"][own + 1 :]
     edits = [Edit(command.value.start, command.value.end, _of(text, items[own]))]
@@ -242,7 +243,7 @@ def _unwrapped(text: str, server: McpServer) -> _Change:
 
 
 def _without_values(text: str, array: Value) -> str:
-    """Return what stands in an array beside items, commas and brackets: blanks and comments."""
+    """Return the blanks and comments of an array."""
     at, pieces = array.start + 1, []
     for item, comma in zip(array.items, array.commas, strict=True):
         pieces.append(text[at : item.start])
@@ -254,7 +255,7 @@ def _without_values(text: str, array: Value) -> str:
 
 
 def _remove_items(text: str, array: Value, last: int, end: int) -> list[Edit]:
-    """Remove the items up to number last, and what is between them, up to end; not comments."""
+    """Remove the items up to index last, and the commas and blanks up to end, but no comment."""
     edits = []
     for at, (item, comma) in enumerate(zip(array.items, array.commas, strict=True)):
         if at > last:
@@ -286,13 +287,13 @@ def _of(text: str, value: Value) -> str:
 
 
 def _member_name(server: str) -> str:
-    """Return the name of a member: that of its server, without what a client would replace."""
+    """Return the server's name as a member's name, without characters that a client may expand."""
     kept = "".join(char if char.isprintable() and char != "$" else "_" for char in server)
     return (f"_{kept[1:]}" if kept[:1] == "~" else kept)[:MEMBER_MAX] or "_"
 
 
 def _quoter(kind: Format, mark: str) -> Callable[[str], str]:
-    """Return what writes a text in the file's language, with that quotation mark if it can be."""
+    """Return a function that quotes a string in the file's language, if possible with mark."""
 
     def quote(word: str) -> str:
         if kind.dialect is None and mark == "'" and "'" not in word and word.isprintable():
@@ -311,7 +312,7 @@ def _quoter(kind: Format, mark: str) -> Callable[[str], str]:
 
 
 def _escaped(code: int, kind: Format) -> str:
-    """Write a character above U+FFFF: JSON has two halves for it."""
+    """Escape a character above U+FFFF; JSON needs a surrogate pair."""
     if kind.dialect is None:
         return f"\\U{code:08x}"
     code -= 0x10000

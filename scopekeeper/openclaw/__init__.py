@@ -1,1 +1,5 @@
-"""OpenClaw's gateway: what is put where to contain it, and what can be seen of it."""
+"""Contains OpenClaw's gateway: its configuration, plugin and drop-in, and the status of all three.
+
+May import from install, mcp_clients and the rooms below them; only cli imports from here. plugin/
+holds the JavaScript that runs inside the gateway.
+"""

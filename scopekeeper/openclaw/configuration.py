@@ -1,4 +1,4 @@
-"""What has to stand in ``openclaw.json``. Pure."""
+"""Edits and inspects the text of ``openclaw.json``. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ _ALLOWED = ("plugins", "allow")
 
 @dataclass(frozen=True, slots=True)
 class PluginEntry:
-    """What the gateway is told about the plugin."""
+    """The plugin's entry in the configuration."""
 
     program: str = ""
-    """The launcher, where it is not found by its name."""
+    """The launcher's path; '' if PATH has it."""
     conversation_access: bool = False
 
     @property
     def value(self) -> dict[str, object]:
-        """What stands in the file."""
+        """The JSON value of the entry."""
         value: dict[str, object] = {"enabled": True}
         if self.conversation_access:
             value["hooks"] = {"allowConversationAccess": True}
@@ -37,46 +37,46 @@ class PluginEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What there is to say of a configuration as it stands."""
+class Found:
+    """The current state of a configuration."""
 
     servers: tuple[WrapOutcome, ...]
     notes: tuple[str, ...]
     entry: object
-    """None where there is none."""
+    """The plugin's entry; None if there is none."""
     blocked: str
-    """Why OpenClaw loads no plugin of ours; '' where it does."""
+    """Why OpenClaw does not load the plugin; '' if it does."""
     bare: dict[tuple[str, ...], str]
-    """The servers that are started without us, by their whole command."""
+    """The names of servers that are not wrapped, by their whole command."""
 
 
 def contained(
     text: str, launcher: Launcher, entry: PluginEntry
 ) -> tuple[str, Sequence[WrapOutcome]]:
-    """Return the text with everything that contains its gateway; raises ParseError."""
+    """Return the text changed to contain the gateway; raises ParseError."""
     rewrite = wrap(text, _KIND, launcher, _ALL)
     text = include(rewrite.text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
 
 
 def released(text: str) -> tuple[str, Sequence[WrapOutcome]]:
-    """Return the text as it was before; raises ParseError."""
+    """Return the text with all that undone; raises ParseError."""
     text = take(text, json5.JSON5, _ENTRY)
     rewrite = unwrap(exclude(text, json5.JSON5, _ALLOWED, PLUGIN), _KIND, _ALL)
     return rewrite.text, rewrite.outcomes
 
 
-def look_at(text: str) -> Seen:
-    """Say what stands there; raises ParseError."""
+def look_at(text: str) -> Found:
+    """Return the current state of a configuration; raises ParseError."""
     rewrite = look(text, _KIND, _ALL)
     data = json5.parse(text, json5.JSON5).data
     plugins = data.get("plugins") if isinstance(data, dict) else None
     bare = _bare(data, rewrite.outcomes)
     if not isinstance(plugins, dict):
-        return Seen(rewrite.outcomes, rewrite.notes, None, "", bare)
+        return Found(rewrite.outcomes, rewrite.notes, None, "", bare)
     entries = plugins.get("entries")
     entry = entries.get(PLUGIN) if isinstance(entries, dict) else None
-    return Seen(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare)
+    return Found(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare)
 
 
 def _blocked(plugins: dict[str, object], entry: object) -> str:
@@ -84,11 +84,11 @@ def _blocked(plugins: dict[str, object], entry: object) -> str:
         return "plugins.enabled is false"
     denied, allowed = plugins.get("deny"), plugins.get("allow")
     if isinstance(denied, list) and PLUGIN in denied:
-        return "plugins.deny names it"
+        return f"plugins.deny lists {PLUGIN}"
     if isinstance(allowed, list) and allowed and PLUGIN not in allowed:
-        return "plugins.allow does not name it"
+        return f"plugins.allow does not list {PLUGIN}"
     if isinstance(entry, dict) and entry.get("enabled") is False:
-        return "it is not enabled"
+        return f"plugins.entries.{PLUGIN}.enabled is false"
     return ""
 
 
@@ -104,7 +104,7 @@ def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...],
 
 
 def not_wrapped(servers: Sequence[WrapOutcome]) -> list[WrapOutcome]:
-    """Return the servers that are started without us."""
+    """Return the servers that start without ``scopekeeper run``, or may."""
     return [
         each for each in servers if each.state in (ServerState.NOT_WRAPPED, ServerState.UNCLEAR)
     ]

@@ -1,6 +1,6 @@
-"""The two things that are put beside OpenClaw's configuration: the plugin, and the drop-in.
+"""The files installed beside OpenClaw's configuration: the plugin and the drop-in.
 
-They are planned as ``scopekeeper install`` plans its files: what was edited or is not ours stays.
+Planned as ``scopekeeper install`` plans its files: edited files and files of others stay.
 """
 
 import enum
@@ -19,14 +19,14 @@ _PLUGIN = f"{_HOME}/openclaw/plugin"
 
 
 class FileState(enum.StrEnum):
-    """What there is in the place of a part."""
+    """The state of an installed part."""
 
     MISSING = "missing"
     OLDER = "older"
-    """Ours, and not of this version or for this program."""
+    """Written by another version of scopekeeper, or for another launcher."""
     INSTALLED = "installed"
     KEPT = "kept"
-    """Edited, or not ours."""
+    """Edited, or not written by scopekeeper."""
 
 
 def plugin(places: GatewayPaths) -> list[Piece]:
@@ -43,7 +43,10 @@ def plugin(places: GatewayPaths) -> list[Piece]:
 
 
 def drop_in(places: GatewayPaths, program: str) -> Piece:
-    """Return the drop-in of the unit; program is the whole path of ours. Raises ConfigError."""
+    """Return the drop-in of the unit; program is the absolute path of scopekeeper.
+
+    Raises ConfigError.
+    """
     try:
         text = shipped.read(f"openclaw-gateway.service.d/{DROP_IN}")
     except ConfigError:
@@ -56,9 +59,9 @@ def drop_in(places: GatewayPaths, program: str) -> Piece:
 
 
 def plan_plugin(places: GatewayPaths, *, force: bool = False) -> list[FileAction]:
-    """Return what brings the plugin to its place; raises ConfigError where another one is there."""
+    """Return the actions that install the plugin; raises ConfigError if its place is taken."""
     if os.path.islink(places.plugin):
-        raise ConfigError(f"{places.plugin} is a link, and nothing is written through it",
+        raise ConfigError(f"{places.plugin} is a link, and the plugin is not written through links",
                           "move it away")  # fmt: skip
     actions = plan.install_together(plugin(places), look, force=force)
     foreign = [action.path for action in actions if action.is_foreign]
@@ -68,13 +71,13 @@ def plan_plugin(places: GatewayPaths, *, force: bool = False) -> list[FileAction
 
 
 def plan_drop_in(places: GatewayPaths, program: str, *, force: bool = False) -> FileAction:
-    """Return what brings the drop-in to its place; raises ConfigError."""
+    """Return the action that installs the drop-in; raises ConfigError."""
     (action,) = plan.install([drop_in(places, program)], look, force=force)
     return action
 
 
 def plan_removal(places: GatewayPaths, *, force: bool = False) -> list[FileAction]:
-    """Return what removes both, whichever program they were written for; raises ConfigError."""
+    """Return the actions that remove both, for whichever launcher; raises ConfigError."""
     found = plan.uninstall([drop_in(places, PROGRAM)], look, force=force)
     if os.path.islink(places.plugin):
         return found
@@ -82,7 +85,7 @@ def plan_removal(places: GatewayPaths, *, force: bool = False) -> list[FileActio
 
 
 def state_of(actions: list[FileAction]) -> FileState:
-    """Return what a plan found."""
+    """Return the state that a plan found."""
     steps = {action.step for action in actions}
     if FileStep.KEEP in steps:
         return FileState.KEPT

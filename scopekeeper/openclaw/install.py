@@ -1,4 +1,4 @@
-"""Puts everything in its place for one gateway, and takes it away again."""
+"""Installs and removes all parts for one gateway."""
 
 import contextlib
 import os
@@ -19,18 +19,18 @@ from scopekeeper.systemd import calls
 
 @dataclass(slots=True)
 class GatewayChange:
-    """What was done, in the order in which it was."""
+    """What an installation or removal did, in order."""
 
     servers: Sequence[WrapOutcome] = ()
     backup: str = ""
-    """Of the configuration, where that was rewritten."""
+    """The backup of the configuration; '' if that did not change."""
     done: list[str] = field(default_factory=list)
-    """Paths that were written or removed."""
+    """Paths written or removed."""
     warnings: list[str] = field(default_factory=list)
 
 
 def entry_for(launcher: Launcher, package: Package | None) -> configuration.PluginEntry:
-    """Return what the gateway is told about the plugin."""
+    """Return the plugin's entry in the configuration."""
     return configuration.PluginEntry(
         program="" if launcher.program == PROGRAM else launcher.absolute,
         conversation_access=package is not None and package.wants_conversation_access(),
@@ -40,10 +40,10 @@ def entry_for(launcher: Launcher, package: Package | None) -> configuration.Plug
 def install(
     places: GatewayPaths, launcher: Launcher, package: Package | None, *, force: bool = False
 ) -> GatewayChange:
-    """Contain a gateway from its next start on; raises ConfigError, and then did nothing.
+    """Contain a gateway from its next start on; raises ConfigError, with nothing changed.
 
-    The configuration comes last: it names what has to be there. force replaces what was edited of
-    what is put beside it.
+    Writes the configuration last, since it names files that must exist. With force, edited files
+    beside it are replaced.
     """
     original = files.read(places.config)
     text = original.text()
@@ -54,9 +54,9 @@ def install(
     if os.path.exists(places.unit_file):
         actions.append(files_installed.plan_drop_in(places, launcher.absolute, force=force))
     else:
-        # a folder for it that is there before, OpenClaw 2026.9 takes for somebody else's work
-        change.warnings.append(f"there is no {places.unit} of this user yet; when `openclaw "
-                               "gateway install` has made it, call this again")  # fmt: skip
+        # OpenClaw 2026.9 refuses to install its unit if the unit's drop-in folder exists already
+        change.warnings.append(f"this user has no {places.unit} yet; run this again after "
+                               "`openclaw gateway install`")  # fmt: skip
     with contextlib.ExitStack() as undoing:
         write(actions, undoing)
         _note(actions, places, change)
@@ -69,7 +69,7 @@ def install(
 
 
 def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
-    """Undo it; raises ConfigError. What was edited since stays, unless force says otherwise."""
+    """Undo install; raises ConfigError. Edited files stay, unless force is set."""
     change = GatewayChange()
     actions = files_installed.plan_removal(places, force=force)
     if os.path.lexists(places.config):
@@ -91,7 +91,7 @@ def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
 
 
 def _note(actions: Sequence[FileAction], places: GatewayPaths, change: GatewayChange) -> None:
-    """Write down what was done beside the configuration, and have the manager read it."""
+    """Add the actions on files to change, and reload the manager for the drop-in."""
     done = {action.path for action in actions if action.step in (FileStep.WRITE, FileStep.REMOVE)}
     if any(path.startswith(f"{places.plugin}/") for path in done):
         change.done.append(places.plugin)
@@ -104,7 +104,7 @@ def _note(actions: Sequence[FileAction], places: GatewayPaths, change: GatewayCh
 
 @contextlib.contextmanager
 def located(places: GatewayPaths) -> Iterator[None]:
-    """Say where in the configuration something is wrong."""
+    """Turn a ParseError into a ConfigError that names file, line and column."""
     try:
         yield
     except ParseError as error:
@@ -116,11 +116,11 @@ def _reload(change: GatewayChange) -> None:
     try:
         calls.reload("user")
     except ManagerError as error:
-        change.warnings.append(f"run `systemctl --user daemon-reload` yourself: {error}")
+        change.warnings.append(f"cannot reload, run `systemctl --user daemon-reload`: {error}")
 
 
 def _remove_copies(config: str, made: str, new: bytes, change: GatewayChange) -> None:
-    """Remove the copies that say nothing any more: of what was contained, and of what is now."""
+    """Remove backups that are useless now: of the contained text, and of the current one."""
     folder, name = os.path.split(config)
     for each in sorted(os.listdir(folder)):
         if not each.startswith(name + files.BACKUP):
@@ -132,4 +132,4 @@ def _remove_copies(config: str, made: str, new: bytes, change: GatewayChange) ->
             if same or path == made:
                 os.unlink(path)
                 continue
-        change.warnings.append(f"{path}: kept; the configuration was another then")
+        change.warnings.append(f"{path}: kept: it differs from the configuration now restored")

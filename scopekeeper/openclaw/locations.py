@@ -1,7 +1,7 @@
-"""Where an OpenClaw of this user keeps what we change, and which one it is.
+"""Finds the files of this user's OpenClaw, and its package.
 
-As OpenClaw 2026.4 and 2026.9 have it: ``OPENCLAW_CONFIG_PATH``, ``OPENCLAW_STATE_DIR`` and
-``OPENCLAW_HOME`` go before ``~/.openclaw``; a profile has a state folder and a unit of its own.
+OpenClaw 2026.4 and 2026.9 agree: ``OPENCLAW_CONFIG_PATH``, ``OPENCLAW_STATE_DIR`` and
+``OPENCLAW_HOME`` override ``~/.openclaw``; a profile has its own state folder and unit.
 """
 
 import json
@@ -18,30 +18,29 @@ PLUGIN = "scopekeeper"
 """The id of the plugin, and the name of its folder."""
 DROP_IN = "10-scopekeeper.conf"
 _EXEC_START = re.compile(r"^ExecStart=(.*)$", re.MULTILINE)
-_MEANT_AS_UNSET = ("", "undefined", "null")
+_UNSET = ("", "undefined", "null")
+"""Values of variables that OpenClaw treats as unset."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPaths:
-    """What belongs to one gateway."""
+    """The files and the unit of one gateway."""
 
     config: str
     plugin: str
     """The folder of the plugin."""
     unit: str
-    """The name of the user's unit, whether there is one or not."""
+    """The name of the user's unit, which may not exist."""
     unit_file: str
     drop_in: str
 
 
 def find(environment: Mapping[str, str], *, profile: str = "", config: str = "") -> GatewayPaths:
-    """Return where everything is, or would be; raises ConfigError without a home."""
-    variables = {
-        name: value for name, value in environment.items() if value.strip() not in _MEANT_AS_UNSET
-    }
+    """Return the paths, of files that may not exist; raises ConfigError if HOME is not set."""
+    variables = {name: value for name, value in environment.items() if value.strip() not in _UNSET}
     home = variables.get("HOME")
     if home is None:
-        raise ConfigError("HOME is not set", "it says whose OpenClaw is meant")
+        raise ConfigError("HOME is not set", "set it to the home of OpenClaw's user")
     profile = profile or variables.get("OPENCLAW_PROFILE", "")
     suffix = f"-{profile}" if profile and profile != "default" else ""
     own = os.path.expanduser(variables.get("OPENCLAW_HOME", home))
@@ -60,16 +59,16 @@ def find(environment: Mapping[str, str], *, profile: str = "", config: str = "")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An OpenClaw as npm installed it."""
+    """An OpenClaw package, as npm installs it."""
 
     folder: str
     version: str
 
     def wants_conversation_access(self) -> bool:
-        """Whether a plugin has to be allowed to be told of the end of a run.
+        """Return whether a plugin needs ``allowConversationAccess`` to receive ``agent_end``.
 
-        Where that is not known, to name it makes the whole configuration invalid: so it is looked
-        for in the schema itself. It came between 2026.4.15 and 2026.9.6.
+        A version without that setting refuses a configuration that has it, so this looks for it in
+        the package's schema. It appeared between 2026.4.15 and 2026.9.6.
         """
         dist = f"{self.folder}/dist"
         for name in sorted(os.listdir(dist)):
@@ -82,7 +81,7 @@ class Package:
 
 
 def package(places: GatewayPaths, environment: Mapping[str, str]) -> Package | None:
-    """Return the OpenClaw that the unit starts, else the one in PATH; None where none is found."""
+    """Return the OpenClaw that the unit starts, else the one in PATH; None if there is none."""
     words: list[str] = []
     try:
         with open(places.unit_file, encoding="utf-8") as file:
@@ -103,9 +102,9 @@ def _package_of(path: str) -> Package | None:
     while folder != "/":
         try:
             with open(f"{folder}/package.json", encoding="utf-8") as file:
-                told = json.load(file)
-            if told.get("name") == "openclaw" and os.path.isdir(f"{folder}/dist"):
-                return Package(folder, str(told.get("version", "")))
+                package = json.load(file)
+            if package.get("name") == "openclaw" and os.path.isdir(f"{folder}/dist"):
+                return Package(folder, str(package.get("version", "")))
         except (OSError, ValueError, AttributeError):
             pass
         folder = os.path.dirname(folder)

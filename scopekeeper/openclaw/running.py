@@ -1,6 +1,6 @@
-"""The gateway as it runs: which process it is, and what it started that is in no scope.
+"""Finds running gateways, and their processes outside every scope.
 
-For people to look at; nothing is ever ended by what is found here.
+Only for display: nothing is ever ended because of what this finds.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Uncontained:
-    """A process that belongs to the gateway and is in no scope."""
+    """A process of the gateway outside every scope."""
 
     pid: int
     command: tuple[str, ...]
@@ -33,28 +33,28 @@ class Uncontained:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One process that is a gateway."""
+    """One gateway process."""
 
     pid: int
     unit: str
-    """'' where it was started by hand."""
+    """'' if it was started by hand."""
     started: float
     """Seconds since the epoch."""
     shell: str
     """``SHELL`` in its environment."""
     report: dict[str, Any] | None = None
-    """What the plugin in it wrote; None where it has none."""
+    """The report that its plugin wrote; None if it has not loaded the plugin."""
     uncontained: tuple[Uncontained, ...] = field(default=())
 
     @property
     def gives_identity(self) -> bool | None:
-        """Whether servers are told their session; None before the first of them, or unknown."""
+        """Whether servers get their session; None if unknown, as before the first server."""
         methods = (self.report or {}).get("identity")
         return None if methods is None else bool(methods)
 
 
 def running(places: GatewayPaths, package: Package | None) -> list[Gateway]:
-    """Return the gateways of this user: the unit's, and those whose plugin says so."""
+    """Return this user's gateways: that of the unit, and those whose plugin wrote a report."""
     found: dict[int, str] = {}
     with contextlib.suppress(ManagerError):
         pid = int(calls.service_property("user", places.unit, "MainPID"))
@@ -68,7 +68,7 @@ def running(places: GatewayPaths, package: Package | None) -> list[Gateway]:
 
 
 def forget_ended() -> None:
-    """Remove what the plugins of gateways wrote that were killed; one that stops does it itself."""
+    """Remove reports of killed gateways; a gateway that stops removes its own."""
     for path in _report_files():
         if _read(path) is None:
             with contextlib.suppress(OSError):
@@ -77,13 +77,13 @@ def forget_ended() -> None:
 
 def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
     for path in _report_files():
-        told = _read(path)
-        if told is not None:
-            yield int(told["pid"]), told
+        report = _read(path)
+        if report is not None:
+            yield int(report["pid"]), report
 
 
 def _folder() -> str:
-    """Return where plugins write: the same in plugin/report.js."""
+    """Return the folder of the plugins' reports; plugin/report.js has it too."""
     uid = os.getuid()
     return "/run/scopekeeper" if uid == 0 else f"/run/user/{uid}/scopekeeper"
 
@@ -102,18 +102,18 @@ def _report_files() -> list[str]:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    """Return what a plugin wrote; None where its gateway has ended, whoever has its number now."""
+    """Return a plugin's report; None if its gateway has ended, even if its pid was reused."""
     try:
         with open(path, encoding="utf-8") as file:
-            told: dict[str, Any] = json.load(file)
-        words = " ".join(command_line(int(told["pid"])) or [])
+            report: dict[str, Any] = json.load(file)
+        words = " ".join(command_line(int(report["pid"])) or [])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return told if "openclaw" in words else None
+    return report if "openclaw" in words else None
 
 
 def _started(pid: int) -> float:
-    """Return when a process began, to a clock tick: psutil knows the second of the boot only."""
+    """Return when a process began, to a clock tick; psutil is only exact to a second."""
     ago = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start_time(str(pid))) / _TICKS
     return time.time() - ago
 
@@ -136,19 +136,19 @@ def _look(
     uncontained = []
     for other in sorted(others - {pid}):
         words = command_line(other) or []
-        # a zombie has no arguments, and one of the gateway's own helpers is no work of a session
-        if words and not _is_ours(other) and not _is_helper(other, words, executable, package):
+        # a zombie has no arguments; a helper of the gateway does no work for a session
+        if words and not _in_scope(other) and not _is_helper(other, words, executable, package):
             uncontained.append(Uncontained(other, tuple(words)))
     return Gateway(pid, unit, started, shell, report, tuple(uncontained))
 
 
-def _is_ours(pid: int) -> bool:
+def _in_scope(pid: int) -> bool:
     parts = cgroupfs.path_of(pid).split("/")
     return any(part.startswith(names.PREFIX) and part.endswith(names.SUFFIX) for part in parts)
 
 
 def _is_helper(pid: int, words: list[str], executable: str, package: Package | None) -> bool:
-    """Whether a process is OpenClaw's own: its interpreter, with a program out of its package."""
+    """Return whether a process is OpenClaw's own: its interpreter runs a file of its package."""
     try:
         same = os.readlink(f"/proc/{pid}/exe") == executable
     except OSError:

@@ -1,25 +1,24 @@
-"""What of a gateway is contained, what is not, and why. Pure but for what it is handed."""
+"""Judges what is contained in a gateway, what is not, and why. Pure."""
 
 import enum
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.openclaw.configuration import PluginEntry, Seen, not_wrapped
+from scopekeeper.openclaw.configuration import Found, PluginEntry, not_wrapped
 from scopekeeper.openclaw.files_installed import FileState
 from scopekeeper.openclaw.running import Gateway
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.selection import is_owner
 
-_NOT_OURS = "edited, or written by somebody else; `install` says which file, and leaves it alone"
-
+_NOT_OURS = "edited, or written by somebody else; `openclaw install` names the file, and keeps it"
 
 _TICK = 0.01
-"""Seconds: how exactly it is known when a process began."""
+"""Seconds: the precision of a process's start time."""
 
 
 class Containment(enum.StrEnum):
-    """Whether a part does what it is for."""
+    """Whether a part works: fully, with gaps, or not at all."""
 
     OK = "ok"
     LACKS = "lacks"
@@ -28,7 +27,7 @@ class Containment(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayFinding:
-    """One line on one part."""
+    """The judgement of one part, one line."""
 
     part: str
     verdict: Containment
@@ -37,72 +36,73 @@ class GatewayFinding:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What one session of one agent has running."""
+    """The running members of one session of one agent."""
 
     agent: str
     session: str
     lane: str
     unit: str
-    """Of the scope; '' where it is in none."""
+    """The scope unit; '' for a process outside every scope."""
     state: str
     members: int
     processes: int
     detail: str
 
 
-def of_servers(seen: Seen) -> GatewayFinding:
-    """Say whether every server goes through ``run``."""
-    stdio = [each for each in seen.servers if each.state.value in ("wrapped", "not wrapped")]
-    bare = not_wrapped(seen.servers)
+def of_servers(found: Found) -> GatewayFinding:
+    """Judge whether every server starts through ``scopekeeper run``."""
+    stdio = [each for each in found.servers if each.state.value in ("wrapped", "not wrapped")]
+    bare = not_wrapped(found.servers)
     if bare:
         names = ", ".join(f"{each.name} ({each.detail or each.state})" for each in bare)
         return GatewayFinding("servers", Containment.LACKS, f"not contained: {names}")
     return GatewayFinding("servers", Containment.OK, f"{len(stdio)} of {len(stdio)} contained")
 
 
-def of_plugin(installed: FileState, seen: Seen, wanted: PluginEntry) -> GatewayFinding:
-    """Say whether the gateway will load the plugin that belongs to this version."""
-    lost = "sessions share one name, and what a run leaves stays until the gateway ends"
-    if installed is FileState.MISSING or seen.entry is None:
+def of_plugin(installed: FileState, found: Found, wanted: PluginEntry) -> GatewayFinding:
+    """Judge whether the gateway will load the plugin of this version."""
+    lost = "sessions share one name, and leftovers of a session stay until the gateway ends"
+    if installed is FileState.MISSING or found.entry is None:
         return GatewayFinding("plugin", Containment.OFF, f"not installed: {lost}")
-    if seen.blocked:
+    if found.blocked:
         return GatewayFinding(
-            "plugin", Containment.OFF, f"OpenClaw does not load it: {seen.blocked}: {lost}"
+            "plugin", Containment.OFF, f"OpenClaw does not load it: {found.blocked}: {lost}"
         )
     if installed is FileState.KEPT:
         return GatewayFinding("plugin", Containment.LACKS, _NOT_OURS)
     if installed is FileState.OLDER:
-        return GatewayFinding("plugin", Containment.LACKS, "of another version; install again")
-    hooks = seen.entry.get("hooks") if isinstance(seen.entry, dict) else None
+        return GatewayFinding("plugin", Containment.LACKS, "of another version; install it again")
+    hooks = found.entry.get("hooks") if isinstance(found.entry, dict) else None
     allowed = isinstance(hooks, dict) and hooks.get("allowConversationAccess") is True
     if wanted.conversation_access and not allowed:
-        detail = "this OpenClaw does not tell it of the end of runs; install again"
+        detail = "this OpenClaw does not report the end of runs to it; install it again"
         return GatewayFinding("plugin", Containment.LACKS, detail)
     if allowed and not wanted.conversation_access:
-        detail = "this OpenClaw may refuse its configuration; install again"
+        detail = "this OpenClaw may refuse its configuration; install it again"
         return GatewayFinding("plugin", Containment.LACKS, detail)
     return GatewayFinding("plugin", Containment.OK, "installed")
 
 
 def of_drop_in(installed: FileState, unit: str, *, has_unit: bool) -> GatewayFinding:
-    """Say whether the unit has our shell, and ends what it leaves."""
+    """Judge whether the unit sets SHELL and cleans up after the gateway."""
     if not has_unit:
         return GatewayFinding("unit", Containment.OK, f"there is no {unit}")
     if installed is FileState.MISSING:
-        lost = "commands are not contained, and what outlives the gateway stays"
-        return GatewayFinding("unit", Containment.OFF, f"{unit} has no drop-in of ours: {lost}")
+        lost = "commands are not contained, and leftovers of the gateway stay"
+        return GatewayFinding("unit", Containment.OFF, f"{unit} has no drop-in: {lost}")
     if installed is FileState.KEPT:
         return GatewayFinding("unit", Containment.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
     if installed is FileState.OLDER:
-        return GatewayFinding("unit", Containment.LACKS, "the drop-in is another; install again")
+        detail = f"the drop-in of {unit} is of another version; install it again"
+        return GatewayFinding("unit", Containment.LACKS, detail)
     return GatewayFinding("unit", Containment.OK, f"{unit} has the drop-in")
 
 
 def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator[GatewayFinding]:
-    """Say what a running gateway knows of all that; changed is when that last was another."""
+    """Judge whether a running gateway uses the installed parts, which last changed at changed."""
     name = f"gateway {gateway.pid}"
     if gateway.report is not None and not installed:
-        yield GatewayFinding(name, Containment.LACKS, "it has the plugin still; restart it")
+        yield GatewayFinding(name, Containment.LACKS, "it still runs the plugin; restart it")
         return
     if gateway.started + _TICK < changed:
         yield GatewayFinding(name, Containment.LACKS, "started before the last change; restart it")
@@ -115,9 +115,7 @@ def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator
     if gateway.report is None:
         yield GatewayFinding(name, Containment.LACKS, "it has not loaded the plugin; see its log")
     elif gateway.gives_identity is False:
-        text = (
-            "this version of OpenClaw cannot name the session of its servers: they share one name"
-        )
+        text = "this version of OpenClaw gives servers no session: they share one name"
         yield GatewayFinding(name, Containment.LACKS, text)
     else:
         version = gateway.report.get("openclaw") or "unknown"
@@ -127,9 +125,9 @@ def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator
 def sessions(
     scopes: Sequence[Scope], gateways: Sequence[Gateway], bare: Mapping[tuple[str, ...], str]
 ) -> list[Session]:
-    """Return what runs for each agent and session: what is in scopes, then what is in none.
+    """Return what runs for each agent and session: scopes first, then processes outside.
 
-    bare has the servers that are not wrapped, by their whole command.
+    bare has the names of servers that are not wrapped, by their whole command.
     """
     found = [_contained(scope) for scope in scopes if _is_of(scope, gateways)]
     found.sort(key=lambda each: (each.agent, each.session, each.lane))

@@ -182,6 +182,6 @@ def test_told_to_leave_it_says_whose_terminals_go(container: Container, session:
 
 def test_doctor_says_what_is_weaker(container: Container) -> None:
     told = container.call("doctor").stdout
-    assert "nothing keeps the terminals of runs" in told
+    assert "no keeper inherits the terminals of runs" in told
     assert f"{os.environ['SCOPEKEEPER_STATE']}/keeper.log" in told
     assert "new scopes go to cgroup" in told

@@ -215,5 +215,5 @@ def test_what_ended_with_the_keeper_is_not_lost_while_there_is_none(
     assert container.keepers() == [], "who only looks starts none"
     assert container.call("logs", "-f", run).returncode == 0, "but who waits for the end does"
     assert ended(container, run)[0]["reason"] == "unknown"
-    assert "why is unknown" in container.call("why", run).stdout
+    assert "for an unknown reason" in container.call("why", run).stdout
     eventually(lambda: "≤" in container.call("history", "-s", session).stdout)

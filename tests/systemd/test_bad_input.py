@@ -63,8 +63,8 @@ if not ROOT:
     BAD_RUNS["the system's manager"] = (["-s", "s", "--placement", "system"], "root")
 
 BAD_STOPS = {
-    "no selector": ([], "nothing says what to stop"),
-    "only a lane": (["-l", "main"], "nothing says what to stop"),
+    "no selector": ([], "no target given"),
+    "only a lane": (["-l", "main"], "no target given"),
     "an empty session id": (["--session-id", ""], "--session-id is empty"),
     "an empty session": (["-s", "", "-n", "x"], "--session is empty"),
     "a grace that is none": (["-s", "s", "--grace", "soon"], "not a duration"),

@@ -261,9 +261,9 @@ def test_one_that_takes_too_long_is_warned_of_and_ended(
     reason = "ttl" if option == "--timeout" else "no output"
     assert (ended["reason"], ended["status"]) == (reason, 143)
     assert ended["output"] == "last words\n"
-    told = eventually(lambda: "wrote last" in (said := keeper.call("why", run).stdout) and said)
+    told = eventually(lambda: "last output" in (said := keeper.call("why", run).stdout) and said)
     assert ("its timeout of 2.0s" if reason == "ttl" else "nothing was written for 2.0s") in told
-    assert told.splitlines()[-2:] == ["    it wrote last:", "    last words"]
+    assert told.splitlines()[-2:] == ["    last output:", "    last words"]
     journal = ["journalctl", *([] if ROOT else ["--user"]), "-u", UNIT, "--no-pager", "-o", "cat"]
     told = subprocess.run(journal, capture_output=True, text=True).stdout
     assert f"{run} " in told

@@ -242,7 +242,7 @@ def test_each_of_several_attempts_has_its_own_reason(
     for line, text in zip(lines, words, strict=False):
         assert "was stopped by request" in line
         assert text in line
-    assert "why is unknown" in lines[3]
+    assert "for an unknown reason" in lines[3]
     assert "nobody watched it end" in lines[3]
     assert "its owner is gone, " in lines[4]
     assert f"process {owner} has ended" in lines[4]

@@ -80,7 +80,7 @@ def look_back(installed: Installed, keeper: Scopekeeper, name: str) -> None:
     assert keeper.call("logs", run).stdout == WRITTEN
     assert eventually(lambda: installed.ends(name)) == [(name, "reboot")]
     (told, *last) = keeper.call("why", run).stdout.splitlines()
-    assert "ended when the machine was booted again" in told
+    assert "ended when the machine rebooted" in told
     assert not any("ended" in line for line in last)
     assert last[-1].strip() == "1000"
 

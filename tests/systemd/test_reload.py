@@ -100,7 +100,7 @@ def look_back(keeper: Scopekeeper) -> None:
     run = text_of(ROOM / "run")
     assert wait(keeper, run)["reason"] == "reboot"  # where need be it starts the keeper
     assert keeper.call("logs", run).stdout == "up\n"
-    words = "ended when the machine was booted again"
+    words = "ended when the machine rebooted"
     eventually(lambda: keeper.call("why", SESSION).stdout.count(words) == 2)
     assert keeper.call("reconcile").returncode == 0
     eventually(lambda: not (ROOM / "owned").exists())

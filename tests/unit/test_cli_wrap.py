@@ -70,7 +70,7 @@ def test_it_finds_every_client_of_a_user_and_undoes_all_of_it(home):
         assert path.read_text().replace("/opt/scopekeeper", "scopekeeper") == golden
         backup = path.with_name(f"{path.name}.before-scopekeeper")
         assert backup.read_bytes() == before[path]
-        assert f"{path}: rewritten; as it was: {backup}\n" in out
+        assert f"{path}: rewritten; backup: {backup}\n" in out
     rows = [line.split() for line in out.splitlines()]
     assert ["db", "wrapped", "${HOME}/.local/bin/toolbox", str(home / ".claude.json"),
             "/home/ann/src/shop"] in rows  # fmt: skip
@@ -136,7 +136,7 @@ def test_check_says_each_server_and_its_status_is_for_scripts(simple, tmp_path):
     assert status == 2
     assert err.startswith(f"scopekeeper: {tmp_path}/broken.json:1:2: ")
     assert call(tmp_path, "wrap", "--check")[:2] == (
-        0, "No configuration of a known client is here.\n",
+        0, "No configuration of a known client was found.\n",
     )  # fmt: skip
 
 
@@ -151,8 +151,8 @@ def test_what_is_broken_is_one_line_with_its_place_and_the_others_are_done(home)
     status, _, err = call(home, "wrap")
     assert status == 1
     assert err.splitlines() == [
-        f"scopekeeper: {desktop}:1:20: a comment, which JSON may not have",
-        f"scopekeeper: {cursor}:4:5: the key 'a' comes twice",
+        f"scopekeeper: {desktop}:1:20: a comment, which JSON does not allow",
+        f"scopekeeper: {cursor}:4:5: duplicate key 'a'",
         f"scopekeeper: {codex}:1:6: this is not UTF-8",
     ]
     assert not list(home.rglob("cursor/*before*"))
@@ -212,9 +212,9 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
         (["--memory-max", "lots"], "memory"),
         (["--lifetime", "long"], "unknown lifetime 'long'"),
         (["--session", ""], "session is empty"),
-        (["--session", b"\xff".decode(errors="surrogateescape")], "is UTF-8"),
+        (["--session", b"\xff".decode(errors="surrogateescape")], "is not UTF-8"),
         (["--program", "/usr/bin/other"], "is not called scopekeeper"),
-        (["--check", "--dry-run"], "--check changes nothing"),
+        (["--check", "--dry-run"], "--check never changes"),
     ]:
         status, _, err = call(tmp_path, "wrap", simple, *words)
         assert (status, err.count("\n")) == (2, 1), words
@@ -233,7 +233,7 @@ def test_a_server_that_cannot_be_wrapped_is_told_and_the_others_are(tmp_path):
     path.write_text('{"mcpServers": {"a": {"command": "~/x"}, "b": {"command": "y"}}}')
     status, out, _ = call(tmp_path, "wrap", path)
     assert (status, '"~/x"}' in path.read_text()) == (1, True)
-    assert "nothing says that ~ is replaced in args" in out
+    assert "its client may not expand ~ in args" in out
     assert json.loads(path.read_text())["mcpServers"]["b"]["args"][-1] == "y"
     assert call(tmp_path, "wrap", "--check", path)[0] == 1
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scopekeeper.cli import documents
-from scopekeeper.cli.bash import answer, last_word
+from scopekeeper.cli.bash import completed, last_word
 from scopekeeper.cli.main import group
 from tests.machine import PROGRAM
 from tests.terminal import Terminal
@@ -129,7 +129,7 @@ VALUES = st.text(
 
 def the_rest(begun, value):
     """Return what the line has for the word when bash has put the answer in."""
-    found = answer(begun, value)
+    found = completed(begun, value)
     if begun[:1] in ("'", '"'):
         return begun[0] + found + begun[0] if found else ""
     at = max(begun.rfind(each) for each in ":=") + 1

@@ -30,7 +30,7 @@ def gateway(**more):
     ({"identity": []}, True, 50.0, "they share one name"),
     (None, True, 50.0, "it has not loaded the plugin"),
     ({"identity": None}, True, 150.0, "started before the last change"),
-    ({"identity": None}, False, 0.0, "it has the plugin still; restart it"),
+    ({"identity": None}, False, 0.0, "it still runs the plugin; restart it"),
 ])  # fmt: skip
 def test_a_gateway_is_told_by_what_it_knows(report, installed, changed, words):
     (finding,) = of_gateway(gateway(report=report), changed, installed=installed)

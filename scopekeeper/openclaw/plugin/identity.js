@@ -1,13 +1,13 @@
-// What a session is called: in OpenClaw a key (`agent:<agent>:<rest>`) and an id for each of its
-// lives. Pure.
+// Maps an OpenClaw session to scopekeeper's session, lane and session id. OpenClaw names a session
+// by a key (`agent:<agent>:<rest>`), and each of its lives by an id. Pure.
 import { createHash } from "node:crypto";
 
-// The most characters that scopekeeper takes for either (names.py).
+// The most characters that scopekeeper accepts for either (names.py).
 const LONGEST = 512;
-// What stands before the name of somebody who writes, and that name may be any text.
+// Parts of a key that precede a peer's name, which may be any text.
 const PEERS = new Set(["direct", "dm", "group", "channel", "thread", "topic"]);
-// The lanes of sessions that say by what follows the agent what they are: those that OpenClaw makes
-// for one run of its own (2026.4.9 to 2026.9.6), and hooks, which it runs as it does cron jobs.
+// Lanes by the part of the key after the agent: sessions that OpenClaw creates for one run of its
+// own (2026.4.9 to 2026.9.6), and hooks, which it runs like cron jobs.
 const LANES = {
   cron: "cron", hook: "cron", subagent: "subagent", temp: "nested", helper: "nested",
   "setup-inference": "nested", "internal-session-effects": "nested", "update-repair": "nested",
@@ -15,7 +15,7 @@ const LANES = {
 
 const isText = (value) => typeof value === "string" && value.length > 0 && !value.includes("\0");
 
-// The session as scopekeeper has it: the key, or what is left of one that is too long.
+// The session name: the key. A key that is too long is cut, and ends with its hash.
 export function sessionOf(key) {
   if (!isText(key)) return undefined;
   if ([...key].length <= LONGEST) return key;
@@ -27,7 +27,7 @@ export function sessionIdOf(id) {
   return isText(id) && [...id].length <= LONGEST ? id : undefined;
 }
 
-// No hook tells the lane: it follows from the key.
+// OpenClaw's hooks do not pass the lane, so this derives it from the key.
 export function laneOf(key) {
   const parts = String(key ?? "").split(":");
   if (parts[0] === "temp") return "nested";
@@ -38,19 +38,19 @@ export function laneOf(key) {
   return "main";
 }
 
-// Whether a run with that trigger was all there is of its session: nobody comes back to it. A
-// subagent may be sent more; that it is over, its own hook says.
+// Whether the session ends with its run, because nobody comes back to it. A subagent may get more
+// messages; the hook subagent_ended reports its end.
 export function isOverWithItsRun(key, trigger) {
   return trigger !== "user" && ["cron", "heartbeat", "nested"].includes(laneOf(key));
 }
 
-// Whether every life of a session has a scope of its own. In the others the next life may join the
-// scope of the one before, which goes on under the id that it was made with.
+// Whether each life of a session has its own scope. In lane main, the next life may join the scope
+// of the previous one, which keeps the session id that it was created with.
 export function hasScopePerLife(key) {
   return sessionOf(key) === undefined || laneOf(key) !== "main";
 }
 
-// The environment by which `scopekeeper run` and `scopekeeper-shell` know where they belong.
+// The environment that selects the scope for `scopekeeper run` and `scopekeeper-shell`.
 export function environmentOf({ sessionKey, sessionId }, owner) {
   const session = sessionOf(sessionKey);
   if (session === undefined) return undefined;

@@ -1,7 +1,7 @@
-// The half of scopekeeper that runs in an OpenClaw gateway. It starts nothing and ends nothing
-// itself: it says which session a server or a command belongs to, and calls `scopekeeper stop` when
-// a session is over. Every hook returns at once, and none of them throws: the gateway never waits
-// for this, nor fails by it.
+// The plugin that runs inside an OpenClaw gateway. It sets the session in the environment of
+// servers and commands, and calls `scopekeeper stop` when a session ends. It starts and ends no
+// process of a session itself. Every hook returns at once and never throws, so the gateway neither
+// waits for the plugin nor fails because of it.
 import fs from "node:fs";
 import {
   environmentOf, hasScopePerLife, isOverWithItsRun, laneOf, sessionIdOf, sessionOf,
@@ -16,20 +16,20 @@ const VERSION = "0.1.0";
 export default {
   id: "scopekeeper",
   name: "scopekeeper",
-  description: "Contains what sessions start, and ends it with them.",
+  description: "Contains the processes of sessions, and ends them with their session.",
   register(api) {
-    const say = (text) => api.logger?.warn?.(`scopekeeper: ${text}`);
+    const warn = (text) => api.logger?.warn?.(`scopekeeper: ${text}`);
     const owner = ownerOf(process);
-    // `stop --mine` takes whom launches take for their owner, and both are told alike
+    // `stop --mine` must see the same owner as launches do
     const environment = owner === undefined ? {} : { SCOPEKEEPER_OWNER: String(owner) };
-    const program = new Program(api.pluginConfig?.program ?? "scopekeeper", say, environment);
+    const program = new Program(api.pluginConfig?.program ?? "scopekeeper", warn, environment);
     const report = new Report({ plugin: VERSION, openclaw: api.runtime?.version ?? null, owner });
     giveIdentity(
       (params) => environmentOf(params, owner),
       (methods, error) => {
         report.change({ identity: methods });
         if (methods.length === 0) {
-          say(`servers cannot be told their session here: ${error ?? "no such method"}`);
+          warn(`cannot pass the session to servers: ${error ?? "OpenClaw has no such method"}`);
         }
       },
     );
@@ -39,7 +39,7 @@ export default {
         try {
           return act(event ?? {}, context ?? {});
         } catch (error) {
-          say(`${name}: ${error?.message ?? error}`);
+          warn(`${name}: ${error?.message ?? error}`);
           return undefined;
         }
       });
@@ -51,13 +51,13 @@ export default {
     });
     on("session_end", ({ sessionId, sessionKey, reason }, context) => {
       const key = sessionKey ?? context.sessionKey;
-      // a session whose text was only made shorter goes on, and so do its servers
+      // compaction only shortens the transcript: the session and its servers go on
       if (reason === "compaction") return;
       const leaving = reason === "shutdown" || reason === "restart";
       end(program, { sessionKey: key, sessionId }, `session_end: ${reason ?? ""}`, leaving);
     });
     on("subagent_ended", ({ targetSessionKey, outcome }) => {
-      // when main is reset it is told of main too, which goes on
+      // a reset of the main session calls this hook for main, which goes on
       if (laneOf(targetSessionKey) === "subagent") {
         end(program, { sessionKey: targetSessionKey }, `subagent_ended: ${outcome ?? ""}`);
       }
@@ -88,9 +88,9 @@ export default {
   },
 };
 
-// Ends what this gateway had started for a session until this moment. The moment separates its
-// lives: the next one may have begun by the time that this is read, with the same key and, from
-// 2026.9 on, the same id.
+// Ends what this gateway has started for a session up to now. The time separates the lives of the
+// session: the next one may start before `stop` runs, with the same key and, from 2026.9 on, the
+// same id.
 function end(program, { sessionKey, sessionId }, reason, leaving = false) {
   const session = sessionOf(sessionKey);
   const id = hasScopePerLife(sessionKey) ? sessionIdOf(sessionId) : undefined;
@@ -102,14 +102,14 @@ function end(program, { sessionKey, sessionId }, reason, leaving = false) {
     ...(id === undefined ? [] : ["--session-id", id]),
     "--started-before", `@${now / 1000}`,
     "--lifetime", "gateway",
-    // what was to outlive the gateway outlives it; detached ends by a person's word alone
+    // when the gateway leaves, members of lifetime session go on; `detached` never ends here
     ...(leaving ? [] : ["--lifetime", "session"]),
     "--reason", `OpenClaw ${reason}`,
   ]);
   if (!leaving) forget(sessionKey, sessionId);
 }
 
-// Ends what an earlier life of this process had started until its end, and left behind.
+// Ends what an earlier gateway in this process started and left behind.
 function endLife(program, ended) {
   program.call([
     "stop", "--mine",
@@ -119,13 +119,13 @@ function endLife(program, ended) {
   ]);
 }
 
-// 2026.4 keeps the servers of a session that is over, and those of all sessions when it restarts in
-// its process, and never starts others in their place. Later versions do both by themselves.
+// Whether this is OpenClaw 2026.4, which keeps the servers of an ended session, and of all sessions
+// when it restarts in its process, and never replaces them. Later versions clean up by themselves.
 function keepsServers() {
   return typeof manager()?.getOrCreate === "function";
 }
 
-// Has 2026.4 let go of the servers of a session that is over.
+// Makes 2026.4 dispose of the servers of an ended session.
 function forget(sessionKey, sessionId) {
   if (!keepsServers()) return;
   const servers = manager();
@@ -133,15 +133,15 @@ function forget(sessionKey, sessionId) {
   if (id !== undefined) Promise.resolve(servers.disposeSession?.(id)).catch(() => {});
 }
 
-// The gateway, where no service is it: 2026.9 starts servers through processes of its own, so their
-// parent says nothing.
+// The gateway's pid; undefined if it is a service, whose unit is the owner. 2026.9 starts servers
+// through helper processes, so scopekeeper cannot use their parent.
 function ownerOf({ env, pid, ppid }) {
   try {
     const cgroup = /^0::(.*)$/m.exec(fs.readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "";
     const main = Number(env.SYSTEMD_EXEC_PID);
     if (cgroup.endsWith(".service") && (main === pid || main === ppid)) return undefined;
   } catch {
-    // no such file: then by pid
+    // no such file: the pid is the owner
   }
   return pid;
 }
@@ -150,7 +150,8 @@ function isHere(host) {
   return host === undefined || host === null || host === "gateway" || host === "auto";
 }
 
-// Of 2026.9; in 2026.4 the parameters of the tool are the only way.
+// Whether OpenClaw has the hook resolve_exec_env (2026.9). In 2026.4, only the parameters of the
+// tool can carry the environment.
 function resolvesExecEnvironment(version) {
   const [year, month] = String(version ?? "").split(".").map(Number);
   return year > 2026 || (year === 2026 && month >= 9);

@@ -1,5 +1,5 @@
-// Calls the `scopekeeper` command, beside the gateway's own work: never awaited, a few at a time,
-// each with an end.
+// Calls the `scopekeeper` command in the background: never awaited, a few at a time, each with a
+// timeout.
 import { spawn } from "node:child_process";
 
 const AT_ONCE = 4;
@@ -9,21 +9,21 @@ const STDERR_KEPT = 4096;
 
 export class Program {
   #path;
-  #say;
+  #warn;
   #environment;
   #waiting = [];
   #running = 0;
   #missed = false;
 
-  // say(text) is for what a person should know; path may be a name in PATH; environment is added to
-  // that of the gateway.
-  constructor(path, say, environment = {}) {
+  // path may be a name in PATH; warn(text) logs for the operator; environment is added to that of
+  // the gateway.
+  constructor(path, warn, environment = {}) {
     this.#path = path;
-    this.#say = say;
+    this.#warn = warn;
     this.#environment = environment;
   }
 
-  // Whether it could not be started, when it was last tried.
+  // Whether the last attempt found no program.
   get isMissing() {
     return this.#missed;
   }
@@ -31,7 +31,8 @@ export class Program {
   call(args) {
     if (this.#waiting.length >= MOST_WAITING) {
       const [verb] = this.#waiting.shift();
-      this.#say(`${verb}: not called, since ${MOST_WAITING} calls wait; what it meant goes on`);
+      const until = "its processes may stay until the gateway ends";
+      this.#warn(`${verb}: dropped, since ${MOST_WAITING} calls wait; ${until}`);
     }
     this.#waiting.push(args);
     this.#next();
@@ -62,7 +63,7 @@ export class Program {
       });
       timer = setTimeout(() => child.kill(), LONGEST_MS);
       for (const each of [timer, child, child.stderr]) {
-        each.unref?.(); // a gateway that wants to leave does not wait for it
+        each.unref?.(); // a gateway that exits does not wait for it
       }
       child.stderr.on("data", (data) => {
         if (stderr.length < STDERR_KEPT) stderr += data;
@@ -73,7 +74,7 @@ export class Program {
       });
       child.on("exit", (status, signal) => {
         this.#missed = false;
-        if (status !== 0) this.#say(`${args[0]}: ${stderr.trim() || signal || status}`);
+        if (status !== 0) this.#warn(`${args[0]}: ${stderr.trim() || signal || status}`);
         over();
       });
     } catch (error) {
@@ -85,9 +86,9 @@ export class Program {
   #failed(error) {
     const missing = error.code === "ENOENT";
     if (!(missing && this.#missed)) {
-      this.#say(
+      this.#warn(
         missing
-          ? `there is no ${this.#path}; what this gateway starts is not ended with its sessions`
+          ? `there is no ${this.#path}; processes do not end with their session`
           : `${this.#path} cannot be started: ${error.message}`,
       );
     }

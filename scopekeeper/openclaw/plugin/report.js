@@ -1,4 +1,4 @@
-// A file that says what this plugin found in its gateway, for `scopekeeper openclaw status`.
+// Writes a file with the facts of this gateway, for `scopekeeper openclaw status`.
 import fs from "node:fs";
 import path from "node:path";
 
@@ -10,7 +10,7 @@ export class Report {
     this.#facts = { version: 1, pid: process.pid, identity: null, ...facts };
   }
 
-  // Only a gateway writes: the plugin is loaded by OpenClaw's other commands as well.
+  // Call it only in a gateway: OpenClaw's other commands load the plugin too.
   write(facts) {
     this.#written = true;
     this.change(facts);
@@ -25,7 +25,7 @@ export class Report {
       fs.writeFileSync(`${file}.new`, `${JSON.stringify(this.#facts)}\n`, { mode: 0o600 });
       fs.renameSync(`${file}.new`, file);
     } catch {
-      // then status says that it knows nothing of this gateway
+      // `openclaw status` then reports a gateway without the plugin
     }
   }
 
@@ -34,7 +34,7 @@ export class Report {
     try {
       fs.unlinkSync(place());
     } catch {
-      // it was not there
+      // it does not exist
     }
   }
 }

@@ -1,20 +1,20 @@
-// Gives each MCP server the session that it is started for.
+// Adds the session to the environment of each MCP server.
 //
-// OpenClaw keeps the servers of its sessions in one object for the whole process, under a symbol
-// that it does not document (2026.4.9 to 2026.9.6). Its getOrCreate (2026.4) or acquire (2026.9) is
-// told the session and the configuration: there the environment of that session is added. Where
-// that object is another one day, servers are contained all the same, in a session that is named
-// after the gateway.
+// OpenClaw keeps the servers of its sessions in one object for the whole process, under an
+// undocumented symbol (2026.4.9 to 2026.9.6). Its method getOrCreate (2026.4) or acquire (2026.9)
+// gets the session and the configuration; this replaces it to add that session's environment. If a
+// future version changes the object, servers are still contained, in a session named after the
+// gateway.
 import path from "node:path";
 
 const MANAGER = Symbol.for("openclaw.sessionMcpRuntimeManager");
-// What stays when the plugin is loaded again: the methods are replaced once, and ask whoever is
-// there by then.
+// State that survives a reload of the plugin: the methods are replaced only once, and call the
+// functions of the latest plugin.
 const OURS = Symbol.for("scopekeeper.openclaw.servers");
 const STARTING = ["getOrCreate", "acquire"];
 
-// environmentFor(params) returns variables, or undefined; seen(method names) is called once it is
-// known whether there was anything to replace.
+// environmentFor(params) returns variables or undefined. seen(names, error) is called with the
+// names of the replaced methods, once the object exists.
 export function giveIdentity(environmentFor, seen) {
   const first = globalThis[OURS] === undefined;
   globalThis[OURS] ??= {};
@@ -30,8 +30,8 @@ export function manager() {
   return Object.hasOwn(globalThis, MANAGER) ? globalThis[MANAGER] : undefined;
 }
 
-// The object is made at the first turn: by an assignment, which the object that globalThis
-// inherits from sees, since nothing of that name is there yet.
+// OpenClaw creates the object at the first turn, by an assignment to globalThis. Until then
+// globalThis has no such property, so a setter on its prototype sees the assignment.
 function waitForManager() {
   const heir = Object.getPrototypeOf(globalThis);
   Object.defineProperty(heir, MANAGER, {
@@ -75,11 +75,11 @@ function withIdentity(params) {
     );
     return { ...params, cfg: { ...params.cfg, mcp: { ...params.cfg.mcp, servers: named } } };
   } catch {
-    return params; // the gateway's own affairs go on, whatever its objects have become
+    return params; // the gateway must go on, even if its objects have changed
   }
 }
 
-// Whether `scopekeeper wrap`, or a person, put us before its command; no other has to know.
+// Whether the server starts through `scopekeeper run`; others need no environment.
 function isContained(server) {
   return (
     typeof server?.command === "string" &&

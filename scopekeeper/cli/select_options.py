@@ -1,4 +1,4 @@
-"""The words and options that say what a command is about."""
+"""The arguments and options that select scopes and members, and their lookup in a snapshot."""
 
 import functools
 from collections.abc import Callable
@@ -16,29 +16,26 @@ from scopekeeper.scope.selection import Selected, Selector, select
 _Command = Callable[..., None]
 
 
-def selecting(of_names: str) -> Callable[[_Command], _Command]:
-    """Give a command what selects; it is called with ``selector`` and ``words``.
-
-    of_names is the help of --name.
-    """
+def with_target_options(name_help: str) -> Callable[[_Command], _Command]:
+    """Add the selecting options to a command; it is called with ``selector`` and ``words``."""
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
-        def selected(**given: Any) -> None:  # noqa: ANN401
+        def with_selector(**given: Any) -> None:  # noqa: ANN401
             fields = {key: given.pop(key) for key in _FIELDS}
             command(selector=Selector(**fields), **given)
 
         for add in reversed((
             click.option("-s", "--session", metavar="KEY", help="Every scope of this session."),
-            click.option("-l", "--lane", metavar="LANE", help="Only in this lane."),
+            click.option("-l", "--lane", metavar="LANE", help="Only scopes in this lane."),
             click.option("--run", metavar="RUN", help="Only this run."),
             click.option("--session-id", metavar="ID", help="Every scope of this life of a "
                          "session."),
-            click.option("-n", "--name", metavar="NAME", help=of_names),
+            click.option("-n", "--name", metavar="NAME", help=name_help),
             click.argument("words", nargs=-1, metavar="[RUN|SESSION|SCOPE|MEMBER]..."),
         )):  # fmt: skip
-            selected = add(selected)
-        return selected
+            with_selector = add(with_selector)
+        return with_selector
 
     return decorate
 
@@ -47,17 +44,17 @@ _FIELDS = ("session", "lane", "run", "session_id", "name")
 
 
 def unit_name(word: str) -> str:
-    """Return the name of the scope that was meant, which may be written without its suffix."""
+    """Return the scope unit's name; word may lack the suffix."""
     return word if word.endswith(SUFFIX) else word + SUFFIX
 
 
-def chosen(
+def select_targets(
     snapshot: Snapshot, words: tuple[str, ...], selector: Selector, verb: str
 ) -> tuple[list[Selected], tuple[str, ...]]:
-    """Return what words and selector mean together, and the words that mean nothing.
+    """Return what words and selector select together, and the words that match nothing.
 
-    Says on stderr which words those are, and what was chosen where a word can mean several things.
-    Raises UsageError where a word is the name of several members.
+    Prints those words on stderr, and how it resolved an ambiguous word. Raises UsageError if a word
+    is the name of several members.
     """
     if not words:
         return select(snapshot, selector), ()
@@ -85,19 +82,19 @@ def _unknown(word: str) -> str:
     if run is not None and run.ended is not None:
         return f"the run {word} has ended already"
     return (
-        f"no run, session, scope or member of yours is {word!r}, and a part of an id is not "
-        "enough; `scopekeeper ls --members` lists what there is"
+        f"no run, session, scope or member of yours is {word!r}; give names and ids in full, as "
+        "`scopekeeper ls --members` lists them"
     )
 
 
-def require(selector: Selector, words: tuple[str, ...], verb: str, *of_owners: str) -> None:
-    """Refuse what would mean everything, or was meant to name something; raises UsageError."""
+def require_target(selector: Selector, words: tuple[str, ...], *owner_options: str) -> None:
+    """Raise UsageError for a call that would select everything, or has an empty option."""
     for option in ("session", "session_id", "name", "owner"):
         if getattr(selector, option) == "":
             raise UsageError(f"--{option.replace('_', '-')} is empty", "give it a value")
     if not words and selector.names_nothing():
-        *options, last = "--session", "--session-id", "--name", *of_owners
+        *options, last = "--session", "--session-id", "--name", *owner_options
         raise UsageError(
-            f"nothing says what to {verb}",
+            "no target given",
             f"name a run, session, scope or member, or give {', '.join(options)} or {last}",
         )

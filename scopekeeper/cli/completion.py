@@ -1,4 +1,4 @@
-"""What the Tab key offers: names of what is there now, by what an option or argument is called."""
+"""Names for shell completion: the metavar of an option or argument selects which it offers."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +16,8 @@ from scopekeeper.scope.model import Scope
 from scopekeeper.scope.names import EPHEMERAL_LANES
 from scopekeeper.scope.snapshot import Reader
 
-_REMEMBERED = 1000
-"""Ends of the history whose names are offered."""
+_RECENT_ENDS = 1000
+"""How many of the newest ends in the history offer their names."""
 
 
 def _scopes() -> tuple[Scope, ...]:
@@ -29,16 +29,16 @@ def _lanes() -> Iterator[str]:
     yield from {*load().lanes, *EPHEMERAL_LANES} - {DEFAULT}
 
 
-def _living() -> Iterator[str]:
+def _running() -> Iterator[str]:
     for scope in _scopes():
         names = (each.name for each in scope.members)
         yield from (scope.session, scope.unit, scope.run, *names)
 
 
-def _told_of() -> Iterator[str]:
-    yield from _living()
+def _running_or_ended() -> Iterator[str]:
+    yield from _running()
     yield from (run.id for run in load_all())
-    for end in HistoryStore(state.directory()).read(limit=_REMEMBERED):
+    for end in HistoryStore(state.directory()).read(limit=_RECENT_ENDS):
         yield from (end.session, end.name)
 
 
@@ -53,14 +53,14 @@ _ARGUMENTS: dict[str, Callable[[], Iterable[str]]] = {
     "[LANE]": _lanes,
     "RUN": lambda: (run.id for run in load_all()),
     "RUN...": lambda: (run.id for run in load_all()),
-    "[RUN|SESSION|SCOPE|MEMBER]...": _living,
-    "SESSION|RUN|SCOPE|MEMBER": _told_of,
+    "[RUN|SESSION|SCOPE|MEMBER]...": _running,
+    "SESSION|RUN|SCOPE|MEMBER": _running_or_ended,
 }
 _FILES = ("COMMAND [ARG]...", "FILE", "[FILE]...", "PATH", "PATH...", "[UNIT] PATH...")
 
 
-class _Offered(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """A value of which those that there are can be listed."""
+class _CompletedText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """Text that is completed from a list of names."""
 
     name = "text"
 
@@ -70,24 +70,24 @@ class _Offered(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer what is listed; where that fails nothing, and nothing is said."""
+        """Offer the names that match; if listing them fails, offer nothing and print nothing."""
         del ctx, param
         try:
             found = sorted({name for name in self._names() if name.startswith(incomplete)})
-        except Exception:  # noqa: BLE001  a message in the middle of a command line helps nobody
+        except Exception:  # noqa: BLE001  an error message would garble the command line
             return []
-        # a line end in a name cannot be told to a shell
+        # the completion protocol cannot transport a line end
         return [CompletionItem(name) for name in found if name and name.isprintable()]
 
 
-def teach(command: click.Command) -> None:
-    """Have a command, and those below it, answer the Tab key with what there is."""
+def add_completion(command: click.Command) -> None:
+    """Make a command and its subcommands complete their options and arguments."""
     if isinstance(command, click.Group):
         for each in command.commands.values():
-            teach(each)
+            add_completion(each)
     for parameter in command.params:
         names = _ARGUMENTS if isinstance(parameter, click.Argument) else _OPTIONS
         if parameter.metavar in names:
-            parameter.type = _Offered(names[parameter.metavar])
+            parameter.type = _CompletedText(names[parameter.metavar])
         elif parameter.metavar in _FILES:
-            parameter.type = click.Path()  # the shell knows files best
+            parameter.type = click.Path()  # the shell itself completes paths
