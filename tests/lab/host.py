@@ -13,7 +13,7 @@ from pathlib import Path
 
 USAGE_STATUS = 2
 NO_VERDICT_STATUS = 70
-LOCK_LIMIT_S = 3600.0  # for a build by somebody else, and then some
+LOCK_LIMIT_S = 7200.0  # for a build by somebody else, and then some
 APT_PACKAGES = "mmdebstrap qemu-system-x86 qemu-utils systemd-container e2fsprogs cpio zstd git"
 TOOLS = (
     *("mmdebstrap", "qemu-system-x86_64", "qemu-img", "systemd-nspawn", "mke2fs", "cpio"),

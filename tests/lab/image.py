@@ -17,7 +17,7 @@ from .host import Argv, Home, LabError, Note, in_private_namespaces, locked, rem
 from .suites import KERNEL, PACKAGES, SUITES, Suite
 
 HERE = Path(__file__).resolve().parent
-BUILD_LIMIT_S = 1800.0
+BUILD_LIMIT_S = 3600.0
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Every tool of Python's asks another variable where the certificates are.
 CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")

@@ -350,6 +350,15 @@ def test_a_pytest_that_a_reboot_ended_goes_on_where_it_was(tmp_path: Path) -> No
     ]
 
 
+def test_with_the_machines_only_nothing_of_the_host_is_run(tmp_path: Path) -> None:
+    (tmp_path / "test_here.py").write_text("def test_here(): assert False\n")
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    argv += ["--rootdir", str(tmp_path), "-p", "tests.lab.plugin", "--lab-only", str(tmp_path)]
+    done = subprocess.run(argv, cwd=HERE.parent.parent, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    assert "1 deselected" in done.stdout
+
+
 def test_paths_of_the_machine_become_the_hosts(pytestconfig: pytest.Config) -> None:
     skipped = {
         "$report_type": "TestReport",
