@@ -85,7 +85,7 @@ def rest(marks: str) -> str:
 def openclaw(name: str, version: str) -> Part:
     """Return the part that plays one version of the real OpenClaw."""
     argv = (*machine(jobs=1), "-p", "tests.e2e.plugin", "--openclaw", version)
-    return Part(name, "trixie nspawn user", f"the real OpenClaw {version}", 9, (argv,))
+    return Part(name, "trixie nspawn user", f"the real OpenClaw {version}", 7, (argv,))
 
 
 def suite(name: str) -> tuple[Part, ...]:
@@ -102,7 +102,7 @@ def virtual(name: str) -> Part:
     """Return the part in a virtual machine: what a container can not show."""
     argv = machine(f"{name}:vm:root+user={inner('controllers')}")
     about = "limits, out of memory, power cuts, clocks"
-    return Part(f"{name}-vm", f"{name} vm root+user", about, 14, (argv,), weight=3)
+    return Part(f"{name}-vm", f"{name} vm root+user", about, 11, (argv,), weight=3)
 
 
 def unit(name: str) -> Part:
@@ -177,7 +177,7 @@ PARTS: tuple[Part, ...] = (
     ),
     openclaw("openclaw", "2026.9.6"),
     Part(
-        "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 9,
+        "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 8,
         (machine(f"rest@trixie:nspawn:root={inner(rest(OFTEN_AS_ROOT))}"),),
     ),
     Part(
