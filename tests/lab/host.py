@@ -100,12 +100,22 @@ def owner_is_dead(name: str, proc: Path = Path("/proc")) -> bool:
 
 
 @contextmanager
-def locked(path: Path, stop: threading.Event, shared: bool = False) -> Iterator[None]:
-    """Hold ``path`` locked; wait for whoever else holds it, until ``stop`` or too long."""
+def locked(
+    path: Path,
+    stop: threading.Event,
+    shared: bool = False,
+    needless: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Hold ``path`` locked; wait for whoever else holds it, until ``stop`` or too long.
+
+    Where it has become ``needless`` meanwhile, it is not locked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_LIMIT_S
     with path.open("a") as file:
         while not _try_lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            if needless():
+                break
             if stop.wait(0.2):
                 raise CancelledError
             if time.monotonic() > deadline:

@@ -78,7 +78,9 @@ def build(
     image = locate(suite, home)
     if image.info.exists() and not force:
         return image
-    with locked(image.lock, stop):  # a second builder of the same image waits, then finds it
+    # A second builder of the same image waits, then finds it; by then the first one may hold it for
+    # as long as its machine runs.
+    with locked(image.lock, stop, needless=lambda: image.info.exists() and not force):
         if image.info.exists() and not force:
             return image
         work = image.folder.with_name(f"building-{image.folder.name}")

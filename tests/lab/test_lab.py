@@ -139,6 +139,27 @@ def test_what_travels_with_each_run_is_no_part_of_the_image(inputs: Path) -> Non
     assert image.content_hash(trixie, inputs) == before
 
 
+def test_who_waits_for_an_image_does_not_wait_for_the_machines_that_have_it(tmp_path: Path) -> None:
+    home = host.Home(tmp_path)
+    trixie = suites.find("trixie")
+    made = image.locate(trixie, home)
+    never = threading.Event()
+    found: list[image.Image] = []
+
+    def wait() -> None:
+        found.append(image.build(trixie, home, lambda text: None, never))
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with host.locked(made.lock, never):  # as one who builds it
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        made.folder.mkdir()
+        made.info.write_text("{}")
+        waiting.join(60)
+    assert found == [made]
+
+
 def test_every_suite_has_an_image_of_its_own() -> None:
     assert len({image.content_hash(suite) for suite in suites.SUITES}) == len(suites.SUITES)
 
