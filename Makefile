@@ -1,21 +1,27 @@
 # `make` says what there is. On a fresh Debian or Ubuntu, root or sudo, `make demo` and `make test`
 # install what is missing and say what; PYTHON=... names an interpreter that has everything.
 
+# The machines of `make lab`.
 LAB_SPECS ?= trixie:nspawn:root+user bookworm:nspawn:user trixie:vm:root+user
-# What `make test` leaves to `make test-all`, for time's sake.
-MORE_SPECS = root@bookworm:nspawn:root bookworm:vm:root
 LAB_ARGS ?= -m "(systemd or root) and not controllers"
-# All rounds of the tests of races: make test LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
+# All rounds of the tests of races: make lab LAB_ARGS='-m "(systemd or root) and not controllers" --thorough'
 # The virtual machines run what a container cannot: an emulated processor is ten times slower.
-# What has a machine to itself is run in one of them only. All of it in all: make test VM_ARGS='-m "systemd or root"'
-VM_ARGS ?=
+# All of it in all: make lab VM_ARGS='-m "systemd or root"'
+VM_ARGS ?= -m controllers
 # Every systemd, kernel and Python that the lab has; all of it in each virtual machine, and the unit
 # tests with each Python.
 MATRIX ?= bookworm bookworm-backports trixie forky
-TO_ITSELF ?= trixie:vm:root+user
+# Some of the parts of make test and make test-all: make test PARTS='lint trixie-root'
+PARTS ?=
+# What make test goes on with: each of the other parts, in their order, that fits in so many minutes.
+WITHIN ?=
+# When those minutes have begun: seconds since 1970.
+SINCE := $(or $(SINCE),$(shell date +%s))
+# How much at a time; two for each processor and one more are as much as they take.
+JOBS ?=
 PYTEST_ARGS ?=
-# The real OpenClaw in a machine of its own: a version, both, or nothing. What it needs is fetched
-# from npm's registry once.
+# The real OpenClaw in a machine of its own, of make test-openclaw: a version or both. What it needs
+# is fetched from npm's registry once.
 OPENCLAW ?= 2026.9.6
 
 # vagrant/ in an emulated Debian: which one, from deb or pip, and what of the suites (all of them:
@@ -25,21 +31,21 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
     docs clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
 RUN = exec $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 \
     PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m
-vm_args = $(or $(VM_ARGS),-m "controllers$(if $(filter $(1),$(TO_ITSELF)),, and not machine)")
-spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(vm_args),$(LAB_ARGS))'
+spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
 # What is to run where make does, and not in machines of the lab.
 HERE = not systemd and not root and not openclaw and not reload and not deb and not builds
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
+PART_ARGS = $(if $(WITHIN),--within $(WITHIN)) --since $(SINCE) $(if $(JOBS),--jobs $(JOBS))
 WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
 
 help: ## this list
@@ -49,15 +55,20 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHON='$(PYTHON)' tests/prepare.sh demo
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
-test: lint types deb ## lint, types, unit tests, and the suites in the lab's machines
-	@echo 'Machines: $(LAB_SPECS)$(if $(filter $(MORE_SPECS),$(LAB_SPECS)),,; not run: $(MORE_SPECS) (make test-all))'
-	@$(RUN) $(PYTEST) $(LAB) $(DEB) $(WITH_OPENCLAW) --lab-timeout 1800 -m '$(HERE)' $(PYTEST_ARGS) tests
+# npm, where something of it is asked for
+test-all test-openclaw: NPM = yes
+test: NPM = $(WITHIN)$(findstring openclaw,$(PARTS))
 
-test-all: LAB_SPECS += $(MORE_SPECS)
-test-all: test ## the same in all of the lab's machines for both of Debian 12 and 13
+test: prepare ## lint, types, unit tests, the main job on real systemds: 12 minutes, 6 with images
+	@$(RUN) tests.parts test $(PARTS) $(PART_ARGS)
+
+test-all: prepare ## everything there is, with a table: hours
+	@$(RUN) tests.parts all $(PART_ARGS)
+
+parts: prepare ## the parts of both, in their order
+	@$(INTERPRETER) -m tests.parts list
 
 test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
-test-matrix: TO_ITSELF = $(LAB_SPECS)
 test-matrix: prepare ## the suites on every systemd of the lab, hours: make test-matrix MATRIX=forky
 	@$(RUN) $(PYTEST) $(LAB) $(foreach each,$(MATRIX),--lab 'unit@$(each):nspawn:user=tests/unit') \
 	    --lab-timeout 5400 $(PYTEST_ARGS) tests/lab
@@ -76,7 +87,7 @@ test-vagrant: prepare ## vagrant/ as it is, in an emulated Debian: make test-vag
 	@$(RUN) tests.vagrant test $(VAGRANT_BOX) $(addprefix --from=,$(VAGRANT_FROM)) -- $(VAGRANT_ARGS)
 
 prepare:
-	@PYTHON='$(PYTHON)' OPENCLAW='$(OPENCLAW)' tests/prepare.sh test
+	@PYTHON='$(PYTHON)' OPENCLAW='$(NPM)' tests/prepare.sh test
 
 lint: prepare ## ruff
 	@$(INTERPRETER) -m ruff check --quiet .

@@ -2,14 +2,27 @@
 
 import os
 import signal
+import zlib
+from pathlib import Path
 
 import pytest
 
-from tests import machine
+from tests import machine, shares
+
+HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="all rounds of the tests of races")
+    parser.addoption("--shard", type=shard, metavar="K/N", help="only the Kth of N parts of them")
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read which of how many."""
+    which, of = (int(word) for word in text.split("/"))
+    if not 1 <= which <= of:
+        raise ValueError(text)
+    return which, of
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,10 +37,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = " and ".join(f"not {name}" for name in elsewhere)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test the marks that say who runs it (``tests/shares.py``)."""
+    if item.path.is_relative_to(HERE):
+        name = getattr(item, "originalname", item.name)
+        for mark in shares.marks_of(item.path.relative_to(HERE).as_posix(), name):
+            item.add_marker(mark)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only root can do; the suites run as root too, and do it there."""
-    if os.geteuid() == 0:
-        return
-    left_out = [item for item in items if item.get_closest_marker("root")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
+    """Leave out what only root can do, which the suites do as root, and what is another's share."""
+    wanted = config.getoption("shard")
+
+    def is_left_out(item: pytest.Item) -> bool:
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            return True
+        # by its name alone: it is the same share whatever else is left out, after a reboot too
+        return wanted and zlib.crc32(item.nodeid.encode()) % wanted[1] != wanted[0] - 1
+
+    left_out = [item for item in items if is_left_out(item)]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)

@@ -52,14 +52,20 @@ def is_emulated() -> bool:
 
 
 def eventually(condition: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.01) -> T:
-    """Wait until the condition holds and return its value; fails with the last one."""
+    """Wait until the condition holds and return its value; fails with the last one.
+
+    It waits for as long as it looks, at least: a look that starts programs is not to keep from
+    working what it waits for.
+    """
     deadline = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"did not come about in {seconds} s; last: {value!r}"
-        time.sleep(pause)
+        now = time.monotonic()
+        assert now < deadline, f"did not come about in {seconds} s; last: {value!r}"
+        time.sleep(max(pause, now - began))
 
 
 def text_of(path: str | Path) -> str:

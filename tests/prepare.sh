@@ -83,6 +83,8 @@ case $python in
 esac
 if [ "$1" = test ]; then
     has mmdebstrap || need mmdebstrap
+    # an Ubuntu does not know by itself whom the lab's Debians are signed by
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
     has qemu-system-x86_64 || need qemu-system-x86
     has qemu-img || need qemu-utils
     has systemd-nspawn || need systemd-container

@@ -17,10 +17,14 @@ _WIDEST = 512
 _CHARACTERS = r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]"
 _COLOUR = r"\x1b\[[0-?]{0,99}[@ABEFHIJL-~]"
 """A whole sequence that moves nothing in the line, as most are."""
-_LINES = re.compile(rf"(?:(?:{_CHARACTERS}++|{_COLOUR})*+\r?\n)++")
-"""What needs no going through by the character."""
+_LINES = re.compile(rf"(?:(?:{_CHARACTERS}++|{_COLOUR})*\r?\n)+")
+"""What needs no going through by the character.
+
+Groups that contain choices are not possessive: before Python 3.11.5, in Debian 12, those
+match what they should not.
+"""
 _PRINTED = re.compile(f"{_CHARACTERS}+")
-_COLOURS = re.compile(f"(?:{_COLOUR})++")
+_COLOURS = re.compile(f"(?:{_COLOUR})+")
 _OF_CSI = re.compile(r"[\x20-\x3f]+")
 _OF_STRING = re.compile(r"[^\x07\x18\x1a\x1b]+")
 _CANCEL = "\x18\x1a"

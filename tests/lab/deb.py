@@ -16,8 +16,8 @@ from .payload import checkout_files, copy_checkout
 # The newest stable release: bookworm's hatchling is too old. What is built runs on both.
 SUITE = "trixie"
 TOOLS = ("build-essential", "lintian")
-MAKE_LIMIT_S = 1800.0
-BUILD_LIMIT_S = 300.0
+MAKE_LIMIT_S = 3600.0
+BUILD_LIMIT_S = 1200.0
 # The builder's root, the run's folder, and the script that runs in the chroot.
 ENTER = """
 set -e

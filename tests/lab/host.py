@@ -13,7 +13,7 @@ from pathlib import Path
 
 USAGE_STATUS = 2
 NO_VERDICT_STATUS = 70
-LOCK_LIMIT_S = 3600.0  # for a build by somebody else, and then some
+LOCK_LIMIT_S = 7200.0  # for a build by somebody else, and then some
 APT_PACKAGES = "mmdebstrap qemu-system-x86 qemu-utils systemd-container e2fsprogs cpio zstd git"
 TOOLS = (
     *("mmdebstrap", "qemu-system-x86_64", "qemu-img", "systemd-nspawn", "mke2fs", "cpio"),
@@ -100,12 +100,22 @@ def owner_is_dead(name: str, proc: Path = Path("/proc")) -> bool:
 
 
 @contextmanager
-def locked(path: Path, stop: threading.Event, shared: bool = False) -> Iterator[None]:
-    """Hold ``path`` locked; wait for whoever else holds it, until ``stop`` or too long."""
+def locked(
+    path: Path,
+    stop: threading.Event,
+    shared: bool = False,
+    needless: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Hold ``path`` locked; wait for whoever else holds it, until ``stop`` or too long.
+
+    Where it has become ``needless`` meanwhile, it is not locked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_LIMIT_S
     with path.open("a") as file:
         while not _try_lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            if needless():
+                break
             if stop.wait(0.2):
                 raise CancelledError
             if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from .host import Argv, Home, LabError, Note, in_private_namespaces, locked, rem
 from .suites import KERNEL, PACKAGES, SUITES, Suite
 
 HERE = Path(__file__).resolve().parent
-BUILD_LIMIT_S = 1800.0
+BUILD_LIMIT_S = 3600.0
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Every tool of Python's asks another variable where the certificates are.
 CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
@@ -78,7 +78,9 @@ def build(
     image = locate(suite, home)
     if image.info.exists() and not force:
         return image
-    with locked(image.lock, stop):  # a second builder of the same image waits, then finds it
+    # A second builder of the same image waits, then finds it; by then the first one may hold it for
+    # as long as its machine runs.
+    with locked(image.lock, stop, needless=lambda: image.info.exists() and not force):
         if image.info.exists() and not force:
             return image
         work = image.folder.with_name(f"building-{image.folder.name}")

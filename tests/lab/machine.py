@@ -16,9 +16,9 @@ from .rundir import Run
 
 Event = Mapping[str, Any]
 POLL_S = 0.1
-POWEROFF_LIMIT_S = 90.0
+POWEROFF_LIMIT_S = 600.0
 # The guest's own limit ends a job first; the host's is for a guest that no longer answers.
-JOB_MARGIN_S = 60.0
+JOB_MARGIN_S = 300.0
 
 
 class Machine(Protocol):

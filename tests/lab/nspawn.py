@@ -17,7 +17,7 @@ from .rundir import PREFIX, Run
 
 # systemd-nspawn --keep-unit cannot restart the container itself and exits with this instead.
 REBOOT_STATUS = 133
-REMOVE_LIMIT_S = 20.0
+REMOVE_LIMIT_S = 120.0
 # Mounted in a mount namespace of the container's own, the overlay ends with it and the host's
 # mount table never shows it; and what systemd-nspawn writes below /run, it does not write to the
 # host's.  An empty $4 means that a scope unit gave the cgroup.
@@ -42,7 +42,7 @@ class Container:
 
     @property
     def boot_limit(self) -> float:
-        return 120.0
+        return 600.0
 
     def start(self) -> subprocess.Popen[bytes]:
         for name in ("work", "root"):

@@ -13,7 +13,7 @@ from .image import Image
 from .rundir import Run
 
 HERE = Path(__file__).resolve().parent
-STAGE_LIMIT_S = 300.0
+STAGE_LIMIT_S = 1200.0
 UIDS = {"root": 0, "lab": 1000}
 # Bytecode and the project's distribution come and go with the chroot; nothing of the host shows.
 STAGE = """

@@ -192,9 +192,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default='-m "systemd or root"',
         help="what the inner pytest is given, unless the SPEC says (default: %(default)s)",
     )
+    group.addoption(
+        "--lab-only", action="store_true", help="run the machines, and none of the tests here"
+    )
     group.addoption("--lab-jobs", type=int, default=2, help="machines at a time")
     group.addoption("--lab-timeout", type=int, default=900, help="seconds for each inner pytest")
     group.addoption("--lab-smp", type=int, default=2, help="a virtual machine's processors")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the host's own tests out; the machines are added after this."""
+    if config.getoption("lab_only"):
+        config.hook.pytest_deselected(items=list(items))
+        items.clear()
 
 
 def pytest_configure(config: pytest.Config) -> None:

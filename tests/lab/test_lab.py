@@ -139,6 +139,27 @@ def test_what_travels_with_each_run_is_no_part_of_the_image(inputs: Path) -> Non
     assert image.content_hash(trixie, inputs) == before
 
 
+def test_who_waits_for_an_image_does_not_wait_for_the_machines_that_have_it(tmp_path: Path) -> None:
+    home = host.Home(tmp_path)
+    trixie = suites.find("trixie")
+    made = image.locate(trixie, home)
+    never = threading.Event()
+    found: list[image.Image] = []
+
+    def wait() -> None:
+        found.append(image.build(trixie, home, lambda text: None, never))
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with host.locked(made.lock, never):  # as one who builds it
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        made.folder.mkdir()
+        made.info.write_text("{}")
+        waiting.join(60)
+    assert found == [made]
+
+
 def test_every_suite_has_an_image_of_its_own() -> None:
     assert len({image.content_hash(suite) for suite in suites.SUITES}) == len(suites.SUITES)
 
@@ -348,6 +369,15 @@ def test_a_pytest_that_a_reboot_ended_goes_on_where_it_was(tmp_path: Path) -> No
     assert [event["nodeid"] for event in told if event["event"] == "finish"] == [
         f"test_inner.py::test_{name}" for name in ("before", "cuts", "after")
     ]
+
+
+def test_with_the_machines_only_nothing_of_the_host_is_run(tmp_path: Path) -> None:
+    (tmp_path / "test_here.py").write_text("def test_here(): assert False\n")
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    argv += ["--rootdir", str(tmp_path), "-p", "tests.lab.plugin", "--lab-only", str(tmp_path)]
+    done = subprocess.run(argv, cwd=HERE.parent.parent, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    assert "1 deselected" in done.stdout
 
 
 def test_paths_of_the_machine_become_the_hosts(pytestconfig: pytest.Config) -> None:

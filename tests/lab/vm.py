@@ -11,7 +11,7 @@ from .image import Image
 from .rundir import Run
 
 MEMORY = "2G"
-PREPARE_LIMIT_S = 120.0
+PREPARE_LIMIT_S = 600.0
 FATAL = ("Kernel panic", "lab: no root disk")
 
 
@@ -26,7 +26,7 @@ class VirtualMachine:
 
     @property
     def boot_limit(self) -> float:
-        return 300.0
+        return 900.0
 
     @property
     def _disk(self) -> Path:

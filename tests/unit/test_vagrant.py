@@ -12,6 +12,7 @@ VAGRANT = ROOT / "vagrant"
 SCRIPTS = [
     *(VAGRANT / name for name in ("provision", "suites", "test", "packages")),
     *(ROOT / "tests/vagrant" / name for name in ("session", "box/prepare")),
+    ROOT / ".ci/run",
 ]
 
 
@@ -44,6 +45,13 @@ def test_it_names_the_suites_that_there_are():
     named = re.findall(r"tests/\w+/\w+\.py", (VAGRANT / "suites").read_text())
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_what_asks_for_no_reboot_is_what_github_runs():
+    workflow = (ROOT / ".github/workflows/test.yml").read_text()
+    assert "vagrant/provision pip" in workflow
+    assert "vagrant/suites --steady" in workflow
+    assert "--steady" in (VAGRANT / "suites").read_text()
 
 
 def test_the_users_of_the_suites_are_those_of_the_lab():

@@ -1,0 +1,228 @@
+"""The parts of the tests: in which machine, what for, how long, and what runs them.
+
+Those that are ``first`` are ``make test``. All of them are ``make test-all``, in which every test
+on a real systemd is run as both users on both Debians: what ``make test`` runs of a machine and
+what it leaves are two parts, which share no test. The order is that in which ``.ci/run`` goes on
+after ``make test``.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable
+PYTEST = (PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q")
+TALLY = ("-p", "tests.parts.tally", "--tally")
+# A test that hangs is ended by then; one on a machine that others load is not.
+TEST_LIMIT_S = 900
+MACHINE_LIMIT_S = 5400  # for all the tests of one user; emulated, they take ten times longer
+PATIENT = ("--timeout", str(TEST_LIMIT_S))
+
+# What is to run where this does, and not in machines of the lab.
+HERE = "not systemd and not root and not openclaw and not reload and not deb and not builds"
+SYSTEMD = "(systemd or root) and not controllers"
+OFTEN_AS_ROOT = "(root or core or each_user) and not long"
+OFTEN_ON_EACH = "(core or each_version) and not long"
+OFTEN_EVERYWHERE = "core and not long"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Commands, each after the one before has passed; the last one may be a pytest that tallies.
+
+    ``minutes`` is how long it takes beside others on two processors, with what it needs to be
+    fetched and built. ``weight`` is how much of the machine it takes: two for each processor, and
+    one more, is what there is (``running.default_capacity``).
+    """
+
+    name: str
+    where: str
+    about: str
+    minutes: float
+    argv: tuple[tuple[str, ...], ...]
+    first: bool = False
+    weight: int = 1
+    is_pytest: bool = True
+    counts: bool = True
+    goes_on: bool = False
+    """Whether its later commands are run also after one that has failed."""
+
+    def commands(self, tally: str) -> list[tuple[str, ...]]:
+        """Return what to run; the pytest tells ``tally`` of its tests."""
+        *before, last = self.argv
+        return [*before, (*last, *TALLY, tally) if self.is_pytest else last]
+
+
+def machine(*specs: str, jobs: int = 2) -> tuple[str, ...]:
+    """Return the pytest that boots machines of the lab, and runs nothing here."""
+    asked = [word for spec in specs for word in ("--lab", spec)]
+    limits = ("--lab-jobs", str(jobs), "--lab-timeout", str(MACHINE_LIMIT_S))
+    return (*PYTEST, "-p", "tests.lab.plugin", "--lab-only", *limits, *asked, "tests/lab")
+
+
+def inner(marks: str, *more: str) -> str:
+    """Return the arguments of a machine's pytest, as one word."""
+    return " ".join(["-m", f'"{marks}"', *PATIENT, *more])
+
+
+def own(*argv: str) -> tuple[str, ...]:
+    """Return a command as whoever the checkout belongs to: it leaves caches there."""
+    if os.geteuid() == 0 and (uid := CHECKOUT.stat().st_uid):
+        gid = CHECKOUT.stat().st_gid
+        who = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+        return (*who, *argv)
+    return argv
+
+
+def rest(marks: str) -> str:
+    """Return what ``marks`` leaves of a machine's tests."""
+    return f"{SYSTEMD} and not ({marks})"
+
+
+def openclaw(name: str, version: str) -> Part:
+    """Return the part that plays one version of the real OpenClaw."""
+    argv = (*machine(jobs=1), "-p", "tests.e2e.plugin", "--openclaw", version)
+    return Part(name, "trixie nspawn user", f"the real OpenClaw {version}", 7, (argv,))
+
+
+def suite(name: str) -> tuple[Part, ...]:
+    """Return everything on one of the lab's systemd that ``make test`` does not know."""
+    both = machine(f"{name}:nspawn:root+user={inner(SYSTEMD)}")
+    return (
+        Part(name, f"{name} nspawn root+user", "all that needs no controllers", 30, (both,)),
+        virtual(name),
+        unit(name),
+    )
+
+
+def virtual(name: str) -> Part:
+    """Return the part in a virtual machine: what a container can not show."""
+    argv = machine(f"{name}:vm:root+user={inner('controllers')}")
+    about = "limits, out of memory, power cuts, clocks"
+    return Part(f"{name}-vm", f"{name} vm root+user", about, 11, (argv,), weight=3)
+
+
+def unit(name: str) -> Part:
+    """Return the unit tests with a suite's Python."""
+    argv = machine(f"unit@{name}:nspawn:user={' '.join((*PATIENT, 'tests/unit'))}")
+    return Part(f"{name}-unit", f"{name} nspawn user", "unit tests with its Python", 5, (argv,))
+
+
+# the files whose rounds `--thorough` asks for
+RACES = (
+    *("tests/cgroup/test_cgroup_end.py", "tests/cgroup/test_cgroup_launch.py"),
+    *("tests/systemd/test_exec.py", "tests/systemd/test_keeper_life.py"),
+    *("tests/systemd/test_keeper_replaced.py", "tests/systemd/test_ledger.py"),
+    *("tests/systemd/test_race.py", "tests/systemd/test_reexec.py"),
+)
+DEB = [
+    word
+    for name in ("bookworm", "trixie")
+    for word in ("--lab", f"{name}-deb:nspawn:root:{CHECKOUT}/dist:/srv/deb=-m deb tests/deb")
+]
+BUILD_DEB = (PYTHON, "-m", "tests.lab", "deb")
+VAGRANT = (PYTHON, "-m", "tests.vagrant", "test")
+
+PARTS: tuple[Part, ...] = (
+    Part(
+        "lint", "here", "ruff", 0.2,
+        (own(PYTHON, "-m", "ruff", "check", "--quiet", "."),
+         own(PYTHON, "-m", "ruff", "format", "--check", "--quiet", ".")),
+        first=True, is_pytest=False, counts=False,
+    ),
+    Part(
+        "types", "here", "mypy", 1, (own(PYTHON, "-m", "mypy"),),
+        first=True, is_pytest=False, counts=False,
+    ),
+    Part(
+        "unit", "here", "what needs no machine of its own", 4,
+        ((*PYTEST, *PATIENT, "-m", HERE, "tests"),), first=True,
+    ),
+    Part(
+        "trixie-user-1", "trixie nspawn user", "all but what is long, first half", 5,
+        (machine(f"half1@trixie:nspawn:user={inner(f'{SYSTEMD} and not long', '--shard 1/2')}"),),
+        first=True,
+    ),
+    Part(
+        "trixie-user-2", "trixie nspawn user", "its second half", 5,
+        (machine(f"half2@trixie:nspawn:user={inner(f'{SYSTEMD} and not long', '--shard 2/2')}"),),
+        first=True,
+    ),
+    Part(
+        "trixie-root", "trixie nspawn root", "what is not the same for root", 5,
+        (machine(f"trixie:nspawn:root={inner(f'{SYSTEMD} and {OFTEN_AS_ROOT}')}"),),
+        first=True,
+    ),
+    Part(
+        "bookworm-user", "bookworm nspawn user", "the main job, what an older systemd changes", 4,
+        (machine(f"bookworm:nspawn:user={inner(f'{SYSTEMD} and {OFTEN_ON_EACH}')}"),),
+        first=True,
+    ),
+    Part(
+        "bookworm-root", "bookworm nspawn root", "the main job", 3,
+        (machine(f"bookworm:nspawn:root={inner(f'{SYSTEMD} and {OFTEN_EVERYWHERE}')}"),),
+        first=True,
+    ),
+    # from here on: what `make test` leaves
+    virtual("trixie"),
+    Part(
+        "deb", "both Debians, nspawn root", "the .deb, installed, used and purged", 8,
+        (BUILD_DEB,
+         (*PYTEST, "-p", "tests.lab.plugin", "--lab-timeout", str(MACHINE_LIMIT_S), *DEB,
+          *PATIENT, "-m", "builds", "tests/deb")),
+        weight=2,
+    ),
+    openclaw("openclaw", "2026.9.6"),
+    Part(
+        "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 8,
+        (machine(f"rest@trixie:nspawn:root={inner(rest(OFTEN_AS_ROOT))}"),),
+    ),
+    Part(
+        "trixie-user-rest", "trixie nspawn user", "what is long", 2,
+        (machine(f"rest@trixie:nspawn:user={inner(f'{SYSTEMD} and long')}"),),
+    ),
+    Part(
+        "bookworm-user-rest", "bookworm nspawn user", "what bookworm-user leaves", 8,
+        (machine(f"rest@bookworm:nspawn:user={inner(rest(OFTEN_ON_EACH))}"),),
+    ),
+    Part(
+        "bookworm-root-rest", "bookworm nspawn root", "what bookworm-root leaves", 11,
+        (machine(f"rest@bookworm:nspawn:root={inner(rest(OFTEN_EVERYWHERE))}"),),
+    ),
+    unit("trixie"),
+    unit("bookworm"),
+    virtual("bookworm"),
+    *suite("forky"),
+    *suite("bookworm-backports"),
+    openclaw("openclaw-2026.4", "2026.4.15"),
+    Part(
+        "races", "trixie nspawn root+user", "all rounds of the tests of races", 15,
+        (machine(f"races@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *RACES)}"),),
+    ),
+    Part(
+        "vagrant-deb", "trixie, emulated", "vagrant/ with the .deb", 40,
+        (BUILD_DEB, (*VAGRANT, "trixie", "--from=deb", "--", "--quick")),
+        weight=3, is_pytest=False,
+    ),
+    Part(
+        "vagrant-pip", "bookworm, emulated", "vagrant/ with pip", 40,
+        ((*VAGRANT, "bookworm", "--from=pip", "--", "--quick"),),
+        weight=3, is_pytest=False,
+    ),
+)  # fmt: skip
+
+
+def names() -> list[str]:
+    """Return the names of the parts."""
+    return [part.name for part in PARTS]
+
+
+def named(wanted: Sequence[str]) -> tuple[Part, ...]:
+    """Return parts by name, in their order; KeyError has one that there is not."""
+    for name in wanted:
+        if name not in names():
+            raise KeyError(name)
+    return tuple(part for part in PARTS if part.name in wanted)
