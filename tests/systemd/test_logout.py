@@ -119,7 +119,7 @@ def test_runs_go_on_after_a_logout_with_linger_and_end_with_it_without(
     assert "at this user's last logout" in warning
     assert f"loginctl enable-linger {USER}" in warning
     run, pid, warning = begin(user, session, "echo hi; exec cat")
-    assert len(warning.splitlines()) == 1
+    assert len(warning.splitlines()) == 1, warning
     assert f"the last logout of {USER}" in warning
     assert f"loginctl enable-linger {USER}" in warning
     assert subprocess.run(["loginctl", "enable-linger", USER]).returncode == 0
