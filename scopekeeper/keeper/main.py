@@ -68,13 +68,13 @@ async def _keep(
 ) -> None:
     loop = asyncio.get_running_loop()
     caller = Caller()
-    told: list[Interface] = []
+    interfaces: list[Interface] = []
 
-    def tell(notice: notices.Notice) -> None:
-        for interface in told:
-            interface.tell(notice)
+    def report(notice: notices.Notice) -> None:
+        for interface in interfaces:
+            interface.emit(notice)
 
-    keeper = Keeper(caller, tell, linger=linger, store=DescriptorStore(limit(caller.unit_path())))
+    keeper = Keeper(caller, report, linger=linger, store=DescriptorStore(limit(caller.unit_path())))
     leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
@@ -87,7 +87,7 @@ async def _keep(
     helpers = [asyncio.create_task(_beat())]
     if on_the_bus:  # from now on: who called to start it wants to hear of the scopes there are
         joined = asyncio.Event()
-        helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, told, joined)))
+        helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, interfaces, joined)))
         await joined.wait()
     gc.enable()
     gc.freeze()
@@ -106,7 +106,7 @@ async def _keep(
 
 
 async def _be_on_the_bus(
-    keeper: Keeper, caller: Caller, told: "list[Interface]", tried: asyncio.Event
+    keeper: Keeper, caller: Caller, interfaces: "list[Interface]", tried: asyncio.Event
 ) -> None:
     """Be on the bus, and on the next one where it ends; tried is set after the first try."""
     from scopekeeper.keeper.dbus_service import Interface, serve
@@ -116,7 +116,7 @@ async def _be_on_the_bus(
     def joined() -> None:
         nonlocal pause
         pause = _FIRST_PAUSE
-        told.append(interface)
+        interfaces.append(interface)
         tried.set()
 
     while True:
@@ -127,11 +127,11 @@ async def _be_on_the_bus(
             if not tried.is_set():  # there is none, or it does not want us
                 _log.warning("%s; going on without", error)
                 return
-            if told:
+            if interfaces:
                 _log.warning("%s; going on without until it is back", error)
         finally:
             tried.set()
-        told.clear()
+        interfaces.clear()
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

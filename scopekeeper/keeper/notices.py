@@ -61,10 +61,10 @@ Value = str | int | None
 
 def fields(notice: Notice) -> dict[str, Value]:
     """Return a notice as plain values, as the bus and ``watch --json`` tell it."""
-    told: dict[str, Value] = {"event": type(notice).__name__}
+    values: dict[str, Value] = {"event": type(notice).__name__}
     if isinstance(notice, MemberEnded):
         end = notice.end
-        return told | {
+        return values | {
             "unit": end.unit,
             "session": end.session,
             "lane": end.lane,
@@ -78,7 +78,7 @@ def fields(notice: Notice) -> dict[str, Value]:
         }
     if isinstance(notice, RunWarning):
         run = notice.run
-        return told | {
+        return values | {
             "session": run.session,
             "lane": run.lane,
             "run": run.id,
@@ -86,9 +86,9 @@ def fields(notice: Notice) -> dict[str, Value]:
             "warning": notice.text,
         }
     scope = notice.scope
-    told |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
+    values |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
     if isinstance(notice, MemberStarted | OrphanFound):
-        told |= {"member": notice.member.name, "member_id": notice.member.member_id}
+        values |= {"member": notice.member.name, "member_id": notice.member.member_id}
     if isinstance(notice, OrphanFound):
-        told |= {"evidence": notice.evidence}
-    return told
+        values |= {"evidence": notice.evidence}
+    return values

@@ -33,7 +33,7 @@ _LINK = "invocation:"
 
 
 @dataclass(slots=True)
-class _Followed:
+class _Watched:
     process: WatchedProcess | None = None
     subscriptions: list[Subscription | None] = field(default_factory=list)
 
@@ -57,35 +57,35 @@ class OwnerWatch:
         inotify: Inotify,
         processes: Processes,
         mount: str,
-        tell: Callable[[Owner], None],
+        notify: Callable[[Owner], None],
         *,
         run: str = "/run",
     ) -> None:
         self._inotify = inotify
         self._processes = processes
         self._mount = mount
-        self._tell = tell
+        self._notify = notify
         self._run = run
-        self._followed: dict[Owner, _Followed] = {}
+        self._watched: dict[Owner, _Watched] = {}
         self._folders: dict[str, _Folder] = {}
 
     def __len__(self) -> int:
-        """Count the owners that are followed."""
-        return len(self._followed)
+        """Count the owners that are watched."""
+        return len(self._watched)
 
     def follow(self, owner: Owner) -> None:
         """Begin to tell about an owner; one that has changed already is told at once.
 
-        Raises LimitError; then the owner is not followed.
+        Raises LimitError; then the owner is not watched.
         """
-        if owner in self._followed:
+        if owner in self._watched:
             return
-        self._followed[owner] = followed = _Followed()
+        self._watched[owner] = watched = _Watched()
         try:
             if owner.unit:
-                self._follow_unit(owner, followed)
+                self._follow_unit(owner, watched)
             elif owner.pid and owner.start_time is not None:
-                followed.process = self._processes.watch(
+                watched.process = self._processes.watch(
                     owner.pid, owner.start_time, lambda _: self._process_ended(owner, _)
                 )
         except Exception:
@@ -93,9 +93,9 @@ class OwnerWatch:
             raise
 
     def _process_ended(self, owner: Owner, _: Exit) -> None:
-        self._tell(owner)
+        self._notify(owner)
 
-    def _follow_unit(self, owner: Owner, followed: _Followed) -> None:
+    def _follow_unit(self, owner: Owner, watched: _Watched) -> None:
         uid = manager_uid(owner.cgroup)
         folder = self._folders.setdefault(uid, _Folder())
         folder.by_unit.setdefault(owner.unit, set()).add(owner)
@@ -112,31 +112,31 @@ class OwnerWatch:
 
             def removed(event: Event) -> None:
                 if event.name == name:
-                    self._tell(owner)
+                    self._notify(owner)
 
             def changed(event: Event) -> None:
                 if not event.name:
-                    self._tell(owner)
+                    self._notify(owner)
 
-            followed.subscriptions = [
+            watched.subscriptions = [
                 self._inotify.add(parent, IN_DELETE | IN_ONLYDIR, removed),
                 self._inotify.add(directory, IN_ATTRIB | IN_ONLYDIR, changed),
             ]
         if epoch_of(self._mount, owner.cgroup) != owner.epoch:
-            self._tell(owner)
+            self._notify(owner)
 
     def _link_changed(self, folder: _Folder, event: Event) -> None:
         if event.name.startswith(_LINK):
             for owner in tuple(folder.by_unit.get(event.name[len(_LINK) :], ())):
-                self._tell(owner)
+                self._notify(owner)
 
     def forget(self, owner: Owner) -> None:
-        """Tell no more of an owner; one that is not followed is all right."""
-        followed = self._followed.pop(owner, None)
-        if followed is None:
+        """Tell no more of an owner; one that is not watched is all right."""
+        watched = self._watched.pop(owner, None)
+        if watched is None:
             return
-        self._processes.forget(followed.process)
-        for subscription in followed.subscriptions:
+        self._processes.forget(watched.process)
+        for subscription in watched.subscriptions:
             self._inotify.remove(subscription)
         if not owner.unit:
             return

@@ -38,13 +38,13 @@ class PendingEnds:
         self,
         mount: str,
         now: Callable[[], float],
-        told: Callable[[End], None],
+        report: Callable[[End], None],
         doubt: Callable[[], None],
         ask: Callable[[], None],
     ) -> None:
         self._mount = mount
         self._now = now
-        self._told = told
+        self._report_end = report
         self._doubt = doubt
         self._ask = ask
         self._waiting: dict[Key, Ending] = {}
@@ -60,7 +60,7 @@ class PendingEnds:
         """When there is one to tell of, even if nothing more becomes known."""
         if self.stopping is None:
             return []
-        return [each.told_by for each in self._waiting.values()]
+        return [each.deadline for each in self._waiting.values()]
 
     def leaves(self, directory: str) -> list[str]:
         """Return the leaves of a scope of whose end it is not told yet."""
@@ -76,7 +76,7 @@ class PendingEnds:
         """Wait with what has ended in a scope."""
         for ending in ended:
             leaf = ending.end.leaf
-            ending.told_by = self._now() + _EXIT_SECONDS
+            ending.deadline = self._now() + _EXIT_SECONDS
             self._waiting[directory, leaf] = ending
             if leaf in known.exits:
                 self._conclude(directory, ending, known.exits.pop(leaf))
@@ -88,23 +88,23 @@ class PendingEnds:
             self._conclude(event.directory, waiting, event.exit)
         return waiting is not None
 
-    def tell_due(self) -> None:
+    def report_due(self) -> None:
         """Tell of those that have waited long enough."""
         if self.stopping is None:
             return
         now = self._now()
-        due = [key for key, each in self._waiting.items() if each.told_by <= now]
+        due = [key for key, each in self._waiting.items() if each.deadline <= now]
         doubtful = [self._waiting[key] for key in due if self._waiting[key].is_unexplained]
         for ending in doubtful:
             ending.asked = True
         if doubtful:
             self._doubt()
         if self.stopping is not None:
-            self._tell(due)
+            self._report(due)
 
-    def tell_all(self) -> None:
+    def report_all(self) -> None:
         """Tell of all, with what is known by now."""
-        self._tell(list(self._waiting))
+        self._report(list(self._waiting))
 
     def unexplained(self) -> dict[Key, End]:
         """Return the ends of which the history has to be asked before they are told."""
@@ -117,7 +117,7 @@ class PendingEnds:
             ending.cause = cause
             self._end(ending)
 
-    def _tell(self, keys: list[Key]) -> None:
+    def _report(self, keys: list[Key]) -> None:
         reader = Reader(self._mount)
         for key in keys:
             ending = self._waiting.pop(key)
@@ -128,9 +128,9 @@ class PendingEnds:
         """Tell of an end whose command's is known, unless something may yet explain it."""
         ending.exit = exit_
         if ending.is_in_doubt:
-            ending.told_by = self._now() + _OWNER_SECONDS
+            ending.deadline = self._now() + _OWNER_SECONDS
         elif ending.cause is None and end_reason.was_ended(exit_):
-            ending.told_by = self._now() + _STOPPER_SECONDS
+            ending.deadline = self._now() + _STOPPER_SECONDS
         else:
             del self._waiting[directory, ending.end.leaf]
             self._end(ending)
@@ -149,5 +149,5 @@ class PendingEnds:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING
         around = dataclasses.replace(ending.around, stopping=stopping)
-        end = end_reason.tell(ending.end, exit_, ending.cause, kills, around)
-        self._told(end if ending.cause else observe.with_claim(end, ending.claim))
+        end = end_reason.explain(ending.end, exit_, ending.cause, kills, around)
+        self._report_end(end if ending.cause else observe.with_claim(end, ending.claim))

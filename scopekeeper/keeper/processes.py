@@ -39,7 +39,7 @@ class WatchedProcess:
 
     pid: int
     start_time: int
-    tell: Callable[[Exit], None]
+    notify: Callable[[Exit], None]
     pidfd: int
     timer: asyncio.TimerHandle | None = None
 
@@ -114,7 +114,7 @@ class Processes:
             self._connector = None
 
     def watch(
-        self, pid: int, start_time: int, tell: Callable[[Exit], None], *, pidfd: int = -1
+        self, pid: int, start_time: int, notify: Callable[[Exit], None], *, pidfd: int = -1
     ) -> WatchedProcess | None:
         """Have tell called, from the loop, when the process ends; at once where it has ended.
 
@@ -124,7 +124,7 @@ class Processes:
         ours, and may be of one that was reaped. Raises LimitError when no descriptor is left.
         """
         if pidfd >= 0:
-            return self._add(WatchedProcess(pid, start_time, tell, pidfd))
+            return self._add(WatchedProcess(pid, start_time, notify, pidfd))
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -132,14 +132,14 @@ class Processes:
                 raise _no_descriptor(len(self._by_fd)) from None
             if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
                 raise
-            return self._ended_before(pid, start_time, tell)
+            return self._ended_before(pid, start_time, notify)
         started = start_of(pid)
-        process = WatchedProcess(pid, start_time, tell, pidfd)
+        process = WatchedProcess(pid, start_time, notify, pidfd)
         if started == start_time:
             return self._add(process)
         ended = started is not None or _has_ended(pidfd)
         os.close(pidfd)
-        return self._ended_before(pid, start_time, tell) if ended else None
+        return self._ended_before(pid, start_time, notify) if ended else None
 
     def _add(self, process: WatchedProcess) -> WatchedProcess:
         self._by_fd[process.pidfd] = process
@@ -148,17 +148,17 @@ class Processes:
         return process
 
     def _ended_before(
-        self, pid: int, start_time: int, tell: Callable[[Exit], None]
+        self, pid: int, start_time: int, notify: Callable[[Exit], None]
     ) -> WatchedProcess:
-        process = WatchedProcess(pid, start_time, tell, -1)
-        self._loop.call_soon(self._tell, process, Exit(None, None, UNKNOWN))
+        process = WatchedProcess(pid, start_time, notify, -1)
+        self._loop.call_soon(self._notify, process, Exit(None, None, UNKNOWN))
         return process
 
     def forget(self, process: WatchedProcess | None) -> None:
         """Watch it no more, and tell nothing of it; None is all right."""
         if process is None:
             return
-        process.tell = _nothing
+        process.notify = _nothing
         self._let_go(process)
 
     def _let_go(self, process: WatchedProcess) -> None:
@@ -210,7 +210,7 @@ class Processes:
         for source in self._sources:
             status = source.status(process)
             if status is not None:
-                self._tell(process, exit_of(status, source.name))
+                self._notify(process, exit_of(status, source.name))
                 return
         if self._waits_for_reaping:
             self._epoll.modify(process.pidfd, 0)  # from now on only the hang-up wakes
@@ -226,17 +226,17 @@ class Processes:
                 pauses[0], self._ask_connector, process, pauses[1:]
             )
         else:
-            self._tell(process, exit_of(status, CONNECTOR))
+            self._notify(process, exit_of(status, CONNECTOR))
 
     def _reaped(self, process: WatchedProcess) -> None:
         if process.pidfd >= 0:
             status = PidfdSource().status(process)
-            self._tell(process, exit_of(status, PidfdSource.name))
+            self._notify(process, exit_of(status, PidfdSource.name))
 
-    def _tell(self, process: WatchedProcess, how: Exit) -> None:
+    def _notify(self, process: WatchedProcess, how: Exit) -> None:
         self._let_go(process)
-        tell, process.tell = process.tell, _nothing
-        tell(how)
+        notify, process.notify = process.notify, _nothing
+        notify(how)
 
 
 def _nothing(_: Exit) -> None:

@@ -61,7 +61,7 @@ class _Base:
     def __init__(self, places: "ScopeDiscovery", directory: str, *, standing: bool) -> None:
         self.directory = directory
         self.standing = standing
-        self._places = places
+        self._discovery = places
         top = places.mount
         self._levels = [top]
         for part in filter(None, directory[len(top) :].split("/")):
@@ -72,7 +72,7 @@ class _Base:
         """Watch as far down as there is something; tell whether the base itself is there."""
         while len(self._watches) < len(self._levels):
             at = len(self._watches)
-            watch = self._places.watch(
+            watch = self._discovery.watch(
                 self._levels[at], _COMES_AND_GOES, functools.partial(self._tell, at)
             )
             if watch is None:
@@ -83,19 +83,19 @@ class _Base:
     def _tell(self, at: int, event: Event) -> None:
         path = f"{self._levels[at]}/{event.name}"
         if at + 1 == len(self._levels):
-            self._places.scope_event(path, gone=bool(event.mask & IN_DELETE))
+            self._discovery.scope_event(path, gone=bool(event.mask & IN_DELETE))
         elif path == self._levels[at + 1]:
             was_there = len(self._watches) == len(self._levels)
             self.let_go(at + 1)
             if was_there:
-                self._places.base_gone(self)
-            if not event.mask & IN_DELETE and self._places.has(self) and self.descend():
-                self._places.base_came(self)
+                self._discovery.base_gone(self)
+            if not event.mask & IN_DELETE and self._discovery.has(self) and self.descend():
+                self._discovery.base_came(self)
 
     def let_go(self, start: int = 0) -> None:
         """Take back the watches from a level on."""
         for watch in self._watches[start:]:
-            self._places.inotify.remove(watch)
+            self._discovery.inotify.remove(watch)
         del self._watches[start:]
 
 

@@ -36,7 +36,7 @@ class Ending:
     exit: Exit | None = None
     asked: bool = False
     """Whether it was asked if something larger goes down with it."""
-    told_by: float = 0.0
+    deadline: float = 0.0
     """When it is told, by the loop's clock, even if nothing more becomes known."""
 
     @property

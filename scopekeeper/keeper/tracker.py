@@ -47,24 +47,24 @@ class Tracker:
     def __init__(
         self,
         caller: Caller,
-        tell: notices.Tell,
+        report: notices.Tell,
         looked: Callable[[set[str], int], None] = _nothing,
     ) -> None:
         """Watch nothing yet; raises LimitError."""
         self.loop = asyncio.get_running_loop()
-        self._tell = tell
+        self._report = report
         self._looked = looked
         self._mount, self._uid = caller.mount, caller.uid
         self.faults = Faults()
         self._watch = Watch(self.loop, caller, self._happened)
-        self._endings = PendingEnds(
+        self._pending = PendingEnds(
             caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
         )
-        self.archive = HistoryThread(self.loop)
+        self.history = HistoryThread(self.loop)
         self._explaining: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Stopping]] = set()
         self._stopping = Stopping.NOTHING
-        self.known: dict[str, TrackedScope] = {}
+        self.tracked: dict[str, TrackedScope] = {}
         """By directory."""
         self.activity = False
         """Whether looks are at how busy members are, too."""
@@ -91,8 +91,8 @@ class Tracker:
     @property
     def watched(self) -> set[str]:
         """The ids of the members that live, or of whose end it is yet to be told."""
-        leaves = [leaf for known in self.known.values() for leaf in known.ends]
-        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._endings.all_leaves)}
+        leaves = [leaf for known in self.tracked.values() for leaf in known.ends]
+        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._pending.all_leaves)}
 
     async def close(self) -> None:
         """Watch nothing any more; what has ended is told of."""
@@ -102,21 +102,21 @@ class Tracker:
         for handle in (self._looking, self._alarm):
             if handle is not None:
                 handle.cancel()
-        self._endings.tell_all()
+        self._pending.report_all()
         if self._explaining is not None:
             await self._explaining
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
         """The scopes as they were last seen."""
-        found = (known.scope for known in self.known.values())
+        found = (known.scope for known in self.tracked.values())
         return tuple(sorted(found, key=lambda s: (s.session, s.lane, s.run, s.cgroup)))
 
     @property
     def is_busy(self) -> bool:
         """Whether there is a scope of others than this process, or an end to tell of."""
         own = {os.getpid()}
-        return bool(self._endings) or any(own != set(k.scope.pids) for k in self.known.values())
+        return bool(self._pending) or any(own != set(k.scope.pids) for k in self.tracked.values())
 
     async def ask_what_stops(self) -> Stopping:
         """Find out what goes down just now; meanwhile no end is told for its time being over."""
@@ -125,7 +125,7 @@ class Tracker:
         return self._stopping
 
     def _begin_to_ask(self) -> "asyncio.Task[Stopping]":
-        self._endings.stopping = None
+        self._pending.stopping = None
         task = self.loop.create_task(what_stops(self._uid))
         self._asking.add(task)
         task.add_done_callback(self._answered)
@@ -136,7 +136,7 @@ class Tracker:
         if not task.cancelled() and task.result() is not Stopping.NOTHING:
             self._stopping = task.result()  # what goes down does not come up again
         if not self._asking:
-            self._endings.stopping = self._stopping
+            self._pending.stopping = self._stopping
             self._soon()
 
     def _doubt(self) -> None:
@@ -150,22 +150,22 @@ class Tracker:
     async def _explain(self) -> None:
         """Ask the history about unexplained ends, all that there are together."""
         try:
-            while asked := self._endings.unexplained():
-                causes = await self.archive.do(recording.causes_of, list(asked.values()))
+            while asked := self._pending.unexplained():
+                causes = await self.history.do(recording.causes_of, list(asked.values()))
                 for key, cause in zip(asked, causes, strict=True):
-                    self._endings.explain(key, cause)
+                    self._pending.explain(key, cause)
         finally:
             self._explaining = None
         self._soon()
 
     def living(self, directory: str, leaf: str) -> End | None:
         """Return a living member as its end would be told; None where it has ended."""
-        known = self.known.get(directory)
+        known = self.tracked.get(directory)
         return known.ends.get(leaf) if known is not None else None
 
     def ending_leaves(self, directory: str) -> list[str]:
         """Return the leaves of a scope of whose end it is not told yet."""
-        return self._endings.leaves(directory)
+        return self._pending.leaves(directory)
 
     def look_at(self, directories: Iterable[str]) -> None:
         """Look at scopes as soon as what goes on is over."""
@@ -174,7 +174,7 @@ class Tracker:
 
     def look_at_all(self) -> None:
         """Look at every scope afresh."""
-        self.look_at(self.known)
+        self.look_at(self.tracked)
 
     def look_in(self, directory: str, seconds: float) -> None:
         """Look at a scope again after so many seconds at the latest; to be called in a look."""
@@ -192,21 +192,21 @@ class Tracker:
             self._dirty |= self._watch.followers(event.owner)
         elif isinstance(event, events.Overflow):
             _log.warning("the kernel dropped events; all scopes are read afresh")
-            self._dirty |= self.known.keys() | set(self._watch.scopes)
+            self._dirty |= self.tracked.keys() | set(self._watch.scopes)
         elif isinstance(event, events.Blind):
             self.faults.log(f"{event.problem}; it is looked at every {BLIND_SECONDS:.0f} s")
             self._due[event.directory] = self.loop.time() + BLIND_SECONDS
         else:
             self._dirty.add(event.directory)
             if isinstance(event, events.LeaderEnded):
-                if not self._endings.leader_ended(event) and event.directory in self.known:
-                    self.known[event.directory].exits[event.leaf] = event.exit
+                if not self._pending.leader_ended(event) and event.directory in self.tracked:
+                    self.tracked[event.directory].exits[event.leaf] = event.exit
             elif isinstance(event, events.ScopeChanged):
                 self._note_kills(event)
         self._soon()
 
     def _note_kills(self, event: events.ScopeChanged) -> None:
-        known = self.known.get(event.directory)
+        known = self.tracked.get(event.directory)
         for change in event.changes:
             if known is not None and change.what is events.What.OOM_KILL:
                 known.note_kill(change.leaf)
@@ -233,7 +233,7 @@ class Tracker:
     def _take_in(self, directory: str, reader: Reader) -> None:
         self._due.pop(directory, None)
         scope = reader.scope(directory, self._uid)
-        known = self.known.get(directory)
+        known = self.tracked.get(directory)
         if scope is not None and scope.is_closed:
             raise PermissionError(errno.EACCES, scope.problem, directory)
         if scope is None or (known is not None and known.scope.inode != scope.inode):
@@ -246,27 +246,27 @@ class Tracker:
             if scope.unrecorded:
                 self._due[directory] = self.loop.time() + _RECORD_SECONDS
                 return  # its launch is about to write the record, which is told
-            known = self.known[directory] = TrackedScope(scope)
-            self._tell(notices.ScopeStarted(scope))
+            known = self.tracked[directory] = TrackedScope(scope)
+            self._report(notices.ScopeStarted(scope))
         came, ended = known.look(scope, reader)
         self._watch.follow(scope)
         for member in came:
-            self._tell(notices.MemberStarted(scope, member))
+            self._report(notices.MemberStarted(scope, member))
         if known.fresh:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
-        self._endings.add(directory, known, ended)
+        self._pending.add(directory, known, ended)
 
     def _gone(self, directory: str, known: TrackedScope, reader: Reader) -> None:
-        self._endings.add(directory, known, known.gone(reader))
-        del self.known[directory]
-        self._tell(notices.ScopeEnded(known.scope))
+        self._pending.add(directory, known, known.gone(reader))
+        del self.tracked[directory]
+        self._report(notices.ScopeEnded(known.scope))
 
     def _ended(self, end: End) -> None:
         with self.faults.contained(f"the end of {end.name!r} in {end.unit}"):
-            self._tell(notices.MemberEnded(end))
+            self._report(notices.MemberEnded(end))
 
     def _set_alarm(self) -> None:
-        moments = [*self._due.values(), *self._endings.moments]
+        moments = [*self._due.values(), *self._pending.moments]
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -278,12 +278,12 @@ class Tracker:
         now = self.loop.time()
         self._alarm = None
         with self.faults.contained("ends that are due"):
-            self._endings.tell_due()
+            self._pending.report_due()
         due = {directory for directory, at in self._due.items() if at <= now}
         if "" in due:  # something cannot be watched, nobody knows what
             with self.faults.contained("a walk"):
                 self._watch.rescan()
             self._due[""] = now + BLIND_SECONDS
-            due |= self.known.keys()
+            due |= self.tracked.keys()
         self._dirty |= due - {""}
         self._look()

@@ -12,7 +12,7 @@ _log = logging.getLogger("scopekeeper")
 
 _SECONDS = 1.0
 """How long after a launch it is looked: by then what stays has been seen."""
-_MOST_TOLD = 10_000
+_MOST_REPORTED = 10_000
 
 
 class UnseenEnds:
@@ -25,15 +25,15 @@ class UnseenEnds:
         self._jobs = jobs
         self._mount = mount
         self._watched = watched
-        self._told: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
         self._waits = False
         self._problem = ""
 
-    def told(self, end: End) -> None:
+    def note(self, end: End) -> None:
         """Note that the end of a member was told."""
-        self._told[end.member_id] = None
-        while len(self._told) > _MOST_TOLD:
-            del self._told[next(iter(self._told))]
+        self._reported[end.member_id] = None
+        while len(self._reported) > _MOST_REPORTED:
+            del self._reported[next(iter(self._reported))]
 
     def launched(self) -> None:
         """Look soon, once for all that is launched until then."""
@@ -44,10 +44,10 @@ class UnseenEnds:
     async def look(self) -> None:
         """Look now."""
         self._waits = False
-        known = self._told.keys() | set(self._watched())
+        known = self._reported.keys() | set(self._watched())
         ends, problem = await asyncio.to_thread(unseen_ends.collect, self._mount, known)
         if problem and problem != self._problem:
             _log.error("%s", problem)
         self._problem = problem
         for end in ends:
-            self.told(end)
+            self.note(end)

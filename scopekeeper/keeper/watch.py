@@ -93,7 +93,7 @@ class Watch:
         self._owners = OwnerWatch(
             self._inotify, self.processes, caller.mount, self._queue.owner_changed
         )
-        self._places = ScopeDiscovery(
+        self._discovery = ScopeDiscovery(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
         )
 
@@ -105,7 +105,7 @@ class Watch:
     @property
     def bases(self) -> tuple[str, ...]:
         """The folders that are watched for scopes."""
-        return self._places.bases
+        return self._discovery.bases
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class Watch:
     def start(self) -> None:
         """Watch all places; every scope that is there is told as ScopeAppeared."""
         self._loop.add_reader(self._inotify.fileno(), self._look)
-        self._places.start()
+        self._discovery.start()
         self._is_started = True
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Watch:
 
     def rescan(self) -> None:
         """Walk the whole hierarchy, in case that a scope is where nothing is watched."""
-        self._places.walk()
+        self._discovery.walk()
 
     def follow(self, scope: Scope) -> None:
         """Follow the leaders and owners of a scope as it was read just now, and no others.
@@ -188,7 +188,7 @@ class Watch:
         name = leaf.directory.rpartition("/")[2]
 
         def ended(how: Exit) -> None:
-            self._queue.say(LeaderEnded(scope.directory, name, how))
+            self._queue.put(LeaderEnded(scope.directory, name, how))
 
         with self._blind_on_failure(scope.directory):
             leaf.leader = self.processes.watch(pid, start_time, ended)
@@ -229,7 +229,7 @@ class Watch:
             )
             self._watch_memory(scope)
             self._find_leaves(scope, new=True)
-        self._queue.say(ScopeAppeared(directory))
+        self._queue.put(ScopeAppeared(directory))
 
     def _add(
         self, directory: str, name: str, mask: int, tell: Callable[[Told], None]
@@ -338,17 +338,17 @@ class Watch:
         self.rescan()
         for owner in tuple(self._followers):
             self._queue.owner_changed(owner)
-        self._queue.say(Overflow())
+        self._queue.put(Overflow())
 
     def _failed(self, error: Exception) -> None:
-        self._queue.say(Blind("", words(error)))
+        self._queue.put(Blind("", words(error)))
 
     @contextlib.contextmanager
     def _blind_on_failure(self, directory: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # noqa: BLE001  one scope must not hide the others
-            self._queue.say(Blind(directory, f"{directory}: {words(error)}"))
+            self._queue.put(Blind(directory, f"{directory}: {words(error)}"))
 
 
 def _kills(directory: str, name: str) -> int:
