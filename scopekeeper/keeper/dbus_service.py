@@ -1,6 +1,6 @@
 """``org.scopekeeper.Keeper1``: the keeper on the bus.
 
-Uses dbus-next up to Python 3.14, and its fork dbus-fast from 3.15 on, where dbus-next fails to import.
+Uses dbus-next up to Python 3.14; from 3.15 on dbus-next fails to import, so its fork dbus-fast.
 Both read the D-Bus signature of a method from its annotations.
 """
 

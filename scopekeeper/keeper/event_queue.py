@@ -21,7 +21,7 @@ class _Changing:
 
 
 class EventQueue:
-    """Calls tell with each event in the loop's next round, in their order."""
+    """Calls report with each event, in order, in the loop's next round."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, report: Callable[[Event], None]) -> None:
         self._loop = loop
@@ -90,7 +90,7 @@ class EventQueue:
                 if isinstance(event, _Changing):
                     settled = _settled(event)
                     if settled.changes:
-                        self._report(told)
+                        self._report(settled)
                 else:
                     self._report(event)
         finally:

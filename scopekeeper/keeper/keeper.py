@@ -1,7 +1,7 @@
-"""Does at once what ``reconcile`` would do later.
+"""Does at once what ``reconcile`` would do later, by the same ``plan`` and the same ``apply``.
 
-It keeps nothing that cannot be read again: killed at any moment, the next one reads the scopes and
-goes on. What should be done is decided by the same ``plan``, and done by the same ``apply``.
+It holds no state that cannot be read again: if it is killed, the next keeper reads the scopes and
+continues.
 """
 
 import asyncio
@@ -37,20 +37,20 @@ from scopekeeper.systemd.shutdown import Stopping
 _log = logging.getLogger("scopekeeper")
 
 _SETTLE_SECONDS = 3.0
-"""How long an empty scope may be one that is being made, or that systemd removes by itself."""
+"""Until then an empty scope may be one that is being created, or that systemd is removing."""
 _FAREWELL_SECONDS = 4.0
-"""Longer than an end waits for its owner's."""
+"""Longer than a pending end waits for the end of its owner."""
 _STOPPER_SECONDS = 1.0
-"""After which is looked whether another process is still at a stop that it has begun."""
+"""When to check again whether another process still carries out the stop that it began."""
 _PAUSE = 0.02
 _FINISH_SECONDS = 7.0
-"""How long what was begun may take when the keeper leaves; the next one finishes the rest."""
+"""How long running jobs may take when the keeper exits; the next one finishes the rest."""
 _BY_RULE = (Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.LEADERLESS)
-"""What a policy decides about; nothing of that is done while there is none that can be read."""
+"""Verdicts that depend on the policy; without a valid policy nothing is done about them."""
 
 
 class Keeper:
-    """The keeper of one uid, in one event loop; tell is called for everything that happens."""
+    """The keeper of one uid, in one event loop; report is called with every notice."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Keeper:
     ) -> None:
         """Watch nothing yet; raises LimitError, UnavailableError.
 
-        linger: seconds for which it stays where nothing is left to keep; None for ever. store:
-        where the descriptors of runs are kept for the next keeper.
+        linger: seconds to stay when nothing is left to keep; None means forever. store: keeps the
+        descriptors of runs for the next keeper.
         """
         self._report = report
         self._linger = linger
         self._mount = caller.mount
-        boot_id()  # without it nothing is proved of any owner
+        boot_id()  # without it nothing can be proved of any owner
         self.policy = Policy()
         self._ignored: list[str] = []
         self._tracker = Tracker(caller, self._happened, self._looked)
@@ -105,27 +105,27 @@ class Keeper:
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes as they were last seen."""
+        """The scopes as last seen."""
         return self._tracker.scopes
 
     def start(self) -> None:
-        """Begin; every scope that is there is told as started."""
+        """Start; report every existing scope as started."""
         self._tracker.start()
         self._tracker.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()
 
     async def see_off(self) -> None:
-        """See how what is being stopped together with the keeper ends, for a moment."""
+        """Wait briefly for the ends of what is being stopped together with the keeper."""
         stopping = await self._tracker.ask_what_stops()
         until = self._loop.time() + _FAREWELL_SECONDS
         while stopping is not Stopping.NOTHING and self._tracker.is_busy:
             if self._loop.time() >= until:
-                return  # the next keeper will miss it
+                return  # the next keeper notices that they are gone
             await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
-        """Finish what was begun, for as far as that is soon done, and watch nothing any more."""
+        """Stop watching, and finish what was begun as far as time allows."""
         self.runs.close()
         await self._tracker.close()
         self._cleanup.cancel()
@@ -139,7 +139,7 @@ class Keeper:
             self._tracker.look_at_all()
 
     def _find_policy(self) -> str:
-        """Return what changes when the policy does, and log once which files are not ours."""
+        """Return the signature of the policy's files, and log once which files are ignored."""
         found = find()
         for problem in found.ignored:
             if problem not in self._ignored:
@@ -151,8 +151,8 @@ class Keeper:
         try:
             self._signature = self._find_policy()
             self.policy = load()
-        except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
-            before = "the rules before it stay in force"
+        except Exception as error:  # noqa: BLE001  no content of a file may end the keeper
+            before = "the previous rules stay in force"
             without = "until it is mended, no rule ends anything"
             _log.error("%s; %s", words(error), before if self._has_rules else without)
             return False
@@ -160,7 +160,7 @@ class Keeper:
         self._tracker.activity = self.policy.counts_idle
         return True
 
-    # What is told
+    # What happened
 
     def _happened(self, notice: notices.Notice) -> None:
         notice = self.runs.completed(notice)
@@ -190,7 +190,7 @@ class Keeper:
                 self._reported_orphans.add((action.scope.directory, member.leaf))
                 self._report(notices.OrphanFound(action.scope, member, action.evidence))
 
-    # What is done about it
+    # What to do about it
 
     def _looked(self, directories: set[str], now: int) -> None:
         if self._signature != self._find_policy():
@@ -198,29 +198,30 @@ class Keeper:
         self._decide(directories, now)
         if not self._has_looked:
             self._has_looked = True
-            leaves = {leaf for known in self._tracker.tracked.values() for leaf in known.ends}
+            leaves = {leaf for scope in self._tracker.tracked.values() for leaf in scope.ends}
             self._jobs.begin(self._writer.catch_up, leaves)
         self._consider_leaving()
 
     def _decide(self, directories: set[str], now: int) -> None:
-        """Plan for some scopes, beside the others of their sessions; session by session."""
-        known = self._tracker.tracked
-        sessions = {known[d].scope.session for d in directories if d in known}
-        beside: dict[str, list[Scope]] = {session: [] for session in sessions}
-        for each in known.values():
-            if each.scope.session in beside:
-                beside[each.scope.session].append(each.scope)
+        """Plan for these scopes, session by session, together with the other scopes of each."""
+        tracked = self._tracker.tracked
+        sessions = {tracked[d].scope.session for d in directories if d in tracked}
+        by_session: dict[str, list[Scope]] = {session: [] for session in sessions}
+        for each in tracked.values():
+            if each.scope.session in by_session:
+                by_session[each.scope.session].append(each.scope)
         doing: list[Action] = []
-        for session, scopes in beside.items():
+        for session, scopes in by_session.items():
             with self._tracker.faults.contained(f"the plan for {session!r}"):
                 doing += self._due(Snapshot(tuple(scopes), now), directories)
         if doing:
             self._acting |= {action.scope.directory for action in doing}
-            snapshot = Snapshot(tuple(scope for scopes in beside.values() for scope in scopes), now)
+            involved = tuple(scope for scopes in by_session.values() for scope in scopes)
+            snapshot = Snapshot(involved, now)
             self._jobs.begin(self._act, doing, snapshot, self.policy)
 
     def _due(self, snapshot: Snapshot, directories: set[str]) -> list[Action]:
-        """Return what is to be done now in some of the scopes; note when to look at the others."""
+        """Return the actions due now in these scopes; schedule a look at the others."""
         due = []
         for action in plan(snapshot, self.policy):
             directory = action.scope.directory
@@ -242,19 +243,19 @@ class Keeper:
         if action.verdict is Verdict.EMPTY and not self._may_remove(action):
             moments.append(now + round(_SETTLE_SECONDS * 1e6))
         if action.verdict is Verdict.STOPPING:
-            moments.append(now + round(_STOPPER_SECONDS * 1e6))  # nobody tells of its end
+            moments.append(now + round(_STOPPER_SECONDS * 1e6))  # no event marks its end
         for moment in moments:
             self._tracker.look_in(scope.directory, max(0.0, (moment - now) / 1e6))
 
     def _may_remove(self, action: Action) -> bool:
-        """Tell whether something empty is left over, and not on its way in or out."""
+        """Return True if something empty is a leftover, not being created or removed."""
         if action.step is not Step.REMOVE or self._is_ending(action):
             return False
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         return now - (action.member or action.scope).born > _SETTLE_SECONDS * 1e6
 
     def _is_ending(self, action: Action) -> bool:
-        """Tell whether it is not told yet how something in it ended."""
+        """Return True if an end in it is still pending."""
         leaves = self._tracker.ending_leaves(action.scope.directory)
         return bool(leaves) if action.member is None else action.member.leaf in leaves
 
@@ -271,7 +272,7 @@ class Keeper:
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
-        except Exception as error:  # noqa: BLE001  looked at again, as what else failed
+        except Exception as error:  # noqa: BLE001  retried later, like any failed stop
             self._tracker.faults.log(f"a stop: {words(error)}", error)
             failed = dict.fromkeys(directories, words(error))
         finally:
@@ -283,7 +284,7 @@ class Keeper:
         self._tracker.look_at(directories - failed.keys())
 
     async def stop_selected(self, selected: Sequence[Selected], cause: Cause) -> list[stop.Result]:
-        """Stop what is selected, and plan nothing else for it meanwhile."""
+        """Stop what is selected; meanwhile plan nothing else for it."""
         directories = {each.scope.directory for each in selected}
         warnings: list[str] = []
         self._acting |= directories
@@ -303,12 +304,12 @@ class Keeper:
         return results
 
     async def _end(self, directory: str, cause: Cause) -> None:
-        """End a scope for a cause that is found here, unless it is being ended."""
-        known = self._tracker.tracked.get(directory)
-        if known is None or directory in self._acting:
+        """Stop a scope for a cause found here, unless it is being stopped already."""
+        tracked = self._tracker.tracked.get(directory)
+        if tracked is None or directory in self._acting:
             return
         try:
-            (result,) = await self.stop_selected([Selected(known.scope)], cause)
+            (result,) = await self.stop_selected([Selected(tracked.scope)], cause)
         except Exception as error:  # noqa: BLE001  as above
             self._tracker.faults.log(f"a stop: {words(error)}", error)
             self._tracker.look_later(directory, f"{directory}: {words(error)}")
@@ -320,7 +321,7 @@ class Keeper:
             self._tracker.look_at([directory])
 
     def watched(self, directories: Iterable[str]) -> set[str]:
-        """Return the leaves in some scopes of whose end will be told from here."""
+        """Return the leaves of these scopes whose ends this keeper reports."""
         leaves = set()
         for directory in directories:
             leaves |= set(self._tracker.ending_leaves(directory))

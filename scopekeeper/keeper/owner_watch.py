@@ -1,7 +1,7 @@
-"""Tells when an owner may have changed. Only that: the proof is ``snapshot.Reader.owner_state``.
+"""Notifies when an owner may have changed; the proof is ``snapshot.Reader.owner_state``.
 
-An owner that is a process has ended when its pidfd says so. One that is a service leaves two
-traces, and both are watched, since either can come first:
+A process is watched by its pidfd. A service leaves two traces, and both are watched, since either
+can come first:
 
 - Its manager keeps a link ``invocation:UNIT`` in ``/run/systemd/units`` (a user's manager: in
   ``/run/user/UID/systemd/units``), which it moves into place at each start and removes when the
@@ -40,16 +40,16 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Folder:
-    """The links of one manager, and who is to be looked at when that of a unit changes."""
+    """The links of one manager, and which owners to check when the link of a unit changes."""
 
     subscription: Subscription | None = None
     by_unit: dict[str, set[Owner]] = field(default_factory=dict)
 
 
 class OwnerWatch:
-    """Follows owners; tell is called from the loop, maybe more often than something changed.
+    """Follows owners; notify is called from the loop, possibly without any change.
 
-    run is the folder of runtime state, ``/run`` but for tests.
+    run is the folder of runtime state: ``/run`` except in tests.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class OwnerWatch:
         self._folders: dict[str, _Folder] = {}
 
     def __len__(self) -> int:
-        """Count the owners that are watched."""
+        """Count the owners that are followed."""
         return len(self._watched)
 
     def follow(self, owner: Owner) -> None:
-        """Begin to tell about an owner; one that has changed already is told at once.
+        """Start following an owner; if it has changed already, notify at once.
 
-        Raises LimitError; then the owner is not watched.
+        Raises LimitError; then the owner is not followed.
         """
         if owner in self._watched:
             return
@@ -131,7 +131,7 @@ class OwnerWatch:
                 self._notify(owner)
 
     def forget(self, owner: Owner) -> None:
-        """Tell no more of an owner; one that is not watched is all right."""
+        """Stop following an owner, if it is followed."""
         watched = self._watched.pop(owner, None)
         if watched is None:
             return
