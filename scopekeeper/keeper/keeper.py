@@ -6,6 +6,7 @@ continues.
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +22,7 @@ from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
 from scopekeeper.policy.files import find
@@ -68,6 +70,8 @@ class Keeper:
         self._report = report
         self._linger = linger
         self._mount = caller.mount
+        self._asker = stopper(os.getpid())
+        """Of stops that nobody asked for: the keeper itself, not the systemd that started it."""
         boot_id()  # without it nothing can be proved of any owner
         self.policy = Policy()
         self._ignored: list[str] = []
@@ -267,8 +271,9 @@ class Keeper:
         watched = self.watched(directories)
         try:
             for done in await in_thread(
-                apply, doing, policy, reader, snapshot, warnings, watched, step_out=step_aside
-            ):
+                apply, doing, policy, reader, snapshot, warnings, watched,
+                step_out=step_aside, asker=self._asker,
+            ):  # fmt: skip
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
@@ -296,6 +301,7 @@ class Keeper:
                 warnings=warnings,
                 watched=self.watched(directories),
                 step_out=step_aside,
+                asker=self._asker,
             )
         finally:
             self._acting -= directories
