@@ -17,6 +17,7 @@ from scopekeeper.keeper.cleanup import Cleanup
 from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
+from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id
@@ -25,8 +26,6 @@ from scopekeeper.lifecycle import stop
 from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
-from scopekeeper.policy.files import find
-from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.placement import Caller
@@ -73,12 +72,9 @@ class Keeper:
         self._asker = stopper(os.getpid())
         """Of stops that nobody asked for: the keeper itself, not the systemd that started it."""
         boot_id()  # without it nothing can be proved of any owner
-        self.policy = Policy()
-        self._ignored: list[str] = []
+        self._rules = PolicyInForce()
         self._tracker = Tracker(caller, self._happened, self._looked)
-        self._has_rules = False
-        self._signature = ""
-        self._read_policy()
+        self._tracker.activity = self.policy.counts_idle
         self._loop = self._tracker.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
         self._writer = HistoryWriter(self._jobs, self._tracker.living, self._tracker.history)
@@ -106,6 +102,11 @@ class Keeper:
         self.finished = asyncio.Event()
         """Set when there has been nothing to keep for a while."""
         self.look_at_all = self._tracker.look_at_all
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._rules.policy
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
@@ -139,30 +140,9 @@ class Keeper:
 
     def reload(self) -> None:
         """Read the policy again; an invalid one changes nothing."""
-        if self._read_policy():
+        if self._rules.read():
+            self._tracker.activity = self.policy.counts_idle
             self._tracker.look_at_all()
-
-    def _find_policy(self) -> str:
-        """Return the signature of the policy's files, and log once which files are ignored."""
-        found = find()
-        for problem in found.ignored:
-            if problem not in self._ignored:
-                _log.warning("%s", problem)
-        self._ignored = found.ignored
-        return found.signature
-
-    def _read_policy(self) -> bool:
-        try:
-            self._signature = self._find_policy()
-            self.policy = load()
-        except Exception as error:  # noqa: BLE001  no content of a file may end the keeper
-            before = "the previous rules stay in force"
-            without = "until it is mended, no rule ends anything"
-            _log.error("%s; %s", words(error), before if self._has_rules else without)
-            return False
-        self._has_rules = True
-        self._tracker.activity = self.policy.counts_idle
-        return True
 
     # What happened
 
@@ -197,7 +177,7 @@ class Keeper:
     # What to do about it
 
     def _looked(self, directories: set[str], now: int) -> None:
-        if self._signature != self._find_policy():
+        if self._rules.has_changed():
             self.reload()
         self._decide(directories, now)
         if not self._has_looked:
@@ -231,7 +211,7 @@ class Keeper:
             directory = action.scope.directory
             if directory not in directories or directory in self._acting:
                 continue
-            if action.verdict in _BY_RULE and not self._has_rules:
+            if action.verdict in _BY_RULE and not self._rules.was_read:
                 continue
             self._report_orphan(action)
             self._note_deadline(action, snapshot.now)
