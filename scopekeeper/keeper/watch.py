@@ -174,15 +174,6 @@ class Watch:
                 owners.add(member.owner_state.owner)
         self._follow_owners(watched, frozenset(owners))
 
-    def forget(self, directory: str) -> None:
-        """Stop following the leaders and owners of a scope; the scope itself stays watched."""
-        scope = self._scopes.get(directory)
-        if scope is not None:
-            for leaf in scope.leaves.values():
-                self.processes.forget(leaf.leader)
-                leaf.leader = None
-            self._follow_owners(scope, frozenset())
-
     def _follow_leader(self, scope: _Scope, leaf: _Leaf, pid: int, start_time: int) -> None:
         name = leaf.directory.rpartition("/")[2]
 
