@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scopekeeper.keeper.processes import Processes, WatchedProcess
-from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
     IN_CREATE,
@@ -86,14 +85,11 @@ class OwnerWatch:
                 self._follow_unit(owner, watched)
             elif owner.pid and owner.start_time is not None:
                 watched.process = self._processes.watch(
-                    owner.pid, owner.start_time, lambda _: self._process_ended(owner, _)
+                    owner.pid, owner.start_time, lambda _: self._notify(owner)
                 )
         except Exception:
             self.forget(owner)
             raise
-
-    def _process_ended(self, owner: Owner, _: Exit) -> None:
-        self._notify(owner)
 
     def _follow_unit(self, owner: Owner, watched: _Watched) -> None:
         uid = manager_uid(owner.cgroup)
