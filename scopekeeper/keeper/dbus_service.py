@@ -206,8 +206,8 @@ class Interface(ServiceInterface):
         )
         if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
             return Stopper(0, os.getuid(), "D-Bus")
-        credentials = reply.body[0]
-        pid, uid = credentials["ProcessID"].value, credentials["UnixUserID"].value
+        known = reply.body[0]
+        pid, uid = known["ProcessID"].value, known["UnixUserID"].value
         return Stopper(pid, uid, (cgroupfs.read(f"/proc/{pid}", "comm") or "").rstrip("\n"))
 
     def _select(self, given: dict[str, Any]) -> list[Selected]:

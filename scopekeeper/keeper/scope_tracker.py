@@ -219,9 +219,9 @@ def _evidence(reader: Reader, owner: Owner) -> str:
 
 
 def _is_on_its_way(member: Member) -> bool:
-    """Return True if the process that a record names is elsewhere, about to move in.
+    """Tell whether the process that a record names is elsewhere, about to come.
 
-    A zombie has left its cgroup for good, although its pid and start time still exist.
+    One that nobody reaps has left its cgroup for ever, though its number and start time are there.
     """
     fields = stat_fields(member.pid or 0)
     return len(fields) > 19 and fields[0] not in "ZX" and int(fields[19]) == member.start_time

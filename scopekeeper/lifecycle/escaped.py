@@ -1,7 +1,7 @@
-"""Finds and ends escaped processes: those that left their scope, by the marker in the environment.
+"""Processes that left the scope they were started in, by the marker in their environment.
 
-A process can leave its cgroup with the rights of its uid, and some do: a browser asks systemd for a
-scope of its own. Its environment still names the scope where it was started.
+A process of the same uid can leave its cgroup, and some do by themselves: a browser asks systemd
+for a scope of its own. Its environment still says where it belongs.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from scopekeeper.scope.model import Snapshot
 _GRACE = 5.0
 _MARKER = b"SCOPEKEEPER_MEMBER="
 _CHUNK, _LONGEST = 1 << 16, 1 << 20
-"""Bytes of an environment to read at once, and at most; Linux allows 6 MiB."""
+"""Bytes of an environment that are read at once, and at most; Linux allows 6 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Escaped:
-    """One process outside the scope that its environment names."""
+    """One process outside of the scope that its environment names."""
 
     pid: int
     uid: int
@@ -39,22 +39,22 @@ class Escaped:
     """Where it is now."""
     command: str
     is_over: bool
-    """Whether no process of its member is left."""
+    """Whether nothing of its member lives any more."""
     in_service: bool
-    """Whether it is in a service now, which somebody else started on purpose."""
+    """Whether a service has it now, which somebody else started on purpose."""
 
     @property
     def evidence(self) -> str:
-        """Where it is and what became of its member, in words."""
+        """Return in words where it is, and what became of its member."""
         member = "its member is over" if self.is_over else "its member still runs"
         return f"process {self.pid} is in {self.cgroup}; {member}"
 
 
 def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
-    """Return the escaped processes of a uid, or of all uids if it is None, sorted by pid.
+    """Return the escaped processes of a uid, of everybody where it is None, by pid.
 
-    snapshot has the members that still live. The environment is read only of processes of this uid
-    outside our scopes.
+    snapshot says which members still live. Most processes are in a scope of ours, or of another
+    uid: only the others' environment is read.
     """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
@@ -71,7 +71,7 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
             return None
         path = cgroupfs.path_of(pid)
         units = path.split("/")
-        # in any scope of ours it is contained, for instance in that of a nested launch
+        # in another scope of ours it is contained: that of a launch within its own, for instance
         if not path or any(names.parse_unit(unit) for unit in units):
             return None
         raw = _environment(process)
@@ -80,9 +80,9 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
         start_time = _start_time(pid)
     except OSError:
         return None
-    environment = dict(entry.split(b"=", 1) for entry in raw.split(b"\0") if b"=" in entry)
+    told = dict(entry.split(b"=", 1) for entry in raw.split(b"\0") if b"=" in entry)
     scope, leaf, session, lane = (
-        environment.get(b"SCOPEKEEPER_" + key, b"").decode("utf-8", "surrogateescape")
+        told.get(b"SCOPEKEEPER_" + key, b"").decode("utf-8", "surrogateescape")
         for key in (b"SCOPE", b"MEMBER", b"SESSION", b"LANE")
     )
     if not scope:
@@ -97,14 +97,14 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
 
 
 def may_be_ended(each: Escaped) -> bool:
-    """Return True for a proved leftover: its member has ended and it is in no service."""
+    """Tell whether it is proved to be a leftover: its member is over, and nobody else has it."""
     return each.is_over and not each.in_service
 
 
 def end(escaped: Sequence[Escaped], snapshot: Snapshot, uid: int) -> dict[int, str]:
-    """End what may be ended; return for each pid ``terminated``, ``killed`` or ``changed``.
+    """End what may be ended; returns for each pid ``terminated``, ``killed`` or ``changed``.
 
-    Each process is checked again after its pidfd is opened, and signalled only by the pidfd.
+    Each is looked at again after its pidfd was opened, and only the pidfd is signalled.
     """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
@@ -132,7 +132,7 @@ def end(escaped: Sequence[Escaped], snapshot: Snapshot, uid: int) -> dict[int, s
 
 
 def _left(held: dict[int, int], seconds: float) -> Iterator[int]:
-    """Wait until all have ended; yield those that have not after this many seconds."""
+    """Wait until all have ended, and yield those that have not after so many seconds."""
     waiting = select.poll()
     left = set(held)
     for pidfd in left:
@@ -146,7 +146,7 @@ def _left(held: dict[int, int], seconds: float) -> Iterator[int]:
 
 
 def _environment(process: str) -> bytes:
-    """Return the initial environment of a process, or the beginning of a long one."""
+    """Return the environment that a process was executed with, or the beginning of a long one."""
     raw = b""
     with open(f"{process}/environ", "rb", buffering=0) as file:
         while len(raw) < _LONGEST and (chunk := file.read(_CHUNK)):
