@@ -68,7 +68,7 @@ def test_the_lab_is_called_by_its_command():
 
 def test_its_picture_has_the_rooms_from_the_ground_up():
     (picture,) = blocks(TEXT, "")
-    floors = [line.partition("|")[0] for line in picture.replace("\\\n", "").splitlines()]
+    floors = [line.partition("|")[0] for line in picture.splitlines()]
     assert [room for floor in reversed(floors) for room in floor.split()] == list(FLOORS)
 
 
