@@ -1,1 +1,1 @@
-"""Speed against named rivals, as ratios measured in one run on one machine."""
+"""Compares speed and memory with named rivals, as ratios measured in one run on one machine."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run where systemd is PID 1, at native speed, with nothing beside it."""
+"""``python -m benchmarks``: needs systemd as PID 1, native speed, and an otherwise idle machine."""
 
 import argparse
 import platform
@@ -11,10 +11,10 @@ from benchmarks.measure import show
 
 
 def main() -> int:
-    """Read the options and measure, as a service of its own."""
+    """Read the options and measure, in a service of its own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of it, to see that it runs")
-    parser.add_argument("--here", action="store_true", help="not as a service of its own")
+    parser.add_argument("--quick", action="store_true", help="a tenth of it, to check that it runs")
+    parser.add_argument("--here", action="store_true", help="not in a service of its own")
     options = parser.parse_args()
     if not launch.SCOPEKEEPER or not Path("/run/systemd/system").exists():
         print("benchmarks: needs scopekeeper on the PATH and systemd as PID 1", file=sys.stderr)

@@ -1,8 +1,7 @@
-"""Runs a program as a service that nobody watches, and shows what it prints.
+"""Runs a program in a service that nobody watches, and prints its output.
 
-Who waits for a service with ``systemd-run --wait`` asks for all of its properties each time that
-one changes, and a scope that is bound to it changes one. That takes systemd 5 ms, in the middle
-of what is measured.
+``systemd-run --wait`` asks for all properties of the service each time that one changes, and a
+scope bound to the service changes one. That takes systemd 5 ms in the middle of a measurement.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What many scopes cost: listing them, and stopping them."""
+"""Measures listing and stopping many scopes."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ SYSTEMCTL = shutil.which("systemctl") or "systemctl"
 
 
 def listing(scopes: int, rounds: int) -> list[Row]:
-    """Compare ``ls`` with what systemctl shows of the same scopes."""
+    """Compare ``ls`` with ``systemctl status`` of the same scopes."""
     members = [ours(fresh("ls"), command=FIVE) for _ in range(scopes)]
     with started(members, together=False, workers=8):
         found = medians(
@@ -36,7 +36,7 @@ def listing(scopes: int, rounds: int) -> list[Row]:
 
 
 def stopping(scopes: int, rounds: int) -> list[Row]:
-    """Compare ``stop`` with systemctl's of as many scopes."""
+    """Compare ``stop`` with ``systemctl stop`` of as many scopes."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(rounds):
         for name, taken in times.items():
@@ -59,6 +59,6 @@ def stopping(scopes: int, rounds: int) -> list[Row]:
 
 
 def _owner() -> str:
-    """Return who owns what this process starts: its service, else itself."""
+    """Return the owner of what this process starts: its service, else itself."""
     unit = Caller().unit_path().rpartition("/")[2]
     return unit or str(os.getpid())

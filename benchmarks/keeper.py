@@ -1,4 +1,4 @@
-"""What the keeper costs while nothing happens, and how soon it ends what lost its owner."""
+"""Measures the cost of an idle keeper, and how soon it ends what lost its owner."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ from benchmarks.launch import MODE, READY, SCOPEKEEPER, fresh, ours, started, sy
 from benchmarks.measure import Row, spawn
 
 _MEMORY, _POLLS = 40.0, 12.0
-"""What it may take in MiB; how often a minute wakes who looks every 5 s."""
+"""Its budget in MiB; wake-ups a minute of a program that polls every 5 s."""
 
 
 def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
-    """Measure a keeper of idle scopes, and its reaction when an owner ends."""
+    """Measure a keeper of idle scopes, and its reaction to the end of an owner."""
     with _keeper() as pid:
         members = [ours(fresh("keep"), command=READY) for _ in range(scopes)]
         with started(members, together=False, workers=8):
@@ -43,7 +43,7 @@ def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
 
 @contextlib.contextmanager
 def _keeper() -> Iterator[int]:
-    """Run a keeper with a state of its own; yields its pid once it watches."""
+    """Run a keeper with a state of its own; yield its pid once it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ready.bind(f"{folder}/notify")
@@ -64,12 +64,12 @@ def _keeper() -> Iterator[int]:
 
 
 def _until_ended() -> float:
-    """Return the milliseconds from the end of an owner to that of its member, by the keeper."""
+    """Return the milliseconds from an owner's end to its member's end by the keeper."""
     with subprocess.Popen(["/bin/sleep", "1000"]) as owner:
         argv = ours(fresh("react"), "--owner", str(owner.pid), command=READY)
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as member:
             _await_word(member)
-            time.sleep(0.3)  # the keeper has seen it come
+            time.sleep(0.3)  # until the keeper has seen it
             began = time.perf_counter()
             owner.kill()
             member.wait()
@@ -77,7 +77,7 @@ def _until_ended() -> float:
 
 
 def _until_systemd_ended_it() -> float:
-    """Return the same, of a service and a scope that systemd binds to it."""
+    """Return the same for a service and a scope that systemd binds to it."""
     unit = f"{fresh('owner')}.service"
     program, *rest = systemd_run(*READY)
     spawn([program, *MODE, "--quiet", f"--unit={unit}", "/bin/sleep", "1000"])
@@ -100,7 +100,7 @@ def _await_word(process: "subprocess.Popen[bytes]") -> None:
 
 
 def manager() -> int:
-    """Return the pid of the systemd that makes the scopes."""
+    """Return the pid of the systemd that creates the scopes."""
     if os.geteuid() == 0:
         return 1
     unit = f"user@{os.geteuid()}.service"
@@ -118,6 +118,6 @@ def _wake_ups(pid: int, seconds: float) -> int:
 
 
 def pss(pid: int) -> float:
-    """Return the memory of a process in MiB, what it shares counted in proportion."""
+    """Return the proportional memory (PSS) of a process in MiB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(text.partition("\nPss:")[2].split()[0]) / 1024

@@ -1,4 +1,4 @@
-"""What a launch costs: joining a scope, making one, a cohort of nine, 400 members at once."""
+"""Measures a launch: joining a scope, creating one, a cohort of nine, 400 members at once."""
 
 import contextlib
 import itertools
@@ -25,7 +25,7 @@ def interpreter() -> str:
 
 
 def is_direct() -> bool:
-    """Tell whether the installed script is the one that scopekeeper.launcher.direct writes."""
+    """Return True if scopekeeper.launcher.direct wrote the installed script."""
     with open(SCOPEKEEPER, encoding="utf-8") as file:
         return file.readline().endswith(" -IS\n")
 
@@ -36,13 +36,13 @@ def ours(session: str, *options: str, command: Sequence[str] = ("/bin/true",)) -
 
 
 def systemd_run(*command: str) -> list[str]:
-    """Return a command line of the rival, which makes a scope for each command."""
+    """Return a command line of the rival, which creates a scope for each command."""
     program = shutil.which("systemd-run") or "systemd-run"
     return [program, *MODE, "--scope", "--quiet", "--collect", "--", *(command or ("/bin/true",))]
 
 
 def fresh(prefix: str) -> str:
-    """Return a name that was not used before."""
+    """Return an unused name."""
     return f"bench-{prefix}-{os.getpid()}-{next(_number)}"
 
 
@@ -55,25 +55,25 @@ def living_scope(session: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shell_of(session: str) -> Iterator[None]:
-    """Have the shells that are started belong to a session, and be /bin/sh."""
-    told = {"SCOPEKEEPER_SESSION": session, "SCOPEKEEPER_SHELL": "/bin/sh"}
-    os.environ.update(told)
+    """Set the session of the shells that are started, and /bin/sh as the real shell."""
+    variables = {"SCOPEKEEPER_SESSION": session, "SCOPEKEEPER_SHELL": "/bin/sh"}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in told:
+        for name in variables:
             del os.environ[name]
 
 
 READY = ("/bin/sh", "-c", "echo; exec sleep 1000")
-"""A member that says when it runs, and stays."""
+"""A member that prints a line when it runs, and stays."""
 
 
 @contextlib.contextmanager
 def started(
     commands: Sequence[Sequence[str]], *, together: bool, workers: int = 0
 ) -> Iterator[float]:
-    """Start members until each has said that it runs; yields the milliseconds that took."""
+    """Start members and wait until each runs; yield the milliseconds that it took."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(argv: Sequence[str]) -> None:

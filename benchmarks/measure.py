@@ -1,4 +1,4 @@
-"""Times whole commands against each other, and prints a table of ratios."""
+"""Times commands against each other, and prints a table of ratios."""
 
 import os
 import statistics
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Command = Callable[[], Sequence[str]]
-"""Makes the next command line; a new one for each time where the command needs a new name."""
+"""Returns the next command line; a different one each time if the command needs a new name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison; of times in milliseconds, if nothing else is said."""
+    """One comparison, of times in milliseconds by default."""
 
     what: str
     ours: float
@@ -23,12 +23,12 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times what the rival takes ours takes."""
+        """Our value divided by the rival's."""
         return self.ours / self.theirs
 
 
 def spawn(argv: Sequence[str]) -> float:
-    """Run a command to its end with nothing to read and nobody to read it; milliseconds."""
+    """Run a command with /dev/null as its input and output; return the milliseconds it took."""
     quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     began = time.perf_counter_ns()
     pid = os.posix_spawn(argv[0], list(argv), os.environ, file_actions=quiet)
@@ -42,8 +42,8 @@ def spawn(argv: Sequence[str]) -> float:
 def medians(commands: Mapping[str, Command], *, rounds: int, block: int) -> dict[str, float]:
     """Return the median time of each command.
 
-    They take turns in blocks: in turns, so that the machine's moods hit all of them; in blocks,
-    because the kernel makes the first move between cgroups after a pause wait for 10 ms.
+    They take turns in blocks: in turns, so that changes of the machine's speed hit all of them; in
+    blocks, because the kernel delays the first move between cgroups after a pause by 10 ms.
     """
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Others that hold terminals: dtach, conmon, script. Each is started as its users start it."""
+"""Rivals that hold terminals: dtach, conmon, script, each started as its users start it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.launch import fresh
 
 IDLE = ("/bin/sleep", "100000")
-"""What is held while memory is measured."""
+"""The command that is held while memory is measured."""
 
 
 def missing() -> list[str]:
@@ -21,7 +21,7 @@ def missing() -> list[str]:
 
 
 def dtach(folder: Path, count: int, *command: str) -> tuple[list[Path], list[int]]:
-    """Start so many, detached; return their sockets and the pids of the processes that stay."""
+    """Start this many, detached; return their sockets and the pids that stay."""
     paths = [folder / fresh("dtach") for _ in range(count)]
     for path in paths:
         subprocess.run(["dtach", "-n", str(path), *command], check=True)
@@ -29,7 +29,7 @@ def dtach(folder: Path, count: int, *command: str) -> tuple[list[Path], list[int
 
 
 def conmon(folder: Path, count: int) -> list[int]:
-    """Start so many conmons, each with a terminal and a log; return their pids."""
+    """Start this many conmons, each with a terminal and a log; return their pids."""
     pids = []
     program = shutil.which("conmon") or "conmon"
     sockets = folder / "sockets"
@@ -51,7 +51,7 @@ def conmon(folder: Path, count: int) -> list[int]:
 
 
 def _runtime(folder: Path) -> Path:
-    """Return a program that does for conmon what runc does: start the command on a terminal."""
+    """Return a runtime for conmon in place of runc, which starts the command on a terminal."""
     path = folder / "runtime"
     if not path.exists():
         path.write_text(f"#!{sys.executable} -IS\n{_RUNTIME}")
@@ -82,7 +82,7 @@ if "create" in options:
 
 
 def end_all(pids: list[int]) -> None:
-    """End holders by their commands, so that each ends as it is used to."""
+    """End holders by ending their commands."""
     for pid in pids:
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
@@ -90,7 +90,7 @@ def end_all(pids: list[int]) -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + 60
     while not holds():
         if time.monotonic() > deadline:
@@ -99,7 +99,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def _with_argument(paths: set[Path]) -> list[int]:
-    """Return the processes that have one of these among their arguments."""
+    """Return the processes that have one of these paths among their arguments."""
     wanted = {os.fsencode(path) for path in paths}
     found = []
     for entry in Path("/proc").iterdir():

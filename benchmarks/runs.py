@@ -1,4 +1,4 @@
-"""What a background run costs: memory while idle, throughput, latency of keys, many that write."""
+"""Measures background runs: idle memory, throughput, latency of keys, many writers."""
 
 import contextlib
 import hashlib
@@ -24,11 +24,11 @@ from benchmarks.rivals import IDLE
 
 UNIT = "scopekeeper.service"
 _RAW = 'stty raw -echo; exec "$@"'
-"""A terminal that changes nothing of what is written."""
+"""A terminal that does not change what is written."""
 
 
 def holding(idle: int, megabytes: int, keys: int, writers: int, seconds: int) -> list[Row]:
-    """Measure the keeper as a holder of terminals, against those who hold one each."""
+    """Compare the keeper, which holds many terminals, with programs that hold one each."""
     lacking = rivals.missing()
     if lacking:
         raise SystemExit(f"benchmarks: to compare, install {', '.join(lacking)}")
@@ -44,7 +44,7 @@ def holding(idle: int, megabytes: int, keys: int, writers: int, seconds: int) ->
 
 @contextlib.contextmanager
 def _keeper() -> Iterator[None]:
-    """Have the first run start the keeper, and stop it at the end."""
+    """Let the first run start the keeper, and stop it at the end."""
     systemctl("stop", UNIT)
     try:
         yield
@@ -59,7 +59,7 @@ def systemctl(*words: str) -> str:
 
 
 def begin(session: str, command: Sequence[str], *options: str) -> str:
-    """Start a run that nobody looks at, and return its id."""
+    """Start a detached run, and return its id."""
     argv = [SCOPEKEEPER, "exec", "-d", "-s", session, *options, "--", *command]
     return subprocess.check_output(argv, text=True).strip()
 
@@ -96,7 +96,7 @@ def _memory(folder: Path, count: int) -> list[Row]:
 
 
 _PIECES = 16
-"""Pieces that make a MiB."""
+"""Pieces in a MiB."""
 _WRITER = f"""
 import os, sys, time
 path, megabytes, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -120,9 +120,9 @@ def _written(megabytes: int) -> str:
 
 
 def _writer(folder: Path, megabytes: int, rate: int = 0) -> tuple[Path, list[str]]:
-    """Return a command, and the file in which it tells how many seconds its writing took.
+    """Return a command that writes, and the file to which it writes how many seconds that took.
 
-    rate: MiB in a second; 0: as fast as it can.
+    rate: MiB a second; 0 means as fast as it can.
     """
     took = folder / fresh("took")
     words = [sys.executable, "-IS", "-c", _WRITER, str(took), str(megabytes), str(rate)]
@@ -130,7 +130,7 @@ def _writer(folder: Path, megabytes: int, rate: int = 0) -> tuple[Path, list[str
 
 
 def _throughput(folder: Path, megabytes: int) -> list[Row]:
-    """Compare the time that a command needs to write its output; a rate is the inverse of it."""
+    """Compare the time that a command needs to write its output."""
 
     def ours() -> float:
         took, command = _writer(folder, megabytes)
@@ -166,7 +166,7 @@ def _throughput(folder: Path, megabytes: int) -> list[Row]:
 
 
 def _latency(folder: Path, keys: int) -> list[Row]:
-    """Compare how long it takes until a key is seen that was typed."""
+    """Compare how long the echo of a typed key takes."""
     command = ["sh", "-c", _RAW, "sh", "cat"]
     run = begin(fresh("echo"), command)
     with _terminal([SCOPEKEEPER, "attach", run]) as screen:
@@ -184,10 +184,10 @@ def _latency(folder: Path, keys: int) -> list[Row]:
 
 
 def _echoes(screen: int, keys: int) -> list[float]:
-    """Type keys one after the other; returns the milliseconds until each was seen."""
+    """Type keys one after the other; return the milliseconds until the echo of each."""
     seen = b""
     deadline = time.monotonic() + 30
-    while not seen.endswith(b"~"):  # it is there, and raw
+    while not seen.endswith(b"~"):  # it runs, and its terminal is raw
         os.write(screen, b"~")
         time.sleep(0.05)
         seen = _read(screen) if select.select([screen], [], [], 0.5)[0] else b""
@@ -212,7 +212,7 @@ def _quantile(values: list[float], part: float) -> float:
 
 @contextlib.contextmanager
 def _terminal(argv: Sequence[str]) -> Iterator[int]:
-    """Run a program at a terminal, and give the other side of it."""
+    """Run a program on a terminal; yield the other side of it."""
     screen, theirs = os.openpty()
     tty.setraw(theirs, termios.TCSANOW)
     process = subprocess.Popen(
@@ -235,7 +235,7 @@ def _read(screen: int) -> bytes:
 
 
 def _crowd(folder: Path, count: int, seconds: int) -> Row:
-    """Have many runs write a MiB each second; no byte may be missing, none may come too late."""
+    """Let many runs write 1 MiB/s; no byte may be missing."""
     writers = [_writer(folder, seconds, rate=1) for _ in range(count)]
     most = f"{2 * seconds}M"
     with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""What a member costs that a gateway in Python starts itself."""
+"""Measures the start of a member from Python."""
 
 import statistics
 import subprocess
@@ -15,9 +15,9 @@ _QUIET: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess
 
 
 def spawning(rounds: int, block: int) -> list[Row]:
-    """Compare one ``spawn`` into a scope that is there, until the command's end.
+    """Compare one ``spawn`` into an existing scope, until the command's end.
 
-    In turns and in blocks, as ``measure.medians`` says why.
+    In turns and in blocks, for the reasons in ``measure.medians``.
     """
     session = fresh("spawn")
     cohort = scopekeeper.Cohort(session)

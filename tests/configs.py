@@ -1,5 +1,7 @@
-"""Random configurations of MCP clients, written as people write them: comments, odd blanks, all
-kinds of quotes. What they mean is known beforehand, so that no reader of ours has to say it."""
+"""Random configurations of MCP clients as people write them: comments, odd blanks, all quotes.
+
+The value of each is known beforehand, so the tests need no parser of ours.
+"""
 
 import json
 import string
@@ -18,7 +20,7 @@ OTHERS = ("env", "type", "timeout", "cwd", "x")
 
 @st.composite
 def servers(draw):
-    """Return servers by name: mostly of stdio, with the members in any order."""
+    """Return servers by name, mostly stdio ones, with their keys in any order."""
     made = {}
     for name in draw(st.lists(NAMES, max_size=4, unique=True)):
         server = {"url": "https://example.org"}
@@ -34,7 +36,7 @@ def servers(draw):
 
 
 class Writer:
-    """Writes values with blanks and comments in between; draw is hypothesis's."""
+    """Writes values with blanks and comments in between; draw comes from hypothesis."""
 
     def __init__(self, draw, dialect):
         self.draw = draw
@@ -44,7 +46,7 @@ class Writer:
         self.style = draw(st.sampled_from(["compact", "spaced", "lines", "wild"]))
 
     def gap(self, depth, *, line=False):
-        """What stands between two tokens; on a line of its own where line is asked for."""
+        """Return what separates two tokens; with line, preferably a line break."""
         if self.style == "compact":
             return ""
         new_line = self.line_end + "  " * depth
@@ -100,7 +102,7 @@ class Writer:
 
 @st.composite
 def json_configs(draw):
-    """Return a format, a text of it, and what the text means."""
+    """Return a format, a text in it, and the value of the text."""
     kind = draw(st.sampled_from([each for each in FORMATS.values() if each.dialect]))
     value = {"command": "not this one", "n": 1.5, "args": [None, True]}
     place = draw(st.sampled_from(kind.places))
@@ -117,7 +119,7 @@ def json_configs(draw):
 
 
 class TomlWriter:
-    """Writes the same as TOML."""
+    """Writes the same values as TOML."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -186,7 +188,7 @@ class TomlWriter:
 
 @st.composite
 def toml_configs(draw):
-    """Return the format, a text of it, and what the text means of servers."""
+    """Return the format, a text in it, and the servers in the text."""
     made = draw(servers())
     writer = TomlWriter(draw)
     end = writer.line_end

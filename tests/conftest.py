@@ -1,4 +1,4 @@
-"""Plain ``pytest`` runs what needs no machine of its own; ``-m`` asks for more."""
+"""Plain ``pytest`` runs what needs no machine of its own; ``-m`` selects more."""
 
 import os
 import signal

@@ -1,7 +1,7 @@
-"""What ``make demo`` shows: a gateway with nine real MCP servers is killed, without and with us.
+"""``make demo``: kills a gateway with nine real MCP servers, without and with scopekeeper.
 
-Everything that is started here has a folder of this run in its PATH, is held by a pidfd opened
-while it was known, and is gone again at the end, however that comes.
+Every process started here has a folder of this run in its PATH, is held by a pidfd, and is ended at
+the end, however the demo ends.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ SETTLE_S = 0.5
 
 
 class Screen:
-    """Words on a terminal or in a file; colours only where somebody looks."""
+    """Prints to a terminal or a file; in colours only on a terminal."""
 
     def __init__(self) -> None:
         self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -66,7 +66,7 @@ class Screen:
 
 
 class Demo:
-    """One showing: its session, where its things lie, and who watches them."""
+    """One demonstration: its session, its folder, and what it shows."""
 
     def __init__(self, screen: Screen, folder: Path, errors: Path) -> None:
         self.screen = screen
@@ -77,7 +77,7 @@ class Demo:
 
     @contextlib.contextmanager
     def gateway(self, name: str, *options: str) -> Iterator[tuple[drive.Gateway, Witness]]:
-        """Have a gateway and a witness of its own; afterwards nothing of either lives."""
+        """Start a gateway and its witness; afterwards end everything of both."""
         mark = self.folder / name
         arguments = ["-s", self.session, "-l", LANE, "--repository", str(self.repository)]
         with Witness(str(mark)) as witness, self.errors.open("w") as errors:
@@ -96,12 +96,12 @@ class Demo:
                 yield gateway, witness
 
     def kill(self, gateway: drive.Gateway, witness: Witness) -> list[Process]:
-        """Kill the gateway as the kernel would, and return what is alive when dust has settled."""
+        """Kill the gateway as the kernel would; return what lives once nothing more ends."""
         self.screen.command("kill -KILL", str(gateway.pid))
         (process,) = [each for each in witness.known if each.pid == gateway.pid]
         process.kill()
         wait_for_end([process], EXIT_S)
-        # a server that sees its input end takes a moment: wait until nothing more ends
+        # a server takes a moment to end when its input ends
         count, since = len(witness.look()), time.monotonic()
         while time.monotonic() - since < QUIET_S:
             time.sleep(0.1)
@@ -110,7 +110,7 @@ class Demo:
         return witness.living()
 
     def without(self) -> int:
-        """Show what a killed gateway leaves today; return how many processes."""
+        """Show what a killed gateway leaves by itself; return how many processes."""
         self.screen.title("1. As it is today: the gateway starts its servers itself")
         with self.gateway("bare", "--bare") as (gateway, witness):
             left = self.kill(gateway, witness)
@@ -127,7 +127,7 @@ class Demo:
         return count
 
     def contained(self, place: Place) -> bool:
-        """Show the same with scopekeeper; return whether nothing was left in the end."""
+        """Show the same with scopekeeper; return True if nothing was left in the end."""
         self.screen.title(
             "2. The same, each server behind `scopekeeper run -s SESSION -l LANE -n NAME --`"
         )
@@ -149,7 +149,7 @@ class Demo:
             drive.scopekeeper("stop", "-s", self.session, "--grace", "1s", env=os.environ)
 
     def show_by_leaf(self, scopes: set[str], left: list[Process]) -> None:
-        """List what lives, by cgroup, as the kernel has it."""
+        """List the living processes by cgroup, as the kernel has them."""
         names = {process.pid: shown(process).split(" ")[0] for process in left}
         for scope in sorted(scopes):
             self.screen.detail(f"{scope}/")
@@ -160,7 +160,7 @@ class Demo:
                     self.screen.detail(f"  {member:24} {who}")
 
     def prove(self, witness: Witness, started: list[Process], scopes: set[str]) -> bool:
-        """Look for survivors in three ways without asking scopekeeper; return if none is left."""
+        """Look for survivors in three ways without scopekeeper; return True if there are none."""
         living = [process for process in started if process.lives()]
         living += [process for process in witness.look() if process not in living]
         carrying = [pid for scope in scopes for pid in
@@ -179,7 +179,7 @@ class Demo:
         """Run scopekeeper as an operator would, on this screen."""
         self.screen.command("scopekeeper", *arguments)
         sys.stdout.flush()
-        # straight to this screen, so that tables fit the terminal where it is one
+        # straight to this screen, so that tables fit a terminal
         subprocess.run(
             [str(drive.SCOPEKEEPER), *arguments],
             stdin=subprocess.DEVNULL,
@@ -189,7 +189,7 @@ class Demo:
 
 
 def shown(process: Process) -> str:
-    """Return a command line that a reader knows again: programs without their folders."""
+    """Return a short command line: programs without their folders and interpreters."""
     words = [word.rpartition("/")[2] for word in process.argv]
     while words[1:] and (words[0].startswith("python") or words[0].startswith("-")):
         words = words[1:]
@@ -200,7 +200,7 @@ def shown(process: Process) -> str:
 
 
 def where() -> Place:
-    """Return where scopes go on this machine; becomes root where only root can make them."""
+    """Return where scopes go on this machine; become root if only root can create them."""
     try:
         return find(Caller())
     except (ScopekeeperError, LookupError) as error:
@@ -212,7 +212,7 @@ def where() -> Place:
 
 
 def machine(place: Place) -> str:
-    """Return one line about where this runs."""
+    """Return one line about this machine."""
     with contextlib.suppress(OSError):
         system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
     kind = {
@@ -223,7 +223,7 @@ def machine(place: Place) -> str:
 
 
 def leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """End in order, once: a second Ctrl-C must not interrupt the tidying up."""
+    """Exit in order, once: a second Ctrl-C must not interrupt the clean-up."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -232,7 +232,7 @@ def leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main() -> int:
-    """Show it; the status is 0 only if nothing was left."""
+    """Run the demo; return 0 only if nothing was left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     screen = Screen()

@@ -1,7 +1,7 @@
-"""Walks and removes folders that strangers nest, as deep and with names as long as they like.
+"""Walks and removes folders of any depth and with names of any length.
 
-``os.walk`` recurses before Python 3.12, and a path ends at 4,096 bytes. Nothing else is needed
-here, neither pytest nor scopekeeper.
+``os.walk`` recurses before Python 3.12, and a path has at most 4,096 bytes. Imports neither pytest
+nor scopekeeper.
 """
 
 import contextlib
@@ -12,16 +12,16 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def below(top: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a folder and all below it whose path is short enough, the upper ones first."""
+    """Yield a folder and all below it whose path is short enough, from the top down."""
     waiting = [os.fspath(top)]
-    for path in waiting:  # which grows meanwhile
+    for path in waiting:  # it grows meanwhile
         yield path
         with contextlib.suppress(OSError), os.scandir(path) as entries:
             waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def nest(top: str | os.PathLike[str], names: Iterator[str] | list[str]) -> int:
-    """Make folders, each in the one before it, and return the last, opened."""
+    """Create folders, each in the one before it; return a descriptor of the last."""
     fd = os.open(top, _FOLDER)
     for name in names:
         os.mkdir(name, dir_fd=fd)
@@ -32,7 +32,7 @@ def nest(top: str | os.PathLike[str], names: Iterator[str] | list[str]) -> int:
 
 
 def remove(top: str | os.PathLike[str]) -> bool:
-    """Remove a folder and every folder in it as far as they are empty; tell whether it is gone."""
+    """Remove a folder and every empty folder in it; return True if it is gone."""
     try:
         fd = os.open(top, _FOLDER)
     except OSError:
@@ -43,7 +43,7 @@ def remove(top: str | os.PathLike[str]) -> bool:
             name = levels[-1].pop()
             try:
                 with contextlib.suppress(OSError):
-                    os.chmod(name, 0o755, dir_fd=fd)  # it may have been closed
+                    os.chmod(name, 0o755, dir_fd=fd)  # its permissions may have been taken away
                 inner = os.open(name, _FOLDER, dir_fd=fd)
             except OSError:
                 continue

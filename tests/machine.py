@@ -1,6 +1,6 @@
-"""What tests on a real machine share: launch, look through the kernel's eyes, wait, clean up.
+"""Helpers of tests on a real machine: launch, observe, wait, clean up.
 
-Nothing here imports scopekeeper: what a test proves, it sees in procfs, cgroupfs or systemd.
+Does not import scopekeeper: tests observe procfs, cgroupfs and systemd.
 """
 
 import contextlib
@@ -30,22 +30,22 @@ MOUNT = next(
 PROGRAM = shutil.which("scopekeeper") or "scopekeeper"
 SHELL = shutil.which("scopekeeper-shell") or "scopekeeper-shell"
 PATIENCE = 60.0
-"""Seconds to wait for what has to happen; an emulated machine is ten times slower."""
+"""Seconds to wait for what must happen; an emulated machine is ten times slower."""
 ATTRIBUTE = "user.scopekeeper"
 FOREVER = ("sleep", "infinity")
 
 
 def sees_its_name() -> bool:
-    """Tell whether the installed shell is a program of its own: a script loses its first word."""
+    """Return True if the installed shell is a binary: a script loses its argv[0]."""
     with open(SHELL, "rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
 def is_emulated() -> bool:
-    """Tell whether this is a virtual machine, where the start of a process takes 0.1 s."""
+    """Return True in a virtual machine, where starting a process takes 0.1 s."""
     if not shutil.which("systemd-detect-virt"):
         return False
-    # a container's kernel may be that of a virtual machine: then it is not what we ask for
+    # a container in a virtual machine does not count
     kinds = ("--container", "--vm")
     container, machine = (subprocess.run(["systemd-detect-virt", "-q", kind]) for kind in kinds)
     return container.returncode != 0 and machine.returncode == 0
@@ -69,7 +69,7 @@ def eventually(condition: Callable[[], T], seconds: float = PATIENCE, pause: flo
 
 
 def text_of(path: str | Path) -> str:
-    """Return a file's text, '' where it is gone."""
+    """Return a file's text, '' if it is gone."""
     try:
         return Path(path).read_text(errors="surrogateescape")
     except OSError:
@@ -77,7 +77,7 @@ def text_of(path: str | Path) -> str:
 
 
 def cgroup_of(pid: int | str) -> str:
-    """Return the cgroup2 path of a process, '' where it is gone."""
+    """Return the cgroup2 path of a process, '' if it is gone."""
     for line in text_of(f"/proc/{pid}/cgroup").splitlines():
         if line.startswith("0::"):
             return line[3:]
@@ -90,17 +90,17 @@ def directory_of(pid: int | str) -> str:
 
 
 def state_of(pid: int) -> str:
-    """Return the state letter of a process, '' where it is gone."""
+    """Return the state letter of a process, '' if it is gone."""
     return text_of(f"/proc/{pid}/stat").rpartition(")")[2][1:2]
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
+    """Return True if a process exists and is no zombie."""
     return state_of(pid) not in ("", "Z", "X")
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """Return the environment that a process was executed with."""
+    """Return the initial environment of a process."""
     pairs = (entry.partition("=") for entry in text_of(f"/proc/{pid}/environ").split("\0"))
     return {name: value for name, equals, value in pairs if equals}
 
@@ -130,12 +130,12 @@ def leaves(directory: str) -> list[str]:
 
 
 def is_populated(directory: str) -> bool:
-    """Tell whether anything lives in a cgroup or below; a removed one is empty."""
+    """Return True if anything lives in a cgroup or below; a removed one is empty."""
     return "populated 1" in text_of(f"{directory}/cgroup.events")
 
 
 def record_of(directory: str) -> dict[str, str]:
-    """Return what the extended attribute of a scope or member says; empty where there is none."""
+    """Return the record in the extended attribute of a scope or member; {} if it has none."""
     try:
         raw = os.getxattr(directory, ATTRIBUTE)
     except OSError:
@@ -144,13 +144,13 @@ def record_of(directory: str) -> dict[str, str]:
 
 
 def rewrite_record(directory: str, **changes: str) -> None:
-    """Change fields of a record, as if it had been written so."""
+    """Change fields of a record."""
     fields = record_of(directory) | changes
     os.setxattr(directory, ATTRIBUTE, "".join(f"{k}={v}\n" for k, v in fields.items()).encode())
 
 
 def scope_directories(top: str = MOUNT) -> list[str]:
-    """Return every cgroup below top that has the name of one of our scopes."""
+    """Return every cgroup below top that is named like one of our scopes."""
     return sorted(
         folder
         for folder in folders.below(top)
@@ -159,7 +159,7 @@ def scope_directories(top: str = MOUNT) -> list[str]:
 
 
 def scope_directory(session: str, top: str = MOUNT) -> str:
-    """Return the one scope directory whose record names the session; '' where there is none."""
+    """Return the one scope directory whose record names the session; '' if there is none."""
     found = [each for each in scope_directories(top) if record_of(each).get("SESSION") == session]
     assert len(found) < 2, found
     return found[0] if found else ""
@@ -168,7 +168,7 @@ def scope_directory(session: str, top: str = MOUNT) -> str:
 def end_cgroup(directory: str) -> None:
     """Kill everything in a cgroup and wait until it is empty or gone."""
     with contextlib.suppress(OSError):
-        os.chmod(directory, 0o755)  # what lives in it may have closed it
+        os.chmod(directory, 0o755)  # its processes may have taken the permissions away
         Path(directory, "cgroup.kill").write_text("1")
     eventually(lambda: not is_populated(directory))
 
@@ -191,40 +191,40 @@ def rounds(most: int, *, least: int, seconds: float = 2.0) -> Iterator[float]:
 
 
 class Scopekeeper:
-    """The installed program, and what a test started with it."""
+    """The installed program, and the processes that a test started with it."""
 
     def __init__(self, *options: str) -> None:
         self.options = options
-        """Given to every ``run``."""
+        """Options of every ``run``."""
         self.started: list[subprocess.Popen[bytes]] = []
 
     def argv(self, *arguments: str) -> list[str]:
-        """Return the words of a ``run``."""
+        """Return the command line of a ``run``."""
         return [PROGRAM, "run", *self.options, *arguments]
 
     def start(self, *arguments: str, **how: object) -> subprocess.Popen[bytes]:
-        """Begin a ``run`` and return at once."""
+        """Start a ``run`` and return at once."""
         how.setdefault("stdin", subprocess.DEVNULL)
         return self.popen(self.argv(*arguments), **how)
 
     def popen(self, argv: list[str], **how: object) -> subprocess.Popen[bytes]:
-        """Begin anything; it is reaped at the end of the test."""
+        """Start any process; it is reaped at the end of the test."""
         process = subprocess.Popen(argv, **how)  # type: ignore[call-overload]
         self.started.append(process)
         return process
 
     def member(self, *arguments: str, **how: object) -> subprocess.Popen[bytes]:
-        """Begin a ``run`` and wait until the command itself runs."""
+        """Start a ``run`` and wait until the command itself runs."""
         process = self.start(*arguments, **how)
         wait_for_command(process)
         return process
 
     def run(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
-        """Do a ``run`` to its end."""
+        """Complete a ``run``."""
         return self.call("run", *self.options, *arguments, **how)
 
     def call(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
-        """Do any command of the program to its end."""
+        """Complete any command of the program."""
         how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 180} | how
         if "stdout" in how or "stderr" in how:
             how.pop("capture_output")
@@ -233,14 +233,14 @@ class Scopekeeper:
         )
 
     def scopes(self, *arguments: str) -> list[dict[str, object]]:
-        """Return what ``ls --json`` says; never the only proof of anything."""
+        """Return the scopes of ``ls --json``; never the only proof of anything."""
         done = self.call("ls", "--json", *arguments)
         assert done.returncode == 0, done.stderr
         found: list[dict[str, object]] = json.loads(done.stdout)["scopes"]
         return found
 
     def close(self) -> None:
-        """Reap what the test started; it was ended through its cgroup before."""
+        """Reap what the test started; it has been ended through its cgroup."""
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
@@ -270,7 +270,7 @@ def impatient_run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_command(process: subprocess.Popen[bytes]) -> None:
-    """Wait until a launched process has become its command: only that one has the variable."""
+    """Wait until a launched process has become its command: only then it has the variable."""
 
     def arrived() -> bool:
         if process.poll() is not None:
@@ -282,7 +282,7 @@ def wait_for_command(process: subprocess.Popen[bytes]) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process, those too that it has not reaped."""
+    """Return the children of a process, including those that it has not reaped."""
     return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
 
 

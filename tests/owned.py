@@ -1,4 +1,4 @@
-"""What the tests of owned paths share: a store, a room, and something that looks like cgroupfs."""
+"""Helpers of the tests of owned paths: a store, a folder, and an imitation of cgroupfs."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ LEAF = SCOPE + "/m-it.0123abcd"
 
 
 class World:
-    """A state folder, a folder of things to own, and something that looks like cgroupfs."""
+    """A state folder, a folder of paths to own, and an imitation of cgroupfs."""
 
     def __init__(self, top):
         self.top = top
@@ -27,7 +27,7 @@ class World:
         self.claims = 0
 
     def populate(self, *pids):
-        """Have these processes in the member."""
+        """Put these processes into the member."""
         for path in (SCOPE, LEAF):
             folder = self.top / f"cgroup{path}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class World:
         return str(path)
 
     def own(self, path, kind=Kind.MEMBER, **changes):
-        """Write a claim of a path, as if it had been handed over."""
+        """Write a claim of a path."""
         self.claims += 1
         holder = self.here.living(kind, LEAF if kind is Kind.MEMBER else SCOPE)
         holder = dataclasses.replace(holder, **changes)
@@ -52,7 +52,7 @@ class World:
         return claim
 
     def release(self):
-        """Release what is due and return what became of each path."""
+        """Release what is due; return what became of each path."""
         report = release_due(self.mount)
         assert not report.problem
         return {os.path.basename(o.claim.path): o.what for o in report.done}

@@ -11,9 +11,9 @@ from tests.machine import PATIENCE, state_of
 
 
 class Terminal:
-    """A terminal with a command as its session leader; what it says, as it comes.
+    """A terminal with a command as its session leader.
 
-    program is what is executed, where that is not the first word.
+    program is what to execute, if it is not the first word.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def expect(self, pattern: str) -> re.Match[str]:
-        """Wait until the terminal shows something, and forget all up to there."""
+        """Wait until the terminal shows a pattern, and discard everything up to its end."""
         deadline = time.monotonic() + PATIENCE
         while True:
             match = re.search(pattern, self.seen)
@@ -54,7 +54,7 @@ class Terminal:
         os.close(self.fd)
 
     def end(self) -> None:
-        """Hang up, and see that nothing is left of the command itself."""
+        """Hang up, and end the command itself."""
         self.close()
         if state_of(self.pid):
             os.kill(self.pid, signal.SIGKILL)

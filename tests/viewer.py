@@ -1,4 +1,4 @@
-"""Somebody at a terminal: it is read at all times, and drawn as it would be seen."""
+"""A person at a terminal: reads it all the time, and draws what would be visible."""
 
 import contextlib
 import copy
@@ -18,19 +18,19 @@ import pyte
 from tests.machine import PATIENCE, children_of, eventually, state_of
 
 _ALTERNATE = 1049 << 5
-"""As pyte has private modes."""
+"""As pyte stores private modes."""
 _PIECE = 1 << 16
 _SEEN = 20_000
 _LONG = re.compile(rb"[^\x1b]{%d,}" % _SEEN)
-"""What is not only more than a screen: pyte draws some 300 kB a second."""
+"""More than fits a screen: pyte draws only some 300 kB a second."""
 _LONGEST = 2000
-"""Bytes of what is expected, at most: what was searched is not searched again."""
+"""Most bytes of an expected text: what was searched is not searched again."""
 _SHELL = '"$@"; echo $? >/proc/self/fd/{0}; exec sleep infinity'
-"""The shell stays, as a person's does: a terminal whose leader ends is hung up by the kernel."""
+"""The shell stays, as a person's does: the kernel hangs up a terminal whose leader ends."""
 
 
 class Screen(pyte.Screen):
-    """pyte's, with an alternate screen."""
+    """pyte's screen with an alternate screen."""
 
     def reset(self) -> None:
         super().reset()
@@ -52,16 +52,16 @@ class Screen(pyte.Screen):
             self.dirty.update(range(self.lines))
 
     def select_graphic_rendition(self, *attributes: int, **how: bool) -> None:
-        """Take in colours; vim's requests about the keyboard look like some to pyte."""
+        """Set colours; ignore vim's requests about the keyboard, which pyte takes for colours."""
         if not how:
             super().select_graphic_rendition(*attributes)
 
     def report_device_status(self, mode: int, **how: bool) -> None:
-        """Answer nothing; newer multiplexers ask for what pyte does not know."""
+        """Answer nothing: newer multiplexers ask for what pyte does not know."""
 
 
 class Viewer:
-    """A terminal whose shell has called one command, in the foreground."""
+    """A terminal whose shell runs one command in the foreground."""
 
     def __init__(self, argv: list[str], cols: int = 80, rows: int = 24, **environment: str) -> None:
         self.fd, self.terminal = os.openpty()
@@ -70,16 +70,16 @@ class Viewer:
         self._set_size(cols, rows)
         self._modes = set(self._screen.mode)
         self._attributes = termios.tcgetattr(self.terminal)
-        self._status, told = os.pipe2(os.O_CLOEXEC)
+        self._status, status = os.pipe2(os.O_CLOEXEC)
         self._shell = subprocess.Popen(
-            ["setsid", "--ctty", "sh", "-c", _SHELL.format(told), "sh", *argv],
-            stdin=self.terminal, stdout=self.terminal, stderr=self.terminal, pass_fds=(told,),
+            ["setsid", "--ctty", "sh", "-c", _SHELL.format(status), "sh", *argv],
+            stdin=self.terminal, stdout=self.terminal, stderr=self.terminal, pass_fds=(status,),
             env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PS1": "$ ",
                  **environment},
         )  # fmt: skip
-        os.close(told)
+        os.close(status)
         self.raw = bytearray()
-        """All that came to the terminal."""
+        """Everything that came to the terminal."""
         self._drawn = self._from = 0
         self._change = threading.Condition()
         self._reads, self._over = True, False
@@ -105,7 +105,7 @@ class Viewer:
                     self._change.notify_all()
 
     def stalls(self, stalled: bool = True) -> None:
-        """Show nothing more, as with Ctrl-S; or go on."""
+        """Stop reading, as with Ctrl-S; or continue."""
         self._reads = not stalled
         os.write(self._waker, b"x")
 
@@ -115,7 +115,7 @@ class Viewer:
     # What the person does
 
     def type(self, keys: str | bytes) -> None:
-        """Type something; returns when the terminal has taken all."""
+        """Type something; return when the terminal has taken all."""
         data = keys.encode() if isinstance(keys, str) else keys
         while data:
             data = data[os.write(self.fd, data) :]
@@ -128,20 +128,20 @@ class Viewer:
 
     @property
     def command(self) -> int:
-        """The pid of what was called."""
+        """The pid of the command."""
         (pid,) = children_of(self._shell.pid)
         return pid
 
     def signal(self, name: str) -> None:
-        """Send a signal to what was called, not to the shell."""
+        """Send a signal to the command, not to the shell."""
         os.kill(self.command, signal.Signals[name])
 
     def put_right(self) -> None:
-        """Give the terminal its attributes, as a shell does whose command was stopped."""
+        """Reset the terminal's attributes, as a shell does after its command was stopped."""
         termios.tcsetattr(self.terminal, termios.TCSANOW, self._attributes)
 
     def hang_up(self) -> None:
-        """Close the window: whoever is at its terminal gets SIGHUP."""
+        """Close the window: the foreground gets SIGHUP."""
         self._stop_reading()
         os.close(self.terminal)
         os.close(self.fd)
@@ -150,7 +150,7 @@ class Viewer:
     # What the person sees
 
     def expect(self, pattern: str) -> re.Match[bytes]:
-        """Wait until this came to the terminal, behind what was expected before."""
+        """Wait until a pattern came to the terminal, after the last expected one."""
         wanted = re.compile(pattern.encode(), re.DOTALL)
         at = self._from
 
@@ -166,18 +166,18 @@ class Viewer:
             return came
 
     def picture(self) -> list[str]:
-        """Return the lines that are seen now."""
+        """Return the lines that are visible now."""
         with self._change:
             data, self._drawn = bytes(self.raw[self._drawn :]), len(self.raw)
         self._stream.feed(_LONG.sub(lambda long: long[0][-_SEEN:], data))
         return [line.rstrip() for line in self._screen.display]
 
     def shows(self, text: str) -> list[str]:
-        """Wait until a text is seen, and return the lines."""
+        """Wait until a text is visible, and return the lines."""
         return self.until(lambda lines: text in "\n".join(lines))
 
     def until(self, right: Callable[[list[str]], object]) -> list[str]:
-        """Wait until what is seen is right, and return the lines."""
+        """Wait until the visible lines are right, and return them."""
         lines: list[str] = []
 
         def looks_right() -> object:
@@ -200,15 +200,15 @@ class Viewer:
 
     @property
     def is_raw(self) -> bool:
-        """Whether what is typed goes on as it is."""
+        """Whether typed keys are passed on unchanged."""
         return not termios.tcgetattr(self.terminal)[3] & (termios.ICANON | termios.ECHO)
 
     def status(self) -> int:
-        """Wait for the end of what was called; return its status, with the terminal as before."""
+        """Wait for the end of the command; return its status, and check the terminal's state."""
         assert select.select([self._status], [], [], PATIENCE)[0], bytes(self.raw[-3000:])
         status = int(os.read(self._status, 16))
         assert termios.tcgetattr(self.terminal) == self._attributes
-        # all that it wrote is there, since the shell has told of its end
+        # its whole output is there, since the shell has reported its end
         eventually(lambda: not select.select([self.fd], [], [], 0)[0] or not self._reads)
         if self._reads:
             self.picture()
@@ -216,7 +216,7 @@ class Viewer:
         return status
 
     def close(self) -> None:
-        """Hang up, and see that nothing is left of what was called."""
+        """Hang up, and end the shell and its command."""
         commands = children_of(self._shell.pid)
         if self.fd >= 0:
             self.hang_up()

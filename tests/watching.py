@@ -1,4 +1,4 @@
-"""What tests of the keeper's event sources share: a loop of their own, and what it was told."""
+"""Helpers of the tests of the keeper's event sources: a loop, and the events it received."""
 
 import asyncio
 import gc
@@ -25,13 +25,13 @@ from tests.machine import PATIENCE, text_of
 
 
 class Looped:
-    """A loop that runs while a test waits for something."""
+    """A loop that runs while a test waits."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
 
     def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> object:
-        """Run the loop until the condition holds, and return its value."""
+        """Run the loop until the condition is true, and return its value."""
         return self.loop.run_until_complete(self._until(condition, seconds))
 
     async def _until(self, condition: Callable[[], object], seconds: float) -> object:
@@ -42,15 +42,15 @@ class Looped:
         return value
 
     def run(self, seconds: float) -> None:
-        """Run the loop for a while, in which nothing may happen."""
+        """Run the loop for a while."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
 
 
 class Watcher(Looped):
-    """A Watch and all that it told."""
+    """A Watch and the events that it reported (``told``)."""
 
     def __init__(self, notes: Path | None, mount: str = "") -> None:
-        """Watch below mount: what others do elsewhere on this machine is none of our business."""
+        """Watch below mount only: other events of this machine do not concern the test."""
         super().__init__()
         self.told: list[Event] = []
         self.caller = Caller()
@@ -65,13 +65,13 @@ class Watcher(Looped):
         self.loop.close()
 
     def follow(self, directory: str) -> None:
-        """Read a scope as the keeper does, and follow what is in it."""
+        """Read a scope as the keeper does, and follow it."""
         scope = Reader(self.caller.mount).scope(directory)
         assert scope is not None
         self.watch.follow(scope)
 
     def of(self, directory: str) -> list[Event]:
-        """Return what was told of one scope; others of the machine are none of our business."""
+        """Return the events of one scope."""
         return [event for event in self.told if getattr(event, "directory", "") == directory]
 
     def appeared(self, directory: str) -> bool:
@@ -81,7 +81,7 @@ class Watcher(Looped):
         return ScopeGone(directory) in self.told
 
     def changes(self, directory: str) -> list[tuple[str, What]]:
-        """Return what changed in a scope, in the order of the tellings."""
+        """Return the changes in a scope, in the order of the events."""
         return [
             (change.leaf, change.what)
             for event in self.of(directory)
@@ -104,7 +104,7 @@ class Watcher(Looped):
 
 
 def watched_inodes() -> set[int]:
-    """Return the inodes that inotify watches for this process, as the kernel lists them."""
+    """Return the inodes that this process watches by inotify, as the kernel lists them."""
     found = set()
     for fd in os.listdir("/proc/self/fd"):
         for line in text_of(f"/proc/self/fdinfo/{fd}").splitlines():

@@ -1,4 +1,4 @@
-"""What there is to do after an end: owned paths, and processes that had left their scope."""
+"""Cleans up after an end: owned paths, and processes that escaped their scope."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("scopekeeper")
 
 _HUNT_SECONDS = 2.0
-"""How long after an end it is looked for processes that had left; some are just about to end."""
+"""How long after an end to search for escaped processes; some are just about to end."""
 _HUNT_PAUSE = 20
-"""How many times longer than a look the next one waits, where ends follow each other."""
+"""Where ends follow each other, wait this many times as long as the last search took."""
 
 
 class Cleanup:
-    """Does both a little later, once for all that ended meanwhile.
+    """Does both a little later, once for everything that ended meanwhile.
 
-    snapshot returns the scopes as they were last seen, stops_escaped what the policy says of
-    processes that left theirs.
+    snapshot returns the scopes as last seen; stops_escaped is True if the policy ends escaped
+    processes.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Cleanup:
         self._release_timer: asyncio.TimerHandle | None = None
         self._hunt_timer: asyncio.TimerHandle | None = None
         self._hunt_seconds = _HUNT_SECONDS
-        self._told: set[tuple[int, str]] = set()
-        self._told_damaged: tuple[Damaged, ...] = ()
+        self._logged: set[tuple[int, str]] = set()
+        self._logged_damaged: tuple[Damaged, ...] = ()
 
     def __bool__(self) -> bool:
         return self._release_timer is not None or self._hunt_timer is not None
 
     def cancel(self) -> None:
-        """Do nothing more; the next keeper does it."""
+        """Cancel what is scheduled; the next keeper does it."""
         for timer in (self._release_timer, self._hunt_timer):
             if timer is not None:
                 timer.cancel()
@@ -64,7 +64,7 @@ class Cleanup:
         self._release_timer = self._jobs.begin_later(seconds, self._release)
 
     def hunt(self) -> None:
-        """Look for what left its scope before its member ended, and do what the policy says."""
+        """Search for processes that escaped before their member ended; apply the policy to them."""
         if self._hunt_timer is None:
             self._hunt_timer = self._jobs.begin_later(self._hunt_seconds, self._hunt)
 
@@ -77,9 +77,9 @@ class Cleanup:
         if report.problem:
             _log.error("%s", report.problem)
         for each in report.damaged:
-            if each not in self._told_damaged:
-                _log.warning("%s: %s; it is left alone", each.file, each.problem)
-        self._told_damaged = report.damaged
+            if each not in self._logged_damaged:
+                _log.warning("%s: %s; skipped", each.file, each.problem)
+        self._logged_damaged = report.damaged
         if report.try_again is not None and self._release_timer is None:
             self.release(report.try_again)
 
@@ -90,9 +90,9 @@ class Cleanup:
         found = await asyncio.to_thread(escaped.find, snapshot, self._uid)
         self._hunt_seconds = max(_HUNT_SECONDS, _HUNT_PAUSE * (time.monotonic() - began))
         for each in found:
-            if (each.pid, each.start_time) not in self._told:
+            if (each.pid, each.start_time) not in self._logged:
                 _log.warning("%s of %s: %s", each.command, each.session, each.evidence)
-        self._told = {(each.pid, each.start_time) for each in found}
+        self._logged = {(each.pid, each.start_time) for each in found}
         doomed = [each for each in found if escaped.may_be_ended(each)]
         if doomed and self._stops_escaped():
             outcomes = await asyncio.to_thread(escaped.end, doomed, snapshot, self._uid)

@@ -1,6 +1,6 @@
 """``org.scopekeeper.Keeper1``: the keeper on the bus.
 
-dbus-next up to Python 3.14; dbus-fast, its fork, from 3.15 on, where dbus-next cannot be imported.
+Uses dbus-next up to Python 3.14; from 3.15 on dbus-next fails to import, so its fork dbus-fast.
 Both read the D-Bus signature of a method from its annotations.
 """
 
@@ -40,17 +40,17 @@ else:
 NAME = "org.scopekeeper.Keeper1"
 PATH = "/org/scopekeeper/Keeper1"
 _sender: contextvars.ContextVar[str] = contextvars.ContextVar("sender")
-"""The connection whose call is being answered: the library does not pass it to the method."""
+"""The connection that made the current call; the library does not pass it to the method."""
 _SELECTORS = ("session", "lane", "run", "session_id", "name", "owner")
 _LONGEST = 1024
-"""Characters of a text that a caller gives; a session's key has 512 at most."""
+"""Most characters of an argument; a session's key has at most 512."""
 _PIDS = 1 << 22
 """PID_MAX_LIMIT of Linux."""
 _WHOLE = -(1 << 63), (1 << 63) - 1
 
 
 def _variants(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values as the bus takes them: its strings are UTF-8, what is not stands escaped."""
+    """Return values as D-Bus variants; bytes that are not UTF-8 are escaped."""
     return {key: _variant(value) for key, value in values.items() if value is not None}
 
 
@@ -60,12 +60,12 @@ def _variant(value: bool | int | str) -> Any:
     if isinstance(value, int):
         return Variant("x", max(_WHOLE[0], min(value, _WHOLE[1])))
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return Variant("s", text.replace("\0", "\\x00"))  # with one in it the bus hangs up on us
+    return Variant("s", text.replace("\0", "\\x00"))  # the bus disconnects who sends a NUL
 
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
-    """Answer the caller with an error where something fails; without where in the program."""
+    """Turn every exception into a D-Bus error without a traceback."""
     try:
         yield
     except DBusError:
@@ -79,7 +79,7 @@ def _error(text: str) -> Exception:
 
 
 def _text(given: Any, what: str) -> str:
-    """Return a text that a caller gave; raises DBusError."""
+    """Return a caller's argument if it is a string of acceptable length; raises DBusError."""
     if not isinstance(given, str):
         raise _error(f"{what} is a text")
     if len(given) > _LONGEST:
@@ -88,7 +88,7 @@ def _text(given: Any, what: str) -> str:
 
 
 def describe(scope: Scope) -> dict[str, Any]:
-    """Return what List tells of a scope."""
+    """Return a scope as an entry of List."""
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
@@ -106,7 +106,7 @@ def describe(scope: Scope) -> dict[str, Any]:
 
 
 class Interface(ServiceInterface):
-    """What can be asked of the keeper, and what it tells."""
+    """The keeper's methods and signals."""
 
     _bus: MessageBus
 
@@ -116,7 +116,7 @@ class Interface(ServiceInterface):
         self._mount = mount
 
     def export_to(self, bus: MessageBus) -> None:
-        """Answer calls over this bus."""
+        """Answer calls on this bus."""
         self._bus = bus
         bus.add_message_handler(lambda message: _sender.set(message.sender) and None)
         bus.export(PATH, self)
@@ -129,7 +129,7 @@ class Interface(ServiceInterface):
 
     @method()
     async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
-        """End what is selected by session, lane, run, session_id, name, owner or unit."""
+        """Stop what session, lane, run, session_id, name, owner or unit select."""
         with _answering():
             selected = self._select(selector)
             text = _text(reason, "the reason")
@@ -152,7 +152,7 @@ class Interface(ServiceInterface):
 
     @method()
     async def Adopt(self, selector: "a{sv}", owner_pid: "u") -> "aa{sv}":
-        """Make a process the owner of what is selected and has lost its own."""
+        """Make a process the owner of what is selected and has lost its owner."""
         with _answering():
             if not 0 < owner_pid <= _PIDS:
                 raise _error(f"{owner_pid} is no pid")
@@ -174,7 +174,7 @@ class Interface(ServiceInterface):
 
     @method()
     def Reconcile(self) -> "aa{sv}":
-        """Return the plan of this moment; the keeper carries it out by itself."""
+        """Return the current plan; the keeper carries it out by itself."""
         with _answering():
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
             actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
@@ -193,7 +193,7 @@ class Interface(ServiceInterface):
             ]
 
     async def _asker(self) -> Stopper:
-        """Return the process that called, as the bus knows it; pid 0 is one that has gone."""
+        """Return the calling process as the bus knows it; pid 0 if it is gone."""
         reply = await self._bus.call(
             Message(
                 destination="org.freedesktop.DBus",
@@ -214,16 +214,16 @@ class Interface(ServiceInterface):
         unknown = sorted(given.keys() - {*_SELECTORS, "unit"})
         if unknown:
             raise _error(f"cannot select by {', '.join(unknown)[:_LONGEST]}")
-        known: dict[str, Any] = {key: _text(each.value, key) for key, each in given.items()}
-        unit = known.pop("unit", None)
-        selector = Selector(**known, units=frozenset() if unit is None else frozenset([unit]))
+        wanted: dict[str, Any] = {key: _text(each.value, key) for key, each in given.items()}
+        unit = wanted.pop("unit", None)
+        selector = Selector(**wanted, units=frozenset() if unit is None else frozenset([unit]))
         if selector.names_nothing():
-            raise _error("nothing says what is meant: give session or unit")
+            raise _error("the selector is empty: give session or unit")
         return select(Snapshot(self._keeper.scopes), selector)
 
     @signal()
     def ScopeStarted(self, what: "a{sv}") -> "a{sv}":
-        """A scope is there."""
+        """A scope exists."""
         return what
 
     @signal()
@@ -233,7 +233,7 @@ class Interface(ServiceInterface):
 
     @signal()
     def MemberEnded(self, what: "a{sv}") -> "a{sv}":
-        """Nothing of a member lives any more; says the reason."""
+        """No process of a member is left; carries the reason."""
         return what
 
     @signal()
@@ -248,22 +248,22 @@ class Interface(ServiceInterface):
 
     @signal()
     def RunWarning(self, what: "a{sv}") -> "a{sv}":
-        """A run will be ended soon, if nothing changes."""
+        """A run will be stopped soon unless something changes."""
         return what
 
-    def tell(self, notice: notices.Notice) -> None:
-        """Send a notice as the signal of its name."""
+    def emit(self, notice: notices.Notice) -> None:
+        """Send a notice as the signal of the same name."""
         values = _variants(notices.fields(notice))
         name = values.pop("event").value
         getattr(self, name)(values)
 
 
 async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
-    """Be on the bus of a uid for as long as that is there: the system's for root, else the user's.
+    """Serve on a uid's bus until it disconnects: the system bus for root, else the user's bus.
 
-    Who may call and listen is the bus's to say: a user's bus is for that user and root, and on the
-    system's units/org.scopekeeper.Keeper1.conf lets in root alone. joined is called once it is
-    there. Raises ScopekeeperError, if only because the bus has ended.
+    The bus decides who may call and listen: a user's bus admits that user and root, and on the
+    system bus units/org.scopekeeper.Keeper1.conf admits only root. joined is called once the name
+    is owned. Always raises ScopekeeperError in the end, at the latest when the bus disconnects.
     """
     try:
         if uid == 0:
@@ -280,6 +280,6 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
     except asyncio.CancelledError:
         bus.disconnect()
         raise
-    except Exception as error:  # noqa: BLE001  whatever the library met as it read
+    except Exception as error:  # noqa: BLE001  the library raises anything from its reader
         raise ScopekeeperError(f"the bus has ended: {error}") from None
     raise ScopekeeperError("the bus has ended")

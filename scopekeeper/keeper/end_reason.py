@@ -1,4 +1,4 @@
-"""What a keeper that watched a member knows about its end. Pure."""
+"""Finds the reason of an end that the keeper watched. Pure."""
 
 import dataclasses
 import signal
@@ -11,39 +11,39 @@ from scopekeeper.systemd.shutdown import Stopping
 
 _ENDED_BY_SYSTEMD = (signal.SIGTERM, signal.SIGKILL)
 _SLACK = 1_000_000
-"""Microseconds by which systemd's timer may be off from ours."""
+"""Microseconds by which systemd's timer may differ from ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What else was known of a scope when a member of it ended."""
+    """What else was known of a scope when one of its members ended."""
 
     bound_to: str = ""
-    """The unit that systemd ends the scope with."""
+    """The unit whose stop makes systemd stop the scope."""
     owner_gone: str = ""
-    """How it is known that the member's owner is gone; '' where it is not."""
+    """The evidence that the member's owner is gone; '' if it is not."""
     ttl: int | None = None
-    """Microseconds, of a scope that systemd ends when they are over."""
+    """Microseconds after which systemd stops the scope."""
     age: int = 0
     """Microseconds."""
     stopping: Stopping = Stopping.NOTHING
-    """What else stopped when that was told."""
+    """What was being stopped around the scope."""
 
 
-def tell(
+def explain(
     end: End, exit_: Exit | None, cause: Cause | None, oom_kills: int, around: Circumstances
 ) -> End:
-    """Return an end with its one reason, and what that rests on.
+    """Return an end with its reason and the evidence.
 
-    In this order: the kernel killed it for want of memory; somebody marked it to be ended; systemd
-    ended it for what it was told at the launch; it ended by itself; nobody knows.
+    The first that holds: killed by the OOM killer; marked by a stop; stopped by systemd for a
+    property set at the launch; ended by itself; unknown.
     """
     status, number = (exit_.status, exit_.signal) if exit_ else (None, None)
     end = dataclasses.replace(
         end, exit_status=status, signal=number, oom_kills=max(oom_kills, end.oom_kills or 0) or None
     )
     if oom_kills and status is None and number in (None, signal.SIGKILL):
-        words = f"the kernel killed {oom_kills} of it for want of memory (memory.events)"
+        words = f"the OOM killer killed {oom_kills} of its processes (memory.events)"
         return _with(end, Reason.OOM_KILLED, words)
     if cause is not None:
         how = f" ({_words(exit_)})" if exit_ and _words(exit_) else ""
@@ -70,21 +70,21 @@ def tell(
 
 
 def completed(end: End, seen: Exit | None) -> End:
-    """Return an end of which its watch knew nothing, with what another watch of its process saw."""
+    """Return an unknown end completed with the exit that another watch of its process saw."""
     if end.reason is not Reason.UNKNOWN or not _words(seen):
         return end
-    return tell(end, seen, None, 0, Circumstances())
+    return explain(end, seen, None, 0, Circumstances())
 
 
 def was_ended(exit_: Exit | None) -> bool:
-    """Tell whether a process may have been ended as systemd does it."""
+    """Return True if a process may have been ended by systemd: by SIGTERM or SIGKILL."""
     if exit_ is None or exit_.status == 128 + signal.SIGTERM:
         return True
     return exit_.status is None and exit_.signal in (None, *_ENDED_BY_SYSTEMD)
 
 
 def _words(exit_: Exit | None) -> str:
-    """Return how a process ended in words; '' where that is not known."""
+    """Return how a process ended in words; '' if unknown."""
     if exit_ is None or (exit_.status is None and exit_.signal is None):
         return ""
     if exit_.status is not None:

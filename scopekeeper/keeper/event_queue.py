@@ -1,4 +1,4 @@
-"""Events on their way to whom they are told: what comes together about one scope is told once."""
+"""Queues events, coalescing the changes of one scope."""
 
 import asyncio
 from collections import deque
@@ -16,49 +16,49 @@ class _Changing:
 
     directory: str
     touched: set[str] = field(default_factory=set)
-    """Leaves whose cgroup.events changed; read when told."""
+    """Leaves whose cgroup.events changed; read when the event is delivered."""
     changes: set[Change] = field(default_factory=set)
 
 
 class EventQueue:
-    """Calls tell with each event in the loop's next round, in their order."""
+    """Calls report with each event, in order, in the loop's next round."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Event], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, report: Callable[[Event], None]) -> None:
         self._loop = loop
-        self._tell = tell
+        self._report = report
         self._queue: deque[Event | _Changing] = deque()
         self._changing: dict[str, _Changing] = {}
         self._changed_owners: set[Owner] = set()
         self._flushing = False
 
-    def say(self, event: Event) -> None:
-        """Tell an event."""
-        self._put(event)
+    def put(self, event: Event) -> None:
+        """Queue an event."""
+        self._append(event)
 
     def touch(self, directory: str, leaf: str) -> None:
-        """Tell whether a leaf of a scope is populated now, or with '' the scope itself."""
+        """Queue whether a leaf of a scope is populated; leaf '' is the scope itself."""
         self._growing(directory).touched.add(leaf)
 
     def change(self, directory: str, leaf: str, what: What) -> None:
-        """Tell of a change in a scope."""
+        """Queue a change in a scope."""
         self._growing(directory).changes.add(Change(leaf, what))
 
     def gone(self, directory: str) -> None:
-        """Tell that a scope is gone; of what changed before only kills are still of interest."""
+        """Queue that a scope is gone; of its earlier changes, keep only OOM kills."""
         changing = self._changing.pop(directory, None)
         if changing is not None:
             changing.touched.clear()
             changing.changes = {c for c in changing.changes if c.what is What.OOM_KILL}
-        self._put(ScopeGone(directory))
+        self._append(ScopeGone(directory))
 
     def owner_changed(self, owner: Owner) -> None:
-        """Tell once that an owner may have ended."""
+        """Queue, once, that an owner may have ended."""
         if owner not in self._changed_owners:
             self._changed_owners.add(owner)
-            self._put(OwnerChanged(owner))
+            self._append(OwnerChanged(owner))
 
     def clear(self) -> None:
-        """Tell nothing of what has come."""
+        """Drop everything queued."""
         self._queue.clear()
         self._changing.clear()
 
@@ -66,10 +66,10 @@ class EventQueue:
         changing = self._changing.get(directory)
         if changing is None:
             changing = self._changing[directory] = _Changing(directory)
-            self._put(changing)
+            self._append(changing)
         return changing
 
-    def _put(self, event: Event | _Changing) -> None:
+    def _append(self, event: Event | _Changing) -> None:
         self._queue.append(event)
         self._flush_soon()
 
@@ -79,7 +79,7 @@ class EventQueue:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Tell what has come together; what comes by telling is told in the loop's next round."""
+        """Deliver what is queued; what is queued meanwhile waits for the loop's next round."""
         self._flushing = False
         queue, self._queue = self._queue, deque()
         self._changing.clear()
@@ -88,19 +88,19 @@ class EventQueue:
             while queue:
                 event = queue.popleft()
                 if isinstance(event, _Changing):
-                    told = _settled(event)
-                    if told.changes:
-                        self._tell(told)
+                    settled = _settled(event)
+                    if settled.changes:
+                        self._report(settled)
                 else:
-                    self._tell(event)
+                    self._report(event)
         finally:
-            if queue:  # whoever is told failed: the others have a right to be told too
+            if queue:  # the callback raised: deliver the others nevertheless
                 self._queue.extendleft(reversed(queue))
                 self._flush_soon()
 
 
 def _settled(changing: _Changing) -> ScopeChanged:
-    """Look at what was touched, as late as possible: it may have come and gone meanwhile."""
+    """Read what was touched, as late as possible: it may have come and gone meanwhile."""
     changes = set(changing.changes)
     for leaf in changing.touched:
         directory = f"{changing.directory}/{leaf}" if leaf else changing.directory

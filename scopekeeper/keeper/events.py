@@ -1,7 +1,6 @@
-"""What the keeper is told. Pure: a small closed set of frozen data.
+"""The events that ``watch`` reports to the keeper. Pure: a small closed set of frozen data.
 
-Each says only where to look again, and what was seen; the scope itself is read by
-``snapshot.Reader`` then.
+An event carries only where to look and what was seen; ``snapshot.Reader`` then reads the scope.
 """
 
 import enum
@@ -12,7 +11,7 @@ from scopekeeper.scope.model import Owner
 
 
 class What(enum.Enum):
-    """What changed about a leaf, or about the scope itself."""
+    """What changed about a leaf or about the scope itself."""
 
     CAME = "came"
     EMPTIED = "emptied"
@@ -24,9 +23,9 @@ class What(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that changed; leaf is the name of its directory, '' for the scope itself.
+    """One change; leaf is the name of its directory, '' for the scope itself.
 
-    Of an OOM kill '' means: in which leaf is not known, since only the scope has a limit.
+    For an OOM kill '' means that the leaf is unknown, since only the scope has a limit.
     """
 
     leaf: str
@@ -35,14 +34,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ScopeAppeared:
-    """A scope of ours is there, and watched; its record and members may be yet to come."""
+    """A scope of ours exists and is watched; its record and members may be yet to come."""
 
     directory: str
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeChanged:
-    """Something in a scope changed since it was told of last."""
+    """Something in a scope changed since the last event about it."""
 
     directory: str
     changes: frozenset[Change]
@@ -50,7 +49,7 @@ class ScopeChanged:
 
 @dataclass(frozen=True, slots=True)
 class ScopeGone:
-    """A scope's directory was removed, and its owners are not followed for it any more."""
+    """A scope's directory was removed; its owners are no longer followed for it."""
 
     directory: str
 
@@ -59,8 +58,7 @@ class ScopeGone:
 class LeaderEnded:
     """A member's launched process ended; leaf is the name of its directory.
 
-    It may come after ScopeGone: how a process ended is sometimes known only when its parent has
-    reaped it.
+    May follow ScopeGone: some exit statuses are known only after the parent has reaped the process.
     """
 
     directory: str
@@ -77,15 +75,15 @@ class OwnerChanged:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """The kernel dropped events: read everything afresh. The watches are complete again."""
+    """The kernel dropped events: read everything again. The watches are complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blind:
-    """Something cannot be watched, and has to be looked at from time to time instead."""
+    """Something cannot be watched and has to be polled instead."""
 
     directory: str
-    """The scope that it concerns, '' where it may be any."""
+    """The scope concerned, '' if it may be any."""
     problem: str
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with one thing must not keep the keeper from the others: it is logged, once."""
+"""Contains faults: what fails for one scope is logged once and does not affect the others."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ from scopekeeper.errors import ScopekeeperError, words
 _log = logging.getLogger("scopekeeper")
 
 _MOST = 1000
-"""Different messages that are remembered."""
+"""How many different messages to remember."""
 
 
 class Faults:
@@ -19,7 +19,7 @@ class Faults:
         self._logged: set[str] = set()
 
     def log(self, text: str, error: Exception | None = None) -> None:
-        """Log a message, and where in the program an error of its own arose."""
+        """Log a message, with a traceback if the error is unexpected."""
         if text in self._logged:
             return
         if len(self._logged) >= _MOST:
@@ -30,8 +30,8 @@ class Faults:
 
     @contextlib.contextmanager
     def contained(self, what: str) -> Iterator[None]:
-        """Go on after what is done here, also where it fails."""
+        """Log an exception that the block raises, and continue after it."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  whatever it is, it concerns nothing else
+        except Exception as error:  # noqa: BLE001  whatever it is, it concerns only this block
             self.log(f"{what}: {words(error)}", error)

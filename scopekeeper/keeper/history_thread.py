@@ -1,7 +1,7 @@
-"""The history as the keeper's loop has it: read and written in one thread of its own.
+"""Reads and writes the history in a thread of its own.
 
-A disk may take as long as it likes. The loop goes on meanwhile, and so does the history while
-stops with a long grace have taken every other thread.
+So a slow disk does not block the loop, and stops with a long grace, which may occupy every other
+thread, do not block the history.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class HistoryThread:
-    """Runs what reads or writes the history, one call after the other."""
+    """Runs calls that read or write the history, one after the other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread = ThreadPoolExecutor(1, "history")
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what work returns, called in the thread."""
+        """Call work in the thread and return its result."""
         return await self._loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))

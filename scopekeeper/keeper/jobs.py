@@ -1,4 +1,4 @@
-"""Work that takes longer than a turn of the loop."""
+"""Runs work that takes longer than one iteration of the loop."""
 
 import asyncio
 import contextlib
@@ -14,22 +14,22 @@ _log = logging.getLogger("scopekeeper")
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what work returns, called in a thread of its own.
+    """Call work in a new thread and return its result.
 
-    For what may take long: it waits for no other work, as in asyncio's few threads, and the end of
-    this process does not wait for it.
+    For long work: it does not wait for other work, as it would in asyncio's few threads, and this
+    process exits without waiting for it.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
     def finish(settle: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
     def run() -> None:
         try:
             result = work(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  it is raised where the result is awaited
+        except Exception as error:  # noqa: BLE001  raised where the result is awaited
             failure = error
             finish(lambda: future.set_exception(failure))
         else:
@@ -42,7 +42,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 class Jobs:
     """Runs coroutines beside the loop's other work.
 
-    after is called when one is over; one that fails is logged, and stops nothing else.
+    after is called when one has ended. A failure is logged and affects nothing else.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
@@ -63,11 +63,11 @@ class Jobs:
     def begin_later(
         self, seconds: float, job: Callable[..., Coroutine[None, None, None]]
     ) -> asyncio.TimerHandle:
-        """Run a job after so many seconds, if nothing has been closed by then."""
+        """Run a job after a delay, unless closed by then."""
         return self._loop.call_later(seconds, self._begin_if_open, job)
 
     async def finish(self, seconds: float) -> None:
-        """Wait for all that has begun, so many seconds at most."""
+        """Wait for all running jobs, at most this many seconds; start no more."""
         self.closed = True
         until = self._loop.time() + seconds
         while self._tasks and (left := until - self._loop.time()) > 0:

@@ -1,11 +1,12 @@
-"""Does at once what ``reconcile`` would do later.
+"""Does at once what ``reconcile`` would do later, by the same ``plan`` and the same ``apply``.
 
-It keeps nothing that cannot be read again: killed at any moment, the next one reads the scopes and
-goes on. What should be done is decided by the same ``plan``, and done by the same ``apply``.
+It holds no state that cannot be read again: if it is killed, the next keeper reads the scopes and
+continues.
 """
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Iterable, Sequence
 
@@ -16,15 +17,15 @@ from scopekeeper.keeper.cleanup import Cleanup
 from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
+from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
-from scopekeeper.policy.files import find
-from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.placement import Caller
@@ -37,49 +38,48 @@ from scopekeeper.systemd.shutdown import Stopping
 _log = logging.getLogger("scopekeeper")
 
 _SETTLE_SECONDS = 3.0
-"""How long an empty scope may be one that is being made, or that systemd removes by itself."""
+"""Until then an empty scope may be one that is being created, or that systemd is removing."""
 _FAREWELL_SECONDS = 4.0
-"""Longer than an end waits for its owner's."""
+"""Longer than a pending end waits for the end of its owner."""
 _STOPPER_SECONDS = 1.0
-"""After which is looked whether another process is still at a stop that it has begun."""
+"""When to check again whether another process still carries out the stop that it began."""
 _PAUSE = 0.02
 _FINISH_SECONDS = 7.0
-"""How long what was begun may take when the keeper leaves; the next one finishes the rest."""
+"""How long running jobs may take when the keeper exits; the next one finishes the rest."""
 _BY_RULE = (Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.LEADERLESS)
-"""What a policy decides about; nothing of that is done while there is none that can be read."""
+"""Verdicts that depend on the policy; without a valid policy nothing is done about them."""
 
 
 class Keeper:
-    """The keeper of one uid, in one event loop; tell is called for everything that happens."""
+    """The keeper of one uid, in one event loop; report is called with every notice."""
 
     def __init__(
         self,
         caller: Caller,
-        tell: notices.Tell,
+        report: notices.Tell,
         *,
         linger: float | None = None,
         store: DescriptorStore | None = None,
     ) -> None:
         """Watch nothing yet; raises LimitError, UnavailableError.
 
-        linger: seconds for which it stays where nothing is left to keep; None for ever. store:
-        where the descriptors of runs are kept for the next keeper.
+        linger: seconds to stay when nothing is left to keep; None means forever. store: keeps the
+        descriptors of runs for the next keeper.
         """
-        self._tell = tell
+        self._report = report
         self._linger = linger
         self._mount = caller.mount
-        boot_id()  # without it nothing is proved of any owner
-        self.policy = Policy()
-        self._ignored: list[str] = []
-        self._follower = Tracker(caller, self._happened, self._looked)
-        self._has_rules = False
-        self._signature = ""
-        self._read_policy()
-        self._loop = self._follower.loop
+        self._asker = stopper(os.getpid())
+        """Of stops that nobody asked for: the keeper itself, not the systemd that started it."""
+        boot_id()  # without it nothing can be proved of any owner
+        self._rules = PolicyInForce()
+        self._tracker = Tracker(caller, self._happened, self._looked)
+        self._tracker.activity = self.policy.counts_idle
+        self._loop = self._tracker.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
-        self._diary = HistoryWriter(self._jobs, self._follower.living, self._follower.archive)
-        self._unseen = UnseenEnds(self._jobs, caller.mount, lambda: self._follower.watched)
-        self._chores = Cleanup(
+        self._writer = HistoryWriter(self._jobs, self._tracker.living, self._tracker.history)
+        self._unseen_ends = UnseenEnds(self._jobs, caller.mount, lambda: self._tracker.watched)
+        self._cleanup = Cleanup(
             self._jobs,
             caller.mount,
             caller.uid,
@@ -87,148 +87,133 @@ class Keeper:
             lambda: self.policy.stops_escaped,
         )
         self.runs = Runs(
-            self._follower.processes,
+            self._tracker.processes,
             DescriptorStore(0) if store is None else store,
             self._happened,
             lambda directory, cause: self._jobs.begin(self._end, directory, cause),
             self._consider_leaving,
             self._jobs,
-            self._follower.archive,
+            self._tracker.history,
         )
         self._acting: set[str] = set()
-        self._told_orphans: set[tuple[str, str]] = set()
+        self._reported_orphans: set[tuple[str, str]] = set()
         self._has_looked = False
         self._leaving: asyncio.TimerHandle | None = None
         self.finished = asyncio.Event()
         """Set when there has been nothing to keep for a while."""
-        self.look_at_all = self._follower.look_at_all
+        self.look_at_all = self._tracker.look_at_all
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._rules.policy
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes as they were last seen."""
-        return self._follower.scopes
+        """The scopes as last seen."""
+        return self._tracker.scopes
 
     def start(self) -> None:
-        """Begin; every scope that is there is told as started."""
-        self._follower.start()
-        self._follower.watch_file(launch_ledger.path(), self._unseen.launched)
-        self._unseen.launched()  # what came and went before
-        self._chores.release()
+        """Start; report every existing scope as started."""
+        self._tracker.start()
+        self._tracker.watch_file(launch_ledger.path(), self._unseen_ends.launched)
+        self._unseen_ends.launched()  # what came and went before
+        self._cleanup.release()
 
     async def see_off(self) -> None:
-        """See how what is being stopped together with the keeper ends, for a moment."""
-        stopping = await self._follower.ask_what_stops()
+        """Wait briefly for the ends of what is being stopped together with the keeper."""
+        stopping = await self._tracker.ask_what_stops()
         until = self._loop.time() + _FAREWELL_SECONDS
-        while stopping is not Stopping.NOTHING and self._follower.is_busy:
+        while stopping is not Stopping.NOTHING and self._tracker.is_busy:
             if self._loop.time() >= until:
-                return  # the next keeper will miss it
+                return  # the next keeper notices that they are gone
             await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
-        """Finish what was begun, for as far as that is soon done, and watch nothing any more."""
+        """Stop watching, and finish what was begun as far as time allows."""
         self.runs.close()
-        await self._follower.close()
-        self._chores.cancel()
+        await self._tracker.close()
+        self._cleanup.cancel()
         await self._jobs.finish(_FINISH_SECONDS)
-        await self._diary.finish()
-        await self._unseen.look()
+        await self._writer.finish()
+        await self._unseen_ends.look()
 
     def reload(self) -> None:
         """Read the policy again; an invalid one changes nothing."""
-        if self._read_policy():
-            self._follower.look_at_all()
+        if self._rules.read():
+            self._tracker.activity = self.policy.counts_idle
+            self._tracker.look_at_all()
 
-    def _find_policy(self) -> str:
-        """Return what changes when the policy does, and log once which files are not ours."""
-        found = find()
-        for problem in found.ignored:
-            if problem not in self._ignored:
-                _log.warning("%s", problem)
-        self._ignored = found.ignored
-        return found.signature
-
-    def _read_policy(self) -> bool:
-        try:
-            self._signature = self._find_policy()
-            self.policy = load()
-        except Exception as error:  # noqa: BLE001  there is no text that may end the keeper
-            before = "the rules before it stay in force"
-            without = "until it is mended, no rule ends anything"
-            _log.error("%s; %s", words(error), before if self._has_rules else without)
-            return False
-        self._has_rules = True
-        self._follower.activity = self.policy.counts_idle
-        return True
-
-    # What is told
+    # What happened
 
     def _happened(self, notice: notices.Notice) -> None:
         notice = self.runs.completed(notice)
-        for take_in in (self._tell, self.runs.take_in, self._note):
-            with self._follower.faults.contained(type(notice).__name__):
+        for take_in in (self._report, self.runs.take_in, self._note):
+            with self._tracker.faults.contained(type(notice).__name__):
                 take_in(notice)
 
     def _note(self, notice: notices.Notice) -> None:
         if isinstance(notice, notices.MemberStarted):
-            self._diary.began(notice.scope.directory, notice.member.leaf)
+            self._writer.began(notice.scope.directory, notice.member.leaf)
         elif isinstance(notice, notices.MemberEnded):
-            self._diary.ended(notice.end)
-            self._unseen.told(notice.end)
-            self._chores.release()
-            self._chores.hunt()
+            self._writer.ended(notice.end)
+            self._unseen_ends.note(notice.end)
+            self._cleanup.release()
+            self._cleanup.hunt()
         elif isinstance(notice, notices.ScopeEnded):
             gone = notice.scope.directory
-            self._told_orphans = {each for each in self._told_orphans if each[0] != gone}
-            self._chores.release()
+            self._reported_orphans = {each for each in self._reported_orphans if each[0] != gone}
+            self._cleanup.release()
 
-    def _tell_orphan(self, action: Action) -> None:
+    def _report_orphan(self, action: Action) -> None:
         if action.verdict is not Verdict.ORPHAN:
             return
         members = action.scope.living_members if action.member is None else (action.member,)
         for member in members:
-            if (action.scope.directory, member.leaf) not in self._told_orphans:
-                self._told_orphans.add((action.scope.directory, member.leaf))
-                self._tell(notices.OrphanFound(action.scope, member, action.evidence))
+            if (action.scope.directory, member.leaf) not in self._reported_orphans:
+                self._reported_orphans.add((action.scope.directory, member.leaf))
+                self._report(notices.OrphanFound(action.scope, member, action.evidence))
 
-    # What is done about it
+    # What to do about it
 
     def _looked(self, directories: set[str], now: int) -> None:
-        if self._signature != self._find_policy():
+        if self._rules.has_changed():
             self.reload()
         self._decide(directories, now)
         if not self._has_looked:
             self._has_looked = True
-            leaves = {leaf for known in self._follower.known.values() for leaf in known.ends}
-            self._jobs.begin(self._diary.catch_up, leaves)
+            leaves = {leaf for scope in self._tracker.tracked.values() for leaf in scope.ends}
+            self._jobs.begin(self._writer.catch_up, leaves)
         self._consider_leaving()
 
     def _decide(self, directories: set[str], now: int) -> None:
-        """Plan for some scopes, beside the others of their sessions; session by session."""
-        known = self._follower.known
-        sessions = {known[d].scope.session for d in directories if d in known}
-        beside: dict[str, list[Scope]] = {session: [] for session in sessions}
-        for each in known.values():
-            if each.scope.session in beside:
-                beside[each.scope.session].append(each.scope)
+        """Plan for these scopes, session by session, together with the other scopes of each."""
+        tracked = self._tracker.tracked
+        sessions = {tracked[d].scope.session for d in directories if d in tracked}
+        by_session: dict[str, list[Scope]] = {session: [] for session in sessions}
+        for each in tracked.values():
+            if each.scope.session in by_session:
+                by_session[each.scope.session].append(each.scope)
         doing: list[Action] = []
-        for session, scopes in beside.items():
-            with self._follower.faults.contained(f"the plan for {session!r}"):
+        for session, scopes in by_session.items():
+            with self._tracker.faults.contained(f"the plan for {session!r}"):
                 doing += self._due(Snapshot(tuple(scopes), now), directories)
         if doing:
             self._acting |= {action.scope.directory for action in doing}
-            snapshot = Snapshot(tuple(scope for scopes in beside.values() for scope in scopes), now)
+            involved = tuple(scope for scopes in by_session.values() for scope in scopes)
+            snapshot = Snapshot(involved, now)
             self._jobs.begin(self._act, doing, snapshot, self.policy)
 
     def _due(self, snapshot: Snapshot, directories: set[str]) -> list[Action]:
-        """Return what is to be done now in some of the scopes; note when to look at the others."""
+        """Return the actions due now in these scopes; schedule a look at the others."""
         due = []
         for action in plan(snapshot, self.policy):
             directory = action.scope.directory
             if directory not in directories or directory in self._acting:
                 continue
-            if action.verdict in _BY_RULE and not self._has_rules:
+            if action.verdict in _BY_RULE and not self._rules.was_read:
                 continue
-            self._tell_orphan(action)
+            self._report_orphan(action)
             self._note_deadline(action, snapshot.now)
             if action.step is Step.STOP or action.mark is not None or self._may_remove(action):
                 due.append(action)
@@ -242,20 +227,20 @@ class Keeper:
         if action.verdict is Verdict.EMPTY and not self._may_remove(action):
             moments.append(now + round(_SETTLE_SECONDS * 1e6))
         if action.verdict is Verdict.STOPPING:
-            moments.append(now + round(_STOPPER_SECONDS * 1e6))  # nobody tells of its end
+            moments.append(now + round(_STOPPER_SECONDS * 1e6))  # no event marks its end
         for moment in moments:
-            self._follower.look_in(scope.directory, max(0.0, (moment - now) / 1e6))
+            self._tracker.look_in(scope.directory, max(0.0, (moment - now) / 1e6))
 
     def _may_remove(self, action: Action) -> bool:
-        """Tell whether something empty is left over, and not on its way in or out."""
+        """Return True if something empty is a leftover, not being created or removed."""
         if action.step is not Step.REMOVE or self._is_ending(action):
             return False
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         return now - (action.member or action.scope).born > _SETTLE_SECONDS * 1e6
 
     def _is_ending(self, action: Action) -> bool:
-        """Tell whether it is not told yet how something in it ended."""
-        leaves = self._follower.ending_leaves(action.scope.directory)
+        """Return True if an end in it is still pending."""
+        leaves = self._tracker.ending_leaves(action.scope.directory)
         return bool(leaves) if action.member is None else action.member.leaf in leaves
 
     async def _act(self, doing: list[Action], snapshot: Snapshot, policy: Policy) -> None:
@@ -266,24 +251,25 @@ class Keeper:
         watched = self.watched(directories)
         try:
             for done in await in_thread(
-                apply, doing, policy, reader, snapshot, warnings, watched, step_out=step_aside
-            ):
+                apply, doing, policy, reader, snapshot, warnings, watched,
+                step_out=step_aside, asker=self._asker,
+            ):  # fmt: skip
                 if done.outcome in ("refused", "remains"):
                     problem = done.result.problem if done.result else ""
                     failed[done.action.scope.directory] = problem or "it cannot be killed"
-        except Exception as error:  # noqa: BLE001  looked at again, as what else failed
-            self._follower.faults.log(f"a stop: {words(error)}", error)
+        except Exception as error:  # noqa: BLE001  retried later, like any failed stop
+            self._tracker.faults.log(f"a stop: {words(error)}", error)
             failed = dict.fromkeys(directories, words(error))
         finally:
             self._acting -= directories
         for text in warnings:
             _log.warning("%s", text)
         for directory, problem in failed.items():
-            self._follower.look_later(directory, f"{directory}: {problem}")
-        self._follower.look_at(directories - failed.keys())
+            self._tracker.look_later(directory, f"{directory}: {problem}")
+        self._tracker.look_at(directories - failed.keys())
 
     async def stop_selected(self, selected: Sequence[Selected], cause: Cause) -> list[stop.Result]:
-        """Stop what is selected, and plan nothing else for it meanwhile."""
+        """Stop what is selected; meanwhile plan nothing else for it."""
         directories = {each.scope.directory for each in selected}
         warnings: list[str] = []
         self._acting |= directories
@@ -295,6 +281,7 @@ class Keeper:
                 warnings=warnings,
                 watched=self.watched(directories),
                 step_out=step_aside,
+                asker=self._asker,
             )
         finally:
             self._acting -= directories
@@ -303,29 +290,29 @@ class Keeper:
         return results
 
     async def _end(self, directory: str, cause: Cause) -> None:
-        """End a scope for a cause that is found here, unless it is being ended."""
-        known = self._follower.known.get(directory)
-        if known is None or directory in self._acting:
+        """Stop a scope for a cause found here, unless it is being stopped already."""
+        tracked = self._tracker.tracked.get(directory)
+        if tracked is None or directory in self._acting:
             return
         try:
-            (result,) = await self.stop_selected([Selected(known.scope)], cause)
+            (result,) = await self.stop_selected([Selected(tracked.scope)], cause)
         except Exception as error:  # noqa: BLE001  as above
-            self._follower.faults.log(f"a stop: {words(error)}", error)
-            self._follower.look_later(directory, f"{directory}: {words(error)}")
+            self._tracker.faults.log(f"a stop: {words(error)}", error)
+            self._tracker.look_later(directory, f"{directory}: {words(error)}")
             return
         if result.outcome in ("refused", "remains"):
             problem = result.problem or "it cannot be killed"
-            self._follower.look_later(directory, f"{directory}: {problem}")
+            self._tracker.look_later(directory, f"{directory}: {problem}")
         else:
-            self._follower.look_at([directory])
+            self._tracker.look_at([directory])
 
     def watched(self, directories: Iterable[str]) -> set[str]:
-        """Return the leaves in some scopes of whose end will be told from here."""
+        """Return the leaves of these scopes whose ends this keeper reports."""
         leaves = set()
         for directory in directories:
-            leaves |= set(self._follower.ending_leaves(directory))
-            if directory in self._follower.known:
-                leaves |= self._follower.known[directory].ends.keys()
+            leaves |= set(self._tracker.ending_leaves(directory))
+            if directory in self._tracker.tracked:
+                leaves |= self._tracker.tracked[directory].ends.keys()
         return leaves
 
     # When to leave
@@ -333,7 +320,7 @@ class Keeper:
     def _consider_leaving(self) -> None:
         if self._linger is None:
             return
-        if self._follower.is_busy or self.runs or self._jobs or self._chores:
+        if self._tracker.is_busy or self.runs or self._jobs or self._cleanup:
             if self._leaving is not None:
                 self._leaving.cancel()
                 self._leaving = None

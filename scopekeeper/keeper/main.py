@@ -1,4 +1,4 @@
-"""The keeper as a process: one for each uid, told by systemd when to go."""
+"""The keeper as a process: one for each uid, stopped by systemd."""
 
 import asyncio
 import gc
@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-# Some of these are used by others, and only later: by then an upgrade may have put other versions
-# of them in their place, or be about to.
+# Some of these are imported here although others use them, and only later: by then an upgrade may
+# have replaced the files.
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.exec.keeper_address import only_one
 from scopekeeper.exec.run import unreadable
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger("scopekeeper")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
-"""Seconds between tries to reach the bus."""
+"""Seconds between attempts to reach the bus."""
 
 
 class _OneLine(logging.Formatter):
-    """Has each message be one line of the journal, whatever names are in it."""
+    """Makes each message one line of the journal, whatever names it contains."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the message, which a traceback may follow."""
+        """Return the message, which may be followed by a traceback."""
         return safe(super().formatMessage(record))
 
 
@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Keep until SIGTERM, or until there has been nothing to keep for linger seconds.
 
-    listens is called when clients can connect. Raises ConflictError where this uid has a keeper
+    listens is called when clients can connect. Raises ConflictError if this uid has a keeper
     already, and what Keeper raises.
     """
     stored = inherited()
@@ -68,26 +68,26 @@ async def _keep(
 ) -> None:
     loop = asyncio.get_running_loop()
     caller = Caller()
-    told: list[Interface] = []
+    interfaces: list[Interface] = []
 
-    def tell(notice: notices.Notice) -> None:
-        for interface in told:
-            interface.tell(notice)
+    def report(notice: notices.Notice) -> None:
+        for interface in interfaces:
+            interface.emit(notice)
 
-    keeper = Keeper(caller, tell, linger=linger, store=DescriptorStore(limit(caller.unit_path())))
+    keeper = Keeper(caller, report, linger=linger, store=DescriptorStore(limit(caller.unit_path())))
     leave = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     loop.add_signal_handler(signal.SIGHUP, keeper.reload)
     keeper.start()
     for problem in unreadable():
-        _log.error("%s; it is left alone", problem)
+        _log.error("%s; skipped", problem)
     keeper.runs.recover(stored)
     server = RunServer(keeper.runs)
     helpers = [asyncio.create_task(_beat())]
-    if on_the_bus:  # from now on: who called to start it wants to hear of the scopes there are
+    if on_the_bus:  # only now, so that whoever activated the keeper sees the existing scopes
         joined = asyncio.Event()
-        helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, told, joined)))
+        helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, interfaces, joined)))
         await joined.wait()
     gc.enable()
     gc.freeze()
@@ -106,9 +106,9 @@ async def _keep(
 
 
 async def _be_on_the_bus(
-    keeper: Keeper, caller: Caller, told: "list[Interface]", tried: asyncio.Event
+    keeper: Keeper, caller: Caller, interfaces: "list[Interface]", tried: asyncio.Event
 ) -> None:
-    """Be on the bus, and on the next one where it ends; tried is set after the first try."""
+    """Serve on the bus, and reconnect when it ends; tried is set after the first attempt."""
     from scopekeeper.keeper.dbus_service import Interface, serve
 
     pause = _FIRST_PAUSE
@@ -116,7 +116,7 @@ async def _be_on_the_bus(
     def joined() -> None:
         nonlocal pause
         pause = _FIRST_PAUSE
-        told.append(interface)
+        interfaces.append(interface)
         tried.set()
 
     while True:
@@ -124,20 +124,20 @@ async def _be_on_the_bus(
         try:
             await serve(interface, caller.uid, joined)
         except ScopekeeperError as error:
-            if not tried.is_set():  # there is none, or it does not want us
-                _log.warning("%s; going on without", error)
+            if not tried.is_set():  # there is no bus, or it refuses us
+                _log.warning("%s; continuing without it", error)
                 return
-            if told:
-                _log.warning("%s; going on without until it is back", error)
+            if interfaces:
+                _log.warning("%s; continuing without it until it is back", error)
         finally:
             tried.set()
-        told.clear()
+        interfaces.clear()
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _beat() -> None:
-    """Tell systemd that the loop turns, as often as it wants to hear it."""
+    """Notify systemd's watchdog that the loop runs, as often as it asks for."""
     pause = watchdog_seconds()
     while pause is not None:
         notify("WATCHDOG=1")

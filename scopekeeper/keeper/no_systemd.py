@@ -1,6 +1,6 @@
-"""A keeper of which no systemd takes care: where it lives, where its messages go, when it listens.
+"""A keeper without systemd: its cgroup, its log file, and how it reports that it listens.
 
-Its end is nobody's business but its own: it must not be in the scope of whoever started it.
+It must not stay in the scope of the process that started it, or it would end with that scope.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from scopekeeper.scope.placement import Caller
 FOLDER = "scopekeeper-keeper"
 _FORMAT = "%(asctime)s  %(message)s"
 _LOG_MOST, _LOG_KEPT = 1 << 20, 1 << 18
-"""Bytes of a file of messages, and how many of them stay when it is shortened."""
+"""Most bytes of the log file, and how many stay when it is shortened."""
 
 _log = logging.getLogger("scopekeeper")
 
 
 class StandsAlone:
-    """What a keeper does in place of systemd; use it with ``with``, around all that it does."""
+    """Does for a keeper what systemd would; a context manager around everything that it does."""
 
     def __init__(self) -> None:
-        """Leave the cgroup that this process was started in."""
+        """Leave the cgroup in which this process was started."""
         if stat.S_ISREG(os.fstat(2).st_mode):
             logging.basicConfig(
                 format=_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO,
@@ -36,12 +36,12 @@ class StandsAlone:
         try:
             self._move()
         except (OSError, LookupError, ScopekeeperError) as error:
-            _log.debug("it stays in the cgroup that it was started in: %s", error)
+            _log.debug("the keeper stays in the cgroup where it was started: %s", error)
         if Caller().scope_directory:
-            _log.warning("it is in %s: a stop of that scope ends it too", proc.cgroup_of())
+            _log.warning("the keeper runs in %s: a stop of that scope ends it", proc.cgroup_of())
 
     def _move(self) -> None:
-        """Move to a folder beside the scopes."""
+        """Move to a cgroup beside the scopes."""
         caller = Caller()
         where = choose_placement.find(caller, placement_options.wanted())
         if where.manager:
@@ -53,7 +53,7 @@ class StandsAlone:
         self._before, self._folder = where.base, folder
 
     def listens(self) -> None:
-        """Close standard output: who has started this keeper reads it to its end."""
+        """Close standard output: the process that started this keeper reads until end of file."""
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 1)
 
@@ -61,7 +61,7 @@ class StandsAlone:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave no folder behind, where the one above may have processes of its own."""
+        """Remove the cgroup, if its parent may hold processes."""
         if self._folder:
             with contextlib.suppress(OSError):
                 proc.write(f"{self._before}/cgroup.procs", "0")
@@ -69,7 +69,7 @@ class StandsAlone:
 
 
 class _ShortFile(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to standard error, a file, and keeps that short: the oldest messages go."""
+    """Writes to standard error, a file, and keeps it short by dropping the oldest messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""

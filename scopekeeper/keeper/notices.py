@@ -1,4 +1,4 @@
-"""What a keeper tells the world. Pure: a small closed set of frozen data."""
+"""The notices that a keeper publishes. Pure: a small closed set of frozen data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from scopekeeper.scope.model import Member, Scope
 
 @dataclass(frozen=True, slots=True)
 class ScopeStarted:
-    """A scope is there."""
+    """A scope exists."""
 
     scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
 class MemberStarted:
-    """A command runs in it."""
+    """A command runs in a scope."""
 
     scope: Scope
     member: Member
@@ -25,7 +25,7 @@ class MemberStarted:
 
 @dataclass(frozen=True, slots=True)
 class MemberEnded:
-    """Nothing of a member lives any more."""
+    """No process of a member is left."""
 
     end: End
 
@@ -39,7 +39,7 @@ class ScopeEnded:
 
 @dataclass(frozen=True, slots=True)
 class OrphanFound:
-    """A member has lost its owner; evidence says how that is known, and what will be done."""
+    """A member has lost its owner; evidence has the proof, and what will be done."""
 
     scope: Scope
     member: Member
@@ -48,7 +48,7 @@ class OrphanFound:
 
 @dataclass(frozen=True, slots=True)
 class RunWarning:
-    """A run will be ended soon, if nothing changes; text says when and why."""
+    """A run will be stopped soon unless something changes; text has when and why."""
 
     run: Run
     text: str
@@ -60,11 +60,11 @@ Value = str | int | None
 
 
 def fields(notice: Notice) -> dict[str, Value]:
-    """Return a notice as plain values, as the bus and ``watch --json`` tell it."""
-    told: dict[str, Value] = {"event": type(notice).__name__}
+    """Return a notice as plain values, as the bus and ``watch --json`` publish it."""
+    values: dict[str, Value] = {"event": type(notice).__name__}
     if isinstance(notice, MemberEnded):
         end = notice.end
-        return told | {
+        return values | {
             "unit": end.unit,
             "session": end.session,
             "lane": end.lane,
@@ -78,7 +78,7 @@ def fields(notice: Notice) -> dict[str, Value]:
         }
     if isinstance(notice, RunWarning):
         run = notice.run
-        return told | {
+        return values | {
             "session": run.session,
             "lane": run.lane,
             "run": run.id,
@@ -86,9 +86,9 @@ def fields(notice: Notice) -> dict[str, Value]:
             "warning": notice.text,
         }
     scope = notice.scope
-    told |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
+    values |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
     if isinstance(notice, MemberStarted | OrphanFound):
-        told |= {"member": notice.member.name, "member_id": notice.member.member_id}
+        values |= {"member": notice.member.name, "member_id": notice.member.member_id}
     if isinstance(notice, OrphanFound):
-        told |= {"evidence": notice.evidence}
-    return told
+        values |= {"evidence": notice.evidence}
+    return values

@@ -1,7 +1,7 @@
-"""Tells when an owner may have changed. Only that: the proof is ``snapshot.Reader.owner_state``.
+"""Notifies when an owner may have changed; the proof is ``snapshot.Reader.owner_state``.
 
-An owner that is a process has ended when its pidfd says so. One that is a service leaves two
-traces, and both are watched, since either can come first:
+A process is watched by its pidfd. A service leaves two traces, and both are watched, since either
+can come first:
 
 - Its manager keeps a link ``invocation:UNIT`` in ``/run/systemd/units`` (a user's manager: in
   ``/run/user/UID/systemd/units``), which it moves into place at each start and removes when the
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scopekeeper.keeper.processes import Processes, WatchedProcess
-from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
     IN_CREATE,
@@ -33,23 +32,23 @@ _LINK = "invocation:"
 
 
 @dataclass(slots=True)
-class _Followed:
+class _Watched:
     process: WatchedProcess | None = None
     subscriptions: list[Subscription | None] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Folder:
-    """The links of one manager, and who is to be looked at when that of a unit changes."""
+    """The links of one manager, and which owners to check when the link of a unit changes."""
 
     subscription: Subscription | None = None
     by_unit: dict[str, set[Owner]] = field(default_factory=dict)
 
 
 class OwnerWatch:
-    """Follows owners; tell is called from the loop, maybe more often than something changed.
+    """Follows owners; notify is called from the loop, possibly without any change.
 
-    run is the folder of runtime state, ``/run`` but for tests.
+    run is the folder of runtime state: ``/run`` except in tests.
     """
 
     def __init__(
@@ -57,45 +56,42 @@ class OwnerWatch:
         inotify: Inotify,
         processes: Processes,
         mount: str,
-        tell: Callable[[Owner], None],
+        notify: Callable[[Owner], None],
         *,
         run: str = "/run",
     ) -> None:
         self._inotify = inotify
         self._processes = processes
         self._mount = mount
-        self._tell = tell
+        self._notify = notify
         self._run = run
-        self._followed: dict[Owner, _Followed] = {}
+        self._watched: dict[Owner, _Watched] = {}
         self._folders: dict[str, _Folder] = {}
 
     def __len__(self) -> int:
         """Count the owners that are followed."""
-        return len(self._followed)
+        return len(self._watched)
 
     def follow(self, owner: Owner) -> None:
-        """Begin to tell about an owner; one that has changed already is told at once.
+        """Start following an owner; if it has changed already, notify at once.
 
         Raises LimitError; then the owner is not followed.
         """
-        if owner in self._followed:
+        if owner in self._watched:
             return
-        self._followed[owner] = followed = _Followed()
+        self._watched[owner] = watched = _Watched()
         try:
             if owner.unit:
-                self._follow_unit(owner, followed)
+                self._follow_unit(owner, watched)
             elif owner.pid and owner.start_time is not None:
-                followed.process = self._processes.watch(
-                    owner.pid, owner.start_time, lambda _: self._process_ended(owner, _)
+                watched.process = self._processes.watch(
+                    owner.pid, owner.start_time, lambda _: self._notify(owner)
                 )
         except Exception:
             self.forget(owner)
             raise
 
-    def _process_ended(self, owner: Owner, _: Exit) -> None:
-        self._tell(owner)
-
-    def _follow_unit(self, owner: Owner, followed: _Followed) -> None:
+    def _follow_unit(self, owner: Owner, watched: _Watched) -> None:
         uid = manager_uid(owner.cgroup)
         folder = self._folders.setdefault(uid, _Folder())
         folder.by_unit.setdefault(owner.unit, set()).add(owner)
@@ -112,31 +108,31 @@ class OwnerWatch:
 
             def removed(event: Event) -> None:
                 if event.name == name:
-                    self._tell(owner)
+                    self._notify(owner)
 
             def changed(event: Event) -> None:
                 if not event.name:
-                    self._tell(owner)
+                    self._notify(owner)
 
-            followed.subscriptions = [
+            watched.subscriptions = [
                 self._inotify.add(parent, IN_DELETE | IN_ONLYDIR, removed),
                 self._inotify.add(directory, IN_ATTRIB | IN_ONLYDIR, changed),
             ]
         if epoch_of(self._mount, owner.cgroup) != owner.epoch:
-            self._tell(owner)
+            self._notify(owner)
 
     def _link_changed(self, folder: _Folder, event: Event) -> None:
         if event.name.startswith(_LINK):
             for owner in tuple(folder.by_unit.get(event.name[len(_LINK) :], ())):
-                self._tell(owner)
+                self._notify(owner)
 
     def forget(self, owner: Owner) -> None:
-        """Tell no more of an owner; one that is not followed is all right."""
-        followed = self._followed.pop(owner, None)
-        if followed is None:
+        """Stop following an owner, if it is followed."""
+        watched = self._watched.pop(owner, None)
+        if watched is None:
             return
-        self._processes.forget(followed.process)
-        for subscription in followed.subscriptions:
+        self._processes.forget(watched.process)
+        for subscription in watched.subscriptions:
             self._inotify.remove(subscription)
         if not owner.unit:
             return

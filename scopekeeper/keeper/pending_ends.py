@@ -1,4 +1,4 @@
-"""Members that have ended, until it is known how, or has been waited for long enough."""
+"""Holds members that have ended until it is known how, or until a deadline."""
 
 import dataclasses
 import signal
@@ -14,110 +14,110 @@ from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.shutdown import Stopping
 
 _EXIT_SECONDS = 6.0
-"""How long the end of a member waits for how its command ended: a little longer than the watch
-waits for a parent to reap it."""
+"""How long to wait for the exit status: a little longer than the watch waits for the parent to reap
+the process."""
 _OWNER_SECONDS = 3.0
-"""How long it waits for its owner's, where systemd ends both together."""
+"""How long to wait for the end of the owner, if systemd stops both together."""
 Key = tuple[str, str]
 """The directory of a scope, and the leaf of a member in it."""
 
 _STOPPER_SECONDS = 0.5
-"""How long it waits for who killed it to write down why: the mark in the scope's record may have
-gone with the scope before it was read."""
+"""How long to wait for the stopper to write the cause to the history: the mark may be gone with the
+scope before it was read."""
 
 
 class PendingEnds:
-    """Waits with each end for what can still become known of it, then calls told.
+    """Holds each end until all that can be known of it is known, then calls report.
 
-    now is the loop's clock, in seconds. Before an end is told that systemd may have brought about,
-    and of which nothing else is known, doubt is called, which may set ``stopping``. Where still
-    nothing explains it, ask is called, and ``unexplained`` has it until ``explain`` is.
+    now is the loop's clock, in seconds. If systemd may have caused an end and nothing else is
+    known, doubt is called first, which may set ``stopping``. If nothing explains it then, ask is
+    called, and ``unexplained`` returns the end until ``explain`` is called.
     """
 
     def __init__(
         self,
         mount: str,
         now: Callable[[], float],
-        told: Callable[[End], None],
+        report: Callable[[End], None],
         doubt: Callable[[], None],
         ask: Callable[[], None],
     ) -> None:
         self._mount = mount
         self._now = now
-        self._told = told
+        self._report_end = report
         self._doubt = doubt
         self._ask = ask
         self._waiting: dict[Key, Ending] = {}
         self._unexplained: dict[Key, Ending] = {}
         self.stopping: Stopping | None = Stopping.NOTHING
-        """None while that is being asked; then nothing is told for its time being over."""
+        """What is being stopped around us; None while that is being asked: no deadline counts."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._unexplained)
 
     @property
     def moments(self) -> list[float]:
-        """When there is one to tell of, even if nothing more becomes known."""
+        """The deadlines of the ends that wait."""
         if self.stopping is None:
             return []
-        return [each.told_by for each in self._waiting.values()]
+        return [each.deadline for each in self._waiting.values()]
 
     def leaves(self, directory: str) -> list[str]:
-        """Return the leaves of a scope of whose end it is not told yet."""
+        """Return the leaves of a scope whose ends are not reported yet."""
         keys = (*self._waiting, *self._unexplained)
         return [leaf for where, leaf in keys if where == directory]
 
     @property
     def all_leaves(self) -> list[str]:
-        """The leaves of all scopes of whose end it is not told yet."""
+        """The leaves of all scopes whose ends wait."""
         return [leaf for _, leaf in self._waiting]
 
-    def add(self, directory: str, known: TrackedScope, ended: Iterable[Ending]) -> None:
-        """Wait with what has ended in a scope."""
+    def add(self, directory: str, scope: TrackedScope, ended: Iterable[Ending]) -> None:
+        """Hold what has ended in a scope."""
         for ending in ended:
             leaf = ending.end.leaf
-            ending.told_by = self._now() + _EXIT_SECONDS
+            ending.deadline = self._now() + _EXIT_SECONDS
             self._waiting[directory, leaf] = ending
-            if leaf in known.exits:
-                self._conclude(directory, ending, known.exits.pop(leaf))
+            if leaf in scope.exits:
+                self._conclude(directory, ending, scope.exits.pop(leaf))
 
     def leader_ended(self, event: events.LeaderEnded) -> bool:
-        """Take in how a command ended; False where its member is not known to have ended."""
+        """Note how a command ended; False if the end of its member is not pending."""
         waiting = self._waiting.get((event.directory, event.leaf))
         if waiting is not None:
             self._conclude(event.directory, waiting, event.exit)
         return waiting is not None
 
-    def tell_due(self) -> None:
-        """Tell of those that have waited long enough."""
+    def report_due(self) -> None:
+        """Report the ends whose deadline is over."""
         if self.stopping is None:
             return
         now = self._now()
-        due = [key for key, each in self._waiting.items() if each.told_by <= now]
+        due = [key for key, each in self._waiting.items() if each.deadline <= now]
         doubtful = [self._waiting[key] for key in due if self._waiting[key].is_unexplained]
         for ending in doubtful:
             ending.asked = True
         if doubtful:
             self._doubt()
         if self.stopping is not None:
-            self._tell(due)
+            self._report(due)
 
-    def tell_all(self) -> None:
-        """Tell of all, with what is known by now."""
-        self._tell(list(self._waiting))
+    def report_all(self) -> None:
+        """Report all ends with what is known by now."""
+        self._report(list(self._waiting))
 
     def unexplained(self) -> dict[Key, End]:
-        """Return the ends of which the history has to be asked before they are told."""
+        """Return the ends that the history may explain."""
         return {key: ending.end for key, ending in self._unexplained.items()}
 
     def explain(self, key: Key, cause: Cause | None) -> None:
-        """Tell of an unexplained end, with the cause that the history knows."""
+        """Report an unexplained end with the cause found in the history."""
         ending = self._unexplained.pop(key, None)
         if ending is not None:
             ending.cause = cause
             self._end(ending)
 
-    def _tell(self, keys: list[Key]) -> None:
+    def _report(self, keys: list[Key]) -> None:
         reader = Reader(self._mount)
         for key in keys:
             ending = self._waiting.pop(key)
@@ -125,12 +125,12 @@ class PendingEnds:
             self._end_or_ask(key, ending)
 
     def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
-        """Tell of an end whose command's is known, unless something may yet explain it."""
+        """Report an end whose exit is known, unless something may yet explain it."""
         ending.exit = exit_
         if ending.is_in_doubt:
-            ending.told_by = self._now() + _OWNER_SECONDS
+            ending.deadline = self._now() + _OWNER_SECONDS
         elif ending.cause is None and end_reason.was_ended(exit_):
-            ending.told_by = self._now() + _STOPPER_SECONDS
+            ending.deadline = self._now() + _STOPPER_SECONDS
         else:
             del self._waiting[directory, ending.end.leaf]
             self._end(ending)
@@ -149,5 +149,5 @@ class PendingEnds:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING
         around = dataclasses.replace(ending.around, stopping=stopping)
-        end = end_reason.tell(ending.end, exit_, ending.cause, kills, around)
-        self._told(end if ending.cause else observe.with_claim(end, ending.claim))
+        end = end_reason.explain(ending.end, exit_, ending.cause, kills, around)
+        self._report_end(end if ending.cause else observe.with_claim(end, ending.claim))

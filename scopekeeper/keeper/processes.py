@@ -1,4 +1,4 @@
-"""Tells when processes end, and how: members' leaders, and owners that are no service."""
+"""Watches when and how processes end: leaders of members, and owners that are processes."""
 
 import asyncio
 import contextlib
@@ -27,32 +27,32 @@ _log = logging.getLogger("scopekeeper")
 
 CONNECTOR = "connector"
 PATIENCE = 5.0
-"""Seconds for a parent to reap a zombie whose status only the reaped one tells."""
+"""Seconds to wait for a parent to reap a zombie whose status is readable only afterwards."""
 _PAUSES = (0.002, 0.02, 0.1)
-"""Seconds between questions to the connector."""
+"""Seconds between attempts to read a status from the connector."""
 _AT_ONCE = 512
 
 
 @dataclass(slots=True, eq=False)
 class WatchedProcess:
-    """A process that is watched; only ``Processes`` makes and changes one."""
+    """A process that is watched; only ``Processes`` creates and changes one."""
 
     pid: int
     start_time: int
-    tell: Callable[[Exit], None]
+    notify: Callable[[Exit], None]
     pidfd: int
     timer: asyncio.TimerHandle | None = None
 
 
 def allow_descriptors() -> None:
-    """Raise the soft limit of open files to the hard one: each watched process takes one."""
+    """Raise the soft limit of open files to the hard limit: each watched process takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def sources_here() -> tuple[str, ...]:
-    """Return what ``Processes.sources`` would be, without watching anything."""
+    """Return the value that ``Processes.sources`` would have, without watching anything."""
     names = (ChildSource.name, ZombieSource.name)
     if PidfdSource.works():
         return (*names, PidfdSource.name)
@@ -64,10 +64,10 @@ def sources_here() -> tuple[str, ...]:
 
 
 class Processes:
-    """Watches processes by pidfd; one epoll of its own keeps the loop's small.
+    """Watches processes by pidfd, in an epoll of its own that keeps the loop's small.
 
-    A pidfd becomes readable when the whole process is a zombie, and hangs up (Linux 6.9) when it
-    was reaped.
+    A pidfd becomes readable when the whole process is a zombie; it hangs up (Linux 6.9) when the
+    process has been reaped.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, patience: float = PATIENCE) -> None:
@@ -86,10 +86,10 @@ class Processes:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The ways to learn a status that are in use here, in the order in which they are asked.
+        """The sources of an exit status in use here, in the order in which they are asked.
 
-        Without ``pidfd`` and ``connector`` a process whose parent reaps it at once, as most do,
-        ends with a status unknown.
+        Without ``pidfd`` and ``connector``, the status of a process is unknown if its parent reaps
+        it at once, as most do.
         """
         names = [source.name for source in self._sources]
         if self._waits_for_reaping:
@@ -103,7 +103,7 @@ class Processes:
         return len(self._by_fd)
 
     def close(self) -> None:
-        """Watch nothing any more, and tell nothing."""
+        """Stop watching, and call no callback."""
         for process in list(self._by_fd.values()):
             self.forget(process)
         if not self._epoll.closed:
@@ -114,17 +114,17 @@ class Processes:
             self._connector = None
 
     def watch(
-        self, pid: int, start_time: int, tell: Callable[[Exit], None], *, pidfd: int = -1
+        self, pid: int, start_time: int, notify: Callable[[Exit], None], *, pidfd: int = -1
     ) -> WatchedProcess | None:
-        """Have tell called, from the loop, when the process ends; at once where it has ended.
+        """Have notify called, from the loop, when the process ends; soon if it has ended already.
 
-        start_time is in clock ticks since boot, as proc_pid_stat(5) field 22. None where nothing
-        can be told: that the process behind the number is the one meant cannot be proved, since
-        this uid may not see it. A pidfd of it that was opened before, if there is one, becomes
-        ours, and may be of one that was reaped. Raises LimitError when no descriptor is left.
+        start_time is in clock ticks since boot, as proc_pid_stat(5) field 22. Returns None if this
+        uid cannot see the process: then nothing proves that the pid is the right process. pidfd is
+        one opened earlier, which may be of a reaped process; it becomes ours. Raises LimitError
+        when no descriptor is left.
         """
         if pidfd >= 0:
-            return self._add(WatchedProcess(pid, start_time, tell, pidfd))
+            return self._add(WatchedProcess(pid, start_time, notify, pidfd))
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -132,14 +132,14 @@ class Processes:
                 raise _no_descriptor(len(self._by_fd)) from None
             if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
                 raise
-            return self._ended_before(pid, start_time, tell)
+            return self._ended_before(pid, start_time, notify)
         started = start_of(pid)
-        process = WatchedProcess(pid, start_time, tell, pidfd)
+        process = WatchedProcess(pid, start_time, notify, pidfd)
         if started == start_time:
             return self._add(process)
         ended = started is not None or _has_ended(pidfd)
         os.close(pidfd)
-        return self._ended_before(pid, start_time, tell) if ended else None
+        return self._ended_before(pid, start_time, notify) if ended else None
 
     def _add(self, process: WatchedProcess) -> WatchedProcess:
         self._by_fd[process.pidfd] = process
@@ -148,17 +148,17 @@ class Processes:
         return process
 
     def _ended_before(
-        self, pid: int, start_time: int, tell: Callable[[Exit], None]
+        self, pid: int, start_time: int, notify: Callable[[Exit], None]
     ) -> WatchedProcess:
-        process = WatchedProcess(pid, start_time, tell, -1)
-        self._loop.call_soon(self._tell, process, Exit(None, None, UNKNOWN))
+        process = WatchedProcess(pid, start_time, notify, -1)
+        self._loop.call_soon(self._notify, process, Exit(None, None, UNKNOWN))
         return process
 
     def forget(self, process: WatchedProcess | None) -> None:
-        """Watch it no more, and tell nothing of it; None is all right."""
+        """Stop watching a process, and never call its callback; None does nothing."""
         if process is None:
             return
-        process.tell = _nothing
+        process.notify = _nothing
         self._let_go(process)
 
     def _let_go(self, process: WatchedProcess) -> None:
@@ -173,7 +173,7 @@ class Processes:
             self._narrow_soon()
 
     def _widen(self) -> None:
-        """Have no end go by unseen while many are added; the filter is made once, after that."""
+        """Let all events through while processes are added; build the filter once, afterwards."""
         if self._connector is not None and not self._wide:
             self._wide = True
             self._connector.widen()
@@ -192,7 +192,7 @@ class Processes:
             self._connector.keep_only(pids)
 
     def look(self) -> None:
-        """Tell of those that have ended by now; the loop calls it."""
+        """Report the processes that have ended; called by the loop."""
         for pidfd, mask in self._epoll.poll(0, _AT_ONCE):
             process = self._by_fd.get(pidfd)
             if process is None:
@@ -202,45 +202,45 @@ class Processes:
                     self._reaped(process)
                 else:
                     self._ended(process)
-            except Exception:  # noqa: BLE001  the others of this batch would never be told
+            except Exception:  # noqa: BLE001  else the rest of this batch would be lost
                 _log.exception("the end of process %d: internal error", process.pid)
 
     def _ended(self, process: WatchedProcess) -> None:
-        """Ask every way for the status of one that is a zombie, or was one a moment ago."""
+        """Ask every source for the status of a process that is a zombie, or was one just now."""
         for source in self._sources:
             status = source.status(process)
             if status is not None:
-                self._tell(process, exit_of(status, source.name))
+                self._notify(process, exit_of(status, source.name))
                 return
         if self._waits_for_reaping:
-            self._epoll.modify(process.pidfd, 0)  # from now on only the hang-up wakes
+            self._epoll.modify(process.pidfd, 0)  # from now on only the hang-up wakes us
             process.timer = self._loop.call_later(self._patience, self._reaped, process)
             return
         self._ask_connector(process)
 
     def _ask_connector(self, process: WatchedProcess, pauses: tuple[float, ...] = _PAUSES) -> None:
-        """Ask the connector, and again a little later: its news come after that of the pidfd."""
+        """Ask the connector, and again a little later: its event comes after that of the pidfd."""
         status = self._connector.ended(process.pid) if self._connector is not None else None
         if status is None and self._connector is not None and pauses:
             process.timer = self._loop.call_later(
                 pauses[0], self._ask_connector, process, pauses[1:]
             )
         else:
-            self._tell(process, exit_of(status, CONNECTOR))
+            self._notify(process, exit_of(status, CONNECTOR))
 
     def _reaped(self, process: WatchedProcess) -> None:
         if process.pidfd >= 0:
             status = PidfdSource().status(process)
-            self._tell(process, exit_of(status, PidfdSource.name))
+            self._notify(process, exit_of(status, PidfdSource.name))
 
-    def _tell(self, process: WatchedProcess, how: Exit) -> None:
+    def _notify(self, process: WatchedProcess, how: Exit) -> None:
         self._let_go(process)
-        tell, process.tell = process.tell, _nothing
-        tell(how)
+        notify, process.notify = process.notify, _nothing
+        notify(how)
 
 
 def _nothing(_: Exit) -> None:
-    """Stand in for who does not want to be told any more."""
+    """Replace the callback of a process that is no longer watched."""
 
 
 def _has_ended(pidfd: int) -> bool:

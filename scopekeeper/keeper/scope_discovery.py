@@ -1,19 +1,19 @@
-"""Where scopes of this uid can appear, and how that is noticed without watching every cgroup.
+"""Finds the scopes of this uid as they come and go, without watching every cgroup.
 
-Watched are *bases*, the folders that scopes are directly in:
+It watches *bases*, the folders that directly contain scopes:
 
-- ``scopekeeper.slice`` of the uid's managers, and for root ``scopekeeper`` at the top of the
-  mount; for others without a manager, the cgroup that was delegated to them: always, whether they
-  exist yet or not.
+- Standing bases, whether they exist yet or not: ``scopekeeper.slice`` of the uid's managers; for
+  root also ``scopekeeper`` at the top of the mount; for another uid without a manager the cgroup
+  delegated to it.
 - The folder of every scope that a walk of the whole hierarchy finds at the start: a service's own
   cgroup (``Delegate=yes``), a delegated one, the PATH of ``--placement cgroup:PATH``.
-- What ``run`` leaves a note of: when it makes a scope in a plain cgroup, it puts a link to that
-  folder into ``notes_folder``, which only the keeper makes. Without it there was no keeper yet,
-  and the walk of the first one finds the scope.
+- Folders noted by ``run``: when it creates a scope in a plain cgroup, it puts a link to that folder
+  into ``notes_folder``. Only the keeper creates ``notes_folder``: if it is missing there was no
+  keeper yet, and the walk of the first keeper finds the scope.
 
-The folders above a base are watched too, for the coming and going of the next one below: a removed
-cgroup tells nothing by its own watch. So a service that starts or stops wakes the keeper where a
-base is in its slice, and nothing else does.
+The folders above a base are watched too, for the creation and removal of the next level: a removed
+cgroup sends no event to its own watch. So a service that starts or stops wakes the keeper only if a
+base is in its slice.
 """
 
 import contextlib
@@ -44,67 +44,67 @@ _COMES_AND_GOES = IN_CREATE | IN_DELETE | IN_ONLYDIR
 
 
 def standing_bases(caller: Caller) -> list[str]:
-    """Return the folders in which the caller's uid makes scopes unless it is told otherwise."""
+    """Return the folders in which the caller's uid creates scopes by default."""
     bases = [managed(caller, "user").base]
     if caller.uid == 0:
         bases += [managed(caller, "system").base, f"{caller.mount}/{FOLDER}"]
     elif not answers(caller.uid):
-        # a delegated cgroup, which a launch without a runtime folder leaves no note of
+        # a delegated cgroup; a launch without a runtime folder leaves no note of it
         with contextlib.suppress(ScopekeeperError):
             bases.append(find(caller, wanted()).base)
     return bases
 
 
 class _Base:
-    """A folder that has scopes in it, may have, or is not there yet."""
+    """A folder that contains scopes, may contain some, or does not exist yet."""
 
-    def __init__(self, places: "ScopeDiscovery", directory: str, *, standing: bool) -> None:
+    def __init__(self, discovery: "ScopeDiscovery", directory: str, *, standing: bool) -> None:
         self.directory = directory
         self.standing = standing
-        self._places = places
-        top = places.mount
+        self._discovery = discovery
+        top = discovery.mount
         self._levels = [top]
         for part in filter(None, directory[len(top) :].split("/")):
             self._levels.append(f"{self._levels[-1]}/{part}")
         self._watches: list[Subscription] = []
 
     def descend(self) -> bool:
-        """Watch as far down as there is something; tell whether the base itself is there."""
+        """Watch as far down as folders exist; return True if the base itself exists."""
         while len(self._watches) < len(self._levels):
             at = len(self._watches)
-            watch = self._places.watch(
-                self._levels[at], _COMES_AND_GOES, functools.partial(self._tell, at)
+            watch = self._discovery.watch(
+                self._levels[at], _COMES_AND_GOES, functools.partial(self._changed, at)
             )
             if watch is None:
                 return os.path.isdir(self.directory)
             self._watches.append(watch)
         return True
 
-    def _tell(self, at: int, event: Event) -> None:
+    def _changed(self, at: int, event: Event) -> None:
         path = f"{self._levels[at]}/{event.name}"
         if at + 1 == len(self._levels):
-            self._places.scope_event(path, gone=bool(event.mask & IN_DELETE))
+            self._discovery.scope_event(path, gone=bool(event.mask & IN_DELETE))
         elif path == self._levels[at + 1]:
             was_there = len(self._watches) == len(self._levels)
             self.let_go(at + 1)
             if was_there:
-                self._places.base_gone(self)
-            if not event.mask & IN_DELETE and self._places.has(self) and self.descend():
-                self._places.base_came(self)
+                self._discovery.base_gone(self)
+            if not event.mask & IN_DELETE and self._discovery.has(self) and self.descend():
+                self._discovery.base_came(self)
 
     def let_go(self, start: int = 0) -> None:
-        """Take back the watches from a level on."""
+        """Remove the watches from a level on."""
         for watch in self._watches[start:]:
-            self._places.inotify.remove(watch)
+            self._discovery.inotify.remove(watch)
         del self._watches[start:]
 
 
 class ScopeDiscovery:
-    """Tells of scopes that come and go: ``came(directory)``, ``went(directory)``.
+    """Calls ``came(directory)`` and ``went(directory)`` as scopes come and go.
 
-    A scope can be told to have come that was told before: then it has been replaced, or a walk
-    saw it again. ``went`` is told of every directory of our name, known or not. ``failed(error)``
-    is told where something cannot be watched (LimitError, OSError); the rest goes on.
+    ``came`` may be called again for a scope: if it was replaced, or a walk found it again. ``went``
+    is called for every directory with a name of ours, known or not. ``failed(error)`` is called if
+    something cannot be watched (LimitError, OSError); the rest continues.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class ScopeDiscovery:
         self._notes_watch: Subscription | None = None
         self._bases: dict[str, _Base] = {}
         self._scopes: dict[str, set[str]] = {}
-        """Those that were told to have come, by their base."""
+        """The scopes reported to have come, by base."""
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """The folders that are watched for scopes, those that are not there yet included."""
+        """The folders watched for scopes, including those that do not exist yet."""
         return tuple(self._bases)
 
     def start(self) -> None:
-        """Watch, then tell of all that is there."""
+        """Start watching, then report every scope that exists."""
         self._watch_notes()
         try:
             bases = standing_bases(self._caller)
@@ -147,7 +147,7 @@ class ScopeDiscovery:
         self.walk()
 
     def close(self) -> None:
-        """Take back every watch."""
+        """Remove every watch."""
         for base in self._bases.values():
             base.let_go()
         self._bases.clear()
@@ -155,10 +155,10 @@ class ScopeDiscovery:
         self.inotify.remove(self._notes_watch)
 
     def walk(self) -> None:
-        """Look at the whole hierarchy, and tell of every scope that is there, and that is not."""
+        """Walk the whole hierarchy; report every scope that exists, and those that have gone."""
         self._read_notes()
         for base in tuple(self._bases.values()):
-            base.let_go()  # what is watched may be gone, and another in its place
+            base.let_go()  # a watched folder may have been replaced
             if not base.descend():
                 self.base_gone(base)
         found: dict[str, set[str]] = {}
@@ -166,7 +166,7 @@ class ScopeDiscovery:
             for scope in Search(self.mount, self._caller.uid).found:
                 if self.is_ours(scope):
                     found.setdefault(os.path.dirname(scope), set()).add(scope)
-        except Exception as error:  # noqa: BLE001  what was found before that is there
+        except Exception as error:  # noqa: BLE001  what was found before it counts
             self._failed(error)
         for directory in found:
             self.add(directory)
@@ -179,7 +179,7 @@ class ScopeDiscovery:
                 self.scope_event(scope, gone=False)
 
     def add(self, directory: str, *, standing: bool = False) -> None:
-        """Watch one more base; one that is not standing is forgotten when it goes."""
+        """Watch one more base; it is forgotten when it is removed, unless it is standing."""
         if directory in self._bases or not cgroupfs.is_inside(directory, self.mount):
             return
         base = self._bases[directory] = _Base(self, directory, standing=standing)
@@ -188,27 +188,27 @@ class ScopeDiscovery:
         elif not standing:
             self.base_gone(base)
 
-    def watch(self, path: str, mask: int, tell: Callable[[Event], None]) -> Subscription | None:
-        """Have tell called with events of a folder; None where it is not there, or cannot be."""
+    def watch(self, path: str, mask: int, notify: Callable[[Event], None]) -> Subscription | None:
+        """Have notify called with events of a folder; None if it is missing or not watchable."""
         try:
-            return self.inotify.add(path, mask, tell)
+            return self.inotify.add(path, mask, notify)
         except (LimitError, OSError) as error:
             self._failed(error)
             return None
 
     def has(self, base: _Base) -> bool:
-        """Tell whether a base is still wanted."""
+        """Return True if a base is still watched."""
         return self._bases.get(base.directory) is base
 
     def is_ours(self, scope: str) -> bool:
-        """Tell whether a scope is there and belongs to our uid."""
+        """Return True if a scope exists and belongs to our uid."""
         try:
             return os.stat(scope).st_uid == self._caller.uid
         except OSError:
             return False
 
     def scope_event(self, directory: str, *, gone: bool) -> None:
-        """Tell of a folder that came or went in a base, where it is a scope of ours."""
+        """Report a folder that came or went in a base, if it is a scope of ours."""
         base, _, name = directory.rpartition("/")
         if not _is_scope(name):
             return
@@ -220,7 +220,7 @@ class ScopeDiscovery:
             self._came(directory)
 
     def base_came(self, base: _Base) -> None:
-        """Tell of the scopes in a base that is watched from now on."""
+        """Report the scopes in a base that is watched from now on."""
         try:
             names_there = cgroupfs.children(base.directory)
         except OSError as error:
@@ -230,7 +230,7 @@ class ScopeDiscovery:
             self.scope_event(f"{base.directory}/{name}", gone=False)
 
     def base_gone(self, base: _Base) -> None:
-        """Tell of the scopes that went with their base, and forget it where nobody will miss it."""
+        """Report the scopes that went with their base; forget the base unless it is standing."""
         for scope in tuple(self._scopes.pop(base.directory, ())):
             self._went(scope)
         if base.standing or not self.has(base):
@@ -239,12 +239,12 @@ class ScopeDiscovery:
         self._bases.pop(base.directory, None)
         with contextlib.suppress(OSError):
             os.unlink(f"{self._notes}/{names.escape(base.directory)}")
-        # a launch that found the note there, a moment ago, relies on it
+        # a launch that found the note a moment ago relies on it
         if os.path.isdir(base.directory):
             self.add(base.directory)
 
     def _watch_notes(self) -> None:
-        # no runtime folder: a launch has none either, and it is not ours to make
+        # without a runtime folder launches leave no notes; it is not ours to create
         if not os.path.isdir(os.path.dirname(os.path.dirname(self._notes))):
             return
         with contextlib.suppress(OSError):

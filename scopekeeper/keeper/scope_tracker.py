@@ -1,4 +1,4 @@
-"""What the keeper remembers of one scope between two looks at it."""
+"""Remembers one scope from one look at it to the next."""
 
 import contextlib
 import dataclasses
@@ -19,12 +19,12 @@ from scopekeeper.scope.records import ATTRIBUTE, RecordError
 from scopekeeper.scope.snapshot import Reader
 
 _EXEC_USEC = 500_000
-"""After which a launch has become its command, and shows the command's own words."""
+"""By then a launch has become its command, and /proc shows the command's own arguments."""
 
 
 @dataclass(slots=True)
 class Ending:
-    """A member of which nothing lives; how its command ended may yet become known."""
+    """A member with no process left; how its command ended may yet become known."""
 
     end: End
     cause: Cause | None
@@ -32,16 +32,16 @@ class Ending:
     of: "TrackedScope"
     owner: Owner | None
     claim: str = ""
-    """What only its record says of why it ended."""
+    """The cause that only its own record states."""
     exit: Exit | None = None
     asked: bool = False
-    """Whether it was asked if something larger goes down with it."""
-    told_by: float = 0.0
-    """When it is told, by the loop's clock, even if nothing more becomes known."""
+    """Whether systemd has been asked if the manager or the machine is stopping."""
+    deadline: float = 0.0
+    """When to report it, by the loop's clock, even if nothing more becomes known."""
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether systemd may have ended it with its owner, of whose end nothing shows yet."""
+        """Whether systemd may have stopped it with its owner, whose end is not visible yet."""
         around = self.around
         return bool(
             around.bound_to
@@ -52,11 +52,11 @@ class Ending:
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether it may have gone down with the machine, and nobody has looked yet."""
+        """Whether it may have gone down with the machine, which is not checked yet."""
         return not self.asked and self.cause is None and end_reason.was_ended(self.exit)
 
     def look_again(self, reader: Reader) -> None:
-        """Look whether the owner is gone by now."""
+        """Check whether the owner is gone by now."""
         if self.owner is not None:
             gone = _evidence(reader, self.owner)
             self.around = dataclasses.replace(self.around, owner_gone=gone)
@@ -64,35 +64,39 @@ class Ending:
 
 @dataclass(slots=True)
 class TrackedScope:
-    """One scope: as it was at the last look, and what happened to its members since."""
+    """One scope as it was at the last look, and what has happened to its members since.
+
+    Dicts are by leaf.
+    """
 
     scope: Scope
     record: ScopeRecord | None = None
-    """None where it has not been read yet, or is damaged."""
+    """None if not read yet, or damaged."""
     cause: Cause | None = None
     """Why the scope is being stopped."""
     ends: dict[str, End] = field(default_factory=dict)
-    """By leaf: its living members, each as its end would be told."""
+    """The living members, each as the End that it would have now."""
     causes: dict[str, Cause] = field(default_factory=dict)
-    """By leaf: why a single member is being stopped."""
+    """Why a single member is being stopped."""
     claims: dict[str, str] = field(default_factory=dict)
-    """By leaf: what its record says of that, where no stopper does."""
+    """The cause that a member's record states and no stopper confirms."""
     started: dict[str, int] = field(default_factory=dict)
-    """By leaf: when its record first said that it was started. With the leaf's id that is the
-    name of its row in the history, of which its processes could make any number."""
+    """The first start time in a member's record. With the leaf's id it is the key of the row in the
+    history: a member that rewrites its record must not get any number of rows."""
     exits: dict[str, Exit] = field(default_factory=dict)
     oom_kills: dict[str, int] = field(default_factory=dict)
-    """By leaf, and by '' those of which the kernel told for the scope as a whole."""
+    """Under '' those that the kernel counted for the scope as a whole."""
 
     peaked: set[str] = field(default_factory=set)
-    """Leaves whose peak of memory was read when the kernel had killed in them."""
+    """Leaves whose memory peak was read after an OOM kill in them."""
     fresh: dict[str, int] = field(default_factory=dict)
-    """Leaves that came just now, and until when that is so; microseconds of CLOCK_BOOTTIME."""
+    """Leaves that came just now, and until when they count as new; microseconds of
+    CLOCK_BOOTTIME."""
     born: int = 0
     """Microseconds of CLOCK_BOOTTIME."""
 
     def look(self, scope: Scope, reader: Reader) -> tuple[list[Member], list[Ending]]:
-        """Take in what the scope is now; returns the members that came, and those that ended."""
+        """Update to the current state; return the members that came, and those that ended."""
         with contextlib.suppress(OSError, RecordError):
             raw = cgroupfs.attribute(scope.directory, ATTRIBUTE)
             self.record = record_parser.scope(raw, scope.unit)
@@ -111,11 +115,11 @@ class TrackedScope:
         return came, [self._ending(leaf, last, reader) for leaf in ended]
 
     def gone(self, reader: Reader) -> list[Ending]:
-        """Return the ends of all members that were still there."""
+        """Return the ends of all members that were left."""
         return [self._ending(leaf, self.scope, reader) for leaf in list(self.ends)]
 
     def note_kill(self, leaf: str) -> None:
-        """Count a kill for want of memory, and read the peak while the leaf may be there."""
+        """Count an OOM kill, and read the memory peak while the leaf may still exist."""
         self.oom_kills[leaf] = self.oom_kills.get(leaf, 0) + 1
         peak = observe.memory_peak(f"{self.scope.directory}/{leaf}") if leaf else None
         if peak is not None and leaf in self.ends:
@@ -123,20 +127,20 @@ class TrackedScope:
             self.peaked.add(leaf)
 
     def take_kills(self, leaf: str) -> int:
-        """Return how many of a leaf the kernel has killed, and count them no more.
+        """Return and forget how many processes of a leaf were OOM-killed.
 
-        It tells of them up to 10 ms late, when the leaf may have ended (cgroup_file_notify, 6.1).
+        The event comes up to 10 ms late, when the leaf may have ended (cgroup_file_notify, 6.1).
         """
         return self.oom_kills.pop(leaf, 0)
 
     def take_kill(self) -> int:
-        """Return 1 where the kernel killed one in the scope and did not say of which leaf."""
+        """Return 1, and count it off, if there was an OOM kill in the scope in an unknown leaf."""
         left = self.oom_kills.get("", 0)
         self.oom_kills[""] = max(left - 1, 0)
         return min(left, 1)
 
     def _has_changed(self, living: dict[str, Member]) -> bool:
-        """Tell whether there is more to know; a command's own words are there after its exec."""
+        """Return True if members need another look; a command's arguments appear on exec."""
         return not living.keys().isdisjoint(self.fresh) or any(
             self.ends[leaf].processes != len(member.pids) or self.ends[leaf].pid != member.pid
             for leaf, member in living.items()
@@ -160,7 +164,7 @@ class TrackedScope:
         usage = cgroupfs.keyed(cgroupfs.read(directory, "cpu.stat"), "usage_usec")
         peak = observe.memory_peak(directory)
         if peak is None and not self._was_killed(leaf):
-            peak = end.memory_peak  # of the last look
+            peak = end.memory_peak  # from the last look
         end = dataclasses.replace(
             end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, memory_peak=peak,
             seen=True,
@@ -179,10 +183,10 @@ class TrackedScope:
         return Ending(end, cause, around, self, owner, claim)
 
     def _was_killed(self, leaf: str) -> bool:
-        """Return whether the kernel killed it since its peak was read: what was read is too low."""
-        known = leaf in self.peaked
+        """Return True after an OOM kill since the peak was read: then that peak is too low."""
+        is_read = leaf in self.peaked
         self.peaked.discard(leaf)
-        return not known and bool(self.oom_kills.get(leaf) or self.oom_kills.get(""))
+        return not is_read and bool(self.oom_kills.get(leaf) or self.oom_kills.get(""))
 
     def _note_mark(self, leaf: str) -> None:
         """Note why a single member is being stopped, if it is."""
@@ -196,9 +200,9 @@ class TrackedScope:
                 self.claims[leaf] = stop_mark.claim(found)
 
     def _lives(self, member: Member) -> bool:
-        """Tell whether a member is there, or on its way in.
+        """Return True if a member lives, or is on its way in.
 
-        One that was known before it damaged its record lives on; of another nothing is known.
+        A member with a damaged record counts only if it was seen before the damage.
         """
         if member.problem:
             return member.lives and member.leaf in self.ends
@@ -206,7 +210,7 @@ class TrackedScope:
 
 
 def _evidence(reader: Reader, owner: Owner) -> str:
-    """Return how it is known that an owner is gone; '' where it is not."""
+    """Return the evidence that an owner is gone; '' if it is not."""
     try:
         state = reader.owner_state(owner)
     except (OSError, ValueError, OverflowError):

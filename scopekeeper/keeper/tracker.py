@@ -1,4 +1,4 @@
-"""Follows every scope of one uid, and tells what happens; does nothing about it."""
+"""Follows every scope of one uid and reports what happens; acts on nothing."""
 
 import asyncio
 import errno
@@ -24,13 +24,13 @@ from scopekeeper.systemd.shutdown import Stopping, what_stops
 _log = logging.getLogger("scopekeeper")
 
 _RECORD_SECONDS = 3.0
-"""How long the launch of a scope may take to write its record."""
+"""How long a launch may take to write the record of a new scope."""
 _EXEC_SECONDS = 1.0
-"""After which it is looked again at what came."""
+"""When to look again at a scope with a new member."""
 BLIND_SECONDS = 30.0
-"""How long what cannot be watched, or could not be done, waits for the next look."""
+"""When to look again at what cannot be watched, or at what failed."""
 _LONGEST_SLEEP = 3600.0
-"""Timers stand still while the machine sleeps; deadlines do not."""
+"""Timers stop while the machine is suspended; deadlines do not."""
 
 
 def _nothing(_directories: set[str], _now: int) -> None:
@@ -38,41 +38,41 @@ def _nothing(_directories: set[str], _now: int) -> None:
 
 
 class Tracker:
-    """What is known of the scopes of one uid, from one look to the next.
+    """The scopes of one uid, from one look to the next.
 
-    tell is called for everything that happens; looked after each look, with the directories that
-    were looked at and the time of the look in microseconds of CLOCK_BOOTTIME.
+    report is called with every notice; looked after each look, with the directories looked at and
+    the time of the look in microseconds of CLOCK_BOOTTIME.
     """
 
     def __init__(
         self,
         caller: Caller,
-        tell: notices.Tell,
+        report: notices.Tell,
         looked: Callable[[set[str], int], None] = _nothing,
     ) -> None:
         """Watch nothing yet; raises LimitError."""
         self.loop = asyncio.get_running_loop()
-        self._tell = tell
+        self._report = report
         self._looked = looked
         self._mount, self._uid = caller.mount, caller.uid
         self.faults = Faults()
         self._watch = Watch(self.loop, caller, self._happened)
-        self._endings = PendingEnds(
+        self._pending = PendingEnds(
             caller.mount, self.loop.time, self._ended, self._doubt, self._ask_why
         )
-        self.archive = HistoryThread(self.loop)
+        self.history = HistoryThread(self.loop)
         self._explaining: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Stopping]] = set()
         self._stopping = Stopping.NOTHING
-        self.known: dict[str, TrackedScope] = {}
+        self.tracked: dict[str, TrackedScope] = {}
         """By directory."""
         self.activity = False
-        """Whether looks are at how busy members are, too."""
+        """Whether a look also reads how busy members are."""
         self._dirty: set[str] = set()
         self._looking: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._due: dict[str, float] = {}
-        """By scope, when to look again; by the loop's clock."""
+        """When to look again at a scope, by the loop's clock."""
 
     @property
     def processes(self) -> Processes:
@@ -80,52 +80,52 @@ class Tracker:
         return self._watch.processes
 
     def start(self) -> None:
-        """Begin; every scope that is there is told as started."""
+        """Start; report every existing scope as started."""
         self._watch.start()
         self._soon()
 
     def watch_file(self, path: str, changed: Callable[[], None]) -> None:
-        """Have changed called when a file comes, or is written to."""
+        """Have changed called when a file is created or written to."""
         self._watch.watch_file(path, changed)
 
     @property
     def watched(self) -> set[str]:
-        """The ids of the members that live, or of whose end it is yet to be told."""
-        leaves = [leaf for known in self.known.values() for leaf in known.ends]
-        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._endings.all_leaves)}
+        """The ids of the members that live, or whose end is not reported yet."""
+        leaves = [leaf for scope in self.tracked.values() for leaf in scope.ends]
+        return {leaf.rpartition(".")[2] for leaf in (*leaves, *self._pending.all_leaves)}
 
     async def close(self) -> None:
-        """Watch nothing any more; what has ended is told of."""
+        """Stop watching; report what has ended."""
         self._watch.close()
         for task in self._asking:
             task.cancel()
         for handle in (self._looking, self._alarm):
             if handle is not None:
                 handle.cancel()
-        self._endings.tell_all()
+        self._pending.report_all()
         if self._explaining is not None:
             await self._explaining
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes as they were last seen."""
-        found = (known.scope for known in self.known.values())
+        """The scopes as last seen."""
+        found = (each.scope for each in self.tracked.values())
         return tuple(sorted(found, key=lambda s: (s.session, s.lane, s.run, s.cgroup)))
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is a scope of others than this process, or an end to tell of."""
+        """Whether there is a scope with other processes than this one, or a pending end."""
         own = {os.getpid()}
-        return bool(self._endings) or any(own != set(k.scope.pids) for k in self.known.values())
+        return bool(self._pending) or any(own != set(k.scope.pids) for k in self.tracked.values())
 
     async def ask_what_stops(self) -> Stopping:
-        """Find out what goes down just now; meanwhile no end is told for its time being over."""
+        """Find out what is being stopped around us; meanwhile no deadline of an end counts."""
         task = self._begin_to_ask()
         await asyncio.wait((task,))
         return self._stopping
 
     def _begin_to_ask(self) -> "asyncio.Task[Stopping]":
-        self._endings.stopping = None
+        self._pending.stopping = None
         task = self.loop.create_task(what_stops(self._uid))
         self._asking.add(task)
         task.add_done_callback(self._answered)
@@ -134,9 +134,9 @@ class Tracker:
     def _answered(self, task: "asyncio.Task[Stopping]") -> None:
         self._asking.discard(task)
         if not task.cancelled() and task.result() is not Stopping.NOTHING:
-            self._stopping = task.result()  # what goes down does not come up again
+            self._stopping = task.result()  # a shutdown is not undone
         if not self._asking:
-            self._endings.stopping = self._stopping
+            self._pending.stopping = self._stopping
             self._soon()
 
     def _doubt(self) -> None:
@@ -148,42 +148,42 @@ class Tracker:
             self._explaining = self.loop.create_task(self._explain())
 
     async def _explain(self) -> None:
-        """Ask the history about unexplained ends, all that there are together."""
+        """Ask the history about all unexplained ends together."""
         try:
-            while asked := self._endings.unexplained():
-                causes = await self.archive.do(recording.causes_of, list(asked.values()))
+            while asked := self._pending.unexplained():
+                causes = await self.history.do(recording.causes_of, list(asked.values()))
                 for key, cause in zip(asked, causes, strict=True):
-                    self._endings.explain(key, cause)
+                    self._pending.explain(key, cause)
         finally:
             self._explaining = None
         self._soon()
 
     def living(self, directory: str, leaf: str) -> End | None:
-        """Return a living member as its end would be told; None where it has ended."""
-        known = self.known.get(directory)
-        return known.ends.get(leaf) if known is not None else None
+        """Return the End that a living member would have now; None if it has ended."""
+        scope = self.tracked.get(directory)
+        return scope.ends.get(leaf) if scope is not None else None
 
     def ending_leaves(self, directory: str) -> list[str]:
-        """Return the leaves of a scope of whose end it is not told yet."""
-        return self._endings.leaves(directory)
+        """Return the leaves of a scope whose ends are not reported yet."""
+        return self._pending.leaves(directory)
 
     def look_at(self, directories: Iterable[str]) -> None:
-        """Look at scopes as soon as what goes on is over."""
+        """Look at scopes in the loop's next iteration."""
         self._dirty |= set(directories)
         self._soon()
 
     def look_at_all(self) -> None:
-        """Look at every scope afresh."""
-        self.look_at(self.known)
+        """Look at every scope again."""
+        self.look_at(self.tracked)
 
     def look_in(self, directory: str, seconds: float) -> None:
-        """Look at a scope again after so many seconds at the latest; to be called in a look."""
+        """Look at a scope again after this many seconds at the latest; call it during a look."""
         at = self.loop.time() + seconds
         self._due[directory] = min(at, self._due.get(directory, at))
 
     def look_later(self, directory: str, problem: str) -> None:
-        """Look at a scope again when there is hope that a problem is over."""
-        self.faults.log(f"{problem}; it is looked at again in {BLIND_SECONDS:.0f} s")
+        """Look at a scope again when a problem may be over."""
+        self.faults.log(f"{problem}; retrying in {BLIND_SECONDS:.0f} s")
         self._due[directory] = self.loop.time() + BLIND_SECONDS
         self._soon()
 
@@ -191,25 +191,25 @@ class Tracker:
         if isinstance(event, events.OwnerChanged):
             self._dirty |= self._watch.followers(event.owner)
         elif isinstance(event, events.Overflow):
-            _log.warning("the kernel dropped events; all scopes are read afresh")
-            self._dirty |= self.known.keys() | set(self._watch.scopes)
+            _log.warning("the kernel dropped events; reading all scopes again")
+            self._dirty |= self.tracked.keys() | set(self._watch.scopes)
         elif isinstance(event, events.Blind):
-            self.faults.log(f"{event.problem}; it is looked at every {BLIND_SECONDS:.0f} s")
+            self.faults.log(f"{event.problem}; checking every {BLIND_SECONDS:.0f} s instead")
             self._due[event.directory] = self.loop.time() + BLIND_SECONDS
         else:
             self._dirty.add(event.directory)
             if isinstance(event, events.LeaderEnded):
-                if not self._endings.leader_ended(event) and event.directory in self.known:
-                    self.known[event.directory].exits[event.leaf] = event.exit
+                if not self._pending.leader_ended(event) and event.directory in self.tracked:
+                    self.tracked[event.directory].exits[event.leaf] = event.exit
             elif isinstance(event, events.ScopeChanged):
                 self._note_kills(event)
         self._soon()
 
     def _note_kills(self, event: events.ScopeChanged) -> None:
-        known = self.known.get(event.directory)
+        tracked = self.tracked.get(event.directory)
         for change in event.changes:
-            if known is not None and change.what is events.What.OOM_KILL:
-                known.note_kill(change.leaf)
+            if tracked is not None and change.what is events.What.OOM_KILL:
+                tracked.note_kill(change.leaf)
 
     def _soon(self) -> None:
         if self._looking is None:
@@ -221,52 +221,52 @@ class Tracker:
         reader = Reader(self._mount, activity=self.activity, unlock=True)
         for directory in directories:
             try:
-                self._take_in(directory, reader)
+                self._update(directory, reader)
             except Exception as error:  # noqa: BLE001  one scope must not hide the others
                 self._due[directory] = self.loop.time() + BLIND_SECONDS
-                again = f"it is looked at every {BLIND_SECONDS:.0f} s"
+                again = f"checking every {BLIND_SECONDS:.0f} s"
                 self.faults.log(f"{directory}: {words(error)}; {again}", error)
         with self.faults.contained("after a look"):
             self._looked(directories, reader.now)
         self._set_alarm()
 
-    def _take_in(self, directory: str, reader: Reader) -> None:
+    def _update(self, directory: str, reader: Reader) -> None:
         self._due.pop(directory, None)
         scope = reader.scope(directory, self._uid)
-        known = self.known.get(directory)
+        tracked = self.tracked.get(directory)
         if scope is not None and scope.is_closed:
             raise PermissionError(errno.EACCES, scope.problem, directory)
-        if scope is None or (known is not None and known.scope.inode != scope.inode):
-            if known is not None:
-                self._gone(directory, known, reader)
-            known = None
+        if scope is None or (tracked is not None and tracked.scope.inode != scope.inode):
+            if tracked is not None:
+                self._gone(directory, tracked, reader)
+            tracked = None
         if scope is None:
             return
-        if known is None:
+        if tracked is None:
             if scope.unrecorded:
                 self._due[directory] = self.loop.time() + _RECORD_SECONDS
-                return  # its launch is about to write the record, which is told
-            known = self.known[directory] = TrackedScope(scope)
-            self._tell(notices.ScopeStarted(scope))
-        came, ended = known.look(scope, reader)
+                return  # its launch is about to write the record, which sends an event
+            tracked = self.tracked[directory] = TrackedScope(scope)
+            self._report(notices.ScopeStarted(scope))
+        came, ended = tracked.look(scope, reader)
         self._watch.follow(scope)
         for member in came:
-            self._tell(notices.MemberStarted(scope, member))
-        if known.fresh:
+            self._report(notices.MemberStarted(scope, member))
+        if tracked.fresh:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
-        self._endings.add(directory, known, ended)
+        self._pending.add(directory, tracked, ended)
 
-    def _gone(self, directory: str, known: TrackedScope, reader: Reader) -> None:
-        self._endings.add(directory, known, known.gone(reader))
-        del self.known[directory]
-        self._tell(notices.ScopeEnded(known.scope))
+    def _gone(self, directory: str, tracked: TrackedScope, reader: Reader) -> None:
+        self._pending.add(directory, tracked, tracked.gone(reader))
+        del self.tracked[directory]
+        self._report(notices.ScopeEnded(tracked.scope))
 
     def _ended(self, end: End) -> None:
         with self.faults.contained(f"the end of {end.name!r} in {end.unit}"):
-            self._tell(notices.MemberEnded(end))
+            self._report(notices.MemberEnded(end))
 
     def _set_alarm(self) -> None:
-        moments = [*self._due.values(), *self._endings.moments]
+        moments = [*self._due.values(), *self._pending.moments]
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -278,12 +278,12 @@ class Tracker:
         now = self.loop.time()
         self._alarm = None
         with self.faults.contained("ends that are due"):
-            self._endings.tell_due()
+            self._pending.report_due()
         due = {directory for directory, at in self._due.items() if at <= now}
-        if "" in due:  # something cannot be watched, nobody knows what
+        if "" in due:  # something unknown cannot be watched
             with self.faults.contained("a walk"):
                 self._watch.rescan()
             self._due[""] = now + BLIND_SECONDS
-            due |= self.known.keys()
+            due |= self.tracked.keys()
         self._dirty |= due - {""}
         self._look()

@@ -1,4 +1,4 @@
-"""Members that came and went between two looks: launches leave word of them in the ledger."""
+"""Finds members that came and went between two looks, by the launch ledger."""
 
 import asyncio
 import logging
@@ -11,32 +11,32 @@ from scopekeeper.lifecycle import unseen_ends
 _log = logging.getLogger("scopekeeper")
 
 _SECONDS = 1.0
-"""How long after a launch it is looked: by then what stays has been seen."""
-_MOST_TOLD = 10_000
+"""How long after a launch to look: by then a member that stays has been seen."""
+_MOST_REPORTED = 10_000
 
 
 class UnseenEnds:
     """Writes their ends to the history.
 
-    watched returns the ids of members of whose end is told elsewhere.
+    watched returns the ids of members whose ends are reported elsewhere.
     """
 
     def __init__(self, jobs: Jobs, mount: str, watched: Callable[[], Iterable[str]]) -> None:
         self._jobs = jobs
         self._mount = mount
         self._watched = watched
-        self._told: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
         self._waits = False
         self._problem = ""
 
-    def told(self, end: End) -> None:
-        """Note that the end of a member was told."""
-        self._told[end.member_id] = None
-        while len(self._told) > _MOST_TOLD:
-            del self._told[next(iter(self._told))]
+    def note(self, end: End) -> None:
+        """Note that the end of a member was reported."""
+        self._reported[end.member_id] = None
+        while len(self._reported) > _MOST_REPORTED:
+            del self._reported[next(iter(self._reported))]
 
     def launched(self) -> None:
-        """Look soon, once for all that is launched until then."""
+        """Look soon, once for everything launched until then."""
         if not self._waits:
             self._waits = True
             self._jobs.begin_later(_SECONDS, self.look)
@@ -44,10 +44,10 @@ class UnseenEnds:
     async def look(self) -> None:
         """Look now."""
         self._waits = False
-        known = self._told.keys() | set(self._watched())
-        ends, problem = await asyncio.to_thread(unseen_ends.collect, self._mount, known)
+        others = self._reported.keys() | set(self._watched())
+        ends, problem = await asyncio.to_thread(unseen_ends.collect, self._mount, others)
         if problem and problem != self._problem:
             _log.error("%s", problem)
         self._problem = problem
         for end in ends:
-            self.told(end)
+            self.note(end)

@@ -1,10 +1,10 @@
-"""Puts the sources together: what happens to the scopes of one uid, told as ``events``.
+"""Reports what happens to the scopes of one uid as ``events``, from all of the kernel's sources.
 
-For each scope the kernel watches its directory (leaves come and go, records change), its
-``cgroup.events`` and ``memory.events``, for each leaf ``cgroup.events``. The memory events of a
-scope count those of its leaves: a leaf has files of its own only where a member has a limit of its
-own, and they may come long after the leaf. Watched is always before told, and told before read:
-nothing that happens after the reading goes by unseen.
+It watches the directory of each scope (leaves come and go, records change), its ``cgroup.events``
+and ``memory.events``, and ``cgroup.events`` of each leaf. The memory events of a scope include
+those of its leaves: a leaf has files of its own only if its member has a limit of its own, and they
+may appear long after the leaf. Everything is watched before it is reported, and reported before it
+is read, so no later change is missed.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from scopekeeper.kernel.inotify import (
     Inotify,
     Subscription,
 )
-from scopekeeper.kernel.inotify import Event as Told
+from scopekeeper.kernel.inotify import Event as FileEvent
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Owner, Scope
 from scopekeeper.scope.placement import Caller
@@ -61,29 +61,28 @@ class _Scope:
     events: Subscription | None = None
     memory: Subscription | None = None
     kills: int = 0
-    """Of processes of the whole scope, by the kernel for want of memory."""
+    """OOM kills in the whole scope."""
     leaves: dict[str, _Leaf] = field(default_factory=dict)
     owners: frozenset[Owner] = frozenset()
 
 
 class Watch:
-    """Watches every scope of the caller's uid; ``tell(event)`` is called from the loop.
+    """Watches every scope of the caller's uid; ``report(event)`` is called from the loop.
 
-    What comes together about one scope is told once. Methods are to be called in the loop's
-    thread.
+    Changes of one scope are coalesced. Call the methods in the loop's thread.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         caller: Caller,
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
         *,
         notes: str | None = None,
     ) -> None:
         """Open what is needed, and watch nothing yet; raises LimitError."""
         self._loop = loop
-        self._queue = EventQueue(loop, tell)
+        self._queue = EventQueue(loop, report)
         self._is_started = False
         allow_descriptors()
         self._scopes: dict[str, _Scope] = {}
@@ -93,19 +92,19 @@ class Watch:
         self._owners = OwnerWatch(
             self._inotify, self.processes, caller.mount, self._queue.owner_changed
         )
-        self._places = ScopeDiscovery(
+        self._discovery = ScopeDiscovery(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
         )
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The ways in use here to learn how a process ended; see ``Processes.sources``."""
+        """The sources of exit statuses in use here; see ``Processes.sources``."""
         return self.processes.sources
 
     @property
     def bases(self) -> tuple[str, ...]:
         """The folders that are watched for scopes."""
-        return self._places.bases
+        return self._discovery.bases
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -113,13 +112,13 @@ class Watch:
         return tuple(self._scopes)
 
     def start(self) -> None:
-        """Watch all places; every scope that is there is told as ScopeAppeared."""
+        """Start watching; report every existing scope as ScopeAppeared."""
         self._loop.add_reader(self._inotify.fileno(), self._look)
-        self._places.start()
+        self._discovery.start()
         self._is_started = True
 
     def close(self) -> None:
-        """Watch nothing any more, tell nothing, and give every descriptor back."""
+        """Stop watching and reporting, and close every descriptor."""
         if self._inotify.fileno() >= 0:
             self._loop.remove_reader(self._inotify.fileno())
         self._queue.clear()
@@ -129,66 +128,57 @@ class Watch:
         self._inotify.close()
 
     def _look(self) -> None:
-        """Take up what happened; ends of leaders first, which came before those of the leaves."""
+        """Handle what happened; ends of leaders first, since they precede those of the leaves."""
         self.processes.look()
         self._inotify.dispatch()
 
     def followers(self, owner: Owner) -> set[str]:
-        """Return the directories of the scopes that an owner is followed for."""
+        """Return the directories of the scopes for which an owner is followed."""
         return set(self._followers.get(owner, ()))
 
     def watch_file(self, path: str, changed: Callable[[], None]) -> None:
-        """Have changed called when a file comes, or is written to; not where it has no folder."""
+        """Have changed called when a file is created or written to, if its folder exists."""
         folder, _, name = path.rpartition("/")
 
-        def tell(event: Told) -> None:
+        def notify(event: FileEvent) -> None:
             if event.name == name:
                 changed()
 
         with self._blind_on_failure(""):
-            self._inotify.add(folder, IN_CREATE | IN_MODIFY | IN_ONLYDIR, tell)
+            self._inotify.add(folder, IN_CREATE | IN_MODIFY | IN_ONLYDIR, notify)
 
     def rescan(self) -> None:
-        """Walk the whole hierarchy, in case that a scope is where nothing is watched."""
-        self._places.walk()
+        """Walk the whole hierarchy, in case a scope is where nothing is watched."""
+        self._discovery.walk()
 
     def follow(self, scope: Scope) -> None:
-        """Follow the leaders and owners of a scope as it was read just now, and no others.
+        """Follow the leaders and owners of a scope as just read, and no others.
 
-        One that ended before is told too. A scope that is not watched any more is all right.
+        Those that have ended already are reported too. A scope no longer watched is ignored.
         """
-        known = self._scopes.get(scope.directory)
-        if known is None:
+        watched = self._scopes.get(scope.directory)
+        if watched is None:
             return
         with self._blind_on_failure(scope.directory):
-            self._watch_memory(known)
+            self._watch_memory(watched)
         owners = set()
         for member in scope.members:
-            leaf = known.leaves.get(member.leaf)
+            leaf = watched.leaves.get(member.leaf)
             if leaf is None or member.problem:
                 continue
             if not member.lives and start_of(member.pid or 0) != member.start_time:
-                continue  # it has ended; else it is on its way in
+                continue  # ended; otherwise it is on its way in
             if leaf.leader is None and member.pid and member.start_time is not None:
-                self._follow_leader(known, leaf, member.pid, member.start_time)
+                self._follow_leader(watched, leaf, member.pid, member.start_time)
             if member.owner_state is not None:
                 owners.add(member.owner_state.owner)
-        self._follow_owners(known, frozenset(owners))
-
-    def forget(self, directory: str) -> None:
-        """Follow no leaders and owners of a scope; the scope itself stays watched."""
-        scope = self._scopes.get(directory)
-        if scope is not None:
-            for leaf in scope.leaves.values():
-                self.processes.forget(leaf.leader)
-                leaf.leader = None
-            self._follow_owners(scope, frozenset())
+        self._follow_owners(watched, frozenset(owners))
 
     def _follow_leader(self, scope: _Scope, leaf: _Leaf, pid: int, start_time: int) -> None:
         name = leaf.directory.rpartition("/")[2]
 
         def ended(how: Exit) -> None:
-            self._queue.say(LeaderEnded(scope.directory, name, how))
+            self._queue.put(LeaderEnded(scope.directory, name, how))
 
         with self._blind_on_failure(scope.directory):
             leaf.leader = self.processes.watch(pid, start_time, ended)
@@ -210,7 +200,7 @@ class Watch:
         try:
             inode = os.stat(directory).st_ino
         except OSError:
-            return  # its going will be told, and nobody has heard of it
+            return  # gone already, and never reported
         scope = self._scopes.get(directory)
         if scope is not None and scope.inode != inode:
             self._went(directory)
@@ -222,32 +212,32 @@ class Watch:
         scope = self._scopes[directory] = _Scope(directory, inode)
         with self._blind_on_failure(directory):
             scope.folder = self._add(
-                directory, "", _OF_SCOPE, lambda event: self._inside(scope, event)
+                directory, "", _OF_SCOPE, lambda event: self._changed(scope, event)
             )
             scope.events = self._add(
                 directory, "cgroup.events", IN_MODIFY, lambda _: self._queue.touch(directory, "")
             )
             self._watch_memory(scope)
             self._find_leaves(scope, new=True)
-        self._queue.say(ScopeAppeared(directory))
+        self._queue.put(ScopeAppeared(directory))
 
     def _add(
-        self, directory: str, name: str, mask: int, tell: Callable[[Told], None]
+        self, directory: str, name: str, mask: int, notify: Callable[[FileEvent], None]
     ) -> Subscription | None:
-        """Watch a cgroup or a file of it; a member may have taken away our permission to."""
+        """Watch a cgroup or a file in it, even if a member has taken away our permission."""
         path = f"{directory}/{name}" if name else directory
         try:
-            return self._inotify.add(path, mask, tell)
+            return self._inotify.add(path, mask, notify)
         except PermissionError:
             cgroupfs.unlock(directory)
-            return self._inotify.add(path, mask, tell)
+            return self._inotify.add(path, mask, notify)
 
     def _find_leaves(self, scope: _Scope, *, new: bool = False) -> None:
         there = {name for name in cgroupfs.children(scope.directory) if names.parse_leaf(name)}
         for name in scope.leaves.keys() - there:
             self._leaf_went(scope, name)
         for name in there - scope.leaves.keys():
-            self._leaf_came(scope, name, told=new)
+            self._leaf_came(scope, name, quietly=new)
 
     def _went(self, directory: str) -> None:
         scope = self._scopes.pop(directory, None)
@@ -261,8 +251,8 @@ class Watch:
         self._follow_owners(scope, frozenset())
         self._queue.gone(directory)
 
-    def _inside(self, scope: _Scope, event: Told) -> None:
-        """Take up what happened in a scope's directory, or to it."""
+    def _changed(self, scope: _Scope, event: FileEvent) -> None:
+        """Handle an event of a scope's directory."""
         if self._scopes.get(scope.directory) is not scope:
             return
         if event.mask & IN_ATTRIB:
@@ -276,11 +266,11 @@ class Watch:
             with self._blind_on_failure(scope.directory):
                 self._leaf_came(scope, event.name)
 
-    def _leaf_came(self, scope: _Scope, name: str, *, told: bool = False) -> None:
+    def _leaf_came(self, scope: _Scope, name: str, *, quietly: bool = False) -> None:
         if name in scope.leaves:
             return
         leaf = scope.leaves[name] = _Leaf(f"{scope.directory}/{name}")
-        if not told:
+        if not quietly:
             self._queue.change(scope.directory, name, What.CAME)
         leaf.events = self._add(
             leaf.directory,
@@ -293,7 +283,7 @@ class Watch:
         self._watch_memory(scope)
 
     def _watch_memory(self, scope: _Scope) -> None:
-        """Watch for OOM kills, once there is a memory controller."""
+        """Watch for OOM kills, as soon as there is a memory controller."""
         if scope.memory is None:
             scope.memory = self._add(
                 scope.directory, "memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
@@ -308,7 +298,7 @@ class Watch:
             self._queue.change(scope.directory, name, What.WENT)
 
     def _drop_leaf(self, scope: _Scope, name: str) -> bool:
-        """Forget a leaf, but not its leader: it has ended, and how may be known only later."""
+        """Forget a leaf, but not its leader: its exit status may become known later."""
         leaf = scope.leaves.pop(name, None)
         if leaf is None:
             return False
@@ -316,9 +306,9 @@ class Watch:
         return True
 
     def _count_kills(self, scope: _Scope) -> None:
-        """Tell of OOM kills; read at once, since the scope may be removed any moment.
+        """Report OOM kills, reading the counts at once: the scope may be removed any moment.
 
-        One that takes the last process of a scope may be missed: systemd removes the count.
+        A kill of the last process of a scope may be missed: systemd removes the count.
         """
         kills = _kills(scope.directory, "memory.events")
         if kills <= scope.kills:
@@ -334,25 +324,25 @@ class Watch:
             self._queue.change(scope.directory, "", What.OOM_KILL)
 
     def _overflowed(self) -> None:
-        """Find what the lost events were about; then have everything read."""
+        """Find what the lost events were about, then have everything read again."""
         self.rescan()
         for owner in tuple(self._followers):
             self._queue.owner_changed(owner)
-        self._queue.say(Overflow())
+        self._queue.put(Overflow())
 
     def _failed(self, error: Exception) -> None:
-        self._queue.say(Blind("", words(error)))
+        self._queue.put(Blind("", words(error)))
 
     @contextlib.contextmanager
     def _blind_on_failure(self, directory: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # noqa: BLE001  one scope must not hide the others
-            self._queue.say(Blind(directory, f"{directory}: {words(error)}"))
+            self._queue.put(Blind(directory, f"{directory}: {words(error)}"))
 
 
 def _kills(directory: str, name: str) -> int:
-    """Return how many processes the kernel has killed for want of memory; 0 where it is gone."""
+    """Return the number of OOM kills in a cgroup; 0 if it is gone."""
     for line in (cgroupfs.read(directory, name) or "").splitlines():
         key, _, count = line.partition(" ")
         if key == "oom_kill":

@@ -15,7 +15,7 @@ _OWNERS = ("OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_STAR
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What became of one member; problem is '' where it has the new owner."""
+    """What became of one member; problem is '' if it has the new owner."""
 
     selected: Selected
     member: Member
@@ -25,10 +25,10 @@ class Adopted:
 def adopt(
     selected: Sequence[Selected], owner: LaunchOwner, *, force: bool = False
 ) -> list[Adopted]:
-    """Write the owner into the records of all living members of what was selected.
+    """Write the owner into the records of all living members of what is selected.
 
-    Refused: members whose owner lives (unless force), and scopes that systemd ends together with
-    another unit than the new owner.
+    Refused: members whose owner lives (unless force), and scopes that systemd stops together with
+    a unit other than the new owner.
     """
     fields = {key: owner.fields.get(key, "") for key in _OWNERS}
     fields |= {"BOOT": owner.fields["BOOT"], "NAMESPACES": owner.fields["NAMESPACES"]}
@@ -50,11 +50,11 @@ def _refusal(scope: Scope, member: Member, owner: LaunchOwner, *, force: bool) -
         return member.problem or scope.problem
     bound = _bound_to(scope.directory)
     if bound and bound != owner.unit:
-        return f"systemd ends it together with {bound}, and cannot be told otherwise"
+        return f"systemd stops it together with {bound}, which cannot be changed"
     state = member.owner_state
     if force or state is None or state.liveness is not Liveness.ALIVE:
         return ""
-    return f"its owner {state.owner.label} lives; --force takes it all the same"
+    return f"its owner {state.owner.label} lives; --force adopts it nevertheless"
 
 
 def _bound_to(directory: str) -> str:

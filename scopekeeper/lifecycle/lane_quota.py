@@ -1,6 +1,6 @@
-"""Makes room in a lane for a new scope, where its rules ask for that.
+"""Makes room in a lane for a new scope, if the lane's rules demand it.
 
-Only what yields to the launch's owner is ended: see ``OwnerState.yields_to``.
+Stops only what yields to the launch's owner: see ``OwnerState.yields_to``.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from scopekeeper.scope.snapshot import Reader
 
 _Ending = Callable[[list[stop.Target], Cause], None]
 _LOCK_SECONDS = 30.0
-"""How long a launch waits for others that count, and end what they have to; then it goes on."""
+"""How long a launch waits for other launches that make room; then it continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,16 @@ class NewScope:
     session_id: str
     owner: Owner
     rules: Mapping[str, str]
-    """Of its lane: ``supersede``, ``max_scopes`` and ``when_full``, as far as they are set."""
+    """Those of its lane that are set, of ``supersede``, ``max_scopes`` and ``when_full``."""
 
 
 def make_room(
     launch: NewScope, where: Place, warnings: list[str], step_out: Callable[[], None]
 ) -> None:
-    """End what the new scope supersedes, and see that the lane is not full.
+    """Stop what the new scope supersedes, and check that the lane is not full.
 
-    Nothing is done for a scope that is there already. What the caller should be told is added to
-    warnings. Raises ConflictError.
+    Does nothing if the scope exists already. Adds to warnings what the caller should report.
+    Raises ConflictError.
     """
     wanted = launch.identity
     unit = names.unit_name(wanted.session, wanted.lane, wanted.run)
@@ -63,7 +63,7 @@ def make_room(
     if "supersede" in launch.rules:
         _supersede(launch, scopes, end)
     if "max_scopes" in launch.rules:
-        _see_that_it_is_not_full(launch, scopes, end)
+        _check_quota(launch, scopes, end)
 
 
 def _supersede(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
@@ -72,17 +72,17 @@ def _supersede(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
     for scope in scopes:
         if supersedes(*run, scope):
             members = scope.yielding([launch.owner])
-            meant = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
-            targets += [stop.target_of(each) for each in meant]
+            chosen = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
+            targets += [stop.target_of(each) for each in chosen]
     cause = Cause(Reason.SUPERSEDED, f"the run {launch.session_id} takes its place")
     end(targets, cause)
 
 
-def _see_that_it_is_not_full(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
+def _check_quota(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
     lane_class = names.lane_class(launch.identity.lane)
     most = int(launch.rules["max_scopes"])
     there = [scope for scope in scopes if names.lane_class(scope.lane) == lane_class]
-    left_over = sorted(
+    leftovers = sorted(
         (
             scope
             for scope in there
@@ -92,8 +92,8 @@ def _see_that_it_is_not_full(launch: NewScope, scopes: list[Scope], end: _Ending
         ),
         key=lambda scope: scope.born,
     )
-    while len(there) >= most and left_over and launch.rules.get("when_full") == "stop-orphan":
-        oldest = left_over.pop(0)
+    while len(there) >= most and leftovers and launch.rules.get("when_full") == "stop-orphan":
+        oldest = leftovers.pop(0)
         cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
         leaves = frozenset(member.leaf for member in oldest.members)
         target = dataclasses.replace(stop.target_of(Selected(oldest)), leaves=leaves)
@@ -109,7 +109,7 @@ def _see_that_it_is_not_full(launch: NewScope, scopes: list[Scope], end: _Ending
 def _end(
     targets: list[stop.Target], cause: Cause, *, warnings: list[str], step_out: Callable[[], None]
 ) -> None:
-    """End scopes or members; raises ConflictError."""
+    """Stop scopes or members; raises ConflictError."""
     causes = [cause] * len(targets)
     results = stop.stop(targets, causes=causes, warnings=warnings, step_out=step_out)
     for result in results:
@@ -122,7 +122,7 @@ def _end(
 
 
 def _one_at_a_time() -> None:
-    """Have launches of rules like these count one after the other.
+    """Let launches that count scopes do so one after the other.
 
     The lock is held until this process becomes its command: by then its own scope counts.
     """

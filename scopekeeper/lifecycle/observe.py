@@ -1,8 +1,8 @@
-"""What can be known of a member that is about to end, or that has ended; reads, and tells.
+"""Reads what the history keeps of a member that is about to end, or has ended.
 
-The memory controller reaches into a member's own cgroup only where the member has limits of its
-own. Where it does not, the scope's numbers are the member's if the scope was made for it alone, as
-for a PTY run; in a cohort they may be another's, one's perhaps that is no longer there.
+A member's own cgroup has a memory controller only if the member has limits of its own. Otherwise
+the scope's numbers are used if the scope was made for this member alone, as for a PTY run. In a
+cohort they may be those of another member, even of one that is gone.
 """
 
 import contextlib
@@ -22,14 +22,18 @@ from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
 
 
 def caller() -> Stopper:
-    """Return who called this program: the process that asked for what it does."""
-    parent = os.getppid() or os.getpid()  # a parent outside of our PID namespace reads as 0
-    process = f"/proc/{parent}"
+    """Return the process that called this program, as the one that asked for a stop."""
+    return stopper(os.getppid() or os.getpid())  # a parent outside our PID namespace reads as 0
+
+
+def stopper(pid: int) -> Stopper:
+    """Describe a process as the one that asked for a stop."""
+    process = f"/proc/{pid}"
     try:
         command = (cgroupfs.read(process, "comm") or "").rstrip("\n")
-        return Stopper(parent, os.stat(process).st_uid, command)
+        return Stopper(pid, os.stat(process).st_uid, command)
     except OSError:
-        return Stopper(parent, os.getuid(), "")
+        return Stopper(pid, os.getuid(), "")
 
 
 def members(
@@ -42,13 +46,12 @@ def members(
     arriving: bool = False,
     hidden: Collection[str] = (),
 ) -> list[End]:
-    """Return the members of a scope, each as it would be told if nothing more became known.
+    """Return the members of a scope, each as the End that it would have now.
 
     directory is the scope's, or with leaf that of one member; scope is the scope's record, None
-    where that is damaged; found
-    are the processes by directory, where they were read already. What carries no record that can
-    be read is left out, and so, unless arriving, is a launch that is still on its way in. hidden
-    are leaves in which something lives that found does not have.
+    if damaged; found has the processes by directory, if they were read already; hidden are leaves
+    with living processes that found lacks. Skips leaves without a readable record, and, unless
+    arriving, launches that are still on their way in.
     """
     if found is None:
         found = cgroupfs.processes_by_cgroup(directory)
@@ -72,7 +75,7 @@ def members(
 def processes_by_leaf(
     directory: str, found: Mapping[str, Sequence[int]], *, leaf: str = ""
 ) -> dict[str, list[int]]:
-    """Group the processes of a scope, or of the one leaf that directory is, by leaf."""
+    """Group the processes of a scope by leaf; with leaf, directory is that leaf's."""
     by_leaf: dict[str, list[int]] = {}
     for path, pids in found.items():
         name = leaf or path[len(directory) + 1 :].partition("/")[0]
@@ -82,9 +85,9 @@ def processes_by_leaf(
 
 
 def unseen(directory: str, only: str = "") -> list[End]:
-    """Return the members of a scope in which nothing lives any more, or the one with that leaf.
+    """Return the members of a scope that have no process left, or only the one in this leaf.
 
-    Their reason is what the kernel or a stop that was killed still tells, else unknown.
+    The reason comes from the kernel or from a stop that was killed, else it is unknown.
     """
     unit = directory.rpartition("/")[2]
     try:
@@ -97,8 +100,8 @@ def unseen(directory: str, only: str = "") -> list[End]:
     for end in members(directory, scope, unit):
         is_over = not (end.processes or cgroupfs.is_populated(f"{directory}/{end.leaf}"))
         if is_over and only in ("", end.leaf):
-            found = _told(end, directory, scope.mark, now)
-            if killed and found.oom_kills is None:  # whose they were cannot be told
+            found = _with_marked_cause(end, directory, scope.mark, now)
+            if killed and found.oom_kills is None:  # it is unknown which member they were of
                 words = f"{found.evidence}; memory.events.local of its scope: oom_kill {killed}"
                 found = dataclasses.replace(found, evidence=words)
             ends.append(found)
@@ -106,9 +109,9 @@ def unseen(directory: str, only: str = "") -> list[End]:
 
 
 def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
-    """Return an end that was watched, with the cause that was seen to bring it about.
+    """Return an end that was watched, with the cause that brought it about.
 
-    killed is how many of its processes needed SIGKILL.
+    killed is the number of its processes that needed SIGKILL.
     """
     evidence = [cause.evidence] if cause.evidence else []
     if not end.argv:
@@ -123,10 +126,10 @@ def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
     )
 
 
-def told(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:
-    """Return an end that nobody watched with the reason that can be proved of it.
+def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:
+    """Return an end that nobody watched, with the reason that can be proved.
 
-    cause is that of a stop which did not see its end; claim is what only a record says.
+    cause is that of a stop that did not see the end; claim is what only a record states.
     """
     end = dataclasses.replace(end, ended=ended, seen=False, reason=Reason.UNKNOWN, evidence=UNSEEN)
     if end.oom_kills:
@@ -142,17 +145,17 @@ def told(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:
 
 
 def with_claim(end: End, claim: str) -> End:
-    """Return an end with what only a record says of it behind its evidence."""
+    """Return an end with the claim of a record appended to its evidence."""
     return dataclasses.replace(end, evidence=f"{end.evidence}; {claim}") if claim else end
 
 
-def _told(end: End, scope_directory: str, of_scope: StopMark | None, now: int) -> End:
+def _with_marked_cause(end: End, scope_directory: str, of_scope: StopMark | None, now: int) -> End:
     leaf = f"{scope_directory}/{end.leaf}"
     of_member = None
     with contextlib.suppress(OSError, RecordError):
         of_member = record_parser.member(cgroupfs.attribute(leaf, ATTRIBUTE), end.leaf).mark
     cause = stop_mark.cause(leaf, of_member) or stop_mark.cause(scope_directory, of_scope)
-    return told(end, cause, now, stop_mark.claim(of_member or of_scope))
+    return unwatched(end, cause, now, stop_mark.claim(of_member or of_scope))
 
 
 def _member(
@@ -174,9 +177,7 @@ def _member(
     if runs and not (pids or arriving or hidden):
         return None  # it has yet to move in, or it has moved out: it has not ended
     identity = scope.identity if scope is not None else record_parser.named(unit)
-    argv = command_line(pid) if pid in pids or (runs and hidden) else None
-    peak, oom_kills = _memory(directory)
-    return End(
+    end = End(
         member_id=leaf.rpartition(".")[2],
         started=record.started,
         ended=0,
@@ -191,9 +192,19 @@ def _member(
         lifetime=record.lifetime,
         unit=unit,
         pid=None if record.joining == CHILD else pid,
-        argv=cut_argv(argv) if argv and argv != [""] else (),
         owner=record.owner.label if record.owner.label != "-" else "",
         boot_id=record.owner.boot_id,
+    )
+    return measured(end, directory, pids, pid if pid in pids or (runs and hidden) else None)
+
+
+def measured(end: End, directory: str, pids: Sequence[int], leader: int | None) -> End:
+    """Return an end with what the kernel knows of the member's cgroup and of its leader."""
+    argv = command_line(leader) if leader else None
+    peak, oom_kills = _memory(directory)
+    return dataclasses.replace(
+        end,
+        argv=cut_argv(argv) if argv and argv != [""] else (),
         memory_peak=peak,
         cpu_usec=cgroupfs.keyed(cgroupfs.read(directory, "cpu.stat"), "usage_usec"),
         oom_kills=oom_kills,
@@ -202,7 +213,7 @@ def _member(
 
 
 def _with_memory_of(directory: str, scope: ScopeRecord, end: End) -> End:
-    """Add the numbers of a scope that was made for this member alone."""
+    """Add the memory numbers of the scope, if it was made for this member alone."""
     if scope.kind != "pty" or scope.created != end.started:
         return end
     peak, oom_kills = _memory(directory)
@@ -210,12 +221,12 @@ def _with_memory_of(directory: str, scope: ScopeRecord, end: End) -> End:
 
 
 def memory_peak(directory: str) -> int | None:
-    """Return the most memory that a member had, in bytes; None where that is not counted."""
+    """Return the peak of memory of a member in bytes; None if it is not counted."""
     return _memory(directory)[0]
 
 
 def _memory(directory: str) -> tuple[int | None, int | None]:
-    """Return the peak of memory in bytes and the number of processes killed for want of it."""
+    """Return the peak of memory in bytes and the number of OOM kills."""
     events = cgroupfs.read(directory, "memory.events.local")
     if events is None:
         return None, None
@@ -224,6 +235,6 @@ def _memory(directory: str) -> tuple[int | None, int | None]:
 
 
 def _runs(pid: int, start_time: int) -> bool:
-    """Tell whether a process is the one that began then, and no zombie."""
+    """Return True if a process has this start time and is no zombie."""
     stat = (cgroupfs.read(f"/proc/{pid}", "stat") or "").rpartition(")")[2].split()
     return len(stat) > 19 and stat[19] == str(start_time) and stat[0] not in "ZX"

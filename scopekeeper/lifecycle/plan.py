@@ -1,7 +1,7 @@
 """Decides what should become of every scope. Pure: a snapshot and the rules in, actions out.
 
-What needs time (a grace, an idle time) is counted from a mark in the record, which the one who
-carries the plan out writes: no state is kept anywhere else, and everybody counts the same.
+Times (a grace, an idle time) count from a mark in the record, which whoever carries out the plan
+writes. There is no other state, so every planner counts the same.
 """
 
 import enum
@@ -15,13 +15,13 @@ from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.names import lane_class
 from scopekeeper.scope.selection import is_owner
 
-_BEGUN = "a stop of it was begun and did not end"
+_BEGUN = "a stop of it was begun and not finished"
 _IDLE_CPU = 0.001
 """Share of a CPU below which a scope counts as idle: timers of a runtime take less."""
 
 
 class Verdict(enum.Enum):
-    """What a scope or a member is found to be."""
+    """The state in which a scope or a member is found."""
 
     OWNED = "owned"
     ORPHAN = "orphan"
@@ -48,7 +48,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One line of a plan; member is None where the scope is meant whole."""
+    """One line of a plan; member is None if it is about the whole scope."""
 
     step: Step
     verdict: Verdict
@@ -58,18 +58,18 @@ class Action:
     mark: tuple[str, str] | None = None
     """A key and value to write into the record, so that time counts from now."""
     due: int | None = None
-    """When another plan may come to another step; microseconds of CLOCK_BOOTTIME."""
+    """When a new plan may come to another step; microseconds of CLOCK_BOOTTIME."""
 
 
-class _Known:
-    """The rules of a policy, each put together once."""
+class _Rules:
+    """The rules of a policy, each computed once."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._rules: dict[tuple[str, str], Rules] = {}
 
     def of(self, scope: Scope, member: Member | None = None) -> Rules:
-        """Return the rules for a scope, or for a member in it, which its kind may change."""
+        """Return the rules for a scope, or for a member in it, which depend on its kind too."""
         key = (lane_class(scope.lane), member.kind if member else "")
         if key not in self._rules:
             self._rules[key] = self._policy.rules(*key)
@@ -77,15 +77,15 @@ class _Known:
 
 
 def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> list[Action]:
-    """Return what to do, for every scope in the snapshot at least one line.
+    """Return what to do: at least one action for every scope in the snapshot.
 
-    owner (a unit's name or a pid) leaves out what belongs to others, so that one of several
-    gateways can clean up behind itself.
+    owner (a unit's name or a pid) restricts the plan to what belongs to that owner, so that one of
+    several gateways can clean up behind itself.
     """
-    known = _Known(policy)
+    all_rules = _Rules(policy)
     actions = []
     for scope in snapshot.scopes:
-        found = list(_scope_actions(scope, snapshot, known))
+        found = list(_scope_actions(scope, snapshot, all_rules))
         actions += [action for action in found if owner is None or _concerns(action, owner)]
     return actions
 
@@ -98,7 +98,7 @@ def _concerns(action: Action, owner: str) -> bool:
     return all(is_owner(each, owner) for each in owners)
 
 
-def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
+def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Action]:
     def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
         return Action(step, verdict, scope, None, evidence)
 
@@ -109,7 +109,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
     elif not scope.lives:
         yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
-    elif scope.claims is not None:  # nor is the owner, the time or the stop that it tells of
+    elif scope.claims is not None:  # nothing else in a forged record is trusted either
         yield whole(Step.REPORT, Verdict.FORGED, scope.forgery)
     elif scope.stopper:
         yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
@@ -117,18 +117,18 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[
         yield whole(Step.STOP, Verdict.STOPPING, _BEGUN)
     elif scope.has_expired:
         yield whole(Step.STOP, Verdict.EXPIRED, f"its {(scope.ttl or 0) / 1e6:g} s are over")
-    elif superseded := _superseded(scope, snapshot, known):
+    elif superseded := _superseded(scope, snapshot, all_rules):
         yield from superseded
     else:
-        yield from _living(scope, snapshot, known)
+        yield from _living(scope, snapshot, all_rules)
 
 
-def _superseded(scope: Scope, snapshot: Snapshot, known: _Known) -> list[Action]:
-    """Return the end of a scope where its lane lives for one run at a time and a later one came.
+def _superseded(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> list[Action]:
+    """Return the stop of a scope whose lane allows one run at a time, if a later run came.
 
-    Members that are not the later run's owner's stay; none where that is all of them.
+    Members that do not belong to the later run's owner stay; returns nothing if none does.
     """
-    newer = _newer_runs(scope, snapshot) if known.of(scope).supersede else []
+    newer = _newer_runs(scope, snapshot) if all_rules.of(scope).supersede else []
     yielding = scope.yielding([each.owner for each in newer])
     if yielding == ():
         return []
@@ -138,14 +138,14 @@ def _superseded(scope: Scope, snapshot: Snapshot, known: _Known) -> list[Action]
     return [
         Action(Step.STOP, Verdict.SUPERSEDED, scope, member, evidence)
         if member in yielding
-        else _member_action(scope, member, snapshot, known)
+        else _member_action(scope, member, snapshot, all_rules)
         for member in scope.members
     ]
 
 
 def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
-    known = snapshot.units is not None and scope.unit in snapshot.units
-    kept = scope.manager and known
+    is_loaded = snapshot.units is not None and scope.unit in snapshot.units
+    kept = scope.manager and is_loaded
     return "no process lives in it" + (", but systemd keeps it" if kept else "")
 
 
@@ -157,9 +157,9 @@ def _newer_runs(scope: Scope, snapshot: Snapshot) -> list[Scope]:
 
 
 def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
-    """Tell whether a run of a session and lane comes after the run that a scope is of.
+    """Return True if a run of this session and lane supersedes the run of a scope.
 
-    It takes the place of what yields to its owner there.
+    It replaces what yields to its owner there.
     """
     return (
         (scope.session, scope.lane) == (session, lane)
@@ -170,17 +170,17 @@ def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
     )
 
 
-def _living(scope: Scope, snapshot: Snapshot, known: _Known) -> Iterator[Action]:
+def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Action]:
     if not scope.living_members:
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
-    idle = _idle(scope, snapshot, known.of(scope))
+    idle = _idle(scope, snapshot, all_rules.of(scope))
     if idle is not None:
         yield idle
         if idle.step is Step.STOP:
             return
-    found = [_member_action(scope, member, snapshot, known) for member in scope.members]
+    found = [_member_action(scope, member, snapshot, all_rules) for member in scope.members]
     living = [each for each in found if each.member is not None and each.member.lives]
     if scope.strays or not all(_ends_an_orphan(each) for each in living):
         yield from found
@@ -193,7 +193,7 @@ def _ends_an_orphan(action: Action) -> bool:
     return action.verdict is Verdict.ORPHAN and action.step is Step.STOP
 
 
-def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Known) -> Action:
+def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: _Rules) -> Action:
     if member.problem:
         return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
     if not member.lives:
@@ -207,7 +207,7 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Kno
         )
     if member.stopping:
         return Action(Step.STOP, Verdict.STOPPING, scope, member, _BEGUN)
-    rules = known.of(scope, member)
+    rules = all_rules.of(scope, member)
     found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
     if not member.leader_lives:
         found.append(_leaderless(scope, member, snapshot.now, rules))
@@ -220,7 +220,7 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, known: _Kno
 
 
 def _moment(action: Action) -> float:
-    """Return when something is stopped unless something happens; for ever is infinity."""
+    """Return when an action stops something if nothing changes; infinity means never."""
     if action.step is Step.STOP:
         return 0
     return math.inf if action.due is None else action.due
@@ -249,7 +249,7 @@ def _leaderless(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
 
 
 def _after(grace: int, since: int | None, now: int) -> tuple[Step, str, int | None]:
-    """Return whether to stop when a grace has begun at ``since``, in words, and when it is over."""
+    """Return the step for a grace that began at ``since``, words about it, and when it ends."""
     if grace == 0:
         return Step.STOP, "", None
     if grace == FOREVER:

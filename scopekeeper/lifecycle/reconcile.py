@@ -1,7 +1,7 @@
-"""Carries a plan out.
+"""Carries out a plan.
 
-Before it ends anything it reads that scope afresh and plans again, so that what came alive or
-changed hands meanwhile is spared.
+Before it stops a scope, it reads the scope again and plans again, so that it spares what came alive
+or got a new owner meanwhile.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from scopekeeper.lifecycle import observe, stop, stop_mark, unfinished_stops
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope, Snapshot
-from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.units import epoch_of
@@ -32,7 +32,7 @@ _REASONS = {
 
 _CHANGED = "changed meanwhile"
 _MAKING_SECONDS = 0.02
-"""Longer than systemd takes from making a scope to moving its first process in."""
+"""Longer than systemd takes from creating a scope to moving its first process in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,12 @@ def apply(
     watched: Collection[str] = (),
     *,
     step_out: Callable[[], None],
+    asker: Stopper | None = None,
 ) -> list[Done]:
-    """Do what a plan of a snapshot says, after a second look; stops run all at once.
+    """Carry out a plan of a snapshot, after a second look; all stops run at once.
 
-    What the caller should be told, although all was done, is added to warnings. watched are leaves
-    of which the caller will tell how they ended, if they had before. step_out is as for a stop.
+    Adds to warnings what the caller should report although everything was done. watched are leaves
+    whose ends the caller reports if they ended before. step_out and asker are as for a stop.
     """
     done = []
     removals: list[Action] = []
@@ -82,7 +83,7 @@ def apply(
                 where = (action.member or action.scope).directory
                 stop_mark.change(where, action.scope.directory, {key: value})
             done.append(Done(action, "kept" if action.step is Step.KEEP else "reported"))
-    # first, since nothing tells of them any more when their cgroups are gone
+    # first, since nothing is known of them once their cgroups are gone
     problem = recording.record([end for action in removals for end in _ended(action)])
     if problem:
         warnings.append(problem)
@@ -93,6 +94,7 @@ def apply(
         warnings=warnings,
         watched=watched,
         step_out=step_out,
+        asker=asker,
     )
     done += [
         Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)
@@ -104,7 +106,7 @@ def apply(
 def _still_holds(
     action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
 ) -> Scope | None:
-    """Return the scope as it is now, if the plan for it is still the same."""
+    """Return the scope as it is now, if a new plan still stops the same."""
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
     if scope is None or scope.inode != action.scope.inode:
         return None
@@ -122,7 +124,7 @@ def _still_holds(
 
 
 def _cause(action: Action) -> Cause:
-    """Return why something is stopped: of a stop that was begun already, its own cause."""
+    """Return the cause of a stop; of a stop already begun, its own cause."""
     if action.verdict is Verdict.STOPPING:
         stopped = (action.member or action.scope).directory
         return unfinished_stops.cause_begun(stopped) or Cause(Reason.UNKNOWN, action.evidence)
@@ -130,7 +132,7 @@ def _cause(action: Action) -> Cause:
 
 
 def _ended(action: Action) -> list[End]:
-    """Return what nobody saw end in what is about to be removed."""
+    """Return the unwatched ends in what is about to be removed."""
     return observe.unseen(action.scope.directory, action.member.leaf if action.member else "")
 
 
@@ -138,13 +140,13 @@ def _remove(action: Action) -> str:
     scope = action.scope
     if action.member is None and scope.manager:
         return _let_go(scope)
-    # only empty cgroups can be removed; a launch on its way into this one makes itself another
+    # only empty cgroups can be removed; a launch on its way in creates another
     emptied = (action.member or scope).directory
     return "removed" if cgroupfs.remove(emptied) else _CHANGED
 
 
 def _let_go(scope: Scope) -> str:
-    """Have systemd remove a scope that it keeps although nothing lives in it."""
+    """Have systemd remove a scope that it keeps although it is empty."""
     from scopekeeper.errors import ManagerError
     from scopekeeper.systemd import calls
 
@@ -153,7 +155,7 @@ def _let_go(scope: Scope) -> str:
     if cgroupfs.is_populated(scope.directory):
         return _CHANGED
     try:
-        known = calls.let_go(scope.manager, life, scope.directory)
+        was_loaded = calls.let_go(scope.manager, life, scope.directory)
     except ManagerError:
         return "left to systemd"
-    return "removed" if known or cgroupfs.remove(scope.directory) else _CHANGED
+    return "removed" if was_loaded or cgroupfs.remove(scope.directory) else _CHANGED

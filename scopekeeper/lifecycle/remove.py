@@ -1,4 +1,4 @@
-"""Sees emptied cgroups off: systemd removes those that it made, we the others."""
+"""Removes emptied cgroups: systemd removes those that it created, we remove the others."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from scopekeeper.scope.placement import manager_of
 from scopekeeper.systemd.units import epoch_of
 
 _SECONDS = 2.0
-"""How long systemd may take to remove a cgroup before it is asked to."""
+"""How long to wait for systemd to remove a cgroup before asking it to."""
 _PAUSE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Emptied:
-    """The cgroup of a scope, or of a member of it, whose directory is held open."""
+    """The emptied cgroup of a scope or a member, whose directory is held open."""
 
     directory: str
     cgroup: str
@@ -27,7 +27,7 @@ class Emptied:
     fd: int
 
     def is_there(self) -> bool:
-        """Tell whether it still stands under its name."""
+        """Return True if it still exists under its name."""
         try:
             return os.stat(self.directory).st_ino == os.fstat(self.fd).st_ino
         except OSError:
@@ -35,7 +35,7 @@ class Emptied:
 
 
 def remove(emptied: Sequence[Emptied]) -> None:
-    """See off what was proved empty, and scopes of which that was the last member."""
+    """Remove what was proved empty, and scopes whose last member it was."""
     managed = []
     left: dict[str, bool] = {}
     for each in emptied:
@@ -47,20 +47,20 @@ def remove(emptied: Sequence[Emptied]) -> None:
         else:
             _remove_folder(each)
     deadline = time.monotonic() + _SECONDS
-    for each, life in managed:  # one after the other: looking at all keeps systemd from its work
+    for each, life in managed:  # one after the other: polling all would keep systemd from its work
         while each.is_there():
             if time.monotonic() > deadline:
                 _settle(each, life)
                 break
             time.sleep(_PAUSE)
     for directory, is_managed in left.items():
-        _see_off(directory, is_managed, deadline)
+        _remove_scope(directory, is_managed, deadline)
 
 
-def _see_off(directory: str, is_managed: bool, deadline: float) -> None:
-    """Have a scope gone of which the last member was stopped.
+def _remove_scope(directory: str, is_managed: bool, deadline: float) -> None:
+    """Remove a scope whose last member was stopped, or wait until systemd has.
 
-    One with leaves stays where that is up to us: how their members ended is not told yet.
+    A scope of ours that has leaves stays: the ends of their members are not reported yet.
     """
     if not is_managed:
         with contextlib.suppress(OSError):
@@ -68,23 +68,23 @@ def _see_off(directory: str, is_managed: bool, deadline: float) -> None:
         return
     while os.path.isdir(directory) and not cgroupfs.is_populated(directory):
         if time.monotonic() > deadline:
-            return  # reconcile tidies later
+            return  # reconcile cleans up later
         time.sleep(_PAUSE)
 
 
 def _settle(each: Emptied, life: str) -> None:
-    """Tell systemd about a scope that it keeps although it is empty; remove what it forgot.
+    """Have systemd drop a scope that it keeps although it is empty; remove what it forgot.
 
-    life is the invocation ID that it had as it was stopped.
+    life is the invocation ID that the scope had when it was stopped.
     """
     from scopekeeper.errors import ManagerError
     from scopekeeper.systemd import calls
 
     try:
-        known = calls.let_go(manager_of(each.cgroup), life, each.directory)
+        was_loaded = calls.let_go(manager_of(each.cgroup), life, each.directory)
     except ManagerError:
-        return  # what lived in it is gone, which is what was asked; reconcile tidies later
-    if not known:
+        return  # its processes are gone, which is what was asked; reconcile cleans up later
+    if not was_loaded:
         _remove_folder(each)
 
 
@@ -92,4 +92,4 @@ def _remove_folder(each: Emptied) -> None:
     held = f"/proc/self/fd/{each.fd}"
     removed = not each.is_there() or cgroupfs.remove(each.directory)
     if not removed and cgroupfs.is_populated(held):
-        stop_mark.clear(held)  # somebody came in after the proof: a new life, not to be blocked
+        stop_mark.clear(held)  # a launch joined after the proof: do not block it

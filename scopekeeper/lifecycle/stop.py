@@ -1,11 +1,11 @@
 """Ends scopes and members, many at once, and proves it.
 
-Mark the record, so that nobody joins any more → SIGTERM, then SIGCONT → wait for ``populated 0``
+Mark the record, so that no launch joins any more → SIGTERM, then SIGCONT → wait for ``populated 0``
 up to the grace → ``cgroup.kill`` → verify → write the history → have the cgroup removed, by
 systemd or by us.
 
-Killing is by cgroup, or by a pidfd whose cgroup was read after it was opened: never by a number.
-Nothing is stopped that does not carry a record we can read.
+Killing is by cgroup, or by a pidfd whose cgroup was read after it was opened: never by pid.
+Nothing is stopped without a record that we can read.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import observe, remove, stop_mark, stop_witness, unseen_ends
 from scopekeeper.scope import names, record_parser, records
-from scopekeeper.scope.reason import Cause
+from scopekeeper.scope.reason import Cause, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord
 from scopekeeper.scope.selection import Selected
 
 GRACE = 5.0
-"""Seconds between SIGTERM and the kill, where neither the stop nor the launch says another."""
+"""Seconds between SIGTERM and the kill, unless the stop or the launch sets another grace."""
 LONGEST_GRACE = 600.0
-"""Of a launch, whatever its record asks for: that is for its members to write. A stop can be told
-more."""
+"""The longest grace of a launch, since its members can write any into the record. A stop may ask
+for more."""
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
 _AGAIN = 0.1
-"""Seconds between looks for processes that came to be after the signals were sent."""
+"""Seconds between looks for processes that were started after the signals were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Target:
     cgroup: str
     grace: float = GRACE
     leaves: frozenset[str] | None = None
-    """Of a scope: those that are meant. Where anything else lives in it, it is left alone."""
+    """Of a scope: the only leaves that it may have; if anything else lives in it, skip it."""
 
     @property
     def is_member(self) -> bool:
-        """Whether only one member of the scope is meant."""
+        """Whether the target is one member of a scope."""
         return names.parse_leaf(self.directory.rpartition("/")[2]) is not None
 
     @property
     def scope_directory(self) -> str:
-        """The directory of the scope, also where a member is meant."""
+        """The directory of the scope, also if the target is a member."""
         return self.directory.rpartition("/")[0] if self.is_member else self.directory
 
     @property
@@ -66,7 +66,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """A process that did not die, and where in the kernel it waits."""
+    """A process that did not die, and where it waits in the kernel."""
 
     pid: int
     state: str
@@ -80,59 +80,59 @@ class Result:
 
     target: Target
     outcome: str = "empty"
-    """One of empty (nothing lived in it), changed (something else has come to live in it),
-    terminated, killed, remains, refused."""
+    """One of empty (nothing lived in it), changed (something else lives in it now), terminated,
+    killed, remains, refused."""
     terminated: int = 0
     """Processes that were sent SIGTERM."""
     killed: int = 0
-    """Processes that were still there after the grace and were killed."""
+    """Processes that were left after the grace and were killed."""
     milliseconds: float = 0.0
     remaining: tuple[Remaining, ...] = ()
     problem: str = ""
     unread: int = 0
-    """Cgroups in it that could not be read: no process in them was asked to end."""
+    """Cgroups in it that could not be read: no process in them got SIGTERM."""
 
 
 @dataclass(slots=True)
 class _Held:
     """A target whose directory is held open.
 
-    What is done goes by the descriptor: once the cgroup is removed nothing more is reached, also
-    where a launch has made another of the same name.
+    Everything is done by the descriptor: once the cgroup is removed it reaches nothing, even if a
+    launch has created another cgroup of the same name.
     """
 
     result: Result
     fd: int
     cause: Cause
     scope_record: ScopeRecord | None
-    """As it was before; None where it is damaged."""
+    """As it was before this stop; None if damaged."""
     earlier: Cause | None
-    """Why it was being stopped before, by a stop that did not end."""
+    """The cause of an earlier stop that did not finish."""
     signalled: set[int] = field(default_factory=set)
     members: list[End] | None = None
-    """Its members as they were before the first signal; None where none was sent."""
+    """Its members before the first signal; None if none was sent."""
     killed: dict[str, int] = field(default_factory=dict)
     """How many processes were killed, by leaf."""
     kill_at: float | None = None
     """When its grace is over, by time.monotonic(); None before the first signal."""
     give_up_at: float | None = None
-    """When what was killed and still lives cannot be killed; None before the kill."""
+    """When what still lives counts as unkillable; None before the kill."""
     hidden: set[str] = field(default_factory=set)
-    """Leaves in which something lived, and all of that where it could not be read."""
+    """Leaves whose living processes could all not be read."""
 
     @property
     def directory(self) -> str:
-        """A path to the cgroup that was marked, and to no other."""
+        """A path to the marked cgroup, and to no other."""
         return f"/proc/self/fd/{self.fd}"
 
     @property
     def uid(self) -> int:
-        """Whose it is."""
+        """The uid that owns it."""
         return os.fstat(self.fd).st_uid
 
     @property
     def leaf(self) -> str:
-        """The name of the leaf where only one member is meant."""
+        """The name of the leaf if the target is a member, else ''."""
         target = self.result.target
         return target.directory.rpartition("/")[2] if target.is_member else ""
 
@@ -143,9 +143,9 @@ class _Held:
     def processes(self) -> dict[str, list[int]]:
         """Return its processes by directory.
 
-        The first time, before any signal: note its members and how much could not be read, and
-        leave word of why they end. So that is known where this process is killed, and their cgroup
-        goes before anybody looks.
+        The first call, before any signal, notes the members and how much could not be read, and
+        writes the cause to the ledger: it is needed if this process is killed and the cgroup is
+        gone before anybody looks.
         """
         unread: list[cgroupfs.Unread] = []
         found = cgroupfs.processes_by_cgroup(self.directory, unread)
@@ -162,11 +162,28 @@ class _Held:
             self.members = self.observe(found)
             if self.uid == os.geteuid():
                 scope = self.result.target.scope_directory[len(mount_point()) :]
+                self.members += self._unrecorded(found, scope)
                 unseen_ends.announce(self.members, self.cause, scope)
         return found
 
+    def _unrecorded(self, found: dict[str, list[int]], scope: str) -> list[End]:
+        """Return living members with a damaged record, as their launch described them.
+
+        scope is the path of the scope's cgroup. Like all of the ledger this is what a process of
+        the same user may have written: it names the row in that user's history, nothing else.
+        """
+        observed = {end.leaf for end in self.members or ()}
+        by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
+        missing = {leaf: pids for leaf, pids in by_leaf.items() if pids and leaf not in observed}
+        launched = unseen_ends.launched(scope) if missing else {}
+        return [
+            observe.measured(end, self.path_of(leaf), pids, end.pid if end.pid in pids else None)
+            for leaf, pids in missing.items()
+            if (end := launched.get(leaf)) is not None
+        ]
+
     def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
-        """Return its members as they are now; found are its processes, where that is known."""
+        """Return its members as they are now; found has its processes, if read already."""
         unit = self.result.target.unit
         return observe.members(
             self.directory, self.scope_record, unit, leaf=self.leaf, found=found, hidden=self.hidden
@@ -174,7 +191,7 @@ class _Held:
 
 
 def target_of(selected: Selected, grace: float | None = None) -> Target:
-    """Return the target that a selection means; grace in seconds overrides the launch's own."""
+    """Return the target for a selection; grace in seconds overrides the launch's own."""
     where = selected.member or selected.scope
     if grace is None:
         grace = grace_of(selected.scope.grace)
@@ -182,7 +199,7 @@ def target_of(selected: Selected, grace: float | None = None) -> Target:
 
 
 def grace_of(microseconds: int | None) -> float:
-    """Return the seconds of a grace as a record has it."""
+    """Return a grace in seconds from a record's value."""
     if microseconds is None:
         return GRACE
     return min(max(microseconds / 1e6, 0.0), LONGEST_GRACE)
@@ -195,20 +212,21 @@ def stop(
     warnings: list[str],
     watched: Collection[str] = (),
     step_out: Callable[[], None],
+    asker: Stopper | None = None,
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
-    causes has one for each target; it is kept in the record while it ends, and in the history.
-    Where a cause names no stopper, it is who called this program. What the caller should be told,
-    although the stop went on, is added to warnings. watched are leaves of which somebody else
-    will tell how they ended, if they had before. step_out is called where this process is in one of
-    the targets, and has to get it out of there.
+    causes has one for each target, which goes into the record and the history. asker is the stopper
+    of causes that name none; by default the process that called this program. Adds to warnings what
+    the caller should report although the stop went on. watched are leaves whose ends somebody else
+    reports if they ended before. step_out is called if this process is in one of the targets, and
+    must move it out.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
     results = [Result(target) for target in targets]
     stop_witness.tidy()
-    asker = observe.caller()
+    asker = asker or observe.caller()
     with contextlib.ExitStack() as closing:
         held = []
         for result, cause in zip(results, causes, strict=True):
@@ -227,19 +245,19 @@ def stop(
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
-        # while systemd is at work to remove the cgroups
+        # while systemd removes the cgroups
         ends: dict[int, list[End]] = {}
         for each in held:
             ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
         news, problems = recording.keep_for_users(ends)
         warnings += [problem for problem in problems if problem not in warnings]
         remove.remove([_emptied(each) for each in held if each.result.outcome != "remains"])
-    recording.tell(news)  # now that it keeps systemd from nothing
+    recording.tell(news)  # only now, to leave systemd its time before
     return results
 
 
 def _allow_descriptors(targets: int) -> None:
-    """Raise the soft limit of open files to what so many targets take."""
+    """Raise the soft limit of open files to what this many targets need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * targets + 64
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -248,7 +266,7 @@ def _allow_descriptors(targets: int) -> None:
 
 
 def _open(result: Result) -> int | None:
-    """Open a target's directory; None where it is gone, or may not be opened."""
+    """Open a target's directory; None if it is gone or may not be opened."""
     cgroupfs.gain_access(result.target.scope_directory)
     cgroupfs.gain_access(result.target.directory)
     try:
@@ -260,7 +278,7 @@ def _open(result: Result) -> int | None:
 
 
 def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
-    """Mark a target's record; None where there is nothing to stop, or where it is not ours to."""
+    """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
     leaf = target.directory.rpartition("/")[2] if target.is_member else ""
     before = record_of(target.scope_directory)
@@ -279,7 +297,7 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
 
 
 def record_of(scope_directory: str) -> ScopeRecord | None:
-    """Return the record of a scope; None where there is none that can be used."""
+    """Return the record of a scope; None if it is missing or damaged."""
     with contextlib.suppress(OSError, records.RecordError):
         raw = cgroupfs.attribute(scope_directory, records.ATTRIBUTE)
         return record_parser.scope(raw, scope_directory.rpartition("/")[2])
@@ -287,15 +305,15 @@ def record_of(scope_directory: str) -> ScopeRecord | None:
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
-    """Tell whether this process is in what is about to be stopped."""
+    """Return True if this process is in one of the targets."""
     own = cgroupfs.path_of()
     return any(cgroupfs.is_inside(own, target.cgroup) for target in targets)
 
 
 def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> None:
-    """Have every process end, those too that are started meanwhile, each target at its own grace.
+    """End every process, also those started meanwhile, with each target's own grace.
 
-    Returns when nothing lives in any of them, but for what cannot be killed.
+    Returns when nothing lives in any target except what cannot be killed.
     """
     while left := [
         held[directory] for directory in watch.left if not _is_given_up(held[directory])
@@ -311,7 +329,7 @@ def _is_given_up(each: _Held) -> bool:
 
 
 def _advance(each: _Held) -> None:
-    """Ask what lives in a target to end; once its grace is over, kill it."""
+    """Send SIGTERM to what lives in a target; once its grace is over, kill it."""
     if each.give_up_at is not None:
         # cgroup.kill signals main threads: one that has ended leaves its process alive (Linux 6.18)
         cgroupfs.signal_processes(each.processes(), signal.SIGKILL)
@@ -325,9 +343,9 @@ def _advance(each: _Held) -> None:
 
 
 def _send(each: _Held) -> None:
-    """Send SIGTERM to whom it was not sent, and SIGCONT to those that are still there after it.
+    """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to go on to end; one that runs is gone by the second look.
+    A stopped process has to continue in order to end; a running one is gone by the second look.
     """
     found = each.processes()
     if each.signalled:
@@ -342,7 +360,7 @@ def _send(each: _Held) -> None:
 
 
 def _wait(held: dict[str, _Held], watch: EmptinessWatch, seconds: float, began: float) -> None:
-    """Wait, and note when each of those that end has ended."""
+    """Wait, and note when each target has ended."""
     before = set(watch.left)
     watch.wait(seconds)
     for directory in before - watch.left:
@@ -360,14 +378,14 @@ def _kill(each: _Held) -> None:
 
 
 def _judge(each: _Held) -> None:
-    """Look once more, whatever was seen before: the proof is that nothing lives there now."""
+    """Look once more, whatever was seen before: the proof is that nothing lives in it now."""
     if cgroupfs.is_populated(each.directory):
         each.result.outcome = "remains"
         each.result.remaining = tuple(_remaining(pid) for pid in cgroupfs.processes(each.directory))
 
 
 def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
-    """Yield what ended: those that lived by this stop, the others before it and unseen."""
+    """Yield the ends: of living members by this stop, of the others earlier and unwatched."""
     remains = each.result.outcome == "remains"
     ended = began + int(each.result.milliseconds * 1000)
     claim = stop_mark.claim(each.scope_record.mark) if each.scope_record is not None else ""
@@ -377,7 +395,7 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
         if end.processes or end.leaf in each.hidden:
             yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
         elif end.leaf not in watched:
-            yield observe.told(end, each.earlier, ended, claim)
+            yield observe.unwatched(end, each.earlier, ended, claim)
 
 
 def _emptied(each: _Held) -> remove.Emptied:

@@ -1,11 +1,12 @@
-"""What is written into records while they are in use, under the scope's lock.
+"""Changes records while they are in use, under the scope's lock.
 
-Above all the mark of a stop: nobody joins any more, who ends it, and why.
+Above all it writes the mark of a stop, which keeps launches from joining:
 
-``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that does it, so that a
-stop which was killed can be told from one that goes on; ``WHY`` and ``REASON`` are the cause;
-``ASKER_PID``, ``ASKER_UID`` and ``ASKER_COMM`` are who asked for it. What is stopped can write all
-of that itself: the cause is taken from what the stopper keeps elsewhere (``stop_witness``).
+``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that carries it out, which
+tells a running stop from a killed one; ``WHY`` and ``REASON`` are the cause; ``ASKER_PID``,
+``ASKER_UID`` and ``ASKER_COMM`` are the process that asked for it. The processes in the cgroup can
+write all of that themselves, so the cause is read from where the stopper keeps it
+(``stop_witness``).
 """
 
 import contextlib
@@ -51,24 +52,24 @@ def fields(cause: Cause) -> dict[str, str]:
 
 
 def cause(directory: str, found: StopMark | None) -> Cause | None:
-    """Return why the cgroup is being stopped, by whom; None where no stopper has kept that.
+    """Return the cause of a stop of this cgroup; None if no stopper has kept one.
 
     found is the mark in its record.
     """
     kept = stop_witness.find(directory) if found is not None else None
-    return None if kept is None else said(kept)
+    return None if kept is None else stated(kept)
 
 
 def claim(found: StopMark | None) -> str:
-    """Return what a mark says that no stopper confirms, as evidence that proves nothing."""
+    """Return the cause stated by a mark that no stopper confirms, quoted as unproved."""
     if found is None:
         return ""
-    told = said(found)
-    return f"its record says {told.reason.value} ({told.evidence or 'no reason'}), {UNPROVED}"
+    cause = stated(found)
+    return f"its record says {cause.reason.value} ({cause.evidence or 'no reason'}), {UNPROVED}"
 
 
-def said(found: StopMark) -> Cause:
-    """Return what a mark says, whoever wrote it."""
+def stated(found: StopMark) -> Cause:
+    """Return the cause stated by a mark, whoever wrote it."""
     stopper = None if found.asker is None else Stopper(*found.asker)
     return Cause(Reason.of(found.why), found.text, stopper)
 
@@ -82,15 +83,15 @@ def put(
 ) -> str:
     """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
-    With leaves, only where nothing lives in the scope but these. Returns why it may not be
-    stopped, '' if it may. Holds the scope's lock alone, so that no launch is half in.
+    With leaves, only if nothing lives in the scope but these. Returns why it may not be stopped,
+    '' if it may. Takes the scope's lock exclusively, so that no launch is half-way in.
     """
     try:
         _await_record(directory)
         with _locked(scope_directory):
             raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
             if raw is None:
-                # one that is only being made, or going away, has nothing in it to stop
+                # a cgroup that is just being created or removed has nothing to stop
                 return NO_RECORD if cgroupfs.is_populated(directory) else NOTHING
             if leaf:
                 record_parser.member(raw, leaf)
@@ -110,11 +111,11 @@ def put(
 
 
 def _refusal(directory: str, error: OSError) -> str:
-    """Return why a mark that could not be written keeps a stop from going on; '' if it does not."""
+    """Return why a stop may not go on without its mark; '' if it may."""
     if error.errno in cgroupfs.GONE:
         return ""
     if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
-        return ""  # its processes have filled up its attributes: who joins is stopped as well
+        return ""  # its processes have filled up its attributes: launches that join stop as well
     if error.errno in (errno.EPERM, errno.EACCES):
         uid = os.stat(directory).st_uid
         return f"it belongs to uid {uid}; stop it as that user or as root"
@@ -122,7 +123,7 @@ def _refusal(directory: str, error: OSError) -> str:
 
 
 def clear(directory: str) -> None:
-    """Take the mark away again."""
+    """Remove the mark."""
     raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
     if raw is None:
         return
@@ -132,10 +133,10 @@ def clear(directory: str) -> None:
 
 
 def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> bool:
-    """Set fields of a record that is in use, where '' takes one out.
+    """Set fields of a record that is in use; '' removes a field.
 
-    False where that could not be done now: a scope that is being stopped, or launched into at this
-    moment, is left alone.
+    Returns False if that was not possible now: a scope that is being stopped, or that a launch is
+    joining, is not changed.
     """
     try:
         fd = os.open(scope_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -145,11 +146,11 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
     try:
         lock = open_lock(fd)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        known = records.loads(os.getxattr(directory, records.ATTRIBUTE))
+        fields = records.loads(os.getxattr(directory, records.ATTRIBUTE))
         whole = records.loads(os.getxattr(scope_directory, records.ATTRIBUTE))
-        free = "STATE" not in known and "STATE" not in whole
+        free = "STATE" not in fields and "STATE" not in whole
         if free:
-            changed = records.dumps({**known, **changes})
+            changed = records.dumps({**fields, **changes})
             os.setxattr(directory, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
     except (OSError, records.RecordError):
         return False
@@ -161,7 +162,7 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
 
 
 def _has_others(scope_directory: str, leaves: Collection[str]) -> bool:
-    """Tell whether something lives in a scope beside some leaves."""
+    """Return True if something lives in a scope outside these leaves."""
     others = (name for name in cgroupfs.children(scope_directory) if name not in leaves)
     return bool(cgroupfs.own_processes(scope_directory)) or any(
         cgroupfs.is_populated(f"{scope_directory}/{name}") for name in others
@@ -169,7 +170,7 @@ def _has_others(scope_directory: str, leaves: Collection[str]) -> bool:
 
 
 def _await_record(directory: str) -> None:
-    """Give a launch that has just made this the moment that it takes to write the record."""
+    """Wait until the launch that has just created this cgroup has written the record."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while (
         cgroupfs.attribute(directory, records.ATTRIBUTE) is None
@@ -194,7 +195,7 @@ def _locked(directory: str) -> Iterator[None]:
 
 
 def _lock(fd: int) -> None:
-    """Wait until no launcher is on its way in; not for one that hangs."""
+    """Wait until no launch is on its way in, but not for one that hangs."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):

@@ -1,10 +1,10 @@
-"""Keeps why something is being stopped where what is stopped did not write it.
+"""Keeps the cause of a stop in a file outside the record.
 
-A record can be rewritten by the processes that it is about, so what it says of who ends them, and
-why, proves nothing. Before a stop marks a record it writes its cause to a file of its own, named
-after the kernel's number of the cgroup, which no other gets until the next boot. Whoever sees the
-mark takes the cause from there: a keeper that sees the end, and the next command where the stop
-was killed. A reader believes only files of its own uid and of root.
+Processes can rewrite the record of their own cgroup, so the cause in a record proves nothing.
+Before a stop marks a record, it writes its cause to a file named after the inode number of the
+cgroup, which is unique until the next boot. Readers of the mark take the cause from there: a keeper
+that sees the end, or the next command if the stop was killed. A reader trusts only files of its own
+uid and of root.
 
 This is as strong as the history itself: a process of the same uid that may write to the user's
 runtime folder can forge both.
@@ -27,9 +27,9 @@ _ROOTS = "/run/scopekeeper/stops"
 
 
 def keep(directory: str, fields: dict[str, str]) -> bool:
-    """Write down the mark that a stop is about to give to a cgroup; False where that failed.
+    """Write the mark that a stop is about to set on a cgroup; return False if that failed.
 
-    Another user's keeper may read what root keeps of that user's cgroup.
+    The file that root writes about another user's cgroup is readable for that user's keeper.
     """
     try:
         seen = os.stat(directory)
@@ -50,7 +50,7 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
 
 
 def find(directory: str) -> record_parser.StopMark | None:
-    """Return the mark that a stop has kept of a cgroup; None where there is none to believe."""
+    """Return the mark that a stop has kept of a cgroup; None if there is no trusted one."""
     try:
         number = os.stat(directory).st_ino
     except OSError:
@@ -64,7 +64,7 @@ def find(directory: str) -> record_parser.StopMark | None:
 
 
 def tidy() -> None:
-    """Remove what nobody asks for any more."""
+    """Remove files that are no longer needed."""
     oldest = time.time() - _KEPT_SECONDS
     with contextlib.suppress(OSError, ScopekeeperError):
         for entry in os.scandir(_folder()):

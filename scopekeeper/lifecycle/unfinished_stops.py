@@ -1,4 +1,4 @@
-"""Stops whose own process was killed: why they were begun, and how they are brought to an end."""
+"""Finishes stops whose own process was killed, for the cause for which they were begun."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def finish(directory: str, warnings: list[str], step_out: Callable[[], None]) -> None:
-    """Finish a stop of a scope whose own process was killed; step_out is as for a stop."""
+    """Finish a stop of a scope whose process was killed; step_out is as for a stop."""
     cgroupfs.gain_access(directory)
     record = record_of(directory)
     if record is None:
@@ -33,9 +33,9 @@ def finish(directory: str, warnings: list[str], step_out: Callable[[], None]) ->
 
 
 def cause_begun(directory: str) -> Cause | None:
-    """Return why a scope, or the member in a leaf, is being stopped; None where it is not.
+    """Return why a scope, or the member in a leaf, is being stopped; None if it is not.
 
-    Where nothing says so but its record, the reason is unknown.
+    If only its record states a cause, the reason is unknown.
     """
     record: ScopeRecord | MemberRecord | None = None
     leaf = directory.rpartition("/")[2]

@@ -1,12 +1,11 @@
-"""Ends that nobody saw, from what launches and stops have left in the ledger.
+"""Collects ends that nobody saw from the ledger that launches and stops write.
 
-A member is over when nothing lives in its leaf. Who looks writes such ends to the history, and
-drops their lines: the file is moved aside first, since a launch may be about to write to it, and
-the lines of those that live are taken over before it is removed.
+A member has ended when nothing lives in its leaf. A collector writes such ends to the history and
+drops their lines: it moves the file aside first, since a launch may be about to write to it, and
+copies the lines of living members before it removes the file.
 
-Other programs of the same user can write lines too: each is read typed and bounded, and can add a
-row to that user's own history, and nothing else. For the form of a line see
-scopekeeper.history.launch_ledger.
+Other programs of the same user can write lines too. Each is read typed and bounded, and can only
+add a row to that user's own history. For the form of a line see scopekeeper.history.launch_ledger.
 """
 
 import contextlib
@@ -30,12 +29,12 @@ _READ_MOST = launch_ledger.MOST + (1 << 20)
 _SETTLED_SECONDS = 10.0
 """How long a launch may take from opening the file to writing its line."""
 _PATIENCE = 1.0
-"""Seconds to wait for somebody else who collects."""
+"""Seconds to wait for another collector."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What was left of one launch, or of one member that a stop was about to end."""
+    """One launch, or one member that a stop was about to end."""
 
     raw: bytes
     end: End
@@ -45,9 +44,9 @@ class _Line:
     cause: Cause | None
 
     def is_over(self, mount: str, here: str) -> bool:
-        """Return whether nothing lives in the member's leaf, or that is gone."""
+        """Return True if the member's leaf is empty or gone."""
         if self.namespaces != here:
-            return False  # another container's, which cannot be seen from here
+            return False  # of another container, invisible from here
         try:
             return "populated 0" in read(f"{mount}{self.leaf}/cgroup.events")
         except OSError as error:
@@ -55,22 +54,22 @@ class _Line:
 
 
 def announce(ends: Sequence[End], cause: Cause, scope: str) -> None:
-    """Leave word of the members that are about to be ended, and why; scope is its cgroup's path."""
+    """Write lines of members that are about to be ended; scope is the path of its cgroup."""
     launch_ledger.append(b"".join(lines_of(ends, cause, scope)))
 
 
 def lines_of(ends: Sequence[End], cause: Cause, scope: str) -> Iterator[bytes]:
-    """Yield the lines of living members; scope is its cgroup's path."""
-    told = {"CGROUP": scope, "NAMESPACES": namespaces(), **stop_mark.fields(cause)}
+    """Yield the lines of living members; scope is the path of its cgroup."""
+    common = {"CGROUP": scope, "NAMESPACES": namespaces(), **stop_mark.fields(cause)}
     for end in ends:
         if end.processes:
-            yield launch_ledger.line(_fields(end) | told)
+            yield launch_ledger.line(_fields(end) | common)
 
 
 def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
-    """Write ends that nobody saw to the history; return them, and what went wrong, '' if nothing.
+    """Write ends that nobody saw to the history; return them and a problem, '' if there was none.
 
-    known are ids of members that the caller tells of itself. Raises nothing.
+    known are ids of members whose ends the caller reports itself. Raises nothing.
     """
     try:
         with _alone() as alone:
@@ -80,12 +79,26 @@ def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
 
 
 def over(mount: str) -> list[End]:
-    """Return ends of which there are lines, whether they are in the history or not."""
-    where, here = launch_ledger.path(), namespaces()
-    with contextlib.suppress(OSError):
-        raw = _read(where + launch_ledger.EARLIER)[0] + _read(where)[0]
-        return [each.end for each in _lines(raw) if each.is_over(mount, here)]
-    return []
+    """Return the ends that have lines, whether they are in the history or not."""
+    here = namespaces()
+    return [each.end for each in _all_lines() if each.is_over(mount, here)]
+
+
+def launched(scope: str) -> dict[str, End]:
+    """Return, by leaf, the members that launches wrote into the cgroup path of a scope."""
+    here = namespaces()
+    lines = (each for each in _all_lines() if each.namespaces == here and each.cause is None)
+    by_path = {each.leaf: dataclasses.replace(each.end, seen=True) for each in lines}
+    below = f"{scope}/"
+    return {path[len(below) :]: end for path, end in by_path.items() if path.startswith(below)}
+
+
+def _all_lines() -> list[_Line]:
+    where = launch_ledger.path()
+    try:
+        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + _read(where)[0]))
+    except OSError:
+        return []
 
 
 def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
@@ -102,7 +115,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
-                over[key] = _told(each, now)
+                over[key] = _end_of(each, now)
     ends = list(over.values())
     problem = recording.record(ends)
     if not problem:
@@ -111,7 +124,8 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
             launch_ledger.append(
                 b"".join(b"\n%s\n" % e.raw for e in old_lines if id(e) not in lost)
             )
-            _forget(where + launch_ledger.EARLIER)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(where + launch_ledger.EARLIER)
             earlier = b""
         if not earlier and any(id(each) in lost for each in new_lines):
             with contextlib.suppress(FileNotFoundError):
@@ -120,7 +134,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     return ends, problem
 
 
-def _told(each: _Line, now: int) -> End:
+def _end_of(each: _Line, now: int) -> End:
     end = dataclasses.replace(each.end, ended=now)
     if each.cause is None:
         return end
@@ -130,14 +144,9 @@ def _told(each: _Line, now: int) -> End:
     )
 
 
-def _forget(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 @contextlib.contextmanager
 def _alone() -> Iterator[bool]:
-    """Hold the lock of who collects; False where there is nothing, or another is at it for long."""
+    """Hold the collector's lock; False if there is no ledger, or another collector takes long."""
     try:
         fd = regular_files.open_regular(f"{launch_ledger.path()}.lock", os.O_RDONLY | os.O_CREAT)
         os.fchmod(fd, 0o600)  # whatever the umask
@@ -162,7 +171,7 @@ def _alone() -> Iterator[bool]:
 
 
 def _read(path: str) -> tuple[bytes, float]:
-    """Return a file of ours, and how many seconds ago it was last written; b'' for none."""
+    """Return the content of a file and its age in seconds; b'' if it is missing."""
     try:
         fd = regular_files.open_regular(path, most=_READ_MOST)
     except FileNotFoundError:
@@ -207,12 +216,12 @@ def _parse(line: bytes) -> _Line:
         boot_id=owner.boot_id,
         seen=False,
     )
-    why = None if member.mark is None else stop_mark.said(member.mark)
+    why = None if member.mark is None else stop_mark.stated(member.mark)
     return _Line(line, end, f"{scope}/{leaf}", owner.namespaces, why)
 
 
 def _fields(end: End) -> dict[str, str]:
-    """Return an end as the fields of a line; what _parse reads."""
+    """Return an end as the fields of a line; the inverse of _parse."""
     return {
         "ID": end.member_id,
         "NAME": end.name,

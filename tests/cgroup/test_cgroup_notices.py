@@ -207,23 +207,6 @@ def test_an_owner_that_had_ended_before_is_told(
     watcher.until(watcher.owners)
 
 
-def test_what_is_forgotten_is_not_followed(
-    keeper: Scopekeeper, session: str, folder: str, watcher: Watcher
-) -> None:
-    owner = keeper.popen(["sleep", "1000"])
-    process = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
-    scope = scope_directory(session, folder)
-    watcher.until(lambda: watcher.appeared(scope))
-    watcher.follow(scope)
-    watcher.watch.forget(scope)
-    for each in (owner, process):
-        each.kill()
-        each.wait()
-    watcher.until(lambda: watcher.changed(scope, "", What.EMPTIED))
-    assert watcher.owners() == []
-    assert watcher.ended(scope) == []
-
-
 def test_scopes_that_were_there_before_are_found(folder: str, tmp_path: Path) -> None:
     scope = new_scope(folder, "early")
     watcher = Watcher(tmp_path, folder)
@@ -330,9 +313,10 @@ def test_one_that_is_told_and_fails_does_not_take_the_news_from_the_next(
             told.append(event)
             raise ZeroDivisionError
 
-    watcher.watch._tell = fail_once
+    watcher.watch._queue._report = fail_once
     scopes = [new_scope(folder, name) for name in ("a", "b", "c")]
     watcher.until(lambda: all(map(watcher.appeared, scopes)))
+    assert told
     watcher.close()
 
 

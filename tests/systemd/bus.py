@@ -1,4 +1,4 @@
-"""The keeper on its bus, as a caller sees it."""
+"""Calls the keeper on its bus."""
 
 import contextlib
 import subprocess
@@ -13,7 +13,7 @@ BUS = ("org.scopekeeper.Keeper1", "/org/scopekeeper/Keeper1", "org.scopekeeper.K
 
 
 def busctl(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Call something on the bus that the keeper is on."""
+    """Run busctl on the keeper's bus."""
     scope = ["--system"] if ROOT else ["--user"]
     return subprocess.run(
         ["busctl", *scope, *arguments], capture_output=True, text=True, timeout=timeout
@@ -22,7 +22,7 @@ def busctl(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[
 
 @contextlib.contextmanager
 def allowed() -> Iterator[None]:
-    """Let a keeper be on the bus; the system's needs a policy for that."""
+    """Allow a keeper on the bus; the system bus needs a policy for it."""
     conf = Path("/etc/dbus-1/system.d/org.scopekeeper.Keeper1.conf")
     if ROOT:
         units_folder = Path(__file__).parents[2] / "units"

@@ -28,7 +28,7 @@ collect_ignore = (
     if ROOT
     else ["test_bus.py", "test_namespaces.py", "test_other_users.py", "test_unkillable.py"]
 )
-"""Only root can be another user, freeze a file system, make a namespace: others have none of it."""
+"""Only root can become another user, freeze a file system or create a namespace."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def session(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def keeper(units: Units) -> Iterator[Scopekeeper]:
-    """Give the program; afterwards nothing that it made may be left."""
+    """Provide the program; afterwards nothing that it created may be left."""
     program = Scopekeeper()
     yield program
     units.close()
@@ -55,7 +55,7 @@ def keeper(units: Units) -> Iterator[Scopekeeper]:
 
 @pytest.fixture
 def units() -> Iterator[Units]:
-    """Give a hand that starts services and takes them away again."""
+    """Start services, and remove them after the test."""
     made = Units()
     yield made
     made.close()
@@ -65,7 +65,7 @@ def units() -> Iterator[Units]:
 def guard(
     units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Keeper:
-    """Give a keeper that is not started yet; launches see its rules and its state."""
+    """Provide a keeper, not started yet; launches use its rules and its state."""
     made = Keeper(units, tmp_path)
     monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(made.rules))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(made.state))
@@ -77,7 +77,7 @@ def guard(
 def installed(
     units: Units, keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Installed:
-    """Install the keeper for this manager; nothing has started it yet."""
+    """Install the keeper for this manager, not started yet."""
     monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path / "rules"))
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
     made = Installed(units)
@@ -88,7 +88,7 @@ def installed(
 
 @pytest.fixture
 def viewer() -> Iterator[Callable[..., Viewer]]:
-    """Give what opens a terminal and calls the program there; afterwards its windows are closed."""
+    """Provide a function that runs the program on a new terminal; close all at the end."""
     opened: list[Viewer] = []
 
     def call(*arguments: str, **how: object) -> Viewer:
@@ -102,13 +102,13 @@ def viewer() -> Iterator[Callable[..., Viewer]]:
 
 @pytest.fixture
 def expendable() -> None:
-    """Ask for a machine whose clock, process numbers and power are the test's alone."""
+    """Require a machine whose clock, pids and power belong to the test alone."""
     if "LAB_BOOT" not in os.environ or not is_emulated():
         pytest.skip("changes the whole machine: only in a virtual machine of the lab")
 
 
 def _remove(directory: str) -> None:
-    """See an emptied scope off: systemd removes its own by itself, some tests made theirs."""
+    """Remove an emptied scope: systemd removes its own, but some tests create others."""
     unit = os.path.basename(directory)
     systemctl("stop", "--", unit)
     systemctl("reset-failed", "--", unit)

@@ -1,4 +1,4 @@
-"""A keeper that runs as a service, for tests that look at what it does."""
+"""A keeper that runs as a service."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Keeper:
         self._units = units
 
     def start(self, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Start it, and wait until it says that it watches."""
+        """Start it, and wait until it is ready."""
         self._units.run(
             UNIT, "--property=Type=notify", "--property=NotifyAccess=main",
             "--property=Restart=on-failure", "--property=RestartSec=100ms",
@@ -43,7 +43,7 @@ class Keeper:
         (self.rules / "config.toml").write_text(text)
 
     def history(self, session: str) -> list[dict[str, object]]:
-        """Return what has ended in a session, as ``scopekeeper history`` tells it."""
+        """Return the ends in a session, as ``scopekeeper history`` prints them."""
         done = subprocess.run(
             [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True,
             env={**os.environ, "SCOPEKEEPER_STATE": str(self.state)},
@@ -53,5 +53,5 @@ class Keeper:
         return found
 
     def ends(self, session: str) -> list[dict[str, object]]:
-        """Wait until something has ended in a session, and return it."""
+        """Wait until the history has ends of a session, and return them."""
         return eventually(lambda: self.history(session))

@@ -13,7 +13,7 @@ from .manager import Units, main_pid
 UNIT = "scopekeeper.service"
 FILES = Path(__file__).parents[2] / "units"
 DROP_IN = f"{UNIT}.d/10-system.conf"
-"""What the system's manager has beside the unit."""
+"""Installed beside the unit for the system's manager."""
 
 
 class Installed:
@@ -25,12 +25,12 @@ class Installed:
     def write(
         self, command: str = f"{PROGRAM} keeper", *, store: int = 0, **environment: str
     ) -> None:
-        """Install the unit, for this command, with a descriptor store for so many if said."""
+        """Install the unit for this command; store is the size of its descriptor store."""
         passed = ("PATH", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE")
         environment |= {name: os.environ[name] for name in passed}
         text = (FILES / UNIT).read_text()
-        said = "".join(f"Environment={name}={value}\n" for name, value in environment.items())
-        text = text.replace("ExecStart=scopekeeper keeper\n", f"ExecStart={command}\n{said}")
+        lines = "".join(f"Environment={name}={value}\n" for name, value in environment.items())
+        text = text.replace("ExecStart=scopekeeper keeper\n", f"ExecStart={command}\n{lines}")
         if store:
             text = re.sub(
                 "(?m)^FileDescriptorStoreMax=.*$", f"FileDescriptorStoreMax={store}", text
@@ -42,11 +42,11 @@ class Installed:
 
     @property
     def pid(self) -> int:
-        """The pid of the keeper, 0 while there is none."""
+        """The pid of the keeper, 0 if it does not run."""
         return main_pid(UNIT)
 
     def ends(self, session: str) -> list[tuple[object, object]]:
-        """Return the members of a session that ended, and the reasons."""
+        """Return the ended members of a session with their reasons."""
         done = subprocess.run(
             [PROGRAM, "history", "-s", session, "--json"], capture_output=True, text=True
         )

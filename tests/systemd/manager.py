@@ -1,6 +1,6 @@
-"""The systemd manager that a test's scopes are made by: root's is the system's, a user's its own.
+"""The systemd manager that creates a test's scopes: the system's for root, else the user's.
 
-Written so that a test reads the same for both.
+A test reads the same for both.
 """
 
 import os
@@ -13,13 +13,13 @@ from tests.machine import MOUNT, ROOT, eventually
 _SCOPE = [] if ROOT else ["--user"]
 _FOLDER = "" if ROOT else "/user.slice/user-{0}.slice/user@{0}.service".format(os.getuid())
 SLICE = f"{MOUNT}{_FOLDER}/scopekeeper.slice"
-"""Where our manager's scopes are."""
+"""The slice of our manager's scopes."""
 MANAGER = MOUNT + _FOLDER
 UNIT_FOLDER = Path("/run/systemd/system" if ROOT else f"/run/user/{os.getuid()}/systemd/user")
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call systemctl of our manager."""
+    """Run systemctl for our manager."""
     return subprocess.run(
         ["systemctl", *_SCOPE, *arguments], capture_output=True, text=True, timeout=180
     )
@@ -31,17 +31,17 @@ def show(unit: str, name: str) -> str:
 
 
 def manager_version() -> int:
-    """Return the number of systemd's version."""
+    """Return systemd's version number."""
     return int(systemctl("--version").stdout.split()[1])
 
 
 def state(unit: str) -> str:
-    """Return a unit's ActiveState; ``inactive`` where systemd does not know it."""
+    """Return a unit's ActiveState; ``inactive`` if systemd does not know it."""
     return show(unit, "ActiveState")
 
 
 def scope_units() -> dict[str, str]:
-    """Return our manager's loaded scopes of our name, with their states."""
+    """Return the loaded scopes that are named like ours, with their states."""
     listed = systemctl(
         "list-units", "--all", "--plain", "--no-legend", "--full", "scopekeeper-*.scope"
     ).stdout
@@ -49,12 +49,12 @@ def scope_units() -> dict[str, str]:
 
 
 def systemd_run_argv(*options: str) -> list[str]:
-    """Return the words of a quiet systemd-run of our manager."""
+    """Return the command line of a quiet systemd-run for our manager."""
     return ["systemd-run", *_SCOPE, "--quiet", *options]
 
 
 class Units:
-    """Services of a test's own; all are gone after it."""
+    """Services of one test; all are removed after it."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -83,7 +83,7 @@ class Units:
         assert systemctl("daemon-reload").returncode == 0
 
     def adopt(self, name: str) -> None:
-        """Have a unit that was made otherwise stopped at the end too."""
+        """Also stop a unit at the end that was created otherwise."""
         self._names.append(name)
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Units:
             ):
                 path.parent.rmdir()
         for name in dict.fromkeys(self._names):
-            # one by one: systemd 262 stops none of several if one of them is not loaded any more
+            # one by one: systemd 262 stops none of several if one is no longer loaded
             systemctl("kill", "--signal=SIGKILL", "--", name)
             systemctl("stop", "--", name)
             systemctl("reset-failed", "--", name)
@@ -108,7 +108,7 @@ class Units:
 
 
 def uid_of(user: str) -> int:
-    """Return a user's number; -1 where there is no such user, who then cannot be tested with."""
+    """Return a user's uid; -1 if there is no such user to test with."""
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -116,5 +116,5 @@ def uid_of(user: str) -> int:
 
 
 def main_pid(unit: str) -> int:
-    """Return the pid of a service's main process, 0 where there is none."""
+    """Return the pid of a service's main process, 0 if there is none."""
     return int(show(unit, "MainPID") or 0)

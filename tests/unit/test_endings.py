@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.history.end import End
 from scopekeeper.keeper import events
-from scopekeeper.keeper.end_reason import Circumstances, completed, tell
+from scopekeeper.keeper.end_reason import Circumstances, completed, explain
 from scopekeeper.keeper.pending_ends import PendingEnds
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
@@ -31,35 +31,35 @@ NOBODY_KNOWS = Exit(None, None, "unknown")
     ],
 )
 def test_what_ended_by_itself_is_told_as_it_ended(exit_, reason, evidence):
-    told = tell(END, exit_, None, 0, ALONE)
+    told = explain(END, exit_, None, 0, ALONE)
     assert told.reason is reason
     assert evidence in told.evidence
 
 
 @pytest.mark.parametrize("seen", [EXITED, KILLED, TERMINATED])
 def test_an_end_that_its_own_watch_missed_is_what_another_watch_saw(seen):
-    missed = tell(END, NOBODY_KNOWS, None, 0, ALONE)
-    assert completed(missed, seen) == tell(END, seen, None, 0, ALONE)
+    missed = explain(END, NOBODY_KNOWS, None, 0, ALONE)
+    assert completed(missed, seen) == explain(END, seen, None, 0, ALONE)
     for nothing in (None, NOBODY_KNOWS):
         assert completed(missed, nothing) == missed
-    explained = tell(END, None, Cause(Reason.STOPPED, "no more"), 0, ALONE)
+    explained = explain(END, None, Cause(Reason.STOPPED, "no more"), 0, ALONE)
     assert completed(explained, seen) == explained
 
 
 def test_what_was_stopped_says_who_asked_and_how_it_went():
     cause = Cause(Reason.STOPPED, "no more", Stopper(7, 1000, "bash"))
-    told = tell(END, TERMINATED, cause, 0, ALONE)
+    told = explain(END, TERMINATED, cause, 0, ALONE)
     assert told.reason is Reason.STOPPED
     assert "bash (pid 7, uid 1000): no more (killed by SIGTERM)" in told.evidence
     assert told.signal == 15
 
 
 def test_the_kernels_kill_is_its_reason_even_while_it_is_stopped():
-    assert tell(END, KILLED, Cause(Reason.STOPPED), 1, ALONE).reason is Reason.OOM_KILLED
+    assert explain(END, KILLED, Cause(Reason.STOPPED), 1, ALONE).reason is Reason.OOM_KILLED
 
 
 def test_a_helper_that_the_kernel_killed_does_not_explain_its_commands_own_exit():
-    told = tell(END, EXITED, None, 1, ALONE)
+    told = explain(END, EXITED, None, 1, ALONE)
     assert (told.reason, told.oom_kills) == (Reason.EXITED, 1)
 
 
@@ -70,33 +70,33 @@ OLD = Circumstances(ttl=5_000_000, age=4_900_000)
 @pytest.mark.parametrize(("around", "reason"), [(BOUND, Reason.OWNER_GONE), (OLD, Reason.TTL)])
 @pytest.mark.parametrize("exit_", [KILLED, TERMINATED, NOBODY_KNOWS, Exit(143, None, "x")])
 def test_what_systemd_was_told_to_end_it_ended(around, reason, exit_):
-    assert tell(END, exit_, None, 0, around).reason is reason
+    assert explain(END, exit_, None, 0, around).reason is reason
 
 
 MACHINE, LOGOUT = (Circumstances(stopping=each) for each in (Stopping.MACHINE, Stopping.MANAGER))
 
 
 def test_what_went_down_with_the_machine_or_its_users_manager_says_so():
-    told = tell(END, TERMINATED, None, 0, MACHINE)
+    told = explain(END, TERMINATED, None, 0, MACHINE)
     assert (told.reason, told.signal) == (Reason.REBOOT, 15)
     assert told.evidence == "the machine was going down (killed by SIGTERM)"
-    assert tell(END, None, None, 0, MACHINE).evidence == "the machine was going down"
-    told = tell(END, TERMINATED, None, 0, LOGOUT)
+    assert explain(END, None, None, 0, MACHINE).evidence == "the machine was going down"
+    told = explain(END, TERMINATED, None, 0, LOGOUT)
     assert told.reason is Reason.SIGNALLED
     assert told.evidence.startswith("killed by SIGTERM, as the user's manager stopped")
-    assert tell(END, NOBODY_KNOWS, None, 0, LOGOUT).reason is Reason.UNKNOWN
+    assert explain(END, NOBODY_KNOWS, None, 0, LOGOUT).reason is Reason.UNKNOWN
 
 
 def test_what_was_stopped_or_bound_when_all_went_down_keeps_its_own_reason():
     cause = Cause(Reason.STOPPED)
-    assert tell(END, TERMINATED, cause, 0, MACHINE).reason is Reason.STOPPED
+    assert explain(END, TERMINATED, cause, 0, MACHINE).reason is Reason.STOPPED
     bound = Circumstances("gateway.service", "it has stopped", stopping=Stopping.MACHINE)
-    assert tell(END, TERMINATED, None, 0, bound).reason is Reason.OWNER_GONE
+    assert explain(END, TERMINATED, None, 0, bound).reason is Reason.OWNER_GONE
 
 
 @pytest.mark.parametrize("around", [BOUND, OLD, MACHINE, LOGOUT])
 def test_what_ended_by_itself_just_then_did_so(around):
-    assert tell(END, EXITED, None, 0, around).reason is Reason.EXITED
+    assert explain(END, EXITED, None, 0, around).reason is Reason.EXITED
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_ended_by_itself_just_then_did_so(around):
     ],
 )
 def test_nothing_is_guessed(around):
-    assert tell(END, TERMINATED, None, 0, around).reason is Reason.SIGNALLED
+    assert explain(END, TERMINATED, None, 0, around).reason is Reason.SIGNALLED
 
 
 EXITS = st.one_of(
@@ -127,7 +127,7 @@ EXITS = st.one_of(
               st.sampled_from(Stopping)),
 )  # fmt: skip
 def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, around):
-    told = tell(END, exit_, cause, kills, around)
+    told = explain(END, exit_, cause, kills, around)
     assert (told.member_id, told.started, told.session) == ("0123abcd", 1, "s")
     assert isinstance(told.reason, Reason)
     if cause is not None and told.reason is not Reason.OOM_KILLED:
@@ -144,7 +144,7 @@ def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of
     assert not told, "it waits for what may yet explain it"
     known.oom_kills[END.leaf if told_of == "leaf" else ""] = 1
     now[0] = endings.moments[0]
-    endings.tell_due()
+    endings.report_due()
     for key in endings.unexplained():
         endings.explain(key, None)
     assert [(each.reason, each.oom_kills) for each in told] == [(Reason.OOM_KILLED, 1)]
@@ -166,11 +166,11 @@ def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stop
     endings.add("/s", TrackedScope(None), [Ending(END, None, ALONE, TrackedScope(None), None)])
     endings.leader_ended(events.LeaderEnded("/s", END.leaf, TERMINATED))
     now[0] = endings.moments[0]
-    endings.tell_due()
-    endings.tell_due()
+    endings.report_due()
+    endings.report_due()
     assert (len(asked), told, endings.moments) == (1, [], [])
     endings.stopping = stopping
-    endings.tell_due()
+    endings.report_due()
     assert not told, "who stopped it may be in the history"
     assert endings.leaves("/s") == [END.leaf]
     for key in endings.unexplained():
@@ -190,7 +190,7 @@ def test_many_ends_that_nothing_explains_take_one_look_at_the_history():
         endings.add("/s", TrackedScope(None), [Ending(end, None, ALONE, TrackedScope(None), None)])
         endings.leader_ended(events.LeaderEnded("/s", end.leaf, KILLED))
     now[0] = max(endings.moments)
-    endings.tell_due()
+    endings.report_due()
     waiting = endings.unexplained()
     assert (len(waiting), told) == (300, [])
     for number, key in enumerate(waiting):

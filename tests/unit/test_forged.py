@@ -74,7 +74,7 @@ def test_the_command_that_ends_it_reads_back_as_the_same_words():
 
 
 def test_a_claim_stands_behind_what_was_seen_and_yields_to_the_stopper_itself():
-    seen = end_reason.tell(an_end(), Exit(None, 15, "test"), None, 0, end_reason.Circumstances())
+    seen = end_reason.explain(an_end(), Exit(None, 15, "test"), None, 0, end_reason.Circumstances())
     seen = observe.with_claim(seen, f"its record says stopped by request (x), {UNPROVED}")
     assert seen.reason is Reason.SIGNALLED
     asked = observe.caused(an_end(), Cause(Reason.STOPPED, "x", Stopper(7, 8, "sh")), NOW)

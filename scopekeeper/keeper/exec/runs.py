@@ -301,7 +301,7 @@ class Runs:
 
     def _end_unwatched(self, live: Live, cause: Cause | None) -> None:
         how = live.exit or Exit(None, None, UNKNOWN)
-        end = end_reason.tell(_as_end(live.run), how, cause, 0, Circumstances())
+        end = end_reason.explain(_as_end(live.run), how, cause, 0, Circumstances())
         if live.held is None:
             end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
         end = dataclasses.replace(end, seen=live.seen)

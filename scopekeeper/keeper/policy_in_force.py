@@ -1,0 +1,48 @@
+"""The policy that the keeper applies: re-read when its files change, kept if they are invalid."""
+
+import logging
+
+from scopekeeper.errors import words
+from scopekeeper.policy.files import find
+from scopekeeper.policy.load import load
+from scopekeeper.policy.rules import Policy
+
+_log = logging.getLogger("scopekeeper")
+
+
+class PolicyInForce:
+    """The last valid policy; an empty one until there is one."""
+
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.was_read = False
+        """Whether the policy is one that was read."""
+        self._signature = ""
+        self._ignored: list[str] = []
+        self.read()
+
+    def has_changed(self) -> bool:
+        """Return True if the files have changed since they were read."""
+        return self._signature != self._find()
+
+    def read(self) -> bool:
+        """Read the files; return False, and keep the policy as it is, if they are invalid."""
+        try:
+            self._signature = self._find()
+            self.policy = load()
+        except Exception as error:  # noqa: BLE001  no content of a file may end the keeper
+            before = "the previous rules stay in force"
+            without = "until it is mended, no rule ends anything"
+            _log.error("%s; %s", words(error), before if self.was_read else without)
+            return False
+        self.was_read = True
+        return True
+
+    def _find(self) -> str:
+        """Return the signature of the files, and log once which ones are ignored."""
+        found = find()
+        for problem in found.ignored:
+            if problem not in self._ignored:
+                _log.warning("%s", problem)
+        self._ignored = found.ignored
+        return found.signature
