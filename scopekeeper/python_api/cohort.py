@@ -6,11 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from scopekeeper.errors import RemainsError, UsageError
+from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop import Result
 from scopekeeper.python_api import aio, stop_members
 from scopekeeper.python_api.options import Options, texts
-from scopekeeper.python_api.process import Launch, Process, log
+from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
 _LEFT = "the cohort was left"
@@ -32,7 +32,7 @@ class Cohort:
     def __init__(
         self, session: str | None = None, lane: str | None = None, **options: Unpack[Options]
     ) -> None:
-        self._launch = Launch(texts(session, lane, options))
+        self._session = Session(texts(session, lane, options))
         self._members: list[Process] = []
         self._lock = threading.Lock()
         self._is_left = False
@@ -61,11 +61,8 @@ class Cohort:
         """
         if self._is_left:
             raise UsageError(f"{_LEFT}, so nothing is started in it any more")
-        how = self._launch
-        more = texts_of_member(name, replace=replace)
-        if more:
-            how = Launch(how.options | more, how.making)
-        process = Process(args, how, **popen)
+        options = self._session.options | texts_of_member(name, replace=replace)
+        process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
             self._members.append(process)
             late = self._is_left
@@ -129,13 +126,8 @@ class Cohort:
         """
         with self._lock:
             self._is_left = True
-        try:
+        with stop_members.noted_on(error):
             self.stop(reason=_LEFT)
-        except RemainsError as remains:
-            if error is None:
-                raise
-            log.error(str(remains))
-            error.add_note(str(remains))
 
     def _end(
         self, members: "tuple[Process, ...] | list[Process]", grace: float | None, reason: str

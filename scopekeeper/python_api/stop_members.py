@@ -3,7 +3,8 @@
 import contextlib
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from scopekeeper import state
 from scopekeeper.errors import RemainsError, StateError
@@ -18,7 +19,26 @@ from scopekeeper.scope.reason import Cause, Reason
 _PAUSE = 0.01
 
 
-def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list[stop.Result]:
+@dataclass(frozen=True)
+class Leaf:
+    """A member whose process something else reaps."""
+
+    directory: str
+
+    @property
+    def member(self) -> str:
+        """The leaf's name."""
+        return self.directory.rpartition("/")[2]
+
+    @property
+    def scope(self) -> str:
+        """The unit of its scope."""
+        return self.directory.split("/")[-2]
+
+
+def end(
+    members: Sequence[Process | Leaf], *, grace: float | None, reason: str
+) -> list[stop.Result]:
     """Stop members, each with all that it has left in its leaf, and reap them.
 
     grace are the seconds between SIGTERM and the kill, None what their scopes have. Returns what
@@ -39,11 +59,11 @@ def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list
                 step_out=step_aside,
             )
 
-        results = _reaping(members, stopping)
+        results = _reaping([each for each in members if isinstance(each, Process)], stopping)
         for text in warnings:
             log.warning(text)
         _release(mount, {each.scope for each in contained})
-    uncontained = [each for each in members if not each.directory]
+    uncontained = [each for each in members if isinstance(each, Process) and not each.directory]
     _end_uncontained(uncontained, stop.GRACE if grace is None else grace)
     left = [
         (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
@@ -55,6 +75,18 @@ def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list
     return results
 
 
+@contextlib.contextmanager
+def noted_on(error: BaseException | None) -> Iterator[None]:
+    """Have what remains raise RemainsError, or be a note to an error that is raised already."""
+    try:
+        yield
+    except RemainsError as remains:
+        if error is None:
+            raise
+        log.error(str(remains))
+        error.add_note(str(remains))
+
+
 def is_over(member: Process) -> bool:
     """Tell whether a member has ended, and nothing of it is left."""
     return member.poll() is not None and not (
@@ -62,12 +94,12 @@ def is_over(member: Process) -> bool:
     )
 
 
-def _target(member: Process, mount: str, grace: float | None) -> stop.Target:
+def _target(member: Process | Leaf, mount: str, grace: float | None) -> stop.Target:
     path = member.directory[len(mount) :]
     return stop.Target(member.directory, path, _grace_of(member) if grace is None else grace)
 
 
-def _grace_of(member: Process) -> float:
+def _grace_of(member: Process | Leaf) -> float:
     """Return the grace that the scope was made with, in seconds."""
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
@@ -126,7 +158,7 @@ def _is_left(result: stop.Result) -> bool:
     return result.outcome in ("remains", "refused")
 
 
-def _words(member: Process, result: stop.Result) -> str:
+def _words(member: Process | Leaf, result: stop.Result) -> str:
     """Say which member it is, and what is left of it."""
     if result.outcome == "refused":
         return f"{member.member} in {member.scope} was left alone: {result.problem}"
