@@ -104,9 +104,10 @@ def _command(args: Any, asked: Mapping[str, Any]) -> Command:  # noqa: ANN401
     environment = _environment(asked["env"])
     if any(b"\0" in each for each in (*argv, *environment, *environment.values())):
         raise ValueError("embedded null byte")
-    cwd = None if asked["cwd"] is None else os.fspath(asked["cwd"])
+    cwd = asked["cwd"]
     if cwd is not None:
         _check_folder(cwd)
+        cwd = os.fspath(cwd)
     defaults = tuple(
         int(number)
         for number in (signal.SIGPIPE, signal.SIGXFSZ)
@@ -136,7 +137,7 @@ def _environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
     return encoded
 
 
-def _check_folder(cwd: str | bytes) -> None:
+def _check_folder(cwd: Any) -> None:  # noqa: ANN401
     """Raise what a change to the folder would raise."""
     number = 0
     try:
