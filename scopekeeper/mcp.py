@@ -41,11 +41,11 @@ async def stdio_client(
     name: str | None = None,
     **options: Unpack[Options],
 ) -> AsyncGenerator[Any, None]:
-    """Start a server in the scope of a session and lane; yields what the SDK's yields.
+    """Start a server in the scope of a session and lane; yields what the SDK's client yields.
 
-    name is the member's, else the command's; options are those of ``scopekeeper.Cohort``. On the
-    way out the SDK closes the server's stdin, waits, and terminates it; then its leaf is stopped.
-    Raises what the SDK raises, ScopekeeperError, RemainsError.
+    ``name`` names the member, by default the command does; ``options`` are those of
+    ``scopekeeper.Cohort``. On the way out the SDK closes the server's stdin, waits, and terminates
+    it; then its leaf is stopped. Raises what the SDK raises, ScopekeeperError, RemainsError.
     """
     member = texts(session, lane, options) | texts_of_member(name, replace=False)
     environment = sdk.get_default_environment() | (server.env or {})
@@ -53,7 +53,7 @@ async def stdio_client(
         [server.command, *server.args], {"env": environment, "cwd": server.cwd}
     )
     ours, theirs = socket.socketpair()
-    # the SDK's child gets three descriptors; stderr is the only one that the SDK does not make
+    # the SDK's child inherits three descriptors; only stderr is ours to choose
     arguments = launcher.arguments_of(_STDERR)
     starting = server.model_copy(
         update={"command": sys.executable, "args": arguments, "env": dict(os.environ)}
@@ -80,7 +80,7 @@ async def _leave(launching: "_Launching", error: BaseException | None) -> None:
 
 
 class _Launching(threading.Thread):
-    """Talks to the launcher until it is the server, or gone."""
+    """Talks to the launcher until that becomes the server or ends."""
 
     def __init__(
         self, channel: socket.socket, command: Command, options: dict[str, str], stderr: int
@@ -102,9 +102,9 @@ class _Launching(threading.Thread):
         return self._launch is not None and self._launch.error is None
 
     def leave(self, error: BaseException | None) -> None:
-        """Stop what is left after the SDK's shutdown; error is what the client was left by.
+        """Stop what is left after the SDK's shutdown; error is what ended the block, if any.
 
-        Raises what kept the server from being started, RemainsError.
+        Raises what kept the server from starting, RemainsError.
         """
         self.join(_SECONDS)
         launch = self._launch
@@ -112,8 +112,7 @@ class _Launching(threading.Thread):
             if launch is None:
                 raise RemainsError("the launcher of the server cannot be killed")
             if launch.error is None and launch.directory:
-                leaf = stop_members.Leaf(launch.directory)
-                stop_members.end([leaf], grace=None, reason="the client was left")
+                stop_members.end([launch], grace=None, reason="the client was left")
         if launch is not None and launch.error is not None:
             launcher.remove(launch)
             if error is None:

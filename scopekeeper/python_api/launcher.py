@@ -37,6 +37,8 @@ class Launch:
     warnings: list[str] = field(default_factory=list)
     directory: str = ""
     """The member's leaf; '' where the command runs uncontained, or not at all."""
+    scope: str = ""
+    member: str = ""
     error: Exception | None = None
     """Why the command does not run."""
 
@@ -125,7 +127,9 @@ def _note(launch: Launch, command: Command, kind: str, *rest: Any) -> None:  # n
     if kind == "warning":
         launch.warnings += rest
     elif kind == "member":
-        launch.directory, launch.error = "/".join(rest), None
+        directory, launch.member = rest
+        launch.directory, launch.error = f"{directory}/{launch.member}", None
+        launch.scope = os.path.basename(directory)
     elif kind == "uncontained":
         launch.error = None
     elif kind == "errno":

@@ -1,7 +1,7 @@
 """posix_spawn(3) with a cgroup to be born in (glibc 2.39, Linux 5.7), through ctypes.
 
-The C library starts the child and executes the program in it without running anything of Python's
-there, which is what makes it safe in a process with threads.
+The C library starts the child and executes the program without running Python in between, which
+makes it safe in a process with threads.
 """
 
 import ctypes
@@ -17,16 +17,13 @@ _SETPGROUP, _SETSIGDEF, _SETSID, _SETCGROUP = 0x02, 0x04, 0x80, 0x100
 _ROOM = 1024
 """Bytes for any of the C library's structures; they have 80, 128 and 336 (x86-64)."""
 _FD_MOST = 1024
-"""Highest descriptor to be passed on: those below it are closed one by one."""
+"""Highest descriptor to pass on: those below it are closed one by one."""
 _NOWHERE = b"x" * 8192
 """A path that execve(2) refuses with ENAMETOOLONG, which nothing before it does."""
 
 
 class CannotPlaceError(Exception):
-    """The kernel does not let a child be born in the leaf; what is to be executed is not at fault.
-
-    number is its errno.
-    """
+    """The kernel refuses a child in the leaf, whatever the program; ``number`` is the errno."""
 
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
@@ -35,7 +32,7 @@ class CannotPlaceError(Exception):
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """Return the C library, None where it cannot do it."""
+    """Return the C library; None where it has no cgroup attribute."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "posix_spawnattr_setcgroup_np"):
         return None
@@ -54,7 +51,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def is_there() -> bool:
-    """Return whether the C library can do it."""
+    """Return whether the C library can start a child in a cgroup."""
     return _library() is not None
 
 
@@ -64,7 +61,7 @@ def can_start(command: Command) -> bool:
 
 
 def above(fd: int) -> int:
-    """Return a copy of a descriptor that none of the standard ones is; close it."""
+    """Return a copy of a descriptor above the standard ones; the caller closes it."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
@@ -102,8 +99,8 @@ def spawn(leaf: int, command: Command, environment: dict[bytes, bytes]) -> tuple
                 return pid, 0
             if last not in (errno.ENOENT, errno.ENOTDIR):
                 first = first or last
-        # One number tells of the birth and of the execution: which of them failed, another try
-        # shows, of what cannot be executed.
+        # The same errno may come from clone3 or from execve: a try with a path that cannot be
+        # executed shows which.
         _, at_birth = attempt(_NOWHERE)
         if at_birth != errno.ENAMETOOLONG:
             if at_birth in (errno.EAGAIN, errno.ENOMEM):
@@ -120,7 +117,7 @@ def spawn(leaf: int, command: Command, environment: dict[bytes, bytes]) -> tuple
 def _prepare_actions(
     library: ctypes.CDLL, actions: ctypes.Array[ctypes.c_char], command: Command, opened: list[int]
 ) -> None:
-    """Have the child's folder and descriptors changed; what is opened for that goes to opened."""
+    """Add the changes of folder and descriptors; ``opened`` gets what is opened for them."""
     if command.cwd is not None:
         opened.append(os.open(command.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         _do(library.posix_spawn_file_actions_addfchdir_np(actions, opened[-1]))
