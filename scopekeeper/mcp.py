@@ -6,7 +6,6 @@ Needs ``scopekeeper[mcp]``.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import socket
@@ -26,7 +25,6 @@ from scopekeeper.python_api.options import Options, texts
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.python_api.process import log
 
-_STDERR = 2
 _SECONDS = 10.0
 """How long a launcher that the SDK has killed may take to be gone."""
 
@@ -54,11 +52,11 @@ async def stdio_client(
     )
     ours, theirs = socket.socketpair()
     # the SDK's child inherits three descriptors; only stderr is ours to choose
-    arguments = launcher.arguments_of(_STDERR)
+    arguments = launcher.arguments_of(launcher.STDERR)
     starting = server.model_copy(
         update={"command": sys.executable, "args": arguments, "env": dict(os.environ)}
     )
-    launching = _Launching(ours, dataclasses.replace(command, cwd=None), member, errlog.fileno())
+    launching = _Launching(ours, command, member, errlog.fileno())
     launching.start()
     try:
         with open(theirs.detach(), "w", encoding="utf-8") as channel:  # noqa: ASYNC230

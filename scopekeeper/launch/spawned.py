@@ -38,14 +38,6 @@ def main(fd: int) -> None:
     def say(*message: str | int) -> None:
         posix.write(fd, marshal.dumps(message))
 
-    def give_up(number: int) -> None:
-        say("errno", number)
-        posix._exit(NOT_EXECUTABLE)
-
-    try:
-        _prepare(asked, fd)
-    except OSError as error:
-        give_up(error.errno or _ENOENT)
     inner: dict[bytes, bytes] = dict(asked["environment"])
     try:
         directory = run.contain(
@@ -67,7 +59,8 @@ def main(fd: int) -> None:
         inner = asked["environment"]
     else:
         say("member", directory, inner[b"SCOPEKEEPER_MEMBER"].decode("utf-8", "surrogateescape"))
-    give_up(_become(asked, inner))
+    say("errno", _become(asked, inner))
+    posix._exit(NOT_EXECUTABLE)
 
 
 def _receive_stderr() -> int:
@@ -81,23 +74,6 @@ def _receive_stderr() -> int:
         posix.dup2(fds[0], _STDERR)
         posix.close(fds[0])
         return channel.detach()
-
-
-def _prepare(asked: "dict[str, Any]", fd: int) -> None:
-    """Do what Popen does in a child before anything else."""
-    if asked["kept"] is not None:
-        for name in posix.listdir("/proc/self/fd"):
-            if int(name) > _STDERR and int(name) != fd and int(name) not in asked["kept"]:
-                try:
-                    posix.close(int(name))
-                except OSError:
-                    pass  # the descriptor of the listing itself
-    if asked["cwd"] is not None:
-        posix.chdir(asked["cwd"])
-    if asked["new_session"]:
-        posix.setsid()
-    if asked["process_group"] >= 0:
-        posix.setpgid(0, asked["process_group"])
 
 
 def _become(asked: "dict[str, Any]", environment: dict[bytes, bytes]) -> int:

@@ -9,8 +9,8 @@ import contextlib
 import io
 import marshal
 import os
-import signal
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scopekeeper.launch.spawned import main; main(int(sys.argv[2]))"
 )
+STDERR = 2
 _FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -48,37 +49,40 @@ def start(command: Command, options: dict[str, str]) -> tuple[int, Launch]:
 
     Raises ScopekeeperError, and the OSError of a command that is not executed.
     """
-    with contextlib.ExitStack() as opened:
-        ours, theirs = map(opened.enter_context, socket.socketpair())
-
-        def above(fd: int) -> int:
-            copy = posix_spawn.above(fd)
-            opened.callback(os.close, copy)
-            return copy
-
-        moved = [(above(fd), to) for to, fd in enumerate(command.stdio) if fd >= 0]
-        channel = os.dup(theirs.fileno())
-        arguments = [sys.executable, *arguments_of(channel)]
-        kept = [(fd, fd) for fd in (*command.pass_fds, channel)]
-        actions = [(os.POSIX_SPAWN_DUP2, *pair) for pair in moved + kept]
-        try:
-            pid = os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions)
-        finally:
-            os.close(channel)
-            theirs.close()
+    stdin, stdout, stderr = (None if fd < 0 else fd for fd in command.stdio)
+    ours, theirs = socket.socketpair()
+    with ours, contextlib.ExitStack() as closing:
+        closing.callback(theirs.close)
+        channel = posix_spawn.above(theirs.fileno())
+        closing.callback(os.close, channel)
+        # without close_fds no pass_fds: then stderr is the channel
+        is_passed = command.close_fds
+        process = subprocess.Popen(
+            [sys.executable, *arguments_of(channel if is_passed else STDERR)],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr if is_passed else channel,
+            cwd=command.cwd,
+            close_fds=command.close_fds,
+            pass_fds=(*command.pass_fds, channel) if is_passed else (),
+            start_new_session=command.new_session,
+            process_group=None if command.process_group < 0 else command.process_group,
+        )
+        closing.close()
+        sent = None if is_passed else STDERR if stderr is None else stderr
         launch: Launch | None = None
         try:
-            launch = talk(ours, command, options)
+            launch = talk(ours, command, options, sent)
         finally:
             if launch is None:  # interrupted
-                os.kill(pid, signal.SIGKILL)
+                process.kill()
             if launch is None or launch.error:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+                process.wait()
+            process.returncode = 0  # whatever it is: the caller reaps the child from now on
     if launch.error:
         remove(launch)
         raise launch.error
-    return pid, launch
+    return process.pid, launch
 
 
 def arguments_of(channel: int) -> list[str]:
@@ -99,12 +103,8 @@ def talk(
         "argv": command.argv,
         "programs": command.programs,
         "environment": command.environment,
-        "cwd": command.cwd,
         "umask": command.umask,
         "defaults": command.defaults,
-        "kept": command.pass_fds if command.close_fds else None,
-        "new_session": command.new_session,
-        "process_group": command.process_group,
     }
     heard = b""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
