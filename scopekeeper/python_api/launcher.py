@@ -55,14 +55,15 @@ def start(command: Command, options: dict[str, str]) -> tuple[int, Launch]:
         closing.callback(theirs.close)
         channel = posix_spawn.above(theirs.fileno())
         closing.callback(os.close, channel)
-        # without close_fds no pass_fds: then stderr is the channel
+        # Without close_fds there is no pass_fds, so stderr is the channel; and without a folder
+        # there is posix_spawn(3), which in glibc 2.36 has the child ignore signals 32 and 33.
         is_passed = command.close_fds
         process = subprocess.Popen(
             [sys.executable, *arguments_of(channel if is_passed else STDERR)],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr if is_passed else channel,
-            cwd=command.cwd,
+            cwd=command.cwd or (None if is_passed else "."),
             close_fds=command.close_fds,
             pass_fds=(*command.pass_fds, channel) if is_passed else (),
             start_new_session=command.new_session,
