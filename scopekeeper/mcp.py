@@ -1,35 +1,32 @@
 """``stdio_client`` of the MCP SDK, with the server as a member of its session's scope.
 
-The SDK's own code does it, but for the start of the process, which is ours, and what comes after
-its shutdown: what the server has left in its leaf is stopped, with proof. Needs
-``scopekeeper[mcp]``.
+The SDK's own client runs as it is. What it starts is a launcher, which contains itself and becomes
+the server. After the SDK's shutdown, what the server has left in its leaf is stopped, with proof.
+Needs ``scopekeeper[mcp]``.
 """
 
 import contextlib
 import functools
-import importlib.metadata
 import os
-import signal
-import subprocess
+import socket
 import sys
-import types
-from collections.abc import AsyncGenerator, Callable
+import threading
+from collections.abc import AsyncGenerator
 from typing import Any, TextIO, Unpack
 
 import anyio
-import anyio.abc
-import anyio.lowlevel
 import anyio.to_thread
 import mcp.client.stdio as sdk
 
-from scopekeeper.errors import UnavailableError
-from scopekeeper.python_api.cohort import Cohort
-from scopekeeper.python_api.options import Options
-from scopekeeper.python_api.process import Process
+from scopekeeper.errors import RemainsError
+from scopekeeper.python_api import launcher, popen_arguments, stop_members
+from scopekeeper.python_api.cohort import texts_of_member
+from scopekeeper.python_api.options import Options, texts
+from scopekeeper.python_api.popen_arguments import Command
+from scopekeeper.python_api.process import log
 
-_START = "_create_platform_compatible_process"
-"""The SDK's function that starts a server: (command, args, env, errlog, cwd); since 1.4."""
-_MOST = 65536
+_SECONDS = 10.0
+"""How long a launcher that the SDK has killed may take to be gone."""
 
 
 @contextlib.asynccontextmanager
@@ -42,160 +39,79 @@ async def stdio_client(
     name: str | None = None,
     **options: Unpack[Options],
 ) -> AsyncGenerator[Any, None]:
-    """Start a server in the scope of a session and lane; yields what the SDK's yields.
+    """Start a server in the scope of a session and lane; yields what the SDK's client yields.
 
-    name is the member's, else the command's; options are those of ``scopekeeper.Cohort``. On the
-    way out the SDK closes the server's stdin, waits, and terminates it; then its leaf is stopped.
-    Raises what the SDK raises, ScopekeeperError, RemainsError.
+    ``name`` names the member, by default the command does; ``options`` are those of
+    ``scopekeeper.Cohort``. On the way out the SDK closes the server's stdin, waits, and terminates
+    it; then its leaf is stopped. Raises what the SDK raises, ScopekeeperError, RemainsError.
     """
-    cohort = Cohort(session, lane, **options)
-
-    async def start(
-        command: str,
-        args: list[str],
-        env: dict[str, str] | None = None,
-        errlog: TextIO = sys.stderr,
-        cwd: str | os.PathLike[str] | None = None,
-    ) -> anyio.abc.Process:
-        starting = functools.partial(
-            cohort.spawn, [command, *args], name=name, env=env, cwd=cwd, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=errlog, bufsize=0, start_new_session=True,
-        )  # fmt: skip
-        return _Server(await anyio.to_thread.run_sync(starting))
-
+    member = texts(session, lane, options) | texts_of_member(name, replace=False)
+    environment = sdk.get_default_environment() | (server.env or {})
+    command, _ = popen_arguments.read(
+        [server.command, *server.args], {"env": environment, "cwd": server.cwd}
+    )
+    ours, theirs = socket.socketpair()
+    # the SDK's child inherits three descriptors; only stderr is ours to choose
+    arguments = launcher.arguments_of(launcher.STDERR)
+    starting = server.model_copy(
+        update={"command": sys.executable, "args": arguments, "env": dict(os.environ)}
+    )
+    launching = _Launching(ours, command, member, errlog.fileno())
+    launching.start()
     try:
-        async with _started_by(start)(server, errlog=errlog) as streams:
-            yield streams
+        with open(theirs.detach(), "w", encoding="utf-8") as channel:  # noqa: ASYNC230
+            async with sdk.stdio_client(starting, errlog=channel) as streams:
+                channel.close()
+                await anyio.to_thread.run_sync(launching.join)
+                if launching.is_server:
+                    yield streams
     except BaseException as error:
-        await _leave(cohort, error)
+        await _leave(launching, error)
         raise
     else:
-        await _leave(cohort, None)
+        await _leave(launching, None)
 
 
-async def _leave(cohort: Cohort, error: BaseException | None) -> None:
+async def _leave(launching: "_Launching", error: BaseException | None) -> None:
     with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(cohort.close, error)
+        await anyio.to_thread.run_sync(launching.leave, error)
 
 
-def _started_by(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the SDK's client with another start of the process; the SDK itself stays as it is."""
-    theirs = getattr(sdk.stdio_client, "__wrapped__", None)
-    if not isinstance(theirs, types.FunctionType) or _START not in theirs.__code__.co_names:
-        version = importlib.metadata.version("mcp")
-        raise UnavailableError(
-            f"the MCP SDK {version} starts its servers in a way that is not known here",
-            "put `scopekeeper run` before the server's command, and use the SDK's own client",
-        )
-    copied = types.FunctionType(
-        theirs.__code__,
-        {**theirs.__globals__, _START: start},
-        theirs.__name__,
-        theirs.__defaults__,
-        theirs.__closure__,
-    )
-    copied.__kwdefaults__ = theirs.__kwdefaults__
-    return contextlib.asynccontextmanager(copied)
+class _Launching(threading.Thread):
+    """Talks to the launcher until that becomes the server or ends."""
 
+    def __init__(
+        self, channel: socket.socket, command: Command, options: dict[str, str], stderr: int
+    ) -> None:
+        super().__init__(name="scopekeeper-launch", daemon=True)
+        self._talk = functools.partial(launcher.talk, channel, command, options, stderr)
+        self._channel = channel
+        self._launch: launcher.Launch | None = None
 
-class _Server(anyio.abc.Process):
-    """A member as the SDK wants to have it, in either of anyio's event loops."""
-
-    def __init__(self, process: Process) -> None:
-        self._popen = process
-        assert process.stdin is not None  # noqa: S101  started with pipes
-        assert process.stdout is not None  # noqa: S101
-        self._stdin = _Pipe(process.stdin)
-        self._stdout = _Pipe(process.stdout)
+    def run(self) -> None:
+        with self._channel:
+            self._launch = self._talk()
+        for text in self._launch.warnings:
+            log.warning(text)
 
     @property
-    def pid(self) -> int:
-        return self._popen.pid
+    def is_server(self) -> bool:
+        """Whether the launcher has become the server."""
+        return self._launch is not None and self._launch.error is None
 
-    @property
-    def returncode(self) -> int | None:
-        return self._popen.poll()
+    def leave(self, error: BaseException | None) -> None:
+        """Stop what is left after the SDK's shutdown; error is what ended the block, if any.
 
-    @property
-    def stdin(self) -> anyio.abc.ByteSendStream:
-        return self._stdin
-
-    @property
-    def stdout(self) -> anyio.abc.ByteReceiveStream:
-        return self._stdout
-
-    @property
-    def stderr(self) -> None:
-        return None
-
-    async def wait(self) -> int:
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(self.pid)
-            try:
-                await anyio.wait_readable(pidfd)
-            finally:
-                os.close(pidfd)
-        return self._popen.wait()
-
-    def send_signal(self, signal: signal.Signals) -> None:
-        self._popen.send_signal(signal)
-
-    def terminate(self) -> None:
-        self._popen.terminate()
-
-    def kill(self) -> None:
-        self._popen.kill()
-
-    async def aclose(self) -> None:
-        """Close its pipes and wait for its end; killed where that is cancelled, as anyio has it."""
-        await self._stdin.aclose()
-        await self._stdout.aclose()
-        try:
-            await self.wait()
-        except BaseException:
-            self._popen.kill()
-            with anyio.CancelScope(shield=True):
-                await self.wait()
-            raise
-
-
-class _Pipe(anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream):
-    """One end of a pipe."""
-
-    def __init__(self, file: Any) -> None:  # noqa: ANN401
-        self._file = file
-        os.set_blocking(file.fileno(), False)
-
-    async def receive(self, max_bytes: int = _MOST) -> bytes:
-        while True:
-            try:
-                chunk = os.read(self._fd(), max_bytes)
-            except BlockingIOError:
-                await anyio.wait_readable(self._fd())
-                continue
-            if not chunk:
-                raise anyio.EndOfStream
-            await anyio.lowlevel.checkpoint()
-            return chunk
-
-    async def send(self, item: bytes) -> None:
-        left = memoryview(item)
-        while left:
-            try:
-                left = left[os.write(self._fd(), left) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._fd())
-            except OSError as error:
-                raise anyio.BrokenResourceError from error
-        await anyio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        if not self._file.closed:
-            anyio.notify_closing(self._file)
-            self._file.close()
-        await anyio.lowlevel.checkpoint()
-
-    def _fd(self) -> int:
-        if self._file.closed:
-            raise anyio.ClosedResourceError
-        return int(self._file.fileno())
+        Raises what kept the server from starting, RemainsError.
+        """
+        self.join(_SECONDS)
+        launch = self._launch
+        with stop_members.noted_on(error):
+            if launch is None:
+                raise RemainsError("the launcher of the server cannot be killed")
+            if launch.error is None and launch.directory:
+                stop_members.end([launch], grace=None, reason="the client was left")
+        if launch is not None and launch.error is not None:
+            launcher.remove(launch)
+            if error is None:
+                raise launch.error

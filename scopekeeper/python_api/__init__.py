@@ -1,4 +1,14 @@
-"""For gateways in Python: members are children that are born in their leaf of the scope.
+"""The Python API: members of a scope as children of a gateway.
 
-``Cohort`` and ``spawn`` are what others use, as ``scopekeeper.Cohort`` and ``scopekeeper.spawn``.
+- ``cohort``: ``Cohort``, ``spawn`` and ``spawn_async``.
+- ``process``: ``Process``, a member that was started; ``popen_interface`` is what it has of
+  ``subprocess.Popen``. ``aio`` is the same for asyncio.
+- ``options``, ``popen_arguments``: the arguments of both, read and checked.
+- ``child``, ``posix_spawn``: a child that is born in its leaf of the scope.
+- ``launcher``: the other way, an interpreter that contains itself and becomes the command.
+- ``stop_members``: stops members and proves it.
+
+Users import from ``scopekeeper`` and ``scopekeeper.mcp`` only. The files here may import the rooms
+below (``launch``, ``lifecycle``, ``scope``, ``kernel`` and so on), and of the standard library and
+the MCP SDK only what is public.
 """

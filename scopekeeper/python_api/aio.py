@@ -1,7 +1,7 @@
-"""A member as ``asyncio.subprocess.Process`` has it, in any event loop.
+"""A member with the interface of ``asyncio.subprocess.Process``, in any event loop.
 
-It is started in a thread, since that may wait; then its pipes are the loop's, and its end is told
-by a pidfd. Only what loops have in public is used.
+A thread starts it, since that may block. Then the loop serves its pipes, and a pidfd reports its
+end. Only the public interface of loops is used.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ _TEXT = ("text", "universal_newlines", "encoding", "errors")
 _LIMIT = 65536
 """Bytes that a stream buffers, as asyncio has it by default."""
 _REAP_SECONDS = 1.0
-"""How long a killed process may take to be gone; one that takes longer is reaped later."""
+"""How long to wait for a killed process; one that takes longer is reaped later."""
 
 
 class AsyncProcess:
-    """A started member; what ``asyncio.subprocess.Process`` has, and where it lives."""
+    """A started member: the interface of ``asyncio.subprocess.Process``, and where it lives."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -49,7 +49,7 @@ class AsyncProcess:
         self.process.send_signal(number)
 
     def terminate(self) -> None:
-        """Send it SIGTERM; its helpers are the cohort's to stop."""
+        """Send it SIGTERM. Its helpers get none; the cohort stops them."""
         self.process.terminate()
 
     def kill(self) -> None:
@@ -72,7 +72,7 @@ class AsyncProcess:
                 self.stdin.write(text)
                 await self.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has read all that it wanted
+            pass  # the member has closed its stdin
         finally:
             self.stdin.close()
 
@@ -85,7 +85,7 @@ class AsyncProcess:
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         self.process.stdin = self.process.stdout = self.process.stderr = None
         if stdin is not None:
-            # it never reads: of a protocol a writer needs the flow control, which this one has
+            # a writer needs a protocol with flow control; this one never reads
             transport, protocol = await loop.connect_write_pipe(
                 lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), stdin
             )
@@ -96,10 +96,10 @@ class AsyncProcess:
             self.stderr = await _reader(loop, stderr, limit)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the end told to those who wait."""
+        """Wake those who wait when the process ends."""
         try:
             pidfd = os.pidfd_open(self.pid)
-        except OSError:  # it has ended, and was reaped
+        except OSError:  # already reaped
             self._ended.set_result(None)
             return
 
@@ -124,9 +124,9 @@ async def _reader(
 
 
 async def spawn(start: Callable[..., Process], popen: dict[str, Any]) -> AsyncProcess:
-    """Start a member in a thread; one whose start was cancelled is killed."""
+    """Start a member in a thread, and kill it if that is cancelled."""
     if any(popen.get(name) for name in _TEXT):
-        raise UsageError("streams of asyncio are of bytes; decode what they read")
+        raise UsageError("asyncio streams carry bytes; decode what they read")
     limit = popen.pop("limit", _LIMIT)
     starting = _Starting(lambda: start(bufsize=0, **popen))
     try:
@@ -144,10 +144,10 @@ async def spawn(start: Callable[..., Process], popen: dict[str, Any]) -> AsyncPr
 
 
 class _Starting:
-    """A start in a thread, which goes on where nobody waits for it any more.
+    """A start in a thread, which continues when its task is cancelled.
 
-    What it has started is then ended, in that thread or in another: the end of a process may take
-    its time, and a loop may be over before the start is.
+    What it has started is then ended in a thread too: that may block, and the loop may be closed
+    by then.
     """
 
     def __init__(self, start: Callable[[], Process]) -> None:
@@ -157,7 +157,7 @@ class _Starting:
         self._is_wanted = True
 
     def run(self) -> Process:
-        """Start it; waits."""
+        """Start it; blocks."""
         process = self._start()
         with self._lock:
             self._process, is_wanted = process, self._is_wanted
@@ -166,7 +166,7 @@ class _Starting:
         return process
 
     def give_up(self) -> None:
-        """End it as soon as it is there; does not wait."""
+        """End it as soon as it has started; does not block."""
         with self._lock:
             self._is_wanted = False
             process = self._process
@@ -175,7 +175,7 @@ class _Starting:
 
 
 def _end(process: Process) -> None:
-    """End what nobody has got; its leaf is stopped with its cohort."""
+    """End a process that nobody received; its cohort stops the rest of its leaf."""
     process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:

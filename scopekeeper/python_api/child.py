@@ -1,7 +1,7 @@
 """A child of this process as a member: born in its leaf, beside others that live in the scope.
 
-It joins as ``run`` does (scopekeeper.launch.join), and makes no scope: who asks systemd for one
-is moved into it, which a gateway must not be.
+It joins as ``run`` does (scopekeeper.launch.join), and never makes a scope: systemd moves the
+process that asks for one into it, and a gateway must stay where it is.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 
 Birth = Callable[[int, "Child"], int]
-"""Starts a process in the cgroup that is opened under the number, and returns its pid."""
+"""Starts a process in the cgroup that is open under a descriptor, and returns its pid."""
 
 
 class Child(NewMember):
-    """The child that is to be a member. PID and START in its record are ours until it is there."""
+    """The child to start. Until it runs, PID and START in its record are those of this process."""
 
     __slots__ = ("birth", "directory", "pid", "warnings")
     joining = records.CHILD
@@ -37,12 +37,12 @@ class Child(NewMember):
         super().__init__(request, owner)
         self.birth = birth
         self.directory = ""
-        """Its leaf's, once it is there."""
+        """Its leaf, once it runs."""
         self.pid = 0
         self.warnings = warnings
 
     def arrive(self, path: str, place: Place) -> None:  # noqa: ARG002
-        """Be born in the leaf at path, below its limits."""
+        """Set the limits of the leaf at path, and start the child there."""
         if self.request.member_limits:
             from scopekeeper.launch.limits import limit_member
 
@@ -56,7 +56,7 @@ class Child(NewMember):
         self.directory = path
 
     def sign(self, directory: str) -> None:
-        """Write whose leaf it is; one that has ended, and was tidied away, has none any more."""
+        """Write the child into the leaf's record, unless it has ended and the leaf is removed."""
         try:
             self.record |= {"PID": str(self.pid), "START": start_time(str(self.pid))}
             super().sign(directory)
@@ -65,14 +65,14 @@ class Child(NewMember):
                 raise
 
     def leave(self, path: str, caller: Caller) -> bool:  # noqa: ARG002
-        """End: it has run for a millisecond or two in a scope that systemd forgot in that time."""
+        """Kill the child: systemd dropped the scope within the child's first milliseconds."""
         cgroupfs.kill(path)
         self.reap()
         return True
 
     def reap(self) -> None:
-        """Wait for it, once it was killed."""
-        with contextlib.suppress(ChildProcessError):  # somebody waits for all children, or for none
+        """Reap the killed child."""
+        with contextlib.suppress(ChildProcessError):  # reaped elsewhere, or SIGCHLD is ignored
             os.waitpid(self.pid, 0)
         self.pid, self.directory = 0, ""
 
@@ -80,7 +80,7 @@ class Child(NewMember):
 def join(
     options: dict[str, str], command: str, environment: dict[bytes, bytes], birth: Birth
 ) -> Child | None:
-    """Start a member in a scope that is there; None where there is none to be joined just now.
+    """Start a member in an existing scope; None where no scope can be joined just now.
 
     Raises what birth raises, ScopekeeperError, ValueError, OSError, LookupError.
     """

@@ -1,4 +1,4 @@
-"""What a gateway in Python starts together, and what it stops together."""
+"""Members that a gateway in Python starts and stops together."""
 
 import asyncio
 import threading
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from scopekeeper.errors import RemainsError, UsageError
+from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop import Result
 from scopekeeper.python_api import aio, stop_members
 from scopekeeper.python_api.options import Options, texts
-from scopekeeper.python_api.process import Launch, Process, log
+from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
 _LEFT = "the cohort was left"
@@ -19,12 +19,11 @@ _LEFT = "the cohort was left"
 class Cohort:
     """The members that are started through it, in the scope of its session and lane.
 
-    The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` count
-    where the scope is made. The owner is this process's unit, else this process. Several cohorts of
-    one session and lane share the scope, with those of other processes too: leaving the block, or
-    ``stop``, ends the members that were started through this one, each with all that it left in
-    its leaf, and nothing else. What a member starts through scopekeeper itself is a member of its
-    own.
+    The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` apply
+    when the scope is made. The owner is this process's unit, else this process. All cohorts of one
+    session and lane share a scope, also those of other processes. Leaving the block, or ``stop``,
+    ends the members that this cohort started, each with all that is in its leaf, and nothing else.
+    What a member starts through scopekeeper is a member of its own.
 
     Safe to use from several threads. Raises UsageError.
     """
@@ -32,7 +31,7 @@ class Cohort:
     def __init__(
         self, session: str | None = None, lane: str | None = None, **options: Unpack[Options]
     ) -> None:
-        self._launch = Launch(texts(session, lane, options))
+        self._session = Session(texts(session, lane, options))
         self._members: list[Process] = []
         self._lock = threading.Lock()
         self._is_left = False
@@ -40,7 +39,7 @@ class Cohort:
 
     @property
     def members(self) -> tuple[Process, ...]:
-        """Those of which something may be left."""
+        """The members that may not have ended, or may have left something."""
         with self._lock:
             return tuple(self._members)
 
@@ -52,20 +51,17 @@ class Cohort:
         replace: bool = False,
         **popen: Any,  # noqa: ANN401
     ) -> Process:
-        """Start a member and return when its command runs; waits where its scope is being stopped.
+        """Start a member and return when its command runs; waits while its scope is being stopped.
 
-        name is the member's, else the command's. replace stops the one of that name first. All else
-        is as ``subprocess.Popen`` has it, but for ``preexec_fn``, ``user``, ``group`` and
-        ``extra_groups``. Raises what Popen raises where the command cannot be executed, else
-        ScopekeeperError.
+        ``name`` names the member, by default the command does. ``replace`` stops members of that
+        name first. All other arguments are those of ``subprocess.Popen``, except ``preexec_fn``,
+        ``user``, ``group`` and ``extra_groups``. Raises what Popen raises where the command cannot
+        be executed, else ScopekeeperError.
         """
         if self._is_left:
             raise UsageError(f"{_LEFT}, so nothing is started in it any more")
-        how = self._launch
-        more = texts_of_member(name, replace=replace)
-        if more:
-            how = Launch(how.options | more, how.making)
-        process = Process(args, how, **popen)
+        options = self._session.options | texts_of_member(name, replace=replace)
+        process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
             self._members.append(process)
             late = self._is_left
@@ -89,15 +85,15 @@ class Cohort:
         )
 
     def stop(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
-        """Stop all that was started so far, and prove it.
+        """Stop all members started so far, and prove it.
 
-        grace are the seconds between SIGTERM and the kill, else what the scope has; reason is kept
-        in the history. Raises RemainsError, which names what cannot be killed.
+        ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
+        keeps ``reason``. Raises RemainsError, which names what cannot be killed.
         """
         return self._end(self.members, grace, reason)
 
     async def stop_async(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
-        """Do the same without blocking the loop, and to the end also where it is cancelled."""
+        """Do the same without blocking the loop. A cancelled task waits until it is done."""
         return await _to_the_end(lambda: self.stop(grace=grace, reason=reason))
 
     def __enter__(self) -> Self:
@@ -123,19 +119,14 @@ class Cohort:
         await _to_the_end(lambda: self.close(error))
 
     def close(self, error: BaseException | None = None) -> None:
-        """Leave it: start nothing more, and stop all.
+        """Start nothing more, and stop all.
 
-        error is what it is left by: then what remains is a note to that. Raises RemainsError.
+        Raises RemainsError; if ``error`` ended the block, that gets a note instead.
         """
         with self._lock:
             self._is_left = True
-        try:
+        with stop_members.noted_on(error):
             self.stop(reason=_LEFT)
-        except RemainsError as remains:
-            if error is None:
-                raise
-            log.error(str(remains))
-            error.add_note(str(remains))
 
     def _end(
         self, members: "tuple[Process, ...] | list[Process]", grace: float | None, reason: str
@@ -148,7 +139,7 @@ class Cohort:
             self._tidy(always=True)
 
     def _tidy(self, *, always: bool = False) -> None:
-        """Forget those of which nothing is left; now and then, since it looks at all."""
+        """Forget members that are over; not at every call, since it looks at each."""
         with self._lock:
             if always or len(self._members) > self._many:
                 self._members = [each for each in self._members if not stop_members.is_over(each)]
@@ -156,7 +147,7 @@ class Cohort:
 
 
 def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
-    """Return the options that are each member's own; raises UsageError."""
+    """Return the options of one member; raises UsageError."""
     from scopekeeper.scope import names
 
     more = {"replace": "1"} if replace else {}
@@ -179,8 +170,8 @@ def spawn(
 ) -> Process:
     """Start one member in the scope of a session and lane, as ``Cohort.spawn`` does.
 
-    more are options of Cohort and arguments of ``subprocess.Popen``. Nothing here stops it: its
-    lifetime says who does.
+    ``more`` are options of Cohort and arguments of ``subprocess.Popen``. Nothing here stops it; its
+    lifetime decides what does.
     """
     options, popen = _sorted(more)
     return Cohort(session, lane, **options).spawn(args, name=name, replace=replace, **popen)
@@ -202,13 +193,13 @@ async def spawn_async(
 
 
 def _sorted(more: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-    """Part the options of a launch from the arguments of ``Popen``."""
+    """Separate the options of a launch from the arguments of ``Popen``."""
     options: Any = {key: more.pop(key) for key in Options.__annotations__ if key in more}
     return options, more
 
 
 async def _to_the_end(work: Callable[[], T]) -> T:
-    """Do it in a thread, and wait for it also where the task is cancelled meanwhile."""
+    """Do it in a thread, and wait for its end even if the task is cancelled."""
     doing = asyncio.ensure_future(asyncio.to_thread(work))
     cancelled: asyncio.CancelledError | None = None
     while not doing.done():
@@ -221,6 +212,6 @@ async def _to_the_end(work: Callable[[], T]) -> T:
         except Exception:  # noqa: BLE001  raised below
             break
     if cancelled is not None:
-        doing.exception()  # seen; the cancellation goes before it
+        doing.exception()  # retrieved; the cancellation supersedes it
         raise cancelled
     return doing.result()

@@ -1,7 +1,8 @@
 """Starts ``scopekeeper.launch.spawned``, which contains itself and becomes the command.
 
 For what cannot be born in a leaf: the first member of a scope, one that replaces another, one with
-an umask, and all of them with an older C library or where only systemd may move a process.
+a umask, all of them with an older C library or where only systemd may move a process, and the
+servers that the MCP SDK starts.
 """
 
 import contextlib
@@ -9,140 +10,140 @@ import io
 import marshal
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from scopekeeper import errors
-from scopekeeper.errors import ScopekeeperError, UnavailableError
+from scopekeeper.errors import UnavailableError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.python_api import posix_spawn
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.scope.placement import manager_of
 
-if TYPE_CHECKING:
-    import subprocess
-
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scopekeeper.launch.spawned import main; main(int(sys.argv[2]))"
 )
+STDERR = 2
 _FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-class UncontainedError(Exception):
-    """The machine cannot contain it; reason says why."""
-
-    def __init__(self, reason: ScopekeeperError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
 @dataclass(slots=True)
-class There:
-    """What the launcher told."""
+class Launch:
+    """What a launcher has reported."""
 
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
     directory: str = ""
-    """The member's leaf."""
-    errno: int = 0
-    failed: tuple[str, str, str, int] | None = None
+    """The member's leaf; '' where the command runs uncontained, or not at all."""
+    scope: str = ""
+    member: str = ""
+    error: Exception | None = None
+    """Why the command does not run."""
 
 
-def start(
-    process: "subprocess.Popen[Any]",
-    execute: Callable[..., None],
-    wanted: Command,
-    asked: dict[str, Any],
-    options: dict[str, str],
-) -> There:
-    """Have the process started by a launcher, with execute, which is ``Popen._execute_child``.
+def start(command: Command, options: dict[str, str]) -> tuple[int, Launch]:
+    """Have a launcher start the command; return its pid when the command runs.
 
-    Raises UncontainedError, ScopekeeperError, and the OSError of a command that is not executed.
+    Raises ScopekeeperError, and the OSError of a command that is not executed.
     """
+    stdin, stdout, stderr = (None if fd < 0 else fd for fd in command.stdio)
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        fd = posix_spawn.above(theirs.fileno())
+    with ours, contextlib.ExitStack() as closing:
+        closing.callback(theirs.close)
+        channel = posix_spawn.above(theirs.fileno())
+        closing.callback(os.close, channel)
+        # Without close_fds there is no pass_fds, so stderr is the channel; and without a folder
+        # there is posix_spawn(3), which in glibc 2.36 has the child ignore signals 32 and 33.
+        is_passed = command.close_fds
+        process = subprocess.Popen(
+            [sys.executable, *arguments_of(channel if is_passed else STDERR)],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr if is_passed else channel,
+            cwd=command.cwd or (None if is_passed else "."),
+            close_fds=command.close_fds,
+            pass_fds=(*command.pass_fds, channel) if is_passed else (),
+            start_new_session=command.new_session,
+            process_group=None if command.process_group < 0 else command.process_group,
+        )
+        closing.close()
+        sent = None if is_passed else STDERR if stderr is None else stderr
+        launch: Launch | None = None
         try:
-            execute(*_launching(asked, fd).values())
+            launch = talk(ours, command, options, sent)
         finally:
-            os.close(fd)
-        theirs.close()
-        there = _talk(ours, _message(wanted, options))
-    if there.failed is not None or there.errno or not there.directory:
-        _reap(process, there)
-    if there.failed is not None:
-        kind, message, hint, unavailable = there.failed
-        reason: ScopekeeperError = getattr(errors, kind)(message, hint)
-        raise UncontainedError(reason) if unavailable else reason
-    if there.errno:
-        raise wanted.failed(there.errno)
-    if not there.directory:
-        raise UnavailableError("the launcher was ended before it had contained the command")
-    return there
+            if launch is None:  # interrupted
+                process.kill()
+            if launch is None or launch.error:
+                process.wait()
+            process.returncode = 0  # whatever it is: the caller reaps the child from now on
+    if launch.error:
+        remove(launch)
+        raise launch.error
+    return process.pid, launch
 
 
-def _launching(asked: dict[str, Any], fd: int) -> dict[str, Any]:
-    """Return the arguments of ``Popen._execute_child`` for the launcher instead."""
-    return asked | {
-        "args": [sys.executable, "-IS", "-c", _START, _FOLDER, str(fd)],
-        "executable": None,
-        "shell": False,
-        "env": None,
-        "umask": -1,
-        "restore_signals": True,
-        "pass_fds": (*asked["pass_fds"], fd),
+def arguments_of(channel: int) -> list[str]:
+    """Return the interpreter's arguments for a launcher that listens on a descriptor."""
+    return ["-IS", "-c", _START, _FOLDER, str(channel)]
+
+
+def talk(
+    channel: socket.socket, command: Command, options: dict[str, str], stderr: int | None = None
+) -> Launch:
+    """Send a launcher its command, and wait until that runs, or cannot.
+
+    ``stderr`` is the command's, for a launcher that has the channel there.
+    """
+    message = {
+        "options": options | {"parent": str(os.getpid())},
+        "name": command.name,
+        "argv": command.argv,
+        "programs": command.programs,
+        "environment": command.environment,
+        "umask": command.umask,
+        "defaults": command.defaults,
     }
-
-
-def _message(wanted: Command, options: dict[str, str]) -> bytes:
-    return marshal.dumps(
-        {
-            "options": options | {"parent": str(os.getpid())},
-            "name": wanted.name,
-            "argv": wanted.argv,
-            "programs": wanted.programs,
-            "environment": wanted.environment,
-            "defaults": tuple(map(int, wanted.defaults)),
-            "umask": wanted.umask,
-        }
-    )
-
-
-def _talk(channel: socket.socket, message: bytes) -> There:
-    """Say what to do, and hear until the command runs, or cannot."""
-    told = b""
+    heard = b""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        channel.sendall(message)
+        if stderr is not None:
+            socket.send_fds(channel, [b"\0"], [stderr])
+        channel.sendall(marshal.dumps(message))
         channel.shutdown(socket.SHUT_WR)
     with contextlib.suppress(ConnectionResetError):
         while chunk := channel.recv(65536):
-            told += chunk
-    there = There([])
-    stream = io.BytesIO(told)
-    while stream.tell() < len(told):
-        kind, *rest = marshal.load(stream)  # noqa: S302  from our own child
-        if kind == "warning":
-            there.warnings.append(rest[0])
-        elif kind == "member":
-            there.directory = f"{rest[0]}/{rest[1]}"
-        elif kind == "errno":
-            there.errno = rest[0]
-        else:
-            there.failed = tuple(rest)
-    return there
+            heard += chunk
+    launch = Launch(error=UnavailableError("the launcher ended before it contained the command"))
+    stream = io.BytesIO(heard)
+    with contextlib.suppress(EOFError, ValueError, TypeError):  # an interpreter that cannot start
+        while stream.tell() < len(heard):
+            _note(launch, command, *marshal.load(stream))  # noqa: S302  from our own child
+    return launch
 
 
-def _reap(process: "subprocess.Popen[Any]", there: There) -> None:
-    """Let nothing be left of a launcher that did not become the command."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(process.pid, 0)
-    process._child_created = False  # type: ignore[attr-defined]  # noqa: SLF001  for __del__
-    if there.directory:
-        cgroupfs.remove(there.directory)
-        scope = os.path.dirname(there.directory)
+def _note(launch: Launch, command: Command, kind: str, *rest: Any) -> None:  # noqa: ANN401
+    if kind == "warning":
+        launch.warnings += rest
+    elif kind == "member":
+        directory, launch.member = rest
+        launch.directory, launch.error = f"{directory}/{launch.member}", None
+        launch.scope = os.path.basename(directory)
+    elif kind == "uncontained":
+        launch.error = None
+    elif kind == "errno":
+        launch.error = command.failed(*rest)
+    elif kind == "failed":
+        launch.error = getattr(errors, rest[0])(*rest[1:])
+
+
+def remove(launch: Launch) -> None:
+    """Remove the leaf, and the scope, of a launcher that has ended before the command ran."""
+    if launch.directory:
+        cgroupfs.remove(launch.directory)
+        scope = os.path.dirname(launch.directory)
         if not manager_of(scope[len(mount_point()) :]):  # systemd removes its own
             with contextlib.suppress(OSError):
                 os.rmdir(scope)

@@ -15,9 +15,10 @@ Limit = int | float | str
 
 
 class Options(TypedDict, total=False):
-    """What ``run`` has options for; what is None or missing comes from the environment.
+    """The options of ``run``.
 
-    Of the environment of this process, as with ``run``: ``SCOPEKEEPER_SESSION`` and so on.
+    What is None or missing comes from this process's environment, as with ``run``:
+    ``SCOPEKEEPER_SESSION`` and so on.
     """
 
     run: str | None
@@ -69,4 +70,4 @@ def _text(name: str, value: object) -> str:
             return "infinity"
         if isinstance(value, int) or value.is_integer():
             return str(int(value))
-    raise UsageError(f"{name}={value!r} is not a value for it")
+    raise UsageError(f"{name}={value!r} is not a valid value")

@@ -1,16 +1,23 @@
-"""What is asked of ``Popen``, read as it reads it, so that both ways to start it agree."""
+"""Reads the arguments of ``subprocess.Popen``, for both ways to start a member."""
 
 import errno
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper.errors import UsageError
-from scopekeeper.python_api import posix_spawn
 
+_DEFAULTS: dict[str, Any] = {
+    "bufsize": -1, "executable": None, "stdin": None, "stdout": None, "stderr": None,
+    "close_fds": True, "shell": False, "cwd": None, "env": None, "universal_newlines": None,
+    "restore_signals": True, "start_new_session": False, "pass_fds": (), "encoding": None,
+    "errors": None, "text": None, "umask": -1, "pipesize": -1, "process_group": None,
+    "startupinfo": None, "creationflags": 0,
+}  # fmt: skip
 _REFUSED = {
     "preexec_fn": "it is not safe beside threads; change the command instead",
     "user": "a member runs as its gateway does",
@@ -21,53 +28,77 @@ _REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, and where and how it is to run."""
+    """A command, and where and how it runs."""
 
     argv: list[bytes]
     programs: list[bytes]
-    """Paths to be executed: the first of them that can be."""
+    """Paths to try: the first that can be executed is the program."""
     shown: str | bytes
-    """How the program was called, for errors."""
+    """The program as the caller named it, for errors."""
     environment: dict[bytes, bytes]
     cwd: str | bytes | None
-    defaults: tuple[int, ...]
     umask: int | None
-    plan: posix_spawn.Plan
+    pass_fds: tuple[int, ...]
+    close_fds: bool
+    defaults: tuple[int, ...]
+    """Signals that get their default action back."""
+    new_session: bool
+    process_group: int
+    """-1 is the caller's."""
+    stdio: tuple[int, int, int] = (-1, -1, -1)
+    """Descriptors that become 0, 1 and 2; -1 leaves one as it is."""
 
     @property
     def name(self) -> str:
-        """The word that the member is named after where no name was given."""
+        """The word that names the member where no name was given."""
         return os.fsdecode(self.argv[0])
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether posix_spawn(3) can do it all."""
-        return self.umask is None and max(self.plan.pass_fds, default=0) <= posix_spawn.FD_MOST
-
     def failed(self, number: int) -> OSError:
-        """Return the error of an execution, as ``Popen`` has it."""
+        """Return the error of an execution, as ``Popen`` raises it."""
         return OSError(number, os.strerror(number), self.shown)
 
 
-def refuse(popen: Mapping[str, Any]) -> None:
-    """Raise UsageError for what ``Popen`` can do and a member cannot."""
+def read(args: Any, popen: Mapping[str, Any]) -> tuple[Command, dict[str, Any]]:  # noqa: ANN401
+    """Read what ``Popen`` would be given: the command, and all arguments with their defaults.
+
+    Raises UsageError for what a member cannot have, and what Popen raises, also where the command
+    cannot be executed.
+    """
     for name, reason in _REFUSED.items():
         if popen.get(name) is not None:
             raise UsageError(f"{name} cannot be given to a member: {reason}")
+    for name in popen.keys() - _DEFAULTS.keys() - _REFUSED.keys():
+        raise TypeError(f"Popen has no argument {name!r}")
+    asked = {**_DEFAULTS, **popen}
+    _check_streams(asked)
+    return _command(args, asked), asked
 
 
-def read(asked: Mapping[str, Any]) -> Command:
-    """Read the arguments of ``Popen._execute_child``; raises OSError where it cannot run."""
-    args, executable = asked["args"], asked["executable"]
+def _check_streams(asked: dict[str, Any]) -> None:
+    """Set what concerns pipes to what counts: ``text``, ``bufsize``, ``line_buffering``."""
+    if asked["startupinfo"] is not None or asked["creationflags"] != 0:
+        raise ValueError("startupinfo and creationflags are only supported on Windows platforms")
+    if asked["stdout"] is subprocess.STDOUT:
+        raise ValueError("STDOUT can only be used for stderr")
+    if {asked["text"], asked["universal_newlines"]} == {True, False}:
+        raise subprocess.SubprocessError("text and universal_newlines contradict each other")
+    text = any(asked[name] for name in ("encoding", "errors", "text", "universal_newlines"))
+    bufsize = -1 if asked["bufsize"] is None else asked["bufsize"]
+    asked["text"], asked["line_buffering"] = text, text and bufsize == 1
+    asked["bufsize"] = -1 if asked["line_buffering"] else bufsize
+    asked["close_fds"] = bool(asked["close_fds"] or asked["pass_fds"])
+
+
+def _command(args: Any, asked: Mapping[str, Any]) -> Command:  # noqa: ANN401
+    executable = asked["executable"]
     if isinstance(args, str | bytes | os.PathLike):
         if asked["shell"] and isinstance(args, os.PathLike):
             raise TypeError("path-like args is not allowed when shell is true")
         args = [args]
+    args = list(args)
     argv = [os.fsencode(each) for each in args]
     if asked["shell"]:
-        argv = [b"/bin/sh", b"-c", *argv]
-        if executable:
-            argv[0] = os.fsencode(executable)
+        argv = [os.fsencode(executable or "/bin/sh"), b"-c", *argv]
     shown = (argv[0] if asked["shell"] else args[0]) if executable is None else executable
     shown = shown if isinstance(shown, str | bytes) else os.fsdecode(shown)
     environment = _environment(asked["env"])
@@ -75,26 +106,26 @@ def read(asked: Mapping[str, Any]) -> Command:
         raise ValueError("embedded null byte")
     cwd = asked["cwd"]
     if cwd is not None:
-        _enter(cwd)
+        _check_folder(cwd)
         cwd = os.fspath(cwd)
     defaults = tuple(
-        number
+        int(number)
         for number in (signal.SIGPIPE, signal.SIGXFSZ)
         if asked["restore_signals"] or signal.getsignal(number) is not signal.SIG_IGN
     )
-    plan = posix_spawn.Plan(
+    return Command(
         argv,
-        (asked["p2cread"], asked["c2pwrite"], asked["errwrite"]),
+        _programs(shown, asked["env"], cwd),
+        shown,
+        environment,
         cwd,
-        tuple(map(int, asked["pass_fds"])),
-        bool(asked["close_fds"]),
-        defaults if asked["restore_signals"] else (),
+        asked["umask"] if asked["umask"] >= 0 else None,
+        tuple(sorted({int(fd) for fd in asked["pass_fds"] if fd > 2})),
+        asked["close_fds"],
+        defaults,
         bool(asked["start_new_session"]),
         -1 if asked["process_group"] is None else asked["process_group"],
     )
-    programs = _programs(shown, asked["env"], cwd)
-    umask = asked["umask"] if asked["umask"] >= 0 else None
-    return Command(argv, programs, shown, environment, cwd, defaults, umask, plan)
 
 
 def _environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
@@ -106,8 +137,8 @@ def _environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
     return encoded
 
 
-def _enter(cwd: Any) -> None:  # noqa: ANN401
-    """Raise what a change to the folder would."""
+def _check_folder(cwd: Any) -> None:  # noqa: ANN401
+    """Raise what a change to the folder would raise."""
     number = 0
     try:
         if not stat.S_ISDIR(os.stat(cwd).st_mode):
@@ -123,7 +154,7 @@ def _enter(cwd: Any) -> None:  # noqa: ANN401
 def _programs(
     shown: str | bytes, env: Mapping[Any, Any] | None, cwd: str | bytes | None
 ) -> list[bytes]:
-    """Return the paths to try, from the first that looks as if it can be executed.
+    """Return the paths to try, from the first that looks executable.
 
     Raises OSError where none does: then nothing was made yet.
     """

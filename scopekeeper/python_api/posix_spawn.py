@@ -1,7 +1,7 @@
 """posix_spawn(3) with a cgroup to be born in (glibc 2.39, Linux 5.7), through ctypes.
 
-The C library starts the child and executes the program in it without running anything of Python's
-there, which is what makes it safe in a process with threads.
+The C library starts the child and executes the program without running Python in between, which
+makes it safe in a process with threads.
 """
 
 import ctypes
@@ -9,49 +9,30 @@ import errno
 import fcntl
 import functools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+
+from scopekeeper.python_api.popen_arguments import Command
 
 # spawn.h
 _SETPGROUP, _SETSIGDEF, _SETSID, _SETCGROUP = 0x02, 0x04, 0x80, 0x100
 _ROOM = 1024
 """Bytes for any of the C library's structures; they have 80, 128 and 336 (x86-64)."""
-FD_MOST = 1024
-"""Highest descriptor to be passed on: those below it are closed one by one."""
+_FD_MOST = 1024
+"""Highest descriptor to pass on: those below it are closed one by one."""
 _NOWHERE = b"x" * 8192
 """A path that execve(2) refuses with ENAMETOOLONG, which nothing before it does."""
 
 
 class CannotPlaceError(Exception):
-    """The kernel does not let a child be born in the leaf; what is to be executed is not at fault.
-
-    number is its errno.
-    """
+    """The kernel refuses a child in the leaf, whatever the program; ``number`` is the errno."""
 
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
         self.number = number
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a child is to be, beside its program."""
-
-    argv: Sequence[bytes]
-    stdio: tuple[int, int, int]
-    """Descriptors that become 0, 1 and 2; -1 leaves them as they are."""
-    cwd: str | bytes | None = None
-    pass_fds: tuple[int, ...] = ()
-    close_fds: bool = True
-    defaults: tuple[int, ...] = ()
-    """Signals that get their default action back."""
-    new_session: bool = False
-    process_group: int = -1
-
-
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """Return the C library, None where it cannot do it."""
+    """Return the C library; None where it has no cgroup attribute."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "posix_spawnattr_setcgroup_np"):
         return None
@@ -70,21 +51,24 @@ def _library() -> ctypes.CDLL | None:
 
 
 def is_there() -> bool:
-    """Tell whether the C library can do it."""
+    """Return whether the C library can start a child in a cgroup."""
     return _library() is not None
 
 
+def can_start(command: Command) -> bool:
+    """Return whether posix_spawn(3) can do all that is asked for."""
+    return is_there() and command.umask is None and max(command.pass_fds, default=0) <= _FD_MOST
+
+
 def above(fd: int) -> int:
-    """Return a copy of a descriptor that none of the standard ones is; close it."""
+    """Return a copy of a descriptor above the standard ones; the caller closes it."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def spawn(
-    leaf: int, programs: Sequence[bytes], plan: Plan, environment: dict[bytes, bytes]
-) -> tuple[int, int]:
-    """Start the first of the programs that can be executed; leaf is its cgroup, opened.
+def spawn(leaf: int, command: Command, environment: dict[bytes, bytes]) -> tuple[int, int]:
+    """Start a command in the cgroup that is open as ``leaf``.
 
-    Returns a pid and 0, or 0 and the error that ``Popen`` would tell. Raises CannotPlaceError, and
+    Returns a pid and 0, or 0 and the error that ``Popen`` would raise. Raises CannotPlaceError, and
     BlockingIOError or another OSError where the kernel has no room.
     """
     library = _library()
@@ -95,9 +79,9 @@ def spawn(
     library.posix_spawn_file_actions_init(actions)
     library.posix_spawnattr_init(attributes)
     try:
-        _prepare_actions(library, actions, plan, opened)
-        _prepare_attributes(library, attributes, plan, leaf)
-        argv = (ctypes.c_char_p * (len(plan.argv) + 1))(*plan.argv, None)
+        _prepare_actions(library, actions, command, opened)
+        _prepare_attributes(library, attributes, command, leaf)
+        argv = (ctypes.c_char_p * (len(command.argv) + 1))(*command.argv, None)
         pairs = [name + b"=" + value for name, value in environment.items()]
         envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
 
@@ -109,14 +93,14 @@ def spawn(
             return (0, int(failed)) if failed else (pid.value, 0)
 
         first = last = 0
-        for program in programs:
+        for program in command.programs:
             pid, last = attempt(program)
             if pid:
                 return pid, 0
             if last not in (errno.ENOENT, errno.ENOTDIR):
                 first = first or last
-        # One number tells of the birth and of the execution: which of them failed, another try
-        # shows, of what cannot be executed.
+        # The same errno may come from clone3 or from execve: a try with a path that cannot be
+        # executed shows which.
         _, at_birth = attempt(_NOWHERE)
         if at_birth != errno.ENAMETOOLONG:
             if at_birth in (errno.EAGAIN, errno.ENOMEM):
@@ -131,24 +115,24 @@ def spawn(
 
 
 def _prepare_actions(
-    library: ctypes.CDLL, actions: ctypes.Array[ctypes.c_char], plan: Plan, opened: list[int]
+    library: ctypes.CDLL, actions: ctypes.Array[ctypes.c_char], command: Command, opened: list[int]
 ) -> None:
-    """Have the child's folder and descriptors changed; what is opened for that goes to opened."""
-    if plan.cwd is not None:
-        opened.append(os.open(plan.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    """Add the changes of folder and descriptors; ``opened`` gets what is opened for them."""
+    if command.cwd is not None:
+        opened.append(os.open(command.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         _do(library.posix_spawn_file_actions_addfchdir_np(actions, opened[-1]))
     sources = []
-    for fd in plan.stdio:
+    for fd in command.stdio:
         if fd >= 0:
             opened.append(above(fd))  # so that none is overwritten before it is copied
         sources.append(opened[-1] if fd >= 0 else -1)
     for target, fd in enumerate(sources):
         if fd >= 0:
             _do(library.posix_spawn_file_actions_adddup2(actions, fd, target))
-    kept = sorted(fd for fd in set(plan.pass_fds) if fd > 2)
+    kept = command.pass_fds
     for fd in kept:
         _do(library.posix_spawn_file_actions_adddup2(actions, fd, fd))  # which clears CLOEXEC
-    if plan.close_fds:
+    if command.close_fds:
         for fd in range(3, kept[-1] if kept else 3):
             if fd not in kept:
                 _do(library.posix_spawn_file_actions_addclose(actions, fd))
@@ -156,20 +140,20 @@ def _prepare_actions(
 
 
 def _prepare_attributes(
-    library: ctypes.CDLL, attributes: ctypes.Array[ctypes.c_char], plan: Plan, leaf: int
+    library: ctypes.CDLL, attributes: ctypes.Array[ctypes.c_char], command: Command, leaf: int
 ) -> None:
     flags = _SETCGROUP | _SETSIGDEF
     _do(library.posix_spawnattr_setcgroup_np(attributes, leaf))
     signals = ctypes.create_string_buffer(_ROOM)
     library.sigemptyset(signals)
-    for number in plan.defaults:
+    for number in command.defaults:
         library.sigaddset(signals, number)
     _do(library.posix_spawnattr_setsigdefault(attributes, signals))
-    if plan.new_session:
+    if command.new_session:
         flags |= _SETSID
-    if plan.process_group >= 0:
+    if command.process_group >= 0:
         flags |= _SETPGROUP
-        _do(library.posix_spawnattr_setpgroup(attributes, plan.process_group))
+        _do(library.posix_spawnattr_setpgroup(attributes, command.process_group))
     _do(library.posix_spawnattr_setflags(attributes, flags))
 
 

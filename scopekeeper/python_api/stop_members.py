@@ -1,9 +1,9 @@
-"""Ends members that this process started, and proves it."""
+"""Stops members that this process started, and proves it."""
 
 import contextlib
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from scopekeeper import state
 from scopekeeper.errors import RemainsError, StateError
@@ -11,6 +11,7 @@ from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
+from scopekeeper.python_api.launcher import Launch
 from scopekeeper.python_api.process import Process, log
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason
@@ -18,11 +19,14 @@ from scopekeeper.scope.reason import Cause, Reason
 _PAUSE = 0.01
 
 
-def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list[stop.Result]:
+def end(
+    members: Sequence[Process | Launch], *, grace: float | None, reason: str
+) -> list[stop.Result]:
     """Stop members, each with all that it has left in its leaf, and reap them.
 
-    grace are the seconds between SIGTERM and the kill, None what their scopes have. Returns what
-    was proved of each that was contained; raises RemainsError.
+    A Launch is a member that something else reaps. ``grace`` is the seconds between SIGTERM and
+    SIGKILL, None for that of the scopes. Returns one result for each contained member; raises
+    RemainsError.
     """
     contained = [each for each in members if each.directory]
     results: list[stop.Result] = []
@@ -39,11 +43,11 @@ def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list
                 step_out=step_aside,
             )
 
-        results = _reaping(members, stopping)
+        results = _reaping([each for each in members if isinstance(each, Process)], stopping)
         for text in warnings:
             log.warning(text)
         _release(mount, {each.scope for each in contained})
-    uncontained = [each for each in members if not each.directory]
+    uncontained = [each for each in members if isinstance(each, Process) and not each.directory]
     _end_uncontained(uncontained, stop.GRACE if grace is None else grace)
     left = [
         (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
@@ -55,20 +59,32 @@ def end(members: Sequence[Process], *, grace: float | None, reason: str) -> list
     return results
 
 
+@contextlib.contextmanager
+def noted_on(error: BaseException | None) -> Iterator[None]:
+    """Turn a RemainsError into a note on the error that is already raised, if there is one."""
+    try:
+        yield
+    except RemainsError as remains:
+        if error is None:
+            raise
+        log.error(str(remains))
+        error.add_note(str(remains))
+
+
 def is_over(member: Process) -> bool:
-    """Tell whether a member has ended, and nothing of it is left."""
+    """Return whether a member has ended and its leaf is empty."""
     return member.poll() is not None and not (
         member.directory and cgroupfs.is_populated(member.directory)
     )
 
 
-def _target(member: Process, mount: str, grace: float | None) -> stop.Target:
+def _target(member: Process | Launch, mount: str, grace: float | None) -> stop.Target:
     path = member.directory[len(mount) :]
     return stop.Target(member.directory, path, _grace_of(member) if grace is None else grace)
 
 
-def _grace_of(member: Process) -> float:
-    """Return the grace that the scope was made with, in seconds."""
+def _grace_of(member: Process | Launch) -> float:
+    """Return the grace of the member's scope, in seconds."""
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
         raw = cgroupfs.attribute(scope, records.ATTRIBUTE)
@@ -79,7 +95,7 @@ def _grace_of(member: Process) -> float:
 def _reaping(
     members: Sequence[Process], stopping: Callable[[], list[stop.Result]]
 ) -> list[stop.Result]:
-    """Reap what ends meanwhile: a cgroup with zombies in it cannot always be removed."""
+    """Reap members while they are stopped: a cgroup with zombies cannot always be removed."""
     over = threading.Event()
 
     def reap() -> None:
@@ -99,7 +115,7 @@ def _reaping(
 
 
 def _end_uncontained(members: Sequence[Process], grace: float) -> None:
-    """End what could not be contained: our own children, and no more than those are known."""
+    """Stop uncontained members. Only the children themselves are known, not their helpers."""
     for each in members:
         each.terminate()
     for each in members:
@@ -112,7 +128,7 @@ def _end_uncontained(members: Sequence[Process], grace: float) -> None:
 
 
 def _release(mount: str, units: set[str]) -> None:
-    """Remove the owned paths whose last user was stopped."""
+    """Remove owned paths that have lost their last user."""
     with contextlib.suppress(StateError):
         if (state.directory() / "owned").is_dir():
             from scopekeeper.owned.release import release_due
@@ -126,8 +142,8 @@ def _is_left(result: stop.Result) -> bool:
     return result.outcome in ("remains", "refused")
 
 
-def _words(member: Process, result: stop.Result) -> str:
-    """Say which member it is, and what is left of it."""
+def _words(member: Process | Launch, result: stop.Result) -> str:
+    """Return a line that names the member and what is left of it."""
     if result.outcome == "refused":
         return f"{member.member} in {member.scope} was left alone: {result.problem}"
     left = ", ".join(

@@ -14,8 +14,10 @@ import anyio
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client as theirs
 
+from scopekeeper.errors import RemainsError, UsageError
 from scopekeeper.mcp import stdio_client as ours
 from tests.machine import (
+    ATTRIBUTE,
     directory_of,
     environment_of,
     eventually,
@@ -109,3 +111,76 @@ def test_an_exception_inside_comes_out_and_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="no-such-server"):
         anyio.run(missing)
     eventually(lambda: not scope_directory(session))
+
+
+async def enter(session, where, inside, **how):
+    """Start a server with a helper, and do something when both run."""
+    parameters = StdioServerParameters(command="sh", args=["-c", SERVER, str(where)])
+    async with ours(parameters, session=session, **how):
+        while text_of(where).count("\n") < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        await inside([int(word) for word in text_of(where).split()])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_client_leaves_nothing(tmp_path, backend):
+    if backend == "trio":
+        pytest.importorskip("trio")
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+    seen = []
+
+    async def cancelled():
+        async with anyio.create_task_group() as group:
+
+            async def inside(pids):
+                seen.extend(pids)
+                group.cancel_scope.cancel()
+                await anyio.sleep_forever()
+
+            group.start_soon(enter, session, tmp_path / "pids", inside)
+
+    anyio.run(cancelled, backend=backend)
+    assert len(seen) == 2
+    assert not any(map(is_alive, seen))
+    eventually(lambda: not scope_directory(session))
+
+
+def test_a_client_that_is_cancelled_while_it_starts_leaves_nothing(tmp_path):
+    """At any moment: the launcher may not run yet, or be the server already."""
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+
+    async def nothing(_pids):
+        await anyio.sleep_forever()
+
+    async def cancelled():
+        for step in range(12):
+            with anyio.move_on_after(step * 0.02):
+                await enter(session, tmp_path / f"pids{step}", nothing)
+
+    anyio.run(cancelled)
+    for path in tmp_path.glob("pids*"):
+        assert not any(is_alive(int(word)) for word in text_of(path).split())
+    eventually(lambda: not scope_directory(session))
+
+
+def test_what_cannot_be_contained_raises_before_the_block(tmp_path):
+    async def refused():
+        await enter("s", tmp_path / "pids", None, placement="cgroup:/sys")
+
+    with pytest.raises(UsageError, match="not a cgroup2 directory"):
+        anyio.run(refused)
+    assert not (tmp_path / "pids").exists()
+
+
+def test_what_remains_of_a_server_is_named(tmp_path):
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+    seen = []
+
+    async def foreign(pids):
+        seen.extend(pids)
+        os.setxattr(directory_of(pids[0]), ATTRIBUTE, b"not ours")
+
+    with pytest.raises(RemainsError, match="m-sh"):
+        anyio.run(enter, session, tmp_path / "pids", foreign)
+    assert [is_alive(pid) for pid in seen] == [True, False]
+    os.kill(seen[0], signal.SIGKILL)

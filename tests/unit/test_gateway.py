@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,13 @@ import scopekeeper
 from scopekeeper.errors import RemainsError, UnavailableError, UsageError
 from scopekeeper.launch.failure import translated
 from scopekeeper.lifecycle.stop import Remaining, Result, Target
-from scopekeeper.python_api import aio, options, popen_arguments, stop_members
+from scopekeeper.python_api import (
+    aio,
+    options,
+    popen_arguments,
+    popen_interface,
+    stop_members,
+)
 from scopekeeper.systemd.manager import CallError
 from tests.machine import eventually
 
@@ -117,6 +124,86 @@ def test_what_cannot_be_contained_is_not_started_unless_that_was_asked_for(tmp_p
             cohort.spawn("no-such-program-at-all")
     assert stays.returncode == -15
     assert "uncontained" in caplog.text
+
+
+TALKER = "import sys; print(sys.stdin.read(), end='!\\r\\n'); sys.stderr.write('é'); sys.exit(3)"
+QUESTIONS = [
+    {},
+    {"text": True},
+    {"encoding": "latin-1", "errors": "replace"},
+    {"bufsize": 0, "pipesize": 1 << 16},
+    {"bufsize": 1, "universal_newlines": True},
+    {"stderr": subprocess.STDOUT},
+    {"stdout": subprocess.DEVNULL},
+    {"stdin": subprocess.DEVNULL, "stderr": None},
+]
+
+
+def talked_to(start, how):
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | how
+    text = "é\r\n" if how.keys() & {"text", "encoding", "universal_newlines"} else b"bytes" * 50_000
+    with start([sys.executable, "-c", TALKER], **pipes) as process:
+        kinds = [type(each) for each in (process.stdin, process.stdout, process.stderr)]
+        answer = process.communicate(None if process.stdin is None else text, timeout=60)
+        assert process.communicate() == answer
+    return kinds, answer, process.returncode, process.poll(), process.wait()
+
+
+@pytest.fixture
+def uncontained():
+    """Start what Popen would, through a launcher that finds nothing to contain it."""
+    cohort = scopekeeper.Cohort("s", placement="user", if_unavailable="warn")
+    return cohort.spawn
+
+
+@pytest.mark.usefixtures("_nowhere")
+@pytest.mark.parametrize("how", QUESTIONS, ids=str)
+def test_a_member_communicates_as_popen_does(uncontained, how):
+    assert talked_to(uncontained, how) == talked_to(subprocess.Popen, how)
+
+
+@pytest.mark.usefixtures("_nowhere")
+def test_a_member_waits_and_times_out_as_popen_does(uncontained):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with uncontained(["sh", "-c", "cat; exec sleep 1000"], **pipes) as one:
+        assert one.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.wait(0.01)
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.communicate(b"a", timeout=0.5)
+        with pytest.raises(ValueError, match="input"):
+            one.communicate(b"b")
+        one.kill()
+        assert (one.communicate(), one.returncode) == ((b"a", None), -9)
+    waiting = uncontained(["sleep", "1000"])
+    with ThreadPoolExecutor(4) as pool:
+        statuses = [pool.submit(waiting.wait) for _ in range(4)]
+        waiting.terminate()
+        assert {status.result() for status in statuses} == {-15}
+    waiting.kill()  # nothing is there any more
+    early = uncontained(["true"], stdin=subprocess.PIPE)
+    assert early.communicate(b"x" * 1_000_000) == (None, None)
+
+
+@pytest.mark.usefixtures("_nowhere")
+def test_a_member_that_nobody_holds_is_reaped(uncontained):
+    process = uncontained(["cat"], stdin=subprocess.PIPE)
+    pid, stdin = process.pid, process.stdin
+    uncontained.__self__._members.clear()
+    with pytest.warns(ResourceWarning, match=f"process {pid} is still running"):
+        del process
+    stdin.close()
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline
+        uncontained(["true"]).wait()
+
+
+def test_popen_has_no_method_that_is_not_our_own():
+    own = vars(popen_interface.PopenInterface)
+    theirs = {name for name in vars(subprocess.Popen) if not name.startswith("_")}
+    assert theirs - own.keys() == {"universal_newlines"}, "it relies on text_mode alone"
+    assert {"__init__", "__exit__", "__del__"} <= own.keys()
 
 
 def test_what_remains_is_named():
