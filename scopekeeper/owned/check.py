@@ -11,8 +11,10 @@ import stat
 
 from scopekeeper import state
 from scopekeeper.errors import RefusedError
-from scopekeeper.owned import mounts, tree, users
-from scopekeeper.owned.claim import Thing, is_within, raw
+from scopekeeper.kernel import mounts
+from scopekeeper.kernel.mounts import is_within
+from scopekeeper.owned import tree, users
+from scopekeeper.owned.claim import Thing, raw
 
 
 def plain(path: str) -> str:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from scopekeeper.kernel.mounts import is_within
 from scopekeeper.scope import names, records
 
 _ID = re.compile("[0-9a-f]{16}")
@@ -67,8 +68,7 @@ class Holder:
     @property
     def unit(self) -> str:
         """The scope unit's name, '' where there is none yet."""
-        parts = reversed(self.cgroup.split("/"))
-        return next((part for part in parts if names.parse_unit(part)), "")
+        return names.unit_of(self.cgroup)
 
     @property
     def leaf(self) -> str:
@@ -113,11 +113,6 @@ class Claim:
 def raw(path: str) -> bytes:
     """Return the bytes of a path as the kernel has them."""
     return path.encode("utf-8", "surrogateescape")
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Tell whether a path is folder or below it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def are_related(one: str, other: str) -> bool:

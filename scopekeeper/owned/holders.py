@@ -78,11 +78,7 @@ class Here:
     def _launch_state(self, holder: Holder) -> HolderState:
         if holder.namespaces != self.namespaces:
             return HolderState(gone=False, evidence="it was launched in another container")
-        try:
-            stat = proc.read(f"/proc/{holder.pid}/stat").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            stat = []
-        if not stat or stat[0] in "ZX" or stat[19] != holder.start:
+        if not proc.runs(holder.pid, holder.start):
             return HolderState(gone=True, evidence="its launch ended before the command ran")
         evidence = f"its launch goes on (process {holder.pid})"
         return HolderState(gone=False, evidence=evidence, unwatched=True)

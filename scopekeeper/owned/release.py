@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.errors import RefusedError, StateError
-from scopekeeper.owned import check, mounts, tree
+from scopekeeper.kernel import mounts
+from scopekeeper.owned import check, tree
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.plan import ClaimVerdict, judge

@@ -17,7 +17,7 @@ import fcntl
 import os
 import stat
 
-from scopekeeper.owned import mounts
+from scopekeeper.kernel import mounts
 from scopekeeper.owned.claim import Claim, Thing, raw
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

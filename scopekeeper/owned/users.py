@@ -6,11 +6,12 @@ removed too early is not.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from scopekeeper.kernel import cgroupfs
-from scopekeeper.owned.claim import Holder, Kind, is_within, raw
-from scopekeeper.scope import names
+from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.mounts import is_within
+from scopekeeper.owned.claim import Holder, Kind, raw
+from scopekeeper.scope import marker, names
 
 _DELETED = " (deleted)"
 _NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -56,7 +57,7 @@ def use_of(pid: int, path: str) -> str:
 
 
 def _words(pid: int, path: str) -> str:
-    arguments, environment = _read(pid, "cmdline"), _read(pid, "environ")
+    arguments, environment = raw(proc.read(f"/proc/{pid}/cmdline")), proc.environment(pid)
     wanted = raw(path)
     if mentions(arguments, wanted):
         return "has it in its arguments"
@@ -85,7 +86,7 @@ def _links(pid: int, path: str) -> str:
 
 
 def _maps(pid: int, path: str) -> str:
-    return "has it mapped" if mentions(_read(pid, "maps"), raw(path)) else ""
+    return "has it mapped" if mentions(raw(proc.read(f"/proc/{pid}/maps")), raw(path)) else ""
 
 
 def mentions(text: bytes, path: bytes) -> bool:
@@ -99,11 +100,6 @@ def mentions(text: bytes, path: bytes) -> bool:
     return False
 
 
-def _read(pid: int, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb") as file:
-        return file.read()
-
-
 def _target(link: str) -> str:
     """Return what a link of procfs points to; a kernel thread and a zombie have none."""
     try:
@@ -115,50 +111,34 @@ def _target(link: str) -> str:
 
 def worker_below(path: str) -> str:
     """Return which process outside of our scopes works, or is executed, below path; '' if none."""
-    for pid in _all_pids():
+    for pid in proc.pids():
         if pid == os.getpid():
             continue
         for name in ("cwd", "root", "exe"):
             with contextlib.suppress(OSError):
                 place = _target(f"/proc/{pid}/{name}")
-                if place != path and is_within(place, path) and not _is_contained(pid):
+                if (
+                    place != path
+                    and is_within(place, path)
+                    and not names.unit_of(cgroupfs.path_of(pid))
+                ):
                     return f"process {pid} uses {place}"
     return ""
 
 
-def _is_contained(pid: int) -> bool:
-    return any(names.parse_unit(part) for part in cgroupfs.path_of(pid).split("/"))
-
-
 def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
-    """Return of each holder a process that was launched in it and lives outside, if there is one.
+    """Return for each holder a process that was launched in it and lives outside, if there is one.
 
-    A process of ours can leave its cgroup; what it has in its environment it keeps.
+    A process can leave its cgroup; its environment still has the marker.
     """
-    marks = {holder: _mark(holder) for holder in holders if holder.cgroup}
+    wanted = [holder for holder in holders if holder.cgroup]
     found: dict[Holder, int] = {}
-    for pid in _all_pids() if marks else ():
-        try:
-            environment = b"\0" + _read(pid, "environ")
-        except OSError:
-            continue
-        if b"\0SCOPEKEEPER_SCOPE=" not in environment:
-            continue
-        for holder, mark in marks.items():
-            if mark not in environment:
-                continue
-            inside = cgroupfs.path_of(pid).split("/")
-            # by name: a scope that was made anew has the same, and another inode
-            if len(inside) > 1 and (holder.leaf or holder.unit) not in inside:
-                found.setdefault(holder, pid)
+    for process in filter(None, map(marker.look, proc.pids() if wanted else ())):
+        inside = process.cgroup.split("/")
+        for holder in wanted:
+            of_member = holder.kind is Kind.MEMBER
+            name, value = ("MEMBER", holder.leaf) if of_member else ("SCOPE", holder.unit)
+            # by name: a scope that was made anew has the same name and another inode
+            if process.carries(name, value) and (holder.leaf or holder.unit) not in inside:
+                found.setdefault(holder, process.pid)
     return found
-
-
-def _mark(holder: Holder) -> bytes:
-    if holder.kind is Kind.MEMBER:
-        return b"\0SCOPEKEEPER_MEMBER=" + raw(holder.leaf) + b"\0"
-    return b"\0SCOPEKEEPER_SCOPE=" + raw(holder.unit) + b"\0"
-
-
-def _all_pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())

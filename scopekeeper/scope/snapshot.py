@@ -5,7 +5,6 @@ cgroupfs cannot lie about what runs, and reading it is faster than asking system
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 
 from scopekeeper.kernel import cgroupfs, proc
@@ -37,7 +36,7 @@ class Reader:
         self._unlock = unlock
         self._boot_id = proc.boot_id()
         self._namespaces = proc.namespaces()
-        self.now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        self.now = proc.boottime()
         self._owners: dict[Owner, OwnerState] = {}
 
     def again(self) -> "Reader":
@@ -209,7 +208,7 @@ class Reader:
         pid: int | None = record.pid
         start_time: int | None = record.start_time
         # wherever it is by now: what is left in the leaf may be helpers of a command that moved on
-        leads = start_time is not None and _start_time(pid) == start_time
+        leads = _runs(record.pid, record.start_time)
         if record.joining == CHILD:  # it is not written yet whose leaf it is
             pid, start_time, leads = None, None, bool(pids) or hidden
         return Member(
@@ -249,10 +248,13 @@ class Reader:
             return self._unit_proof(owner)
         if owner.pid is None or owner.pid < 1 or owner.start_time is None:
             return Liveness.UNKNOWN, "the record names no owner"
-        started = _start_time(owner.pid)
-        if started is None:
+        try:
+            stat = proc.stat_of(owner.pid)
+        except OSError as error:
+            return Liveness.UNKNOWN, f"process {owner.pid} cannot be read ({error.strerror})"
+        if stat is None or stat.has_ended:
             return Liveness.GONE, f"process {owner.pid} has ended"
-        if started != owner.start_time:
+        if stat.start_time != owner.start_time:
             return Liveness.GONE, f"process {owner.pid} has ended; its number is another's now"
         return Liveness.ALIVE, f"process {owner.pid} runs"
 
@@ -305,17 +307,15 @@ def _living_stopper(mark: StopMark | None) -> int:
     """Return who is at a stop; 0 where it was left, and for this process, which knows itself."""
     if mark is None or not mark.pid or mark.start_time is None or mark.pid == os.getpid():
         return 0
-    return mark.pid if _start_time(mark.pid) == mark.start_time else 0
+    return mark.pid if _runs(mark.pid, mark.start_time) else 0
 
 
-def _start_time(pid: int | None) -> int | None:
-    """Return when a living process began; None for one that has ended, zombies included."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = proc.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        # where only the main thread has ended, the state is Z too, and others of its threads count
-        ended = fields[0] in "ZX" and int(fields[17]) < 2
-        return None if ended else int(fields[19])
-    return None
+def _runs(pid: int, start_time: int) -> bool:
+    """Return whether a process still runs; False also if it cannot be read."""
+    try:
+        return proc.runs(pid, start_time)
+    except OSError:
+        return False
 
 
 def _is_nested(pid: int) -> bool:
