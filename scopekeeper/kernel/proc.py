@@ -1,4 +1,4 @@
-"""What procfs says about processes and this boot; the small files of procfs and cgroupfs.
+"""procfs: processes, this boot, mounts; and the small files of cgroupfs.
 
 On the hot path of ``run``: builtin modules only (``os`` alone costs 0.8 ms).
 """

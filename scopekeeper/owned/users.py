@@ -1,7 +1,7 @@
-"""Who uses a path, as procfs tells it.
+"""Find the processes that use a path, in procfs.
 
-What cannot be looked at counts as a use: a path that is kept too long is found again, one that is
-removed too early is not.
+A process that cannot be read counts as a user: a path kept too long is found again, a path removed
+too early is lost.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from scopekeeper.scope import marker, names
 
 _DELETED = " (deleted)"
 _NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-"""Bytes after which a path's name surely goes on, and it is another path."""
+"""Bytes that continue a name: the text then has another path."""
 _LOOKS = 100
 
 
 def user_in(directory: str, path: str) -> str:
-    """Return how a process of a cgroup uses path or what is below it, '' where none does.
+    """Return how a process of a cgroup uses a path or one below it, '' if none does.
 
-    Looks until no process came to be meanwhile, so that a fork does not slip through.
+    Repeats until it finds no new process, so that no fork is missed.
     """
     looked_at = {os.getpid()}
     for _ in range(_LOOKS):
@@ -41,7 +41,7 @@ def user_in(directory: str, path: str) -> str:
 
 
 def use_of(pid: int, path: str) -> str:
-    """Return how one process uses a path, '' where it does not, or has ended."""
+    """Return how one process uses a path, '' if it does not or has ended."""
     looks: tuple[Callable[[int, str], str], ...] = (_words, _links, _maps)
     try:
         for look in looks:
@@ -65,10 +65,10 @@ def _words(pid: int, path: str) -> str:
         return "has it in its environment"
     base = os.readlink(f"/proc/{pid}/cwd")
     for word in arguments.replace(b"=", b"\0").split(b"\0"):
-        # written in another way: from its working directory, or through a link
+        # relative to its working directory, or through a link
         if b"/" in word or os.path.lexists(os.path.join(os.fsencode(base), word)):
-            meant = os.path.realpath(os.path.join(os.fsencode(base), word))
-            if is_within(meant.decode("utf-8", "surrogateescape"), path):
+            real = os.path.realpath(os.path.join(os.fsencode(base), word))
+            if is_within(real.decode("utf-8", "surrogateescape"), path):
                 return "has it in its arguments"
     return ""
 
@@ -90,7 +90,7 @@ def _maps(pid: int, path: str) -> str:
 
 
 def mentions(text: bytes, path: bytes) -> bool:
-    """Tell whether text has the path, or one below it; ``/tmp/x`` is not in ``/tmp/xy``."""
+    """Return whether text has the path or one below it; ``/tmp/x`` is not in ``/tmp/xy``."""
     at = text.find(path)
     while at >= 0:
         after = text[at + len(path) : at + len(path) + 1]
@@ -101,7 +101,7 @@ def mentions(text: bytes, path: bytes) -> bool:
 
 
 def _target(link: str) -> str:
-    """Return what a link of procfs points to; a kernel thread and a zombie have none."""
+    """Return the target of a link of procfs; '' for kernel threads and zombies."""
     try:
         target = os.readlink(os.fsencode(link))
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def _target(link: str) -> str:
 
 
 def worker_below(path: str) -> str:
-    """Return which process outside of our scopes works, or is executed, below path; '' if none."""
+    """Return in words which process outside of our scopes works below path, else ''."""
     for pid in proc.pids():
         if pid == os.getpid():
             continue
