@@ -243,10 +243,10 @@ def _running_sentence(scope: Scope, member: Member) -> str:
         return safe(f"{subject} is running.")
     ago = show_duration((boottime() - member.born) / 1e6)
     words = "is being stopped; it has run" if scope.stopping else "is running"
-    return safe(f"{subject} {words} since {when(member.started)}, for {ago}{_client(member)}.")
+    return safe(f"{subject} {words} since {when(member.started)}, for {ago}{client(member)}.")
 
 
-def _client(member: Member) -> str:
+def client(member: Member) -> str:
     """Return who can still write to a server's standard input, as far as that can be seen."""
     end = other_end(member.pid, 0) if member.pid and member.leader_lives else None
     if end is None:
@@ -254,7 +254,7 @@ def _client(member: Member) -> str:
     if not end.is_held:
         return "; nobody holds the other end of its stdin"
     found = [f"{name(pid)} (pid {pid})" for pid in holders(end, member.pids)]
-    return f"; {', '.join(found)} has the other end of its stdin" if found else ""
+    return f"; the other end of its stdin is held by {', '.join(found)}" if found else ""
 
 
 def _document(scope: Scope, member: Member) -> dict[str, object]:
