@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scopekeeper.errors import LimitError
+from scopekeeper.kernel import proc
 
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
@@ -167,8 +168,7 @@ def _error(number: int, path: str) -> Exception:
         return OSError(number, os.strerror(number), path)
     words, name, enough = _ROOM[number]
     try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            limit = int(file.read())
+        limit = int(proc.read(f"/proc/sys/fs/inotify/{name}"))
     except (OSError, ValueError):
         limit = 0
     return LimitError(

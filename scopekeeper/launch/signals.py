@@ -52,11 +52,10 @@ def restore(*, pipe_ignored: bool) -> None:
 
 
 def pipe_was_ignored() -> bool:
-    """Tell whether SIGPIPE was ignored before Python started.
+    """Return whether SIGPIPE was ignored before Python started, which changes that.
 
-    That cannot be seen any more. A parent that does not ignore it cannot have passed it on; of
-    those that do, shells pass it on, while Python, Node and Rust set it back for their children.
-    Of its own services systemd knows it.
+    It can only have been ignored if the parent ignores it. Shells pass that on to their children,
+    while Python, Node and Rust reset it. For its own services ask systemd.
     """
     if not _parent_ignores_pipe():
         return False
