@@ -14,7 +14,7 @@ _CGROUP2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and be
 _ENODATA = 61
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ENVIRONMENT_MAX = 6 << 20
-"""Bytes: Linux allows three quarters of its 8 MiB limit for arguments and environment."""
+"""Bytes that Linux allows (bprm_stack_limits); prctl(2) lets a process point to more."""
 
 
 def read(path: str) -> str:
@@ -22,16 +22,17 @@ def read(path: str) -> str:
     return _read(path).decode("utf-8", "surrogateescape")
 
 
-def _read(path: str, piece: int = 4096, most: int = 1 << 30) -> bytes:
-    """Read a file in pieces, small ones by default: a large buffer costs more than the content."""
+def _read(path: str, piece: int = 4096, most: int = 1 << 62) -> bytes:
+    """Read about this many bytes in pieces; a large buffer costs more than a small file."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    pieces = []
     try:
-        raw = b""
-        while len(raw) < most and (chunk := posix.read(fd, piece)):
-            raw += chunk
+        while most > 0 and (chunk := posix.read(fd, piece)):
+            pieces.append(chunk)
+            most -= len(chunk)
     finally:
         posix.close(fd)
-    return raw
+    return b"".join(pieces)
 
 
 def write(path: str, text: str) -> None:
