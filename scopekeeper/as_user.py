@@ -1,9 +1,8 @@
-"""Root does something as other users: each in a child that has given root's rights up for good.
+"""Do work as other users: root forks a child for each that gives up root's rights for good.
 
-What a user has (rules, history, owned paths) is read and written with the rights of that user
-alone, so that no file of theirs is a trap for root. The children are not theirs to trace: a process
-that changed its uid is not dumpable. They can stop or kill them, and that costs only their own
-answer.
+A user's rules, history and owned paths are read and written with that user's rights alone, so that
+no file of theirs is a trap for root. Users cannot trace the children: a process that changed its
+uid is not dumpable. They can stop or kill them, and lose only their own answer.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ _MOST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it for one user."""
+    """The result for one user."""
 
     uid: int
     value: Any = None
-    """What the work returned."""
+    """The return value of the work."""
     problem: str = ""
     """Why there is no value."""
 
@@ -45,15 +44,15 @@ class _Child:
 
 
 def users() -> list[int]:
-    """Return the uids of the password database but root's, each once."""
+    """Return the uids in the password database without root's, each once."""
     return sorted({entry.pw_uid for entry in pwd.getpwall()} - {0})
 
 
 def ask(uids: Iterable[int], work: Callable[[], Any], seconds: float) -> list[Answer]:
-    """Have the work done as each of these users, at the same time, and return what it returned.
+    """Do the work as each of these users, in parallel, and return the results by uid.
 
-    The work returns what JSON has; it runs without standard streams, and with an environment that
-    has nothing of root's. It may take so many seconds.
+    The work returns a JSON value. It runs without standard streams, with an environment that
+    inherits only PATH, and for at most this many seconds.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -69,7 +68,7 @@ def ask(uids: Iterable[int], work: Callable[[], Any], seconds: float) -> list[An
         for child in children:
             os.close(child.fd)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+                os.kill(child.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
             os.waitpid(child.pid, 0)
     answers += map(_answer, children)
     return sorted(answers, key=lambda answer: answer.uid)
@@ -112,12 +111,12 @@ def _tried(work: Callable[[], Any]) -> str:
         return json.dumps({"value": work()})
     except ScopekeeperError as error:
         return json.dumps({"problem": str(error)})
-    except Exception as error:  # noqa: BLE001  of one user, who must not keep the others from theirs
+    except Exception as error:  # noqa: BLE001  one user's failure must not affect the others
         return json.dumps({"problem": f"{type(error).__name__}: {error}"})
 
 
 def _collect(children: list[_Child], deadline: float) -> None:
-    """Read what the children write until all are over or the time is."""
+    """Read from the children until all have ended or the time is over."""
     poll = select.poll()
     by_fd = {child.fd: child for child in children}
     for fd in by_fd:
@@ -137,7 +136,7 @@ def _answer(child: _Child) -> Answer:
     if not child.is_over:
         return Answer(child.uid, problem="no answer in time")
     try:
-        said = json.loads(child.data)
-        return Answer(child.uid, said.get("value"), said.get("problem", ""))
+        answer = json.loads(child.data)
+        return Answer(child.uid, answer.get("value"), answer.get("problem", ""))
     except (ValueError, AttributeError, RecursionError):
         return Answer(child.uid, problem="it was killed before it answered")

@@ -1,4 +1,4 @@
-"""What can go wrong, one class a remedy, each with a hint: what to do about it."""
+"""Errors: one class for each remedy, each with a hint for the user."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -6,10 +6,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 FAILED = 125
-"""Exit status where scopekeeper itself failed, as env(1) and timeout(1) have it."""
+"""Exit status when scopekeeper itself failed, as in env(1) and timeout(1)."""
 
 _LONGEST = 500
-"""Characters of an error in words: it may quote what others wrote."""
+"""Characters of an error's text, which may quote a file or a record."""
 
 
 class ScopekeeperError(Exception):
@@ -30,13 +30,13 @@ class ScopekeeperError(Exception):
 
 
 class UsageError(ScopekeeperError):
-    """An argument that cannot be meant; change the call."""
+    """An invalid argument; change the call."""
 
     status = 2
 
 
 class UnavailableError(ScopekeeperError):
-    """There is nothing here that could contain a process; ``scopekeeper doctor`` says why."""
+    """This machine cannot contain a process; ``scopekeeper doctor`` shows why."""
 
     def __init__(
         self, message: str, hint: str = "`scopekeeper doctor` shows what is missing"
@@ -45,13 +45,14 @@ class UnavailableError(ScopekeeperError):
 
 
 class ForeignError(ScopekeeperError):
-    """A scope of our name that is not ours, or whose record cannot be read: never touched."""
+    """A scope with our name that is not ours, or whose record is unreadable: never touched."""
 
 
 class RemainsError(ScopekeeperError):
-    """Processes that were to be stopped and cannot be killed, or may not be.
+    """Processes that cannot be killed, or may not be.
 
-    results has what was proved of each member, as ``scopekeeper.lifecycle.stop.stop`` returns it.
+    results has the proved outcome of each member, as ``scopekeeper.lifecycle.stop.stop`` returns
+    it.
     """
 
     status = 5
@@ -62,23 +63,23 @@ class RemainsError(ScopekeeperError):
 
 
 class ConflictError(ScopekeeperError):
-    """The scope exists and what was asked for contradicts it."""
+    """The scope exists and contradicts the request."""
 
 
 class ManagerError(ScopekeeperError):
-    """systemd refused or failed; carries its own words."""
+    """systemd refused or failed; has systemd's own message."""
 
 
 class LimitError(ScopekeeperError):
-    """A limit of the kernel, or of this process, leaves no room to watch more; raise it."""
+    """A limit of the kernel or of this process is reached; raise it."""
 
 
 class HistoryError(ScopekeeperError):
-    """The history cannot be read or written; everything else goes on without it."""
+    """The history cannot be read or written; everything else works without it."""
 
 
 class StateError(ScopekeeperError):
-    """What has to survive a reboot cannot be written or read."""
+    """The state folder cannot be read or written."""
 
     def __init__(
         self, message: str, hint: str = "make room or mend its disk, or set SCOPEKEEPER_STATE"
@@ -87,15 +88,15 @@ class StateError(ScopekeeperError):
 
 
 class RefusedError(ScopekeeperError):
-    """A path that may not be owned: it would not be ours alone to remove."""
+    """A path that may not be owned: removing it would affect others."""
 
 
 class ConfigError(ScopekeeperError):
-    """A client's configuration that cannot be read or rewritten; it is as it was."""
+    """A client's configuration that cannot be read or rewritten; it is unchanged."""
 
 
 def words(error: Exception) -> str:
-    """Return in one line what went wrong, whatever it is."""
+    """Return any exception as one line of text."""
     if isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     elif isinstance(error, ScopekeeperError):

@@ -1,4 +1,4 @@
-"""Durations, sizes, counts and times as people write them. Pure."""
+"""Parse and show durations, sizes, counts and times. Pure."""
 
 import re
 from datetime import datetime
@@ -85,7 +85,7 @@ def moment(option: str, text: str) -> float:
 
 
 def since(option: str, text: str, now: float) -> float:
-    """Return seconds since the epoch of a time, as moment has it, or of so long ago (``2h``).
+    """Return seconds since the epoch of a time (see moment), or of a duration ago (``2h``).
 
     Raises ValueError with one sentence that names the option.
     """
@@ -100,7 +100,7 @@ def since(option: str, text: str, now: float) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """Write a duration with its two largest units: ``3d4h``, ``12m5s``, ``0.4s``."""
+    """Return a duration in its two largest units: ``3d4h``, ``12m5s``, ``0.4s``."""
     if seconds < 10:
         return f"{max(seconds, 0):.1f}s"
     left, parts = int(seconds), []
@@ -112,7 +112,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_bytes(count: float) -> str:
-    """Write a size in binary units: ``412M``, ``1.5G``."""
+    """Return a size in binary units: ``412M``, ``1.5G``."""
     for unit in ("B", "K", "M", "G"):
         if count < 1024:
             return f"{count:.0f}{unit}" if unit in "BKM" or count >= 10 else f"{count:.1f}{unit}"

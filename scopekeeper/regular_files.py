@@ -1,11 +1,11 @@
-"""Opens files that another process may have put where ours belong.
+"""Open files that another process may have replaced.
 
 Light enough for the hot path of ``run``: builtin modules only.
 
-Whatever runs as a user can write to that user's state folder. A FIFO or a device there would hang
-who opens it, a link lead elsewhere, another user's file be that user's word, a huge one fill the
-memory. So a file is opened without following a link and without waiting, and looked at before
-anything is read. What is wrong with it is an OSError whose strerror is one clause for people.
+Every process of a user can write to that user's state folder. A FIFO or a device there would block
+its reader, a link would lead elsewhere, another user's file could be forged, a huge one would fill
+the memory. So open a file without following links and without blocking, and check it before reading
+it. The OSError for a wrong file has one clause for people as its strerror.
 """
 
 import posix
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Path: TypeAlias = "str | bytes | PathLike[str]"
 
 SMALL = 1 << 20
-"""Bytes that a file of a few fields never has."""
+"""Bytes; more than a file of a few fields ever has."""
 _SAFELY = posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
 _EPERM = 1
 _TYPE, _REGULAR = 0o170000, 0o100000
@@ -37,9 +37,9 @@ def open_regular(
     most: int = 0,
     follow: bool = False,
 ) -> int:
-    """Open a regular file of this user, or of root, and return its descriptor; raises OSError.
+    """Open a regular file of this user or of root and return its descriptor; raises OSError.
 
-    most: bytes that it may have; 0 is any number. follow: whether it may be a symbolic link.
+    most: its longest size in bytes, 0 for no limit. follow: whether it may be a symbolic link.
     """
     if not follow:
         flags |= posix.O_NOFOLLOW
@@ -49,7 +49,7 @@ def open_regular(
         raise
     except OSError:
         problem = "" if follow else problem_of(path)
-        if problem:  # that says more than what the kernel answers to a FIFO, a socket, a link
+        if problem:  # clearer than the kernel's error for a FIFO, a socket or a link
             raise _strange(problem, path) from None
         raise
     problem = _problem(posix.fstat(fd), most)
@@ -60,7 +60,7 @@ def open_regular(
 
 
 def read(path: "Path", most: int = SMALL, *, follow: bool = False) -> bytes:
-    """Return the content of such a file; raises OSError."""
+    """Return the content of a regular file of this user or of root; raises OSError."""
     fd = open_regular(path, most=most, follow=follow)
     try:
         content = b""
@@ -74,9 +74,9 @@ def read(path: "Path", most: int = SMALL, *, follow: bool = False) -> bytes:
 
 
 def problem_of(path: "Path", most: int = 0) -> str:
-    """Return what is wrong with the file at path; '' where nothing is, or there is none.
+    """Return what is wrong with the file at path, '' if nothing is or it does not exist.
 
-    For a program that opens it by its name: who may write to the folder can still exchange it.
+    For programs that open it by its name: those who can write to the folder can still replace it.
     """
     try:
         return _problem(posix.stat(path, follow_symlinks=False), most)

@@ -1,8 +1,8 @@
-"""Makes text safe to print. Pure, and light enough for the hot path: no imports.
+"""Make text safe to print. Pure, and light enough for the hot path: no imports.
 
-Names, command lines and files that others wrote can hold what a terminal obeys: escape sequences,
-carriage returns, marks that reverse the direction of writing. Everything that is printed goes
-through here, but for what ``attach`` and ``logs --raw`` pass on byte for byte.
+Names, command lines and files can contain characters that control a terminal: escape sequences,
+carriage returns, marks that reverse the writing direction. All output passes through here, except
+that of ``attach`` and ``logs --raw``, which is passed on byte for byte.
 """
 
 _SPACES = "".join(map(chr, (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)))
@@ -11,11 +11,11 @@ _JOINERS = "\u200c\u200d"
 
 
 def safe(text: str) -> str:
-    """Return text as one line without anything that a terminal obeys; that is shown as an escape.
+    """Return text as one line in which escapes replace the characters that control a terminal.
 
-    Escaped as Python writes it is what str.isprintable() refuses: control and format characters,
-    line breaks, lone surrogates; but not spaces, joiners, and characters for private use, which
-    fonts have glyphs for.
+    The escapes are Python's, for what str.isprintable() refuses: control and format characters,
+    line breaks, lone surrogates. Spaces, joiners and private use characters stay; fonts have
+    glyphs for these.
     """
     if text.isprintable():
         return text
@@ -24,7 +24,7 @@ def safe(text: str) -> str:
 
 
 def safe_lines(text: str) -> str:
-    """Return text with each of its lines made safe; tabs and line ends, CR LF too, stay."""
+    """Return text with each of its lines made safe; tabs and line ends (LF and CR LF) stay."""
     if text.isprintable():
         return text
     *lines, rest = text.split("\n")

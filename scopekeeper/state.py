@@ -1,7 +1,7 @@
-"""Where what has to survive a reboot is kept: a folder that is its user's alone.
+"""The state folder, which keeps data across reboots and is private to its user.
 
-It is made with mode 0700 where there is none; nothing that exists is ever changed. So where
-``$SCOPEKEEPER_STATE`` names a folder that others look into, such as /var/tmp, a folder inside of it
+It is made with mode 0700 if missing; an existing folder is never changed. So if
+``$SCOPEKEEPER_STATE`` names a folder that others can read, such as /var/tmp, a folder inside of it
 is used.
 """
 
@@ -16,18 +16,18 @@ _MODE = 0o700
 _OTHERS = 0o077
 _OTHER = "set SCOPEKEEPER_STATE to a folder that only you can write to"
 _HISTORY = "history.db"
-"""Tells a folder that has been ours from any other, whatever mode it has by now."""
+"""Marks a folder as used by us before, whatever its mode is now."""
 
 
 def directory() -> pathlib.Path:
-    """Return the state folder of this user, which may not be there; changes nothing.
+    """Return the state folder of this user, which may not exist; changes nothing.
 
     It is /var/lib/scopekeeper for root, and for others scopekeeper in ``$XDG_STATE_HOME``, else in
-    .local/state at home. ``$SCOPEKEEPER_STATE`` goes before: the folder that it names, if it is
-    yet to be made, or private, or has a history in it; else scopekeeper-UID inside of that.
+    .local/state at home. ``$SCOPEKEEPER_STATE`` overrides it: the folder that it names, if that is
+    missing, private or has a history in it; else scopekeeper-UID inside of that.
 
-    Raises StateError where it is another user's, or others can write to it: what is read there
-    would be their word.
+    Raises StateError if it belongs to another user or others can write to it, and could forge its
+    content.
     """
     wanted = os.environ.get("SCOPEKEEPER_STATE", "")
     folder = _named(wanted) if wanted else _usual()
@@ -40,16 +40,16 @@ def directory() -> pathlib.Path:
 
 
 def make() -> pathlib.Path:
-    """Return the state folder, made with mode 0700 where it was not there; raises StateError."""
+    """Return the state folder, made with mode 0700 if it was missing; raises StateError."""
     folder = directory()
     if folder.exists():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(_MODE)
-        folder.chmod(_MODE)  # where the umask has taken some of it
+        folder.chmod(_MODE)  # whatever the umask
     except FileExistsError:
-        return make()  # another process was faster, and may have made something else
+        return make()  # another process was faster, and may have made it differently
     except OSError as error:
         raise StateError(f"cannot make the state folder {folder}: {error.strerror}") from None
     return folder
@@ -89,7 +89,7 @@ def _usual() -> pathlib.Path:
 
 
 def _look(folder: pathlib.Path) -> os.stat_result | None:
-    """Return what is there, None for nothing; raises StateError."""
+    """Return the status of a folder, None if it does not exist; raises StateError."""
     try:
         itself = folder.lstat()
         if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in (0, os.geteuid()):

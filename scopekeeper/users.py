@@ -1,4 +1,4 @@
-"""What the password database says about users. On the hot path of ``run``: builtin modules only."""
+"""Look up users in the password database. On the hot path of ``run``: builtin modules only."""
 
 import posix
 
@@ -6,11 +6,11 @@ from scopekeeper.kernel.proc import read
 
 
 def home_of(uid: int) -> str:
-    """Return the home of this process's user as the password database has it.
+    """Return the home of this process's user from the password database, '' if unknown.
 
-    ``$HOME`` counts only for a user who is not in there: ``sudo -E`` hands it on to root, and
-    services do not have it. Returns '' where there is neither. Most users are in /etc/passwd, which
-    is read in a tenth of the time that pwd takes to load and to ask.
+    ``$HOME`` counts only for a user who is not in the database: ``sudo -E`` passes it on to root,
+    and services lack it. Most users are in /etc/passwd, and reading that takes a tenth of the time
+    of importing and asking pwd.
     """
     number = str(uid)
     try:

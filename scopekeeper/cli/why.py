@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,9 @@ from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
-from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.peers import holders, other_end
+from scopekeeper.kernel.proc import boottime, mount_point
+from scopekeeper.kernel.usage import name
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
@@ -240,10 +241,20 @@ def _running_sentence(scope: Scope, member: Member) -> str:
     subject = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{owner})"
     if not member.started:
         return safe(f"{subject} is running.")
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    ago = show_duration(now - member.born / 1e6)
+    ago = show_duration((boottime() - member.born) / 1e6)
     words = "is being stopped; it has run" if scope.stopping else "is running"
-    return safe(f"{subject} {words} since {when(member.started)}, for {ago}.")
+    return safe(f"{subject} {words} since {when(member.started)}, for {ago}{client(member)}.")
+
+
+def client(member: Member) -> str:
+    """Return who can still write to a server's standard input, as far as that can be seen."""
+    end = other_end(member.pid, 0) if member.pid and member.leader_lives else None
+    if end is None:
+        return ""
+    if not end.is_held:
+        return "; nobody holds the other end of its stdin"
+    found = [f"{name(pid)} (pid {pid})" for pid in holders(end, member.pids)]
+    return f"; the other end of its stdin is held by {', '.join(found)}" if found else ""
 
 
 def _document(scope: Scope, member: Member) -> dict[str, object]:

@@ -19,8 +19,7 @@ _KERNEL = (5, 14)
 
 def hierarchy() -> Finding:
     """Check that cgroup version 2 is mounted, without version 1 beside it."""
-    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    has_version_1 = any(line.split()[2] == "cgroup" for line in mounts.splitlines())
+    has_version_1 = any(kind == "cgroup" for _, kind in proc.mounts())
     try:
         mount = proc.mount_point()
         proc.cgroup_of()

@@ -10,7 +10,7 @@ from pathlib import Path
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy, remedy_by_words
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
 from scopekeeper.scope import records
@@ -76,7 +76,7 @@ def _leaf_of(process: subprocess.Popen[bytes]) -> str:
     """Wait until the trial runs its command, and return its cgroup path; '' if it failed."""
     deadline = time.monotonic() + 35  # a launch waits up to 30 s for systemd
     while process.poll() is None and time.monotonic() < deadline:
-        if Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8").strip() == "sleep":
+        if proc.comm(process.pid) == "sleep":
             return cgroupfs.path_of(process.pid)
         time.sleep(0.002)
     return ""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from scopekeeper.errors import FAILED, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.run import Run, plain
-from scopekeeper.kernel.proc import start_time
+from scopekeeper.kernel.proc import boot_id, boottime, start_time
 from scopekeeper.launch import program
 from scopekeeper.launch import run as run_
 from scopekeeper.launch.request import Request
@@ -69,8 +69,6 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
     request = Request(options, environment, wish.command[0], rules)
     said = {} if request.lifetime == "detached" else rules(lane_class(request.lane))
     session = request.session or find_owner(Caller(), request.owner, options["parent"]).label
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
     run = Run(
         id=run_id,
         session=session,
@@ -80,8 +78,8 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
         lifetime=request.lifetime,
         argv=_kept(wish.command),
         started=time.time_ns() // 1000,
-        born=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000,
-        boot_id=boot_id,
+        born=boottime(),
+        boot_id=boot_id(),
         tty=wish.tty,
         cols=wish.cols,
         rows=wish.rows,
@@ -173,7 +171,7 @@ class _Child:
         os.close(ready)
         try:
             self.pidfd = os.pidfd_open(self.pid)
-            self.start_time = int(start_time(str(self.pid)))
+            self.start_time = int(start_time(self.pid))
         except BaseException:
             self.give_up()
             raise

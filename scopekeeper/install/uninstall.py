@@ -27,7 +27,7 @@ from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Systemctl
-from scopekeeper.kernel.proc import start_time
+from scopekeeper.kernel.proc import runs
 from scopekeeper.mcp_clients.servers import PROGRAM
 
 
@@ -97,8 +97,8 @@ def _held() -> list[Run]:
 
 def _lives(run: Run) -> bool:
     try:
-        return run.pid is not None and int(start_time(str(run.pid))) == run.start_time
-    except (OSError, ValueError, IndexError):
+        return run.pid is not None and runs(run.pid, run.start_time or 0)
+    except OSError:
         return False
 
 

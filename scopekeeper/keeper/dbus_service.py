@@ -12,14 +12,13 @@ import contextlib
 import contextvars
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.keeper import Keeper
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import adopt
 from scopekeeper.lifecycle.plan import plan
 from scopekeeper.scope.model import Scope, Snapshot
@@ -176,7 +175,7 @@ class Interface(ServiceInterface):
     def Reconcile(self) -> "aa{sv}":
         """Return the current plan; the keeper carries it out by itself."""
         with _answering():
-            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+            now = proc.boottime()
             actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
             self._keeper.look_at_all()
             return [
@@ -208,7 +207,7 @@ class Interface(ServiceInterface):
             return Stopper(0, os.getuid(), "D-Bus")
         known = reply.body[0]
         pid, uid = known["ProcessID"].value, known["UnixUserID"].value
-        return Stopper(pid, uid, (cgroupfs.read(f"/proc/{pid}", "comm") or "").rstrip("\n"))
+        return Stopper(pid, uid, proc.comm(pid))
 
     def _select(self, given: dict[str, Any]) -> list[Selected]:
         unknown = sorted(given.keys() - {*_SELECTORS, "unit"})

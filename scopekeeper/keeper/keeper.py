@@ -7,7 +7,6 @@ continues.
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Iterable, Sequence
 
 from scopekeeper.errors import words
@@ -20,7 +19,7 @@ from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
-from scopekeeper.kernel.proc import boot_id
+from scopekeeper.kernel.proc import boot_id, boottime
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop
 from scopekeeper.lifecycle.observe import stopper
@@ -235,7 +234,7 @@ class Keeper:
         """Return True if something empty is a leftover, not being created or removed."""
         if action.step is not Step.REMOVE or self._is_ending(action):
             return False
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        now = boottime()
         return now - (action.member or action.scope).born > _SETTLE_SECONDS * 1e6
 
     def _is_ending(self, action: Action) -> bool:

@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable
 
 from scopekeeper.errors import LimitError, ScopekeeperError
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, mounts
 from scopekeeper.kernel.inotify import (
     IN_CREATE,
     IN_DELETE,
@@ -180,7 +180,7 @@ class ScopeDiscovery:
 
     def add(self, directory: str, *, standing: bool = False) -> None:
         """Watch one more base; it is forgotten when it is removed, unless it is standing."""
-        if directory in self._bases or not cgroupfs.is_inside(directory, self.mount):
+        if directory in self._bases or not mounts.is_within(directory, self.mount):
             return
         base = self._bases[directory] = _Base(self, directory, standing=standing)
         if base.descend():

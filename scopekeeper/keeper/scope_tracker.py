@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from scopekeeper.history.end import End
 from scopekeeper.keeper import end_reason
 from scopekeeper.keeper.end_reason import Circumstances
-from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.exit_status import Exit, stat_fields
+from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe, stop_mark
 from scopekeeper.scope import record_parser
 from scopekeeper.scope.model import Liveness, Member, Owner, Scope
@@ -219,9 +219,11 @@ def _evidence(reader: Reader, owner: Owner) -> str:
 
 
 def _is_on_its_way(member: Member) -> bool:
-    """Tell whether the process that a record names is elsewhere, about to come.
+    """Return whether the process that a record names runs elsewhere, about to join its leaf.
 
-    One that nobody reaps has left its cgroup for ever, though its number and start time are there.
+    A zombie has left its cgroup for good.
     """
-    fields = stat_fields(member.pid or 0)
-    return len(fields) > 19 and fields[0] not in "ZX" and int(fields[19]) == member.start_time
+    try:
+        return proc.runs(member.pid or 0, member.start_time or 0)
+    except OSError:
+        return False

@@ -1,11 +1,11 @@
-"""cgroupfs for everything but the hot path: walk, read, signal, kill, wait, remove.
+"""cgroupfs outside of the hot path: walk, read, signal, kill, remove.
 
 Every function takes the directory it works on; nothing here knows where cgroupfs is mounted.
-Reading a cgroup that was removed answers ENOENT or ENODEV; that counts as gone and is not raised.
+Reading a removed cgroup fails with ENOENT or ENODEV; that counts as gone and is not raised.
 
-Whoever runs in a cgroup may nest others in it, as deep and as many as he likes, name them so that
-no path reaches them, take the permission to read them away, and make them threaded. Walks have no
-recursion and end at the bounds below; what they leave out is counted.
+A member can nest cgroups in its own, at any depth and in any number, under names too long for a
+path; it can take away the permission to read them, and make them threaded. So walks do not recurse,
+stop at the bounds below, and report what they leave out.
 """
 
 import contextlib
@@ -15,23 +15,24 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scopekeeper.kernel import proc
+
 GONE = (errno.ENOENT, errno.ENODEV)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DEEPEST = 100
-"""Levels that a walk goes down; systemd in containers in containers has some twenty."""
+"""Levels that a walk descends; systemd in nested containers needs some twenty."""
 LONGEST = 3_500
-"""Characters of a path that a walk goes on from: PATH_MAX (4,096) less a scope's name and a
-leaf's."""
+"""Longest path that a walk descends from: PATH_MAX (4,096) less the names of a scope and a leaf."""
 _MOST_IN_A_SCOPE = 10_000
-"""Cgroups that are read below one; a container with a systemd of its own has some hundred."""
+"""Cgroups read below one; a container that runs systemd has some hundred."""
 _MOST_REMOVED = 200_000
-"""Cgroups that one call removes, some three seconds' worth; what is left is for the next."""
+"""Cgroups that one call removes, in some three seconds; the next call continues."""
 _AT_ONCE = 200
-"""Processes that are held open together."""
+"""Processes held open by pidfd at the same time."""
 LINKS_OF_A_LEAF = 2
-"""kernfs counts a directory's subdirectories as links, beside its name and its dot."""
+"""In kernfs each subdirectory adds a link to a directory's own two."""
 _KILL_ROUNDS = 100
-"""How often the processes of a threaded cgroup are killed, which has no cgroup.kill."""
+"""Attempts to kill the processes of a threaded cgroup, which refuses cgroup.kill."""
 _WANTED_MODES = {
     "cgroup.procs": 0o600,
     "cgroup.threads": 0o600,
@@ -40,41 +41,29 @@ _WANTED_MODES = {
     "memory.events": 0o400,
     "pids.max": 0o600,
 }
-"""What a stop needs of a cgroup's files."""
+"""The access to a cgroup's files that a stop needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A cgroup that could not be read, or that was left out with all below it, and why."""
+    """A cgroup that could not be read, or that a walk left out with all below it, and why."""
 
     directory: str
     problem: str
 
 
 def read(directory: str, name: str) -> str | None:
-    """Return the text of a cgroup's file, None where it is gone or may not be read."""
+    """Return the text of a cgroup's file, None if it is gone or unreadable for us."""
     try:
-        return _read(f"{directory}/{name}")
+        return proc.read(f"{directory}/{name}")
     except OSError as error:
         if error.errno in GONE or isinstance(error, NotADirectoryError | PermissionError):
             return None
         raise
 
 
-def _read(path: str) -> str:
-    """Read a kernel's file whole; plain descriptors take a third of the time of a file object."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        chunks = []
-        while chunk := os.read(fd, 4096):
-            chunks.append(chunk)
-    finally:
-        os.close(fd)
-    return b"".join(chunks).decode("utf-8", "surrogateescape")
-
-
 def keyed(text: str | None, key: str) -> int | None:
-    """Return one number of a file with a ``key value`` on each line, None where it is not there."""
+    """Return the number after a key in text of ``key value`` lines, None if it has none."""
     for line in (text or "").splitlines():
         name, _, value = line.partition(" ")
         if name == key:
@@ -83,10 +72,9 @@ def keyed(text: str | None, key: str) -> int | None:
 
 
 def write(directory: str, name: str, value: str) -> bool:
-    """Write one value; False where the cgroup or the file is gone."""
+    """Write one value; False if the cgroup or the file does not exist; raises OSError."""
     try:
-        with open(f"{directory}/{name}", "wb", buffering=0) as file:
-            file.write(value.encode())
+        proc.write(f"{directory}/{name}", value)
     except OSError as error:
         if error.errno in GONE:
             return False
@@ -95,17 +83,17 @@ def write(directory: str, name: str, value: str) -> bool:
 
 
 def attribute(directory: str, name: str) -> bytes | None:
-    """Return an extended attribute, None where it or the cgroup is not there."""
+    """Return an extended attribute, None if it or the cgroup does not exist; raises OSError."""
     try:
-        return os.getxattr(directory, name)
+        return proc.attribute(directory, name)
     except OSError as error:
-        if error.errno in (*GONE, errno.ENODATA):
+        if error.errno in GONE:
             return None
         raise
 
 
 def children(directory: str) -> list[str]:
-    """Return the names of the cgroups directly inside; none where it is gone; raises OSError."""
+    """Return the names of the cgroups directly inside, none if it is gone; raises OSError."""
     try:
         if os.stat(directory).st_nlink <= LINKS_OF_A_LEAF:
             return []
@@ -118,13 +106,13 @@ def children(directory: str) -> list[str]:
 
 
 def own_processes(directory: str) -> list[int]:
-    """Return the pids directly in one cgroup; raises OSError where they cannot be read.
+    """Return the pids directly in one cgroup; raises OSError if they cannot be read.
 
-    A pid of another PID namespace reads as 0. A threaded cgroup lists threads only: the process of
-    each is returned.
+    A pid of another PID namespace reads as 0. A threaded cgroup lists only threads; then this
+    returns their processes.
     """
     try:
-        return [int(line) for line in _read(f"{directory}/cgroup.procs").split()]
+        return [int(line) for line in proc.read(f"{directory}/cgroup.procs").split()]
     except OSError as error:
         if error.errno in GONE:
             return []
@@ -142,15 +130,15 @@ def processes(directory: str, unread: list[Unread] | None = None) -> list[int]:
 
 
 def processes_by_cgroup(directory: str, unread: list[Unread] | None = None) -> dict[str, list[int]]:
-    """Return the pids of a cgroup and all below it, by the directory that they are in.
+    """Return the pids of a cgroup and all below it, by directory, the upper ones first.
 
-    The upper ones come first. What cannot be read, and what is too deep or too much, is left out
-    and added to unread. A process whose threads are in several cgroups is in the first of them.
+    Cgroups that cannot be read, are too deep or too many are left out and added to unread. A
+    process whose threads are in several cgroups is listed in the first of them.
     """
     found: dict[str, list[int]] = {}
     seen: set[int] = set()
     waiting = [directory]
-    for path in waiting:  # which grows meanwhile
+    for path in waiting:  # grows in the loop
         try:
             pids = own_processes(path)
             if seen:
@@ -167,9 +155,9 @@ def processes_by_cgroup(directory: str, unread: list[Unread] | None = None) -> d
 
 
 def _await_children(path: str, waiting: list[str]) -> str:
-    """Add what is directly inside of path to a walk that began with the first of waiting.
+    """Add the cgroups directly inside of path to a walk that began with the first of waiting.
 
-    Returns why it was left out, else ''; raises OSError.
+    Returns why they were left out, else ''; raises OSError.
     """
     names = children(path)
     if not names:
@@ -183,12 +171,12 @@ def _await_children(path: str, waiting: list[str]) -> str:
 
 
 def is_populated(directory: str) -> bool:
-    """Tell whether any process lives in the subtree; a removed cgroup has none.
+    """Return whether a process lives in the subtree; a removed cgroup is empty.
 
-    One that cannot be read may have: nobody proved that it is empty.
+    An unreadable cgroup counts as populated: nothing proves that it is empty.
     """
     try:
-        return "populated 1" in _read(f"{directory}/cgroup.events")
+        return "populated 1" in proc.read(f"{directory}/cgroup.events")
     except OSError as error:
         return error.errno not in GONE and not isinstance(error, NotADirectoryError)
 
@@ -196,32 +184,32 @@ def is_populated(directory: str) -> bool:
 def kill(directory: str) -> None:
     """Kill the whole subtree at once, forks in progress included (cgroup.kill, Linux 5.14).
 
-    No new process can come to be meanwhile: the limit of tasks goes to 0 first. A threaded cgroup
-    cannot be killed as one: there its processes are, until no new one appears.
+    First set the limit of tasks to 0, so that no new process can start. A threaded cgroup refuses
+    cgroup.kill: kill its processes one by one until no new one appears.
     """
     with contextlib.suppress(OSError):
         write(directory, "pids.max", "0")
     with contextlib.suppress(OSError):
-        write(directory, "cgroup.kill", "1")
-        return
+        if write(directory, "cgroup.kill", "1"):
+            return
     for _ in range(_KILL_ROUNDS):
         if not signal_processes(processes_by_cgroup(directory), signal.SIGKILL):
             return
 
 
 def gain_access(directory: str) -> None:
-    """Unlock a cgroup if we may not read and change it."""
+    """Unlock a cgroup that we may not read and write."""
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         unlock(directory)
 
 
 def unlock(directory: str) -> None:
-    """Give us back the access to a cgroup, and to all below it, as far as it is our own uid's.
+    """Restore our access to a cgroup and all below it, as far as our own uid owns them.
 
-    A member may have taken it away, from itself and from us; root has it anyway.
+    A member can take it away, from itself and from us; root always has it.
     """
     waiting = [directory]
-    for path in waiting:  # which grows meanwhile
+    for path in waiting:  # grows in the loop
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -232,7 +220,7 @@ def unlock(directory: str) -> None:
 
 
 def _unlock(fd: int) -> None:
-    """Unlock one cgroup that is open, maybe as a mere path."""
+    """Unlock one cgroup by its descriptor, which may be an O_PATH one."""
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():
         return
@@ -246,11 +234,11 @@ def _unlock(fd: int) -> None:
 
 
 def signal_processes(found: Mapping[str, Sequence[int]], number: int) -> set[int]:
-    """Signal processes that are still in the directory that they were found in; return those.
+    """Signal the processes that are still in the directory where they were found; return those.
 
-    Each pidfd is opened first and the members are read after that: a process that is still alive
-    then, under a number that is still listed, is the listed one. What died meanwhile answers
-    ESRCH, whoever has its number now.
+    Open each pidfd first, then read the directory's members again. A process that is alive then,
+    under a number that is still listed, is the listed one. If it died in between, its pidfd fails
+    with ESRCH, even if another process has its number now.
     """
     signalled = set()
     for directory, pids in found.items():
@@ -273,7 +261,7 @@ def signal_processes(found: Mapping[str, Sequence[int]], number: int) -> set[int
 
 
 def _members(directory: str) -> set[int]:
-    """Return the pids in a cgroup as far as that can be proved."""
+    """Return the pids in a cgroup, none if it cannot be read."""
     try:
         return set(own_processes(directory))
     except OSError:
@@ -281,32 +269,25 @@ def _members(directory: str) -> set[int]:
 
 
 def path_of(pid: int | str = "self") -> str:
-    """Return the cgroup2 path of a process, '' where it is gone."""
+    """Return the cgroup2 path of a process, '' if it has ended or cannot be read."""
     try:
-        text = _read(f"/proc/{pid}/cgroup")
-    except OSError:
+        return proc.cgroup_of(pid)
+    except (OSError, LookupError):
         return ""
-    at = text.find("0::")
-    return text[at + 3 :].partition("\n")[0] if at >= 0 else ""
-
-
-def is_inside(path: str, folder: str) -> bool:
-    """Tell whether a cgroup path is folder or below it."""
-    return bool(path) and (path == folder or path.startswith(folder.rstrip("/") + "/"))
 
 
 def remove(directory: str) -> bool:
-    """Remove a cgroup and all below it, where nothing lives; tell whether it is gone.
+    """Remove an empty cgroup and all below it; return whether it is gone.
 
-    rmdir answers EBUSY until zombies are reaped: the caller tries again, or leaves it.
+    rmdir fails with EBUSY until zombies are reaped: the caller tries again, or leaves it.
     """
     if _rmdir(directory):
         return True
     fd = _enter(directory)
     if fd is None:
         return False
-    # where we are, from the top down: what is still to be looked at there. No path grows, and only
-    # one cgroup is open: ".." is the way back, since none can be moved (cgroup version 2)
+    # The levels from the top down to the open cgroup, each with its remaining subdirectories. Only
+    # one cgroup is open and no path grows: ".." leads back, since cgroup2 cannot move a directory.
     levels = [("", _folders(fd))]
     left = _MOST_REMOVED
     try:
@@ -328,7 +309,7 @@ def remove(directory: str) -> bool:
             else:
                 inside.pop()
     except OSError:
-        pass  # somebody else removes it too
+        pass  # another process removes it as well
     finally:
         os.close(fd)
     return _rmdir(directory)
@@ -343,7 +324,7 @@ def _rmdir(name: str, fd: int | None = None) -> bool:
 
 
 def _enter(name: str, fd: int | None = None) -> int | None:
-    """Open a cgroup to remove what is in it; None where that cannot be."""
+    """Open a cgroup to remove what is in it; None if it cannot be opened."""
     try:
         return os.open(name, FOLDER, dir_fd=fd)
     except PermissionError:

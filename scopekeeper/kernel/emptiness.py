@@ -1,4 +1,4 @@
-"""Waits for cgroups to become empty."""
+"""Wait for cgroups to become empty."""
 
 import os
 import select
@@ -10,17 +10,18 @@ from scopekeeper.kernel import cgroupfs
 
 
 class EmptinessWatch:
-    """Waits until cgroups have no process left, by the kernel's own notice.
+    """Waits until cgroups have no process left.
 
-    ``cgroup.events`` raises POLLPRI when a value in it changes.
+    The kernel raises POLLPRI on ``cgroup.events`` when a value in it changes.
     """
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._poll = select.poll()
         self._open: dict[int, str] = {}
         self._blind: set[str] = set()
-        """Those whose events cannot be read."""
+        """Directories whose events cannot be read."""
         self.left: set[str] = set()
+        """Directories that are not known to be empty."""
         for directory in directories:
             try:
                 fd = _open(directory)
@@ -45,13 +46,13 @@ class EmptinessWatch:
         self.close()
 
     def close(self) -> None:
-        """Let go of every descriptor."""
+        """Close every descriptor."""
         for fd in self._open:
             os.close(fd)
         self._open.clear()
 
     def wait(self, seconds: float) -> set[str]:
-        """Wait until all are empty or the time is over; return those that are not."""
+        """Wait until all are empty or the time is over; return the others."""
         deadline = time.monotonic() + seconds
         self.left -= {each for each in self._blind if not cgroupfs.is_populated(each)}
         while self.left:
@@ -76,7 +77,7 @@ class EmptinessWatch:
 
 
 def _open(directory: str) -> int:
-    """Open what the kernel writes; a member may have taken away our permission to read it."""
+    """Open ``cgroup.events``, even if a member has taken away our permission to read it."""
     path = f"{directory}/cgroup.events"
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
-"""How a process ended: the ways to learn its status, each a small class.
+"""How a process ended: one small class for each way to learn its exit status.
 
-A process that is not our child hands its status to its parent alone; what else there is depends
-on the kernel and on who asks. A status is what waitpid(2) reports, whole.
+The kernel gives a process's status to its parent. Every other way depends on the kernel's version
+and on the reader's rights. A status here is the whole wait status, as waitpid(2) reports it.
 """
 
 import contextlib
@@ -11,27 +11,29 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
+from scopekeeper.kernel import proc
+
 UNKNOWN = "unknown"
 
 # linux/pidfd.h
 _GET_INFO = 0xC040FF0B
 _INFO = struct.Struct("=Q52xi")
-"""pidfd_info: mask, what is of no use here, wait status."""
+"""pidfd_info: mask, fields that are not used here, wait status."""
 _INFO_EXIT = 1 << 3
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended; status and signal are both None where that cannot be known."""
+    """How a process ended; status and signal are both None if that is unknown."""
 
     status: int | None
     signal: int | None
     source: str
-    """Which way told: ``child``, ``zombie``, ``connector``, ``pidfd`` or ``unknown``."""
+    """Where it is from: ``child``, ``zombie``, ``connector``, ``pidfd`` or ``unknown``."""
 
 
 def exit_of(wait_status: int | None, source: str) -> Exit:
-    """Take a wait status apart."""
+    """Split a wait status into exit status and signal."""
     if wait_status is None:
         return Exit(None, None, UNKNOWN)
     if os.WIFSIGNALED(wait_status):
@@ -40,7 +42,7 @@ def exit_of(wait_status: int | None, source: str) -> Exit:
 
 
 class EndedProcess(Protocol):
-    """A process whose pidfd says that it has ended."""
+    """A process whose pidfd reports that it has ended."""
 
     pid: int
     start_time: int
@@ -53,34 +55,25 @@ class Source(Protocol):
     name: str
 
     def status(self, ended: EndedProcess) -> int | None:
-        """Return the wait status of a process; None where it is not known."""
+        """Return the wait status of a process, None if this way does not know it."""
         ...
 
 
-def stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on; none where it cannot be read."""
-    with contextlib.suppress(OSError):
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, 4096).decode("utf-8", "replace").rpartition(")")[2].split()
-        finally:
-            os.close(fd)
-    return []
-
-
 def start_of(pid: int) -> int | None:
-    """Return the start time of a process, zombies included; None where it cannot be read."""
-    fields = stat_fields(pid)
-    return int(fields[19]) if len(fields) > 19 else None
+    """Return the start time of a process or zombie, None if it is gone or cannot be read."""
+    with contextlib.suppress(OSError):
+        stat = proc.stat_of(pid)
+        return stat.start_time if stat is not None else None
+    return None
 
 
 class ChildSource:
-    """waitid(2), which leaves the zombie to whoever reaps it: for our own children."""
+    """waitid(2) for our own children; leaves the zombie for the code that reaps it."""
 
     name = "child"
 
     def status(self, ended: EndedProcess) -> int | None:
-        """Return the status of a child of ours."""
+        """Return the status of a child of ours that has ended."""
         try:
             found = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except OSError:
@@ -93,39 +86,39 @@ class ChildSource:
 
 
 class ZombieSource:
-    """Field 52 of /proc/PID/stat, until the parent reaps it.
+    """Field 52 of /proc/PID/stat, until the parent reaps the process.
 
-    The kernel writes 0 for one that may not look; who may, may also read the namespace links.
-    (Linux 6.1 and 6.18 give the status of the whole process, also where its first thread ended
-    before.)
+    The kernel shows 0 to readers without ptrace rights; those with rights can also read the
+    namespace links. Linux 6.1 and 6.18 give the status of the whole process, even if its first
+    thread ended earlier.
     """
 
     name = "zombie"
 
     def status(self, ended: EndedProcess) -> int | None:
-        """Return the status of one that nobody has reaped."""
-        fields = stat_fields(ended.pid)
-        if len(fields) < 50 or fields[0] != "Z" or int(fields[19]) != ended.start_time:
-            return None
+        """Return the status of a process that nobody has reaped yet."""
         try:
+            stat = proc.stat_of(ended.pid)
+            if stat is None or stat.state != "Z" or stat.start_time != ended.start_time:
+                return None
             os.readlink(f"/proc/{ended.pid}/ns/user")
         except OSError:
             return None
-        return int(fields[49])
+        return stat.wait_status
 
 
 class PidfdSource:
-    """PIDFD_GET_INFO with the exit flag (Linux 6.15), once the process was reaped."""
+    """PIDFD_GET_INFO with the exit flag (Linux 6.15), after the process was reaped."""
 
     name = "pidfd"
 
     def status(self, ended: EndedProcess) -> int | None:
-        """Return the status of one that was reaped."""
+        """Return the status of a process that was reaped."""
         return _exit_info(ended.pidfd)
 
     @staticmethod
     def works() -> bool:
-        """Tell whether the kernel can do it, by a child that ends at once."""
+        """Return whether the kernel supports it; asks about a child that ends at once."""
         child = os.fork()
         if child == 0:
             os._exit(7)

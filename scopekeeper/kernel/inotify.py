@@ -1,16 +1,16 @@
-"""One inotify descriptor for all that is watched.
+"""inotify(7): one descriptor for all watches.
 
-What cgroupfs tells, the same on Linux 6.1, 6.12 and 6.18 (tests/cgroup/test_cgroup_notices.py):
+The events of cgroupfs, equal on Linux 6.1, 6.12 and 6.18 (tests/cgroup/test_cgroup_notices.py):
 
-- mkdir and rmdir: ``IN_CREATE`` and ``IN_DELETE`` by the watch of the folder that it happens in.
-- Setting an attribute: ``IN_ATTRIB`` by the watch of the directory itself, without a name, and by
-  that of its folder, with the name.
-- ``cgroup.events``, ``memory.events`` (of what happens below too) and ``memory.events.local``:
-  ``IN_MODIFY`` when a value in them changes. A cgroup counts as empty when its last process is a
-  zombie, not only when it was reaped.
-- What is removed tells nothing by its own watch, neither ``IN_DELETE_SELF`` nor ``IN_IGNORED``,
-  and the watch stays for good: whoever watches a cgroup has to watch the folder that it is in too,
-  and to take back every watch by hand.
+- mkdir and rmdir: ``IN_CREATE`` and ``IN_DELETE`` on the parent's watch.
+- Setting an attribute: ``IN_ATTRIB`` on the directory's own watch, without a name, and on its
+  parent's, with the name.
+- ``cgroup.events``, ``memory.events`` (which counts descendants too) and ``memory.events.local``:
+  ``IN_MODIFY`` when a value changes. A cgroup counts as empty when its last process is a zombie,
+  before that is reaped.
+- A removed directory sends nothing to its own watch, neither ``IN_DELETE_SELF`` nor
+  ``IN_IGNORED``, and the watch remains. So watch the parent as well, and remove every watch
+  explicitly.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scopekeeper.errors import LimitError
+from scopekeeper.kernel import proc
 
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
@@ -43,7 +44,7 @@ _ROOM = {
 
 
 class Event(NamedTuple):
-    """One event, as inotify(7) has it; name is '' where it is about the watched file itself."""
+    """One event of inotify(7); name is '' if it concerns the watched file itself."""
 
     wd: int
     mask: int
@@ -51,7 +52,7 @@ class Event(NamedTuple):
 
 
 def decode(raw: bytes) -> list[Event]:
-    """Take apart what was read from an inotify descriptor, whole events as the kernel gives them.
+    """Decode the events in one read from an inotify descriptor.
 
     Raises ValueError on bytes that no kernel wrote.
     """
@@ -71,7 +72,7 @@ def decode(raw: bytes) -> list[Event]:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One wish to be told of events; several can share a watch of the kernel's."""
+    """A callback for the events of one watch; several can share a watch."""
 
     wd: int
     mask: int
@@ -79,13 +80,13 @@ class Subscription:
 
 
 class Inotify:
-    """Watches files and folders; give its descriptor to a loop, and ``dispatch`` to be called."""
+    """Watches files and folders; call ``dispatch`` when ``fileno`` is readable."""
 
     def __init__(self, overflowed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         """Open the descriptor; raises LimitError.
 
-        overflowed is called when events were lost, failed with what went wrong in being told of
-        one: the others are told all the same.
+        overflowed is called when events were lost; failed with the exception of a callback, after
+        which the other callbacks still run.
         """
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._overflowed = overflowed
@@ -96,11 +97,11 @@ class Inotify:
             raise _error(ctypes.get_errno(), "inotify")
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when there is something to dispatch."""
+        """Return the descriptor; it is readable when events are waiting."""
         return self._fd  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Take back every watch."""
+        """Remove every watch."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -111,9 +112,9 @@ class Inotify:
         return len(self._subscriptions)
 
     def add(self, path: str, mask: int, tell: Callable[[Event], None]) -> Subscription | None:
-        """Have tell called with events of mask; None where there is nothing at path.
+        """Call tell for each event of mask; return None if path does not exist.
 
-        Raises LimitError when the kernel has no room for another watch, OSError.
+        Raises OSError, and LimitError if the kernel's limit of watches is reached.
         """
         wd = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask | _IN_MASK_ADD)
         if wd < 0:
@@ -126,7 +127,7 @@ class Inotify:
         return subscription
 
     def remove(self, subscription: Subscription | None) -> None:
-        """Tell no more of it; one that was removed already, or None, is all right."""
+        """End a subscription; None and one that was removed already are fine."""
         if subscription is None:
             return
         before = self._subscriptions.get(subscription.wd, ())
@@ -138,7 +139,7 @@ class Inotify:
             self._libc.inotify_rm_watch(self._fd, subscription.wd)
 
     def dispatch(self) -> None:
-        """Read what there is, one piece of it, and tell; what is left makes readable again."""
+        """Read one chunk of events and call back; the rest makes the descriptor readable again."""
         try:
             raw = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -149,16 +150,16 @@ class Inotify:
             elif event.mask & IN_IGNORED:
                 self._subscriptions.pop(event.wd, None)
             else:
-                # the kernel gives numbers out in turn: one just removed is not yet another's
+                # the kernel assigns numbers in turn: a removed one is not reused at once
                 for subscription in self._subscriptions.get(event.wd, ()):
                     if subscription.mask & event.mask and self._is_wanted(subscription):
                         try:
                             subscription.tell(event)
-                        except Exception as error:  # noqa: BLE001  the others are owed theirs
+                        except Exception as error:  # noqa: BLE001  the other callbacks still run
                             self._failed(error)
 
     def _is_wanted(self, subscription: Subscription) -> bool:
-        """Tell whether nobody who was told of the same event before has taken it back."""
+        """Return whether an earlier callback for the same event has not unsubscribed it."""
         return subscription in self._subscriptions.get(subscription.wd, ())
 
 
@@ -167,8 +168,7 @@ def _error(number: int, path: str) -> Exception:
         return OSError(number, os.strerror(number), path)
     words, name, enough = _ROOM[number]
     try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            limit = int(file.read())
+        limit = int(proc.read(f"/proc/sys/fs/inotify/{name}"))
     except (OSError, ValueError):
         limit = 0
     return LimitError(

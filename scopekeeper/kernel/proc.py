@@ -1,28 +1,38 @@
-"""Small files of procfs and cgroupfs, and what they say about a process.
+"""procfs: processes, this boot, mounts; and the small files of cgroupfs.
 
 On the hot path of ``run``: builtin modules only (``os`` alone costs 0.8 ms).
 """
 
 import posix
+import time
 
-_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and beside version 1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CGROUP2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and beside version 1
 _ENODATA = 61
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_ENVIRONMENT_MAX = 6 << 20
+"""Bytes that Linux allows (bprm_stack_limits); prctl(2) lets a process point to more."""
 
 
 def read(path: str) -> str:
-    """Read a small file of procfs, sysfs or cgroupfs whole; raises OSError.
+    """Read a small file of procfs, sysfs or cgroupfs whole; raises OSError."""
+    return _read(path).decode("utf-8", "surrogateescape")
 
-    In small pieces: a large buffer costs more than what is read.
-    """
+
+def _read(path: str, piece: int = 4096, most: int = 1 << 62) -> bytes:
+    """Read about this many bytes in pieces; a large buffer costs more than a small file."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    pieces = []
     try:
-        raw = b""
-        while chunk := posix.read(fd, 4096):
-            raw += chunk
+        while most > 0 and (chunk := posix.read(fd, piece)):
+            pieces.append(chunk)
+            most -= len(chunk)
     finally:
         posix.close(fd)
-    return raw.decode("utf-8", "surrogateescape")
+    return b"".join(pieces)
 
 
 def write(path: str, text: str) -> None:
@@ -42,7 +52,7 @@ def make_cgroup(path: str) -> None:
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is something at path that we may look at."""
+    """Return whether path exists and we may look at it."""
     try:
         posix.stat(path)
     except OSError:
@@ -51,7 +61,7 @@ def exists(path: str) -> bool:
 
 
 def attribute(directory: str, name: str) -> bytes | None:
-    """Read an extended attribute, None where there is none; raises FileNotFoundError."""
+    """Return an extended attribute, None if it is not set; raises OSError."""
     try:
         return posix.getxattr(directory, name)
     except OSError as error:
@@ -60,7 +70,12 @@ def attribute(directory: str, name: str) -> bytes | None:
         raise
 
 
-def cgroup_of(pid: str = "self") -> str:
+def pids() -> "Iterator[int]":
+    """Yield the pid of every process that procfs shows."""
+    return (int(entry) for entry in posix.listdir("/proc") if entry.isdecimal())
+
+
+def cgroup_of(pid: "int | str" = "self") -> str:
     """Return the cgroup2 path of a process; raises OSError, LookupError without cgroup2."""
     text = read(f"/proc/{pid}/cgroup")
     at = text.find("0::")
@@ -69,9 +84,88 @@ def cgroup_of(pid: str = "self") -> str:
     return text[at + 3 :].partition("\n")[0]
 
 
-def start_time(pid: str) -> str:
-    """Return when a process began, in clock ticks since boot (field 22 of proc_pid_stat(5))."""
-    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
+def comm(pid: int) -> str:
+    """Return the short name of a process, '' if it cannot be read."""
+    try:
+        return read(f"/proc/{pid}/comm").removesuffix("\n")
+    except OSError:
+        return ""
+
+
+def environment(pid: int) -> bytes:
+    """Return the environment that a process was executed with, NUL between entries.
+
+    Raises OSError.
+    """
+    return _read(f"/proc/{pid}/environ", 1 << 16, _ENVIRONMENT_MAX)
+
+
+class Stat:
+    """The fields of /proc/PID/stat that are used here (proc_pid_stat(5))."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, text: str) -> None:
+        """Split the text after its last ``)``: the name in field 2 can hold any character."""
+        self._fields = text.rpartition(")")[2].split()
+
+    @property
+    def state(self) -> str:
+        """One letter: R, S, D, Z and so on."""
+        return self._fields[0]
+
+    @property
+    def parent(self) -> int:
+        """The parent's pid; 0 if it is outside of our PID namespace."""
+        return int(self._fields[1])
+
+    @property
+    def group(self) -> int:
+        """The process group."""
+        return int(self._fields[2])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no thread runs any more: a zombie, or about to be one.
+
+        The state is that of the first thread, which can end before the others.
+        """
+        return self.state in "ZX" and int(self._fields[17]) < 2
+
+    @property
+    def start_time(self) -> int:
+        """When the process began, in clock ticks since boot."""
+        return int(self._fields[19])
+
+    @property
+    def wait_status(self) -> int:
+        """The status of a zombie as waitpid(2) reports it; 0 to readers that may not trace it."""
+        return int(self._fields[49])
+
+
+def stat_of(pid: "int | str") -> "Stat | None":
+    """Return the stat of a process, None if there is no such process.
+
+    Raises OSError if it cannot be read: that does not prove that the process has ended.
+    """
+    try:
+        return Stat(read(f"/proc/{pid}/stat"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def start_time(pid: "int | str") -> str:
+    """Return when a process began, in clock ticks since boot, for a record; raises OSError."""
+    return str(Stat(read(f"/proc/{pid}/stat")).start_time)
+
+
+def runs(pid: "int | str", start_time: "int | str") -> bool:
+    """Return whether the process that began at start_time still runs; a zombie does not.
+
+    Raises OSError if it cannot be read.
+    """
+    stat = stat_of(pid)
+    return stat is not None and str(stat.start_time) == str(start_time) and not stat.has_ended
 
 
 def boot_id() -> str:
@@ -87,29 +181,50 @@ def boot_id() -> str:
         ) from None
 
 
+def boottime() -> int:
+    """Return microseconds since boot, suspension included: a clock that nobody can set."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+def mounts() -> "Iterator[tuple[str, str]]":
+    """Yield each mount point with its file system's type, in the order of mounting.
+
+    As this process sees them (proc_pid_mountinfo(5)); raises OSError.
+    """
+    for line in read("/proc/self/mountinfo").split("\n"):
+        fields, _, source = line.partition(" - ")
+        if source:
+            yield _unescaped(fields.split(" ")[4]), source.partition(" ")[0]
+
+
+def _unescaped(field: str) -> str:
+    """Undo the octal escapes of space, tab, line feed and backslash."""
+    head, *rest = field.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
 def mount_point() -> str:
     """Return where the cgroup2 hierarchy is mounted; raises LookupError without one."""
-    for mount in _MOUNTS:
+    for mount in _CGROUP2:
         if exists(mount + "/cgroup.controllers"):
             return mount
-    for line in read("/proc/self/mountinfo").splitlines():
-        fields, _, source = line.partition(" - ")
-        if source.startswith("cgroup2 "):
-            return fields.split()[4]
+    for mount, kind in mounts():
+        if kind == "cgroup2":
+            return mount
     raise LookupError("no cgroup2 hierarchy is mounted")
 
 
 def open_lock(fd: int) -> int:
-    """Open the file of a scope that launches share and stops take alone; fd is its directory.
+    """Open the file that launches into a scope lock shared and stops lock alone; raises OSError.
 
-    Raises OSError. It is one that only its user can open at all (mode 0200): whoever can read a
-    directory can lock that, and keep everybody from the scope.
+    fd is the scope's directory. Only its user can open ``cgroup.kill`` (mode 0200). Whoever can
+    read a directory could lock that, and keep everybody out of the scope.
     """
     return posix.open("cgroup.kill", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=fd)
 
 
 def namespaces() -> str:
-    """Return the PID and cgroup namespaces in which the owner's number and path mean something."""
+    """Return our PID and cgroup namespaces: only there an owner's pid and cgroup path are valid."""
     return (
         posix.readlink("/proc/self/ns/pid")[5:-1]
         + "/"

@@ -1,11 +1,11 @@
-"""The kernel's proc connector: tells how every process of the machine ended (cn_proc.h).
+"""The kernel's proc connector: the exit status of every process on the machine (cn_proc.h).
 
-Spoken here in a few bytes: pyroute2's ProcEventSocket (which the tests decode them with) takes
-14 MiB and 0.2 s to import, cannot be used inside of a running loop, and cannot narrow what it is
-sent. A filter in the kernel passes only the processes that are watched, so that nothing else on
-the machine wakes anybody or fills the queue.
+This module packs the few messages itself. pyroute2's ProcEventSocket takes 14 MiB and 0.2 s to
+import, does not work inside a running event loop, and cannot set a filter; the tests decode our
+messages with it. A filter in the kernel passes only watched processes, so that the others neither
+wake the keeper nor fill the queue.
 
-For root, since Linux 6.6 for everybody; only in the initial PID, user and network namespace.
+Root only before Linux 6.6; only in the initial PID, user and network namespaces.
 """
 
 import contextlib
@@ -31,29 +31,29 @@ _HEADER = struct.Struct("=IHHII")
 _MESSAGE = struct.Struct("=IIIIHH")
 """cn_msg: index, value, sequence, acknowledged, length, flags."""
 _EVENT = struct.Struct("=IIQIII")
-"""proc_event of an exit: what, processor, nanoseconds, pid, tgid, wait status."""
+"""proc_event of an exit: type, CPU, nanoseconds, pid, tgid, wait status."""
 _BODY = _HEADER.size + _MESSAGE.size
 _WHAT_AT, _PID_AT, _TGID_AT = _BODY, _BODY + 16, _BODY + 20
 _ANSWER_SECONDS = 0.5
 _FRESH_SECONDS = 5.0
-"""How late a busy loop may ask; a first thread that ended longer ago was not the process's end."""
+"""The delay of a busy loop. An older event is of a first thread that ended before its process."""
 
 _LOAD, _EQUALS, _EQUALS_X, _TO_X, _GO, _RETURN = 0x20, 0x15, 0x1D, 0x07, 0x05, 0x06
 _INSTRUCTION = struct.Struct("=HBBI")
 _BLOCK = 250
 """A jump reaches 255 instructions."""
 MOST = 4000
-"""Processes that a filter can name; its length is 4,096 instructions."""
+"""Processes in one filter; the kernel allows 4,096 instructions."""
 
 
 def subscription() -> bytes:
-    """Return the message that asks for events."""
+    """Return the message that subscribes to events."""
     body = _MESSAGE.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, 4, 0) + struct.pack("=I", _LISTEN)
     return _HEADER.pack(_HEADER.size + len(body), _DONE, 0, 0, 0) + body
 
 
 def exits(raw: bytes) -> dict[int, tuple[int, int]]:
-    """Return (wait status, nanoseconds of the monotonic clock) of the processes that ended."""
+    """Return the wait status and the time (monotonic, in ns) of each process that ended, by pid."""
     found = {}
     at = 0
     while at + _BODY + _EVENT.size <= len(raw):
@@ -66,7 +66,7 @@ def exits(raw: bytes) -> dict[int, tuple[int, int]]:
 
 
 def filter_for(pids: Iterable[int] | None) -> bytes:
-    """Return the program that lets the ends of these processes through, of all where None."""
+    """Return the BPF program that passes exits of these processes, or of all if pids is None."""
     lines = [(_LOAD, 0, 0, _WHAT_AT), (_EQUALS, 1, 0, _swapped(_EVENT_EXIT)), (_RETURN, 0, 0, 0)]
     if pids is None:
         lines += [(_LOAD, 0, 0, _TGID_AT), (_TO_X, 0, 0, 0), (_LOAD, 0, 0, _PID_AT)]
@@ -83,15 +83,15 @@ def filter_for(pids: Iterable[int] | None) -> bytes:
 
 
 def _swapped(number: int) -> int:
-    """Return a number as the filter loads it: it takes the message's bytes for big-endian."""
+    """Return a number as the filter loads it: it reads the message's bytes as big-endian."""
     return int.from_bytes(number.to_bytes(4, sys.byteorder), "big")
 
 
 class Connector:
-    """A subscription; raises OSError where this process cannot have one.
+    """A subscription to exits; raises OSError if the kernel refuses it to this process.
 
-    Nobody has to be woken by it: it is asked when a pidfd says that a process has ended. The kernel
-    queues the event a moment after that.
+    It need not wake anybody: ask it when a pidfd reports that a process has ended. The kernel
+    queues the event a moment later.
     """
 
     def __init__(self) -> None:
@@ -113,13 +113,13 @@ class Connector:
         self._socket.close()
 
     def _make_room(self) -> None:
-        """Have the queue hold what ends at once when many scopes are stopped together."""
+        """Enlarge the queue for the many exits when many scopes are stopped together."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)  # as far as allowed
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
 
     def _await_answer(self) -> None:
-        """Wait for the kernel's acknowledgement; in a namespace of its own there comes none."""
+        """Wait for the kernel's acknowledgement; other than initial namespaces get none."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raw = self._socket.recv(4096)
@@ -132,11 +132,11 @@ class Connector:
         raise OSError(errno.EOPNOTSUPP, "the proc connector does not answer here")
 
     def widen(self) -> None:
-        """Let the ends of all processes through, until the next ``narrow``."""
+        """Pass the exits of all processes until the next ``narrow``."""
         self._attach(filter_for(None))
 
     def narrow(self, pids: Iterable[int]) -> None:
-        """Let only these through; of more than MOST only the lowest."""
+        """Pass only the exits of these; of more than MOST only the lowest pids."""
         self._attach(filter_for(pids))
 
     def _attach(self, program: bytes) -> None:
@@ -146,17 +146,17 @@ class Connector:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
 
     def ended(self, pid: int) -> int | None:
-        """Return the wait status of a process that has ended, None where it is not known (yet).
+        """Return the wait status of a process that has ended, None if it is not known (yet).
 
-        The event is of the process's first thread. One that ended long before the others has a
-        status of its own, which says nothing about the process.
+        The event is about the process's first thread. If that ended long before the others, its
+        status is not the process's, and is ignored.
         """
         self._drain()
         status, when = self._ended.pop(pid, (None, 0))
         return status if time.monotonic_ns() - when < _FRESH_SECONDS * 1e9 else None
 
     def keep_only(self, pids: set[int]) -> None:
-        """Forget how others ended, which came while the filter was wide."""
+        """Drop the exits of other processes, which arrived while the filter was wide."""
         self._drain()
         self._ended = {pid: end for pid, end in self._ended.items() if pid in pids}
 
@@ -167,5 +167,5 @@ class Connector:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # some were lost: unknown, but not of all
+                if error.errno != errno.ENOBUFS:  # the queue overflowed: some exits are unknown
                     raise

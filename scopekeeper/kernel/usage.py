@@ -1,20 +1,22 @@
-"""Details of processes, for people to look at; never a reason to end one."""
+"""Describe processes for people, by psutil; never a reason to end one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from scopekeeper.kernel import proc
+
 
 @dataclass(frozen=True, slots=True)
 class MemberUsage:
-    """What the processes of a member use together, as the kernel counts each of them."""
+    """The resources that the processes of a member use together."""
 
     rss_bytes: int
-    """Resident memory; pages that several processes share count for each."""
+    """Resident memory; a page that several processes share counts for each."""
     cpu_seconds: float
 
 
 def usage(pids: Iterable[int]) -> MemberUsage:
-    """Add up what these processes use; one that ended meanwhile counts nothing."""
+    """Return the sum over these processes; one that has ended counts nothing."""
     import psutil
 
     rss, cpu = 0, 0.0
@@ -31,14 +33,35 @@ def usage(pids: Iterable[int]) -> MemberUsage:
 
 
 def command_line(pid: int | None) -> list[str] | None:
-    """Return a process's arguments, None where it has ended or may not be looked at."""
+    """Return a process's arguments, None if it has ended or cannot be read.
+
+    Not by psutil, which splits a lone argument at its spaces.
+    """
     if pid is None:
         return None
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            raw = file.read()
+        text = proc.read(f"/proc/{pid}/cmdline").removesuffix("\0")
     except OSError:
         return None
-    return [
-        part.decode("utf-8", "backslashreplace") for part in raw.removesuffix(b"\0").split(b"\0")
-    ]
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").split("\0")
+
+
+def name(pid: int) -> str:
+    """Return the name of a process's program, uncut; '' if it has ended."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""
+
+
+def describe(pid: int) -> str:
+    """Return the command line of a process on one line, else its name; '' if it has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return " ".join(process.cmdline()) or process.name()
+    except psutil.Error:
+        return proc.comm(pid)

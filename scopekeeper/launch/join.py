@@ -19,7 +19,7 @@ import posix
 import time
 
 from scopekeeper import launch
-from scopekeeper.kernel.proc import attribute, open_lock, read
+from scopekeeper.kernel.proc import attribute, open_lock, read, runs
 from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Caller, Place, place_of
@@ -224,16 +224,7 @@ def _is_left_over(leaf: str, name: str) -> bool:
     if raw is None:  # its launcher was killed, or is about to write the record
         return time.time() - posix.stat(leaf).st_ctime > _ENTERING_SECONDS
     record = records.loads(raw, records.OF_MEMBER)
-    return record["NAME"] == name and not _runs(record["PID"], record["START"])
-
-
-def _runs(pid: str, started: str) -> bool:
-    """Return whether a process that began then runs; a zombie does not."""
-    try:
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    except OSError:
-        return False
-    return fields[19] == started and fields[0] not in "ZX"
+    return record["NAME"] == name and not runs(record["PID"], record["START"])
 
 
 def _is_surely_alive(leaf: str) -> bool:

@@ -6,7 +6,7 @@ On the hot path of ``run``: builtin modules only.
 import posix
 import time
 
-from scopekeeper.kernel.proc import make_cgroup, start_time, write
+from scopekeeper.kernel.proc import boottime, make_cgroup, start_time, write
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
@@ -45,7 +45,7 @@ class NewMember:
             "KIND": request.kind,
             "LIFETIME": request.lifetime,
             "STARTED": str(time.time_ns() // 1000),
-            "BOOTTIME": str(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000),
+            "BOOTTIME": str(boottime()),
             **owner.fields,
         }
 

@@ -52,11 +52,10 @@ def restore(*, pipe_ignored: bool) -> None:
 
 
 def pipe_was_ignored() -> bool:
-    """Tell whether SIGPIPE was ignored before Python started.
+    """Return whether SIGPIPE was ignored before Python started, which changes that.
 
-    That cannot be seen any more. A parent that does not ignore it cannot have passed it on; of
-    those that do, shells pass it on, while Python, Node and Rust set it back for their children.
-    Of its own services systemd knows it.
+    It can only have been ignored if the parent ignores it. Shells pass that on to their children,
+    while Python, Node and Rust reset it. For its own services ask systemd.
     """
     if not _parent_ignores_pipe():
         return False
@@ -70,21 +69,15 @@ def pipe_was_ignored() -> bool:
 
 
 def _parent_ignores_pipe() -> bool:
-    process = f"/proc/{posix.getppid()}"
+    from scopekeeper.kernel.proc import comm, read
+
+    parent = posix.getppid()
+    # the name decides for most parents, and is read in a fourth of the time
+    if comm(parent).strip("()") not in _PASS_ON:
+        return False
     try:
-        # most parents are told by their name, which is had in a fourth of the time
-        if _first_bytes(f"{process}/comm").strip("()\n") not in _PASS_ON:
-            return False
-        status = _first_bytes(f"{process}/status")
+        status = read(f"/proc/{parent}/status")
         ignored = int(status[status.index("SigIgn:") + 7 :].split("\n", 1)[0], 16)
     except (OSError, ValueError):
         return False
     return bool(ignored >> 12 & 1)  # bit 12: signal 13, SIGPIPE
-
-
-def _first_bytes(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        return posix.read(fd, 4096).decode("ascii", "replace")
-    finally:
-        posix.close(fd)

@@ -4,12 +4,11 @@ import posix
 import time
 
 from scopekeeper.errors import ConflictError, ForeignError
-from scopekeeper.kernel.proc import attribute, read, start_time
+from scopekeeper.kernel.proc import attribute, read, runs, start_time
 from scopekeeper.launch.member import ABSENT, WAIT
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import command_to_end
 from scopekeeper.scope.placement import Place, manager_of
-from scopekeeper.scope.record_parser import MemberRecord
 from scopekeeper.systemd.units import epoch_of
 
 PATIENCE = {"foreign": 15.0, "stopping": 150.0}
@@ -95,7 +94,7 @@ def _finish_stale_spawns(directory: str) -> None:
         try:
             raw = attribute(leaf, records.ATTRIBUTE) or b""
             found = record_parser.member(raw, entry)
-            if found.joining != records.CHILD or _runs(found):
+            if found.joining != records.CHILD or runs(found.pid, found.start_time):
                 continue
             record = records.loads(raw)
             pids = read(f"{leaf}/cgroup.procs").split()
@@ -104,13 +103,6 @@ def _finish_stale_spawns(directory: str) -> None:
             posix.setxattr(leaf, records.ATTRIBUTE, records.dumps(record))
         except (OSError, ValueError):  # it ended meanwhile, or is not ours to understand
             continue
-
-
-def _runs(record: MemberRecord) -> bool:
-    try:
-        return start_time(str(record.pid)) == str(record.start_time)
-    except OSError:
-        return False
 
 
 def _is_used(directory: str) -> bool:
@@ -127,11 +119,8 @@ def _finish_stale_stop(directory: str) -> None:
         found = record_parser.stop_mark(raw or b"")
         if found is None or found.pid is None:
             return
-        if start_time(str(found.pid)) == str(found.start_time):
+        if runs(found.pid, found.start_time or 0):
             return
-    except FileNotFoundError as error:
-        if error.filename == directory:
-            return  # the scope is gone; else its stopper is
     except (OSError, LookupError, records.RecordError):
         return
     from scopekeeper.launch import leave_scope, program

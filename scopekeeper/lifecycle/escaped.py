@@ -1,8 +1,4 @@
-"""Processes that left the scope they were started in, by the marker in their environment.
-
-A process of the same uid can leave its cgroup, and some do by themselves: a browser asks systemd
-for a scope of its own. Its environment still says where it belongs.
-"""
+"""Processes that left the scope they were started in: find them and, if it is safe, end them."""
 
 import contextlib
 import os
@@ -12,15 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import proc
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.scope import names
+from scopekeeper.scope import marker
 from scopekeeper.scope.model import Snapshot
 
 _GRACE = 5.0
-_MARKER = b"SCOPEKEEPER_MEMBER="
-_CHUNK, _LONGEST = 1 << 16, 1 << 20
-"""Bytes of an environment that are read at once, and at most; Linux allows 6 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,72 +32,67 @@ class Escaped:
     """Where it is now."""
     command: str
     is_over: bool
-    """Whether nothing of its member lives any more."""
+    """Whether its member has no process left."""
     in_service: bool
-    """Whether a service has it now, which somebody else started on purpose."""
+    """Whether it is in a service now, which somebody started on purpose."""
 
     @property
     def evidence(self) -> str:
-        """Return in words where it is, and what became of its member."""
+        """Return a sentence: where it is, and whether its member still runs."""
         member = "its member is over" if self.is_over else "its member still runs"
         return f"process {self.pid} is in {self.cgroup}; {member}"
 
 
 def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
-    """Return the escaped processes of a uid, of everybody where it is None, by pid.
+    """Return the escaped processes of a uid (None: of everybody), sorted by pid.
 
-    snapshot says which members still live. Most processes are in a scope of ours, or of another
-    uid: only the others' environment is read.
+    snapshot has the members that still live.
     """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
     }
-    found = (_look(int(name), uid, living) for name in os.listdir("/proc") if name.isdigit())
+    found = (_look(pid, uid, living) for pid in proc.pids())
     return sorted((each for each in found if each is not None), key=lambda each: each.pid)
 
 
 def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | None:
-    process = f"/proc/{pid}"
     try:
-        owner = os.stat(process).st_uid
+        owner = os.stat(f"/proc/{pid}").st_uid
         if uid is not None and owner != uid:
             return None
-        path = cgroupfs.path_of(pid)
-        units = path.split("/")
-        # in another scope of ours it is contained: that of a launch within its own, for instance
-        if not path or any(names.parse_unit(unit) for unit in units):
+        found = marker.look_outside(pid)
+        if found is None or not found.scope:
             return None
-        raw = _environment(process)
-        if _MARKER not in raw:
-            return None
-        start_time = _start_time(pid)
+        start_time = proc.start_time(pid)
     except OSError:
         return None
-    told = dict(entry.split(b"=", 1) for entry in raw.split(b"\0") if b"=" in entry)
-    scope, leaf, session, lane = (
-        told.get(b"SCOPEKEEPER_" + key, b"").decode("utf-8", "surrogateescape")
-        for key in (b"SCOPE", b"MEMBER", b"SESSION", b"LANE")
-    )
-    if not scope:
-        return None
-    unit = next((u for u in reversed(units) if u.endswith((".scope", ".service"))), "")
-    in_service = unit.endswith(".service") and not unit.startswith("user@")
-    command = " ".join(command_line(pid) or [])
-    is_over = (scope, leaf) not in living
+    parts = found.cgroup.split("/")
+    unit = next((p for p in reversed(parts) if p.endswith((".scope", ".service"))), "")
+    scope, leaf = found.scope, found.value("MEMBER")
     return Escaped(
-        pid, owner, start_time, session, lane, scope, leaf, path, command, is_over, in_service
+        pid,
+        owner,
+        start_time,
+        found.value("SESSION"),
+        found.value("LANE"),
+        scope,
+        leaf,
+        found.cgroup,
+        command=" ".join(command_line(pid) or []),
+        is_over=(scope, leaf) not in living,
+        in_service=unit.endswith(".service") and not unit.startswith("user@"),
     )
 
 
 def may_be_ended(each: Escaped) -> bool:
-    """Tell whether it is proved to be a leftover: its member is over, and nobody else has it."""
+    """Return whether it is proved to be a leftover: its member is over, and it is in no service."""
     return each.is_over and not each.in_service
 
 
 def end(escaped: Sequence[Escaped], snapshot: Snapshot, uid: int) -> dict[int, str]:
-    """End what may be ended; returns for each pid ``terminated``, ``killed`` or ``changed``.
+    """End the leftovers; returns for each pid ``terminated``, ``killed`` or ``changed``.
 
-    Each is looked at again after its pidfd was opened, and only the pidfd is signalled.
+    Check each again after its pidfd was opened, and signal only the pidfd.
     """
     living = {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
@@ -132,7 +120,7 @@ def end(escaped: Sequence[Escaped], snapshot: Snapshot, uid: int) -> dict[int, s
 
 
 def _left(held: dict[int, int], seconds: float) -> Iterator[int]:
-    """Wait until all have ended, and yield those that have not after so many seconds."""
+    """Wait until all have ended; yield those that still run after so many seconds."""
     waiting = select.poll()
     left = set(held)
     for pidfd in left:
@@ -143,17 +131,3 @@ def _left(held: dict[int, int], seconds: float) -> Iterator[int]:
             waiting.unregister(pidfd)
             left.discard(pidfd)
     yield from left
-
-
-def _environment(process: str) -> bytes:
-    """Return the environment that a process was executed with, or the beginning of a long one."""
-    raw = b""
-    with open(f"{process}/environ", "rb", buffering=0) as file:
-        while len(raw) < _LONGEST and (chunk := file.read(_CHUNK)):
-            raw += chunk
-    return raw
-
-
-def _start_time(pid: int) -> str:
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[19]

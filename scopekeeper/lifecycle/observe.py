@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper.history.end import UNSEEN, End, cut_argv
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.scope import names, record_parser
@@ -28,10 +28,8 @@ def caller() -> Stopper:
 
 def stopper(pid: int) -> Stopper:
     """Describe a process as the one that asked for a stop."""
-    process = f"/proc/{pid}"
     try:
-        command = (cgroupfs.read(process, "comm") or "").rstrip("\n")
-        return Stopper(pid, os.stat(process).st_uid, command)
+        return Stopper(pid, os.stat(f"/proc/{pid}").st_uid, proc.comm(pid))
     except OSError:
         return Stopper(pid, os.getuid(), "")
 
@@ -173,7 +171,7 @@ def _member(
         return None
     record = record_parser.member(raw, leaf)
     pid = record.pid
-    runs = pid in pids or (not pids and _runs(pid, record.start_time))
+    runs = pid in pids or (not pids and proc.runs(pid, record.start_time))
     if runs and not (pids or arriving or hidden):
         return None  # it has yet to move in, or it has moved out: it has not ended
     identity = scope.identity if scope is not None else record_parser.named(unit)
@@ -232,9 +230,3 @@ def _memory(directory: str) -> tuple[int | None, int | None]:
         return None, None
     peak = cgroupfs.read(directory, "memory.peak")  # since Linux 5.19
     return int(peak) if peak else None, cgroupfs.keyed(events, "oom_kill")
-
-
-def _runs(pid: int, start_time: int) -> bool:
-    """Return True if a process has this start time and is no zombie."""
-    stat = (cgroupfs.read(f"/proc/{pid}", "stat") or "").rpartition(")")[2].split()
-    return len(stat) > 19 and stat[19] == str(start_time) and stat[0] not in "ZX"

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.usage import describe
 from scopekeeper.lifecycle import observe, remove, stop_mark, stop_witness, unseen_ends
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
@@ -307,7 +308,7 @@ def record_of(scope_directory: str) -> ScopeRecord | None:
 def _is_inside(targets: Sequence[Target]) -> bool:
     """Return True if this process is in one of the targets."""
     own = cgroupfs.path_of()
-    return any(cgroupfs.is_inside(own, target.cgroup) for target in targets)
+    return any(mounts.is_within(own, target.cgroup) for target in targets)
 
 
 def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> None:
@@ -404,13 +405,10 @@ def _emptied(each: _Held) -> remove.Emptied:
 
 
 def _remaining(pid: int) -> Remaining:
-    def text(name: str) -> str:
-        try:
-            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-                return file.read()
-        except OSError:
-            return ""
-
-    stat = text("stat").rpartition(")")[2].split()
-    command = text("cmdline").replace("\0", " ").strip() or text("comm").strip()
-    return Remaining(pid, stat[0] if stat else "?", text("wchan") or "?", command)
+    """Describe a process that cannot be killed; it may have ended since."""
+    state, waits_in = "?", ""
+    with contextlib.suppress(OSError):
+        stat = proc.stat_of(pid)
+        state = stat.state if stat is not None else "?"
+        waits_in = proc.read(f"/proc/{pid}/wchan")
+    return Remaining(pid, state, waits_in or "?", describe(pid))

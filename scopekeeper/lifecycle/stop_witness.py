@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from scopekeeper import regular_files
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import proc
 from scopekeeper.scope import record_parser, records
 
 _KEPT_SECONDS = 3600.0
@@ -41,7 +41,7 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
         fd = os.open(path, _NEW, mode)
         try:
             os.fchmod(fd, mode)
-            os.write(fd, records.dumps({"BOOT": _boot_id(), **fields}))
+            os.write(fd, records.dumps({"BOOT": proc.boot_id(), **fields}))
         finally:
             os.close(fd)
     except (OSError, ScopekeeperError):
@@ -56,9 +56,9 @@ def find(directory: str) -> record_parser.StopMark | None:
     except OSError:
         return None
     for folder in _folders():
-        with contextlib.suppress(OSError, records.RecordError):
+        with contextlib.suppress(OSError, ScopekeeperError, records.RecordError):
             raw = regular_files.read(f"{folder}/{number}", record_parser.SIZE_MAX)
-            if records.loads(raw).get("BOOT") == _boot_id():
+            if records.loads(raw).get("BOOT") == proc.boot_id():
                 return record_parser.stop_mark(raw)
     return None
 
@@ -100,7 +100,3 @@ def _make_folder() -> str:
             os.mkdir(folder, mode)
             os.chmod(folder, mode)  # whatever the umask
     return folder
-
-
-def _boot_id() -> str:
-    return (cgroupfs.read("/proc/sys/kernel/random", "boot_id") or "").strip()

@@ -13,7 +13,7 @@ from typing import Any
 
 from scopekeeper.errors import ManagerError
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import mount_point, start_time
+from scopekeeper.kernel.proc import boottime, mount_point, start_time
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.scope import names
@@ -114,7 +114,7 @@ def _read(path: str) -> dict[str, Any] | None:
 
 def _started(pid: int) -> float:
     """Return when a process began, to a clock tick; psutil is only exact to a second."""
-    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start_time(str(pid))) / _TICKS
+    ago = boottime() / 1e6 - int(start_time(pid)) / _TICKS
     return time.time() - ago
 
 
@@ -143,8 +143,7 @@ def _look(
 
 
 def _in_scope(pid: int) -> bool:
-    parts = cgroupfs.path_of(pid).split("/")
-    return any(part.startswith(names.PREFIX) and part.endswith(names.SUFFIX) for part in parts)
+    return bool(names.unit_of(cgroupfs.path_of(pid)))
 
 
 def _is_helper(pid: int, words: list[str], executable: str, package: Package | None) -> bool:

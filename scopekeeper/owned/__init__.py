@@ -1,6 +1,9 @@
-"""Owned paths: what was handed over with ``--own`` is removed when its last user is gone.
+"""Owned paths: a path given with ``--own`` is removed when its last user is gone.
 
-``claim`` and ``plan`` are pure; ``store`` keeps one file a claim; ``check`` says what may be owned;
-``users`` sees who uses a path; ``tree`` removes; ``launch`` and ``handover`` make claims;
-``release`` removes what is due, and is what to call whenever something has ended.
+``claim`` and ``plan`` are pure. ``store`` keeps one file for each claim, ``check`` decides which
+paths may be owned, ``users`` finds processes that use a path, ``tree`` removes.
+``claim_at_launch`` and ``claim_running`` make claims. Call ``release.release_due`` whenever
+something has ended: it removes the paths that are due.
+
+Imports from kernel, scope and state; lifecycle, launch, keeper and cli import from here.
 """

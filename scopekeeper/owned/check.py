@@ -1,7 +1,7 @@
-"""May this path be owned? Every refusal says why.
+"""Which paths may be owned; every refusal states the reason.
 
-What is owned is removed later, by a program that nobody watches. So it has to be this user's alone,
-named without a detour, and nothing that others live in.
+An owned path is removed later, without anybody watching. So it must belong to this user, contain
+no link or ``..``, and be no folder that others work in.
 """
 
 import contextlib
@@ -11,12 +11,14 @@ import stat
 
 from scopekeeper import state
 from scopekeeper.errors import RefusedError
-from scopekeeper.owned import mounts, tree, users
-from scopekeeper.owned.claim import Thing, is_within, raw
+from scopekeeper.kernel import mounts
+from scopekeeper.kernel.mounts import is_within
+from scopekeeper.owned import tree, users
+from scopekeeper.owned.claim import Thing, raw
 
 
 def plain(path: str) -> str:
-    """Return a path without doubled slashes and single dots; raises RefusedError. Pure."""
+    """Return a path without double slashes and single dots; raises RefusedError. Pure."""
     if not path.startswith("/"):
         raise _refused(path, "it is relative; give the whole path")
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -30,7 +32,7 @@ def plain(path: str) -> str:
 
 
 def examine(path: str) -> Thing:
-    """Return what stands at a plain path, where it may be owned; raises RefusedError."""
+    """Return the identity of the file at a plain path if it may be owned; raises RefusedError."""
     protect(path)
     name = tree.base_name(path)
     try:
@@ -69,9 +71,9 @@ def examine(path: str) -> Thing:
 
 
 def protect(path: str) -> None:
-    """Refuse a plain path that is, or has below it, a home folder or our own state.
+    """Refuse a plain path that is or contains a home folder, or overlaps our state folder.
 
-    The homes of the system's users count: /var and /usr are above some of them.
+    The homes of system users count as well, so /var and /usr are refused.
     """
     for home in _homes():
         if is_within(home, path):
@@ -84,7 +86,7 @@ def protect(path: str) -> None:
 
 def _homes() -> list[str]:
     found = [os.environ.get("HOME", ""), *(entry.pw_dir for entry in pwd.getpwall())]
-    with contextlib.suppress(KeyError):  # where the list leaves out who is only in a directory
+    with contextlib.suppress(KeyError):  # a directory service may not list its users
         found.append(pwd.getpwuid(os.geteuid()).pw_dir)
     return [os.path.realpath(home) for home in dict.fromkeys(found) if home.startswith("/")]
 

@@ -1,12 +1,13 @@
-"""A claim: this path is to be removed when that holder is gone. Pure.
+"""A claim: remove this path when that holder is gone. Pure.
 
-Its text form is that of ``records``. Times are microseconds since the epoch.
+Its text has the format of ``records``. Times are microseconds since the epoch.
 """
 
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from scopekeeper.kernel.mounts import is_within
 from scopekeeper.scope import names, records
 
 _ID = re.compile("[0-9a-f]{16}")
@@ -14,33 +15,33 @@ _INT, _LONG = 2**31 - 1, 2**64 - 1
 _DIGITS = len(str(_LONG))
 _NEEDED = ("PATH", "INODE", "DEVICE", "MOUNT", "HOLDER", "BOOT", "MADE")
 ASIDE = ".scopekeeper-gone."
-"""How the name begins under which a path waits, beside where it was, for its removal to be done."""
+"""Prefix of the name under which a path awaits its removal, in its own folder."""
 
 
 class Kind(Enum):
-    """What a holder is."""
+    """The kinds of holders."""
 
     LAUNCH = "launch"
-    """A ``run`` on its way to its leaf; nothing of the command has run yet."""
+    """A ``run`` on its way to its leaf, before the command is executed."""
     MEMBER = "member"
     SCOPE = "scope"
     NOBODY = "nobody"
-    """Nothing used it when it was handed over: it is to be removed at once."""
+    """No process used the path when it was claimed: it is due at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What stood at a path when it was handed over."""
+    """The identity of the file at a path when it was claimed."""
 
     device: int
     inode: int
     generation: int = 0
-    """Tells one file from the next under the same inode number; 0 where there is none to read."""
+    """Distinguishes files that reuse an inode number; 0 if the file system has none."""
     mount: str = ""
-    """Where the file system that it is on was mounted."""
+    """The mount point of its file system."""
 
     def is_same(self, other: "Thing", *, same_boot: bool) -> bool:
-        """Tell whether other is this very thing; devices may be numbered anew by a boot."""
+        """Return whether other is the same file; a boot can renumber devices."""
         if self.inode != other.inode or (same_boot and self.device != other.device):
             return False
         return not (self.generation and other.generation) or self.generation == other.generation
@@ -48,37 +49,36 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose processes may use a path."""
+    """The processes that may use a path."""
 
     kind: Kind
     boot_id: str
     namespaces: str = ""
-    """The PID and cgroup namespaces in which pid and cgroup mean something, as ``pid/cgroup``."""
+    """The PID and cgroup namespaces in which pid and cgroup are valid, as ``pid/cgroup``."""
     cgroup: str = ""
     """The cgroup path of the member's leaf or of the scope."""
     cgroup_id: int = 0
-    """The inode of that cgroup, which no later one of the same name has."""
+    """The inode of that cgroup; a later one of the same name has another."""
     pid: int = 0
     start: str = ""
-    """Of a launch: its process, by number and start time (field 22 of proc_pid_stat(5))."""
+    """Of a launch: the start time of its process (field 22 of proc_pid_stat(5))."""
     whole_scope: bool = False
-    """Of a launch: whether the scope is to hold the path, and not the member alone."""
+    """Of a launch: whether the scope will hold the path, not the member alone."""
 
     @property
     def unit(self) -> str:
-        """The scope unit's name, '' where there is none yet."""
-        parts = reversed(self.cgroup.split("/"))
-        return next((part for part in parts if names.parse_unit(part)), "")
+        """The scope unit's name, '' if it has none yet."""
+        return names.unit_of(self.cgroup)
 
     @property
     def leaf(self) -> str:
-        """The name of the member's leaf; '' where a whole scope is meant."""
+        """The name of the member's leaf; '' for a whole scope."""
         last = self.cgroup.rpartition("/")[2]
         return last if names.parse_leaf(last) else ""
 
     @property
     def label(self) -> str:
-        """The name that people know it by."""
+        """Its name for people."""
         if self.leaf:
             return f"{self.unit}: {self.leaf}"
         return self.unit or f"launch {self.pid}"
@@ -86,7 +86,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One path and one holder; a path that has several holders has a claim of each."""
+    """One path and one holder; a path with several holders has one claim for each."""
 
     claim_id: str
     """16 hex digits."""
@@ -96,13 +96,13 @@ class Claim:
     holder: Holder
     made: int
     attempts: int = 0
-    """How often its removal has failed."""
+    """Failed removals so far."""
     problem: str = ""
-    """Why, the last time."""
+    """Why the last one failed."""
 
     @property
     def aside(self) -> str:
-        """The name that it gets beside where it was, when its removal begins."""
+        """Its name in its own folder once its removal has begun."""
         return ASIDE + self.claim_id
 
     def failed(self, problem: str) -> "Claim":
@@ -111,22 +111,17 @@ class Claim:
 
 
 def raw(path: str) -> bytes:
-    """Return the bytes of a path as the kernel has them."""
+    """Return a path's bytes as in the kernel."""
     return path.encode("utf-8", "surrogateescape")
 
 
-def is_within(path: str, folder: str) -> bool:
-    """Tell whether a path is folder or below it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
 def are_related(one: str, other: str) -> bool:
-    """Tell whether removing one of two paths takes something of the other."""
+    """Return whether removing one of two paths affects the other."""
     return is_within(one, other) or is_within(other, one)
 
 
 def dumps(claim: Claim) -> bytes:
-    """Write a claim."""
+    """Return a claim as text."""
     thing, holder = claim.thing, claim.holder
     return records.dumps(
         {
@@ -151,7 +146,7 @@ def dumps(claim: Claim) -> bytes:
 
 
 def loads(claim_id: str, text: bytes) -> Claim:
-    """Read what dumps wrote; raises RecordError, whatever somebody else has made of it."""
+    """Parse a claim; raises RecordError on any other text."""
     if not _ID.fullmatch(claim_id):
         raise records.RecordError(f"{claim_id[:40]!r} is no claim's name")
     fields = records.loads(text, _NEEDED)
@@ -188,7 +183,7 @@ def loads(claim_id: str, text: bytes) -> Claim:
 
 def _number(fields: dict[str, str], key: str, most: int) -> int:
     text = fields.get(key, "0")
-    # a text of thousands of digits is no number for int() either
+    # int() refuses thousands of digits
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS) or int(text) > most:
         raise _damaged(key, text)
     return int(text)

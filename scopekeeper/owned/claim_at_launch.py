@@ -1,15 +1,14 @@
-"""``run --own``: hands paths over to the command that this process is about to become.
+"""``run --own``: claim paths for the command that this process is about to execute.
 
-Three steps, so that a launch that is killed in between is harmless:
+Three steps make a launch safe that is killed in between:
 
-1. Before anything is made, a claim is written, durably: its holder is this process, by pid, start
-   time and boot. It is held while the process lives, and the command has not run. Killed from here
-   on, the paths are due.
-2. The process enters its leaf.
-3. The claim is bound to that leaf, or to its scope, and the command is executed. A bound claim is
-   held for as long as anything lives there, whatever becomes of this process.
+1. Before anything else, write a durable claim whose holder is this process, by pid, start time and
+   boot. If the process is killed from here on, the paths are due.
+2. Enter the leaf.
+3. Bind the claim to the leaf, or to its scope, and execute the command. A bound claim is held as
+   long as a process lives there, whatever happens to this one.
 
-A launch that fails before the command runs gives the paths back: nothing is removed.
+A launch that fails before the command runs withdraws its claims: nothing is removed.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ from scopekeeper.owned.store import ClaimStore
 
 
 def path_of(argument: str) -> str:
-    """Return an argument as a path in the form of claims; raises RefusedError."""
+    """Return the path in an argument as claims write it; raises RefusedError."""
     return check.plain(os.fsencode(argument).decode("utf-8", "surrogateescape"))
 
 
@@ -34,12 +33,12 @@ class Handover:
     """The claims of one launch."""
 
     def __init__(self, arguments: list[str], *, whole_scope: bool) -> None:
-        """Claim all of the paths, or none; raises RefusedError, StateError, LookupError."""
+        """Claim all paths or none; raises RefusedError, StateError, LookupError."""
         paths = dict.fromkeys(path_of(argument) for argument in arguments)
         self._here = Here(mount_point())
         self._claims: list[Claim] = []
         for path in paths:
-            check.examine(path)  # before anything of ours is made
+            check.examine(path)  # before we make our own files
         self._store = ClaimStore.make()
         holder = self._here.launch(whole_scope=whole_scope)
         with self._store.locked():
@@ -56,14 +55,14 @@ class Handover:
                 raise
 
     def bind(self) -> None:
-        """Bind the claims to where this process is now; raises StateError, OSError."""
+        """Bind the claims to the leaf or scope of this process; raises StateError, OSError."""
         holder = self._here.arrived(self._claims[0].holder)
         with self._store.locked():
             for claim in self._claims:
                 self._store.update(dataclasses.replace(claim, holder=holder))
 
     def withdraw(self) -> None:
-        """Give all of the paths back; raises StateError."""
+        """Withdraw all claims; raises StateError."""
         try:
             for claim in self._claims:
                 self._store.remove(claim)

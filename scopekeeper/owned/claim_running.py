@@ -1,4 +1,4 @@
-"""Hands paths over to what runs already, and takes them back."""
+"""Claim paths for running scopes and members, and withdraw claims."""
 
 import contextlib
 import os
@@ -18,28 +18,28 @@ from scopekeeper.scope.selection import Selector
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What became of one path that was handed over."""
+    """The claim of one path."""
 
     claim: Claim
     use: str
-    """How it is used there; '' where nothing does, and it is due at once."""
+    """How a process of the holder uses it; '' if none does, and it is due at once."""
 
 
 def holders(
     snapshot: Snapshot, selector: Selector, here: Here, *, whole_scope: bool
 ) -> list[Holder]:
-    """Return what lives of what is meant: members where they are named, else scopes."""
+    """Return the selected living members if the selector is partial, else scopes."""
     found = []
     for scope in snapshot.scopes:
         if scope.problem or not scope.lives or not selector.matches_scope(scope):
             continue
-        meant = [m for m in scope.living_members if not m.problem and selector.matches_member(m)]
-        if selector.is_partial and not meant:
+        matched = [m for m in scope.living_members if not m.problem and selector.matches_member(m)]
+        if selector.is_partial and not matched:
             continue
         if whole_scope or not selector.is_partial:
             wanted = [(Kind.SCOPE, scope.cgroup)]
         else:
-            wanted = [(Kind.MEMBER, member.cgroup) for member in meant]
+            wanted = [(Kind.MEMBER, member.cgroup) for member in matched]
         for kind, path in wanted:
             with contextlib.suppress(OSError):  # it has just ended
                 found.append(here.living(kind, path))
@@ -49,10 +49,10 @@ def holders(
 def give(
     store: ClaimStore, here: Here, paths: Iterable[str], to: Sequence[Holder], *, keep: bool
 ) -> list[Given]:
-    """Claim paths for living holders; raises RefusedError, StateError, and has then done nothing.
+    """Claim all paths for living holders or none; raises RefusedError, StateError.
 
-    A path that no process of a holder uses is not held by it, unless keep says so; one that nobody
-    uses is due at once.
+    A holder whose processes do not use a path does not hold it, unless keep is set. A path that no
+    holder uses is due at once.
     """
     given: list[Given] = []
     with store.locked():
@@ -82,9 +82,9 @@ def _use(here: Here, holder: Holder, path: str, *, keep: bool) -> str:
 
 
 def take_back(store: ClaimStore, path: str) -> int:
-    """Drop every claim of a path and return how many there were; nothing is removed.
+    """Drop every claim of a path and return their number; nothing is removed.
 
-    Raises RefusedError where its removal has begun, StateError.
+    Raises RefusedError if its removal has begun, StateError.
     """
     with store.locked():
         mine = [claim for claim in store.read()[0] if claim.path == path]

@@ -1,6 +1,6 @@
-"""Looks whether the holders of claims are gone, in cgroupfs and procfs.
+"""Find out from cgroupfs and procfs whether the holders of claims are gone.
 
-A holder that cannot be looked at is not gone.
+A holder that cannot be read is not gone.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Here:
         self.namespaces = proc.namespaces()
 
     def launch(self, *, whole_scope: bool) -> Holder:
-        """Return this process as a holder that is on its way to its leaf."""
+        """Return this process as the holder of a launch on its way to its leaf."""
         return Holder(
             Kind.LAUNCH,
             self.boot_id,
@@ -33,7 +33,7 @@ class Here:
         )
 
     def arrived(self, holder: Holder) -> Holder:
-        """Return the holder that a launch has become, now that this process is in its leaf."""
+        """Return the holder that replaces a launch's, now that this process is in its leaf."""
         path = cgroupfs.path_of()
         kind = Kind.MEMBER
         if holder.whole_scope:
@@ -41,16 +41,16 @@ class Here:
         return self.living(kind, path)
 
     def living(self, kind: Kind, path: str) -> Holder:
-        """Return the holder that a member's leaf or a scope is; raises OSError where it is gone."""
+        """Return the holder for a member's leaf or a scope; raises OSError if that is gone."""
         number = os.stat(self.mount + path).st_ino
         return Holder(kind, self.boot_id, self.namespaces, cgroup=path, cgroup_id=number)
 
     def nobody(self, holder: Holder) -> Holder:
-        """Return what holds a path that its holder does not use."""
+        """Return the holder of a path that this holder does not use."""
         return dataclasses.replace(holder, kind=Kind.NOBODY, cgroup_id=0)
 
     def states(self, claims: Sequence[Claim]) -> list[tuple[Claim, HolderState]]:
-        """Return each claim with what is known of its holder."""
+        """Return each claim with the state of its holder."""
         known = {claim.holder: self._state(claim.holder) for claim in claims}
         ended = [
             holder
@@ -78,11 +78,7 @@ class Here:
     def _launch_state(self, holder: Holder) -> HolderState:
         if holder.namespaces != self.namespaces:
             return HolderState(gone=False, evidence="it was launched in another container")
-        try:
-            stat = proc.read(f"/proc/{holder.pid}/stat").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            stat = []
-        if not stat or stat[0] in "ZX" or stat[19] != holder.start:
+        if not proc.runs(holder.pid, holder.start):
             return HolderState(gone=True, evidence="its launch ended before the command ran")
         evidence = f"its launch goes on (process {holder.pid})"
         return HolderState(gone=False, evidence=evidence, unwatched=True)

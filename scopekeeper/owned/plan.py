@@ -1,4 +1,4 @@
-"""Which claims are due. Pure: claims and what is known of their holders in, verdicts out."""
+"""Decide which claims are due. Pure: claims and states of their holders in, verdicts out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from scopekeeper.owned.claim import Claim, are_related
 
 @dataclass(frozen=True, slots=True)
 class HolderState:
-    """Whether a holder is proved to be gone, and how that is known."""
+    """Whether a holder is proved to be gone, and the evidence."""
 
     gone: bool
     evidence: str
     unwatched: bool = False
-    """Whether its end changes no cgroup, so that only looking again tells."""
+    """Whether its end changes no cgroup, so that it has to be checked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class ClaimVerdict:
 
 
 def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[ClaimVerdict]:
-    """Return a verdict of each: due when its holder is gone, and nobody else's is held with it.
+    """Return a verdict for each: due if its holder is gone and no held claim overlaps its path.
 
-    A claim that is still held keeps its path, what is below it and what it is below.
+    A held claim protects its path, everything below it and every folder above it.
     """
     held = [claim for claim, state in claims if not state.gone]
     verdicts = []

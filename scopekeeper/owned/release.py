@@ -1,11 +1,11 @@
-"""Removes the paths whose last user is gone: call ``release_due`` whenever something has ended.
+"""Remove the paths whose last user is gone: call ``release_due`` whenever something has ended.
 
-In this order, each step found and taken up again after a crash:
+Three steps, each of which the next call continues after a crash:
 
-1. Under the lock of the claims: which are due; each due path is renamed, inside of its folder, to
-   ``.scopekeeper-gone.<id>``. A claim that is made later no longer finds it.
-2. What was set aside is removed.
-3. The claim is dropped; or it stays, with the reason of the failure.
+1. Under the lock of the claims, decide which are due, and rename each due path to
+   ``.scopekeeper-gone.<id>`` in its folder. A later claim no longer finds it.
+2. Remove the renamed path.
+3. Drop the claim; if the removal failed, keep it with the reason.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.errors import RefusedError, StateError
-from scopekeeper.owned import check, mounts, tree
+from scopekeeper.kernel import mounts
+from scopekeeper.owned import check, tree
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.plan import ClaimVerdict, judge
@@ -21,50 +22,49 @@ from scopekeeper.owned.store import ClaimStore, Damaged
 
 _FIRST_RETRY, _LONGEST_RETRY = 5.0, 600.0
 _LOOK_AGAIN = 30.0
-"""Seconds until another look at holders whose end nothing tells of."""
+"""Seconds until the next check of holders whose end sends no event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOutcome:
-    """What became of one claim that was due."""
+    """The outcome for one claim that was due."""
 
     claim: Claim
     what: str
-    """removed; gone (somebody else had removed it); changed (another thing stands there now, which
-    is left alone); failed (it is kept, and tried again)."""
+    """removed; gone (somebody else removed it); changed (another file is there now, which stays);
+    failed (the claim is kept and tried again)."""
     evidence: str
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a release did."""
+    """The result of a release."""
 
     done: tuple[ReleaseOutcome, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     """Claims that cannot be read; they are kept."""
     problem: str = ""
-    """Why nothing could be done at all."""
+    """Why nothing at all could be done."""
     try_again: float | None = None
-    """Seconds after which to call this again even if no cgroup empties; None where that would be
-    of no use."""
+    """Seconds after which to call this again even if no cgroup empties; None if that is useless."""
 
     @property
     def failed(self) -> bool:
-        """Whether something is left that should have been done."""
+        """Whether something due was not done."""
         return bool(self.problem or self.damaged) or any(o.what == "failed" for o in self.done)
 
 
 def look(store: ClaimStore, mount: str) -> tuple[list[ClaimVerdict], list[Damaged]]:
-    """Return every claim with its verdict, and what cannot be read; raises StateError."""
+    """Return every claim with its verdict, and those that cannot be read; raises StateError."""
     claims, damaged = store.read()
     return judge(Here(mount).states(claims)), damaged
 
 
 def release_due(mount: str, *, only: Callable[[Claim], bool] | None = None) -> Report:
-    """Remove every path that is due and return what was done; raises nothing but bugs.
+    """Remove every path that is due; errors are in the report.
 
-    mount is where cgroup2 is mounted; only narrows it down to claims of interest.
+    mount is the mount point of cgroup2; only filters the claims.
     """
     try:
         store = ClaimStore.find()
@@ -104,7 +104,7 @@ def _pause(attempts: int) -> float:
 
 
 def _set_aside(verdict: ClaimVerdict, here: Here) -> ReleaseOutcome | None:
-    """Begin a removal; returns what came of it where it does not go on."""
+    """Begin a removal; returns its outcome if it is over already."""
     claim = verdict.claim
     same_boot = claim.holder.boot_id == here.boot_id
     try:
@@ -117,7 +117,7 @@ def _set_aside(verdict: ClaimVerdict, here: Here) -> ReleaseOutcome | None:
 
 
 def _find_mount(claim: Claim) -> None:
-    """Make sure that what the path was on is mounted, and that nothing is mounted on it now."""
+    """Make sure that the path's file system is mounted, and that nothing is mounted below it."""
     on = mounts.above(claim.path)
     inside = mounts.inside(claim.path)
     if inside:
@@ -142,7 +142,7 @@ def _failed(verdict: ClaimVerdict, error: Exception) -> ReleaseOutcome:
 
 
 def _settle(store: ClaimStore, outcome: ReleaseOutcome) -> ReleaseOutcome:
-    """Drop the claim of what is done, and note a failure; a full disk hinders only the note."""
+    """Drop the claim, or record the failure in it; a full disk loses only that record."""
     try:
         if outcome.what == "failed":
             store.update(outcome.claim)
@@ -157,7 +157,7 @@ def _settle(store: ClaimStore, outcome: ReleaseOutcome) -> ReleaseOutcome:
 
 
 def sentences(done: Sequence[ReleaseOutcome]) -> list[str]:
-    """Return one line for people on each outcome."""
+    """Return a sentence for each outcome."""
     words = {
         "removed": "removed",
         "gone": "was gone already",

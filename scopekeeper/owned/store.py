@@ -1,8 +1,8 @@
-"""Keeps the claims: one small file each in the state folder's ``owned``.
+"""Store the claims: one small file each in ``owned`` of the state folder.
 
-A file appears whole and durable, under its name, or not at all. What cannot be read is reported,
-never deleted. Two locks: the folder's own is held for moments, while claims are made, judged or
-dropped; that on ``.release`` for as long as one process removes what is due.
+A file appears whole and durable, or not at all. Unreadable files are reported, never deleted. There
+are two locks: the folder's own is held briefly, while claims are made, judged or dropped; the one
+on ``.release`` is held while a process removes paths.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ _TEMPORARY = ".new."
 _PATIENCE = 10.0
 """Seconds to wait for a lock."""
 _MOST = 1 << 16
-"""Bytes of a claim: two paths, escaped, and a few words."""
+"""Bytes of a claim: two escaped paths and a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that should be a claim."""
+    """A file that should be a claim, and why it cannot be read."""
 
     file: str
     problem: str
@@ -44,7 +44,7 @@ class ClaimStore:
 
     @classmethod
     def make(cls) -> "ClaimStore":
-        """Return this user's store, made durably where it was not there; raises StateError."""
+        """Return this user's store, made durably if it was missing; raises StateError."""
         above = str(state.make())
         folder = f"{above}/owned"
         try:
@@ -58,13 +58,13 @@ class ClaimStore:
 
     @classmethod
     def find(cls) -> "ClaimStore | None":
-        """Return this user's store, None where nothing was ever handed over."""
+        """Return this user's store, None if there was never a claim."""
         folder = f"{state.directory()}/owned"
         return cls(folder) if os.path.lexists(folder) else None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the claims still; raises StateError."""
+        """Lock the claims against changes; raises StateError."""
         fd = self._open()
         try:
             _lock(fd, self.folder)
@@ -74,7 +74,7 @@ class ClaimStore:
 
     @contextlib.contextmanager
     def releasing(self) -> Iterator[None]:
-        """Be the only one that removes what is due; raises StateError."""
+        """Lock out other processes that remove paths; raises StateError."""
         os.close(self._open())
         path = f"{self.folder}/.release"
         try:
@@ -82,7 +82,7 @@ class ClaimStore:
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise StateError(f"{path}: {error.strerror}") from None
-            fd = -1  # never made, and no room for it: then two may be at it, which is harmless
+            fd = -1  # no room to make it: two processes may remove at once, which is harmless
         try:
             if fd >= 0:
                 _lock(fd, path)
@@ -92,7 +92,7 @@ class ClaimStore:
                 os.close(fd)
 
     def _open(self) -> int:
-        """Open the folder; refuses one that others could have written claims into."""
+        """Open the folder; refuses one in which others can write claims."""
         try:
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
@@ -107,7 +107,7 @@ class ClaimStore:
         return fd
 
     def read(self) -> tuple[list[Claim], list[Damaged]]:
-        """Return all claims, oldest first, and what cannot be read; raises StateError."""
+        """Return all claims, oldest first, and unreadable files; raises StateError."""
         found, damaged = [], []
         fd = self._open()
         try:
@@ -130,7 +130,7 @@ class ClaimStore:
         return sorted(found, key=lambda claim: (claim.made, claim.claim_id)), damaged
 
     def write(self, claim: Claim) -> None:
-        """Write a claim, or write it anew, so that it survives a power cut; raises StateError."""
+        """Write or replace a claim, so that it survives a power cut; raises StateError."""
         temporary = f"{self.folder}/{_TEMPORARY}{claim.claim_id}.{os.getpid()}"
         try:
             fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -147,12 +147,12 @@ class ClaimStore:
             raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
 
     def update(self, claim: Claim) -> None:
-        """Write a claim anew where it still is; raises StateError."""
+        """Replace a claim if it still exists; raises StateError."""
         if os.path.exists(self._path(claim)):
             self.write(claim)
 
     def remove(self, claim: Claim) -> None:
-        """Forget a claim, durably; raises StateError."""
+        """Remove a claim durably; raises StateError."""
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(claim))
@@ -161,7 +161,7 @@ class ClaimStore:
             raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
 
     def sweep(self) -> None:
-        """Take away what killed writers left; only while the claims are locked."""
+        """Remove leftovers of killed writers; call it only with the claims locked."""
         for entry in os.listdir(self.folder):
             if entry.startswith(_TEMPORARY):
                 with contextlib.suppress(OSError):

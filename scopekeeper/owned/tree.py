@@ -1,14 +1,13 @@
-"""Looks at what stands at a path, and removes it; never follows a link, never leaves a mount.
+"""Identify and remove the file or folder at a path, without following links or leaving its mount.
 
-Nothing here goes by a path that somebody else could change on the way. Folders are opened one
-component after the other, each relative to the one before and none through a link; what is then
-looked at and emptied is what the descriptor holds, whatever is done to its names meanwhile. So
-whoever may write to a folder on the way, or inside, can have removed what he could have moved
-there: his own. Root removing below a user's folder is not led out of it.
+Other users may change the folders on the way meanwhile. So each component is opened relative to the
+one before, none through a link, and only open descriptors are read and emptied. A user who can
+write to one of these folders can only have removed what he could have moved there himself. Root,
+removing below a user's folder, cannot be led out of it.
 
-A folder is emptied without going down: what its folders have in them is lifted to its top, and
-they are removed. Two descriptors are enough for any depth, and a removal that was killed at any
-moment goes on where it was.
+Removing a folder does not descend: it moves the contents of its subfolders up to its top, and
+removes them there. So it needs two descriptors at any depth, and continues after it was killed at
+any moment.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ import fcntl
 import os
 import stat
 
-from scopekeeper.owned import mounts
+from scopekeeper.kernel import mounts
 from scopekeeper.owned.claim import Claim, Thing, raw
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,11 +27,11 @@ _FOLDER_BITS = 0o700
 
 
 class LeftMountError(OSError):
-    """Something is mounted inside of what is to be removed."""
+    """Something is mounted inside of the folder to remove."""
 
 
 def open_parent(path: str) -> int:
-    """Open the folder that path is in; raises OSError (ENOTDIR at a link)."""
+    """Open the parent folder of a path; raises OSError (ENOTDIR at a link)."""
     fd = os.open("/", _LOOK | os.O_DIRECTORY)
     for part in raw(path).split(b"/")[1:-1]:
         try:
@@ -49,7 +48,7 @@ def base_name(path: str) -> bytes:
 
 
 def stat_of(parent: int, name: bytes | str) -> os.stat_result | None:
-    """Return what stands under a name in an open folder, None where there is nothing."""
+    """Return the status of a name in an open folder, None if it does not exist."""
     try:
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -57,7 +56,7 @@ def stat_of(parent: int, name: bytes | str) -> os.stat_result | None:
 
 
 def identify(parent: int, name: bytes | str) -> Thing | None:
-    """Return the identity of what stands under a name, None where there is nothing."""
+    """Return the identity of a name in an open folder, None if it does not exist."""
     try:
         fd = os.open(name, _LOOK, dir_fd=parent)
     except FileNotFoundError:
@@ -83,10 +82,10 @@ def _generation(looking: int) -> int:
 
 
 def set_aside(claim: Claim, *, same_boot: bool) -> str:
-    """Take a path away from under its name, so that nobody comes to use it any more.
+    """Rename a path to its claim's ``aside`` name, so that nobody begins to use it.
 
-    Returns ``aside``; ``gone`` where there is nothing; ``changed`` where it is another thing now,
-    which is left. Raises OSError.
+    Returns ``aside``; ``gone`` if it does not exist; ``changed`` if it is another file now, which
+    stays. Raises OSError.
     """
     name = base_name(claim.path)
     try:
@@ -105,7 +104,7 @@ def set_aside(claim: Claim, *, same_boot: bool) -> str:
         os.rename(name, claim.aside, src_dir_fd=parent, dst_dir_fd=parent)
         if identify(parent, claim.aside) == found:
             return "aside"
-        if identify(parent, name) is None:  # somebody put another thing there in that moment
+        if identify(parent, name) is None:  # somebody replaced it in that moment
             os.rename(claim.aside, name, src_dir_fd=parent, dst_dir_fd=parent)
         return "changed"
     finally:
@@ -113,11 +112,11 @@ def set_aside(claim: Claim, *, same_boot: bool) -> str:
 
 
 def finish(claim: Claim) -> None:
-    """Remove what was set aside, durably; raises OSError, and may then be called again."""
+    """Remove a path that was set aside, durably; raises OSError, and can be called again."""
     try:
         parent = open_parent(claim.path)
     except FileNotFoundError:
-        return  # what it was in has itself been set aside, and goes with it
+        return  # its folder was set aside too, and is removed with it
     try:
         found = stat_of(parent, claim.aside)
         if found is None:
@@ -128,7 +127,7 @@ def finish(claim: Claim) -> None:
             _remove_folder(parent, claim.aside, claim.thing.inode)
         else:
             os.unlink(claim.aside, dir_fd=parent)
-        with contextlib.suppress(OSError):  # a folder that may be searched, not read
+        with contextlib.suppress(OSError):  # a folder with permission to search, not to read
             _sync(parent)
     finally:
         os.close(parent)
@@ -167,7 +166,7 @@ def _lift(inner: int, name: str, top: int, to: str) -> None:
     try:
         os.rename(name, to, src_dir_fd=inner, dst_dir_fd=top)
     except PermissionError:
-        # a folder's own permission is asked for too: it has to learn of its new parent
+        # moving a folder changes its "..", which needs write permission on itself
         looking = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=inner)
         try:
             _unprotect(looking)
@@ -177,7 +176,7 @@ def _lift(inner: int, name: str, top: int, to: str) -> None:
 
 
 def _open_folder(parent: int, name: str, mount: str) -> int:
-    """Open a folder to empty it; one that keeps its owner out is opened up first."""
+    """Open a folder to empty it; first give its owner the permission to."""
     looking = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=parent)
     try:
         if mounts.of_descriptor(looking) != mount:

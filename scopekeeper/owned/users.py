@@ -1,27 +1,28 @@
-"""Who uses a path, as procfs tells it.
+"""Find the processes that use a path, in procfs.
 
-What cannot be looked at counts as a use: a path that is kept too long is found again, one that is
-removed too early is not.
+A process that cannot be read counts as a user: a path kept too long is found again, a path removed
+too early is lost.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from scopekeeper.kernel import cgroupfs
-from scopekeeper.owned.claim import Holder, Kind, is_within, raw
-from scopekeeper.scope import names
+from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.mounts import is_within
+from scopekeeper.owned.claim import Holder, Kind, raw
+from scopekeeper.scope import marker, names
 
 _DELETED = " (deleted)"
 _NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-"""Bytes after which a path's name surely goes on, and it is another path."""
+"""Bytes that continue a name: the text then has another path."""
 _LOOKS = 100
 
 
 def user_in(directory: str, path: str) -> str:
-    """Return how a process of a cgroup uses path or what is below it, '' where none does.
+    """Return how a process of a cgroup uses a path or one below it, '' if none does.
 
-    Looks until no process came to be meanwhile, so that a fork does not slip through.
+    Repeats until it finds no new process, so that no fork is missed.
     """
     looked_at = {os.getpid()}
     for _ in range(_LOOKS):
@@ -40,7 +41,7 @@ def user_in(directory: str, path: str) -> str:
 
 
 def use_of(pid: int, path: str) -> str:
-    """Return how one process uses a path, '' where it does not, or has ended."""
+    """Return how one process uses a path, '' if it does not or has ended."""
     looks: tuple[Callable[[int, str], str], ...] = (_words, _links, _maps)
     try:
         for look in looks:
@@ -56,7 +57,7 @@ def use_of(pid: int, path: str) -> str:
 
 
 def _words(pid: int, path: str) -> str:
-    arguments, environment = _read(pid, "cmdline"), _read(pid, "environ")
+    arguments, environment = raw(proc.read(f"/proc/{pid}/cmdline")), proc.environment(pid)
     wanted = raw(path)
     if mentions(arguments, wanted):
         return "has it in its arguments"
@@ -64,10 +65,10 @@ def _words(pid: int, path: str) -> str:
         return "has it in its environment"
     base = os.readlink(f"/proc/{pid}/cwd")
     for word in arguments.replace(b"=", b"\0").split(b"\0"):
-        # written in another way: from its working directory, or through a link
+        # relative to its working directory, or through a link
         if b"/" in word or os.path.lexists(os.path.join(os.fsencode(base), word)):
-            meant = os.path.realpath(os.path.join(os.fsencode(base), word))
-            if is_within(meant.decode("utf-8", "surrogateescape"), path):
+            real = os.path.realpath(os.path.join(os.fsencode(base), word))
+            if is_within(real.decode("utf-8", "surrogateescape"), path):
                 return "has it in its arguments"
     return ""
 
@@ -85,11 +86,11 @@ def _links(pid: int, path: str) -> str:
 
 
 def _maps(pid: int, path: str) -> str:
-    return "has it mapped" if mentions(_read(pid, "maps"), raw(path)) else ""
+    return "has it mapped" if mentions(raw(proc.read(f"/proc/{pid}/maps")), raw(path)) else ""
 
 
 def mentions(text: bytes, path: bytes) -> bool:
-    """Tell whether text has the path, or one below it; ``/tmp/x`` is not in ``/tmp/xy``."""
+    """Return whether text has the path or one below it; ``/tmp/x`` is not in ``/tmp/xy``."""
     at = text.find(path)
     while at >= 0:
         after = text[at + len(path) : at + len(path) + 1]
@@ -99,13 +100,8 @@ def mentions(text: bytes, path: bytes) -> bool:
     return False
 
 
-def _read(pid: int, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb") as file:
-        return file.read()
-
-
 def _target(link: str) -> str:
-    """Return what a link of procfs points to; a kernel thread and a zombie have none."""
+    """Return the target of a link of procfs; '' for kernel threads and zombies."""
     try:
         target = os.readlink(os.fsencode(link))
     except FileNotFoundError:
@@ -114,51 +110,35 @@ def _target(link: str) -> str:
 
 
 def worker_below(path: str) -> str:
-    """Return which process outside of our scopes works, or is executed, below path; '' if none."""
-    for pid in _all_pids():
+    """Return in words which process outside of our scopes works below path, else ''."""
+    for pid in proc.pids():
         if pid == os.getpid():
             continue
         for name in ("cwd", "root", "exe"):
             with contextlib.suppress(OSError):
                 place = _target(f"/proc/{pid}/{name}")
-                if place != path and is_within(place, path) and not _is_contained(pid):
+                if (
+                    place != path
+                    and is_within(place, path)
+                    and not names.unit_of(cgroupfs.path_of(pid))
+                ):
                     return f"process {pid} uses {place}"
     return ""
 
 
-def _is_contained(pid: int) -> bool:
-    return any(names.parse_unit(part) for part in cgroupfs.path_of(pid).split("/"))
-
-
 def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
-    """Return of each holder a process that was launched in it and lives outside, if there is one.
+    """Return for each holder a process that was launched in it and lives outside, if there is one.
 
-    A process of ours can leave its cgroup; what it has in its environment it keeps.
+    A process can leave its cgroup; its environment still has the marker.
     """
-    marks = {holder: _mark(holder) for holder in holders if holder.cgroup}
+    wanted = [holder for holder in holders if holder.cgroup]
     found: dict[Holder, int] = {}
-    for pid in _all_pids() if marks else ():
-        try:
-            environment = b"\0" + _read(pid, "environ")
-        except OSError:
-            continue
-        if b"\0SCOPEKEEPER_SCOPE=" not in environment:
-            continue
-        for holder, mark in marks.items():
-            if mark not in environment:
-                continue
-            inside = cgroupfs.path_of(pid).split("/")
-            # by name: a scope that was made anew has the same, and another inode
-            if len(inside) > 1 and (holder.leaf or holder.unit) not in inside:
-                found.setdefault(holder, pid)
+    for process in filter(None, map(marker.look, proc.pids() if wanted else ())):
+        inside = process.cgroup.split("/")
+        for holder in wanted:
+            of_member = holder.kind is Kind.MEMBER
+            name, value = ("MEMBER", holder.leaf) if of_member else ("SCOPE", holder.unit)
+            # by name: a scope that was made anew has the same name and another inode
+            if process.carries(name, value) and (holder.leaf or holder.unit) not in inside:
+                found.setdefault(holder, process.pid)
     return found
-
-
-def _mark(holder: Holder) -> bytes:
-    if holder.kind is Kind.MEMBER:
-        return b"\0SCOPEKEEPER_MEMBER=" + raw(holder.leaf) + b"\0"
-    return b"\0SCOPEKEEPER_SCOPE=" + raw(holder.unit) + b"\0"
-
-
-def _all_pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())

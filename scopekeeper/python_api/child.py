@@ -58,7 +58,7 @@ class Child(NewMember):
     def sign(self, directory: str) -> None:
         """Write the child into the leaf's record, unless it has ended and the leaf is removed."""
         try:
-            self.record |= {"PID": str(self.pid), "START": start_time(str(self.pid))}
+            self.record |= {"PID": str(self.pid), "START": start_time(self.pid)}
             super().sign(directory)
         except OSError as error:
             if error.errno not in (*GONE, errno.ESRCH):

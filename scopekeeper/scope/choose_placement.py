@@ -6,10 +6,10 @@ from scopekeeper.systemd.units import answers
 
 
 def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
-    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish.
+    """Return the place for new scopes; raises UnavailableError, and UsageError if wanted is wrong.
 
-    A nested launch stays in the plain cgroup that its launcher was placed in, and below its
-    limits; unless that is a service's, which the command is to outlive.
+    A nested launch stays in the plain cgroup of its launcher, and below its limits, unless that
+    cgroup is a service's and the command must outlive the service.
     """
     if wanted == "auto" and caller.scope_directory:
         enclosing = place_of(caller)

@@ -1,4 +1,4 @@
-"""Which owners the caller of this program is: what it launched carries one of them."""
+"""The owners that the caller's launches record: how a caller finds its own scopes."""
 
 import os
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from scopekeeper.systemd.units import manager_uid
 def find_own(caller: Caller) -> Own:
     """Return the owners that launches by the caller record; raises UsageError.
 
-    The owner of a launch made now (so SCOPEKEEPER_OWNER counts, and a command inside a member has
-    the owner of that member); and the caller's parent with the parents of that up to the leader of
-    their process group, so that a gateway is found from its hook scripts too. An interactive shell
-    leads a group of its own: what it started beside the gateway is not the gateway's.
+    First the owner of a launch made now: SCOPEKEEPER_OWNER counts, and a command inside a member
+    has that member's owner. Then the caller's parent and its ancestors up to the leader of their
+    process group, so that a gateway is found from its hook scripts too. An interactive shell leads
+    a group of its own, so a gateway does not own what that shell starts beside it.
     """
     try:
         owner = find_owner(caller, os.environ.get("SCOPEKEEPER_OWNER", ""))
@@ -35,17 +35,15 @@ def find_own(caller: Caller) -> Own:
 
 
 def _parents(pid: int) -> Iterator[tuple[int, int]]:
-    """Yield a process and its parents, up to the leader of a process group; not an init."""
+    """Yield a process and its ancestors up to the leader of its process group, without init."""
     while pid > 0:
         try:
-            # proc_pid_stat(5): after the name, state ppid pgrp ... and starttime as field 22
-            stat = proc.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            if proc.cgroup_of(str(pid)).endswith("/init.scope"):
+            stat = proc.stat_of(pid)
+            if stat is None or proc.cgroup_of(pid).endswith("/init.scope"):
                 return
         except (OSError, LookupError):
             return
-        parent, group = int(stat[1]), int(stat[2])
-        yield pid, int(stat[19])
-        if pid == group:
+        yield pid, stat.start_time
+        if pid == stat.group:
             return
-        pid = parent
+        pid = stat.parent

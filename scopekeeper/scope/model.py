@@ -1,4 +1,4 @@
-"""What is known about scopes at one moment. Pure: frozen data, no I/O."""
+"""The data of one moment: scopes, members, owners. Pure: frozen data, no I/O."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from scopekeeper.kernel.cgroupfs import Unread
 
 
 class Liveness(Enum):
-    """Whether an owner's epoch is still going on, as far as it can be proved."""
+    """Whether an owner's epoch goes on, as far as that can be proved."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -18,7 +18,7 @@ class Liveness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a scope's name is made of."""
+    """The parts of a scope's name."""
 
     session: str
     lane: str
@@ -27,7 +27,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who answers for a member: a service by unit and InvocationID, else a bare process."""
+    """The owner of a member: a service by unit and InvocationID, else a process."""
 
     unit: str = ""
     epoch: str = ""
@@ -37,15 +37,15 @@ class Owner:
     """In clock ticks since boot, as proc_pid_stat(5) field 22."""
     boot_id: str = ""
     namespaces: str = ""
-    """The PID and cgroup namespaces in which pid and cgroup mean something."""
+    """The PID and cgroup namespaces in which pid and cgroup are valid."""
 
     @property
     def label(self) -> str:
-        """The name that people know it by."""
+        """Its name for people."""
         return self.unit or (f"pid {self.pid}" if self.pid else "-")
 
     def is_same(self, other: "Owner") -> bool:
-        """Return whether this is the same gateway: a unit in any life of it, or one process."""
+        """Return whether this is the same gateway: a unit in any epoch, or one process."""
         if self.unit or other.unit:
             return (self.unit, self.cgroup) == (other.unit, other.cgroup)
         if self.pid is None:
@@ -56,17 +56,17 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class OwnerState:
-    """An owner, whether it lives, and how that is known."""
+    """An owner, whether it lives, and the evidence."""
 
     owner: Owner
     liveness: Liveness
     evidence: str
 
     def yields_to(self, owner: Owner) -> bool:
-        """Return whether a launch of that owner may take the place of what belongs to this one.
+        """Return whether a launch by that owner may replace members of this one.
 
-        Another gateway's work is not touched, also where its unit is down: it may come back and
-        adopt it. A process that has ended does not come back.
+        Never another gateway's, even if its unit is down: it may return and adopt them. A process
+        that has ended does not return.
         """
         if self.owner.is_same(owner):
             return True
@@ -82,36 +82,36 @@ class Member:
     directory: str
     cgroup: str
     problem: str = ""
-    """Why the record cannot be used; then only the names above are known."""
+    """Why the record cannot be used; then only the fields above are known."""
     claims: str = ""
-    """The name that its record gives, where that is not its leaf's: it is forged."""
+    """The name in its record if that contradicts the leaf: the record is forged."""
     pid: int | None = None
     start_time: int | None = None
     """Of the launched process, in clock ticks since boot."""
     leader_lives: bool = False
-    """Whether the launched process itself lives, in the leaf or where it went from there."""
+    """Whether the launched process itself lives, in the leaf or elsewhere."""
     started: int = 0
     """Microseconds since the epoch."""
     born: int = 0
-    """The same by CLOCK_BOOTTIME, which nobody sets; 0 where the record does not say."""
+    """The same by CLOCK_BOOTTIME, which nobody can set; 0 if the record lacks it."""
     kind: str = ""
     lifetime: str = ""
     owner_state: OwnerState | None = None
     orphaned: int | None = None
-    """When it was first seen without its owner; microseconds of CLOCK_BOOTTIME."""
+    """When it was first seen without its owner, in microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None
-    """The same for its command's end while others stayed."""
+    """When it was first seen without its launched process, while others of it lived."""
     stopping: bool = False
-    """Whether a stop of it alone was begun."""
+    """Whether a stop of this member alone has begun."""
     stopper: int = 0
-    """The process that is at it, where that lives and is another; else 0."""
+    """The pid of the process that stops it, if it lives and is not this one; else 0."""
     pids: tuple[int, ...] = ()
     hidden: bool = False
-    """Whether something lives in it, and all of that is where it cannot be read."""
+    """Whether it has living processes, all of them in cgroups that cannot be read."""
 
     @property
     def lives(self) -> bool:
-        """Whether a process of it lives."""
+        """Whether it has a living process."""
         return bool(self.pids) or self.hidden
 
     @property
@@ -134,7 +134,7 @@ class Member:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether its owner's epoch is proved to be over, and that concerns it."""
+        """Whether its owner's epoch is proved to be over, and it does not outlive that."""
         return (
             self.owner_state is not None
             and self.owner_state.liveness is Liveness.GONE
@@ -142,13 +142,13 @@ class Member:
         )
 
     def yields_to(self, owner: Owner) -> bool:
-        """Return whether a launch of that owner may take its place."""
+        """Return whether a launch by that owner may replace it."""
         return self.owner_state is not None and self.owner_state.yields_to(owner)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One scope and its members, as cgroupfs has them."""
+    """One scope and its members, as read from cgroupfs."""
 
     unit: str
     directory: str
@@ -158,50 +158,50 @@ class Scope:
     lane: str
     run: str = ""
     inode: int = 0
-    """The kernel's number of the cgroup: one made later under the same name has another."""
+    """Of the cgroup; a later one of the same name has another."""
     problem: str = ""
-    """Why its record cannot be used: there is none, it is damaged, or of a newer version."""
+    """Why its record cannot be used: missing, damaged, or of a newer version."""
     damaged: bool = False
-    """Whether it has a record, which no version can have written."""
+    """Whether it has a record that no version writes."""
     claims: Identity | None = None
-    """What its record says it is, where that is not what its name says: it is forged."""
+    """The identity in its record if that contradicts its name: the record is forged."""
     unrecorded: bool = False
-    """Whether there is no record at all: somebody else's, or of a launch that was killed."""
+    """Whether it has no record: somebody else made it, or its launch was killed."""
     manager: str = ""
-    """``system``, ``user`` or '' where it is a plain cgroup."""
+    """``system`` or ``user``; '' for a plain cgroup."""
     session_id: str = ""
     kind: str = ""
     lifetime: str = ""
     created: int = 0
     """Microseconds since the epoch."""
     born: int = 0
-    """The same by CLOCK_BOOTTIME, which nobody sets: it tells which of two scopes came first."""
+    """The same by CLOCK_BOOTTIME, which nobody can set: orders scopes by age."""
     age: float = 0.0
-    """Seconds, by a clock that does not jump."""
+    """Seconds, by CLOCK_BOOTTIME."""
     ttl: int | None = None
     grace: int | None = None
-    """Microseconds, as asked for at the launch."""
+    """Microseconds, as given to the launch."""
     stopping: bool = False
-    """Whether a stop of it was begun."""
+    """Whether a stop of it has begun."""
     stopper: int = 0
-    """The process that is at it, where that lives and is another; else 0."""
+    """The pid of the process that stops it, if it lives and is not this one; else 0."""
     elsewhere: bool = False
-    """Whether it was made in another container, whose pids and sessions mean nothing here."""
+    """Whether it was made in another container, whose pids and sessions are not valid here."""
     owner: Owner = field(default_factory=Owner)
     members: tuple[Member, ...] = ()
     strays: tuple[int, ...] = ()
-    """Processes in the scope that are in no member's leaf."""
+    """Processes in the scope but in no member's leaf."""
     unread: tuple[Unread, ...] = ()
-    """Cgroups in it that could not be read."""
+    """Cgroups below it that could not be read."""
     hidden: bool = False
-    """Whether something lives in it, and all of that is where it cannot be read."""
+    """Whether it has living processes, all of them in cgroups that cannot be read."""
     memory_bytes: int | None = None
-    """None where the memory controller is not delegated, or usage was not asked for."""
+    """None if the memory controller is not delegated, or usage was not requested."""
     cpu_usec: int | None = None
     activity: tuple[int, int] | None = None
-    """CPU time in microseconds and bytes written by now; None where that was not read."""
+    """CPU time in microseconds and bytes written so far; None if not requested."""
     idle_since: tuple[int, int, int] | None = None
-    """When activity was last seen to have changed (CLOCK_BOOTTIME), and what it was then."""
+    """When activity was last seen to change (CLOCK_BOOTTIME), and its value then."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -210,23 +210,24 @@ class Scope:
 
     @property
     def living_members(self) -> tuple[Member, ...]:
-        """The members that have a process."""
+        """The members with a living process."""
         return tuple(member for member in self.members if member.lives)
 
     @property
     def lives(self) -> bool:
-        """Whether a process of it lives."""
+        """Whether it has a living process."""
         return bool(self.pids) or self.hidden
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing of it can be read, not even its record."""
+        """Whether it cannot be read at all, not even its record."""
         return any(each.directory == self.directory for each in self.unread)
 
     def yielding(self, owners: Sequence[Owner]) -> "tuple[Member, ...] | None":
-        """Return the living members that yield to any of some owners; None where the scope does.
+        """Return the living members that yield to any of some owners, None if the whole scope does.
 
-        What lives outside of every member goes with the members, else with who made the scope.
+        Processes outside of every member go with the members, or if there are none, with the
+        scope's own owner.
         """
         living = self.living_members
         found = tuple(m for m in living if any(m.yields_to(owner) for owner in owners))
@@ -236,35 +237,35 @@ class Scope:
 
     @property
     def is_stillborn(self) -> bool:
-        """Whether its launch was killed before it wrote the record, and left nothing."""
+        """Whether its launch was killed before it wrote the record, and it is empty."""
         return self.unrecorded and bool(self.manager) and not self.lives
 
     @property
     def has_expired(self) -> bool:
-        """Whether it has lived for longer than it was given."""
+        """Whether it has lived longer than its ttl."""
         return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """What it is called: by its name, and where it is forged also by its record."""
+        """Its identity by its name, and if the record is forged also by its record."""
         own = Identity(self.session, self.lane, self.run)
         return (own,) if self.claims is None else (own, self.claims)
 
     @property
     def forgery(self) -> str:
-        """How its record contradicts its name; '' where it does not."""
+        """How its record contradicts its name; '' if it does not."""
         if self.claims is None:
             return ""
         said, own = self.claims, self.identities[0]
         return f"its record says {_described(said)}; its name says {_described(own)}"
 
     def command_to_end(self, uid: int) -> str:
-        """Return the shell command by which uid can end it without its record."""
+        """Return the shell command with which uid can end it without its record."""
         return command_to_end(self.directory, self.manager, "" if uid == self.uid else self.uid)
 
     @property
     def state(self) -> str:
-        """One of the states of ``ls``, but for ghost."""
+        """One of the states of ``ls``, except ghost."""
         if self.damaged:
             return "damaged"
         if self.problem and not self.is_stillborn:
@@ -288,7 +289,7 @@ class Scope:
 
 
 def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:
-    """Return the shell command that ends a scope; other_uid is the user whose manager made it."""
+    """Return the shell command that ends a scope; other_uid is the user of its manager."""
     if not manager:
         return f"echo 1 > {shlex.quote(directory + '/cgroup.kill')}"
     how = " --user" if manager == "user" else ""
@@ -304,12 +305,12 @@ def _described(identity: Identity) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All scopes that were found, at one moment."""
+    """All scopes at one moment."""
 
     scopes: tuple[Scope, ...]
     now: int = 0
     """That moment, in microseconds of CLOCK_BOOTTIME."""
     units: frozenset[str] | None = None
-    """Names of the live scope units that systemd knows; None where it was not asked."""
+    """Names of the active scope units of systemd; None if it was not asked."""
     unread: tuple[Unread, ...] = ()
-    """Cgroups that could not be read, in which there may be more scopes or processes."""
+    """Cgroups that could not be read; they may hold more scopes or processes."""

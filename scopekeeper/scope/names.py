@@ -1,12 +1,12 @@
-r"""Names: session, lane and run into one systemd unit name and back; a member into its leaf.
+r"""Names: session, lane and run to one systemd unit name and back; a member to its leaf and back.
 
 Pure, and on the hot path of ``run``: no imports.
 
-A scope is called ``scopekeeper-<session>-<lane>[-<run>].scope``. Each field is escaped as
-systemd-escape(1) does it, but for ``/``, which becomes ``\x2f`` here, so that ``-`` can only be
-a separator. A name that would pass the 255 bytes of a unit name (systemd.unit(5)) is cut: the
-session then ends in ``\x00`` and a hash of the whole identity. NUL is refused in a field, so
-the mark cannot come from one.
+A scope is called ``scopekeeper-<session>-<lane>[-<run>].scope``. Each field is escaped like
+systemd-escape(1) does, except that ``/`` becomes ``\x2f``, so that ``-`` is always a separator. A
+name longer than the 255 bytes of a unit name (systemd.unit(5)) is cut: its session then ends in
+``\x00`` and a hash of the whole identity. A field with NUL is refused, so no field can contain
+that mark.
 """
 
 PREFIX = "scopekeeper-"
@@ -14,8 +14,8 @@ SUFFIX = ".scope"
 UNITS = f"{PREFIX}*{SUFFIX}"
 """A glob pattern that every scope unit of ours matches."""
 NAME_MAX = 255
-"""Longest unit name in bytes (UNIT_NAME_MAX of systemd, less its NUL); also the kernel's for a
-directory."""
+"""Longest unit name in bytes (systemd's UNIT_NAME_MAX without its NUL); equals the kernel's limit
+of a directory's name."""
 
 SESSION_MAX = 512
 LANE_MAX = 640
@@ -45,7 +45,7 @@ def check(field: str, value: str, longest: int) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape one field; bytes that are not UTF-8 (surrogate escapes) come through."""
+    """Escape one field; keeps bytes that are not UTF-8 (surrogate escapes)."""
     raw = text.encode("utf-8", "surrogateescape")
     if not raw.translate(None, _PLAIN) and raw[:1] != b".":
         return text
@@ -56,7 +56,7 @@ def escape(text: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Undo escape; raises ValueError on what escape cannot have written."""
+    """Undo escape; raises ValueError on text that escape never writes."""
     if "\\" not in text:
         return text
     head, *rest = text.split("\\")
@@ -104,9 +104,9 @@ def _cut(escaped: str, room: int) -> str:
 
 
 def parse_unit(name: str) -> tuple[str, str, str, bool] | None:
-    """Read (session, lane, run, whole) from a unit name; None where it is not one of ours.
+    """Read (session, lane, run, whole) from a unit name, None if it is not one of ours.
 
-    whole is False where the name was cut: the record has the full text.
+    whole is False if the name was cut: the record has the full text.
     """
     if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
         return None
@@ -121,13 +121,18 @@ def parse_unit(name: str) -> tuple[str, str, str, bool] | None:
     return fields[0], fields[1], fields[2] if len(fields) > 2 else "", not mark
 
 
+def unit_of(path: str) -> str:
+    """Return the name of the innermost scope of ours in a cgroup path, '' if there is none."""
+    return next((part for part in reversed(path.split("/")) if parse_unit(part)), "")
+
+
 def leaf_name(member: str, member_id: str) -> str:
     """Name the leaf cgroup of a member; member_id is 8 hex digits."""
     return f"m-{_cut(escape(member), _LEAF_ROOM)}.{member_id}"
 
 
 def parse_leaf(name: str) -> tuple[str, str] | None:
-    """Read (member, member_id) from a leaf's name; None where it is not one of ours."""
+    """Read (member, member_id) from a leaf's name, None if it is not one of ours."""
     member, dot, member_id = name.rpartition(".")
     if not dot or not member.startswith("m-") or len(member_id) != ID_LENGTH:
         return None
@@ -139,9 +144,9 @@ def parse_leaf(name: str) -> tuple[str, str] | None:
 
 
 def lane_class(lane: str) -> str:
-    """Return what stands before the first colon: the class of ``nested:agent:x`` is ``nested``."""
+    """Return the part before the first colon: the class of ``nested:agent:x`` is ``nested``."""
     return lane.partition(":")[0]
 
 
 EPHEMERAL_LANES = ("nested", "cron", "heartbeat", "subagent")
-"""Lane classes whose sessions live for one run: each session id gets a scope of its own."""
+"""Lane classes whose sessions last for one run: each session id gets a scope of its own."""

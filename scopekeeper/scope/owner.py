@@ -1,4 +1,4 @@
-"""Who owns what a launch starts. On the hot path of ``run``: builtin modules only."""
+"""The owner of a launch. On the hot path of ``run``: builtin modules only."""
 
 import posix
 
@@ -8,9 +8,9 @@ from scopekeeper.systemd.units import epoch_of, unit_name
 
 
 class LaunchOwner:
-    """Who answers for a member: a service (its unit and epoch) or else a bare process.
+    """The owner of a member: a service (its unit and epoch), else a process.
 
-    One that has ended already owns what it left behind, so that it is found.
+    A service that has ended already still owns what it left behind, so that it is found.
     """
 
     __slots__ = ("fields", "has_ended", "label", "unit", "unit_path")
@@ -24,10 +24,11 @@ class LaunchOwner:
 
 
 def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner:
-    """Return the owner of what the caller starts: the process named by its pid, if one is.
+    """Return the owner of what the caller starts; named is the pid of a process to own it.
 
-    parent is the pid of who else is it where no service is; else it is the caller's own. Raises
-    ValueError where there is no such process.
+    Otherwise it is the owner of the enclosing member, the service that the caller runs in, or the
+    process with the pid in parent (default: the caller's parent). Raises ValueError if there is no
+    such process.
     """
     fields = {
         "BOOT": boot_id(),
@@ -35,11 +36,11 @@ def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner
     }
     if named:
         return LaunchOwner(fields | _process(named))
-    if caller.enclosing is not None:  # a nested run belongs to whom its launcher belongs to
+    if caller.enclosing is not None:  # a nested run has its launcher's owner
         inherited = {k: v for k, v in caller.enclosing.items() if k.startswith("OWNER_")}
         if inherited:
             return LaunchOwner(fields | inherited)
-    # a parent outside of our PID namespace reads as 0: then the namespace's first process owns
+    # a parent outside of our PID namespace reads as 0: then the namespace's first process owns it
     parent = parent or str(posix.getppid() or 1)
     path = caller.unit_path()
     if path:
@@ -53,7 +54,7 @@ def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner
 
 
 def _has_gone(parent: str) -> bool:
-    """Tell whether systemd is a process's parent, which it becomes of who has lost his own."""
+    """Return whether parent is systemd: the caller's own parent has ended."""
     try:
         return cgroup_of(parent).endswith("/init.scope")
     except (OSError, LookupError):

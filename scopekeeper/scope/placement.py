@@ -2,8 +2,8 @@
 
 On the hot path of ``run``: builtin modules only.
 
-A folder of the cgroup2 hierarchy is named in two ways here: its *path* as /proc/PID/cgroup
-has it, and its *directory*, the path below the mount point.
+A cgroup has two names here: its *path*, as in /proc/PID/cgroup, and its *directory*, which begins
+with the mount point.
 """
 
 import posix
@@ -16,15 +16,15 @@ SLICE = "scopekeeper.slice"
 
 
 class Caller:
-    """The process that asked: its cgroup, and the member of ours that it runs in, if any."""
+    """The calling process: its cgroup, and the member of ours that it runs in, if any."""
 
     __slots__ = ("directory", "enclosing", "is_main", "mount", "path", "scope_directory", "uid")
 
     def __init__(self, *, for_child: bool = False) -> None:
-        """Look around; raises LookupError where there is no cgroup2.
+        """Read where this process runs; raises LookupError without cgroup2.
 
-        for_child: what is to be contained is not this process but a child of it, which is never
-        the main process of a service.
+        for_child: the launch contains a child of this process, which is never the main process of
+        a service.
         """
         self.is_main = not for_child and is_main_process()
         self.uid = posix.getuid()
@@ -41,12 +41,12 @@ class Caller:
                 self.scope_directory = scope
 
     def manager_path(self) -> str:
-        """Return the path of the user's manager, or the prefix of the system's ('' mostly)."""
+        """Return the path of the user's manager, or the prefix of the system's (mostly '')."""
         if self.uid == 0:
             try:
-                first = cgroup_of("1")  # in a PID namespace of somebody's, not systemd
+                first = cgroup_of("1")  # not systemd, in a PID namespace without it
             except OSError:
-                return ""  # its service may not see it
+                return ""  # hidden from our service (ProtectProc=)
             return first.removesuffix("/init.scope") if first.endswith("/init.scope") else ""
         service = f"/user@{self.uid}.service"
         at = self.path.find(service + "/")
@@ -55,7 +55,7 @@ class Caller:
         return f"/user.slice/user-{self.uid}.slice{service}"
 
     def unit_path(self) -> str:
-        """Return the path of the service that the caller runs in; '' where there is none."""
+        """Return the path of the service that the caller runs in, '' if there is none."""
         end = self.path.rfind(".service/")
         if self.path.endswith(".service"):
             path = self.path
@@ -63,7 +63,7 @@ class Caller:
             path = self.path[: end + 8]
         else:
             return ""
-        # the manager of a user is a service too; a login session or a scope owns nothing
+        # a user's manager is a service too; a login session or a scope is no owner
         return "" if path.rpartition("/")[2].startswith("user@") else path
 
 
@@ -83,7 +83,7 @@ class Place:
         return f"the {self.manager} manager" if self.manager else f"cgroup {self.base}"
 
     def manages(self, unit_path: str) -> bool:
-        """Tell whether the unit at this path belongs to the manager of this place."""
+        """Return whether the unit at this path belongs to the manager of this place."""
         if not self.manager or not unit_path.startswith(self.manager_path + "/"):
             return False
         return "/user@" not in unit_path[len(self.manager_path) :]
@@ -94,7 +94,7 @@ class Place:
 
 
 def manager_of(scope_path: str) -> str:
-    """Return who made the scope at this cgroup path: ``system``, ``user``, or '' for us."""
+    """Return the manager of the scope at this path: ``system``, ``user``, or '' if we made it."""
     folder = scope_path.rpartition("/")[0]
     if not folder.endswith("/" + SLICE):
         return ""
@@ -102,7 +102,7 @@ def manager_of(scope_path: str) -> str:
 
 
 def place_of(caller: Caller) -> Place:
-    """Return the place of the scope that the caller runs in: a nested launch stays there."""
+    """Return the place of the scope that the caller runs in, where a nested launch stays."""
     base = caller.scope_directory.rpartition("/")[0]
     manager = manager_of(caller.scope_directory[len(caller.mount) :])
     path = base[len(caller.mount) : -len(SLICE) - 1] if manager else ""
@@ -110,7 +110,7 @@ def place_of(caller: Caller) -> Place:
 
 
 def managed(caller: Caller, manager: str) -> Place:
-    """Return the place where the ``system`` or the ``user`` manager makes the caller's scopes."""
+    """Return the place of the caller's scopes under the ``system`` or ``user`` manager."""
     path = caller.manager_path()
     if manager == "user" and caller.uid == 0:  # root's own manager is not the system's
         path += "/user.slice/user-0.slice/user@0.service"

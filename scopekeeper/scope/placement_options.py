@@ -1,4 +1,4 @@
-"""Where scopes go when it is not simply the caller's own manager: by wish, or by what there is."""
+"""Where scopes go if not under the caller's own manager: by option, or by what the machine has."""
 
 import posix
 
@@ -8,11 +8,11 @@ from scopekeeper.scope.placement import Caller, Place, managed
 from scopekeeper.systemd.units import answers, manager_uid, unit_name
 
 FOLDER = "scopekeeper"
-"""What we make at the top of a cgroup2 mount where root has no systemd."""
+"""The folder that root makes at the top of a cgroup2 mount without systemd."""
 
 
 def find(caller: Caller, wanted: str = "auto") -> Place:
-    """Find the place for new scopes; raises UnavailableError, or UsageError on a wrong wish."""
+    """Return the place for new scopes; raises UnavailableError, UsageError."""
     if wanted == "auto":
         return _automatic(caller)
     if wanted == "system":
@@ -27,7 +27,7 @@ def find(caller: Caller, wanted: str = "auto") -> Place:
 
 
 def wanted() -> str:
-    """Return the placement that the environment asks for."""
+    """Return the placement set in the environment."""
     return posix.environ.get(b"SCOPEKEEPER_PLACEMENT", b"").decode("utf-8", "replace") or "auto"
 
 
@@ -82,9 +82,9 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
 
 
 def _delegated_ancestor(caller: Caller) -> str:
-    """Return the highest cgroup at or above the caller's own that is its to write; '' if none.
+    """Return the highest writable cgroup at or above the caller's own, '' if there is none.
 
-    The top itself is one to write to in a container that a user without root was given.
+    In a rootless container that can be the top itself.
     """
     found = ""
     directory = caller.scope_directory.rpartition("/")[0] or caller.directory
@@ -100,10 +100,10 @@ def _delegated_ancestor(caller: Caller) -> str:
 
 
 def is_delegated(caller: Caller, unit_path: str) -> bool:
-    """Tell whether systemd handed the cgroup of a service over to the caller (``Delegate=yes``).
+    """Return whether systemd delegates the cgroup of a service to the caller (``Delegate=yes``).
 
-    The system's manager marks it: ``user.delegate`` since 251, ``trusted.delegate`` (root only)
-    since 236. A user's manager does not, and has to be asked.
+    The system manager marks it: ``user.delegate`` since systemd 251, ``trusted.delegate`` (root
+    only) since 236. A user manager does not; ask it.
     """
     directory = caller.mount + unit_path
     if manager_uid(unit_path):
@@ -118,9 +118,9 @@ def is_delegated(caller: Caller, unit_path: str) -> bool:
 
 
 def ignores_pipe() -> bool:
-    """Tell whether this main process of a service was started with SIGPIPE ignored.
+    """Return whether the manager started this main process of a service with SIGPIPE ignored.
 
-    Only the manager can tell any more; ``IgnoreSIGPIPE=yes`` is its default.
+    Python has reset it, so ask the manager; ``IgnoreSIGPIPE=yes`` is the default.
     """
     try:
         caller = Caller()

@@ -1,11 +1,11 @@
-"""Why a member ended: one of a closed list, and what it rests on. Pure."""
+"""Why a member ended: one of a closed list, with its evidence. Pure."""
 
 import enum
 from dataclasses import dataclass
 
 
 class Reason(enum.Enum):
-    """The closed list; what is not known stays unknown, and is not guessed into a nicer one."""
+    """The closed list of reasons; without proof it is UNKNOWN, never a guess."""
 
     EXITED = "exited"
     SIGNALLED = "signalled"
@@ -22,7 +22,7 @@ class Reason(enum.Enum):
 
     @classmethod
     def of(cls, text: str) -> "Reason":
-        """Return the reason of that value; unknown where a newer version wrote another."""
+        """Return the reason with this value; UNKNOWN for a newer version's."""
         try:
             return cls(text)
         except ValueError:
@@ -31,12 +31,12 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stopper:
-    """Who asked for an end."""
+    """The process that requested a stop."""
 
     pid: int
     uid: int
     command: str
-    """As /proc/PID/comm has it: the kernel cuts it to 15 bytes."""
+    """Its /proc/PID/comm, which the kernel cuts to 15 bytes."""
 
     def __str__(self) -> str:
         return f"{self.command or 'a process'} (pid {self.pid}, uid {self.uid})"
@@ -44,11 +44,11 @@ class Stopper:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a member is ended, as its stopper says or as it was proved."""
+    """Why a member is ended, as its stopper states or as it was proved."""
 
     reason: Reason
     text: str = ""
-    """The stopper's own words, or the evidence; may be empty."""
+    """The stopper's reason, or the evidence; can be empty."""
     stopper: Stopper | None = None
 
     @property

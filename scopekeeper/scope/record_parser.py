@@ -1,10 +1,10 @@
-"""Reads the records of scopes and members, which their processes can rewrite. Pure.
+"""Parse the records of scopes and members, which their processes can rewrite. Pure.
 
-Every field has a type, a range and a length. One wrong field makes that one record *damaged*
-(RecordError), and nothing else. Nothing outside of this file makes a number of a record's text.
+Every field has a type, a range and a length. One wrong field makes that record *damaged*
+(RecordError), and no other. Only this file converts a record's text to numbers.
 
-A cgroup's name cannot be changed by what lives in it. Where the record contradicts the name, the
-name is right, and the record's words are kept apart as ``claims``.
+Processes cannot rename their own cgroup. If the record contradicts the name, the name is right,
+and the record's identity is kept apart as ``claims``.
 """
 
 import functools
@@ -16,17 +16,17 @@ from scopekeeper.scope.model import Identity, Owner
 from scopekeeper.scope.records import KINDS, LIFETIMES, RecordError
 
 SIZE_MAX = 32 * 1024
-"""Bytes of a record. The longest that is written has four texts of some 4 KiB each."""
+"""Bytes of a record. The longest that we write has four texts of some 4 KiB each."""
 FIELDS_MAX = 64
-"""A newer version may write fields that are not known here; so many in all."""
+"""Fields of a record, with those that only a newer version knows."""
 NUMBER_MAX = 2**63 - 1
 TIME_MAX = 253_402_214_400_000_000
-"""Microseconds since the epoch on the last day that can be shown, in the year 9999."""
+"""Microseconds since the epoch on the last day that Python can show, in the year 9999."""
 PID_MAX = 2**22
 """PID_MAX_LIMIT of Linux."""
 UID_MAX = 2**32 - 2
 REASON_MAX = 4096
-"""Characters of the words with which somebody asks for a stop."""
+"""Characters of the reason given for a stop."""
 _NUMBER_DIGITS = 19
 _SHORT, _PATH_MAX = 128, 4096
 _STATES = ("stopping",)
@@ -37,31 +37,31 @@ _OWNER = (
 
 
 class NewerError(RecordError):
-    """The record was written by a newer scopekeeper, which may understand it."""
+    """The record is of a newer scopekeeper's format."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopMark:
-    """What a stop writes into a record before it sends the first signal."""
+    """The fields that a stop writes into a record before its first signal."""
 
     pid: int | None
     start_time: int | None
-    """Of the process that stops it; see Owner."""
+    """Of the process that stops it, in clock ticks since boot."""
     why: str
-    """The value of a ``history.Reason``, or of a newer version's."""
+    """The value of a ``Reason``, maybe a newer version's."""
     text: str
     asker: tuple[int, int, str] | None
-    """The pid, uid and command of the process that asked for it."""
+    """The pid, uid and command of the process that requested it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeRecord:
-    """What the record of a scope says. Times are microseconds, None where it does not say."""
+    """The record of a scope. Times are microseconds; None if the field is missing."""
 
     identity: Identity
-    """As the cgroup's name has it, in full."""
+    """The identity in the cgroup's name, not cut."""
     claims: Identity | None
-    """What the record says instead, where it contradicts the name."""
+    """The identity in the record if that contradicts the name."""
     session_id: str
     kind: str
     lifetime: str
@@ -70,7 +70,7 @@ class ScopeRecord:
     ttl: int | None
     grace: int | None
     bound: str
-    """The unit that systemd ends the scope with."""
+    """The unit with which systemd ends the scope."""
     owner: Owner
     idle: tuple[int, int, int] | None
     mark: StopMark | None
@@ -78,12 +78,12 @@ class ScopeRecord:
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """What the record of a member says. Times are microseconds, None where it does not say."""
+    """The record of a member. Times are microseconds; None if the field is missing."""
 
     name: str
-    """As the leaf's name has it, in full."""
+    """The name in the leaf's name, not cut."""
     claims: str
-    """The name that the record gives instead, where it contradicts the leaf's; else ''."""
+    """The name in the record if that contradicts the leaf; else ''."""
     pid: int
     start_time: int
     kind: str
@@ -98,20 +98,20 @@ class MemberRecord:
 
 
 def scope(raw: bytes | None, unit: str) -> ScopeRecord:
-    """Read the record of the scope whose cgroup is called unit; raises RecordError."""
+    """Parse the record of the scope with this unit name; raises RecordError."""
     fields = _load(raw, records.OF_SCOPE)
     name = named(unit)
-    said = Identity(
+    recorded = Identity(
         _text(fields, "SESSION", names.SESSION_MAX),
         _text(fields, "LANE", names.LANE_MAX),
         _text(fields, "RUN", names.RUN_MAX),
     )
-    if not said.session or not said.lane:
+    if not recorded.session or not recorded.lane:
         raise RecordError("the record is damaged: its session or lane is empty")
-    agrees = names.unit_name(said.session, said.lane, said.run) == unit
+    agrees = names.unit_name(recorded.session, recorded.lane, recorded.run) == unit
     return ScopeRecord(
-        said if agrees else name,
-        None if agrees else said,
+        recorded if agrees else name,
+        None if agrees else recorded,
         _text(fields, "SESSION_ID", names.RUN_MAX),
         _choice(fields, "KIND", KINDS),
         _choice(fields, "LIFETIME", LIFETIMES),
@@ -127,7 +127,7 @@ def scope(raw: bytes | None, unit: str) -> ScopeRecord:
 
 
 def named(unit: str) -> Identity:
-    """Return what a scope is by its name, which may be cut; raises RecordError."""
+    """Return the identity in a unit name, which can be cut; raises RecordError."""
     found = names.parse_unit(unit)
     if found is None:
         raise RecordError(f"{unit[:40]!r} is no name of a scope")
@@ -135,18 +135,18 @@ def named(unit: str) -> Identity:
 
 
 def member(raw: bytes | None, leaf: str) -> MemberRecord:
-    """Read the record of the member whose cgroup is called leaf; raises RecordError."""
+    """Parse the record of the member with this leaf name; raises RecordError."""
     fields = _load(raw, records.OF_MEMBER)
     parsed = names.parse_leaf(leaf)
     if parsed is None:
         raise RecordError(f"{leaf[:40]!r} is no name of a member")
-    said = _text(fields, "NAME", names.MEMBER_MAX)
-    if not said:
+    recorded = _text(fields, "NAME", names.MEMBER_MAX)
+    if not recorded:
         raise RecordError("the record is damaged: its name is empty")
-    agrees = names.leaf_name(said, parsed[1]) == leaf
+    agrees = names.leaf_name(recorded, parsed[1]) == leaf
     return MemberRecord(
-        said if agrees else parsed[0],
-        "" if agrees else said,
+        recorded if agrees else parsed[0],
+        "" if agrees else recorded,
         _number(fields, "PID", PID_MAX) or 0,
         _number(fields, "START") or 0,
         _choice(fields, "KIND", KINDS),
@@ -162,7 +162,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
 
 
 def stop_mark(raw: bytes) -> StopMark | None:
-    """Read what a stop has written, wherever it has; raises RecordError."""
+    """Parse the mark of a stop, None if there is none; raises RecordError."""
     return _mark(_load(raw, ()))
 
 
@@ -188,11 +188,11 @@ def _damaged(key: str, value: str) -> RecordError:
 
 
 def _number(fields: Mapping[str, str], key: str, most: int = NUMBER_MAX) -> int | None:
-    """Return a number of decimal ASCII digits, None where there is none."""
+    """Return a number of decimal ASCII digits, None if the field is missing."""
     text = fields.get(key)
     if text is None:
         return None
-    # isdecimal() takes the digits of every script, and int() more than these
+    # isdecimal() accepts the digits of every script, and int() even more
     if text.isdecimal() and text.isascii() and len(text) <= _NUMBER_DIGITS:
         value = int(text)
         if value <= most:
@@ -233,7 +233,7 @@ def _owner(fields: Mapping[str, str]) -> Owner:
 
 @functools.lru_cache(maxsize=256)
 def _owner_of(texts: tuple[str | None, ...]) -> Owner:
-    """Return the owner that these texts name; those of a cohort all have the same."""
+    """Return the owner in these fields; cached, since all members of a cohort have the same."""
     fields = zip(_OWNER, texts, strict=True)
     return _owner({key: text for key, text in fields if text is not None})
 

@@ -1,11 +1,11 @@
-r"""Records: what a scope and a member say of themselves, as an extended attribute.
+r"""The format of records, which scopes and members carry as an extended attribute.
 
-Pure, and on the hot path of ``run``: it imports nothing that would have to be loaded. The form is
-that of systemd's own state files, one ``KEY=VALUE`` a line, so that
-``getfattr -n user.scopekeeper DIR`` is readable. Line breaks and backslashes in a value are written
-``\n``, ``\r`` and ``\\``. The first line is ``V=1``.
+Pure, and on the hot path of ``run``: builtin modules only. The format is that of systemd's state
+files, one ``KEY=VALUE`` on each line, so that ``getfattr -n user.scopekeeper DIR`` is readable.
+Line breaks and backslashes in a value are written ``\n``, ``\r`` and ``\\``. The first line is
+``V=1``.
 
-Every user of the machine can read the attribute: nothing secret belongs in it.
+Every user of the machine can read the attribute: put nothing secret into it.
 """
 
 from sys import intern
@@ -18,18 +18,18 @@ LIFETIMES = ("gateway", "session", "detached")
 
 OF_SCOPE = ("SESSION", "LANE")
 OF_MEMBER = ("NAME", "PID", "START")
-"""What the record of a scope and of a member has to have."""
+"""Required fields of a scope's and of a member's record."""
 
 CHILD = "child"
-"""As JOINING in a member's record: PID and START are still those of who is starting it."""
+"""JOINING in a member's record: PID and START are still those of the process that starts it."""
 
 
 class RecordError(ValueError):
-    """The record cannot be understood: damaged, or written by a newer scopekeeper."""
+    """The record cannot be parsed: it is damaged, or of a newer scopekeeper's format."""
 
 
 def dumps(fields: dict[str, str]) -> bytes:
-    """Write the fields that are not empty."""
+    """Return the record of the fields that are not empty."""
     lines = [f"V={VERSION}"]
     for key, value in fields.items():
         if value:
@@ -39,9 +39,9 @@ def dumps(fields: dict[str, str]) -> bytes:
 
 
 def loads(raw: bytes, required: tuple[str, ...] = ()) -> dict[str, str]:
-    """Read what dumps wrote; keys that are not known are kept.
+    """Return the fields of a record, unknown ones too.
 
-    Raises RecordError, also where a required key is missing.
+    Raises RecordError, also if a required field is missing.
     """
     lines = raw.decode("utf-8", "surrogateescape").split("\n")
     if lines[0] != f"V={VERSION}":
@@ -57,7 +57,7 @@ def loads(raw: bytes, required: tuple[str, ...] = ()) -> dict[str, str]:
         key, equals, value = line.partition("=")
         if not equals or not key or key in fields:
             raise RecordError(f"the record is damaged: {line[:40]!r}")
-        # the keys and most values are those of many records, of which a keeper holds a thousand
+        # a keeper holds a thousand records with the same keys and mostly the same values
         fields[intern(key)] = intern(_unescaped(value) if "\\" in value else value)
     for key in required:
         if key not in fields:
@@ -80,6 +80,6 @@ def _unescaped(value: str) -> str:
             if letter is None:
                 raise RecordError(f"the record is damaged: {value[:40]!r}")
             text += letter + part[1:]
-        else:  # an escaped backslash splits into an empty part and what follows it
+        else:  # an escaped backslash splits into an empty part and the text after it
             text += "\\" + next(parts, "")
     return text

@@ -1,4 +1,4 @@
-"""What a single word on a command line can mean: a run, a session, a scope or a member. Pure."""
+"""Resolve a word of a command line to a run, a session, a scope or a member. Pure."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from scopekeeper.scope.selection import Selected, Selector, select
 
 RUN, SESSION, SCOPE, MEMBER = "run", "session", "scope", "member"
 KINDS = (RUN, SESSION, SCOPE, MEMBER)
-"""The order in which they count where a word can mean several."""
+"""In order of precedence, for a word that matches several."""
 
 
 def meanings(snapshot: Snapshot, word: str) -> dict[str, list[Selected]]:
-    """Return all that a word can mean, by kind in the order of KINDS.
+    """Return everything that a word matches, by kind in the order of KINDS.
 
-    A run by its id, a session by its key or its id, a scope by its unit with or without the suffix,
-    a member by its name, its id or its leaf.
+    A run by its id, a session by its key or id, a scope by its unit with or without the suffix, a
+    member by its name, id or leaf.
     """
     found: dict[str, list[Selected]] = {kind: [] for kind in KINDS}
     if not word:
@@ -32,14 +32,14 @@ def meanings(snapshot: Snapshot, word: str) -> dict[str, list[Selected]]:
                 if word in (member.name, member.claims, member.member_id, member.leaf)
             ]
     if all(each.scope.session_id == word for each in found[RUN]):
-        found[RUN] = []  # the run of a lane that lives for one: its session id, as of others
+        found[RUN] = []  # in a lane whose sessions last for one run, the run is the session id
     return {kind: each for kind, each in found.items() if each}
 
 
 def _kinds_of(scope: Scope, word: str) -> list[str]:
     kinds = [SCOPE] if word in (scope.unit, scope.unit.removesuffix(SUFFIX)) else []
     if scope.elsewhere:
-        return kinds  # what has that name in a container is something else
+        return kinds  # the same name in a container is another session
     if word in (scope.session_id, *(each.session for each in scope.identities)):
         kinds.append(SESSION)
     if any(word == each.run for each in scope.identities):
@@ -49,31 +49,31 @@ def _kinds_of(scope: Scope, word: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What some words mean."""
+    """The result of resolving some words."""
 
     selected: tuple[Selected, ...]
     missing: tuple[str, ...]
-    """Words that mean nothing."""
+    """Words that match nothing."""
     several: tuple[tuple[str, tuple[Selected, ...]], ...]
-    """Words that are the name of several members, and those: none of them is selected."""
+    """Words that match several members, with these; none of them is selected."""
     notes: tuple[str, ...]
-    """Which kind was chosen, in a sentence for each word that can mean several."""
+    """A sentence for each word that matches several kinds: which one was chosen."""
 
 
 def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chosen:
-    """Return what some words mean; the selector narrows it down.
+    """Resolve some words, and narrow the result by the selector.
 
-    Of what a word can mean the first kind counts. A member's name counts where one alone has it.
+    The first kind that a word matches counts. A member's name must be unique.
     """
     selected: dict[tuple[str, str], Selected] = {}
     missing, several, notes = [], [], []
     for word in words:
-        meant = meanings(snapshot, word)
-        if not meant:
+        matched = meanings(snapshot, word)
+        if not matched:
             missing.append(word)
         found = {
             kind: narrowed
-            for kind, each in meant.items()
+            for kind, each in matched.items()
             if (narrowed := _narrowed(each, selector))
         }
         if not found:
@@ -92,9 +92,9 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
     return Chosen(tuple(kept), tuple(missing), tuple(several), tuple(notes))
 
 
-def _narrowed(meant: list[Selected], selector: Selector) -> list[Selected]:
+def _narrowed(matched: list[Selected], selector: Selector) -> list[Selected]:
     found = []
-    for each in meant:
+    for each in matched:
         own = dataclasses.replace(selector, units=frozenset([each.scope.unit]))
         for part in select(Snapshot((each.scope,)), own):
             if each.member is None:

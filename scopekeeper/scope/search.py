@@ -1,17 +1,17 @@
-"""Finds the scopes in a cgroup2 hierarchy in which others make cgroups too.
+"""Find the scopes in a cgroup2 hierarchy in which other programs make cgroups too.
 
-Scopes can be in ``scopekeeper.slice`` of any manager, in the cgroup of a service or a container
-that was delegated, and in any other that ``--placement cgroup:PATH`` named. So the search goes
-down everywhere, but
+Scopes can be in the ``scopekeeper.slice`` of any manager, in the delegated cgroup of a service or
+a container, and in any cgroup given as ``--placement cgroup:PATH``. So the search descends
+everywhere, with two exceptions:
 
-- not into what belongs to a third user: nobody but root, and the uid whose scopes are wanted, can
-  have led to a scope of theirs;
-- not without end: *free* folders are the top and the system's slices, which only root makes. All
-  below another is one *delegation*: whatever is made in it costs so much and no more, and what
-  lies beyond is left out and counted.
+- It skips cgroups of third users: only root and the user whose scopes are wanted can have made a
+  folder above one of them.
+- It is bounded. Only root makes *free* folders: the top and the system's slices. Everything below
+  any other folder is one *delegation*, in which a fixed number of cgroups is read; the search
+  reports that it left out the rest.
 
-The free folders, the tops of delegations and every ``scopekeeper.slice`` come first, so that no
-delegation keeps others from being found. One folder is open at a time.
+Free folders, the tops of delegations and every ``scopekeeper.slice`` are read first, so that no
+delegation hides another. Only one folder is open at a time.
 """
 
 import os
@@ -24,19 +24,19 @@ from scopekeeper.scope import names
 from scopekeeper.scope.placement import SLICE
 
 _MOST = 10_000
-"""Cgroups that are looked at in one delegation, scopes included: five times as many as a machine
-ever had of ours, in a tenth of a second."""
-_MOST_TOLD = 10
-"""Places of one delegation that are named one by one."""
+"""Cgroups read in one delegation, scopes included: five times as many as any machine had of ours,
+in a tenth of a second."""
+_MOST_REPORTED = 10
+"""Problems of one delegation that are reported one by one."""
 
 
 @dataclass(slots=True)
 class _Delegation:
-    """A cgroup that is not root's alone, with all below it."""
+    """A cgroup that others than root can write to, with all below it."""
 
     top: str
     left: int
-    told: int = 0
+    reported: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,22 @@ class _Folder:
     path: str
     depth: int
     delegation: _Delegation | None
-    """None where it is free."""
+    """None if it is free."""
 
 
 class Search:
-    """Looks for the scopes of uid, of everybody where it is None.
+    """Finds the scopes of uid (None: of everybody).
 
-    most is how many cgroups are looked at in one delegation.
+    most is the number of cgroups that are read in one delegation.
     """
 
     def __init__(self, mount: str, uid: int | None, *, most: int = _MOST) -> None:
         self.found: list[str] = []
-        """The directories of what has the name of a scope."""
+        """Directories with the name of a scope."""
         self.unread: list[Unread] = []
         self._most = most
         self._owner = os.stat(mount).st_uid
-        """Who owns the top: root, or in a user namespace whom that shows as such."""
+        """The owner of the top: root, or its mapping in a user namespace."""
         self._leads = None if uid is None else {0, self._owner, uid}
         self._first: deque[_Folder] = deque([_Folder(mount, 0, None)])
         self._others: deque[_Folder] = deque()
@@ -99,7 +99,7 @@ class Search:
                     self._consider(folder, fd, entry.name)
 
     def _consider(self, folder: _Folder, fd: int, name: str) -> None:
-        """Have a folder looked into later, if a scope can be below it."""
+        """Queue a folder if a scope can be below it."""
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except OSError as error:
@@ -132,17 +132,17 @@ class Search:
         self._leave_out(delegation, delegation.top, f"more than {self._most:,} cgroups")
 
     def _leave_out(self, delegation: _Delegation | None, path: str, problem: str) -> None:
-        """Count what is not looked at; of one delegation so many, then its top for all others."""
+        """Report a folder that is left out; for one delegation a few, then its top for the rest."""
         each = Unread(path, problem)
-        if delegation is not None and delegation.told >= _MOST_TOLD:
+        if delegation is not None and delegation.reported >= _MOST_REPORTED:
             each = Unread(delegation.top, "more in it could not be read")
         if each not in self.unread:
             self.unread.append(each)
             if delegation is not None:
-                delegation.told += 1
+                delegation.reported += 1
 
 
 def _unit_of(path: str, delegation: _Delegation) -> str:
-    """Return the unit that a cgroup is below, which says more than a path without end."""
+    """Return the unit above a cgroup; it says more than a very long path."""
     end = max(path.rfind(".service/"), path.rfind(".scope/"))
     return path[: path.index("/", end)] if end > len(delegation.top) else delegation.top

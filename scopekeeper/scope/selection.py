@@ -1,4 +1,4 @@
-"""Which scopes and members an operator's words mean. Pure."""
+"""Select scopes and members by the options of a command. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from scopekeeper.systemd.units import manager_uid
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """The owners that one caller is; see ``scopekeeper.scope.mine``."""
+    """The owners that a caller's launches record; see ``scopekeeper.scope.mine``."""
 
     namespaces: str
     unit: str = ""
     manager: str = ""
-    """Whose manager has the unit: a uid, '' for the system's."""
+    """The manager of the unit: a uid, '' for the system's."""
     processes: frozenset[tuple[int, int]] = frozenset()
     """Pids with their start times."""
 
     def includes(self, owner: Owner) -> bool:
-        """Whether an owner is the caller's unit, in any life of it, or one of its processes."""
+        """Return whether an owner is the caller's unit, in any epoch, or one of its processes."""
         if owner.namespaces != self.namespaces:
             return False
         if owner.unit:
@@ -28,7 +28,7 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What has to be true of all that is meant; what is None does not matter."""
+    """The conditions of a selection; None is no condition."""
 
     session: str | None = None
     lane: str | None = None
@@ -41,25 +41,25 @@ class Selector:
     """Only members that belong to one of these."""
     units: frozenset[str] = frozenset()
     lifetimes: frozenset[str] = frozenset()
-    """Any of these; all where it is empty."""
+    """Any of these; empty is no condition."""
     started_before: float | None = None
     """Seconds since the epoch."""
 
     def names_nothing(self) -> bool:
-        """Whether this would mean everything: no selector that names something was given."""
+        """Return whether it would select everything: no condition names something."""
         return not self.units and not any(
             value is not None
             for value in (self.session, self.session_id, self.name, self.owner, self.own)
         )
 
     def matches_scope(self, scope: Scope) -> bool:
-        """Tell whether the scope, as a whole, may hold what is meant."""
+        """Return whether the scope matches, as a whole or with some of its members."""
         if not any(self.matches_identity(each) for each in scope.identities):
             return False
         if self.session_id is not None and self.session_id != scope.session_id:
             return False
         if self.session_id == "":
-            return False  # which every scope has that was given none
+            return False  # empty in every scope that was launched without one
         if self.lifetimes and scope.lifetime not in self.lifetimes:
             return False
         if scope.elsewhere and not self.units:
@@ -67,7 +67,7 @@ class Selector:
         return not self.units or scope.unit in self.units
 
     def matches_identity(self, identity: Identity) -> bool:
-        """Tell whether the scope of this session, lane and run may hold what is meant."""
+        """Return whether a scope with this identity can match."""
         wanted = (
             (self.session, identity.session),
             (self.lane, identity.lane),
@@ -76,7 +76,7 @@ class Selector:
         return all(value is None or value == own for value, own in wanted)
 
     def matches_member(self, member: Member) -> bool:
-        """Tell whether a member of a matching scope is meant."""
+        """Return whether a member of a matching scope matches."""
         if self.name is not None and self.name not in (member.name, member.claims):
             return False
         if member.problem:
@@ -94,14 +94,14 @@ class Selector:
 
     @property
     def is_partial(self) -> bool:
-        """Whether it can mean single members of a scope."""
+        """Whether it can select single members of a scope."""
         return any(
             value is not None for value in (self.name, self.started_before, self.owner, self.own)
         )
 
 
 def is_owner(owner: Owner, wanted: str) -> bool:
-    """Tell whether an owner is the one that was named by unit or pid."""
+    """Return whether an owner is the unit or the pid in wanted."""
     if wanted.isdecimal():
         return owner.pid == int(wanted)
     return bool(owner.unit) and owner.unit in (wanted, f"{wanted}.service")
@@ -109,16 +109,16 @@ def is_owner(owner: Owner, wanted: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A scope whole, or one member of it."""
+    """A whole scope, or one member of it."""
 
     scope: Scope
     member: Member | None = None
 
 
 def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
-    """Return what is meant: scopes whole, or single members.
+    """Return the matching scopes, or single members if the selector is partial.
 
-    Members stay single where they are all that lives in a scope: the next one may just be joining.
+    Never a whole scope instead of all its members: another one may be joining.
     """
     found = []
     for scope in snapshot.scopes:
@@ -128,7 +128,7 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
             found.append(Selected(scope))
             continue
         living = scope.living_members or scope.members
-        # a damaged one has no known owner: it is selected by its leaf's name, and stop refuses it
-        meant = (m for m in living if selector.matches_member(m))
-        found += [Selected(scope, member) for member in meant]
+        # a damaged member has no known owner: its leaf's name selects it, and stop refuses it
+        matched = (m for m in living if selector.matches_member(m))
+        found += [Selected(scope, member) for member in matched]
     return found

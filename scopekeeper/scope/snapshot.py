@@ -1,11 +1,10 @@
-"""Reads the scopes of a machine out of cgroupfs and procfs; asks nobody.
+"""Read the scopes of a machine from cgroupfs and procfs.
 
-cgroupfs cannot lie about what runs, and reading it is faster than asking systemd about it.
+cgroupfs is always right about what runs, and faster to read than to ask systemd.
 """
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 
 from scopekeeper.kernel import cgroupfs, proc
@@ -20,32 +19,32 @@ from scopekeeper.systemd.units import epoch_of, links_folder, unit_name
 
 
 class Reader:
-    """Reads scopes below one cgroup2 mount; remembers owners that many members share.
+    """Reads scopes below one cgroup2 mount; checks an owner that several members share once.
 
-    usage: also read what each scope uses of memory and CPU, which the kernel has to add up.
-    activity: also read what says whether it does anything. unlock: give us back the access to
-    cgroups of our own uid that a member took away; for those who are about to act.
+    usage: also read the memory and CPU of each scope, which costs the kernel some work. activity:
+    also read the counters that show whether it is idle. unlock: restore our access to cgroups of
+    our own uid that a member took away; for callers that are about to act.
     """
 
     def __init__(
         self, mount: str, *, usage: bool = False, activity: bool = False, unlock: bool = False
     ) -> None:
         self.mount = mount
-        """Where cgroup2 is mounted."""
+        """The mount point of cgroup2."""
         self._usage = usage
         self._activity = activity
         self._unlock = unlock
         self._boot_id = proc.boot_id()
         self._namespaces = proc.namespaces()
-        self.now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        self.now = proc.boottime()
         self._owners: dict[Owner, OwnerState] = {}
 
     def again(self) -> "Reader":
-        """Return a reader that looks at owners and the clock afresh."""
+        """Return a new reader with the same options, which checks owners and the clock again."""
         return Reader(self.mount, usage=self._usage, activity=self._activity, unlock=self._unlock)
 
     def snapshot(self, *, uid: int | None = None) -> Snapshot:
-        """Return every scope of uid, of everybody where it is None."""
+        """Return every scope of uid (None: of everybody)."""
         search = Search(self.mount, uid)
         found = (self.scope(directory, uid) for directory in search.found)
         scopes = [scope for scope in found if scope is not None]
@@ -54,7 +53,7 @@ class Reader:
         return Snapshot(tuple(scopes), self.now, unread=(*search.unread, *inside))
 
     def of_others(self, uid: int) -> list[tuple[str, int]]:
-        """Return the unit and uid of each scope that is not of this uid, by the names alone."""
+        """Return the unit and uid of each scope of other uids; reads only their names."""
         found = []
         for directory in Search(self.mount, None).found:
             with contextlib.suppress(OSError):
@@ -64,9 +63,9 @@ class Reader:
         return found
 
     def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
-        """Return one scope, None where it is gone or belongs to another uid than only_uid.
+        """Return one scope, None if it is gone or belongs to another uid than only_uid.
 
-        Raises OSError only where the machine has no room to look, such as for a descriptor.
+        Raises OSError only if the machine is out of a resource, such as descriptors.
         """
         unit = directory.rpartition("/")[2]
         named = names.parse_unit(unit)
@@ -161,15 +160,16 @@ class Reader:
         )
 
     def _is_elsewhere(
-        self, said: str, path: str, members: Sequence[Member], strays: Sequence[int]
+        self, recorded: str, path: str, members: Sequence[Member], strays: Sequence[int]
     ) -> bool:
-        """Tell whether a scope was made in another container, as its record says.
+        """Return whether a scope was made in another container.
 
-        That would hide it from its session: what lives here is here, whatever the record says.
+        Its record states that, but is not believed if processes of it live here: a forged record
+        would hide the scope from its session.
         """
-        if not said or said == self._namespaces:
+        if not recorded or recorded == self._namespaces:
             return False
-        if said.partition("/")[0] == self._namespaces.partition("/")[0]:
+        if recorded.partition("/")[0] == self._namespaces.partition("/")[0]:
             return not manager_of(path)
         pids = [*strays, *(pid for member in members for pid in member.pids)]
         return all(_is_nested(pid) for pid in pids)
@@ -184,7 +184,7 @@ class Reader:
                 strays += cgroupfs.processes(f"{directory}/{name}", unread)
             else:
                 members.append(member)
-        if strays:  # a threaded leaf's processes are listed in the scope as well
+        if strays:  # the processes of a threaded leaf are listed in the scope as well
             inside = {pid for member in members for pid in member.pids if pid}
             strays = [pid for pid in strays if pid not in inside]
         members.sort(key=lambda member: (member.started, member.name, member.member_id))
@@ -208,9 +208,9 @@ class Reader:
             return Member(*parsed, directory, path, problem=problem, pids=pids, hidden=hidden)
         pid: int | None = record.pid
         start_time: int | None = record.start_time
-        # wherever it is by now: what is left in the leaf may be helpers of a command that moved on
-        leads = start_time is not None and _start_time(pid) == start_time
-        if record.joining == CHILD:  # it is not written yet whose leaf it is
+        # in any cgroup: the leaf may hold only helpers of a command that has left it
+        leads = _runs(record.pid, record.start_time)
+        if record.joining == CHILD:  # its launch has yet to write the pid
             pid, start_time, leads = None, None, bool(pids) or hidden
         return Member(
             record.name,
@@ -249,10 +249,13 @@ class Reader:
             return self._unit_proof(owner)
         if owner.pid is None or owner.pid < 1 or owner.start_time is None:
             return Liveness.UNKNOWN, "the record names no owner"
-        started = _start_time(owner.pid)
-        if started is None:
+        try:
+            stat = proc.stat_of(owner.pid)
+        except OSError as error:
+            return Liveness.UNKNOWN, f"process {owner.pid} cannot be read ({error.strerror})"
+        if stat is None or stat.has_ended:
             return Liveness.GONE, f"process {owner.pid} has ended"
-        if started != owner.start_time:
+        if stat.start_time != owner.start_time:
             return Liveness.GONE, f"process {owner.pid} has ended; its number is another's now"
         return Liveness.ALIVE, f"process {owner.pid} runs"
 
@@ -264,12 +267,12 @@ class Reader:
             # systemd keeps the cgroup of a unit for as long as the unit is active
             return Liveness.GONE, f"{owner.unit} has stopped"
         if _is_inactive(owner):
-            # and longer, where KillMode=process leaves something in it
+            # and longer if KillMode=process leaves processes in it
             return Liveness.GONE, f"{owner.unit} has stopped; its cgroup is still there"
         epoch = epoch_of(self.mount, owner.cgroup)
         if not epoch:
             if not os.path.isdir(directory):
-                return Liveness.GONE, f"{owner.unit} has stopped"  # in this very moment
+                return Liveness.GONE, f"{owner.unit} has stopped"  # in this moment
             return Liveness.UNKNOWN, f"the epoch of {owner.unit} cannot be read"
         if epoch != owner.epoch:
             return Liveness.GONE, f"{owner.unit} has been started again since"
@@ -277,9 +280,9 @@ class Reader:
 
 
 def _is_inactive(owner: Owner) -> bool:
-    """Tell whether the owner's manager says so: it has a link for each unit that is active.
+    """Return whether the owner's manager lacks the link that it keeps for each active unit.
 
-    A folder without any link proves nothing: somebody may have covered it.
+    A folder without any link proves nothing: another mount may hide it.
     """
     folder = links_folder(owner.cgroup)
     try:
@@ -302,26 +305,24 @@ def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | No
 
 
 def _living_stopper(mark: StopMark | None) -> int:
-    """Return who is at a stop; 0 where it was left, and for this process, which knows itself."""
+    """Return the process that runs a stop; 0 if it has ended or is this process."""
     if mark is None or not mark.pid or mark.start_time is None or mark.pid == os.getpid():
         return 0
-    return mark.pid if _start_time(mark.pid) == mark.start_time else 0
+    return mark.pid if _runs(mark.pid, mark.start_time) else 0
 
 
-def _start_time(pid: int | None) -> int | None:
-    """Return when a living process began; None for one that has ended, zombies included."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = proc.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        # where only the main thread has ended, the state is Z too, and others of its threads count
-        ended = fields[0] in "ZX" and int(fields[17]) < 2
-        return None if ended else int(fields[19])
-    return None
+def _runs(pid: int, start_time: int) -> bool:
+    """Return whether a process still runs; False also if it cannot be read."""
+    try:
+        return proc.runs(pid, start_time)
+    except OSError:
+        return False
 
 
 def _is_nested(pid: int) -> bool:
-    """Tell whether a process lives in a PID namespace below ours; one that has ended may."""
+    """Return whether a process lives in a PID namespace below ours, or has ended."""
     for line in (cgroupfs.read(f"/proc/{pid}", "status") or "").splitlines():
-        if line.startswith("NSpid:"):  # its number in each namespace, ours first
+        if line.startswith("NSpid:"):  # its pid in each namespace, ours first
             return len(line.split()) > 2
     return True
 

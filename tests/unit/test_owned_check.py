@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.errors import RefusedError
-from scopekeeper.owned import check, mounts
+from scopekeeper.kernel import mounts
+from scopekeeper.owned import check
 from scopekeeper.owned.users import mentions
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scopekeeper.kernel.mounts import is_within
 from scopekeeper.owned import claim as claims
-from scopekeeper.owned.claim import Claim, Holder, Kind, Thing, are_related, is_within
+from scopekeeper.owned.claim import Claim, Holder, Kind, Thing, are_related
 from scopekeeper.owned.plan import HolderState, judge
 from scopekeeper.scope import records
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from scopekeeper.errors import RefusedError, StateError
-from scopekeeper.owned import mounts, tree
+from scopekeeper.kernel import mounts
+from scopekeeper.owned import tree
 from scopekeeper.owned.claim import Kind
 from scopekeeper.owned.claim_running import give, take_back
 from scopekeeper.owned.release import look, release_due

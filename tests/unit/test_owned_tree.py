@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.owned import mounts, tree
+from scopekeeper.kernel import mounts
+from scopekeeper.owned import tree
 from scopekeeper.owned.claim import Claim, Holder, Kind
 
 NAMES = st.binary(min_size=1, max_size=12).filter(

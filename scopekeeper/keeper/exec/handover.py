@@ -1,13 +1,13 @@
 """Descriptors that are handed over: by the client that starts a run, and by the store after."""
 
 import os
-import select
 import stat
 from dataclasses import dataclass, field
 
 from scopekeeper.errors import ConflictError
 from scopekeeper.exec.run import Run
 from scopekeeper.keeper.exec.held import Descriptors
+from scopekeeper.kernel.peers import has_other_end
 from scopekeeper.systemd.fdstore import DescriptorStore
 
 _INPUT, _LEADER = "-in", "-leader"
@@ -82,7 +82,7 @@ class Stored:
     def is_used(self) -> bool:
         """Whether somebody has the other end of it open: the terminal, else a pipe of it."""
         terminals = [fd for fd in self.descriptors if os.isatty(fd)]
-        return any(_has_other_end(fd) for fd in terminals or self.descriptors)
+        return any(has_other_end(fd) for fd in terminals or self.descriptors)
 
     def close(self) -> None:
         """Close the copies that came; those in the store stay."""
@@ -105,10 +105,3 @@ def sort(stored: dict[str, list[int]], store: DescriptorStore) -> dict[str, Stor
         else:
             mine.descriptors += descriptors
     return found
-
-
-def _has_other_end(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, 0)
-    gone = select.POLLHUP | select.POLLERR | select.POLLNVAL
-    return not any(mask & gone for _, mask in poll.poll(0))

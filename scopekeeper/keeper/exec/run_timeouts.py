@@ -1,11 +1,11 @@
 """Ends runs that write nothing for too long, or take too long; each is warned of before."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from scopekeeper.exec.run import Run
+from scopekeeper.kernel.proc import boottime
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.reason import Cause, Reason
 
@@ -75,14 +75,14 @@ class RunTimeouts:
         self._run = run
         self._warn = warn
         self._end = end
-        self._heard = now()
+        self._heard = boottime()
         self._warned: set[tuple[Reason, int]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._look()
 
     def heard(self) -> None:
         """Note that the run has written something."""
-        self._heard = now()
+        self._heard = boottime()
 
     def close(self) -> None:
         """Watch no more."""
@@ -90,7 +90,7 @@ class RunTimeouts:
             self._timer.cancel()
 
     def _look(self) -> None:
-        at = now()
+        at = boottime()
         moments = []
         for limit in limits(self._run, self._heard):
             if at >= limit.over:
@@ -107,8 +107,3 @@ class RunTimeouts:
                 self._warn(f"will be ended in {left}, {limit.outlook}")
         if moments:
             self._timer = self._loop.call_later(max(min(moments) - at, 1000) / 1e6, self._look)
-
-
-def now() -> int:
-    """Return this moment in microseconds of CLOCK_BOOTTIME."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
