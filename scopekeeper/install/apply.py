@@ -10,7 +10,7 @@ from scopekeeper.errors import ConfigError, ManagerError, ScopekeeperError
 from scopekeeper.install import files
 from scopekeeper.install.locations import Piece
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import Systemctl
+from scopekeeper.systemd.systemctl import Systemctl
 
 
 @dataclass(frozen=True, slots=True)

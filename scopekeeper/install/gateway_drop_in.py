@@ -8,7 +8,8 @@ from scopekeeper.install import origin, plan, shipped
 from scopekeeper.install.apply import look
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction
-from scopekeeper.install.systemctl import KEEPER, Systemctl
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 _OPENCLAW = "openclaw-gateway"
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")

@@ -22,8 +22,10 @@ from scopekeeper.install.apply import (
 from scopekeeper.install.gateway_drop_in import drop_ins
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import ENABLED, KEEPER, STARTED, Systemctl
+from scopekeeper.install.shipped import ENABLED, TIMER
 from scopekeeper.systemd import lingering
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 _FIRST_USER = 1000
 """The lowest number of a group that is a user's; those below are the system's."""
@@ -93,10 +95,11 @@ def _talk(actions: Sequence[FileAction], manager: Systemctl) -> Talk:
     """Return what the manager is told around these actions."""
     changed = [each.piece for each in actions if each.step in (FileStep.WRITE, FileStep.REMOVE)]
     talk = Talk(then=reloads(changed, manager), again=reloads(changed, manager))
-    if not manager.is_on():
+    enabled = manager.enabled(*ENABLED)
+    if enabled != set(ENABLED) or not manager.runs(TIMER):
         talk.then.append(ManagerCommand(manager.argv("enable", "--quiet", *ENABLED)))
-        talk.then.append(ManagerCommand(manager.argv("start", STARTED)))
-        if not manager.enabled():
+        talk.then.append(ManagerCommand(manager.argv("start", TIMER)))
+        if not enabled:
             talk.back.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *ENABLED)))
     return talk
 

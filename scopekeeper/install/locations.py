@@ -64,11 +64,6 @@ class Locations:
     share: str
     """Where manual pages and completions go."""
 
-    @property
-    def option(self) -> tuple[str, ...]:
-        """What systemctl is told besides."""
-        return ("--user",) if self.manager == "user" else ()
-
     def drop_in(self, unit: str) -> str:
         """Return where the drop-in of a gateway's unit is."""
         return f"{self.units}/{unit}.d/{shipped.DROP_IN}"

@@ -5,14 +5,16 @@ import os
 import re
 
 from scopekeeper.errors import ConfigError
+from scopekeeper.systemd.units import KEEPER, SLICE
 
-UNITS = (
-    "scopekeeper.slice", "scopekeeper.service", "scopekeeper-reconcile.service",
-    "scopekeeper-reconcile.timer", "scopekeeper@.service",
-)  # fmt: skip
+TIMER = "scopekeeper-reconcile.timer"
+ENABLED = ("scopekeeper-reconcile.service", TIMER)
+"""The units that systemd starts by itself."""
+TEMPLATE = "scopekeeper@.service"
+UNITS = (SLICE, KEEPER, *ENABLED, TEMPLATE)
 """For the system's manager and for a user's."""
-SYSTEM_UNITS = ("scopekeeper.service.d/10-system.conf",)
-"""For the system's alone; they lie in ``system``."""
+SYSTEM_UNITS = (f"{KEEPER}.d/10-system.conf",)
+"""For the system's manager alone; in the folder ``system``."""
 BUS_SERVICE = "org.scopekeeper.Keeper1.service"
 BUS_POLICY = "org.scopekeeper.Keeper1.conf"
 DROP_IN = "10-scopekeeper.conf"

@@ -26,9 +26,11 @@ from scopekeeper.install.install import pieces_for
 from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Systemctl
+from scopekeeper.install.shipped import ENABLED, TEMPLATE
 from scopekeeper.kernel.proc import start_time
 from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 
 def uninstall(
@@ -65,13 +67,13 @@ def _turn_off(
     """Say what is to be run before anything is removed; raises ConflictError."""
     going = {each.piece.name for each in actions if each.step is FileStep.REMOVE}
     held = [f"the run {run.id} of {run.session}" for run in _held()] if KEEPER in going else []
-    instances = manager.instances() if TEMPLATE in going else []
+    instances = manager.instances(TEMPLATE) if TEMPLATE in going else []
     if (held or instances) and not force:
         raise ConflictError(
             "still there: " + ", ".join([*held, *instances]),
             "stop them first, or leave them behind as they are with --force",
         )
-    if enabled := sorted(manager.enabled()):
+    if enabled := sorted(manager.enabled(*ENABLED)):
         talk.first.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *enabled)))
         talk.again.append(ManagerCommand(manager.argv("enable", "--now", "--quiet", *enabled)))
     if held:

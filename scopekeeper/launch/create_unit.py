@@ -7,11 +7,11 @@ from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.kernel.proc import exists, read
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
-from scopekeeper.scope.placement import SLICE, Caller, Place
+from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
+from scopekeeper.systemd.units import KEEPER, SLICE
 from scopekeeper.users import home_of
 
-KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
 """How systemd writes infinity in a property of type t."""
 _PROPERTIES = {
@@ -44,22 +44,6 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
 
         warn_unlimited(directory, member.request.limits, warnings)
     return enter(directory, member, place)
-
-
-def clear(place: Place, directory: str, invocation: str) -> None:
-    """Have systemd let go of a life of a scope in which nothing lives.
-
-    It keeps one forever whose only process was killed in the moment when it was moved in: no
-    change of ``populated`` is left to come (seen with 252 and 257). By its invocation ID, since
-    another launch may just be making the next one, even in the same directory.
-    """
-    if not invocation:
-        return  # systemd has forgotten it
-    with Manager(place.manager, place.uid) as manager:
-        try:
-            manager.stop_life(invocation, directory)
-        except CallError:
-            return  # it has let go by itself
 
 
 def _refuse_foreign(manager: Manager, unit: str) -> None:

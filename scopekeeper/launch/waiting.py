@@ -3,7 +3,7 @@
 import posix
 import time
 
-from scopekeeper.errors import ConflictError, ForeignError
+from scopekeeper.errors import ConflictError, ForeignError, ManagerError
 from scopekeeper.kernel.proc import attribute, read, start_time
 from scopekeeper.launch.member import ABSENT, WAIT
 from scopekeeper.scope import names, record_parser, records
@@ -41,11 +41,18 @@ class Patience:
         return life != (0, "") and now - self._empty_since > _LEFT_SECONDS
 
     def have_it_removed(self, place: Place) -> None:
-        """Have systemd let go of that life, where it had the time to do so by itself."""
-        if time.monotonic() - self._empty_since > _STUCK_SECONDS:
-            from scopekeeper.launch.create_unit import clear
+        """Have systemd let go of that life if it had the time to do so by itself.
 
-            clear(place, self._directory, self._life[1])
+        systemd keeps a scope forever whose only process was killed while it was moved in: no change
+        of ``populated`` follows (seen with 252 and 257).
+        """
+        if time.monotonic() - self._empty_since > _STUCK_SECONDS:
+            from scopekeeper.systemd import calls
+
+            try:
+                calls.let_go(place.manager, self._life[1], self._directory)
+            except ManagerError:
+                pass  # the launch asks for the scope next, which waits for an absent manager
 
     def wait(self, reason: str) -> None:
         """Wait a moment; raises ConflictError or ForeignError when that was enough."""

@@ -93,13 +93,6 @@ def members(signature: str) -> list[str]:
     return found
 
 
-def unit_path(invocation: str) -> str:
-    """Return the object path of the one life of a unit that has this invocation ID."""
-    first = invocation[:1]
-    escaped = f"_{ord(first):02x}" if first.isdigit() else first
-    return f"/org/freedesktop/systemd1/unit/{escaped}{invocation[1:]}"
-
-
 def call(
     serial: int,
     destination: str,

@@ -104,12 +104,12 @@ def limit(unit_path: str) -> int:
         return int(said)
     from scopekeeper.errors import ManagerError
     from scopekeeper.systemd import calls
-    from scopekeeper.systemd.units import manager_uid, unit_name
+    from scopekeeper.systemd.units import manager_uid, unit_at
 
     if not unit_path:
         return 0
     try:
         kind = "user" if manager_uid(unit_path) else "system"
-        return int(calls.service_property(kind, unit_name(unit_path), "FileDescriptorStoreMax"))
+        return int(calls.service_property(kind, unit_at(unit_path), "FileDescriptorStoreMax"))
     except (ManagerError, ValueError):
         return 0

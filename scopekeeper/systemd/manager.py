@@ -264,14 +264,6 @@ class Manager:
             raise
         return answer[0]
 
-    def stop_life(self, invocation: str, directory: str) -> None:
-        """Queue a stop of the unit that has this invocation ID, if that directory is its cgroup."""
-        path = dbus_wire.unit_path(invocation)
-        wanted = (f"{_NAME}.Scope", "ControlGroup")
-        (group,) = self.call("Get", "ss", wanted, path=path, interface=_PROPERTIES)
-        if group and directory.endswith(group):
-            self.call("Stop", "s", ("replace",), path=path, interface=f"{_NAME}.Unit")
-
     def reset_failed(self, unit: str) -> None:
         """Let go of a unit that failed and keeps its name; nothing where it did not."""
         try:

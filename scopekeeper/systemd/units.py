@@ -7,6 +7,9 @@ import posix
 
 from scopekeeper.kernel.proc import attribute, exists
 
+KEEPER = "scopekeeper.service"
+SLICE = "scopekeeper.slice"
+
 
 def epoch_of(mount: str, unit_path: str) -> str:
     """Return the InvocationID of the unit at a cgroup path; '' where it is not active, or unknown.
@@ -18,7 +21,7 @@ def epoch_of(mount: str, unit_path: str) -> str:
     """
     links = links_folder(unit_path)
     try:
-        return posix.readlink(f"{links}/invocation:{unit_name(unit_path)}")
+        return posix.readlink(f"{links}/invocation:{unit_at(unit_path)}")
     except OSError:
         pass
     written = None
@@ -36,13 +39,12 @@ def links_folder(unit_path: str) -> str:
     return f"/run/user/{uid}/systemd/units" if uid else "/run/systemd/units"
 
 
-def unit_name(unit_path: str) -> str:
+def unit_at(unit_path: str) -> str:
     """Return the name of the unit at a cgroup path.
 
-    systemd puts ``_`` before what else were the name of a file there, as of memory.service.
+    systemd writes ``_`` before a name that could be a file of the cgroup, as memory.service.
     """
-    name = unit_path.rpartition("/")[2]
-    return name.removeprefix("_")
+    return unit_path.rpartition("/")[2].removeprefix("_")
 
 
 def manager_uid(path: str) -> str:
