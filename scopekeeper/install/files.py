@@ -5,6 +5,8 @@ import os
 import stat
 from collections.abc import Callable
 
+from scopekeeper import whole_file
+
 
 def read(path: str) -> bytes | None:
     """Return what a path has in it, through links; None where there is nothing; raises OSError."""
@@ -19,15 +21,10 @@ def read(path: str) -> bytes | None:
 def put(path: str, content: bytes) -> Callable[[], None]:
     """Write a file, mode 0644 whatever the umask; return what undoes it. Raises OSError."""
     restore = _as_it_is(path)
-    folder, name = os.path.split(path)
-    made = make_folders(folder)
-    ready = f"{folder}/.{name}.{os.urandom(6).hex()}"
+    made = make_folders(os.path.dirname(path))
     try:
-        write(ready, content)
-        os.rename(ready, path)
+        whole_file.replace(path, content, mode=0o644, durable=True)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(ready)
         remove_folders(made)
         raise
 
@@ -59,19 +56,13 @@ def _as_it_is(path: str) -> Callable[[], None]:
         content = file.read()
 
     def again() -> None:
-        write(path, content)
-        os.chmod(path, stat.S_IMODE(status.st_mode))
+        with open(path, "xb") as new:  # not over what somebody put there meanwhile
+            os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
+            new.write(content)
+            new.flush()
+            os.fsync(new.fileno())
 
     return again
-
-
-def write(path: str, content: bytes) -> None:
-    """Write a new file that all may read and only its owner may write; raises OSError."""
-    with open(path, "xb") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def make_folders(path: str) -> list[str]:

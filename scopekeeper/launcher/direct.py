@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
+from scopekeeper import whole_file
 from scopekeeper.launch.real_shell import NAME
 from scopekeeper.launcher import elf
 
@@ -222,17 +223,12 @@ def write_compiled(beside: Path) -> None:
 
     Raises OSError.
     """
-    replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
-    replace(Path(_file("hot")), compile_hot(), 0o644)
-    replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
-
-
-def replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file so that whoever reads it sees the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.chmod(mode)
-    temporary.replace(path)
+    for name, content in (
+        ("make", marshal.dumps([_piece(name) for name in _MAKING])),
+        ("hot", compile_hot()),
+        ("shell", compile_hot(*_SHELL, shell=str(beside))),
+    ):
+        whole_file.replace(_file(name), content, mode=0o644)
 
 
 def is_direct(path: Path) -> bool:
@@ -250,8 +246,8 @@ def write(target: Path) -> tuple[Path, Path]:
         raise ValueError(f"{sys.executable} cannot stand in a script's first line")
     beside = target.with_name(NAME).absolute()
     write_compiled(beside)
-    replace(target, script(this()), 0o755)
-    replace(beside, shell(beside, this()), 0o755)
+    whole_file.replace(target, script(this()), mode=0o755)
+    whole_file.replace(beside, shell(beside, this()), mode=0o755)
     return target, beside
 
 

@@ -15,13 +15,14 @@ PROGRAMS = Path("/usr/bin")
 
 def launchers(folder: Path) -> None:
     """Write both launchers of an installation in /usr into a folder."""
+    from scopekeeper import whole_file
     from scopekeeper.launch.real_shell import NAME
     from scopekeeper.launcher import direct
 
     modules = "/usr/lib/python3/dist-packages"
     where = direct.Installation(PYTHON, modules, f"{modules}/scopekeeper/launch")
-    direct.replace(folder / "scopekeeper", direct.script(where), 0o755)
-    direct.replace(folder / NAME, direct.shell(PROGRAMS / NAME, where), 0o755)
+    whole_file.replace(folder / "scopekeeper", direct.script(where), mode=0o755)
+    whole_file.replace(folder / NAME, direct.shell(PROGRAMS / NAME, where), mode=0o755)
 
 
 def compiled() -> None:

@@ -6,9 +6,8 @@ none of their own) and options as ``run`` has them, with tabs between.
 
 import contextlib
 import os
-from pathlib import Path
 
-from scopekeeper import quantities, regular_files
+from scopekeeper import quantities, whole_file
 from scopekeeper.policy.cache_format import DURATIONS, NUMBERS, compiled_path
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
@@ -26,8 +25,10 @@ def refresh(signature: str) -> tuple[str, str]:
         return "", f"{error}; what was in force before it stays"
     path = compiled_path()
     if path:
-        with contextlib.suppress(OSError):  # it is read again next time
-            _write(Path(path), text)
+        with contextlib.suppress(OSError):  # the next launch compiles it again
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o755)
+            whole_file.replace(path, text.encode("utf-8", "surrogateescape"))
     return text, ""
 
 
@@ -54,12 +55,3 @@ def _number(key: str, value: Value) -> str:
         return str(value)
     number = quantities.limit(key, str(value))
     return "infinity" if number == quantities.UNLIMITED else str(number)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    temporary.replace(path)
