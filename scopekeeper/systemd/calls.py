@@ -55,19 +55,21 @@ def _bus(kind: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _manager(kind: str) -> Iterator[Any]:
-    from pystemd.systemd1 import Manager
+    with _bus(kind) as bus:
+        from pystemd.systemd1 import Manager
 
-    with _bus(kind) as bus, Manager(bus=bus) as manager:
-        yield manager.Manager
+        with Manager(bus=bus) as manager:
+            yield manager.Manager
 
 
 @contextlib.contextmanager
 def _unit(kind: str, name: str) -> Iterator[Any]:
     """Yield a unit by its name or its invocation ID."""
-    from pystemd.systemd1 import Unit
+    with _bus(kind) as bus:
+        from pystemd.systemd1 import Unit
 
-    with _bus(kind) as bus, Unit(name.encode(), bus=bus) as unit:
-        yield unit
+        with Unit(name.encode(), bus=bus) as unit:
+            yield unit
 
 
 def listed_units(kind: str, pattern: str) -> dict[str, str]:
@@ -140,15 +142,16 @@ def start_transient(kind: str, unit: str, properties: Mapping[str, tuple[str, ob
 
     pystemd's own StartTransientUnit refuses properties that it does not know.
     """
-    from pystemd.dbuslib import apply_signature
-
-    arguments = apply_signature(b"ss", [unit.encode(), b"fail"])
-    arguments.append((ord("a"), b"(sv)"))
-    for name, (signature, value) in properties.items():
-        arguments += [(ord("r"), b"sv"), (ord("s"), name.encode()), (ord("v"), signature.encode())]
-        arguments += [*apply_signature(signature.encode(), [value]), (-1, None), (-1, None)]
-    arguments += [(-1, None), *apply_signature(b"a(sa(sv))", [[]])]
     with _bus(kind) as bus:
+        from pystemd.dbuslib import apply_signature
+
+        arguments = apply_signature(b"ss", [unit.encode(), b"fail"])
+        arguments.append((ord("a"), b"(sv)"))
+        for name, (signature, value) in properties.items():
+            kinds = signature.encode()
+            arguments += [(ord("r"), b"sv"), (ord("s"), name.encode()), (ord("v"), kinds)]
+            arguments += [*apply_signature(kinds, [value]), (-1, None), (-1, None)]
+        arguments += [(-1, None), *apply_signature(b"a(sa(sv))", [[]])]
         bus.call_method(
             b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1",
             b"org.freedesktop.systemd1.Manager", b"StartTransientUnit", arguments,
@@ -162,7 +165,7 @@ def reset_failed(kind: str, unit: str) -> None:
 
 
 def has_ended(kind: str, unit: str) -> bool:
-    """Tell whether a unit does not run and has no job."""
+    """Return whether a unit does not run and has no job."""
     with _unit(kind, unit) as found:
         job, _ = found.Unit.Job
         return not job and found.Unit.ActiveState in (b"inactive", b"failed")

@@ -1,4 +1,4 @@
-"""Changes a manager by the commands that ``install`` shows to an operator; asks over D-Bus."""
+"""Changes a manager with the commands that ``install`` shows; asks it through ``calls``."""
 
 import glob
 import os
@@ -31,11 +31,11 @@ class Systemctl:
             )
 
     def argv(self, *words: str) -> list[str]:
-        """Return the words of a call of systemctl."""
+        """Return a systemctl command."""
         return ["systemctl", *(("--user",) if self.kind == "user" else ()), *words]
 
     def reload_bus(self) -> list[str]:
-        """Return the words of the call that has the bus read its files again."""
+        """Return the command that makes the bus read its files again."""
         bus = "org.freedesktop.DBus"
         return ["busctl", f"--{self.kind}", "--quiet", "call", bus, "/", bus, "ReloadConfig"]
 
@@ -65,13 +65,13 @@ class Systemctl:
         return {unit for unit in units if calls.unit_files(self.kind, unit).get(unit) == "enabled"}
 
     def has(self, unit: str) -> bool:
-        """Tell whether there is a unit or a template; a masked unit does not count."""
+        """Return whether a unit or a template exists; a masked unit does not count."""
         if "@." in unit:
             return unit in calls.unit_files(self.kind, unit)
         return self.property(unit, "LoadState") == "loaded"
 
     def runs(self, unit: str) -> bool:
-        """Tell whether a unit is neither inactive nor failed."""
+        """Return whether a unit is neither inactive nor failed."""
         return self.property(unit, "ActiveState") not in ("inactive", "failed")
 
     def property(self, unit: str, name: str) -> str:
