@@ -30,13 +30,13 @@ class Bounds:
     """Rows of one scope that ended within a minute."""
 
     def has_room(self, connection: sqlite3.Connection, unit: bytes, ended: int) -> bool:
-        """Tell whether one more end of a scope is kept, which came at that time."""
+        """Return whether one more end of a scope is kept, which came at that time."""
         recent = f"SELECT count(*) FROM ends WHERE {_UNIT} AND ended > ?"  # noqa: S608
         (count,) = connection.execute(recent, (unit, ended - _MINUTE)).fetchone()
         return int(count) < self.per_minute
 
     def has_room_to_live(self, connection: sqlite3.Connection, unit: bytes) -> bool:
-        """Tell whether one more living member of a scope is kept."""
+        """Return whether one more living member of a scope is kept."""
         living = f"SELECT count(*) FROM living WHERE {_UNIT}"  # noqa: S608
         (count,) = connection.execute(living, (unit,)).fetchone()
         return int(count) < self.scope_rows

@@ -98,7 +98,7 @@ def merged(known: End, new: End) -> End:
 
 
 def _explains(new: End, known: End) -> bool:
-    """Tell whether new has a reason that known has not, or a stopper's own word for a hearsay."""
+    """Return whether new has a reason that known has not, or a stopper's own word for a hearsay."""
     if new.reason is Reason.UNKNOWN:
         return False
     return known.reason is Reason.UNKNOWN or (

@@ -232,7 +232,7 @@ def write_compiled(beside: Path) -> None:
 
 
 def is_direct(path: Path) -> bool:
-    """Tell whether a launcher is one of these; raises OSError."""
+    """Return whether a launcher is one of these; raises OSError."""
     with path.open("rb") as file:
         return file.readline().endswith(b" -IS\n")
 

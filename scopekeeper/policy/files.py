@@ -75,7 +75,7 @@ def _add(path: str, found: Found, parts: list[str]) -> None:
 
 
 def _counts(path: str, kind: int, found: Found) -> bool:
-    """Tell whether what is at path may say what happens to our scopes; nothing there does no harm.
+    """Return whether what is at path may say what happens to our scopes; nothing there does no harm.
 
     A link counts by what it leads to: nobody else can have put it into a folder that counts.
     """
@@ -96,7 +96,7 @@ def _counts(path: str, kind: int, found: Found) -> bool:
 
 
 def _is_private(gid: int) -> bool:
-    """Tell whether nobody but this user is in a group.
+    """Return whether nobody but this user is in a group.
 
     Where each user has such a group, as on Ubuntu, the umask has new files writable by it.
     """
