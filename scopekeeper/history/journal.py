@@ -1,4 +1,4 @@
-"""What the journal has of each end."""
+"""Writes an entry to the journal for each end."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from scopekeeper.history.end import End
 from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
-"""Of every entry about an end: ``journalctl MESSAGE_ID=…``."""
+"""In every entry about an end: ``journalctl MESSAGE_ID=…``."""
 
 
 def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:

@@ -1,7 +1,7 @@
-"""Makes the few lines that a launch reads instead of TOML.
+"""Compiles the policy into the few lines that a launch reads instead of TOML.
 
-The first line is the signature of the files; each other one has a lane class ('' for all that have
-none of their own) and options as ``run`` has them, with tabs between.
+The first line is the signature of the files. Each other line has a lane class ('' for all other
+classes) and options of ``run``, separated by tabs.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _TEXTS = ("lifetime", "when_full")
 
 
 def refresh(signature: str) -> tuple[str, str]:
-    """Compile the policy and keep it; returns the lines, and what is wrong with the files."""
+    """Compile the policy and cache it; return the lines, and the problem with the files."""
     try:
         text = "\n".join((signature, *lines(load())))
     except PolicyError as error:
@@ -33,7 +33,7 @@ def refresh(signature: str) -> tuple[str, str]:
 
 
 def lines(policy: Policy) -> list[str]:
-    """Return a line for every lane class that the policy or we know, and one for the others."""
+    """Return a line for every lane class of the policy and built in, and one for all others."""
     named = sorted({*policy.lanes, *EPHEMERAL_LANES} - {DEFAULT})
     return [_line("", policy, DEFAULT), *(_line(each, policy, each) for each in named)]
 
