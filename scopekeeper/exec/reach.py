@@ -86,7 +86,7 @@ def _has_ended(manager: str) -> bool:
 
     try:
         return calls.has_ended(manager, KEEPER)
-    except ManagerError:  # no bus: nobody can tell
+    except ManagerError:  # the manager does not answer
         return False
 
 
