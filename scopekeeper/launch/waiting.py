@@ -46,7 +46,9 @@ class Patience:
         systemd keeps a scope forever whose only process was killed while it was moved in: no change
         of ``populated`` follows (seen with 252 and 257).
         """
-        if time.monotonic() - self._empty_since > _STUCK_SECONDS:
+        now = time.monotonic()
+        if now - self._empty_since > _STUCK_SECONDS:
+            self._empty_since = now  # ask again only after another pause
             from scopekeeper.systemd import calls
 
             try:

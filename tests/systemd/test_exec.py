@@ -396,4 +396,4 @@ def test_without_an_installed_keeper_systemd_runs_one_that_stores_descriptors(
     assert is_alive(before)
     assert "hello" in keeper.call("logs", run).stdout
     assert keeper.call("stop", run).returncode == 0
-    assert wait(keeper, run)["reason"] == "stopped"
+    assert wait(keeper, run)["reason"] == "stopped by request"

@@ -26,7 +26,9 @@ def test_systemd_is_asked_to_let_go_of_that_life_and_a_refusal_is_no_error(tmp_p
 
     monkeypatch.setattr(calls, "let_go", let_go)
     place = Place(str(tmp_path), f"{tmp_path}/scopekeeper.slice", "user", "")
-    patience("/there", place, (7, "an invocation")).have_it_removed(place)
+    known = patience("/there", place, (7, "an invocation"))
+    known.have_it_removed(place)
+    known.have_it_removed(place)  # too early to ask again
     assert asked == [("user", "an invocation", "/there")]
 
 
