@@ -98,8 +98,6 @@ if SHELL or sys.argv[1:2] == ["run"]:
     import marshal, posix
 
     def load(name, file, path, code):
-        if name in sys.modules:  # a second copy would have other classes of the same names
-            return
         sys.modules[name] = module = type(sys)(name)
         module.__file__ = file
         if path:

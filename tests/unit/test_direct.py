@@ -53,29 +53,6 @@ def test_without_the_compiled_file_it_is_only_slower(launcher):
     assert call(launcher, "run", "--", "/nonexistent").returncode == 127
 
 
-def test_modules_for_making_a_scope_do_not_replace_loaded_ones(launcher):
-    (hot,) = launcher.parent.glob("hot.*")
-    program = f"""
-import marshal, posix, sys
-sys.argv = ["scopekeeper", "run", "--", "/nonexistent"]
-posix._exit = sys.exit
-try:
-    exec(*marshal.loads(open({str(hot)!r}, "rb").read()))
-except SystemExit:
-    pass
-from scopekeeper import errors, launch
-launch.load_more()
-from scopekeeper.launch import create_unit
-made = create_unit
-launch.load_more()
-assert sys.modules["scopekeeper.errors"] is errors
-assert sys.modules["scopekeeper.launch.create_unit"] is made
-assert issubclass(create_unit.CallError, errors.ScopekeeperError)
-"""
-    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-
-
 def test_another_version_of_python_does_not_read_it(launcher):
     (compiled,) = launcher.parent.glob("hot.*")
     assert compiled.name == f"hot.{sys.implementation.cache_tag}"
