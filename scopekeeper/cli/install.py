@@ -10,8 +10,8 @@ from scopekeeper.errors import UsageError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import install, manager_of, places_of
-from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.mcp_clients.program import installed
+from scopekeeper.systemd.systemctl import Systemctl
 
 MANAGER_OPTIONS: list[click.Parameter] = [
     click.Option(["--user", "user"], is_flag=True, help="Install for this user's service manager. "
@@ -43,9 +43,8 @@ def command(
     places = places_of(manager_of(user=user, system=system, verb="install"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     _, program = installed()
-    change = install(
-        Systemctl(places), places, program, texts(), unit, shell=shell, dry_run=dry_run
-    )
+    manager = Systemctl(places.manager, places.units)
+    change = install(manager, places, program, texts(), unit, shell=shell, dry_run=dry_run)
     report(change, dry_run=dry_run, as_json=as_json)
 
 

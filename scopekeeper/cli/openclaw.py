@@ -15,7 +15,6 @@ from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.install import install as install_units
 from scopekeeper.install.install import places_of
-from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.program import installed
@@ -24,6 +23,7 @@ from scopekeeper.openclaw import configuration, files_installed, locations, runn
 from scopekeeper.openclaw.install import GatewayChange, entry_for, install, located, uninstall
 from scopekeeper.openclaw.status import Containment, GatewayFinding
 from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.systemctl import Systemctl
 
 _NO_PACKAGE = (
     "OpenClaw was not found: version 2026.9 and later reports the end of runs to the plugin only "
@@ -92,7 +92,8 @@ def _install_keeper(warnings: list[str]) -> Applied | None:
         return None
     try:
         where = places_of("user", os.environ)
-        return install_units(Systemctl(where), where, installed()[1], texts())
+        manager = Systemctl(where.manager, where.units)
+        return install_units(manager, where, installed()[1], texts())
     except ScopekeeperError as error:
         warnings.append(f"the keeper was not installed: {error}")
         return None

@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from scopekeeper.cli.owned import damages
-from scopekeeper.cli.select_options import unit_name
 from scopekeeper.cli.show import answer, safe, safe_json, table
 from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, with_all_users
@@ -17,6 +16,7 @@ from scopekeeper.owned.holders import Here
 from scopekeeper.owned.plan import ClaimVerdict
 from scopekeeper.owned.release import ReleaseOutcome, look, release_due, sentences
 from scopekeeper.owned.store import ClaimStore, Damaged
+from scopekeeper.scope.names import with_suffix
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -63,7 +63,7 @@ def command(
         session=session,
         lane=lane,
         name=name,
-        units=frozenset([unit_name(unit)] if unit else []),
+        units=frozenset([with_suffix(unit)] if unit else []),
     )
     targets = [path_of(path) for path in paths]
     mount = mount_point()

@@ -9,7 +9,6 @@ import click
 from scopekeeper.cli.show import safe
 from scopekeeper.errors import UsageError
 from scopekeeper.scope.model import Snapshot
-from scopekeeper.scope.names import SUFFIX
 from scopekeeper.scope.resolve import choose
 from scopekeeper.scope.selection import Selected, Selector, select
 
@@ -41,11 +40,6 @@ def with_target_options(name_help: str) -> Callable[[_Command], _Command]:
 
 
 _FIELDS = ("session", "lane", "run", "session_id", "name")
-
-
-def unit_name(word: str) -> str:
-    """Return the scope unit's name; word may lack the suffix."""
-    return word if word.endswith(SUFFIX) else word + SUFFIX
 
 
 def select_targets(

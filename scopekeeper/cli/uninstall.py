@@ -8,8 +8,8 @@ from scopekeeper.cli.documents import texts
 from scopekeeper.cli.install import MANAGER_OPTIONS, report
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
-from scopekeeper.install.systemctl import Systemctl
 from scopekeeper.install.uninstall import uninstall
+from scopekeeper.systemd.systemctl import Systemctl
 
 
 @click.command("uninstall", params=[*MANAGER_OPTIONS])
@@ -27,5 +27,6 @@ def command(
     """
     places = places_of(manager_of(user=user, system=system, verb="uninstall"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
-    change = uninstall(Systemctl(places), places, texts(), unit, force=force, dry_run=dry_run)
+    manager = Systemctl(places.manager, places.units)
+    change = uninstall(manager, places, texts(), unit, force=force, dry_run=dry_run)
     report(change, dry_run=dry_run, as_json=as_json)

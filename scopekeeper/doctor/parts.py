@@ -9,11 +9,12 @@ from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.machine import version_of
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.install.locations import UNIT_FOLDERS
-from scopekeeper.install.systemctl import KEEPER as UNIT
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.launcher import direct
 from scopekeeper.policy.files import find
-from scopekeeper.scope.placement import SLICE, Place
+from scopekeeper.scope.placement import Place
+from scopekeeper.systemd.units import KEEPER as UNIT
+from scopekeeper.systemd.units import SLICE
 
 _CONTROLLERS = ("memory", "pids", "cpu")
 

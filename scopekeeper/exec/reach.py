@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import shutil
-import subprocess
 import sys
 import time
 
@@ -12,9 +11,8 @@ from scopekeeper.errors import ManagerError, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.kernel.proc import exists
 from scopekeeper.scope.placement import Caller
-from scopekeeper.systemd.units import answers
+from scopekeeper.systemd.units import KEEPER, answers
 
-UNIT = "scopekeeper.service"
 _SECONDS = 15.0
 _PAUSE = 0.02
 _LOOK_SECONDS = 0.2
@@ -79,7 +77,7 @@ def _await(manager: str, starter: str, seconds: float) -> Connection:
 def _not_listening(manager: str, problem: str) -> NoKeeperError:
     option = " --user" if manager == "user" else ""
     return NoKeeperError(
-        f"the keeper {problem}", f"look into its journal: journalctl{option} -u {UNIT}"
+        f"the keeper {problem}", f"look into its journal: journalctl{option} -u {KEEPER}"
     )
 
 
@@ -87,8 +85,8 @@ def _has_ended(manager: str) -> bool:
     from scopekeeper.systemd import calls
 
     try:
-        return calls.has_ended(manager, UNIT)
-    except ManagerError:  # no bus: nobody can tell
+        return calls.has_ended(manager, KEEPER)
+    except ManagerError:  # the manager does not answer
         return False
 
 
@@ -96,7 +94,7 @@ def _lift_limit(manager: str) -> None:
     from scopekeeper.systemd import calls
 
     with contextlib.suppress(ManagerError):
-        calls.reset_failed(manager, UNIT)
+        calls.reset_failed(manager, KEEPER)
 
 
 def reach_again(patience: float = 0.0, *, start: bool = False) -> Connection:
@@ -131,16 +129,16 @@ def _start_managed(manager: str) -> str:
     from scopekeeper.systemd import calls
 
     try:
-        calls.start_unit(manager, UNIT)
+        calls.start_unit(manager, KEEPER)
     except ManagerError as error:
-        # else it is not installed, or there is no bus, and systemd-run can do without both
+        # otherwise it is not installed
         if "masked" not in str(error):
             return _start_transient(manager)
         option = " --user" if manager == "user" else ""
         raise NoKeeperError(
-            f"systemd does not start the keeper: {error}", f"systemctl{option} unmask {UNIT}"
+            f"systemd does not start the keeper: {error}", f"systemctl{option} unmask {KEEPER}"
         ) from None
-    return UNIT
+    return KEEPER
 
 
 def _manager() -> str:
@@ -152,25 +150,27 @@ def _manager() -> str:
 
 
 def _start_transient(manager: str) -> str:
-    """Have systemd run a keeper that nobody has installed; it too has a descriptor store."""
-    mode = ["--user"] if manager == "user" else []
-    program = shutil.which("systemd-run")
-    if program is None:
-        return ""
-    passed = [f"--setenv={name}" for name in _PASSED if name in os.environ]
-    # as everywhere: the address is derived, since many callers have no XDG_RUNTIME_DIR
-    runtime = {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"} if manager == "user" else {}
-    done = subprocess.run(
-        [program, *mode, f"--unit={UNIT}", "--collect", "--quiet", "--service-type=notify",
-         "--property=Restart=on-failure", f"--property=FileDescriptorStoreMax={_STORE}",
-         "--property=LimitNOFILE=524288", "--property=WatchdogSec=60", *passed, "--",
-         *_command()],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env=os.environ | runtime,
-    )  # fmt: skip
-    if done.returncode and "already" not in done.stderr:
-        raise NoKeeperError(f"no keeper can be started: {done.stderr.strip()}")
-    return f"{UNIT}, transient"
+    """Have systemd run a keeper that is not installed; it has a descriptor store too."""
+    from scopekeeper.systemd import calls
+
+    command = _command()
+    variables = [f"{name}={os.environ[name]}" for name in _PASSED if name in os.environ]
+    try:
+        calls.start_transient(manager, KEEPER, {
+            "Description": ("s", "scopekeeper: the keeper, not installed"),
+            "Type": ("s", "notify"),
+            "ExecStart": ("a(sasb)", [(command[0], command, False)]),
+            "Environment": ("as", variables),
+            "Restart": ("s", "on-failure"),
+            "CollectMode": ("s", "inactive-or-failed"),
+            "FileDescriptorStoreMax": ("u", _STORE),
+            "LimitNOFILE": ("t", 524288),
+            "WatchdogUSec": ("t", 60_000_000),
+        })  # fmt: skip
+    except ManagerError as error:
+        if "already" not in str(error):
+            raise NoKeeperError(f"no keeper can be started: {error}") from None
+    return f"{KEEPER}, transient"
 
 
 def _start_alone(placement: str, seconds: float) -> Connection:

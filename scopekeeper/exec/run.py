@@ -17,7 +17,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from scopekeeper import regular_files, state
+from scopekeeper import regular_files, state, whole_file
 from scopekeeper.errors import ScopekeeperError, StateError, UsageError
 
 FILE = "run.json"
@@ -115,14 +115,9 @@ def save(run: Run) -> None:
     try:
         state.make()
         run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = run.folder / FILE
-        temporary = _temporary(run)
-        text = json.dumps(plain(run))
-        # arguments can have bytes that are no UTF-8
-        fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        temporary.replace(path)
+        # arguments can have bytes that are not UTF-8
+        content = json.dumps(plain(run)).encode("utf-8", "surrogateescape")
+        whole_file.replace(run.folder / FILE, content)
     except OSError as error:
         raise StateError(f"cannot write {run.folder}: {error.strerror}") from None
 
@@ -130,13 +125,8 @@ def save(run: Run) -> None:
 def discard(run: Run) -> None:
     """Remove what ``save`` wrote of a run that did not come about; needs no descriptor."""
     with contextlib.suppress(OSError, StateError):
-        for path in (run.folder / FILE, _temporary(run)):
-            path.unlink(missing_ok=True)
+        (run.folder / FILE).unlink(missing_ok=True)
         run.folder.rmdir()
-
-
-def _temporary(run: Run) -> pathlib.Path:
-    return run.folder / f".{FILE}.{os.getpid()}"
 
 
 def is_id(text: str) -> bool:

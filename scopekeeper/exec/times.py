@@ -13,10 +13,10 @@ import os
 import pathlib
 import struct
 
+from scopekeeper import whole_file
 from scopekeeper.regular_files import open_regular, read
 
 FILE = "times"
-_TEMPORARY = ".times"
 _RECORD = struct.Struct("<QQ")
 _SECOND = 1_000_000
 _MOST = (64 << 10) // _RECORD.size
@@ -62,11 +62,8 @@ class Times:
         if len(kept) > _MOST // 2:
             kept = [(kept[at][0], kept[min(at + 1, len(kept) - 1)][1])
                     for at in range(0, len(kept), 2)]  # fmt: skip
-        temporary = self._folder / _TEMPORARY
-        fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with open(fd, "wb") as file:
-            file.writelines(_RECORD.pack(*record) for record in kept)
-        temporary.replace(self._folder / FILE)
+        content = b"".join(_RECORD.pack(*record) for record in kept)
+        whole_file.replace(self._folder / FILE, content)
 
 
 def since(folder: pathlib.Path, usec: int) -> int | None:

@@ -1,7 +1,7 @@
-"""How much of the history is kept: by age, by rows, and of any one scope.
+"""Limits of the history: by age, by rows, and for each scope.
 
-What lives in a scope can make members there, as many as it likes. It fills its own share, and
-drives out its own rows, not what is known of others.
+A process in a scope can make any number of members there. It fills only its scope's share, and
+drives out only rows of its own scope.
 """
 
 import sqlite3
@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-INDEXES = (  # without a new version of the file: an older program goes on with them
+INDEXES = (  # no new version of the file: older programs keep working with them
     "CREATE INDEX IF NOT EXISTS ends_unit ON ends (unit, ended)",
     "CREATE INDEX IF NOT EXISTS living_unit ON living (unit)",
 )
@@ -19,7 +19,7 @@ _UNIT = "unit = CAST(? AS TEXT)"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most that is kept; units are given as UTF-8."""
+    """The limits; unit names are UTF-8."""
 
     rows: int = 10_000
     age: int = 90 * 86_400_000_000
@@ -27,22 +27,22 @@ class Bounds:
     scope_rows: int = 2_500
     """Rows of one scope."""
     per_minute: int = 1_000
-    """Rows of one scope that ended within a minute."""
+    """Rows of one scope with ends within a minute."""
 
     def has_room(self, connection: sqlite3.Connection, unit: bytes, ended: int) -> bool:
-        """Tell whether one more end of a scope is kept, which came at that time."""
+        """Return whether there is room for another end of a scope at that time."""
         recent = f"SELECT count(*) FROM ends WHERE {_UNIT} AND ended > ?"  # noqa: S608
         (count,) = connection.execute(recent, (unit, ended - _MINUTE)).fetchone()
         return int(count) < self.per_minute
 
     def has_room_to_live(self, connection: sqlite3.Connection, unit: bytes) -> bool:
-        """Tell whether one more living member of a scope is kept."""
+        """Return whether there is room for another living member of a scope."""
         living = f"SELECT count(*) FROM living WHERE {_UNIT}"  # noqa: S608
         (count,) = connection.execute(living, (unit,)).fetchone()
         return int(count) < self.scope_rows
 
     def prune(self, connection: sqlite3.Connection, units: Collection[bytes]) -> None:
-        """Remove what is too old or too much; of each of the scopes its own oldest."""
+        """Remove rows beyond the limits, the oldest first; also for each of these scopes."""
         oldest = time.time_ns() // 1000 - self.age
         connection.execute("DELETE FROM ends WHERE ended < ?", (oldest,))
         of_scope = (

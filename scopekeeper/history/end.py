@@ -1,4 +1,4 @@
-"""The end of one member: what is kept of it. Pure."""
+"""The end of one member, as the history keeps it. Pure."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,31 +7,31 @@ from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason, Stopper
 
 ARGV_MAX = 8192
-"""Most characters that are kept of a command line, so that the history stays small."""
+"""Longest command line in characters, to keep the history small."""
 
 
 UNSEEN = "nobody watched it end"
 MISSED = "it ended while no keeper watched"
 UNTOLD = "it ended, and only its parent knows how"
 UNPROVED = "which nothing proves"
-"""What is put behind the words of a record that whom it is about may have written."""
+"""Follows evidence from a record that the member itself may have written."""
 BETWEEN_LOOKS = "it ended before anyone looked"
 _VAGUE = (UNSEEN, MISSED, UNTOLD, BETWEEN_LOOKS)
-"""Evidence that says nothing of the end but that nothing is known of it."""
+"""Evidence that only states that nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One ended member; identified by member_id and started.
+    """One ended member, identified by member_id and started.
 
-    Times are microseconds since the epoch; None is what could not be known.
+    Times are microseconds since the epoch; None means unknown.
     """
 
     member_id: str
     """8 hex digits."""
     started: int
     ended: int
-    """When the end was seen; of one that nobody watched, when it was found."""
+    """When the end was seen, or found later if nobody watched."""
     session: str
     lane: str
     name: str
@@ -45,7 +45,7 @@ class End:
     unit: str = ""
     pid: int | None = None
     argv: tuple[str, ...] = ()
-    """Empty where it was not read in time; cut after ARGV_MAX characters."""
+    """Empty if it was not read in time; cut after ARGV_MAX characters."""
     owner: str = ""
     """The owner's unit, or ``pid N``."""
     boot_id: str = ""
@@ -54,20 +54,20 @@ class End:
     memory_peak: int | None = None
     """Bytes."""
     cpu_usec: int | None = None
-    """At the last look; of a stop, before its first signal."""
+    """At the last look, or before the first signal of a stop."""
     oom_kills: int | None = None
-    """Processes that the kernel killed for want of memory."""
+    """Processes that the kernel killed when out of memory."""
     processes: int | None = None
-    """How many there were when the end began."""
+    """Number of processes when the end began."""
     killed: int = 0
-    """How many of them needed SIGKILL."""
+    """How many of the processes needed SIGKILL."""
     seen: bool = True
-    """Whether the end was watched."""
+    """Whether somebody watched the end."""
     stopper: Stopper | None = None
 
     @property
     def leaf(self) -> str:
-        """The name that its cgroup directory had."""
+        """The name of its cgroup directory."""
         return names.leaf_name(self.name, self.member_id)
 
 
@@ -75,11 +75,10 @@ _FILLED = ("exit_status", "signal", "memory_peak", "cpu_usec", "oom_kills", "pro
 
 
 def merged(known: End, new: End) -> End:
-    """Return what to keep of two tellings of one end.
+    """Merge two reports of one end.
 
-    A reason takes the place of ``unknown``, and of nothing else: who watched an end first knew it
-    best. Of two that do not know it, what one knows at all stays. Numbers that were missing are
-    filled in.
+    A reason replaces ``unknown`` and no other reason: the first report is the most direct one. If
+    neither has a reason, specific evidence replaces vague evidence. Missing numbers are filled in.
     """
     if _explains(new, known):
         first, second = new, known
@@ -98,7 +97,7 @@ def merged(known: End, new: End) -> End:
 
 
 def _explains(new: End, known: End) -> bool:
-    """Tell whether new has a reason that known has not, or a stopper's own word for a hearsay."""
+    """Return whether new has the only reason, or a stopper where known is unproved."""
     if new.reason is Reason.UNKNOWN:
         return False
     return known.reason is Reason.UNKNOWN or (
@@ -115,7 +114,7 @@ def _says_more(new: End, known: End) -> bool:
 
 
 def cut_argv(argv: list[str]) -> tuple[str, ...]:
-    """Return a command line that is not longer than ARGV_MAX; ``…`` stands where it was cut."""
+    """Cut a command line to ARGV_MAX characters; ``…`` marks the cut."""
     kept, room = [], ARGV_MAX
     for word in argv:
         if len(word) > room:

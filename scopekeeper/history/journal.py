@@ -1,38 +1,21 @@
-"""Tells the journal of each end, in its native protocol.
+"""Writes an entry to the journal for each end."""
 
-A plain socket: pystemd's journal goes through sd_journal_sendv(3), which may wait for as long as
-a journal hangs, and takes 20 ms to import. See systemd's JOURNAL_NATIVE_PROTOCOL.
-"""
-
-import contextlib
-import socket
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from scopekeeper.history.end import End
+from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
-"""Of every entry about an end: ``journalctl MESSAGE_ID=…``."""
-SOCKET = "/run/systemd/journal/socket"
-_PATIENCE = 0.1
-_LONGEST = 2048
-"""Characters of one field; a datagram has to fit."""
+"""In every entry about an end: ``journalctl MESSAGE_ID=…``."""
 
 
-def send(ends: Iterable[End], path: str = SOCKET) -> None:
-    """Write one entry for each end; nothing where there is no journal, or where it hangs."""
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
-    ):
-        journal.settimeout(_PATIENCE)
-        journal.connect(path)
-        for end in ends:
-            journal.send(datagram(entry(end)))
+def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
+    """Write one entry for each end; stop without an error if there is no journal or it hangs."""
+    journal.send(map(entry, ends), path)
 
 
 def entry(end: End) -> dict[str, str]:
-    """Return the fields of an end's entry; no arguments, which others may not read."""
+    """Return the fields of an end's entry; no arguments, which others must not read."""
     message = f"{end.name} of {end.session} ended: {end.reason.value}"
     return {
         "MESSAGE": f"{message}: {end.evidence}" if end.evidence else message,
@@ -46,15 +29,3 @@ def entry(end: End) -> dict[str, str]:
         "SCOPEKEEPER_MEMBER": end.leaf,
         "SCOPEKEEPER_REASON": end.reason.value,
     }
-
-
-def datagram(fields: Mapping[str, str]) -> bytes:
-    """Write the fields that are not empty; one with a line break goes with its length."""
-    parts = []
-    for name, text in fields.items():
-        value = text[:_LONGEST].encode("utf-8", "surrogatepass")
-        if b"\n" in value:
-            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(value)) + value + b"\n")
-        elif value:
-            parts.append(name.encode() + b"=" + value + b"\n")
-    return b"".join(parts)

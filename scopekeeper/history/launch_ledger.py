@@ -1,12 +1,12 @@
-"""Leaves a line for each launch in the runtime directory, before the command runs.
+"""Appends a line for each launch to a file in the runtime directory, before the command runs.
 
 A command that lives for a few milliseconds comes and goes between two looks of a keeper, and its
-record goes with its cgroup. The line stays, for whoever looks next: see
-scopekeeper.lifecycle.unseen_ends. A stop leaves lines in the same file before its first signal.
+record goes with its cgroup. The line stays for whoever looks next (lifecycle.unseen_ends). A stop
+appends lines to the same file before its first signal.
 
-A line is a record with NUL for its line breaks, and one write to a file that is appended to: lines
-of several launches do not mix. On the hot path of ``run``: builtin modules only. Nothing rests on
-it: where it cannot be written, the launch goes on.
+A line is a record with NUL instead of line breaks, appended in one write: lines of several launches
+do not mix. On the hot path of ``run``: builtin modules only. If the file cannot be written, the
+launch goes on.
 """
 
 import posix
@@ -14,7 +14,7 @@ import posix
 from scopekeeper.scope import names, records
 
 MOST = 2 << 20
-"""Bytes; a launch that finds more begins a new file, and one earlier file is kept beside it."""
+"""Bytes; a launch that finds more starts a new file. One earlier file is kept."""
 EARLIER = ".old"
 _STATE_ROOM = 200
 _OPEN = (
@@ -25,7 +25,7 @@ _REGULAR, _KIND = 0o100000, 0o170000
 
 
 def path() -> str:
-    """Return where the lines are; of launches with a state folder of their own, in another file."""
+    """Return the file of the lines; every SCOPEKEEPER_STATE has its own."""
     uid = posix.getuid()
     runtime = "/run" if uid == 0 else f"/run/user/{uid}"
     state = posix.environ.get(b"SCOPEKEEPER_STATE", b"").decode("utf-8", "surrogateescape")
@@ -34,12 +34,12 @@ def path() -> str:
 
 
 def line(fields: dict[str, str]) -> bytes:
-    """Return a record as one line; it begins with a line break, in case the last was cut short."""
+    """Return a record as one line, after a line break in case the last line was cut short."""
     return b"\n" + records.dumps(fields)[:-1].replace(b"\n", b"\0") + b"\n"
 
 
 def append(lines: bytes) -> None:
-    """Append whole lines; nothing where that cannot be done."""
+    """Append whole lines; do nothing if that fails."""
     where = path()
     try:
         fd = _open(where)
@@ -49,7 +49,7 @@ def append(lines: bytes) -> None:
         seen = posix.fstat(fd)
         if seen.st_mode & _KIND == _REGULAR and seen.st_uid == posix.getuid():
             if seen.st_mode & 0o777 != 0o600:
-                posix.fchmod(fd, 0o600)  # made just now, under an unusual umask
+                posix.fchmod(fd, 0o600)  # just made, with an unusual umask
             posix.write(fd, lines)
             if seen.st_size > MOST:
                 posix.rename(where, where + EARLIER)

@@ -1,6 +1,6 @@
-"""Writes what ended, when and why: one row for each ended member, in the state directory.
+"""Records what ended, when and why: in the history of the state directory, and in the journal.
 
-Nothing else rests on it: where it cannot be written, that is said, and all goes on.
+If it cannot be written, the problem is returned as text and work goes on.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from scopekeeper.history.end import MISSED, End
 from scopekeeper.scope.reason import Cause, Reason
 
 _OTHERS_SECONDS = 10.0
-"""How long another user's history may take to be written."""
+"""How long writing another user's history may take."""
 
 
 def record(ends: Sequence[End]) -> str:
-    """Write ends to the history and to the journal; return what went wrong, '' if nothing did.
+    """Write ends to the history and to the journal; return the problem, '' if there is none.
 
-    Raises nothing, and may be called from any thread. An end that is
-    known already is told again at no harm: see ``end.merged``.
+    Raises nothing and may be called from any thread. Recording an end again is harmless: see
+    ``end.merged``.
     """
     news, problem = keep(ends)
     tell(news)
@@ -29,9 +29,9 @@ def record(ends: Sequence[End]) -> str:
 
 
 def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
-    """Do the first half of record: write the history; return what is news, and what went wrong.
+    """Write the history, the first half of ``record``; return what is new, and the problem.
 
-    began are members that live, each as its end would be told if it were missed.
+    began are living members, each as the end to record if the real one is missed.
     """
     if not ends and not began:
         return [], ""
@@ -40,15 +40,15 @@ def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str
         from scopekeeper.history.store import HistoryStore
 
         return HistoryStore(state.make()).write(ends, began)
-    except Exception as error:  # noqa: BLE001  what it tells of has to go on
+    except Exception as error:  # noqa: BLE001  the caller has to go on
         return list(ends), f"the history was not written: {words(error)}"
 
 
 def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[str]]:
-    """Keep ends in the history of the user whose members they were, by uid.
+    """Write ends, by uid, to the history of each user.
 
-    Root writes those of another user with that user's rights, to the journal too. Returns which of
-    this user's own are news, and what went wrong.
+    Root writes another user's ends with that user's rights, to the journal too. Returns which of
+    this user's own ends are new, and the problems.
     """
     news, problem = keep(ends.get(os.geteuid(), ()))
     problems = [problem] if problem else []
@@ -63,10 +63,9 @@ def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[s
 
 
 def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:
-    """Return the ends of members that were known to live and do not any more, unseen by anybody.
+    """Return the unseen ends of members that the history has as living, and the problem.
 
-    leaves are the names of those that are there; lives is asked about the others of this boot.
-    The second value is what went wrong, '' if nothing did.
+    leaves are the names of existing members; lives is called for the other members of this boot.
     """
     from scopekeeper import state
     from scopekeeper.history.store import HistoryStore
@@ -89,9 +88,9 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
 
 
 def causes_of(ends: Sequence[End]) -> list[Cause | None]:
-    """Return for each member why it was ended, where its stopper has recorded that; raises nothing.
+    """Return for each member the cause that its stopper recorded, else None; raises nothing.
 
-    All of them take one look at the history, by its index.
+    One query of the history for all of them, by its index.
     """
     from scopekeeper import state
     from scopekeeper.history.store import HistoryStore
@@ -114,7 +113,7 @@ def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:
 
 
 def tell(ends: Sequence[End]) -> None:
-    """Do the other half: tell the journal, which takes it more time than it takes us."""
+    """Write ends to the journal, the second half of ``record``; journald needs longer than us."""
     if ends:
         from scopekeeper.history import journal
 

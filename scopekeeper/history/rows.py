@@ -1,4 +1,4 @@
-"""The columns of the history, and how an end is written to a row and read from one. Pure."""
+"""The columns of the history; converts ends to rows and back. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ TABLE = (
     + "".join(f"{name} {kind}, " for name, kind in COLUMNS.items())
     + "UNIQUE (member_id, started))"
 )
-# Text goes in as bytes: SQLite wants UTF-8, and names and arguments can have bytes that are not.
+# Text is bound as bytes: names and arguments can have bytes that are not UTF-8.
 VALUES = (
     f"({NAMES}) VALUES ("  # names of our own
     + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in COLUMNS.values())
@@ -46,9 +46,9 @@ def to_row(end: End) -> list[bytes | int | None]:
 
 
 def from_row(row: Sequence[str | int | None]) -> End:
-    """Read a row; raises ValueError where somebody has written what we do not.
+    """Read a row; raises ValueError if it has values that we never write.
 
-    SQLite takes a value of any type into any column.
+    SQLite accepts a value of any type in any column.
     """
     values = dict(zip(COLUMNS, row, strict=True))
     for name, kind in COLUMNS.items():
@@ -82,15 +82,15 @@ def _value(value: str | int | None) -> bytes | int | None:
 
 
 def to_integer(value: int) -> int:
-    """Return what fits into SQLite; who writes his own record can write any number."""
+    """Clamp a number to SQLite's range; a member can write any number into its record."""
     return max(-(2**63), min(value, 2**63 - 1))
 
 
 def to_text(text: str) -> bytes:
-    """Return the bytes that a text is kept as."""
+    """Encode a text for the file."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def from_text(raw: bytes) -> str:
-    """Return the text that is kept as these bytes."""
+    """Decode a text from the file."""
     return raw.decode("utf-8", "surrogatepass")

@@ -1,11 +1,11 @@
 """The history's file: SQLite, one row for each ended member, bounded by age and rows.
 
-Beside it stand the members of which a keeper knows that they live: so one is missed that ends
-while nobody watches, be it with the whole machine.
+A second table has the members that a keeper knows to live. So a member that ends while nobody
+watches, even with the whole machine, is noticed later.
 
-A writer holds the lock of ``history.lock``, so that the file is made, and a damaged one moved
-aside, by one at a time. Readers take no lock and write nothing. Killed at any step, the file is
-as before the step or as after it: SQLite's write-ahead log sees to that.
+A writer locks ``history.lock``: one at a time makes the file, or moves a damaged one aside. Readers
+take no lock and write nothing. A writer that is killed leaves the file as it was before or after
+the current step, thanks to SQLite's write-ahead log.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ _LOCK = "history.lock"
 VERSION = 2
 
 PATIENCE = 1.0
-"""Seconds to wait for another writer; a stop must not hang on its history."""
+"""Seconds to wait for another writer; a stop must not hang because of the history."""
 
 _SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS ends {rows.TABLE}",
-    "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # so few are read through for the rest
+    "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # and for the other filters
     f"CREATE TABLE IF NOT EXISTS living {rows.TABLE}",
 )
 _SELECT = f"SELECT {rows.NAMES} FROM ends"  # noqa: S608
@@ -49,16 +49,16 @@ _WORDS = {
 }
 _OPEN = os.O_RDWR | os.O_CREAT
 _MOST = 1 << 30
-"""Bytes of a file of SQLite's; ours have a few MiB."""
+"""Largest file of SQLite's in bytes; ours have a few MiB."""
 _BESIDE = ("", "-wal", "-shm")
-"""What SQLite opens by itself, by these names."""
+"""Suffixes of the files that SQLite opens by name."""
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 _ROOM = 65536
 """Bytes that SQLite needs beside its file to write at all."""
 
 
 class _DamagedError(Exception):
-    """The file is no database, or one that SQLite calls malformed."""
+    """The file is not a database, or SQLite calls it malformed."""
 
 
 def _go_on(_step: str) -> None:
@@ -68,7 +68,7 @@ def _go_on(_step: str) -> None:
 class HistoryStore:
     """The history in one folder.
 
-    step is called with the name of each step of a write before it is done: tests end the process
+    step is called with the name of each step of a write before the step; tests kill the process
     there.
     """
 
@@ -84,10 +84,10 @@ class HistoryStore:
         self._step = step
 
     def write(self, ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
-        """Keep ends, all or none; return those that say something new, and what had to be done.
+        """Write all ends or none; return the new ones, and a note if a damaged file was moved.
 
-        began are members that live, each as its end would be told. What had to be done is '' but
-        where a damaged file was moved aside. Raises HistoryError, OSError.
+        began are living members, each as the end to record if the real one is missed. Raises
+        HistoryError, OSError.
         """
         with self._locked():
             try:
@@ -111,7 +111,7 @@ class HistoryStore:
         reasons: Sequence[Reason] = (),
         limit: int | None = None,
     ) -> list[End]:
-        """Return ends, the oldest first; with a limit, so many of the newest.
+        """Return ends, the oldest first; with a limit, the newest of them.
 
         about is a session or its id, a run, a scope's unit, a member's id or name. Raises
         HistoryError.
@@ -141,11 +141,11 @@ class HistoryStore:
         return {(end.member_id, end.started): end for end in found}
 
     def living(self) -> list[End]:
-        """Return the members that began and of whose end is not told; raises HistoryError."""
+        """Return the members that began and have no recorded end; raises HistoryError."""
         return self._query(f"SELECT {rows.NAMES} FROM living", (), known_since=2)  # noqa: S608
 
     def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
-        """Return the rows of a query, asked once with each of these values."""
+        """Return the rows of a query, executed with each of these values."""
         problem = self._problem()
         if problem:
             raise HistoryError(f"the history cannot be read: {problem}", self._remedy)
@@ -158,7 +158,7 @@ class HistoryStore:
                 raise self._unreadable(error) from None
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
-        try:  # where nothing may be written, SQLite has to be told that nobody writes
+        try:  # on a read-only file system SQLite needs a promise that nobody writes
             return self._rows_of("immutable=1", query, values, known_since)
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
@@ -168,7 +168,7 @@ class HistoryStore:
     ) -> list[End]:
         with contextlib.closing(self._connect(how)) as connection:
             if _check_version(connection) < known_since:
-                return []  # its maker has yet to fill it, or did not know the table
+                return []  # the file is just being made, or is older than the table
             return [
                 rows.from_row(row) for each in values for row in connection.execute(query, each)
             ]
@@ -183,9 +183,9 @@ class HistoryStore:
         return f"move it away, a new one begins: mv {self.path} {self.path.with_name(DAMAGED)}"
 
     def _problem(self) -> str:
-        """Return which of the files that SQLite opens by name is none for it; '' if all are.
+        """Return which file that SQLite opens by name is unfit, and why; '' if all are fit.
 
-        SQLite waits for ever at a FIFO. Only this user can exchange a file after the look.
+        SQLite would wait forever on a FIFO. Only this user can exchange a file after the check.
         """
         for suffix in _BESIDE:
             problem = regular_files.problem_of(f"{self.path}{suffix}", _MOST)
@@ -229,7 +229,7 @@ class HistoryStore:
         problem = self._problem()
         if problem:
             raise HistoryError(problem, self._remedy)
-        # made by us, since SQLite would have everybody read it
+        # SQLite would make it readable by everybody
         os.close(regular_files.open_regular(self.path, _OPEN))
         try:
             with contextlib.closing(self._connect()) as connection:
@@ -242,7 +242,7 @@ class HistoryStore:
     ) -> list[End]:
         self._step("prepare")
         connection.execute("PRAGMA journal_mode = WAL")
-        # a crash of the machine can lose the last ends, but damages nothing
+        # a crash of the machine can lose the last ends but damages nothing
         connection.execute("PRAGMA synchronous = NORMAL")
         self._step("begin")
         connection.execute("BEGIN IMMEDIATE")
@@ -264,17 +264,17 @@ class HistoryStore:
         return told
 
     def _keep_living(self, connection: sqlite3.Connection, end: End) -> None:
-        """Note a member that lives: one row for each leaf, and so many of one scope."""
+        """Note a living member: one row for each leaf, up to the scope's limit."""
         unit = rows.to_text(end.unit)
         connection.execute(f"DELETE FROM living {_THIS_LEAF}", (unit, rows.to_text(end.member_id)))  # noqa: S608
         if self._bounds.has_room_to_live(connection, unit):
             connection.execute(f"INSERT OR IGNORE INTO living {rows.VALUES}", rows.to_row(end))
 
     def _keep(self, connection: sqlite3.Connection, end: End) -> bool:
-        """Write one end as it is best known; tell whether its reason is news.
+        """Merge one end into the file; return whether its reason is new.
 
-        It is left out where its scope has had too many within a minute. One of another scope under
-        the same key changes nothing: a member can choose its id and time.
+        Skip it if its scope has had too many ends within a minute, or if the row of that key is of
+        another scope: a member can choose its own id and time.
         """
         key = (rows.to_text(end.member_id), rows.to_integer(end.started))
         connection.execute(f"DELETE FROM living {_THIS_LEAF}", (rows.to_text(end.unit), key[0]))  # noqa: S608
@@ -311,9 +311,9 @@ class HistoryStore:
         return disk.f_bavail * disk.f_frsize < _ROOM
 
     def _move_aside(self) -> Path:
-        """Put a damaged file where it can be looked at; an earlier one is given up for it.
+        """Move a damaged file aside for inspection, over an earlier one.
 
-        The log goes first: beside a new file it would be taken for its own.
+        The log moves first: SQLite would apply it to a new file.
         """
         aside = self.path.with_name(DAMAGED)
         for suffix in reversed(_BESIDE):
@@ -324,7 +324,7 @@ class HistoryStore:
 
 
 def _code(error: Exception) -> int:
-    """Return SQLite's primary result code, 0 where the error is not SQLite's."""
+    """Return SQLite's primary result code, 0 for another error."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 

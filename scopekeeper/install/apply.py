@@ -1,4 +1,4 @@
-"""Carries a plan out: all files, then the manager, and back again where anything fails."""
+"""Carries a plan out: the files, then the manager; rolls both back if anything fails."""
 
 import contextlib
 import os
@@ -10,48 +10,48 @@ from scopekeeper.errors import ConfigError, ManagerError, ScopekeeperError
 from scopekeeper.install import files
 from scopekeeper.install.locations import Piece
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import Systemctl
+from scopekeeper.systemd.systemctl import Systemctl
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerCommand:
-    """What the manager or the bus is told."""
+    """A command for the manager or the bus."""
 
     argv: list[str]
     is_needed: bool = True
-    """Whether nothing holds without it; else its failure is a warning."""
+    """Whether its failure is an error; otherwise it is a warning."""
 
 
 @dataclass(slots=True)
 class Applied:
-    """What was done, or with a dry run would be."""
+    """What was done, or would be done without --dry-run."""
 
     written: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
-    """Those of them that are manual pages and completions."""
+    """The manual pages and completions among them."""
     provided: list[str] = field(default_factory=list)
-    """Where a distribution has what was not written again."""
+    """Files of a distribution that need no copy."""
     ran: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     then: str = ""
-    """What is left to the operator."""
+    """What the operator has to do next."""
 
     @property
     def is_nothing(self) -> bool:
-        """Whether all was as it should be."""
+        """Whether nothing had to be done."""
         return not (self.written or self.removed or self.ran)
 
 
 def look(path: str) -> bytes | None:
-    """Return what is at a path; raises ConfigError."""
+    """Return the content of a path, None if it does not exist; raises ConfigError."""
     with reported(path):
         return files.read(path)
 
 
 @contextlib.contextmanager
 def reported(path: str) -> Iterator[None]:
-    """Say which file it was."""
+    """Turn an OSError into a ConfigError that names the file."""
     try:
         yield
     except OSError as error:
@@ -59,7 +59,7 @@ def reported(path: str) -> Iterator[None]:
 
 
 def plan_of(actions: Sequence[FileAction], change: Applied) -> None:
-    """Write down what a plan comes to."""
+    """Note in change what a plan does."""
     for action in actions:
         if action.piece.is_document and action.step in (FileStep.WRITE, FileStep.REMOVE):
             change.documents.append(action.path)
@@ -75,22 +75,22 @@ def plan_of(actions: Sequence[FileAction], change: Applied) -> None:
 
 @dataclass(slots=True)
 class Talk:
-    """What the manager and the bus are told around the files, and what takes that back."""
+    """Commands for the manager and the bus around the files, and those that undo them."""
 
     first: list[ManagerCommand] = field(default_factory=list)
     """Before any file is touched."""
     then: list[ManagerCommand] = field(default_factory=list)
-    """Once all are in their places."""
+    """After all files are written and removed."""
     back: list[ManagerCommand] = field(default_factory=list)
-    """Where something fails, before the files are put back."""
+    """After a failure, before the files are restored."""
     again: list[ManagerCommand] = field(default_factory=list)
-    """After that."""
+    """After a failure, once the files are restored."""
 
 
 def carry_out(
     actions: Sequence[FileAction], talk: Talk, manager: Systemctl, change: Applied
 ) -> None:
-    """Do it; raises ScopekeeperError, and then everything is as it was."""
+    """Carry a plan out; raises ScopekeeperError after everything is restored."""
     with contextlib.ExitStack() as backwards:
         backwards.callback(_try_all, talk.again, manager)
         _tell_all(talk.first, manager, change)
@@ -102,7 +102,7 @@ def carry_out(
 
 
 def write(actions: Sequence[FileAction], backwards: contextlib.ExitStack) -> None:
-    """Write and remove the files of a plan, and leave with backwards what undoes it.
+    """Write and remove the files of a plan; push what undoes each step on backwards.
 
     Raises ConfigError.
     """
@@ -115,7 +115,7 @@ def write(actions: Sequence[FileAction], backwards: contextlib.ExitStack) -> Non
 
 
 def prune(actions: Sequence[FileAction]) -> None:
-    """Remove the folders in which a plan has left nothing."""
+    """Remove the folders that a plan left empty."""
     for action in actions:
         if action.step is FileStep.REMOVE:
             files.prune(os.path.dirname(action.path), action.piece.base)
@@ -132,14 +132,14 @@ def _tell_all(commands: Sequence[ManagerCommand], manager: Systemctl, change: Ap
 
 
 def _try_all(commands: Sequence[ManagerCommand], manager: Systemctl) -> None:
-    """Try to; what has failed before is what has to be told."""
+    """Try to run commands; the error that led here is the one to report."""
     for command in commands:
         with contextlib.suppress(ScopekeeperError):
             manager.do(command.argv)
 
 
 def reloads(changed: Sequence[Piece], manager: Systemctl) -> list[ManagerCommand]:
-    """Return what has the manager, and the bus, read these files again."""
+    """Return the commands that make the manager and the bus read these files again."""
     commands = []
     if any(each.is_unit for each in changed):
         commands.append(ManagerCommand(manager.argv("daemon-reload")))
@@ -151,5 +151,5 @@ def reloads(changed: Sequence[Piece], manager: Systemctl) -> list[ManagerCommand
 
 
 def spelled(talk: Talk) -> list[str]:
-    """Return the commands as they would be typed."""
+    """Return the commands as typed in a shell."""
     return [shlex.join(command.argv) for command in (*talk.first, *talk.then)]

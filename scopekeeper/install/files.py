@@ -1,33 +1,30 @@
-"""Writes and removes files whole, with the folders that hold them, so that it can be undone."""
+"""Writes and removes whole files and their folders; each step returns a function that undoes it."""
 
 import contextlib
 import os
 import stat
 from collections.abc import Callable
 
+from scopekeeper import whole_file
+
 
 def read(path: str) -> bytes | None:
-    """Return what a path has in it, through links; None where there is nothing; raises OSError."""
+    """Return the content of a path, through links; None if nothing is there; raises OSError."""
     try:
         with open(path, "rb") as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
-        # a link that leads nowhere is there all the same
+        # a dangling link exists all the same
         return b"" if os.path.islink(path) else None
 
 
 def put(path: str, content: bytes) -> Callable[[], None]:
     """Write a file, mode 0644 whatever the umask; return what undoes it. Raises OSError."""
     restore = _as_it_is(path)
-    folder, name = os.path.split(path)
-    made = make_folders(folder)
-    ready = f"{folder}/.{name}.{os.urandom(6).hex()}"
+    made = make_folders(os.path.dirname(path))
     try:
-        write(ready, content)
-        os.rename(ready, path)
+        whole_file.replace(path, content, mode=0o644, durable=True)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(ready)
         remove_folders(made)
         raise
 
@@ -47,7 +44,7 @@ def take(path: str) -> Callable[[], None]:
 
 
 def _as_it_is(path: str) -> Callable[[], None]:
-    """Return what puts back what is at a path, where nothing is by then; raises OSError."""
+    """Return a function that restores a path once nothing is there; raises OSError."""
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -59,32 +56,26 @@ def _as_it_is(path: str) -> Callable[[], None]:
         content = file.read()
 
     def again() -> None:
-        write(path, content)
-        os.chmod(path, stat.S_IMODE(status.st_mode))
+        with open(path, "xb") as new:  # fails if somebody else has put a file there
+            os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
+            new.write(content)
+            new.flush()
+            os.fsync(new.fileno())
 
     return again
 
 
-def write(path: str, content: bytes) -> None:
-    """Write a new file that all may read and only its owner may write; raises OSError."""
-    with open(path, "xb") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def make_folders(path: str) -> list[str]:
-    """Make a folder and those above it, as others may not write to them; return those made.
+    """Make a folder and its parents, mode 0755; return those that were made.
 
-    OpenClaw 2026.9 refuses plugins and units that a group may write, and a umask may let it.
+    OpenClaw 2026.9 refuses plugins and units that a group may write, which a umask may allow.
     """
     if os.path.isdir(path):
         return []
     made = make_folders(os.path.dirname(path))
     try:
         os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)  # noqa: S103  what a umask may have taken, no more
+        os.chmod(path, 0o755)  # noqa: S103  the umask may have removed some of these bits
     except OSError:
         remove_folders(made)
         raise
@@ -92,14 +83,14 @@ def make_folders(path: str) -> list[str]:
 
 
 def remove_folders(folders: list[str]) -> None:
-    """Remove folders, the last first, as far as nothing is in them."""
+    """Remove folders, the last first, unless they contain something."""
     for folder in reversed(folders):
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 
 
 def prune(folder: str, base: str) -> None:
-    """Remove a folder and those above it below base, as far as nothing is in them."""
+    """Remove a folder and its parents below base, up to the first that is not empty."""
     while folder.startswith(f"{base}/"):
         try:
             os.rmdir(folder)

@@ -1,4 +1,4 @@
-"""The drop-in that is put beside the unit of a gateway."""
+"""The drop-in for a gateway's unit."""
 
 import os
 import re
@@ -8,17 +8,18 @@ from scopekeeper.install import origin, plan, shipped
 from scopekeeper.install.apply import look
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction
-from scopekeeper.install.systemctl import KEEPER, Systemctl
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 _OPENCLAW = "openclaw-gateway"
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
-"""As systemd.unit(5) has it."""
+"""The name of a service (systemd.unit(5))."""
 
 
 def drop_ins(
     manager: Systemctl, places: Locations, program: str, gateway: str, *, shell: bool
 ) -> list[FileAction]:
-    """Return what is to be done with the drop-in of a gateway, and with those there are."""
+    """Return the actions for a gateway's drop-in and for our existing drop-ins."""
     texts = {}
     for unit, path in existing_drop_ins(places):
         raw = look(path) or b""
@@ -32,12 +33,12 @@ def drop_ins(
 
 
 def piece_of(places: Locations, unit: str, text: str) -> Piece:
-    """Return the drop-in of a unit as a piece; its folder goes with it."""
+    """Return the drop-in of a unit as a piece; uninstall removes its folder too."""
     return Piece(f"{unit}.d/{shipped.DROP_IN}", text, places.units, places.home or places.units, ())
 
 
 def existing_drop_ins(places: Locations) -> list[tuple[str, str]]:
-    """Return (unit, path) of what has the name of a drop-in of ours; OpenClaw's are others."""
+    """Return (unit, path) of each file with the name of our drop-in, except OpenClaw's."""
     try:
         folders = sorted(os.listdir(places.units))
     except OSError:
@@ -51,7 +52,7 @@ def existing_drop_ins(places: Locations) -> list[tuple[str, str]]:
 
 
 def gateway_unit(name: str) -> str:
-    """Return the whole name of a gateway's unit; raises UsageError."""
+    """Return the full name of a gateway's unit; raises UsageError."""
     unit = name if "." in name else f"{name}.service"
     if not _SERVICE.fullmatch(unit) or unit == KEEPER:
         raise UsageError(f"--gateway {name!r} is no service of a gateway")
@@ -61,7 +62,7 @@ def gateway_unit(name: str) -> str:
 
 
 def check_gateway(manager: Systemctl, places: Locations, unit: str) -> None:
-    """Raise ConfigError where there is no such unit."""
+    """Raise ConfigError if the manager has no such unit."""
     if not manager.has(unit):
         raise ConfigError(
             f"the {places.manager} manager has no {unit}",

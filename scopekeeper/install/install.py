@@ -1,4 +1,4 @@
-"""``scopekeeper install``: everything in its place, enabled and started."""
+"""``scopekeeper install``: writes everything, enables and starts it."""
 
 import os
 import pwd
@@ -22,15 +22,17 @@ from scopekeeper.install.apply import (
 from scopekeeper.install.gateway_drop_in import drop_ins
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import ENABLED, KEEPER, STARTED, Systemctl
+from scopekeeper.install.shipped import ENABLED, TIMER
 from scopekeeper.systemd import lingering
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 _FIRST_USER = 1000
-"""The lowest number of a group that is a user's; those below are the system's."""
+"""The lowest gid of users' groups; those below belong to the system."""
 
 
 def manager_of(*, user: bool, system: bool, verb: str) -> str:
-    """Return the manager that is meant, which is that of the caller's uid; raises UsageError."""
+    """Return which manager to install for, that of the caller's uid; raises UsageError."""
     if user and system:
         raise UsageError("--user and --system are two managers", "give one of them")
     is_root = os.geteuid() == 0
@@ -49,11 +51,11 @@ def places_of(manager: str, environment: Mapping[str, str]) -> Locations:
 
 
 def pieces_for(places: Locations, program: str, documents: Mapping[str, str]) -> list[Piece]:
-    """Return all that is to be there; raises ConfigError.
+    """Return all files to install; raises ConfigError.
 
     documents are manual pages and completions by their path below a ``share`` folder.
     """
-    # where man and the shells look beside a program that is in PATH
+    # man and the shells also look beside a program in PATH
     folder = os.path.dirname(program)
     is_found = folder in os.environ.get("PATH", "").split(":")
     beside = [f"{os.path.dirname(folder)}/share"] if is_found else []
@@ -70,9 +72,9 @@ def install(
     shell: bool = False,
     dry_run: bool = False,
 ) -> Applied:
-    """Install for one manager; raises ScopekeeperError, and then did nothing.
+    """Install for one manager; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit that gets a drop-in, '' for none; shell: and our ``SHELL`` with it.
+    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours.
     """
     if places.manager == "system":
         refuse_writable(program)
@@ -90,25 +92,26 @@ def install(
 
 
 def _talk(actions: Sequence[FileAction], manager: Systemctl) -> Talk:
-    """Return what the manager is told around these actions."""
+    """Return the commands for the manager around these actions."""
     changed = [each.piece for each in actions if each.step in (FileStep.WRITE, FileStep.REMOVE)]
     talk = Talk(then=reloads(changed, manager), again=reloads(changed, manager))
-    if not manager.is_on():
+    enabled = manager.enabled(*ENABLED)
+    if enabled != set(ENABLED) or not manager.runs(TIMER):
         talk.then.append(ManagerCommand(manager.argv("enable", "--quiet", *ENABLED)))
-        talk.then.append(ManagerCommand(manager.argv("start", STARTED)))
-        if not manager.enabled():
+        talk.then.append(ManagerCommand(manager.argv("start", TIMER)))
+        if not enabled:
             talk.back.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *ENABLED)))
     return talk
 
 
 def refuse_writable(program: str) -> None:
-    """Raise RefusedError where others than root could change what root's services execute."""
+    """Raise RefusedError if others than root can change what root's services execute."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for path in (program, sys.executable, package):
         whole = os.path.realpath(path)
         while True:
             status = os.stat(whole)
-            # a group of the system's, as Debian's staff of /usr/local, is not just anybody
+            # a system group, as Debian's staff for /usr/local, is trusted
             mask = 0o022 if status.st_gid >= _FIRST_USER else 0o002
             loose = status.st_mode & mask and not status.st_mode & stat.S_ISVTX
             if status.st_uid != 0 or loose:
@@ -152,7 +155,7 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: st
 
 
 def _make_fast(change: Applied, program: str, *, dry_run: bool) -> None:
-    """Have launches start the interpreter without what none of them needs."""
+    """Replace pip's launcher by the fast one."""
     script = launchers.slow(program)
     if script is None:
         return

@@ -1,4 +1,4 @@
-"""The launchers that pip wrote, made fast where they are this environment's own."""
+"""Replaces the launchers that pip wrote into this environment by fast ones."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from scopekeeper.mcp_clients.servers import PROGRAM
 
 
 def slow(program: str) -> Path | None:
-    """Return the launcher of program if pip wrote it into an environment that we may write.
+    """Return the launcher of program if pip wrote it into a virtual environment that we may write.
 
-    Outside of one it belongs to a distribution's package, or to pip's record of a whole system.
+    Outside of one it belongs to a distribution's package or to the system's pip.
     """
     script = Path(sys.executable).with_name(PROGRAM)
     try:
@@ -25,7 +25,7 @@ def slow(program: str) -> Path | None:
 
 
 def make_fast(script: Path) -> str:
-    """Write it anew; return what is wrong where that cannot be."""
+    """Write the fast launcher; return the problem, '' if there is none."""
     try:
         direct.write(script)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Where a manager, its bus, man(1) and the shells look for files: ours, and a distribution's. Pure.
+"""Where a manager, its bus, man(1) and the shells look for our files and a distribution's. Pure.
 
-As systemd.unit(5), dbus-daemon(1), manpath(5) and bash-completion have it.
+Sources: systemd.unit(5), dbus-daemon(1), manpath(5), bash-completion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ UNIT_FOLDERS = {
              "~/.local/share/systemd/user", "/usr/local/lib/systemd/user",
              "/usr/lib/systemd/user"),
 }  # fmt: skip
-"""The folders in which units are installed, the first one goes before the others."""
+"""The folders for units; earlier folders override later ones."""
 _BUS = {
     "system": ("/usr/local/share/dbus-1/system-services", "/usr/share/dbus-1/system-services"),
     "user": ("~/.local/share/dbus-1/services", "/usr/local/share/dbus-1/services",
@@ -26,29 +26,29 @@ _POLICY = ("/etc/dbus-1/system.d", "/usr/share/dbus-1/system.d")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One file that is to be there."""
+    """One file to install."""
 
     name: str
-    """Its path below the folder that it belongs to."""
+    """Its path below ``folder``."""
     text: str
     folder: str
-    """Where it is written."""
+    """The folder to write it to."""
     base: str
-    """Up to where the folders above it are ours to remove, once nothing is in them."""
+    """uninstall removes empty parent folders below this one."""
     elsewhere: tuple[str, ...]
-    """The folders in which a distribution would have it."""
+    """The folders in which a distribution installs it."""
     on_the_bus: bool = False
     is_document: bool = False
-    """Nothing depends on it: it is left as it is where anybody has put it."""
+    """A manual page or completion: nothing depends on it, so anybody's copy stays."""
 
     @property
     def path(self) -> str:
-        """Where it is written."""
+        """Its whole path."""
         return f"{self.folder}/{self.name}"
 
     @property
     def is_unit(self) -> bool:
-        """Whether the manager has to hear of it."""
+        """Whether the manager has to reload for it."""
         return not (self.on_the_bus or self.is_document)
 
 
@@ -62,20 +62,15 @@ class Locations:
     home: str
     """'' for the system."""
     share: str
-    """Where manual pages and completions go."""
-
-    @property
-    def option(self) -> tuple[str, ...]:
-        """What systemctl is told besides."""
-        return ("--user",) if self.manager == "user" else ()
+    """The folder for manual pages and completions."""
 
     def drop_in(self, unit: str) -> str:
-        """Return where the drop-in of a gateway's unit is."""
+        """Return the path of the drop-in for a gateway's unit."""
         return f"{self.units}/{unit}.d/{shipped.DROP_IN}"
 
 
 def find(manager: str, environment: Mapping[str, str]) -> Locations:
-    """Return the folders of a manager; a user's has to have a HOME."""
+    """Return the folders of a manager; that of a user needs HOME."""
     if manager == "system":
         return Locations("system", UNIT_FOLDERS["system"][0], "", "/usr/local/share")
     home = environment["HOME"].rstrip("/")
@@ -87,10 +82,10 @@ def find(manager: str, environment: Mapping[str, str]) -> Locations:
 def pieces(
     places: Locations, program: str, documents: Mapping[str, str], beside: Sequence[str] = ()
 ) -> list[Piece]:
-    """Return all that is to be there for a program; raises ConfigError.
+    """Return all files to install for a program; raises ConfigError.
 
-    documents have their path below a ``share`` folder; beside names more such folders in which
-    they are found.
+    documents are by their path below a ``share`` folder; beside are more such folders that man and
+    the shells search.
     """
 
     def home(folders: Sequence[str]) -> tuple[str, ...]:
@@ -126,8 +121,8 @@ def pieces(
 
 
 def _top_of(places: Locations, document: str) -> str:
-    """Return the folder up to which those above a document are not there without it."""
+    """Return the base of a document: folders below it exist only for documents of ours."""
     if places.home and places.share.startswith(f"{places.home}/"):
         return places.home
-    # Debian has it from the start, and empty
+    # Debian ships /usr/local/share/man, empty
     return f"{places.share}/man" if document.startswith("man/") else places.share

@@ -1,8 +1,8 @@
-"""How a file says that ``scopekeeper install`` wrote it, and whether it was edited since. Pure.
+"""Marks a file as written by ``scopekeeper install``, and detects later edits. Pure.
 
-One line of it, the first or the last, is a comment with a sum over all the others. So a file of an
-older version is known too, and what somebody has changed is never taken for ours. Of files that
-belong together, some of which can have no comment, another file in their folder has the sums.
+The first or the last line is a comment with a checksum of all other lines. So files of older
+versions are recognised, and an edited file never counts as ours. For files that cannot all have a
+comment, one file in their folder lists the checksums.
 """
 
 import enum
@@ -16,16 +16,16 @@ _XML = "<!-- {} -->"
 _ROFF = r".\" {}"
 _HASH = "# {}"
 _LAST = ("man/", "zsh/")
-"""Where the first line has another meaning: to man(1), and to zsh's compinit."""
+"""Files whose first line has a meaning: to man(1), and to zsh's compinit."""
 
 
 SUMS = "scopekeeper.sums"
-"""The file with the sums of others, as sha256sum(1) writes and checks them."""
+"""The file with the checksums of others, in the format of sha256sum(1)."""
 _SUM = re.compile(rb"([0-9a-f]{64})  ([\w-][\w.-]*)\n")
 
 
 class Origin(enum.Enum):
-    """Whose a file is."""
+    """Who wrote a file."""
 
     OURS = "ours"
     EDITED = "edited"
@@ -33,7 +33,7 @@ class Origin(enum.Enum):
 
 
 def marked(text: str, name: str) -> bytes:
-    """Return what is written for a text; name is its path below the folder that it belongs to."""
+    """Return the text with its mark; name is its path below the folder of its kind."""
     raw = text.encode()
     raw = raw if raw.endswith(b"\n") else raw + b"\n"
     comment = _XML if name.endswith(".conf") and text.startswith("<") else _HASH
@@ -45,7 +45,7 @@ def marked(text: str, name: str) -> bytes:
 
 
 def origin(raw: bytes) -> Origin:
-    """Tell whose a file is by its mark."""
+    """Return who wrote a file, judged by its mark."""
     told, rest = _split(raw)
     if not told:
         return Origin.FOREIGN
@@ -53,20 +53,20 @@ def origin(raw: bytes) -> Origin:
 
 
 def sums(files: Mapping[str, bytes]) -> bytes:
-    """Return what SUMS has to say of files in its folder, by name."""
+    """Return the content of SUMS for files in its folder, by name."""
     lines = (f"{_whole_sum(raw)}  {name}\n" for name, raw in sorted(files.items()))
     return marked("".join(lines), SUMS)
 
 
 def listed(raw: bytes) -> dict[str, str]:
-    """Return the sums in a SUMS of ours by name; none where it was edited, or is not ours."""
+    """Return the checksums in our SUMS by name; empty if it was edited or is not ours."""
     if origin(raw) is not Origin.OURS:
         return {}
     return {name.decode(): told.decode() for told, name in _SUM.findall(raw)}
 
 
 def has_sum(raw: bytes | None, told: str) -> bool:
-    """Tell whether a file is there and has the sum that is listed for it."""
+    """Return whether a file exists and has the listed checksum."""
     return raw is not None and _whole_sum(raw) == told
 
 

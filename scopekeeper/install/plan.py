@@ -1,7 +1,7 @@
-"""What has to be written, kept or removed so that every piece is as it should be. Pure.
+"""Decides which files to write, keep or remove. Pure.
 
-Decided by what is there: nothing that somebody has edited, and nothing that we did not write, is
-touched. What a distribution's package has already is not written again beside it.
+Files that somebody edited, and files that we did not write, are kept. A file that a distribution's
+package already installs is not written again.
 """
 
 import enum
@@ -14,17 +14,17 @@ from scopekeeper.install.locations import Piece
 from scopekeeper.install.origin import Origin
 
 Look = Callable[[str], bytes | None]
-"""Returns what is at a path, None where nothing is."""
+"""Returns the content of a path, None if it does not exist."""
 
 
 class FileStep(enum.Enum):
-    """What becomes of one file."""
+    """What to do with one file."""
 
     WRITE = "write"
     REMOVE = "remove"
     NOTHING = "nothing"
     KEEP = "keep"
-    """It is in the way, and not ours."""
+    """It is not ours; report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class FileAction:
     content: bytes = b""
     why: str = ""
     is_foreign: bool = False
-    """Whether it is kept since somebody else wrote it."""
+    """Whether it is kept because somebody else wrote it."""
 
     @property
     def path(self) -> str:
-        """The file that is meant."""
+        """The path of the file."""
         return self.piece.path
 
 
@@ -48,9 +48,9 @@ _WHOSE = {Origin.EDITED: "it was edited", Origin.FOREIGN: "somebody else wrote i
 
 
 def install(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[FileAction]:
-    """Return what brings every piece to its place and to this version.
+    """Return the actions that install this version of every piece.
 
-    force replaces what was edited, and never what somebody else wrote.
+    force replaces edited files, but never those of somebody else.
     """
     return [_install(piece, look, force=force) for piece in pieces]
 
@@ -78,9 +78,9 @@ def _install(piece: Piece, look: Look, *, force: bool) -> FileAction:
 
 
 def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> list[FileAction]:
-    """Return what removes every piece that install wrote, of whichever version.
+    """Return the actions that remove every piece that any version of install wrote.
 
-    force removes what was edited, and never what somebody else wrote.
+    force removes edited files, but never those of somebody else.
     """
     found = []
     for piece in pieces:
@@ -98,12 +98,12 @@ def uninstall(pieces: Iterable[Piece], look: Look, *, force: bool = False) -> li
 def install_together(
     pieces: Sequence[Piece], look: Look, *, force: bool = False
 ) -> list[FileAction]:
-    """Return the same for all files of one folder, which are of one version or left alone."""
+    """Return the actions to install all files of one folder, or none of them if one is kept."""
     kept = _kept(pieces, look, force=force)
     if kept:
         return kept
     contents = {piece.name: piece.text.encode() for piece in pieces}
-    wanted = [*pieces, _like(pieces[0], origin.SUMS)]  # the last, when what it lists is there
+    wanted = [*pieces, _like(pieces[0], origin.SUMS)]  # last, after the files that it lists
     contents[origin.SUMS] = origin.sums(contents)
     found = []
     for piece in wanted:
@@ -119,7 +119,7 @@ def install_together(
 def uninstall_together(
     pieces: Sequence[Piece], look: Look, *, force: bool = False
 ) -> list[FileAction]:
-    """Return what removes the files of one folder that install_together wrote."""
+    """Return the actions that remove the files of a folder that install_together wrote."""
     kept = _kept(pieces, look, force=force)
     if kept:
         return kept
@@ -130,12 +130,12 @@ def uninstall_together(
 
 
 def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[FileAction]:
-    """Return the files for which their whole folder is left alone."""
+    """Return the files because of which the whole folder is kept."""
     sums = look(_like(pieces[0], origin.SUMS).path)
     told = origin.listed(sums or b"")
     edited = [name for name, each in told.items()
               if not origin.has_sum(look(_like(pieces[0], name).path), each)]  # fmt: skip
-    # what is not listed and is as it is shipped was copied by hand: it is ours
+    # an unlisted file that is identical to the shipped one was copied by hand: it is ours
     foreign = [piece.name for piece in pieces if piece.name not in told
                and look(piece.path) not in (None, piece.text.encode())]  # fmt: skip
     if sums is not None and not told:
@@ -153,12 +153,12 @@ def _keep(piece: Piece, whose: Origin, more: str = "") -> FileAction:
 
 
 def _like(piece: Piece, name: str) -> Piece:
-    """Return the piece of another name in the folder of one."""
+    """Return a piece of another name in the same folder."""
     return replace(piece, name=name, text="")
 
 
 def _whose(piece: Piece, raw: bytes | None) -> Origin:
-    """Tell whose a file is; a copy made by hand of what is shipped, for any program, is ours."""
+    """Return who wrote a file; a manual copy of a shipped file, for any program, is ours."""
     if raw is None:
         return Origin.FOREIGN
     by_mark = origin.origin(raw)
@@ -168,9 +168,9 @@ def _whose(piece: Piece, raw: bytes | None) -> Origin:
 
 
 def _same(piece: Piece, raw: bytes) -> bool:
-    """Tell whether a file has the text of a piece, for whichever program.
+    """Return whether a file has the text of a piece, for any program.
 
-    A completion asks the program, whichever version: its text is that of the click it was made by.
+    Any completion will do: it asks the program, and its text depends on the version of click.
     """
     if piece.is_document and "man/" not in piece.name:
         return True
@@ -179,8 +179,8 @@ def _same(piece: Piece, raw: bytes) -> bool:
 
 
 def _provided(piece: Piece, look: Look) -> str:
-    """Return where somebody else has put a piece of this version; '' where nobody has."""
-    # what Debian's packages bring for zsh lies apart from what administrators do
+    """Return where somebody else installed this version of a piece; '' if nobody did."""
+    # for zsh, Debian's packages use another folder than administrators
     vendor = piece.name.replace("zsh/site-functions/", "zsh/vendor-completions/")
     names = dict.fromkeys((piece.name, vendor))
     for path in (f"{folder}/{name}" for folder in piece.elsewhere for name in names):

@@ -1,26 +1,28 @@
-"""The unit and bus files that come with the package, written for one program."""
+"""The unit and bus files of the package, adapted to one program."""
 
 import contextlib
 import os
 import re
 
 from scopekeeper.errors import ConfigError
+from scopekeeper.systemd.units import KEEPER, SLICE
 
-UNITS = (
-    "scopekeeper.slice", "scopekeeper.service", "scopekeeper-reconcile.service",
-    "scopekeeper-reconcile.timer", "scopekeeper@.service",
-)  # fmt: skip
+TIMER = "scopekeeper-reconcile.timer"
+ENABLED = ("scopekeeper-reconcile.service", TIMER)
+"""The units that systemd starts by itself."""
+TEMPLATE = "scopekeeper@.service"
+UNITS = (SLICE, KEEPER, *ENABLED, TEMPLATE)
 """For the system's manager and for a user's."""
-SYSTEM_UNITS = ("scopekeeper.service.d/10-system.conf",)
-"""For the system's alone; they lie in ``system``."""
+SYSTEM_UNITS = (f"{KEEPER}.d/10-system.conf",)
+"""For the system's manager alone; in the folder ``system``."""
 BUS_SERVICE = "org.scopekeeper.Keeper1.service"
 BUS_POLICY = "org.scopekeeper.Keeper1.conf"
 DROP_IN = "10-scopekeeper.conf"
-"""The name of what is put beside a gateway's unit."""
+"""The name of the drop-in for a gateway's unit."""
 
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = (f"{_HOME}/units", f"{os.path.dirname(_HOME)}/units")
-"""Of a wheel, of a checkout."""
+"""In a wheel, and in a checkout."""
 _PROGRAM = "scopekeeper"
 _SHELL = "/usr/bin/scopekeeper-shell"
 _WORD = r'(?:"(?:[^"\\\n]|\\.)*"|\S+)'
@@ -40,7 +42,7 @@ def read(name: str) -> str:
 
 
 def for_program(text: str, program: str) -> str:
-    """Return a unit's text with the whole path of the program, and of the shell beside it. Pure."""
+    """Return a unit's text with the full paths of the program and of the shell beside it. Pure."""
 
     def called(match: re.Match[str]) -> str:
         return match[1] + (quoted(program) if match[2] == _PROGRAM else match[2])
@@ -52,7 +54,7 @@ def for_program(text: str, program: str) -> str:
 
 
 def for_any(text: str) -> str:
-    """Return a unit's text as it is shipped, whichever program it was written for. Pure."""
+    """Return a unit's text as shipped, whichever program it was adapted to. Pure."""
 
     def called(match: re.Match[str]) -> str:
         named = os.path.basename(match[2].strip('"'))
@@ -66,20 +68,20 @@ def for_any(text: str) -> str:
 
 
 def drop_in(program: str, *, shell: bool) -> str:
-    """Return what stands beside the unit of any gateway; raises ConfigError.
+    """Return the drop-in for a gateway's unit; raises ConfigError.
 
-    shell: whether the gateway's ``SHELL`` is ours.
+    shell: set the gateway's ``SHELL`` to ours.
     """
     text = for_program(read(f"gateway.service.d/{DROP_IN}"), program)
     return text if shell else _AS_SHELL.sub("", text).rstrip("\n") + "\n"
 
 
 def names_shell(text: str) -> bool:
-    """Tell whether a drop-in gives its gateway a shell. Pure."""
+    """Return whether a drop-in sets its gateway's shell. Pure."""
     return _AS_SHELL.search(text) is not None
 
 
 def quoted(path: str) -> str:
-    """Write a path for a unit file: specifiers stay text (systemd.unit(5)). Pure."""
+    """Quote a path for a unit file and escape specifiers (systemd.unit(5)). Pure."""
     path = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{path}"' if any(char in path for char in " \t'\\\"") else path

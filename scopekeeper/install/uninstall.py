@@ -1,9 +1,9 @@
-"""``scopekeeper uninstall``: takes away what install wrote, and nothing that runs.
+"""``scopekeeper uninstall``: removes what install wrote; running scopes stay.
 
-Scopes go on: their gateways own them, and ``scopekeeper reconcile`` looks after them when it is
-called. The keeper is stopped, but not while it holds terminals: with its unit's file gone, systemd
-would neither start it again nor keep them for it. So it is refused, or with ``force`` the keeper
-stays as it is, and leaves by itself once nothing is left to keep.
+Gateways keep their scopes, and ``scopekeeper reconcile`` still cleans up when called. uninstall
+stops the keeper, unless it holds terminals: without the unit file, systemd would neither restart it
+nor keep the terminals for it. Then uninstall is refused; with ``force`` the keeper keeps running
+and exits once it holds nothing.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,11 @@ from scopekeeper.install.install import pieces_for
 from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.install.systemctl import KEEPER, TEMPLATE, Systemctl
+from scopekeeper.install.shipped import ENABLED, TEMPLATE
 from scopekeeper.kernel.proc import runs
 from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.systemd.systemctl import Systemctl
+from scopekeeper.systemd.units import KEEPER
 
 
 def uninstall(
@@ -40,9 +42,9 @@ def uninstall(
     force: bool = False,
     dry_run: bool = False,
 ) -> Applied:
-    """Uninstall; raises ScopekeeperError, and then did nothing.
+    """Uninstall; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit whose drop-in alone is meant, '' for everything.
+    gateway is the unit of which only the drop-in is removed, '' for everything.
     """
     change, talk = Applied(), Talk()
     actions = _drop_ins(places, gateway)
@@ -62,16 +64,16 @@ def uninstall(
 def _turn_off(
     manager: Systemctl, actions: list[FileAction], talk: Talk, change: Applied, *, force: bool
 ) -> None:
-    """Say what is to be run before anything is removed; raises ConflictError."""
+    """Add the commands to run before anything is removed; raises ConflictError."""
     going = {each.piece.name for each in actions if each.step is FileStep.REMOVE}
     held = [f"the run {run.id} of {run.session}" for run in _held()] if KEEPER in going else []
-    instances = manager.instances() if TEMPLATE in going else []
+    instances = manager.instances(TEMPLATE) if TEMPLATE in going else []
     if (held or instances) and not force:
         raise ConflictError(
             "still there: " + ", ".join([*held, *instances]),
             "stop them first, or leave them behind as they are with --force",
         )
-    if enabled := sorted(manager.enabled()):
+    if enabled := sorted(manager.enabled(*ENABLED)):
         talk.first.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *enabled)))
         talk.again.append(ManagerCommand(manager.argv("enable", "--now", "--quiet", *enabled)))
     if held:
@@ -87,7 +89,7 @@ def _turn_off(
 
 
 def _held() -> list[Run]:
-    """Return the runs whose terminals a keeper has, or systemd for the next one."""
+    """Return the runs whose terminals a keeper holds, or systemd stores for the next one."""
     try:
         known = load_all()
     except StateError:
@@ -103,7 +105,7 @@ def _lives(run: Run) -> bool:
 
 
 def _drop_ins(places: Locations, gateway: str) -> list[FileAction]:
-    """Return what is to be done with the drop-ins of gateways; those of others are not ours."""
+    """Return the actions for our drop-ins of gateways."""
     pieces = []
     for unit, path in existing_drop_ins(places):
         named = unit == gateway

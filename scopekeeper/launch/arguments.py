@@ -1,6 +1,6 @@
 """Reads the arguments of ``run``. On the hot path: no imports.
 
-What the parser does not understand goes to the click command, which explains it.
+The click command handles, and explains, whatever this parser does not understand.
 """
 
 _VALUED = {
@@ -17,7 +17,7 @@ _FLAGS = {
     "--real-shell": "real_shell",
 }  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
-"""Options that may be given again: their values come together with NUL between them."""
+"""Options that may be repeated: their values are joined by NUL."""
 
 
 def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:

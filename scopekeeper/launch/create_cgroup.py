@@ -1,4 +1,4 @@
-"""Makes a scope around this process as a plain cgroup, where there is no manager to ask."""
+"""Makes a scope around this process as a plain cgroup, without a manager."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ _XATTR_CREATE = 1
 
 
 def create(directory: str, member: NewMember, place: Place, warnings: list[str]) -> bool:
-    """Make the scope and become its first member; False where another was faster."""
+    """Make the scope and become its first member; return False if another launch was faster."""
     try:
         try:
             make_cgroup(directory)
@@ -47,12 +47,12 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
 
 
 def notes_folder(uid: int) -> str:
-    """Return where a launch leaves a link to a folder with scopes, for the keeper of the uid."""
+    """Return the folder in which a launch links to a folder with scopes, for the uid's keeper."""
     return "/run/scopekeeper/places" if uid == 0 else f"/run/user/{uid}/scopekeeper/places"
 
 
 def _leave_note(place: Place) -> None:
-    """Tell the keeper about the folder; where none has ever run it will find the scope itself."""
+    """Point the keeper to the folder; a keeper that starts later finds the scope by itself."""
     try:
         posix.symlink(place.base, f"{notes_folder(place.uid)}/{names.escape(place.base)}")
     except OSError:
@@ -60,7 +60,7 @@ def _leave_note(place: Place) -> None:
 
 
 def remove_empty(lock: int, directory: str) -> bool:
-    """Remove a folder in which nothing lives, so that it is made anew; lock is its lock, open."""
+    """Remove a folder in which nothing lives, for a launch to make again; lock is its open lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for entry in posix.listdir(directory):
@@ -70,5 +70,5 @@ def remove_empty(lock: int, directory: str) -> bool:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.ENOTEMPTY, *GONE):
             raise
-        return False  # somebody is on the way in
+        return False  # another launch is entering
     return True

@@ -7,13 +7,13 @@ from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.kernel.proc import exists, read
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
-from scopekeeper.scope.placement import SLICE, Caller, Place
+from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
+from scopekeeper.systemd.units import KEEPER, SLICE
 from scopekeeper.users import home_of
 
-KEEPER = "scopekeeper.service"
 _INFINITY = 2**64 - 1
-"""How systemd writes infinity in a property of type t."""
+"""Infinity in a property of type t."""
 _PROPERTIES = {
     "memory_max": "MemoryMax",
     "memory_high": "MemoryHigh",
@@ -25,15 +25,15 @@ _PROPERTIES = {
 
 
 def create(directory: str, member: NewMember, place: Place, warnings: list[str]) -> bool:
-    """Make the scope and become its first member; False where another was faster."""
+    """Make the scope and become its first member; return False if another launch was faster."""
     with Manager(place.manager, place.uid) as manager:
         try:
             bound_to = _start(manager, member, place)
         except CallError as error:
             if error.name != "UnitExists":
                 raise
-            # Another launcher was faster, or it is on its way out; or it failed and holds its
-            # name, which reset-failed ends (and which does nothing to a unit that is well).
+            # Another launch was faster, or the unit is stopping; or it failed and keeps its name,
+            # which reset-failed frees (it does nothing to a unit that did not fail).
             if not exists(directory):
                 _refuse_foreign(manager, member.unit)
                 manager.reset_failed(member.unit)
@@ -46,24 +46,8 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
     return enter(directory, member, place)
 
 
-def clear(place: Place, directory: str, invocation: str) -> None:
-    """Have systemd let go of a life of a scope in which nothing lives.
-
-    It keeps one forever whose only process was killed in the moment when it was moved in: no
-    change of ``populated`` is left to come (seen with 252 and 257). By its invocation ID, since
-    another launch may just be making the next one, even in the same directory.
-    """
-    if not invocation:
-        return  # systemd has forgotten it
-    with Manager(place.manager, place.uid) as manager:
-        try:
-            manager.stop_life(invocation, directory)
-        except CallError:
-            return  # it has let go by itself
-
-
 def _refuse_foreign(manager: Manager, unit: str) -> None:
-    """Say at once that a unit of our name lives in another slice; we would never find it."""
+    """Raise ForeignError if a unit of our name is in another slice, where we would not find it."""
     slice_name = manager.unit_property(unit, "Scope", "Slice")
     if slice_name not in ("", SLICE):
         raise ForeignError(
@@ -73,10 +57,10 @@ def _refuse_foreign(manager: Manager, unit: str) -> None:
 
 
 def confirm(directory: str, member: NewMember, place: Place, caller: Caller) -> None:
-    """Make sure that systemd still has the scope that we joined; else leave it again.
+    """Make sure that systemd still has the scope that we joined; otherwise leave it.
 
-    A scope that systemd found empty in the moment before we came is dead, and cannot be started
-    again for as long as we are inside of its cgroup. Raises FileNotFoundError then.
+    A scope that systemd found empty just before we joined is dead, and its unit cannot start again
+    while we are in its cgroup. Raises FileNotFoundError then.
     """
     with Manager(place.manager, place.uid) as manager:
         while True:
@@ -92,7 +76,7 @@ def confirm(directory: str, member: NewMember, place: Place, caller: Caller) -> 
 
 
 def _leave(manager: Manager, directory: str, member: NewMember, caller: Caller) -> None:
-    """Go back to the cgroup that we came from, or aside where that takes nobody any more."""
+    """Return to the cgroup that we came from, or to a new scope if that one refuses processes."""
     if not member.leave(f"{directory}/{member.leaf}", caller):
         aside = names.unit_name("scopekeeper", "launch", posix.urandom(4).hex())
         manager.start_scope(aside, scope_properties("scopekeeper: a launch", SLICE, "", {}))
@@ -104,7 +88,7 @@ def _leave(manager: Manager, directory: str, member: NewMember, caller: Caller) 
 
 
 def _has_keeper(place: Place) -> bool:
-    """Tell whether the keeper is installed for the manager; asking for what is not takes longer."""
+    """Return whether the keeper is installed; wanting a unit that does not exist takes longer."""
     folders = ["/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/"]
     if place.manager == "user":
         home = home_of(place.uid)
@@ -116,7 +100,7 @@ def _has_keeper(place: Place) -> bool:
 
 
 def _has_same_pids() -> bool:
-    """Tell whether systemd has the same numbers; a service may not see whether it does."""
+    """Return whether systemd shares our PID namespace; False in a service that cannot see PID 1."""
     try:
         return read("/proc/1/comm") == "systemd\n"
     except OSError:
@@ -124,11 +108,11 @@ def _has_same_pids() -> bool:
 
 
 def _start(manager: Manager, member: NewMember, place: Place) -> str:
-    """Have the scope started around us; returns the unit that it is bound to, or ''."""
+    """Start the scope around this process; return the unit that it is bound to, or ''."""
     request, owner = member.request, member.owner
     bound_to = ""
     if request.lifetime == "gateway" and owner.unit and place.manages(owner.unit_path):
-        bound_to = "" if owner.has_ended else owner.unit  # it would be started again
+        bound_to = "" if owner.has_ended else owner.unit  # BindsTo= would start it again
     settings = {
         _PROPERTIES[name]: _INFINITY if value < 0 else value
         for name, value in (request.limits | request.durations).items()

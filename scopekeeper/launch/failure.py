@@ -1,4 +1,4 @@
-"""Says in one line why a launch failed."""
+"""Describes in one line why a launch failed."""
 
 import traceback
 
@@ -9,7 +9,7 @@ from scopekeeper.safe_text import safe
 
 
 def describe(error: Exception) -> str:
-    """Return one line; with SCOPEKEEPER_DEBUG set, print the traceback before it."""
+    """Return one line; print the traceback too if SCOPEKEEPER_DEBUG is set."""
     if original_environment().get(b"SCOPEKEEPER_DEBUG"):
         traceback.print_exception(error)
     return safe(_text(error))
@@ -29,7 +29,7 @@ def _text(error: Exception) -> str:
 
 
 def translated(error: Exception) -> ScopekeeperError:
-    """Return what went wrong as one of the classes in scopekeeper.errors, and no subclass."""
+    """Return an error as one of the classes of scopekeeper.errors, not a subclass."""
     if isinstance(error, ScopekeeperError):
         kinds = (each for each in type(error).__mro__ if each.__module__ == errors.__name__)
         kind: type[ScopekeeperError] = next(kinds)
@@ -40,7 +40,7 @@ def translated(error: Exception) -> ScopekeeperError:
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Tell whether the machine failed, and not the call: what ``--if-unavailable`` is about."""
+    """Return whether the machine failed and not the call: ``--if-unavailable`` covers only that."""
     return isinstance(error, UnavailableError | ManagerError | OSError) or (
         isinstance(error, LookupError) and "cgroup2" in str(error)
     )

@@ -1,17 +1,18 @@
-"""Joins a scope, or makes it: the one place where a process becomes contained.
+"""Joins a scope or makes it: the one place where a process becomes contained.
 
 On the hot path of ``run``: builtin modules only. Joining is a few system calls on cgroupfs; only
 making a scope asks systemd.
 
-What can go wrong between looking and joining, and what is done about it:
+Three things can go wrong between looking and joining:
 
-- *Someone stops the scope.* A joiner holds a shared lock on the scope's directory, a stop takes
-  it alone to mark the record; a marked scope is not joined.
+- *Someone stops the scope.* A launch that joins holds a shared lock on the scope's directory; a
+  stop takes the exclusive lock to mark the record. A launch does not join a marked scope.
 - *systemd finds the scope empty and forgets it while we join.* The directory then stays, with a
-  process that no unit owns. So a scope is joined only beside a member that was alive before and
-  after, and that was sure of the scope itself; if that one has just ended systemd is asked, and
-  a dead scope is left again and made anew. Who is not sure yet has ``JOINING`` in its record.
-- *Its maker has not written the record yet.* Then we wait; without a record nothing is joined.
+  process that no unit owns. So a launch joins only beside a member that is alive before and after
+  and is itself sure of the scope. If that member has just ended, the launch asks systemd, leaves a
+  dead scope and makes a new one. A member that is not sure yet has ``JOINING`` in its record.
+- *The scope's maker has not written the record yet.* The launch waits; it joins no scope without
+  a record.
 """
 
 import fcntl
@@ -30,14 +31,14 @@ _ENTERING_SECONDS = 2.0
 
 
 class OtherOwnerError(Exception):
-    """The scope ends with another gateway's unit; this launch needs a scope of its own."""
+    """The scope is bound to another gateway's unit; this launch needs its own scope."""
 
 
 def contain(member: NewMember, caller: Caller, place: Place, warnings: list[str]) -> str:
     """Put this process into its leaf and return the scope's directory.
 
-    Raises OtherOwnerError, ScopekeeperError, OSError; then the process may be anywhere and must
-    not run the command.
+    Raises OtherOwnerError, ScopekeeperError, OSError; the process may then be in any cgroup and
+    must not run the command.
     """
     place, directory = locate(member, caller, place)
     patience, ask_again, pause = None, 0.0, _FIRST_PAUSE
@@ -59,8 +60,8 @@ def contain(member: NewMember, caller: Caller, place: Place, warnings: list[str]
                     from scopekeeper.launch.create_cgroup import create
                 if create(directory, member, place, warnings):
                     break
-                # Launchers that ask all the time would keep systemd from its jobs, which it runs
-                # when nobody asks; whether another has made the scope is seen without asking.
+                # systemd runs its jobs when no calls wait, so do not ask all the time; whether
+                # another launch has made the scope shows without asking.
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 ask_again = now + pause
         if patience is None:
@@ -76,7 +77,7 @@ def contain(member: NewMember, caller: Caller, place: Place, warnings: list[str]
 
 
 def locate(member: NewMember, caller: Caller, place: Place) -> tuple[Place, str]:
-    """Return the place of a member's scope, and its directory; place is where new ones are made."""
+    """Return the place of a member's scope and its directory; place is that of new scopes."""
     if caller.scope_directory.endswith("/" + member.unit):
         place = place_of(caller)
     return place, f"{place.base}/{member.unit}"
@@ -85,7 +86,7 @@ def locate(member: NewMember, caller: Caller, place: Place) -> tuple[Place, str]
 def join(
     directory: str, member: NewMember, place: Place, caller: Caller, warnings: list[str]
 ) -> tuple[str, str]:
-    """Try to make it a member of the scope once; returns the outcome and why to wait.
+    """Try once to join the scope; return the outcome and the reason to wait.
 
     Raises OtherOwnerError, ScopekeeperError, OSError.
     """
@@ -107,7 +108,7 @@ def join(
         raise
     finally:
         if lock >= 0:
-            posix.close(lock)  # which gives it back
+            posix.close(lock)  # releases it
         posix.close(fd)
 
 
@@ -115,7 +116,7 @@ def _join(
     fd: int, lock: int, directory: str, member: NewMember, place: Place, caller: Caller,
     warnings: list[str],
 ) -> tuple[str, str]:  # fmt: skip
-    """Do so in a scope whose directory is open, and locked."""
+    """Join a scope whose directory is open and locked."""
     raw = attribute(fd, records.ATTRIBUTE)  # type: ignore[arg-type]
     if raw is None:
         from scopekeeper.launch.waiting import without_record
@@ -132,7 +133,7 @@ def _join(
     unsure = bool(place.manager) or member.always_signs
     if not enter(directory, member, place, unsure=unsure):
         return WAIT, "gone"
-    # a folder in which somebody is stays; systemd forgets a scope at once
+    # a plain cgroup stays while a process is inside; systemd may have forgotten its scope
     if place.manager and not _is_surely_alive(neighbour):
         from scopekeeper.launch.create_unit import confirm
 
@@ -143,7 +144,7 @@ def _join(
 
 
 def _check(raw: bytes, directory: str, member: NewMember, warnings: list[str]) -> None:
-    """Make sure that the scope is the one that was meant; raises what to tell otherwise."""
+    """Raise an error if the scope has another identity, owner or record; warn of other limits."""
     from_record = _read_record(raw, directory)
     request = member.request
     identity = (request.session, request.lane, request.run)
@@ -188,7 +189,7 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
 
 
 def _sure_leaf(directory: str, name: str) -> str:
-    """Return a leaf with a living process that is sure of its scope; '' for none.
+    """Return a leaf with a living process that is sure of its scope; '' if there is none.
 
     Remove empty leaves of the same name on the way, unless a launch is about to enter them. A leaf
     that its member has closed to us may live: it is returned if there is no other, and then systemd

@@ -1,6 +1,7 @@
-"""Moves this process out of the scope that it runs in, into one of its own.
+"""Moves this process out of its scope into a new one.
 
-For a stop that was called from inside of what it stops: it has to outlive that to prove it.
+For a stop that is called from inside the scope that it stops: it has to outlive the scope to prove
+the end.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from scopekeeper.scope.placement import Caller, place_of
 def step_aside() -> None:
     """Become the only member of a scope ``scopekeeper-scopekeeper-stop-<id>``.
 
-    Raises ScopekeeperError or OSError where that cannot be; the process is then where it was.
+    Raises ScopekeeperError or OSError; the process then stays where it is.
     """
     options = {
         "session": "scopekeeper",
@@ -38,7 +39,7 @@ def step_aside() -> None:
 
 
 def step_out() -> None:
-    """Step aside, and ignore the hangup of a terminal that ends with what is stopped.
+    """Step aside, and ignore the hangup of a terminal that ends with the scope.
 
     For the main thread of a command.
     """
@@ -48,7 +49,7 @@ def step_out() -> None:
 
 @contextlib.contextmanager
 def same_hangup() -> Iterator[None]:
-    """Restore afterwards what this process does at a hangup: what it executes inherits that."""
+    """Restore the disposition of SIGHUP afterwards: the command inherits it."""
     before = signal.getsignal(signal.SIGHUP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Limits that are written to cgroupfs: of a member's leaf, and of a scope without a manager."""
+"""Limits written to cgroupfs: of a member's leaf, and of a scope without a manager."""
 
 import errno
 import time
@@ -16,7 +16,7 @@ _FILES = {
 
 
 def limit_folder(base: str, directory: str, limits: dict[str, int], warnings: list[str]) -> None:
-    """Limit a scope that no manager made; base is the folder that it was made in."""
+    """Limit a scope without a manager; base is the folder that contains it."""
     for option, value in limits.items():
         controller, file = _FILES[option]
         if _enable(base, controller):
@@ -31,13 +31,13 @@ def limit_member(directory: str, leaf: str, limits: dict[str, int], warnings: li
         if _enable(directory, controller):
             write(f"{directory}/{leaf}/{file}", "max" if value < 0 else str(value))
             if controller == "memory":
-                # the member dies whole, and its siblings live
+                # the kernel kills the whole member, not its siblings
                 write(f"{directory}/{leaf}/memory.oom.group", "1")
     warn_unlimited(f"{directory}/{leaf}", limits, warnings)
 
 
 def warn_unlimited(directory: str, limits: dict[str, int], warnings: list[str]) -> None:
-    """Warn of limits whose files are not there: the controller does not reach so far."""
+    """Warn of limits whose files are missing: the controller is not delegated down here."""
     for option in limits:
         controller, file = _FILES[option]
         if not exists(f"{directory}/{file}"):
@@ -48,7 +48,7 @@ def warn_unlimited(directory: str, limits: dict[str, int], warnings: list[str]) 
 
 
 def _enable(directory: str, controller: str) -> bool:
-    """Turn a controller on for the children of a cgroup; False where that cannot be."""
+    """Enable a controller for the children of a cgroup; return False if that fails."""
     if controller in read(f"{directory}/cgroup.subtree_control").split():
         return True
     if controller not in read(f"{directory}/cgroup.controllers").split():
@@ -59,7 +59,7 @@ def _enable(directory: str, controller: str) -> bool:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 return False
-            time.sleep(0.001)  # another launcher is on its way through the scope to its leaf
+            time.sleep(0.001)  # another launch passes through the scope on its way to its leaf
         else:
             return True
     return False

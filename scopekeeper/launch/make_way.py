@@ -1,4 +1,4 @@
-"""Ends what a launch takes the place of, before the launch."""
+"""Stops the members and scopes that a launch replaces, before the launch."""
 
 from scopekeeper.launch.leave_scope import same_hangup, step_out
 from scopekeeper.launch.request import Request
@@ -10,8 +10,8 @@ from scopekeeper.scope.selection import Selector
 
 
 def replace_earlier(request: Request, owner: LaunchOwner, warnings: list[str]) -> None:
-    """Do what ``--replace`` asks for; see ``lifecycle.replace``."""
-    # a PTY run has a run of its own, which no earlier one can have
+    """Apply ``--replace``; see ``lifecycle.replace``."""
+    # every PTY run has a new id, which no earlier run has
     run = None if request.kind == "pty" and not request.explicit_run else request.run
     earlier = Selector(session=request.session, lane=request.lane, run=run, name=request.name)
     with same_hangup():
@@ -19,7 +19,7 @@ def replace_earlier(request: Request, owner: LaunchOwner, warnings: list[str]) -
 
 
 def make_room(request: Request, owner: LaunchOwner, where: Place, warnings: list[str]) -> None:
-    """Do what the rules of the lane ask for; see ``lifecycle.lane_quota``."""
+    """Apply the lane's rules about other scopes; see ``lifecycle.lane_quota``."""
     identity = Identity(request.session, request.lane, request.run)
     launch = lane_quota.NewScope(identity, request.session_id, _owner_of(owner), request.room)
     with same_hangup():
@@ -27,7 +27,7 @@ def make_room(request: Request, owner: LaunchOwner, where: Place, warnings: list
 
 
 def _owner_of(owner: LaunchOwner) -> Owner:
-    """Return a launch's owner as the model has owners."""
+    """Return a launch's owner as an Owner of the model."""
     fields = owner.fields
     is_process = "OWNER_PID" in fields
     return Owner(

@@ -1,4 +1,4 @@
-"""The member that this process is to become, and its way into its leaf.
+"""The member that this process becomes, and its way into its leaf.
 
 On the hot path of ``run``: builtin modules only.
 """
@@ -13,25 +13,25 @@ from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 
 GONE = (2, 19)
-"""ENOENT and ENODEV, which the files of a removed cgroup answer; errno takes 0.05 ms to import."""
+"""ENOENT and ENODEV, from files of a removed cgroup; importing errno takes 0.05 ms."""
 
 _ENTRIES = 100
 
 JOINED, ABSENT, WAIT = "joined", "absent", "wait"
-"""What came of trying to join."""
+"""Outcomes of an attempt to join."""
 
 
 class NewMember:
-    """The process that is to be contained, as it will stand in the records: this one.
+    """This process as a member, with its record.
 
-    A child of this one is another kind of member (scopekeeper.python_api.child).
+    A child of this process is another kind of member (scopekeeper.python_api.child).
     """
 
     __slots__ = ("leaf", "owner", "record", "request", "unit")
     joining = "1"
-    """What its record has as JOINING while it is not sure of its scope."""
+    """The value of JOINING in its record while it is not sure of its scope."""
     always_signs = False
-    """Whether it has more to write into its record once it is in its leaf."""
+    """Whether its record changes once it is in its leaf."""
 
     def __init__(self, request: Request, owner: LaunchOwner) -> None:
         self.request = request
@@ -57,7 +57,7 @@ class NewMember:
         return self.leaf
 
     def sign(self, directory: str) -> None:
-        """Write the record again: it is sure of its scope now."""
+        """Write the record again, now that the member is sure of its scope."""
         path = f"{directory}/{self.leaf}"
         posix.setxattr(path, records.ATTRIBUTE, records.dumps(self.record))
 
@@ -66,7 +66,7 @@ class NewMember:
         try:
             write(f"{path}/cgroup.procs", "0")
         except PermissionError:
-            # no cgroup above both is ours to write, as in a login session: the manager may
+            # in a login session we may not write to a common ancestor; the manager may
             if not place.manager:
                 raise
             from scopekeeper.systemd.manager import Manager
@@ -75,7 +75,7 @@ class NewMember:
                 manager.attach(self.unit, self.leaf)
 
     def leave(self, path: str, caller: Caller) -> bool:  # noqa: ARG002
-        """Leave the leaf at path for the cgroup that we came from; False where that is refused."""
+        """Leave the leaf at path for our former cgroup; return False if that is refused."""
         try:
             write(f"{caller.directory}/cgroup.procs", "0")
         except OSError:
@@ -83,7 +83,7 @@ class NewMember:
         return True
 
     def ledger_fields(self, cgroup: str) -> dict[str, str]:
-        """Return what the ledger of launches keeps of this; cgroup is its scope's path."""
+        """Return the fields for the ledger of launches; cgroup is the scope's path."""
         request = self.request
         scope = {
             "SESSION": request.session,
@@ -115,12 +115,12 @@ class NewMember:
 
 
 def enter(directory: str, member: NewMember, place: Place, *, unsure: bool = False) -> bool:
-    """Make the member's leaf and move in; False where the scope went away meanwhile.
+    """Make the member's leaf and move in; return False if the scope went away meanwhile.
 
-    Who is unsure whether the scope lives has to sign when it knows.
+    A member that is unsure whether the scope lives has to call ``sign`` once it knows.
 
-    A launch that tidies up may remove a leaf in the moment before somebody is in it: then there
-    is another, for as long as the scope is there.
+    Another launch may remove the new leaf as a leftover before we are inside: then make another
+    one, as long as the scope exists.
     """
     for _ in range(_ENTRIES):
         leaf = member.new_leaf()

@@ -1,4 +1,4 @@
-"""Paths that a command needs, and those that are handed over with it."""
+"""The options ``--require`` and ``--own``."""
 
 import posix
 
@@ -14,7 +14,7 @@ _ABSENT = (2, 20)
 
 
 def require(paths: str) -> None:
-    """Exit 125, before anything is made, where one of the paths (NUL between) is not there."""
+    """Exit 125 if one of the paths, joined by NUL, does not exist; nothing is made before."""
     for path in paths.split("\0"):
         try:
             posix.stat(encoded(path))

@@ -1,4 +1,4 @@
-"""The program that a launch becomes: found, executed, and its environment. Builtin modules only."""
+"""Finds and executes the program of a launch, with its environment. Builtin modules only."""
 
 import posix
 import sys
@@ -13,9 +13,9 @@ _ENOENT, _ENOEXEC, _ENOTDIR = 2, 8, 20
 
 
 def original_environment() -> dict[bytes, bytes]:
-    """Return the environment as this process got it.
+    """Return the environment that this process was started with.
 
-    Not posix.environ: in the C locale Python has added LC_CTYPE to that (PEP 538).
+    Not posix.environ: in the C locale Python adds LC_CTYPE to it (PEP 538).
     """
     fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
     raw = b""
@@ -31,19 +31,19 @@ def original_environment() -> dict[bytes, bytes]:
 
 
 def find_program(command: str) -> None:
-    """Make sure that a command can be found; says why and exits 126 or 127 otherwise."""
+    """Make sure that a command can be found; print why not and exit 126 or 127 otherwise."""
     resolve(command, original_environment())
 
 
 def resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
-    """Find the program as execvp(3) does; exits 126 or 127 before anything was made."""
+    """Find the program as execvp(3) does; exit 126 or 127 before anything is made."""
     name = encoded(command)
     if b"/" in name:
         candidates = [name]
     else:
         folders = environment.get(b"PATH", b"/bin:/usr/bin").split(b":")
         candidates = [folder + b"/" + name if folder else name for folder in folders]
-    # a PATH may name what is no folder; a path that was given may not
+    # PATH may name something that is not a folder; an explicit path may not
     missing = (_ENOENT,) if b"/" in name else (_ENOENT, _ENOTDIR)
     status, reason = NOT_FOUND, "not found"
     for candidate in candidates if name else ():
@@ -71,16 +71,16 @@ def execute(
     try:
         posix.execve(program, arguments, environment)
     except OSError as error:
-        if error.errno == _ENOEXEC:  # a script without #!, which execvp(3) gives to a shell
+        if error.errno == _ENOEXEC:  # a script without #!: execvp(3) runs a shell
             posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
         if handover is not None:
-            handover.withdraw()  # what was not started was given nothing
+            handover.withdraw()  # the command does not run and owns nothing
         say(f"{command[0]}: {error.strerror}")
         posix._exit(NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE)
 
 
 def encoded(argument: str) -> bytes:
-    """Return the bytes that an argument came in as."""
+    """Return the original bytes of an argument."""
     return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
 
 
@@ -93,4 +93,4 @@ def say(text: str) -> None:
     try:
         posix.write(2, f"scopekeeper: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
-        pass  # nobody can read it; the exit status still tells
+        pass  # nobody can read it; the exit status remains

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 NAME = "scopekeeper-shell"
 _NO_SHELLS = ("nologin", "false")
-"""What the password database has for those who do not log in; their services run commands."""
+"""Shells of users that do not log in; their services run commands all the same."""
 LAST = b"/bin/sh"
 _MOST_LINKS = 40
 
 
 def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]":
-    """Yield what can be the real shell, the best first; never this program."""
+    """Yield candidates for the real shell, the best first; never this program."""
     wanted = environment.get(b"SCOPEKEEPER_SHELL", b"")
     if wanted:
         problem = _problem(wanted, file)
@@ -33,7 +33,7 @@ def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]"
 
 
 def name_real_shell(environment: dict[bytes, bytes]) -> None:
-    """Let SHELL be the real one where it names us, for a command that is not to know of us."""
+    """Set SHELL to the real shell if it names us, for a command that must not use us."""
     named = environment.get(b"SHELL", b"")
     if base(named) == NAME:
         file = named.decode("utf-8", "surrogateescape")
@@ -41,7 +41,7 @@ def name_real_shell(environment: dict[bytes, bytes]) -> None:
 
 
 def login_shell() -> bytes:
-    """Return the caller's shell in the password database, wherever that is kept; '' for none."""
+    """Return the caller's shell from the password database, local or remote; '' without one."""
     import pwd  # built in
 
     try:
@@ -51,7 +51,7 @@ def login_shell() -> bytes:
 
 
 def is_ours(path: bytes, file: str) -> bool:
-    """Tell whether a path leads to this program, or to that of another installation."""
+    """Return whether a path leads to this program, or to another installation of it."""
     try:
         seen, own = posix.stat(path), posix.stat(file)
         if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
@@ -70,7 +70,7 @@ def is_ours(path: bytes, file: str) -> bool:
 
 
 def _problem(path: bytes, file: str) -> str:
-    """Say why a path cannot be the real shell; '' if it can, and our name if it is this."""
+    """Return why a path cannot be the real shell: '' if it can, our name if it is this program."""
     if path[:1] != b"/":
         return "not a whole path"
     if is_ours(path, file):

@@ -1,6 +1,6 @@
-"""What a launch asks for: options and environment made into an identity and settings.
+"""What a launch asks for: turns options and environment into an identity and settings.
 
-On the hot path of ``run``: builtin modules only, and nothing is looked at but the arguments.
+On the hot path of ``run``: builtin modules only, and no look at the machine.
 """
 
 import posix
@@ -21,7 +21,7 @@ _CHOICES = {"kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "wa
 
 
 class Request:
-    """One launch. Texts are as given; durations are microseconds; a limit of -1 is infinity."""
+    """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
         "asked", "durations", "explicit_run", "if_unavailable", "kind", "lane", "lifetime",
@@ -36,7 +36,7 @@ class Request:
         command: str,
         rules: "Callable[[str], dict[str, str]] | None" = None,
     ) -> None:
-        """Read the options; the environment, then the rules of the lane, fill in what is missing.
+        """Read the options; the environment, then the rules of the lane, supply missing ones.
 
         rules returns more options for a lane's class. Raises ValueError.
         """
@@ -61,7 +61,7 @@ class Request:
         self.session = session if session is not None else outer
         if session is not None or outer:
             names.check("session", self.session, names.SESSION_MAX)
-        # lane, run and session id in the environment speak of the session there, of no other
+        # lane, run and session id in the environment belong to the session there
         same = not outer or self.session == outer
         lane = given("lane")
         if lane is None:
@@ -70,7 +70,7 @@ class Request:
         if rules is not None:
             said = rules(names.lane_class(self.lane))
             if not self.session or "shared_name" in options:
-                # others may have the name too: derived by who knows whom, or that of a command
+                # the name may not be unique: a derived session, or the name of a command
                 said.pop("replace", None)
             options = {**said, **options}
         self.kind = options.get("kind", "mcp")
@@ -102,7 +102,7 @@ class Request:
             self._read_quantities(options)
 
     def _default_run(self, inherited: str, ephemeral: str | None) -> str:
-        """Choose a run where none was given: see the words run and lifetime in the README."""
+        """Choose a run if none is given: see run and lifetime in the README."""
         if self.kind == "pty":
             return posix.urandom(4).hex()
         if inherited:
@@ -113,7 +113,7 @@ class Request:
             else ephemeral == "1"
         ):
             return self.session_id
-        # a scope has one lifetime: members with another than the gateway's get one of their own
+        # a scope has one lifetime: members with another lifetime than gateway get their own scope
         return "" if self.lifetime == "gateway" else self.lifetime
 
     def _read_quantities(self, options: dict[str, str]) -> None:
@@ -129,7 +129,7 @@ class Request:
 
 
 def _utf8(argument: str) -> str:
-    """Return an argument as the text that its bytes are in UTF-8, whatever the locale."""
+    """Return an argument decoded as UTF-8, whatever the locale."""
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
         return argument

@@ -1,7 +1,7 @@
 """Contains this process and becomes the command of ``run``.
 
-Start-up time is what users of a wrapper feel, so nothing here imports more than the interpreter
-has built in (tests/unit/test_imports.py holds the list); not even ``os``.
+Users of a wrapper feel its start-up time, so everything here imports only modules built into the
+interpreter, not even ``os`` (tests/unit/test_imports.py holds the list).
 """
 
 import posix
@@ -27,9 +27,9 @@ def run(
     last: "Callable[[], None] | None" = None,
     defaults: dict[bytes, bytes] = {},  # noqa: B006
 ) -> None:
-    """Become the command, inside its scope; returns never, exits 125 to 127 where that fails.
+    """Become the command inside its scope; exit 125 to 127 if that fails.
 
-    last is called right before; defaults are variables for where there is none of that name.
+    ``last`` runs just before exec; ``defaults`` are variables set only where unset.
     """
     from scopekeeper.launch import signals
 
@@ -89,10 +89,10 @@ def _launch(
 
 
 def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
-    """Take the way to the bus out of the command's environment where ``no_bus`` asks for that."""
+    """Remove the bus from the command's environment if ``no_bus`` is set."""
     if "no_bus" in options:
         for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
-            inner.pop(name, None)  # the second leads to the bus, and to the manager itself
+            inner.pop(name, None)  # XDG_RUNTIME_DIR leads to the bus and to the manager itself
 
 
 def contain(
@@ -103,10 +103,9 @@ def contain(
     caller: "Caller | None" = None,
     warn: "Callable[[str], None] | None" = None,
 ) -> str:
-    """Contain this process and write into inner what the command is told about it.
+    """Contain this process, add its identity to inner and return the scope's directory.
 
-    warn is told what the caller should know although the launch goes on; else stderr is. Returns
-    the scope's directory. Raises ScopekeeperError, ValueError, OSError, LookupError.
+    Warnings go to warn, or to stderr. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
     from scopekeeper.history import launch_ledger
     from scopekeeper.launch import join
@@ -134,7 +133,7 @@ def contain(
 def _enter(
     request: "Request", owner: "LaunchOwner", caller: "Caller", where: "Place", warnings: list[str]
 ) -> "tuple[NewMember, str]":
-    """Make room, and enter the scope; returns the member that this process is, and where."""
+    """Make room, enter the scope, and return this process's member and the directory."""
     from scopekeeper.launch import join
     from scopekeeper.launch.member import NewMember
 
@@ -157,7 +156,7 @@ def plan(
     caller: "Caller",
     warnings: list[str],
 ) -> "tuple[Request, LaunchOwner, Place]":
-    """Return what is to be launched, whose it is, and where its scope belongs.
+    """Return the request, its owner and the place of its scope.
 
     Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
@@ -184,7 +183,7 @@ def plan(
 
 
 def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
-    """Write into the command's environment which member of which scope it is."""
+    """Write the member's identity into the command's environment."""
     request = member.request
     for name, value in (
         ("SESSION", request.session),
@@ -199,7 +198,7 @@ def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
             inner[key] = value.encode("utf-8", "surrogateescape")
     told = inner.get(b"SCOPEKEEPER_SESSION_ID")
     if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
-        del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session, or of another life of this one
+        del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session or an earlier life of it
 
 
 def _fail(error: Exception) -> None:

@@ -1,30 +1,28 @@
-"""``scopekeeper-shell``: stands in ``SHELL=``, contains itself, and then is the real shell.
+"""``scopekeeper-shell``: the program for ``SHELL=``; contains itself and becomes the real shell.
 
-All arguments are the real shell's: what is to be known comes from the environment and from the
-lane's rules. On the hot path as ``run`` is: builtin modules only. What was decided, and why:
+All arguments belong to the real shell: settings come from the environment and the lane's rules.
+On the hot path, as ``run``: builtin modules only. Decisions, and why:
 
-*A scope of its own* is for a terminal of its own: the process leads the session that the terminal
-was made for (as a PTY library, tmux, sshd and login start it), or it is interactive on the
-terminal that controls it (``su -``). A ``-c`` in somebody else's terminal (an editor's ``:!make``,
-a gateway that was started by hand and passes its stderr on) is a job of that program, and a
-member of its session's scope.
+*A terminal of its own gets a scope of its own*: the process leads the session of the terminal (as
+PTY libraries, tmux, sshd and login start it), or is interactive on its controlling terminal
+(``su -``). A ``-c`` in another program's terminal (``:!make`` of an editor, a gateway that was
+started by hand and passes its stderr on) is a job of that program, and joins its session's scope.
 
-*Inside of a member* whose scope is the one that the environment means, nothing is nested deeper
-than it is known for: a terminal run of ours is one thing, with all shells and terminals in it, so
-everything started there stays; an MCP server or a command that opens a terminal gets a scope for
-it; a command without one joins as a member of its own, with the lifetime of the outer one.
+*Inside a member* whose scope has the identity in the environment, scopes are not nested without
+need. A terminal run is one unit with all its shells and terminals: everything started there stays.
+An MCP server or command that opens a terminal gets a scope for it. A command without a terminal
+joins as a member, with the lifetime of the outer one.
 
-*SHELL* then names the real shell, where it named us. Programs look at its last part to choose a
-syntax (editors, fzf, script), and what they start stays in the cgroup of their own shell anyway:
-only a scope of its own for each of them would be won by passing us on.
+*SHELL* then names the real shell if it named us. Programs choose a syntax by its last part
+(editors, fzf, script), and their children stay in their shell's cgroup anyway.
 
-*The first word* is the real shell's name, with the ``-`` of a login shell where that was given:
-zsh and busybox choose by the name what they are, and would not be the same shell with ours.
+*The first word* is the real shell's name, with the ``-`` of a login shell if that was given: zsh
+and busybox choose their behaviour by that name.
 
-*If it cannot be contained*, who waits for a prompt gets the shell, with one line on stderr: a
-login must not depend on cgroup2. So does a ``-c`` where the password database names us and nobody
-named a session: that is ssh, su, cron. Any other command is not run (125): a gateway counts on it.
-``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) decides otherwise.
+*If containment fails*, an interactive shell runs uncontained, with one line on stderr: a login must
+not depend on cgroup2. So does a ``-c`` if the password database names us and no session is set:
+that is ssh, su or cron. Any other command does not run (125): a gateway relies on containment.
+``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) overrides both.
 """
 
 import posix
@@ -40,12 +38,12 @@ if TYPE_CHECKING:
     from scopekeeper.scope.placement import Caller
 
 _TRIED = b"SCOPEKEEPER_SHELL_TRIED"
-"""Has the pid where the real shell is a script: if that calls us, we have been here before."""
+"""Holds the pid if the real shell is a script: if the script calls us, this detects the loop."""
 _IDENTITY = ("SESSION", "LANE", "RUN")
 
 
 def main(file: str, argv: list[str]) -> None:
-    """Be the real shell, contained; file is what is executed as scopekeeper-shell."""
+    """Become the real shell, contained; file is the path of scopekeeper-shell."""
     signals.die_by_interrupt()
     try:
         environment = program.original_environment()
@@ -65,7 +63,7 @@ def main(file: str, argv: list[str]) -> None:
     inner = dict(environment)
     try:
         _contain(form, environment, inner, shell=base(shell), prompts=prompts)
-    except Exception as error:  # noqa: BLE001  a user without a shell cannot mend anything
+    except Exception as error:  # noqa: BLE001  a user without a shell cannot repair anything
         reason, unavailable = _describe(error)
         if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
             from scopekeeper.errors import FAILED
@@ -90,7 +88,7 @@ def _is_script(path: bytes) -> bool:
 
 
 def _is_terminal(fd: int) -> bool:
-    """Tell whether a descriptor is the terminal that controls this process."""
+    """Return whether a descriptor is the controlling terminal."""
     try:
         posix.tcgetpgrp(fd)
     except OSError:
@@ -99,7 +97,7 @@ def _is_terminal(fd: int) -> bool:
 
 
 def _has_terminal(*, prompts: bool) -> bool:
-    """Tell whether there is a terminal for this call: see the module."""
+    """Return whether this shell has a terminal of its own: see the module docstring."""
     if posix.getsid(0) != posix.getpid():
         return prompts and _is_terminal(0)
     if _is_terminal(0) or _is_terminal(1) or _is_terminal(2):
@@ -131,7 +129,7 @@ def _contain(
 
 
 def _surroundings(caller: "Caller") -> tuple[dict[str, str] | None, dict[str, str]]:
-    """Return the records of the member that we are in, and of its scope."""
+    """Return the records of the member that we run in and of its scope."""
     from scopekeeper.kernel.proc import attribute
     from scopekeeper.scope import records
 
@@ -148,11 +146,11 @@ def choose(
     *,
     terminal: bool,
 ) -> dict[str, str] | None:
-    """Return the options of this launch; None to stay where it is.
+    """Return the options of this launch; None to stay in the current scope.
 
-    Where it belongs to the scope that it is in, its identity is written into the environment.
+    If the launch belongs to the current scope, write the scope's identity into the environment.
     """
-    # names are those of commands: two of one name are no two lives of one server
+    # members are named after commands: two of one name are not two lives of one server
     options = {"kind": "pty" if terminal else "exec", "shared_name": "1"}
     if member is None:
         return options
@@ -172,19 +170,19 @@ def choose(
 
 
 def _describe(error: Exception) -> tuple[str, bool]:
-    """Return one line, and whether the machine failed, and not the call."""
+    """Return one line, and whether the machine failed and not the call."""
     try:
         from scopekeeper.launch.failure import describe, is_unavailable
 
         return describe(error), is_unavailable(error)
-    except Exception:  # noqa: BLE001  of a broken installation, or without procfs
+    except Exception:  # noqa: BLE001  a broken installation, or no procfs
         return f"{type(error).__name__}: {error}", True
 
 
 def _goes_on(
     file: str, environment: dict[bytes, bytes], *, prompts: bool, unavailable: bool
 ) -> bool:
-    """Decide whether the shell runs although it is not contained: see the module."""
+    """Return whether the shell runs uncontained: see the module docstring."""
     said = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
     if said == b"fail":
         return False
@@ -203,7 +201,7 @@ def _become(
     named = is_ours(environment.get(b"SHELL", b""), file)
     arguments = [program.encoded(argument) for argument in argv[1:]]
     dash = b"-" if argv[0].startswith("-") else b""
-    for each in (shell, *others):  # one can be there and lack its loader, as in a half made root
+    for each in (shell, *others):  # a shell can lack its loader, as in a half-made root
         if named:
             environment[b"SHELL"] = each
         if _is_script(each):

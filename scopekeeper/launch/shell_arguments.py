@@ -1,7 +1,7 @@
-"""What a shell is called for, read from its arguments as the shells themselves do.
+"""Reads from a shell's arguments what it is asked to do, as the shells themselves do.
 
 On the hot path of ``scopekeeper-shell``: no imports. Nothing depends on knowing every option of
-every shell: who is not understood is started all the same, under the shell's name.
+every shell: an unknown call is started all the same, under the shell's name.
 """
 
 _WITH_VALUE = frozenset(
@@ -13,18 +13,18 @@ _BASH_LONG = frozenset(
     ("norc", "noprofile", "login", "rcfile", "init-file", "noediting", "posix", "restricted",
      "verbose", "debugger")
 )  # fmt: skip
-"""Options that bash takes with one dash too."""
+"""Long options that bash also accepts with one dash."""
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-@:%,/~")
 _KEYWORDS = frozenset(
     ("if", "for", "while", "until", "case", "select", "function", "time", "then", "do", "begin")
 )
 _PREPARING = ("export", "unset", "cd", "umask", "ulimit", "set")
-"""What a command line may begin with that is not what it is for."""
+"""Commands that only prepare for the real command of a line."""
 _NAME_MOST = 64
 
 
 class ShellArguments:
-    """What kind of call it is, as far as the arguments say."""
+    """The kind of call, as far as the arguments show it."""
 
     __slots__ = ("command", "interactive", "login", "script")
 
@@ -32,7 +32,7 @@ class ShellArguments:
         """Read the arguments; given is the first word, with the ``-`` of a login shell."""
         self.login = given.startswith("-")
         self.interactive = False
-        """Whether it was asked to be; a terminal on stdin makes it so too."""
+        """Whether ``-i`` is given; a terminal on stdin makes a shell interactive too."""
         self.command: str | None = None
         self.script: str | None = None
         at, commanded, from_stdin = 0, False, False
@@ -65,11 +65,11 @@ class ShellArguments:
 
     @property
     def runs_command(self) -> bool:
-        """Whether it ends by itself, with what it was called for."""
+        """Whether it ends by itself, after a command or a script."""
         return self.command is not None or self.script is not None
 
     def name(self, shell: str) -> str:
-        """Return what its member is called: its command where that is plain, else the shell."""
+        """Return the member's name: a plain command's name, otherwise the shell's."""
         if self.script is not None:
             words = [self.script]
         else:
@@ -84,13 +84,13 @@ class ShellArguments:
 
 
 def _after_preparation(line: str) -> str:
-    """Return a command line from its first command on that is more than a preparation."""
+    """Return a command line without its leading preparing commands."""
     while line.lstrip().partition(" ")[0] in _PREPARING:
         end = min((at for at in map(line.find, (";", "&&", "\n")) if at >= 0), default=-1)
         before = line[:end]
         if end < 0:
-            return line  # that is all there is
+            return line  # nothing follows
         if before.count("'") % 2 or before.count('"') % 2:
-            return ""  # this was not its end
+            return ""  # the separator is inside quotes
         line = line[end:].lstrip(";&\n ")
     return line

@@ -1,12 +1,12 @@
-"""The signals that Python changes at its start, as the command is to have them."""
+"""Restores the signals that Python changes at its start."""
 
 import posix
 
 
 def die_by_interrupt() -> None:
-    """Let SIGINT end this process as it would end the command, not as an exception.
+    """Let SIGINT kill this process, as it would kill the command, instead of raising.
 
-    Blocked meanwhile, so that one that comes just now is neither lost nor half handled.
+    SIGINT is blocked meanwhile: one that arrives now is neither lost nor half handled.
     """
     import _signal  # type: ignore[import-not-found]  # built in
 
@@ -20,7 +20,7 @@ def die_by_interrupt() -> None:
 
 
 def unwind_by_interrupt() -> None:
-    """Let SIGINT be an exception again, for work that tidies up where it is not finished."""
+    """Let SIGINT raise KeyboardInterrupt again, for work that cleans up when interrupted."""
     import _signal
 
     if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
@@ -28,7 +28,7 @@ def unwind_by_interrupt() -> None:
 
 
 def die() -> None:
-    """Die by SIGINT, so that a shell sees it: it then ends its script too."""
+    """Die by SIGINT: a shell that sees that ends its script too."""
     import _signal
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -39,11 +39,11 @@ _PASS_ON = frozenset(
     ("systemd", "sh", "dash", "bash", "zsh", "ksh", "mksh", "fish", "busybox", "timeout", "xargs",
      "make", "tini", "s6-supervise", "runsv", "cron", "crond", "su", "sudo", "runuser")
 )  # fmt: skip
-"""Programs whose children inherit their ignored signals. Language runtimes reset them."""
+"""Programs whose children inherit ignored signals. Language runtimes reset them."""
 
 
 def restore(*, pipe_ignored: bool) -> None:
-    """Give the command back the two signals that Python ignores from its start."""
+    """Restore the two signals that Python ignores from its start."""
     import _signal
 
     if not pipe_ignored:
@@ -52,10 +52,11 @@ def restore(*, pipe_ignored: bool) -> None:
 
 
 def pipe_was_ignored() -> bool:
-    """Return whether SIGPIPE was ignored before Python started, which changes that.
+    """Return whether SIGPIPE was ignored before Python started.
 
-    It can only have been ignored if the parent ignores it. Shells pass that on to their children,
-    while Python, Node and Rust reset it. For its own services ask systemd.
+    Python hides that, so this infers it. A parent that does not ignore SIGPIPE cannot have passed
+    it on. Of those that do, shells pass it on; Python, Node and Rust reset it for their children.
+    systemd knows it for its services.
     """
     if not _parent_ignores_pipe():
         return False

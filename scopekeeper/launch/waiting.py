@@ -1,9 +1,9 @@
-"""What a launch does about a scope that is there and cannot be joined just now."""
+"""What a launch does about a scope that exists but cannot be joined yet."""
 
 import posix
 import time
 
-from scopekeeper.errors import ConflictError, ForeignError
+from scopekeeper.errors import ConflictError, ForeignError, ManagerError
 from scopekeeper.kernel.proc import attribute, read, runs, start_time
 from scopekeeper.launch.member import ABSENT, WAIT
 from scopekeeper.scope import names, record_parser, records
@@ -12,16 +12,16 @@ from scopekeeper.scope.placement import Place, manager_of
 from scopekeeper.systemd.units import epoch_of
 
 PATIENCE = {"foreign": 15.0, "stopping": 150.0}
-"""Seconds to wait for a record that its maker has yet to write, and for a stop by somebody else
-(systemd's own may take 90); for all else:"""
+"""Seconds to wait for a record that the scope's maker has yet to write, and for another's stop
+(systemd's own may take 90); _SETUP_SECONDS for everything else."""
 _SETUP_SECONDS = 60.0
 _LEFT_SECONDS, _STUCK_SECONDS = 0.1, 2.0
-"""How long an empty scope may stand before it is taken for one that systemd has forgotten, which
-can be made anew, and for one that it keeps, which it has to be told to let go of."""
+"""After how long an empty scope counts as forgotten by systemd, so that it can be made again, and
+as stuck, so that systemd is asked to stop it."""
 
 
 class Patience:
-    """How long a launch has waited for a scope, and how long that was empty all the while."""
+    """How long a launch has waited for a scope, and for how long the scope has been empty."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -29,9 +29,9 @@ class Patience:
         self._life, self._empty_since = (0, ""), 0.0
 
     def is_left_over(self, reason: str, place: Place) -> bool:
-        """Tell whether one life of the scope, not only its name, stays empty; to be asked always.
+        """Return whether one life of the scope stays empty; call it on every attempt.
 
-        Where scopes of one name come and go, each of them may be seen empty.
+        Scopes of one name may come and go, and each may be seen empty for a moment.
         """
         life = _life(self._directory, place) if reason == "empty" else (0, "")
         now = time.monotonic()
@@ -40,14 +40,23 @@ class Patience:
         return life != (0, "") and now - self._empty_since > _LEFT_SECONDS
 
     def have_it_removed(self, place: Place) -> None:
-        """Have systemd let go of that life, where it had the time to do so by itself."""
-        if time.monotonic() - self._empty_since > _STUCK_SECONDS:
-            from scopekeeper.launch.create_unit import clear
+        """Have systemd let go of that life if it had the time to do so by itself.
 
-            clear(place, self._directory, self._life[1])
+        systemd keeps a scope forever whose only process was killed while it was moved in: no change
+        of ``populated`` follows (seen with 252 and 257).
+        """
+        now = time.monotonic()
+        if now - self._empty_since > _STUCK_SECONDS:
+            self._empty_since = now  # ask again only after another pause
+            from scopekeeper.systemd import calls
+
+            try:
+                calls.let_go(place.manager, self._life[1], self._directory)
+            except ManagerError:
+                pass  # the launch asks for the scope next, which waits for an absent manager
 
     def wait(self, reason: str) -> None:
-        """Wait a moment; raises ConflictError or ForeignError when that was enough."""
+        """Wait a moment; raises ConflictError or ForeignError after the patience is over."""
         waited = time.monotonic() - self._began
         if reason == "stopping":
             _finish_stale_stop(self._directory)
@@ -57,7 +66,7 @@ class Patience:
 
 
 def _life(directory: str, place: Place) -> tuple[int, str]:
-    """Return what a scope of the same name does not have: its inode and its invocation ID."""
+    """Return the inode and invocation ID, which another scope of that name does not have."""
     try:
         inode = posix.stat(directory).st_ino
     except OSError:
@@ -68,8 +77,8 @@ def _life(directory: str, place: Place) -> tuple[int, str]:
 def without_record(directory: str, place: Place) -> tuple[str, str]:
     """Decide what to do about a scope of our name without a record."""
     if _is_used(directory):
-        return WAIT, "foreign"  # or its maker has yet to write it
-    # its maker was killed before it could: a folder is ours to make again, a unit is let go of
+        return WAIT, "foreign"  # or its maker has yet to write the record
+    # its maker was killed before it could: make a plain cgroup again, have a unit stopped
     return (WAIT, "empty") if place.manager else (ABSENT, "")
 
 
@@ -86,7 +95,7 @@ def without_members(lock: int, directory: str, place: Place) -> tuple[str, str]:
 
 
 def _finish_stale_spawns(directory: str) -> None:
-    """Write whose leaf it is where a gateway was killed between starting a child and that."""
+    """Complete the record of a child whose gateway was killed before it could write it."""
     for entry in posix.listdir(directory):
         if not entry.startswith("m-"):
             continue
@@ -101,19 +110,19 @@ def _finish_stale_spawns(directory: str) -> None:
             began, pid = min((int(start_time(pid)), pid) for pid in pids)
             record |= {"PID": pid, "START": str(began), "JOINING": ""}
             posix.setxattr(leaf, records.ATTRIBUTE, records.dumps(record))
-        except (OSError, ValueError):  # it ended meanwhile, or is not ours to understand
+        except (OSError, ValueError):  # it ended meanwhile, or the record is damaged
             continue
 
 
 def _is_used(directory: str) -> bool:
-    """Tell whether there is a process or a folder inside."""
+    """Return whether the scope has a process or a leaf."""
     if read(f"{directory}/cgroup.procs"):
         return True
     return any(entry.startswith("m-") for entry in posix.listdir(directory))
 
 
 def _finish_stale_stop(directory: str) -> None:
-    """Bring a stop to its end whose own process was killed; leave one alone that goes on."""
+    """Finish a stop whose process was killed; leave a running stop alone."""
     try:
         raw = attribute(directory, records.ATTRIBUTE)
         found = record_parser.stop_mark(raw or b"")
@@ -134,12 +143,12 @@ def _finish_stale_stop(directory: str) -> None:
 
 def how_to_end(directory: str) -> str:
     """Return the shell command that ends the scope at directory without its record."""
-    # the folder of a scope is named as below the mount, wherever that is
+    # a directory names its manager as its cgroup path does, whatever the mount point
     return command_to_end(directory, manager_of(directory))
 
 
 def refuse_identity(directory: str, unit: str, said: tuple[str, str, str]) -> None:
-    """Raise why a scope that its record says is of another session is not joined."""
+    """Raise the error for a scope whose record names another identity."""
     if names.unit_name(*said) == unit:
         raise ConflictError(
             f"the scope {unit} belongs to another session whose name was cut to the same",

@@ -1,12 +1,12 @@
 """Writes the fast launchers: ``python -m scopekeeper.launcher.direct [PATH]``.
 
-What pip installs starts the interpreter with ``site`` (pip drops interpreter options from a
-script's first line) and finds every module of the hot path one by one: 3 ms of 9. This rewrites
-the installed script, or writes PATH, so that it runs ``python -I -S`` and reads the compiled hot
-path from one file, and what making a scope takes from another. Running it again brings both up to
-date; installing the package again puts pip's script back.
+pip's script starts the interpreter with ``site`` (pip drops interpreter options from a script's
+first line) and finds every module of the hot path one by one: 3 ms of 9. This program rewrites the
+installed script, or writes PATH, to run ``python -I -S`` and to read the compiled hot path from one
+file, and the modules for making a scope from another. Run it again to update both; installing the
+package again restores pip's script.
 
-``scopekeeper-shell`` is written beside it: where it can be as a program of the machine's own
+``scopekeeper-shell`` is written beside it, on x86-64 as an ELF program
 (``scopekeeper.launcher.elf``), which a login shell has to be.
 """
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
+from scopekeeper import whole_file
 from scopekeeper.launch.real_shell import NAME
 from scopekeeper.launcher import elf
 
@@ -57,7 +58,7 @@ except OSError:
 else:
     exec(*marshal.loads(posix.read(hot, {most})))
 """
-"""The compiled file is only read by the version of Python that wrote it: its name has that."""
+"""The name of the compiled file has the version of Python, which alone can read it."""
 
 _SHELL_PROGRAM = """\
 import _signal, marshal, posix, sys
@@ -86,8 +87,8 @@ if b"SCOPEKEEPER_SESSION" in posix.environ:
     posix._exit(125)
 posix.execve("/bin/sh", ["-sh" if words[0][:1] == "-" else "sh", *words[1:]], posix.environ)
 """
-"""What scopekeeper-shell runs. Whatever is broken, who logs in gets a shell. What is only run where
-something is, is text: that costs less to compile."""
+"""What scopekeeper-shell runs. However broken the installation is, a login gets a shell. The code
+for errors is a string: that takes less time to compile."""
 
 _LOADER = """\
 import sys
@@ -124,7 +125,7 @@ from scopekeeper.main import main
 
 main()
 """
-"""Runs first, with FOLDER, JOINING, MAKING, MOST and SHELL defined."""
+"""Runs first; FOLDER, JOINING, MAKING, MOST and SHELL are defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -132,21 +133,21 @@ _SHEBANG_MAX = 127
 
 _FOLDER = Path(__file__).parent
 _MOST = 120_000
-"""Bytes that the launcher reads at once: below the size from which malloc(3) maps memory."""
+"""Bytes that the launcher reads at once; malloc(3) maps memory for larger blocks."""
 
 
 def _file(name: str) -> str:
-    """Return where a compiled piece is kept.
+    """Return the path of a compiled file.
 
-    ``hot`` is read by every ``run``, ``shell`` by every shell, and ``make`` by some of both.
+    Every ``run`` reads ``hot``, every shell ``shell``, and a launch that makes a scope ``make``.
     """
     return f"{_FOLDER}/{name}.{sys.implementation.cache_tag}"
 
 
 def compile_hot(*more: str, shell: str = "") -> bytes:
-    """Compile the loader, the modules of the hot path, and more of them, into one piece.
+    """Compile the loader, the modules of the hot path, and more modules, into one file.
 
-    shell is the path of scopekeeper-shell in the piece that it reads.
+    shell is the path of scopekeeper-shell in the file for it.
     """
     folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
@@ -170,7 +171,7 @@ def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
 
 
 class _Slim(ast.NodeTransformer):
-    """Takes out the annotations, which nothing reads when it runs."""
+    """Removes annotations, which nothing reads at run time."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
@@ -188,7 +189,7 @@ class _Slim(ast.NodeTransformer):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Paths: of the interpreter, the folder that has the package, and that of compiled pieces."""
+    """Paths of the interpreter, the folder of the package, and the folder of compiled files."""
 
     python: str
     folder: str
@@ -196,18 +197,18 @@ class Installation:
 
 
 def this() -> Installation:
-    """Return this interpreter, and this copy of the package."""
+    """Return the installation of this interpreter and this copy of the package."""
     return Installation(sys.executable, str(Path(__file__).resolve().parents[2]), str(_FOLDER))
 
 
 def script(where: Installation) -> bytes:
-    """Return the launcher of an installation."""
+    """Return the text of the launcher."""
     hot = f"{where.compiled}/hot."
     return _SCRIPT.format(python=where.python, folder=where.folder, hot=hot, most=_MOST).encode()
 
 
 def shell(target: Path, where: Installation) -> bytes:
-    """Return what stands at target as ``scopekeeper-shell``: a program, else a script."""
+    """Return the content of ``scopekeeper-shell`` at target: an ELF program, else a script."""
     text = _SHELL_PROGRAM.format(
         hot=f"{where.compiled}/shell.", most=_MOST, broken=_SHELL_BROKEN,
         slow=_SHELL_SLOW.format(folder=where.folder, file=str(target)),
@@ -218,45 +219,40 @@ def shell(target: Path, where: Installation) -> bytes:
 
 
 def write_compiled(beside: Path) -> None:
-    """Compile for this interpreter what the launchers read; beside is scopekeeper-shell's path.
+    """Compile the launchers' files for this interpreter; beside is scopekeeper-shell's path.
 
     Raises OSError.
     """
-    replace(Path(_file("make")), marshal.dumps([_piece(name) for name in _MAKING]), 0o644)
-    replace(Path(_file("hot")), compile_hot(), 0o644)
-    replace(Path(_file("shell")), compile_hot(*_SHELL, shell=str(beside)), 0o644)
-
-
-def replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file so that whoever reads it sees the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.chmod(mode)
-    temporary.replace(path)
+    for name, content in (
+        ("make", marshal.dumps([_piece(name) for name in _MAKING])),
+        ("hot", compile_hot()),
+        ("shell", compile_hot(*_SHELL, shell=str(beside))),
+    ):
+        whole_file.replace(_file(name), content, mode=0o644)
 
 
 def is_direct(path: Path) -> bool:
-    """Tell whether a launcher is one of these; raises OSError."""
+    """Return whether a launcher is a fast one; raises OSError."""
     with path.open("rb") as file:
         return file.readline().endswith(b" -IS\n")
 
 
 def write(target: Path) -> tuple[Path, Path]:
-    """Write the launcher, and the shell beside it; return both.
+    """Write the launcher and the shell beside it; return both paths.
 
-    Raises OSError, and ValueError where this interpreter cannot stand in a script's first line.
+    Raises OSError, and ValueError if a script's first line cannot name this interpreter.
     """
     if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
         raise ValueError(f"{sys.executable} cannot stand in a script's first line")
     beside = target.with_name(NAME).absolute()
     write_compiled(beside)
-    replace(target, script(this()), 0o755)
-    replace(beside, shell(beside, this()), 0o755)
+    whole_file.replace(target, script(this()), mode=0o755)
+    whole_file.replace(beside, shell(beside, this()), mode=0o755)
     return target, beside
 
 
 def main() -> int:
-    """Write the launchers to the path named and beside it, else over the installed scripts."""
+    """Write the launchers to the given path and beside it, else over the installed scripts."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(sys.executable).parent / "scopekeeper")
     try:
         written = write(target)

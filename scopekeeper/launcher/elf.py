@@ -1,14 +1,14 @@
-"""Writes a program of the machine's own that only starts Python, for what a script cannot have.
+"""Writes a small ELF program that starts Python, because a script cannot be a login shell.
 
-The kernel drops the first word of a script's arguments, and with it the ``-`` that makes a login
-shell; and a script whose interpreter is gone does not start, which would lock out whoever has it
-as a login shell. This one hands its first word on, and is ``/bin/sh`` where there is no Python.
+The kernel drops the first word of a script's arguments, and with it the ``-`` of a login shell. And
+a script whose interpreter is missing does not start, which would lock out its user. This program
+passes its first word on, and becomes ``/bin/sh`` if Python is missing.
 """
 
 import struct
 
 MACHINE = "x86_64"
-"""The one that is written here, and is tested; others keep the script."""
+"""The only machine type supported and tested; others keep the script."""
 
 _BASE = 0x400000
 _HEADERS = 64 + 2 * 56
@@ -16,7 +16,7 @@ _LOST = b"scopekeeper: %s cannot be executed; this is /bin/sh\n"
 
 
 def program(python: bytes, text: str) -> bytes:
-    """Return an executable file that runs ``python -IS -c text`` with all words of its own."""
+    """Return an executable that runs ``python -IS -c text`` with all its own words."""
     if b"\0" in python or "\0" in text:
         raise ValueError("NUL in a word")
     lost = _LOST % python

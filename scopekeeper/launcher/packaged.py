@@ -1,9 +1,9 @@
-"""The fast launchers as a distribution's package has them: ``packaged.py launchers|compiled``.
+"""The fast launchers for a distribution's package: ``packaged.py launchers|compiled``.
 
-The launchers are the same for every version of Python, so that they can be files of the package:
-``launchers FOLDER`` writes them into FOLDER when it is built. What they read is compiled for one
-version, so it is made where the package is installed, as bytecode is: ``compiled`` does that when
-it is configured, and when Python was upgraded. In between, the launchers are only slower.
+The launchers are the same for every version of Python, so they are files of the package:
+``launchers FOLDER`` writes them into FOLDER at build time. The compiled files that they read depend
+on the version, so they are made after installation, as bytecode is: ``compiled`` runs when the
+package is configured and after an upgrade of Python. Until then the launchers are only slower.
 """
 
 import sys
@@ -15,17 +15,18 @@ PROGRAMS = Path("/usr/bin")
 
 def launchers(folder: Path) -> None:
     """Write both launchers of an installation in /usr into a folder."""
+    from scopekeeper import whole_file
     from scopekeeper.launch.real_shell import NAME
     from scopekeeper.launcher import direct
 
     modules = "/usr/lib/python3/dist-packages"
-    where = direct.Installation(PYTHON, modules, f"{modules}/scopekeeper/launch")
-    direct.replace(folder / "scopekeeper", direct.script(where), 0o755)
-    direct.replace(folder / NAME, direct.shell(PROGRAMS / NAME, where), 0o755)
+    where = direct.Installation(PYTHON, modules, f"{modules}/scopekeeper/launcher")
+    whole_file.replace(folder / "scopekeeper", direct.script(where), mode=0o755)
+    whole_file.replace(folder / NAME, direct.shell(PROGRAMS / NAME, where), mode=0o755)
 
 
 def compiled() -> None:
-    """Compile for this interpreter beside this file, and remove what was for another one."""
+    """Compile for this interpreter beside this file, and remove files for other versions."""
     from scopekeeper.launch.real_shell import NAME
     from scopekeeper.launcher import direct
 
@@ -37,7 +38,7 @@ def compiled() -> None:
 
 
 if __name__ == "__main__":
-    # called by its path, with -IS: no other copy of the package comes before this one
+    # called by its path, with -IS: no other copy of the package precedes this one
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     match sys.argv[1:]:
         case ["launchers", to]:

@@ -1,5 +1,5 @@
 #!python
-"""What pip puts on the PATH; `python -m scopekeeper.launcher.direct` makes it faster."""
+"""The program that pip installs; `python -m scopekeeper.launcher.direct` makes it faster."""
 
 import _signal  # type: ignore[import-not-found]  # built in
 

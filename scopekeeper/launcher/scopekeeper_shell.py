@@ -1,8 +1,8 @@
 #!python
-"""What pip puts on the PATH as scopekeeper-shell.
+"""The program that pip installs as scopekeeper-shell.
 
-The kernel keeps a script's first word from it, so that this one cannot see the ``-`` of a login
-shell; what `python -m scopekeeper.launcher.direct` writes in its place can.
+The kernel drops a script's first word, so this one cannot see the ``-`` of a login shell; the
+program that `python -m scopekeeper.launcher.direct` writes in its place can.
 """
 
 import _signal  # type: ignore[import-not-found]  # built in

@@ -15,14 +15,13 @@ import os
 import time
 from collections.abc import Iterator
 
-from scopekeeper import regular_files
+from scopekeeper import regular_files, whole_file
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import proc
 from scopekeeper.scope import record_parser, records
 
 _KEPT_SECONDS = 3600.0
 """A keeper reads them within seconds; a stop that was killed is finished within minutes."""
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _ROOTS = "/run/scopekeeper/stops"
 
 
@@ -35,15 +34,8 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
         seen = os.stat(directory)
         folder = _make_folder()
         mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
-        path = f"{folder}/{seen.st_ino}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        fd = os.open(path, _NEW, mode)
-        try:
-            os.fchmod(fd, mode)
-            os.write(fd, records.dumps({"BOOT": proc.boot_id(), **fields}))
-        finally:
-            os.close(fd)
+        content = records.dumps({"BOOT": proc.boot_id(), **fields})
+        whole_file.replace(f"{folder}/{seen.st_ino}", content, mode=mode)
     except (OSError, ScopekeeperError):
         return False
     return True

@@ -8,9 +8,9 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scopekeeper import whole_file
 from scopekeeper.errors import ConfigError
 
 BACKUP = ".before-scopekeeper"
@@ -134,23 +134,15 @@ def _is_as_read(original: Original, folder: int) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
+def _written(
+    original: Original, content: bytes, folder: int
+) -> "contextlib.AbstractContextManager[str]":
     """Write and sync a temporary file with the original's attributes; remove it if not renamed."""
-    name = f".scopekeeper-{os.urandom(6).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) :]
-            _copy_attributes(descriptor, original, folder)
-            os.fsync(descriptor)
-        yield name
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
+
+    def finish(descriptor: int) -> None:
+        _copy_attributes(descriptor, original, folder)
+
+    return whole_file.written(folder, content, durable=True, finish=finish)
 
 
 def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:

@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopekeeper import regular_files, state
+from scopekeeper import regular_files, state, whole_file
 from scopekeeper.errors import StateError
 from scopekeeper.owned import claim as claims
 from scopekeeper.owned.claim import Claim
 from scopekeeper.scope import records
 
 _SUFFIX = ".claim"
-_TEMPORARY = ".new."
 _PATIENCE = 10.0
 """Seconds to wait for a lock."""
 _MOST = 1 << 16
@@ -50,8 +49,8 @@ class ClaimStore:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-                _sync(above)
-                _sync(os.path.dirname(above))
+                whole_file.sync_folder(above)
+                whole_file.sync_folder(os.path.dirname(above))
         except OSError as error:
             raise StateError(f"cannot make {folder}: {error.strerror}") from None
         return cls(folder)
@@ -131,19 +130,9 @@ class ClaimStore:
 
     def write(self, claim: Claim) -> None:
         """Write or replace a claim, so that it survives a power cut; raises StateError."""
-        temporary = f"{self.folder}/{_TEMPORARY}{claim.claim_id}.{os.getpid()}"
         try:
-            fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            try:
-                _write_all(fd, claims.dumps(claim))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, self._path(claim))
-            _sync(self.folder)
+            whole_file.replace(self._path(claim), claims.dumps(claim), durable=True)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
             raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
 
     def update(self, claim: Claim) -> None:
@@ -156,32 +145,19 @@ class ClaimStore:
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(claim))
-                _sync(self.folder)
+                whole_file.sync_folder(self.folder)
         except OSError as error:
             raise StateError(f"cannot write to {self.folder}: {error.strerror}") from None
 
     def sweep(self) -> None:
         """Remove leftovers of killed writers; call it only with the claims locked."""
         for entry in os.listdir(self.folder):
-            if entry.startswith(_TEMPORARY):
+            if entry.startswith(whole_file.TEMPORARY):
                 with contextlib.suppress(OSError):
                     os.unlink(f"{self.folder}/{entry}")
 
     def _path(self, claim: Claim) -> str:
         return f"{self.folder}/{claim.claim_id}{_SUFFIX}"
-
-
-def _write_all(fd: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(fd, content) :]
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _lock(fd: int, path: str) -> None:

@@ -1,4 +1,4 @@
-"""What the cache of a policy's launch options holds, and where it is kept. No I/O but one stat."""
+"""The format and the path of the cache of launch options. No I/O but one stat."""
 
 import posix
 
@@ -13,7 +13,7 @@ CHOICES = {
     "ephemeral": ("0", "1"), "replace": ("1",), "supersede": ("1",), "lifetime": LIFETIMES,
     "when_full": ("refuse", "stop-orphan"),
 }  # fmt: skip
-"""What is compiled of a policy: microseconds with their unit, numbers or infinity, and words."""
+"""The compiled settings: microseconds with their unit, numbers or infinity, and choices."""
 _DIGITS = 19
 
 
@@ -31,7 +31,7 @@ def is_valid(key: str, value: str) -> bool:
 
 
 def compiled_path() -> str:
-    """Return where the compiled rules are kept; '' where there is no runtime directory."""
+    """Return the path of the compiled rules; '' without a runtime directory."""
     uid = posix.getuid()
     runtime = "/run" if uid == 0 else f"/run/user/{uid}"
     try:

@@ -1,6 +1,6 @@
 """The rules of a lane as a launch needs them: read from the cache of the policy.
 
-Reading TOML takes longer than a launch, so it is done once for each change of the files.
+Parsing TOML takes longer than a launch, so it happens once for each change of the files.
 """
 
 from scopekeeper import regular_files
@@ -9,13 +9,13 @@ from scopekeeper.policy.files import find
 
 
 class CachedRules:
-    """Returns options for a lane class; a policy that is invalid or not ours becomes a warning."""
+    """Returns the options for a lane class; an invalid or foreign policy becomes a warning."""
 
     def __init__(self, warnings: list[str]) -> None:
         self._warnings = warnings
 
     def __call__(self, lane_class: str) -> dict[str, str]:
-        """Return the options that the policy has for launches in a lane."""
+        """Return the policy's options for launches in a lane."""
         found = find()
         self._warnings += found.ignored
         signature, lines = found.signature, _compiled()
@@ -41,7 +41,7 @@ def _compiled() -> list[str]:
 
 
 def _options(lines: list[str], lane_class: str) -> dict[str, str] | None:
-    """Return what the lines say of a lane; None where nobody compiled that."""
+    """Return the options of a lane; None if the lines are damaged."""
     said: dict[str, str] = {}
     for line in lines[1:]:
         name, *entries = line.split("\t")

@@ -1,14 +1,13 @@
-"""Makes the few lines that a launch reads instead of TOML.
+"""Compiles the policy into the few lines that a launch reads instead of TOML.
 
-The first line is the signature of the files; each other one has a lane class ('' for all that have
-none of their own) and options as ``run`` has them, with tabs between.
+The first line is the signature of the files. Each other line has a lane class ('' for all other
+classes) and options of ``run``, separated by tabs.
 """
 
 import contextlib
 import os
-from pathlib import Path
 
-from scopekeeper import quantities, regular_files
+from scopekeeper import quantities, whole_file
 from scopekeeper.policy.cache_format import DURATIONS, NUMBERS, compiled_path
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
@@ -19,20 +18,22 @@ _TEXTS = ("lifetime", "when_full")
 
 
 def refresh(signature: str) -> tuple[str, str]:
-    """Compile the policy and keep it; returns the lines, and what is wrong with the files."""
+    """Compile the policy and cache it; return the lines, and the problem with the files."""
     try:
         text = "\n".join((signature, *lines(load())))
     except PolicyError as error:
         return "", f"{error}; what was in force before it stays"
     path = compiled_path()
     if path:
-        with contextlib.suppress(OSError):  # it is read again next time
-            _write(Path(path), text)
+        with contextlib.suppress(OSError):  # the next launch compiles it again
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o755)
+            whole_file.replace(path, text.encode("utf-8", "surrogateescape"))
     return text, ""
 
 
 def lines(policy: Policy) -> list[str]:
-    """Return a line for every lane class that the policy or we know, and one for the others."""
+    """Return a line for every lane class of the policy and built in, and one for all others."""
     named = sorted({*policy.lanes, *EPHEMERAL_LANES} - {DEFAULT})
     return [_line("", policy, DEFAULT), *(_line(each, policy, each) for each in named)]
 
@@ -54,12 +55,3 @@ def _number(key: str, value: Value) -> str:
         return str(value)
     number = quantities.limit(key, str(value))
     return "infinity" if number == quantities.UNLIMITED else str(number)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = regular_files.open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    temporary.replace(path)

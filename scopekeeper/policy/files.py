@@ -1,9 +1,9 @@
 """Finds the policy's files.
 
-Whose files count is decided here, for every program that reads them: those of /etc, and those at
-the home that the password database has for this uid. ``$HOME`` is handed on by ``sudo -E``, and the
-system's services have none: root's keeper would end root's scopes by the rules of a user, or by
-others than root's commands.
+It decides for every program which files count: those of /etc, and those in this uid's home from the
+password database. ``$HOME`` does not count: ``sudo -E`` passes it on, and services of the system
+have none, so root's keeper would apply a user's rules to root's scopes, or other rules than root's
+commands.
 """
 
 import posix
@@ -12,12 +12,12 @@ from scopekeeper.users import home_of
 
 SYSTEM = "/etc/scopekeeper"
 VARIABLE = b"SCOPEKEEPER_CONFIG"
-"""Names a folder that is read in place of the one at home."""
+"""Names a folder that replaces the one in the home."""
 _TYPE, _FILE, _FOLDER = 0o170000, 0o100000, 0o040000
 
 
 def folders() -> list[str]:
-    """Return where policy files are looked for, the system's first."""
+    """Return the folders of policy files, the system's first."""
     named = posix.environ.get(VARIABLE, b"").decode("utf-8", "surrogateescape")
     if named:
         return [SYSTEM, named]
@@ -26,21 +26,21 @@ def folders() -> list[str]:
 
 
 class Found:
-    """The policy files that count, in the order in which they are read, and those that do not."""
+    """The policy files that count, in reading order, and those that do not."""
 
     __slots__ = ("ignored", "signature", "sources")
 
     def __init__(self) -> None:
         self.sources: list[str] = []
-        """One that is not there yet is among them."""
+        """Includes config.toml of each folder even if it does not exist yet."""
         self.ignored: list[str] = []
-        """A sentence for each folder or file that is there and does not count."""
+        """A sentence for each existing folder or file that does not count."""
         self.signature = ""
         """Changes when one of the sources does."""
 
 
 def find() -> Found:
-    """Look for policy files; of others than root and this uid, none counts."""
+    """Find policy files; only those of root and of this uid count."""
     found = Found()
     parts: list[str] = []
     for folder in folders():
@@ -75,9 +75,9 @@ def _add(path: str, found: Found, parts: list[str]) -> None:
 
 
 def _counts(path: str, kind: int, found: Found) -> bool:
-    """Tell whether what is at path may say what happens to our scopes; nothing there does no harm.
+    """Return whether the file or folder at path counts; a missing one does.
 
-    A link counts by what it leads to: nobody else can have put it into a folder that counts.
+    A link counts by its target: nobody else can put a link into a folder that counts.
     """
     try:
         seen = posix.stat(path)
@@ -96,9 +96,9 @@ def _counts(path: str, kind: int, found: Found) -> bool:
 
 
 def _is_private(gid: int) -> bool:
-    """Tell whether nobody but this user is in a group.
+    """Return whether only this user is in a group.
 
-    Where each user has such a group, as on Ubuntu, the umask has new files writable by it.
+    Where each user has such a group, as on Ubuntu, the umask makes new files writable by it.
     """
     import grp
     import pwd

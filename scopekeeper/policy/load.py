@@ -1,7 +1,7 @@
 """Reads the policy's files.
 
 /etc/scopekeeper/config.toml, then /etc/scopekeeper/config.d/*.toml by name, then the same two in
-~/.config/scopekeeper, or in ``$SCOPEKEEPER_CONFIG``: the later goes before the earlier.
+~/.config/scopekeeper, or in ``$SCOPEKEEPER_CONFIG``: later files override earlier ones.
 """
 
 from scopekeeper import regular_files
@@ -10,7 +10,7 @@ from scopekeeper.policy.rules import Policy, PolicyError, parse
 
 
 def load() -> Policy:
-    """Read the policy; raises PolicyError with the file and line that cannot be meant."""
+    """Read the policy; raises PolicyError with the file and line that is invalid."""
     texts = []
     for path in find().sources:
         try:

@@ -1,4 +1,4 @@
-"""The rules that a lane can have, and how files are put together to them. Pure.
+"""The rules of lanes, parsed and merged from TOML files. Pure.
 
 A file has a table for each lane class, and one for all of them::
 
@@ -38,17 +38,17 @@ Value = str | int | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for one lane. Durations are microseconds; None means: not set."""
+    """The rules of one lane. Durations are microseconds; None means not set."""
 
     lifetime: str | None = None
-    """Of launches that do not say; else by their kind."""
+    """Default lifetime of launches; None: it depends on their kind."""
     ephemeral: bool = False
-    """Whether the lane lives for one run: the session id is then part of the scope's name."""
+    """Whether each session id gets its own scope: it is then part of the scope's name."""
     orphans: str = "stop"
     orphan_grace: int = 0
-    """How long a member of lifetime gateway is kept after its owner has ended."""
+    """How long a member of lifetime gateway stays after its owner ended."""
     session_grace: int = 86_400_000_000
-    """The same for lifetime session: the time in which another gateway can adopt it."""
+    """The same for lifetime session: another gateway can adopt it meanwhile."""
     on_leader_exit: str = "linger"
     leader_grace: int = 10_000_000
     ttl: int | None = None
@@ -56,11 +56,11 @@ class Rules:
     timeout: int | None = None
     """How long a run of ``exec`` may take."""
     no_output_timeout: int | None = None
-    """How long it may write nothing; neither holds for lifetime detached."""
+    """How long it may write nothing; neither applies to lifetime detached."""
     replace: bool = False
-    """Whether a launch ends the member of the same session, lane and name that was before it."""
+    """Whether a launch stops the earlier member of its session, lane and name."""
     supersede: bool = False
-    """Whether the first launch of a run ends the other runs of its session and lane."""
+    """Whether the first launch of a run stops the other runs of its session and lane."""
     idle: int | None = None
     max_scopes: int | None = None
     when_full: str = "refuse"
@@ -88,18 +88,18 @@ _ENDLESS = ("session_grace", "orphan_grace", "ttl", "timeout", "no_output_timeou
 _FLAGS = ("ephemeral", "replace", "supersede")
 _KEYS = tuple(each.name for each in fields(Rules))
 BY_KIND = ("orphans", "orphan_grace", "session_grace", "on_leader_exit", "leader_grace")
-"""Rules about one member, which the kind of that member may change."""
+"""Rules that may differ by the kind of a member."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {"mcp": {"on_leader_exit": "stop"}}
-"""What is built in for a kind: nobody can talk to what a server leaves behind."""
+"""Built-in rules for a kind: nobody can use what a server leaves behind."""
 
 
 class PolicyError(ScopekeeperError):
-    """A file that cannot be meant; says which, and in which line."""
+    """An invalid policy; names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value, and which file and line said so."""
+    """One value, and the file and line that set it."""
 
     value: Value
     source: str
@@ -107,13 +107,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of every lane class, and what holds for all."""
+    """The rules of every lane class, and the general settings."""
 
     lanes: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
-    """By lane class, what the files say, later files last."""
+    """Settings by lane class; later files override earlier ones."""
     general: Mapping[str, Setting] = field(default_factory=dict)
     kinds: Mapping[tuple[str, str], Mapping[str, Setting]] = field(default_factory=dict)
-    """By lane class and kind, the same for the rules of BY_KIND."""
+    """Settings of BY_KIND by lane class and kind."""
 
     def settings(self, lane_class: str, kind: str = "") -> dict[str, Setting]:
         """Return every rule of a lane class with its source, for members of a kind if given."""
@@ -130,14 +130,14 @@ class Policy:
 
     @property
     def counts_idle(self) -> bool:
-        """Whether any lane ends scopes that do nothing."""
+        """Whether any lane stops idle scopes."""
         return any(
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
 
     @property
     def stops_escaped(self) -> bool:
-        """Whether a process that left its scope is ended, and not only reported."""
+        """Whether a process that left its scope is stopped, not only reported."""
         return "escaped" in self.general and self.general["escaped"].value == "stop"
 
 
@@ -150,7 +150,7 @@ def _built_in(lane_class: str, kind: str) -> dict[str, Setting]:
 
 
 def parse(texts: Sequence[tuple[str, str]]) -> Policy:
-    """Put files together, each a path and its text, later ones last; raises PolicyError."""
+    """Merge files, each a path and its text, later files last; raises PolicyError."""
     lanes: dict[str, dict[str, Setting]] = {}
     kinds: dict[tuple[str, str], dict[str, Setting]] = {}
     general: dict[str, Setting] = {}
@@ -170,7 +170,7 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One line of a file."""
+    """One setting of a file."""
 
     lane: str
     """'' at the top of the file."""
@@ -181,25 +181,25 @@ class _Entry:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Its keys from the top of the document."""
+        """Its keys from the root of the document."""
         tables = ("lanes", self.lane, self.kind) if self.kind else ("lanes", self.lane)
         return (*tables, self.key) if self.lane else (self.key,)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The settings that its table may have."""
+        """The settings allowed in its table."""
         if self.kind:
             return BY_KIND
         return _KEYS if self.lane else ("escaped",)
 
 
 def _entries(path: str, text: str) -> list[_Entry]:
-    """Return everything that a file says; raises PolicyError."""
+    """Return all settings of a file; raises PolicyError."""
     try:
         document = tomllib.loads(text)
     except RecursionError:
         raise PolicyError(f"{path}: it is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, or a number that is none for int()
+    except ValueError as error:  # TOMLDecodeError, or a number that int() refuses
         place = re.search(r"at line (\d+)", str(error))
         number = place[1] if place else text.count("\n") + 1
         what = re.sub(r" \(at .*\)$", "", str(error))
@@ -229,7 +229,7 @@ _KEY = re.compile(rf"\s*({_DOTTED})\s*=")
 
 
 def _line_of(text: str, *place: str) -> int:
-    """Return the line in which something stands, else that of the table or key around it."""
+    """Return the line of a setting, or else of the table or key around it."""
     table: tuple[str, ...] = ()
     best, last = 0, 1
     for number, line in enumerate(text.splitlines(), 1):
@@ -251,7 +251,7 @@ def _parts(dotted: str) -> tuple[str, ...]:
 
 
 def _checked(entry: _Entry) -> Value:
-    """Return a value as Rules has it; raises ValueError with one sentence."""
+    """Return a value checked for Rules; raises ValueError with one sentence."""
     key, value = entry.key, entry.value
     if key in KINDS and entry.lane and not entry.kind:
         raise ValueError(f"{key} is a table; write [lanes.{entry.lane}.{key}]")

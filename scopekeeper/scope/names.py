@@ -78,6 +78,11 @@ def unit_name(session: str, lane: str, run: str = "") -> str:
     return name if len(name) <= NAME_MAX else _cut_name(session, lane, run, fields)
 
 
+def with_suffix(word: str) -> str:
+    """Return the name of a scope unit that may be written without its suffix."""
+    return word if word.endswith(SUFFIX) else word + SUFFIX
+
+
 def _cut_name(session: str, lane: str, run: str, fields: list[str]) -> str:
     from hashlib import sha256
 

@@ -4,7 +4,7 @@ import posix
 
 from scopekeeper.kernel.proc import boot_id, cgroup_of, namespaces, start_time
 from scopekeeper.scope.placement import Caller
-from scopekeeper.systemd.units import epoch_of, unit_name
+from scopekeeper.systemd.units import epoch_of, unit_at
 
 
 class LaunchOwner:
@@ -46,7 +46,7 @@ def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner
     if path:
         epoch = epoch_of(caller.mount, path)
         if epoch or _has_gone(parent):
-            fields["OWNER_UNIT"] = unit_name(path)
+            fields["OWNER_UNIT"] = unit_at(path)
             fields["OWNER_EPOCH"] = epoch or "ended"
             fields["OWNER_CGROUP"] = path
             return LaunchOwner(fields, has_ended=not epoch)

@@ -10,9 +10,7 @@ import posix
 
 from scopekeeper.kernel.proc import attribute, cgroup_of, mount_point
 from scopekeeper.scope import names, records
-from scopekeeper.systemd.units import is_main_process
-
-SLICE = "scopekeeper.slice"
+from scopekeeper.systemd.units import SLICE, is_main_process
 
 
 class Caller:

@@ -5,7 +5,7 @@ import posix
 from scopekeeper.errors import ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.kernel.proc import attribute, exists
 from scopekeeper.scope.placement import Caller, Place, managed
-from scopekeeper.systemd.units import answers, manager_uid, unit_name
+from scopekeeper.systemd.units import answers, manager_uid, unit_at
 
 FOLDER = "scopekeeper"
 """The folder that root makes at the top of a cgroup2 mount without systemd."""
@@ -134,4 +134,4 @@ def _service_property(caller: Caller, unit_path: str, name: str) -> str:
 
     kind = "user" if manager_uid(unit_path) else "system"
     with Manager(kind, caller.uid) as manager:
-        return manager.unit_property(unit_name(unit_path), "Service", name)
+        return manager.unit_property(unit_at(unit_path), "Service", name)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.scope import names
-from scopekeeper.scope.placement import SLICE
+from scopekeeper.systemd.units import SLICE
 
 _MOST = 10_000
 """Cgroups read in one delegation, scopes included: five times as many as any machine had of ours,

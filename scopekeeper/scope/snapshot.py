@@ -15,7 +15,7 @@ from scopekeeper.scope.placement import manager_of
 from scopekeeper.scope.record_parser import StopMark
 from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
 from scopekeeper.scope.search import Search
-from scopekeeper.systemd.units import epoch_of, links_folder, unit_name
+from scopekeeper.systemd.units import epoch_of, links_folder, unit_at
 
 
 class Reader:
@@ -289,7 +289,7 @@ def _is_inactive(owner: Owner) -> bool:
         links = os.listdir(folder)
     except OSError:
         return False
-    return bool(links) and f"invocation:{unit_name(owner.cgroup)}" not in links
+    return bool(links) and f"invocation:{unit_at(owner.cgroup)}" not in links
 
 
 def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | None:

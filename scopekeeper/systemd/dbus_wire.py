@@ -1,9 +1,9 @@
-"""The few bytes of the D-Bus protocol that making a scope takes.
+"""The part of the D-Bus protocol that a request for a scope needs.
 
-A client library costs more to import than the whole launch (pystemd 40 ms, libsystemd through
-ctypes 6 ms). Source: the D-Bus specification, version 1 of the protocol. What is written here is
-little-endian, which every receiver reads; what is read is in the byte order that its first byte
-names: systemd and the bus daemons write in that of the machine.
+A client library takes longer to import than the whole launch (pystemd 40 ms, libsystemd through
+ctypes 6 ms). Source: the D-Bus specification, version 1 of the protocol. Messages from here are
+little-endian, which every receiver reads. The first byte of a message that comes in names its
+byte order: systemd and the bus daemons write in the machine's own.
 """
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ _ALIGNMENT = {"y": 1, "g": 1, "v": 1, "u": 4, "b": 4, "s": 4, "o": 4, "a": 4, "t
 
 
 class Writer:
-    """Marshals values one after the other; each keeps the alignment of its type."""
+    """Marshals values one after the other, each with the alignment of its type."""
 
     __slots__ = ("data",)
 
@@ -45,7 +45,7 @@ class Writer:
         self.data += bytes((len(value),)) + value.encode("ascii") + b"\0"
 
     def value(self, signature: str, value: "Any") -> None:
-        """Write one value of the types that unit properties have."""
+        """Write one value of a type that unit properties have."""
         if signature == "v":
             inner, content = value
             self.signature(inner)
@@ -66,7 +66,7 @@ class Writer:
             raise ValueError(signature)
 
     def array(self, item: str, values: "list[Any]") -> None:
-        """Write an array; its length counts neither itself nor the first item's padding."""
+        """Write an array; its length excludes itself and the padding before the first item."""
         self.number(0, 4)
         length_at = len(self.data) - 4
         self.align(_ALIGNMENT[item[0]])
@@ -93,13 +93,6 @@ def members(signature: str) -> list[str]:
     return found
 
 
-def unit_path(invocation: str) -> str:
-    """Return the object path of the one life of a unit that has this invocation ID."""
-    first = invocation[:1]
-    escaped = f"_{ord(first):02x}" if first.isdigit() else first
-    return f"/org/freedesktop/systemd1/unit/{escaped}{invocation[1:]}"
-
-
 def call(
     serial: int,
     destination: str,
@@ -109,7 +102,7 @@ def call(
     signature: str = "",
     values: "tuple[Any, ...]" = (),
 ) -> bytes:
-    """Return one method call, whole."""
+    """Return one whole method call."""
     body = Writer()
     for item, value in zip(members(signature), values, strict=True):
         body.value(item, value)
@@ -146,12 +139,12 @@ def _write_fields(message: Writer, fields: "list[Any]") -> None:
 
 
 class Message:
-    """A message that came in: what of its header matters here, and its body."""
+    """A received message: its body and the header fields that matter here."""
 
     __slots__ = ("body", "error", "kind", "member", "order", "reply_to", "signature")
 
     def __init__(self, raw: bytes) -> None:
-        """Read one whole message; raises ValueError where it is none."""
+        """Read one whole message; raises ValueError if it is not one."""
         self.order = _order_of(raw)
         self.kind = raw[1]
         self.error = self.member = self.signature = ""
@@ -181,7 +174,7 @@ class Message:
         self.body = raw[end + -end % 8 :]
 
     def strings(self) -> list[str]:
-        """Return the strings and object paths of a body that has numbers and strings only."""
+        """Return the strings and object paths of a body of numbers and strings."""
         found, at = [], 0
         for kind in self.signature:
             if kind in ("s", "o"):

@@ -1,8 +1,8 @@
-"""systemd's descriptor store: what is in it is there again when the keeper comes back.
+"""systemd's descriptor store, which keeps the keeper's descriptors across its restarts.
 
-A service puts descriptors there by ``FDSTORE=1`` (sd_pid_notify_with_fds(3)) and gets them back
-with LISTEN_FDS (sd_listen_fds(3)) after a crash, a restart or an upgrade. systemd drops silently
-what is over ``FileDescriptorStoreMax=``, so what is in it is counted here.
+A service stores descriptors with ``FDSTORE=1`` (sd_pid_notify_with_fds(3)) and gets them back
+with LISTEN_FDS (sd_listen_fds(3)) after a crash, a restart or an upgrade. systemd silently drops
+descriptors beyond ``FileDescriptorStoreMax=``, so this module counts them.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _FIRST = 3
 def inherited() -> dict[str, list[int]]:
     """Take over the descriptors that systemd passed to this process, by their names.
 
-    To be called once, before anything else opens descriptors; a second call returns nothing.
+    Call it once, before anything else opens descriptors; a second call returns nothing.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
@@ -33,9 +33,9 @@ def inherited() -> dict[str, list[int]]:
 
 
 class DescriptorStore:
-    """The store of this service; one that takes nothing where there is none.
+    """The store of this service; without a store, nothing is kept.
 
-    most is how many descriptors fit.
+    most is the number of descriptors that fit.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,7 +44,7 @@ class DescriptorStore:
 
     @property
     def exists(self) -> bool:
-        """Whether descriptors can be kept at all."""
+        """Whether descriptors can be stored at all."""
         return self._most > 0
 
     @property
@@ -58,16 +58,16 @@ class DescriptorStore:
         return self._most
 
     def known(self, name: str, count: int) -> None:
-        """Count descriptors that came from the store, and are in it still."""
+        """Count descriptors that came from the store and are still in it."""
         if count:
             self._counts[name] = count
 
     def put(self, name: str, descriptors: Iterable[int]) -> None:
-        """Keep descriptors under a name, in the order in which they come back."""
+        """Store descriptors under a name, in the order in which they come back."""
         if not self.exists:
             return
         for descriptor in descriptors:
-            # FDPOLL=0 (since 246): a terminal that hung up still has output to be read
+            # FDPOLL=0 (since 246): a terminal that hung up still has output to read
             text = f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0"
             if _send(text, [descriptor]):
                 self._counts[name] = self._counts.get(name, 0) + 1
@@ -92,10 +92,10 @@ def _send(text: str, descriptors: Iterable[int] = ()) -> bool:
 
 
 def limit(unit_path: str) -> int:
-    """Return how many descriptors the store of this service takes; 0 where there is none.
+    """Return how many descriptors the store of this service takes; 0 without a store.
 
-    unit_path is the cgroup path of the service. From 254 on systemd passes it as ``$FDSTORE``;
-    earlier ones have to be asked.
+    unit_path is the cgroup path of the service. systemd passes the number as ``$FDSTORE`` since
+    254; older versions are asked.
     """
     if not os.environ.get("NOTIFY_SOCKET", ""):
         return 0
@@ -104,12 +104,12 @@ def limit(unit_path: str) -> int:
         return int(said)
     from scopekeeper.errors import ManagerError
     from scopekeeper.systemd import calls
-    from scopekeeper.systemd.units import manager_uid, unit_name
+    from scopekeeper.systemd.units import manager_uid, unit_at
 
     if not unit_path:
         return 0
     try:
         kind = "user" if manager_uid(unit_path) else "system"
-        return int(calls.service_property(kind, unit_name(unit_path), "FileDescriptorStoreMax"))
+        return int(calls.service_property(kind, unit_at(unit_path), "FileDescriptorStoreMax"))
     except (ManagerError, ValueError):
         return 0

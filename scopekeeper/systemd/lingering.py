@@ -1,4 +1,4 @@
-"""Whether a user's manager stays when nobody is logged in; systemd-logind decides by a file."""
+"""Whether a user's manager stays after the last logout: systemd-logind looks for a file."""
 
 import pwd
 from pathlib import Path
@@ -7,7 +7,7 @@ _FOLDER = "/var/lib/systemd/linger"
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name; the number where there is none."""
+    """Return a user's name, or the uid if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -15,10 +15,10 @@ def user_name(uid: int) -> str:
 
 
 def lingers(uid: int) -> bool:
-    """Tell whether ``loginctl enable-linger`` was called for a user."""
+    """Return whether ``loginctl enable-linger`` was called for a user."""
     return Path(_FOLDER, user_name(uid)).exists()
 
 
 def remedy(uid: int) -> str:
-    """Return the command that has a user's manager stay."""
+    """Return the command that makes a user's manager stay."""
     return f"sudo loginctl enable-linger {user_name(uid)}"

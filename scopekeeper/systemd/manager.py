@@ -1,8 +1,8 @@
-"""Asks a systemd manager for a scope, and asks again what became of it.
+"""Asks a systemd manager for a scope and waits until it is there; for the hot path of ``run``.
 
-Over the bus where there is one, which is there in 0.2 ms; else over the manager's own socket, which
-needs no bus daemon, but takes systemd 1.4 ms to open (both measured with 252 and 257). Only for
-``run``: everything else goes through pystemd.
+Uses the bus if there is one (0.2 ms to connect), otherwise the manager's own socket, which needs
+no bus daemon but takes systemd 1.4 ms (both measured with 252 and 257). Everything off the hot path
+goes through ``calls``.
 """
 
 import _socket
@@ -17,23 +17,23 @@ _PATH = "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 _BUS = "org.freedesktop.DBus"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-# The kernel tells the other side who we are, so no uid is said: right in user namespaces.
+# No uid: the kernel passes our credentials on, which is right in user namespaces too.
 _LOGIN = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
 _REFUSED, _HUNG_UP = "the way to systemd refused the login", "the way to systemd hung up"
 _DEADLINE = 30.0
 """Seconds that a manager may take; systemd's own clients wait 25 for an answer."""
 _FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
-"""Seconds between looks at our own cgroup, and between questions what became of a job."""
+"""Seconds between looks at our own cgroup, and between questions about the job."""
 _AWAY = ("NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected")
-"""What a bus answers in place of a systemd that executes itself anew (``daemon-reexec``)."""
+"""What a bus answers for a systemd that executes itself anew (``daemon-reexec``)."""
 _AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
-"""How long systemd may be away, and how long to wait before it is asked again."""
+"""How long systemd may be away, and the pause before the next attempt."""
 _TRIES = 3
-"""How often a scope is asked for whose job systemd has lost."""
+"""How often a scope is requested if systemd loses its job."""
 
 
 class CallError(ManagerError):
-    """The manager answered with an error; name is the D-Bus one, without its prefix."""
+    """The manager answered with an error; name is the D-Bus name without its prefix."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name.rpartition(".")[2]
@@ -41,13 +41,13 @@ class CallError(ManagerError):
 
 
 class AwayError(UnavailableError):
-    """The manager went away before it answered: whether the call was done is not known."""
+    """The manager went away before it answered; it may have done the call."""
 
 
 class Manager:
-    """One connection to a manager; close it with ``with``.
+    """One connection to a manager; a context manager.
 
-    A call to a manager that executes itself anew is made again when it is back.
+    Repeats a call if the manager executes itself anew meanwhile.
     """
 
     def __init__(self, kind: str, uid: int) -> None:
@@ -79,15 +79,15 @@ class Manager:
                 self._open(private)
                 self._unsent = _LOGIN
                 self._send(b"")
-                self._log_in()  # before the first call: what follows the login at once gets lost
+                self._log_in()  # the manager drops a call that comes right behind the login
             except OSError as error:
                 raise UnavailableError(
                     f"the {self._kind} manager does not answer "
                     f"({private}: {error.strerror or error})"
                 ) from None
         else:
-            # A bus takes the login, the greeting and the first call in one piece (dbus-daemon 1.14
-            # and 1.16, dbus-broker 33).
+            # A bus accepts the login, the greeting and the first call in one piece (dbus-daemon
+            # 1.14 and 1.16, dbus-broker 33).
             self._serial += 1
             hello = dbus_wire.call(self._serial, _BUS, "/org/freedesktop/DBus", _BUS, "Hello")
             self._unsent = _LOGIN + hello
@@ -106,7 +106,7 @@ class Manager:
         self._unsent = b""
 
     def _log_in(self) -> None:
-        """Read the answers to the login; signals and replies may come right behind them."""
+        """Read the answers to the login; signals and replies may follow them at once."""
         while self._rest.count(b"\r\n") < 2:  # DATA and OK
             if self._rest.startswith(b"REJECTED"):
                 raise UnavailableError(_REFUSED)
@@ -118,7 +118,7 @@ class Manager:
         self._logged_in = True
 
     def _read(self) -> bool:
-        """Read what is there, or wait for it; False at the end of the connection."""
+        """Read what has arrived, or wait; return False at the end of the connection."""
         chunk = self._socket.recv(16384)
         self._rest += chunk
         return bool(chunk)
@@ -132,7 +132,7 @@ class Manager:
         path: str = _PATH,
         interface: str = "",
     ) -> list[str]:
-        """Call a method that may be called twice, and return the strings of its answer.
+        """Call a method that may run twice, and return the strings of its answer.
 
         Raises CallError, UnavailableError.
         """
@@ -153,7 +153,7 @@ class Manager:
             )
             while True:
                 message = self._receive()
-                if message.kind == dbus_wire.ERROR:  # of this call, or of the greeting before it
+                if message.kind == dbus_wire.ERROR:  # of this call, or of the greeting
                     text = "".join(message.strings()[:1])
                     if message.error.rpartition(".")[2] in _AWAY:
                         raise AwayError(f"systemd does not answer: {text or message.error}")
@@ -166,7 +166,7 @@ class Manager:
             raise self._hung_up(f": {error.strerror}") from None
 
     def _await_return(self, error: AwayError) -> None:
-        """Connect again to a manager that is away; raises the error where it stays away."""
+        """Reconnect to a manager that is away; raises the error if it stays away."""
         self._away_until = self._away_until or time.monotonic() + _AWAY_SECONDS
         while time.monotonic() < min(self._away_until, self.deadline):
             time.sleep(_AWAY_PAUSE)
@@ -192,14 +192,14 @@ class Manager:
                 raise self._hung_up()
 
     def _hung_up(self, why: str = "") -> UnavailableError:
-        """Return what it means that the connection has ended: a bus is another process."""
+        """Return the error for a lost connection; a bus does not go away with the manager."""
         kind = AwayError if self._is_private else UnavailableError
         return kind(_HUNG_UP + why)
 
     def start_scope(self, unit: str, properties: list[tuple[str, tuple[str, object]]]) -> None:
-        """Make a scope with this process in it, and wait until it is there.
+        """Make a scope with this process in it, and wait until the process is inside.
 
-        Raises CallError (``UnitExists`` where there is one of that name), ManagerError.
+        Raises CallError (``UnitExists`` if there is one of that name), ManagerError.
         """
         values = (unit, "fail", properties, ())
         for attempt in range(_TRIES):
@@ -212,17 +212,17 @@ class Manager:
             except CallError as error:
                 if error.name != "UnitExists" or not attempt:
                     raise
-                is_ours = False  # made by the call before this one, or by somebody else
-            # The answer only says that the job is queued; that it was done shows in our own cgroup.
+                is_ours = False  # made by the previous call, or by somebody else
+            # The answer only says that the job is queued; our own cgroup shows that it is done.
             if self._await_move(unit, is_ours=is_ours):
                 return
         raise ManagerError(f"systemd could not start {unit} (its job failed)")
 
     def _await_move(self, unit: str, *, is_ours: bool) -> bool:
-        """Wait until we are in a scope; False where systemd has none of that name.
+        """Wait until we are in a scope; return False if systemd has none of that name.
 
-        is_ours: whether it is known that the scope was made for us. Raises CallError
-        (``UnitExists``) where it was made for somebody else.
+        is_ours: the scope is known to be made for us. Raises CallError (``UnitExists``) if it was
+        made for somebody else.
         """
         began = time.monotonic()
         pause, ask_again = _FIRST_LOOK, began + _ASK_SECONDS * is_ours
@@ -232,7 +232,7 @@ class Manager:
                 raise ManagerError(f"systemd did not start {unit} within {_DEADLINE:.0f} s")
             if now > ask_again:
                 state = self.unit_property(unit, "Unit", "ActiveState")
-                # a scope that failed is forgotten at once: CollectMode=inactive-or-failed
+                # systemd forgets a failed scope at once: CollectMode=inactive-or-failed
                 if state in ("", "failed"):
                     return _is_in(unit)
                 if state == "active" and not is_ours and not _is_in(unit):
@@ -244,11 +244,11 @@ class Manager:
         return True
 
     def attach(self, unit: str, leaf: str) -> None:
-        """Move this process into a leaf of a scope, where it may not write itself there."""
+        """Have the manager move this process into a leaf that it may not enter by itself."""
         self.call("AttachProcessesToUnit", "ssau", (unit, "/" + leaf, [0]))
 
     def unit_property(self, unit: str, interface: str, name: str) -> str:
-        """Return a property that is a string or a boolean ('yes'); '' for a unit not loaded."""
+        """Return a string property, or a boolean as 'yes' or 'no'; '' if the unit is not loaded."""
         try:
             path = self.call("GetUnit", "s", (unit,))[0]
             answer = self.call(
@@ -264,16 +264,8 @@ class Manager:
             raise
         return answer[0]
 
-    def stop_life(self, invocation: str, directory: str) -> None:
-        """Queue a stop of the unit that has this invocation ID, if that directory is its cgroup."""
-        path = dbus_wire.unit_path(invocation)
-        wanted = (f"{_NAME}.Scope", "ControlGroup")
-        (group,) = self.call("Get", "ss", wanted, path=path, interface=_PROPERTIES)
-        if group and directory.endswith(group):
-            self.call("Stop", "s", ("replace",), path=path, interface=f"{_NAME}.Unit")
-
     def reset_failed(self, unit: str) -> None:
-        """Let go of a unit that failed and keeps its name; nothing where it did not."""
+        """Free the name of a unit that failed; do nothing if it did not fail."""
         try:
             self.call("ResetFailedUnit", "s", (unit,))
         except CallError:
@@ -293,11 +285,11 @@ def scope_properties(
 ) -> list[tuple[str, tuple[str, object]]]:
     """Return the properties of a new scope around the calling process.
 
-    bound_to is the owner's unit where the scope has to end with it: ``BindsTo=`` covers its stop
-    and its crash, ``StopPropagatedFrom=`` its restart (where systemd passes that on, from 254),
-    and ``Before=`` keeps the scope alive while a stopping owner drains. settings are properties
-    of type t by their D-Bus names. pid is ours where systemd has the same numbers; 0 means whoever
-    sends this, in whatever PID namespace, which systemd has to ask the bus about.
+    bound_to is the owner's unit if the scope has to end with it: ``BindsTo=`` covers its stop and
+    its crash, ``StopPropagatedFrom=`` its restart (since 254), and ``Before=`` keeps the scope
+    alive while a stopping owner drains. settings are properties of type t by their D-Bus names.
+    pid is ours if systemd runs in the same PID namespace; 0 means the sender of the call, which
+    systemd has to look up on the bus.
     """
     properties: list[tuple[str, tuple[str, object]]] = [
         ("Description", ("s", description)),

@@ -1,4 +1,4 @@
-"""Tells systemd how this service is (sd_notify(3)); nothing where nobody listens."""
+"""Notifies systemd of this service's state (sd_notify(3)); does nothing without a listener."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ def notify(*assignments: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """Return how often systemd wants to hear of us, halved; None where it does not."""
+    """Return half the watchdog interval, in seconds; None without a watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or os.environ.get("WATCHDOG_PID", "") not in (
         "",

@@ -1,11 +1,15 @@
-"""Whether the keeper is stopped alone, or with everything else that its manager runs."""
+"""Whether the keeper is stopped alone or together with everything else.
+
+Runs systemctl: it uses the manager's own socket, as the bus goes down too, and unlike a call
+through pystemd it can be killed when the manager does not answer.
+"""
 
 import asyncio
 import contextlib
 import enum
 
 _SECONDS = 5.0
-"""An emulated machine that goes down takes a second for an answer."""
+"""An emulated machine takes a second to answer while it goes down."""
 
 
 class Stopping(enum.Enum):
@@ -13,15 +17,12 @@ class Stopping(enum.Enum):
 
     NOTHING = enum.auto()
     MANAGER = enum.auto()
-    """The user's manager: nobody of that user is logged in any more."""
+    """The user's manager, after the last logout."""
     MACHINE = enum.auto()
 
 
 async def what_stops(uid: int) -> Stopping:
-    """Return what stops right now, as systemd says it; NOTHING where it does not answer.
-
-    systemctl asks a user's manager without the bus, which goes down as well.
-    """
+    """Return what systemd is stopping now; NOTHING if it does not answer."""
     if await _is_stopping():
         return Stopping.MACHINE
     if uid and await _is_stopping("--user"):

@@ -1,4 +1,4 @@
-"""What the cgroup path of a unit says about it, and the files that its manager keeps for it.
+"""Names of units, what a unit's cgroup path says about it, and its manager's files about it.
 
 On the hot path of ``run``: builtin modules only.
 """
@@ -7,18 +7,21 @@ import posix
 
 from scopekeeper.kernel.proc import attribute, exists
 
+KEEPER = "scopekeeper.service"
+SLICE = "scopekeeper.slice"
+
 
 def epoch_of(mount: str, unit_path: str) -> str:
-    """Return the InvocationID of the unit at a cgroup path; '' where it is not active, or unknown.
+    """Return the InvocationID of the unit at a cgroup path; '' if it is inactive or unknown.
 
-    Its manager keeps a link for journald (since 239) from before a unit's first process until the
-    unit is inactive. Where links cannot be seen, the attribute ``user.invocation_id`` tells, which
-    the system's manager writes to the cgroup (since 251); but it stays with the cgroup, which
-    outlives a unit that left processes behind (KillMode=process).
+    The manager keeps a link for journald (since 239) from before the unit's first process until the
+    unit is inactive. If the links are not visible, read the attribute ``user.invocation_id``, which
+    the system's manager writes to the cgroup (since 251). The attribute stays with the cgroup,
+    which outlives a unit that left processes behind (KillMode=process).
     """
     links = links_folder(unit_path)
     try:
-        return posix.readlink(f"{links}/invocation:{unit_name(unit_path)}")
+        return posix.readlink(f"{links}/invocation:{unit_at(unit_path)}")
     except OSError:
         pass
     written = None
@@ -31,30 +34,29 @@ def epoch_of(mount: str, unit_path: str) -> str:
 
 
 def links_folder(unit_path: str) -> str:
-    """Return where the manager of a unit keeps links for its active units."""
+    """Return the folder in which a unit's manager keeps links for its active units."""
     uid = manager_uid(unit_path)
     return f"/run/user/{uid}/systemd/units" if uid else "/run/systemd/units"
 
 
-def unit_name(unit_path: str) -> str:
+def unit_at(unit_path: str) -> str:
     """Return the name of the unit at a cgroup path.
 
-    systemd puts ``_`` before what else were the name of a file there, as of memory.service.
+    systemd writes ``_`` before a name that could be a file of the cgroup, as memory.service.
     """
-    name = unit_path.rpartition("/")[2]
-    return name.removeprefix("_")
+    return unit_path.rpartition("/")[2].removeprefix("_")
 
 
 def manager_uid(path: str) -> str:
-    """Return whose manager a cgroup path belongs to; '' for the system's."""
+    """Return the uid whose manager has a cgroup path; '' for the system's manager."""
     return path.rpartition("/user@")[2].partition(".service/")[0] if "/user@" in path else ""
 
 
 def is_main_process() -> bool:
-    """Tell whether systemd itself started this process (SYSTEMD_EXEC_PID=, since 248)."""
+    """Return whether systemd itself started this process (SYSTEMD_EXEC_PID=, since 248)."""
     return posix.environ.get(b"SYSTEMD_EXEC_PID") == str(posix.getpid()).encode()
 
 
 def answers(uid: int) -> bool:
-    """Tell whether a user's manager is there to be asked."""
+    """Return whether a user's manager has a socket to connect to."""
     return exists(f"/run/user/{uid}/systemd/private") or exists(f"/run/user/{uid}/bus")

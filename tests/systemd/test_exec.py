@@ -27,7 +27,7 @@ from tests.machine import (
 )
 
 from .installed import UNIT, Installed
-from .manager import show, state, systemctl
+from .manager import Units, show, state, systemctl
 
 pytestmark = pytest.mark.systemd
 
@@ -374,3 +374,26 @@ def test_a_keeper_is_started_where_none_is_installed(keeper: Scopekeeper, sessio
         assert wait(keeper, run)["reason"] == "stopped by request"
     finally:
         systemctl("stop", UNIT)
+
+
+def test_without_an_installed_keeper_systemd_runs_one_that_stores_descriptors(
+    units: Units, keeper: Scopekeeper, session: str
+) -> None:
+    units.adopt(UNIT)
+    assert show(UNIT, "LoadState") == "not-found"
+    run = begin(keeper, session, "--", "sh", "-c", "echo hello; sleep infinity")
+    wanted = {
+        "Transient": "yes", "Type": "notify", "Restart": "on-failure", "LimitNOFILE": "524288",
+        "FileDescriptorStoreMax": "32768", "WatchdogUSec": "1min", "ActiveState": "active",
+        "CollectMode": "inactive-or-failed",
+    }  # fmt: skip
+    eventually(lambda: show(UNIT, "ActiveState") == "active")
+    assert {name: show(UNIT, name) for name in wanted} == wanted
+    before = pid_of(session)
+    first = int(show(UNIT, "MainPID"))
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: int(show(UNIT, "MainPID")) not in (0, first))
+    assert is_alive(before)
+    assert "hello" in keeper.call("logs", run).stdout
+    assert keeper.call("stop", run).returncode == 0
+    assert wait(keeper, run)["reason"] == "stopped by request"

@@ -7,27 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.history import journal
+from scopekeeper.systemd.journal import datagram
 from tests.unit.ends import an_end
 from tests.unit.test_history import ENDS
 
 
-def fields_of(datagram):
+def fields_of(raw):
     """Read the native protocol as journald does."""
     found = {}
-    while datagram:
-        line, _, rest = datagram.partition(b"\n")
+    while raw:
+        line, _, rest = raw.partition(b"\n")
         name, equals, value = line.partition(b"=")
         if not equals:
             (size,) = struct.unpack_from("<Q", rest)
             value, rest = rest[8 : 8 + size], rest[9 + size :]
         found[name.decode()] = value
-        datagram = rest
+        raw = rest
     return found
 
 
 @given(ENDS)
 def test_an_entry_has_its_fields_and_no_arguments(end):
-    found = fields_of(journal.datagram(journal.entry(end)))
+    found = fields_of(datagram(journal.entry(end)))
     assert found["MESSAGE_ID"].decode() == journal.MESSAGE_ID
     assert found["SCOPEKEEPER_REASON"].decode() == end.reason.value
     session = end.session[:2048].encode("utf-8", "surrogatepass")
@@ -41,7 +42,7 @@ def test_an_entry_has_its_fields_and_no_arguments(end):
 
 @given(st.text(st.characters()))
 def test_no_text_can_add_a_field(text):
-    found = fields_of(journal.datagram({"MESSAGE": text, "PRIORITY": "6"}))
+    found = fields_of(datagram({"MESSAGE": text, "PRIORITY": "6"}))
     assert set(found) <= {"MESSAGE", "PRIORITY"}
     assert found["PRIORITY"] == b"6"
 

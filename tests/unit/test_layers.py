@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "scopekeeper"
 FLOORS = (
     # from the ground up: each room may import from those before it
     "errors", "quantities", "safe_text", "version",
-    "kernel", "regular_files", "users", "as_user", "state", "systemd",
+    "kernel", "regular_files", "whole_file", "users", "as_user", "state", "systemd",
     "scope", "policy", "history", "owned", "lifecycle", "launch",
     "launcher", "python_api", "mcp", "mcp_clients", "exec", "keeper",
     "install", "openclaw", "doctor", "cli",

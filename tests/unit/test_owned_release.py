@@ -240,7 +240,7 @@ def test_a_damaged_claim_is_reported_and_kept(world):
 
 
 def test_what_a_killed_writer_left_is_taken_away(world):
-    left = f"{world.store.folder}/.new.0123456789abcdef.77"
+    left = f"{world.store.folder}/.scopekeeper-0123456789ab.tmp"
     with open(left, "w") as half:
         half.write("V=1\nPA")
     assert world.release() == {}

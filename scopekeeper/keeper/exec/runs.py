@@ -29,6 +29,7 @@ from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.systemd.fdstore import DescriptorStore
+from scopekeeper.systemd.units import KEEPER
 
 _log = logging.getLogger("scopekeeper")
 
@@ -148,7 +149,7 @@ class Runs:
             raise LimitError(
                 f"the keeper holds {len(self.live)} runs and has no room for another "
                 f"(FileDescriptorStoreMax={self._store.most})",
-                "stop some, or raise it in a drop-in of scopekeeper.service",
+                f"stop some, or raise it in a drop-in of {KEEPER}",
             )
         handover.check(new, descriptors)
         fds = handover.arrange(new, descriptors)
