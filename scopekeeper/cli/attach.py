@@ -25,7 +25,7 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     it.
     """
     from scopekeeper.exec import attach
-    from scopekeeper.exec.elsewhere import find
+    from scopekeeper.exec.unheld_runs import find
 
     try:
         status = attach.run(

@@ -11,7 +11,7 @@ import click
 
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
-from scopekeeper.exec import elsewhere, log, run
+from scopekeeper.exec import log, run, unheld_runs
 from scopekeeper.exec.text import Plain
 from scopekeeper.quantities import since
 from scopekeeper.safe_text import safe_lines
@@ -42,7 +42,7 @@ def command(
         begin = None if since_text is None else since("since", since_text, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
-    found = elsewhere.find(run_id)
+    found = unheld_runs.find(run_id)
     position = _begin(found.folder, begin, lines)
     plain = None if raw else Plain()
     ended = _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))

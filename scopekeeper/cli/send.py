@@ -45,8 +45,8 @@ def command(
         typed = _typed(text, keys)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from scopekeeper.exec.elsewhere import find
-    from scopekeeper.exec.sending import send
+    from scopekeeper.exec.send import send
+    from scopekeeper.exec.unheld_runs import find
 
     pieces = _pieces(typed, stdin=stdin, enter=enter)
     send(find(run), pieces, seconds=seconds, end=eof)

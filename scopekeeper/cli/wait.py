@@ -62,16 +62,16 @@ class _TimedOutError(ScopekeeperError):
 
 def _find(wanted: str) -> "tuple[str, Wait]":
     """Return the id of a run, and what waits for its end."""
-    from scopekeeper.exec import elsewhere
+    from scopekeeper.exec import unheld_runs
     from scopekeeper.exec.run import NoRunError
-    from scopekeeper.exec.waiting import wait_for
+    from scopekeeper.exec.wait import wait_for
 
     try:
-        run = elsewhere.find(wanted)
-    except elsewhere.ElsewhereError as error:
-        return error.scope.run, functools.partial(elsewhere.wait_for, error.scope)
+        run = unheld_runs.find(wanted)
+    except unheld_runs.UnheldRunError as error:
+        return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
     except NoRunError:
-        ended = elsewhere.recorded(wanted)
+        ended = unheld_runs.recorded(wanted)
         if ended is None:
             raise
         return wanted, lambda _: ended

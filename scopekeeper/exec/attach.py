@@ -11,9 +11,10 @@ import time
 from scopekeeper.errors import ConflictError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.client import RESTART, Connection, understood
-from scopekeeper.exec.farewell import KEPT, farewell
 from scopekeeper.exec.keys import Detach
+from scopekeeper.exec.leave_screen import KEPT, to_own_line
 from scopekeeper.exec.messages import Attached, News
+from scopekeeper.exec.modes import Modes
 from scopekeeper.exec.reach import reach_again
 from scopekeeper.exec.run import Ended, Run
 from scopekeeper.exec.terminal import Terminal
@@ -27,6 +28,8 @@ _PIECES = 16
 """Writes before the detach keys are looked for again."""
 _KEY_MILLISECONDS = 50
 """A key that is several bytes arrives within that time."""
+_NOTICED = 0.1
+"""Seconds in which a program notices the size of its window: two changes at once are none."""
 _DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CLEARED = b"\x1b[m\x1b[H\x1b[J"
 
@@ -62,14 +65,16 @@ def run(
         Attachment(connection, terminal, Detach(detach_keys), read_only=read_only)
     ) as attached:
         now = attached.begin(known.id, seen)
-        if picture:
-            attached.show(_drawn(output, now, known, size, whole=whole))
+        drawn = _drawn(output, now, known, size, whole=whole) if picture else b""
+        attached.show(drawn)
         with terminal:
             if terminal.size() != size:
                 attached.resize()
+            elif size == (now.cols, now.rows) and _is_full_screen(drawn):
+                attached.have_redrawn(*size)
             while not attached.stay():
                 attached.begin_again(known.id)
-            terminal.farewell = attached.farewell()
+            terminal.last_output = attached.last_output()
     if attached.over:
         return _tell_end(known, attached.ended, brief=brief)
     _say(f"[detached from {known.id}]")
@@ -130,6 +135,12 @@ def _drawn(
     return (
         b"\n" * window[1] + _CLEARED + screen.redraw(output, cols, rows, whole=whole, window=window)
     )
+
+
+def _is_full_screen(drawn: bytes) -> bool:
+    modes = Modes()
+    modes.feed(drawn)
+    return modes.alternate
 
 
 def _how(ended: Ended | None) -> str:
@@ -231,9 +242,17 @@ class Attachment:
         if size is not None and not self._read_only:
             self._sent += protocol.message(resize=size)
 
-    def farewell(self) -> bytes:
-        """Return what is to be written when the terminal was put right."""
-        return farewell(self._last, alternate=self._terminal.modes.alternate)
+    def have_redrawn(self, cols: int, rows: int) -> None:
+        """Make a full-screen program redraw itself: its window is a row smaller for a moment."""
+        if not self._read_only and rows > 1:
+            self._sent += protocol.message(resize=(cols, rows - 1))
+            self._send()
+            time.sleep(_NOTICED)
+            self.resize()
+
+    def last_output(self) -> bytes:
+        """Return the bytes to write after the terminal is restored."""
+        return to_own_line(self._last, alternate=self._terminal.modes.alternate)
 
     def stay(self) -> bool:
         """Be attached until the run has ended or the detach keys were typed.

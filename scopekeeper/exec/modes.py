@@ -1,12 +1,14 @@
 """What a program's output turned on in the terminal, and the bytes that turn it off. Pure."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _USUAL = frozenset({7, 25})
 """Private modes that are on in a terminal where nothing happened: wrapping, the cursor."""
 _LEFT_ALONE = frozenset({3, 40, 1034, 1048})
 """Undoing these would clear the screen or move the cursor, or is a matter of the user's taste."""
+_RESTORED = frozenset({1, 5, 6, 7, 9, 12, 25, 66, 2004, 2031, *range(1000, 1008), 1015, 1016})
+"""Private modes that are turned on again on another terminal: keys, cursor, wrapping, mouse."""
 ALTERNATE = (47, 1047, 1049)
 _LONGEST = 256
 """Bytes of an unfinished sequence that are kept; those that matter here are short."""
@@ -18,7 +20,7 @@ _SEQUENCE = re.compile(
     rb"|\[(?P<margins>[\d;]*)r"
     rb"|\[>(?P<modify>[\d;]*)m"
     rb"|\[(?P<kitty>[<>])\d*u"
-    rb"|\[(?P<shape>\d*) q"
+    rb"|\[(?P<shape>\d?) q"
     rb"|\((?P<charset>[0-9A-Z])"
     rb"|(?P<keypad>[=>])"
     rb"|(?P<reset>c|\[!p))"
@@ -62,7 +64,7 @@ class Modes:
         """Take in what goes to the terminal; sequences may be cut anywhere."""
         out, back = data.rfind(b"\x0e"), data.rfind(b"\x0f")
         if out != back:
-            self._on["shift"] = out > back
+            self._on["shift"] = b"\x0e" if out > back else b""
         if not self._rest and b"\x1b" not in data:
             return  # most output; looking for sequences takes ten times as long
         data = self._rest + data
@@ -70,7 +72,7 @@ class Modes:
         self._rest = end[0] if end else b""
         for match in _SEQUENCE.finditer(data, 0, len(data) - len(self._rest)):
             name = match.lastgroup or ""
-            self._take(name, match[name], match["private"])
+            self._take(name, match)
 
     def undo(self) -> bytes:
         """Return what puts the terminal right, nothing where nothing was turned on."""
@@ -85,14 +87,24 @@ class Modes:
         out += b"".join(b"\x1b[?%d%c" % (mode, b"lh"[mode in _USUAL]) for mode in odd)
         return out + b"".join(off for name, off in _TURNS_OFF.items() if self._on.get(name))
 
+    def again(self, without: Sequence[int] = ()) -> bytes:
+        """Return what turns on what is on: what a new terminal may have, and in no other words."""
+        odd = [
+            b"\x1b[?%d%c" % (mode, b"lh"[on])
+            for mode, on in self._private.items()
+            if mode in _RESTORED and mode not in without and on != (mode in _USUAL)
+        ]
+        return b"".join(odd) + self._on.get("keypad", b"") + self._on.get("shape", b"")
+
     def _reset(self) -> None:
         self._private: dict[int, bool] = {}
-        self._on: dict[str, bool] = {}
+        self._on: dict[str, bytes] = {}
         self._kitty = 0
 
-    def _take(self, name: str, value: bytes, numbers: bytes) -> None:
+    def _take(self, name: str, match: "re.Match[bytes]") -> None:
+        value = match[name]
         if name == "state":
-            for number in numbers.split(b";"):
+            for number in match["private"].split(b";"):
                 if 0 < len(number) <= _DIGITS:
                     self._private[int(number)] = value == b"h"
         elif name == "kitty":
@@ -101,4 +113,4 @@ class Modes:
         elif name == "reset":
             self._reset()
         else:
-            self._on[name] = _TURNS_ON[name](value)
+            self._on[name] = match[0] if _TURNS_ON[name](value) else b""

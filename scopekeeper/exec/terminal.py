@@ -56,8 +56,8 @@ class Terminal:
         self.shown = os.isatty(stdout)
         """Whether somebody looks: output is a terminal."""
         self.modes = Modes()
-        self.farewell = b""
-        """Written when it was put right, where somebody looks."""
+        self.last_output = b""
+        """Written after the terminal is restored, if output is a terminal."""
         self._perhaps = b""
         self.wake = -1
         self._waker = -1
@@ -141,8 +141,8 @@ class Terminal:
         if self.shown:
             # a signal can come when it was written and not looked at yet
             self.modes.feed(self._perhaps)
-            self._drain(self.modes.undo() + self.farewell)
-            self.modes, self.farewell = Modes(), b""
+            self._drain(self.modes.undo() + self.last_output)
+            self.modes, self.last_output = Modes(), b""
         if before is not None:
             with contextlib.suppress(termios.error):
                 # not TCSADRAIN: a terminal that was stopped would never let go

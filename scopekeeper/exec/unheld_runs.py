@@ -23,7 +23,7 @@ _HISTORY_SECONDS = 2.0
 _PAUSE = 0.1
 
 
-class ElsewhereError(ScopekeeperError):
+class UnheldRunError(ScopekeeperError):
     """A run whose terminal is not the keeper's."""
 
     def __init__(self, scope: "Scope") -> None:
@@ -41,7 +41,7 @@ class ElsewhereError(ScopekeeperError):
 def find(wanted: str) -> Run:
     """Return a run of ``exec``, as ``scopekeeper.exec.run.find``.
 
-    Raises what that does, and ElsewhereError for a run that something else started.
+    Raises what that does, and UnheldRunError for a run that something else started.
     """
     try:
         return runs.find(wanted)
@@ -49,7 +49,7 @@ def find(wanted: str) -> Run:
         scope = _scope_of(wanted)
         if scope is None:
             raise
-        raise ElsewhereError(scope) from None
+        raise UnheldRunError(scope) from None
 
 
 def _scope_of(wanted: str) -> "Scope | None":
