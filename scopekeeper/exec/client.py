@@ -11,7 +11,7 @@ from typing import Any, Self
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.keeper_address import address, reachable
-from scopekeeper.exec.protocol import Frames, ProtocolError
+from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
@@ -123,8 +123,7 @@ def understood() -> Iterator[None]:
         yield
     except ProtocolError as error:
         raise ScopekeeperError(
-            f"the keeper's answer is not understood: {error}",
-            "restart it: systemctl restart scopekeeper (or systemctl --user)",
+            f"the keeper's answer is not understood: {error}", RESTART_HINT
         ) from None
 
 

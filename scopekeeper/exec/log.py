@@ -263,7 +263,8 @@ def since(folder: pathlib.Path, usec: int) -> int:
 def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
     """Return up to most bytes, and the position that they are from; none at the end.
 
-    That is later than asked for where the log no longer has it, or never had. Raises OSError.
+    That is later than asked for where the log no longer has it, or never had, as in a hole of the
+    file. Raises OSError.
     """
     while True:
         position, start, available = _locate(folder, position)
@@ -273,7 +274,14 @@ def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
             contextlib.suppress(FileNotFoundError),  # removed since: go on where the log begins
             open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
-            return position, os.pread(file.fileno(), min(most, available), position - start)
+            size = position - start + available
+            begin, behind = _extent(file.fileno(), position - start, size)
+            data = os.pread(file.fileno(), min(most, behind - begin), begin)
+            if begin + len(data) == behind < size:
+                data = data.rstrip(b"\0")  # the hole begins within the last block
+            if data:
+                return start + begin, data
+            position = start + behind
 
 
 def tail(folder: pathlib.Path, count: int) -> bytes:
@@ -309,11 +317,32 @@ def _backwards(folder: pathlib.Path) -> Iterator[tuple[int, bytes]]:
             contextlib.suppress(FileNotFoundError),
             open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
-            left = os.fstat(file.fileno()).st_size
-            while left:
-                count = min(left, _PIECE)
-                left -= count
-                yield start + left, os.pread(file.fileno(), count, left)
+            for begin, left in reversed(list(_extents(file.fileno()))):
+                while left > begin:
+                    count = min(left - begin, _PIECE)
+                    left -= count
+                    yield start + left, os.pread(file.fileno(), count, left)
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file has data: the first offset of each extent, and the one behind it."""
+    behind, size = 0, os.fstat(fd).st_size
+    while behind < size:
+        begin, behind = _extent(fd, behind, size)
+        if begin < behind:
+            yield begin, behind
+
+
+def _extent(fd: int, begin: int, end: int) -> tuple[int, int]:
+    """Return the first extent between two offsets; twice the end if there is only a hole.
+
+    The writer makes none: a crash of the machine does, or somebody who truncates the file.
+    """
+    try:
+        begin = min(os.lseek(fd, begin, os.SEEK_DATA), end)
+        return begin, min(os.lseek(fd, begin, os.SEEK_HOLE), end)
+    except OSError as error:
+        return (end, end) if error.errno == errno.ENXIO else (begin, end)
 
 
 def _locate(folder: pathlib.Path, position: int) -> tuple[int, int, int]:

@@ -41,6 +41,8 @@ PIECE = 1 << 16
 MOST_ASKED = PIECE + 4096
 """Bytes of the largest frame from a client: a run to hold, or a piece of input, with what was held
 back before it (the beginning of detach keys)."""
+RESTART_HINT = "restart it: systemctl restart scopekeeper (or systemctl --user)"
+"""What to do about a keeper of another version."""
 _HEAD = struct.Struct("<cI")
 
 

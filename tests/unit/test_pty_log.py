@@ -51,6 +51,20 @@ def stream(count, seed=0):
     return random.Random(seed).randbytes(count)
 
 
+def test_a_hole_is_no_output(tmp_path):
+    written = Log(tmp_path, 1 << 20)
+    written.write(b"one\ntwo\n")
+    os.truncate(tmp_path / names(tmp_path)[0], 1 << 40)
+    (tmp_path / f"out.{1 << 40:020}").write_bytes(b"three\n")
+    data, gaps = everything(tmp_path)
+    assert data == b"one\ntwo\nthree\n"
+    assert gaps == [(8, (1 << 40) - 8)]
+    assert log.last_lines(tmp_path, 2) == len(b"one\n")
+    assert log.tail(tmp_path, 6) == b"three\n"
+    os.truncate(tmp_path / f"out.{1 << 40:020}", 1 << 40)
+    assert everything(tmp_path, 1 << 40) == (b"three\n", [((1 << 40) + 6, (1 << 40) - 6)])
+
+
 @contextlib.contextmanager
 def a_pipe(data=b""):
     reader, writer = os.pipe()

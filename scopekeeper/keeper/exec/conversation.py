@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scopekeeper.errors import LimitError, ScopekeeperError
 from scopekeeper.exec import log, messages, protocol, run
-from scopekeeper.exec.protocol import Frames, ProtocolError
+from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 from scopekeeper.exec.run import Run
 from scopekeeper.keeper.exec.flow import Input, Viewer
 from scopekeeper.keeper.exec.live import Live
@@ -21,7 +21,7 @@ PATIENCE = 10.0
 _FDS_MOST = 4
 _BEHIND_MOST = 1 << 20
 """Bytes that a client may not have taken yet."""
-_RESTART = "restart it: systemctl restart scopekeeper (or systemctl --user)"
+_CORRECT = "correct the request, or send it with the scopekeeper of the keeper's version"
 
 
 class Conversation:
@@ -115,7 +115,7 @@ class Conversation:
         except ScopekeeperError as error:
             self._refuse(error)
         except ProtocolError as error:
-            self._refuse(ScopekeeperError(f"the keeper does not understand: {error}", _RESTART))
+            self._refuse(ScopekeeperError(f"the keeper does not understand: {error}", _CORRECT))
         except OSError as error:
             self._refuse(ScopekeeperError(error.strerror or str(error)))
         except Exception:  # noqa: BLE001
@@ -204,7 +204,7 @@ class Conversation:
             case messages.List():
                 self.say(ok=True, runs=list(self._runs.live))
             case messages.Other(what):
-                raise ScopekeeperError(f"this keeper cannot {what!r}", _RESTART)
+                raise ScopekeeperError(f"this keeper cannot {what!r}", RESTART_HINT)
         self._close_descriptors()
 
     def _hold(self, new: Run) -> None:
