@@ -317,7 +317,8 @@ def _backwards(folder: pathlib.Path) -> Iterator[tuple[int, bytes]]:
             contextlib.suppress(FileNotFoundError),
             open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
-            for begin, left in reversed(list(_extents(file.fileno()))):
+            for begin, behind in reversed(list(_extents(file.fileno()))):
+                left = behind
                 while left > begin:
                     count = min(left - begin, _PIECE)
                     left -= count
