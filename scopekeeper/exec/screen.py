@@ -3,8 +3,8 @@
 pyte is the terminal in memory, used as it is. It prints the sequences that it does not know and
 raises on arguments that it does not expect, so the output is cut into sequences here and pyte gets
 only those that it knows. It has no alternate screen either: that is a second pyte screen.
-``modes`` restores the modes. What pyte gets wrong on the alternate screen stands there for a moment
-only: ``attach`` makes a full-screen program draw itself again.
+``modes`` restores the modes. What pyte gets wrong on the alternate screen is seen for a moment
+only: ``attach`` makes a full-screen program redraw itself.
 """
 
 import codecs
@@ -23,7 +23,7 @@ from scopekeeper.exec.modes import ALTERNATE, Modes
 LIMIT = 256 << 10
 """Bytes of output that are read, the last."""
 _LARGEST = 1000
-"""Columns or rows of a picture; a window that claims more is not believed."""
+"""Columns or rows of a picture at most, whatever the window claims."""
 _CPU_SECONDS = 3.0
 """Time for one picture. Ordinary output takes a tenth of it; some sequences cost pyte a pass over
 all cells, and a hostile program can write 100,000 of them."""
@@ -38,10 +38,10 @@ _TOKEN = re.compile(
     r"|(?P<control>[\b-\r\x0e\x0f])"
     r"|\x1b(?:"
     r"\[(?P<sgr>[\d;:]{0,128})m"
-    r"|\[(?P<numbers>[\d;]{0,64})(?P<final>[@-MPSTXZa-hlrsu`])"
+    r"|\[(?P<numbers>[\d;]{0,64})(?P<final>[@-HJ-MPSTXabd-grsu`])"
     r"|\[\?(?P<modes>[\d;]{0,64})(?P<switch>[hl])"
     r"|\][02];(?P<title>[^\x07\x1b]*)(?:\x07|\x1b\\)"
-    r"|(?P<escape>[78DEHMc]|[()][0B])"
+    r"|(?P<escape>[78DEHMc]|[()][0B]|\[(?:4|20)[hl])"
     r"|\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\`-~]?)"
 )
 _SGR = (
