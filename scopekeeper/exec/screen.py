@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 
 import pyte
@@ -147,6 +148,12 @@ class _Terminal:
         elif whole == "\x1bc":
             self.reset()
         elif kind is not None:
+            cursor = self.screen.cursor
+            if (
+                cursor.x == self.screen.columns - 1
+                and unicodedata.east_asian_width(whole[0]) in "WF"
+            ):
+                cursor.x += 1  # it goes to the next line; pyte leaves it half here
             # pyte forgets what it restores, terminals do not
             self._stream.feed("\x1b8\x1b7" if whole == "\x1b8" else whole)
             self._last = whole[-1] if kind == "text" else self._last

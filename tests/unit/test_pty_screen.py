@@ -200,6 +200,12 @@ def test_what_was_drawn_again_is_drawn_the_same_again(output: bytes) -> None:
     assert _state(drawn, 12, 5) == _state(again, 12, 5)
 
 
+def test_a_wide_character_at_the_end_of_a_line_is_not_cut() -> None:
+    output = ("x" * 19 + "\u4e2d").encode()
+    assert _picture(redraw(output, 20, 6))[0][:2] == ["x" * 19 + " ", "\u4e2d" + " " * 18]
+    assert _picture(redraw(b"\x1b[?7l" + output, 20, 6))[0][0] == "x" * 18 + "\u4e2d"
+
+
 def test_erasing_leaves_the_background_and_no_other_attribute() -> None:
     drawn = redraw(b"\x1b[7;4;44mx\x1b[K", 4, 1).decode()
     assert drawn.startswith("\x1b[1;1H\x1b[0;4;7;44mx\x1b[0;44m   \x1b[m")
