@@ -34,7 +34,7 @@ _LOOKED_AFTER = 10
 def command(
     run_id: str, follow: bool, since_text: str | None, lines: int | None, raw: bool
 ) -> None:
-    """Show the output of a run.
+    """Show a run's output.
 
     RUN is its id, or the beginning of it. It needs no keeper, and works after the run has ended.
     """

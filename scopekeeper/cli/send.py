@@ -30,7 +30,7 @@ def command(
     eof: bool,
     timeout: str,
 ) -> None:
-    """Type into a run.
+    """Type into a run's terminal.
 
     RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end. Exit status:
     0 if the run's terminal took all of it; 1 if it did not in time.

@@ -27,7 +27,6 @@ from scopekeeper.regular_files import open_regular
 
 SMALLEST = 64 << 10
 """Bytes of a segment at least."""
-TAIL = 2048
 _PIECE = 64 << 10
 _PAGE = 4 << 10
 _SEGMENT = re.compile(r"out\.([0-9]{20})")
@@ -126,10 +125,6 @@ class Log:
     def write(self, data: bytes) -> int:
         """Write bytes; return how many, counting dropped ones."""
         return self._take(_Bytes(data), len(data))
-
-    def tail(self, count: int = TAIL) -> bytes:
-        """Return the last bytes."""
-        return tail(self._folder, count)
 
     def close(self) -> None:
         """Close the descriptor; the next write opens it again."""
