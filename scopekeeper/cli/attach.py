@@ -7,25 +7,24 @@ from scopekeeper.errors import UsageError
 
 
 @click.command("attach")
-@click.option("--read-only", is_flag=True, help="Only look: nothing is typed, and the size of the "
-              "window is not ours to decide.")  # fmt: skip
+@click.option("--read-only", is_flag=True, help="Only show its output: send no input, and do not "
+              "resize its window.")  # fmt: skip
 @click.option("--detach-keys", metavar="KEYS", envvar="SCOPEKEEPER_DETACH_KEYS", default=None,
-              help="Typed to leave it running: ctrl-\\ , or as docker has it: ctrl-p,ctrl-q; none "
-              "for no such keys. Default: $SCOPEKEEPER_DETACH_KEYS, else ctrl-\\ .")  # fmt: skip
-@click.option("--no-redraw", is_flag=True, help="Show only what it writes from now on.")
+              help="Keys that detach: ctrl-\\ , or ctrl-p,ctrl-q as in docker; none disables them. "
+              "Default: $SCOPEKEEPER_DETACH_KEYS, else ctrl-\\ .")  # fmt: skip
+@click.option("--no-redraw", is_flag=True, help="Do not draw its screen; show new output only.")
 @click.argument("run", metavar="RUN")
 def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool) -> None:
-    """Be at the terminal of a run.
+    """Attach to a run's terminal.
 
-    RUN is its id, or the beginning of it. What was on its screen is drawn again first. Several can
-    be attached; the run's window is as large as the smallest of theirs. Where input is no
-    terminal, it is passed on up to its end.
+    RUN is its id, or the beginning of it. Its screen is drawn first, and a full-screen program
+    redraws itself. Several can attach; the run's window is as large as the smallest of theirs.
+    Input that is not a terminal is passed on up to its end.
 
-    Exit status: 0 where detached, else that of the run as a shell has it; 125 where nobody knows
-    it.
+    Exit status: 0 if detached, else that of the run as a shell reports it; 125 if it is not known.
     """
     from scopekeeper.exec import attach
-    from scopekeeper.exec.elsewhere import find
+    from scopekeeper.exec.unheld_runs import find
 
     try:
         status = attach.run(
@@ -40,7 +39,7 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
 
 
 def detaching(text: str | None) -> bytes:
-    """Return what is typed to detach; raises UsageError. Nothing for ``none``."""
+    """Return the bytes of the detach keys, none for ``none``; raises UsageError."""
     from scopekeeper.exec import keys
 
     if text == "none":

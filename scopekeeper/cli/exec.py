@@ -22,21 +22,26 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.option("--pty/--pipe", "tty", default=True, help="A terminal, which is the default, or "
-              "pipes.")  # fmt: skip
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for it: print its id and leave.")
+@click.option("--pty/--pipe", "tty", default=True, help="With a terminal, the default, or "
+              "with pipes.")  # fmt: skip
+@click.option("-d", "--detach", is_flag=True, help="Do not attach: print its id and exit.")
 @click.option("--cols", metavar="N", type=click.IntRange(1, 9999), help="Columns of its window; "
-              "else those of this one, else 80.")  # fmt: skip
-@click.option("--rows", metavar="N", type=click.IntRange(1, 9999), help="Its rows; else 24.")
-@click.option("--no-output-timeout", metavar="DURATION", help="End it when it has not written "
-              "anything for so long.")  # fmt: skip
+              "default: those of this one, else 80.")  # fmt: skip
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(1, 9999),
+    help="Rows of its window; default: those of this one, else 24.",
+)
+@click.option("--no-output-timeout", metavar="DURATION", help="End it when it has written nothing "
+              "for so long.")  # fmt: skip
 @click.option("--timeout", metavar="DURATION", help="End it after so long.")
-@click.option("--log-max", metavar="SIZE", help="How much of its output is kept; default 8M.")
+@click.option("--log-max", metavar="SIZE", help="How much of its output to keep; default 8M.")
 @click.option(
     "--detach-keys",
     metavar="KEYS",
     envvar="SCOPEKEEPER_DETACH_KEYS",
-    help="Typed to leave it running; else as attach.",
+    help="Keys that detach, as with attach.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --detach: one versioned JSON object.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")
@@ -54,12 +59,12 @@ def command(
     as_json: bool,
     **given: str | bool | tuple[str, ...] | None,
 ) -> None:
-    """Start COMMAND with a terminal that the keeper holds: it outlives whoever started it.
+    """Start COMMAND with a terminal that outlives this process: the keeper holds it.
 
-    It runs in a scope of its own, and what it writes is recorded. Attached, which is the default,
-    its exit status is that of this command; 125 to 127 mean that it was not started, as with run.
-    1, with a line on stderr, where it was started and then nothing could be attached to it. Where
-    its output cannot be written here it goes on, is recorded, and its exit status counts.
+    It runs in a scope of its own, and its output is recorded. Attached, the default, its exit
+    status becomes that of `exec`; 125 to 127 mean that it was not started, as with run, and 1,
+    with a line on stderr, that it was started but attaching failed. If its output cannot be written
+    here, it continues, is recorded, and its exit status counts.
 
     It gets descriptors 0, 1 and 2 of its own, and none of those that are open here.
     """
@@ -122,7 +127,7 @@ def _cannot_start(error: OSError) -> ScopekeeperError:
 
 
 def _warn_of_logout() -> None:
-    """Say so where a run that was left alone will not outlive the login it was started in."""
+    """Warn if a detached run will not outlive the user's logins."""
     from scopekeeper.systemd import lingering
     from scopekeeper.systemd.units import answers
 
@@ -142,7 +147,7 @@ def _start(wish: "Wish") -> "tuple[Run, int]":
             return start(wish, connection)
         except NotHeldError:
             pass
-    with reach(placement) as connection:  # the one before was just leaving
+    with reach(placement) as connection:  # the other one was exiting
         return start(wish, connection)
 
 
@@ -158,13 +163,13 @@ def _window() -> tuple[int, int]:
 
 
 def _attach(run: "Run", detach_keys: bytes) -> int:
-    """Be at its terminal from its first byte on; return its exit status, 0 where detached."""
+    """Attach from its first byte on; return its exit status, 0 if detached."""
     from scopekeeper.exec import attach
 
     try:
         status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
     except BrokenPipeError:
-        sys.exit(NOBODY_READS)  # as of any program whose output nobody reads; the run goes on
+        sys.exit(NOBODY_READS)  # as any program whose output nobody reads; the run continues
     except (OSError, ScopekeeperError) as error:
         problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
         hint = f"the command was started, attach again: scopekeeper attach {run.id}"

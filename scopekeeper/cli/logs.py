@@ -11,7 +11,7 @@ import click
 
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
-from scopekeeper.exec import elsewhere, log, run
+from scopekeeper.exec import log, run, unheld_runs
 from scopekeeper.exec.text import Plain
 from scopekeeper.quantities import since
 from scopekeeper.safe_text import safe_lines
@@ -19,13 +19,13 @@ from scopekeeper.safe_text import safe_lines
 _PIECE = 64 << 10
 _INTERVAL = 0.1
 _LOOKED_AFTER = 10
-"""Looks at a run that writes nothing, after which is looked for its keeper too."""
+"""Reads of a silent run between checks that its keeper runs."""
 
 
 @click.command("logs")
 @click.argument("run_id", metavar="RUN")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until it ends.")
-@click.option("--since", "since_text", metavar="TIME", help="Only what it wrote since then (2h, "
+@click.option("-f", "--follow", is_flag=True, help="Continue with new output, until it ends.")
+@click.option("--since", "since_text", metavar="TIME", help="Only output since then (2h, "
               "ISO 8601, or @SECONDS).")  # fmt: skip
 @click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0),
               help="Only so many of the last lines.")  # fmt: skip
@@ -34,15 +34,15 @@ _LOOKED_AFTER = 10
 def command(
     run_id: str, follow: bool, since_text: str | None, lines: int | None, raw: bool
 ) -> None:
-    """Show what a run wrote.
+    """Show a run's output.
 
-    The beginning of RUN's id will do. It needs no keeper, and works when the run has ended.
+    RUN is its id, or the beginning of it. It needs no keeper, and works after the run has ended.
     """
     try:
         begin = None if since_text is None else since("since", since_text, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
-    found = elsewhere.find(run_id)
+    found = unheld_runs.find(run_id)
     position = _begin(found.folder, begin, lines)
     plain = None if raw else Plain()
     ended = _show(found.id, found.folder, position, follow=follow, filtered=_filtered(plain))
@@ -51,7 +51,7 @@ def command(
 
 
 def _begin(folder: pathlib.Path, since: float | None, lines: int | None) -> int:
-    """Return the position that was asked for, which may be no longer kept."""
+    """Return the position to begin at, which may no longer be in the log."""
     position = 0
     if since is not None:
         position = log.since(folder, max(int(since * 1e6), 0))
@@ -72,13 +72,13 @@ def _show(
     follow: bool,
     filtered: Callable[[bytes], bytes],
 ) -> bool:
-    """Print from a position on, what comes later too where that is to be followed.
+    """Print output from a position on, and later output if follow is set.
 
-    Returns whether that was all: the run has ended.
+    Returns whether the run has ended.
     """
     quiet = 0
     while True:
-        # looked at first: what was written before the end is printed below
+        # check first: output before the end is printed below
         now = run.load(run_id)
         ended = now is None or now.ended is not None
         while True:
@@ -98,7 +98,7 @@ def _show(
 
 
 def _look_after() -> None:
-    """Have a keeper there to write down how it ends; one that was killed is nobody's child."""
+    """Make sure that a keeper records the end, if it was killed and nothing restarts it."""
     from scopekeeper.errors import UnavailableError
     from scopekeeper.exec.reach import reach_again
 
@@ -118,10 +118,10 @@ def _say_missing(folder: pathlib.Path, position: int, count: int) -> None:
 
 
 def _wait(seconds: float) -> None:
-    """Wait; raises BrokenPipeError as soon as nobody reads any more.
+    """Wait; raises BrokenPipeError as soon as the reader is gone.
 
-    Looking again ten times a second is a listing of one folder and a small file: an inotify
-    descriptor would save little, and bring its limits along.
+    Ten reads a second of one folder and a small file are cheap: inotify would save little, and
+    has limits of its own.
     """
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)

@@ -53,7 +53,11 @@ _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "opencla
 at once."""
 
 
-_SHOWING = {"--dry-run", "--check", "--list", "status"}
+_SHOWING = {
+    "reconcile": {"--dry-run"}, "own": {"--list"}, "openclaw": {"--dry-run", "status"},
+    "wrap": {"--dry-run", "--check"}, "unwrap": {"--dry-run"},
+    "install": {"--dry-run"}, "uninstall": {"--dry-run"},
+}  # fmt: skip
 """Arguments that make an acting command only print."""
 
 
@@ -106,7 +110,7 @@ def main() -> None:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if command == "run":  # its command inherits the descriptors, closed ones too
         sys.exit(_call(usage_status=FAILED, failed=FAILED))
-    acts = command in _ACTING and not _SHOWING.intersection(sys.argv)
+    acts = command in _ACTING and not _SHOWING.get(command, set()).intersection(sys.argv)
     out = output.prepare(forgiving=acts)
     sys.exit(output.finish(out, _call()))
 

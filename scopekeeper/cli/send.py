@@ -14,11 +14,11 @@ _PIECE = 1 << 16
 @click.command("send")
 @click.option("--keys", metavar="KEYS", help="Keys instead of text: ctrl-c, up, f1, alt-x, "
               "C-c; with commas between them.")  # fmt: skip
-@click.option("--stdin", is_flag=True, help="What is read here instead of text, up to its end.")
+@click.option("--stdin", is_flag=True, help="Send standard input, up to its end, instead of text.")
 @click.option("--enter", is_flag=True, help="Then press Enter.")
 @click.option("--eof", is_flag=True, help="Then end its input: ctrl-d at a terminal.")
 @click.option("--timeout", metavar="DURATION", default="5s", show_default=True,
-              help="Time that the run has to take it.")  # fmt: skip
+              help="Time for the run to take it.")  # fmt: skip
 @click.argument("run", metavar="RUN")
 @click.argument("text", metavar="[TEXT]", required=False)
 def command(
@@ -30,10 +30,10 @@ def command(
     eof: bool,
     timeout: str,
 ) -> None:
-    """Type into a run.
+    """Type into a run's terminal.
 
     RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end. Exit status:
-    0 the run's terminal took all of it; 1 it did not in time.
+    0 if the run's terminal took all of it; 1 if it did not in time.
     """
     ways = (text is not None) + (keys is not None) + stdin
     if ways > 1:
@@ -45,8 +45,8 @@ def command(
         typed = _typed(text, keys)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from scopekeeper.exec.elsewhere import find
-    from scopekeeper.exec.sending import send
+    from scopekeeper.exec.send import send
+    from scopekeeper.exec.unheld_runs import find
 
     pieces = _pieces(typed, stdin=stdin, enter=enter)
     send(find(run), pieces, seconds=seconds, end=eof)

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     Wait = Callable[[float | None], Ended | None]
 
 _TIMED_OUT = 124
-"""As timeout(1) has it."""
+"""As with timeout(1)."""
 
 
 @click.command("wait")
 @click.option("--timeout", metavar="DURATION", help="Wait no longer; then exit 124.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object: how each "
-              "has ended.")  # fmt: skip
+              "ended.")  # fmt: skip
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
-    """Wait until runs have ended; exit with the status of the last one, as a shell has it.
+    """Wait until runs have ended; exit with the status of the last one, as a shell reports it.
 
-    125 where it is not known. What has ended long ago is answered as long as its output is kept.
-    A run that `exec` did not start can be waited for too; a keeper has to see it end.
+    125 if it is not known. The end of a run is known as long as its output is kept. A run that
+    `exec` did not start can be waited for, too; a keeper has to see it end.
     """
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None
@@ -62,16 +62,16 @@ class _TimedOutError(ScopekeeperError):
 
 def _find(wanted: str) -> "tuple[str, Wait]":
     """Return the id of a run, and what waits for its end."""
-    from scopekeeper.exec import elsewhere
+    from scopekeeper.exec import unheld_runs
     from scopekeeper.exec.run import NoRunError
-    from scopekeeper.exec.waiting import wait_for
+    from scopekeeper.exec.wait import wait_for
 
     try:
-        run = elsewhere.find(wanted)
-    except elsewhere.ElsewhereError as error:
-        return error.scope.run, functools.partial(elsewhere.wait_for, error.scope)
+        run = unheld_runs.find(wanted)
+    except unheld_runs.UnheldRunError as error:
+        return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
     except NoRunError:
-        ended = elsewhere.recorded(wanted)
+        ended = unheld_runs.recorded(wanted)
         if ended is None:
             raise
         return wanted, lambda _: ended

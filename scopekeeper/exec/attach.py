@@ -1,4 +1,4 @@
-"""Being at the terminal of a run: what it writes is shown, what is typed goes to it."""
+"""Attaches to a run's terminal: shows its output and passes on what is typed."""
 
 import contextlib
 import os
@@ -11,9 +11,10 @@ import time
 from scopekeeper.errors import ConflictError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.client import RESTART, Connection, understood
-from scopekeeper.exec.farewell import KEPT, farewell
 from scopekeeper.exec.keys import Detach
+from scopekeeper.exec.leave_screen import KEPT, to_own_line
 from scopekeeper.exec.messages import Attached, News
+from scopekeeper.exec.modes import Modes
 from scopekeeper.exec.reach import reach_again
 from scopekeeper.exec.run import Ended, Run
 from scopekeeper.exec.terminal import Terminal
@@ -22,11 +23,13 @@ from scopekeeper.scope.placement import Caller
 
 UNKNOWN = 125
 _MOST = 1 << 20
-"""Bytes that wait for a slow terminal, or for a run that does not read; then others wait."""
+"""Bytes to buffer for a slow terminal, or for a run that does not read."""
 _PIECES = 16
-"""Writes before the detach keys are looked for again."""
+"""Writes before input is checked for the detach keys again."""
 _KEY_MILLISECONDS = 50
-"""A key that is several bytes arrives within that time."""
+"""The bytes of one key arrive within this time."""
+_NOTICED = 0.1
+"""Seconds in which a program notices the size of its window: two changes at once are none."""
 _DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CLEARED = b"\x1b[m\x1b[H\x1b[J"
 
@@ -43,8 +46,8 @@ def run(
     """Attach to a run until it ends, or the detach keys are typed; raises ScopekeeperError.
 
     Returns the exit status as a shell has it, 125 where it is not known, None where detached.
-    Where the screen is not drawn again (redraw, and output is a terminal), what it writes is shown
-    from position on; below zero: from now on. brief: nothing is said of an end by itself.
+    redraw draws the screen first, if output is a terminal. Without it, output is shown from
+    position on, from now on if that is below zero. brief does not report an ordinary exit.
     """
     _be_outside(known)
     terminal = Terminal()
@@ -56,20 +59,22 @@ def run(
     except UnavailableError:
         if known.ended is None:
             raise
-        # the keeper leaves when there is nothing to keep; the record of the run is still there
+        # the keeper exits when it holds no run; the record of the run is still there
         return _tell_end(known, known.ended, brief=brief)
     with contextlib.closing(
         Attachment(connection, terminal, Detach(detach_keys), read_only=read_only)
     ) as attached:
         now = attached.begin(known.id, seen)
-        if picture:
-            attached.show(_drawn(output, now, known, size, whole=whole))
+        drawn = _drawn(output, now, known, size, whole=whole) if picture else b""
+        attached.show(drawn)
         with terminal:
             if terminal.size() != size:
                 attached.resize()
+            elif size == (now.cols, now.rows) and _is_full_screen(drawn):
+                attached.have_redrawn(*size)
             while not attached.stay():
                 attached.begin_again(known.id)
-            terminal.farewell = attached.farewell()
+            terminal.last_output = attached.last_output()
     if attached.over:
         return _tell_end(known, attached.ended, brief=brief)
     _say(f"[detached from {known.id}]")
@@ -77,10 +82,7 @@ def run(
 
 
 def _be_outside(known: Run) -> None:
-    """Make sure that a run is not shown to itself: what is shown is what it writes, without end.
-
-    Raises ConflictError.
-    """
+    """Raise ConflictError inside the run: showing its output would be its output, without end."""
     if not known.directory or known.ended is not None:
         return
     with contextlib.suppress(LookupError):
@@ -92,7 +94,7 @@ def _be_outside(known: Run) -> None:
 
 
 def _tell_end(known: Run, ended: Ended | None, *, brief: bool) -> int:
-    """Say how a run ended, and return its status."""
+    """Report how a run ended, and return its status."""
     name = known.name if known.name.isprintable() and known.name else known.id
     if not brief or ended is None or ended.reason != "exited":
         _say(f"[{name} ended: {_how(ended)}]")
@@ -101,13 +103,13 @@ def _tell_end(known: Run, ended: Ended | None, *, brief: bool) -> int:
 
 
 def _tail(known: Run) -> tuple[bytes, bool, int]:
-    """Return the last of the output, whether that is all of it, and the position behind it."""
+    """Return the end of the output, whether that is all of it, and the position behind it."""
     from scopekeeper.exec import log
     from scopekeeper.exec.screen import LIMIT
 
     position = max(log.end(known.folder) - LIMIT, 0)
     output, whole = bytearray(), position == 0
-    while len(output) < 2 * LIMIT:  # it may write faster than this reads
+    while len(output) < 2 * LIMIT:  # the run may write faster than this reads
         found, data = log.read(known.folder, position, LIMIT)
         if found != position:
             output.clear()
@@ -122,14 +124,20 @@ def _tail(known: Run) -> tuple[bytes, bool, int]:
 def _drawn(
     output: bytes, now: Attached, known: Run, size: tuple[int, int] | None, *, whole: bool
 ) -> bytes:
-    from scopekeeper.exec import screen  # the emulator's import takes longer than all the rest
+    from scopekeeper.exec import screen  # importing pyte takes longer than all the rest
 
     cols, rows = now.cols or known.cols, now.rows or known.rows
     window = size or (cols, rows)
-    # what stood there moves up, to where a terminal keeps what was scrolled out
+    # earlier text scrolls up, into the terminal's scrollback
     return (
         b"\n" * window[1] + _CLEARED + screen.redraw(output, cols, rows, whole=whole, window=window)
     )
+
+
+def _is_full_screen(drawn: bytes) -> bool:
+    modes = Modes()
+    modes.feed(drawn)
+    return modes.alternate
 
 
 def _how(ended: Ended | None) -> str:
@@ -150,10 +158,10 @@ def _say(text: str) -> None:
 
 
 class Attachment:
-    """What is on its way between a terminal and the keeper; ``stay`` moves it.
+    """Moves bytes between a terminal and the keeper.
 
-    Nothing here waits for one side alone: the detach keys are read however slow the terminal is
-    and however little the run reads.
+    It never waits for one side alone: the detach keys are read however slow the terminal is and
+    however little the run reads.
     """
 
     def __init__(
@@ -182,7 +190,7 @@ class Attachment:
         self._connection.__exit__()
 
     def begin(self, run_id: str, position: int) -> Attached:
-        """Ask for what the run writes from a position on; raises ScopekeeperError."""
+        """Request the run's output from a position on; raises ScopekeeperError."""
         cols, rows = self._terminal.size() or (0, 0)
         wanted = {"from": position}
         answer = self._connection.ask(
@@ -197,9 +205,9 @@ class Attachment:
         return attached
 
     def begin_again(self, run_id: str) -> None:
-        """Go on with the next keeper where this one has hung up; raises UnavailableError.
+        """Continue with the next keeper after this one hung up; raises UnavailableError.
 
-        What was typed meanwhile and is not sent is lost, as nobody knows how much of it was read.
+        Input that is not sent yet is dropped: the run may have read part of it.
         """
         self._hung_up, self._takes_input = False, not self._read_only
         self._sent.clear()
@@ -219,26 +227,34 @@ class Attachment:
                 return
 
     def show(self, data: bytes) -> None:
-        """Have it written when the terminal takes it."""
+        """Queue output for the terminal."""
         if self._loses_output:
             return
         self._shown += data
         self._last = (self._last + data[-KEPT:])[-KEPT:]
 
     def resize(self) -> None:
-        """Tell the keeper the size of the window."""
+        """Send the keeper the size of the window."""
         size = self._terminal.size()
         if size is not None and not self._read_only:
             self._sent += protocol.message(resize=size)
 
-    def farewell(self) -> bytes:
-        """Return what is to be written when the terminal was put right."""
-        return farewell(self._last, alternate=self._terminal.modes.alternate)
+    def have_redrawn(self, cols: int, rows: int) -> None:
+        """Make a full-screen program redraw itself: its window is a row smaller for a moment."""
+        if not self._read_only and rows > 1:
+            self._sent += protocol.message(resize=(cols, rows - 1))
+            self._send()
+            time.sleep(_NOTICED)
+            self.resize()
+
+    def last_output(self) -> bytes:
+        """Return the bytes to write after the terminal is restored."""
+        return to_own_line(self._last, alternate=self._terminal.modes.alternate)
 
     def stay(self) -> bool:
-        """Be attached until the run has ended or the detach keys were typed.
+        """Stay attached until the run ends or the detach keys are typed.
 
-        False where the keeper has hung up; raises BrokenPipeError where nobody reads.
+        False if the keeper hung up; raises BrokenPipeError if nobody reads the output.
         """
         self._receive()
         while not self._detached:
@@ -266,7 +282,7 @@ class Attachment:
             self._listen()
         elif not ready:
             self._pass_on(self._detach.release())
-        # what can be handed on at once is: each further turn would be felt as a slow echo
+        # write at once what can be written: each further turn makes the echo slower
         if self._sent:
             self._send()
         if ready.get(connection, 0) & ~select.POLLOUT and flags & select.POLLIN:
@@ -293,7 +309,7 @@ class Attachment:
         self._pass_on(data)
 
     def _pass_on(self, data: bytes) -> None:
-        # a run that reads nothing loses what is typed beyond some size, as at any terminal
+        # input beyond some size is lost if the run does not read, as at any terminal
         if data and self._takes_input and len(self._sent) < _MOST:
             self._sent += protocol.frame(protocol.DATA, data)
 
@@ -303,7 +319,7 @@ class Attachment:
         except BlockingIOError:
             return
         except OSError:
-            # it hung up; what it said before may still have to be read
+            # it hung up; there may still be something to read
             self._takes_input, sent = False, len(self._sent)
         del self._sent[:sent]
 
@@ -328,7 +344,7 @@ class Attachment:
             self._tell_missed(news.missed)
 
     def _tell_missed(self, count: int) -> None:
-        """Say what the log no longer had; a full-screen picture is left alone, it is redrawn."""
+        """Report missing output, except over a full-screen picture, which is redrawn anyway."""
         text = f"[{show_bytes(count)} of output are missing here]"
         if not self._terminal.shown:
             _say(text)
@@ -336,7 +352,7 @@ class Attachment:
             self.show(f"\r\n{text}\r\n".encode())
 
     def _lose_output(self, error: OSError) -> None:
-        """Show nothing more, as on a full disk; how the run ends is still worth waiting for."""
+        """Stop showing output, as on a full disk, but still wait for the end of the run."""
         self._loses_output = True
         self._shown.clear()
         why = error.strerror or str(error)

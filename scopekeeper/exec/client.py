@@ -1,4 +1,4 @@
-"""The side of a client: a connection to the keeper of this uid."""
+"""A client's connection to the keeper of this uid."""
 
 import contextlib
 import os
@@ -11,21 +11,21 @@ from typing import Any, Self
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.keeper_address import address, reachable
-from scopekeeper.exec.protocol import Frames, ProtocolError
+from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
 RESTART = 10.0
-"""Seconds that the restart of a keeper takes at most, mostly."""
+"""Seconds to wait for a keeper that restarts."""
 
 
 class Connection:
-    """One request to the keeper, and what comes of it; close it with ``with``."""
+    """One request to the keeper and its answers; a context manager that hangs up."""
 
     def __init__(self, patience: float = 0.0) -> None:
-        """Connect; raises UnavailableError where no keeper listens.
+        """Connect; raises UnavailableError if no keeper listens.
 
-        patience: seconds to wait for one that is about to be there again.
+        patience is how many seconds to wait for one.
         """
         self._frames = Frames()
         self._waiting: list[tuple[bytes, bytes]] = []
@@ -62,9 +62,9 @@ class Connection:
         self.socket.close()
 
     def ask(self, *descriptors: int, **request: object) -> dict[str, Any]:
-        """Send a request and return its answer; raises ScopekeeperError where it is a problem."""
+        """Send a request and return its answer; raises the ScopekeeperError that it reports."""
         data = protocol.message(**request)
-        # who hangs up before all is sent may have said why
+        # if the keeper hangs up early, its answer says why
         with contextlib.suppress(OSError):
             sent = socket.send_fds(self.socket, [data], list(descriptors)) if descriptors else 0
             if sent < len(data):
@@ -89,7 +89,7 @@ class Connection:
             self.socket.sendall(protocol.frame(kind, payload))
 
     def receive(self) -> tuple[bytes, bytes]:
-        """Wait for one frame; an empty kind where the keeper has hung up."""
+        """Wait for one frame; an empty kind if the keeper hung up."""
         while not self._waiting:
             with _broken():
                 data = self.socket.recv(protocol.PIECE)
@@ -100,9 +100,9 @@ class Connection:
         return self._waiting.pop(0)
 
     def take(self) -> list[tuple[bytes, bytes]] | None:
-        """Return the frames that are here, without waiting; None where the keeper has hung up.
+        """Return the frames that have arrived, without waiting; None if the keeper hung up.
 
-        Frames that came together with an answer are among them: call it before waiting, too.
+        Call it before waiting, too: frames may have arrived together with an answer.
         """
         taken, self._waiting = self._waiting, []
         if taken:
@@ -118,13 +118,12 @@ class Connection:
 
 @contextlib.contextmanager
 def understood() -> Iterator[None]:
-    """Read what the keeper says; raises ScopekeeperError where that is none of these messages."""
+    """Turn ProtocolError, from a keeper of another version, into ScopekeeperError."""
     try:
         yield
     except ProtocolError as error:
         raise ScopekeeperError(
-            f"the keeper's answer is not understood: {error}",
-            "restart it: systemctl restart scopekeeper (or systemctl --user)",
+            f"the keeper's answer is not understood: {error}", RESTART_HINT
         ) from None
 
 

@@ -25,7 +25,7 @@ def address() -> str:
 
 @contextlib.contextmanager
 def reachable(path: str) -> Iterator[str]:
-    """Give a name for a socket that fits into its address (108 bytes, unix(7)); raises OSError."""
+    """Give a path of a socket that fits into its address (108 bytes, unix(7)); raises OSError."""
     if len(os.fsencode(path)) < _LONGEST:
         yield path
         return
@@ -37,19 +37,16 @@ def reachable(path: str) -> Iterator[str]:
 
 
 _LOOK, _PAUSE = 0.5, 0.02
-"""Seconds: who only looks whether there is a keeper has the lock too, for a moment."""
+"""Seconds: ``runs`` holds the lock too, for a moment."""
 
 
 def _path() -> Path:
-    """Return where the lock is: beside the socket that it guards, where others cannot write."""
+    """Return the path of the lock: beside the socket, where other users cannot write."""
     return Path(address()).with_name("keeper.lock")
 
 
 def only_one() -> int:
-    """Return a descriptor that holds the lock; raises ConflictError where another has it.
-
-    Raises StateError too.
-    """
+    """Return a descriptor that holds the lock; raises StateError, ConflictError if it is held."""
     path = _path()
     if path.parent == state.directory():
         state.make()
@@ -76,7 +73,7 @@ def only_one() -> int:
 
 
 def runs() -> bool:
-    """Tell whether this uid has a keeper now."""
+    """Return whether this uid has a keeper now."""
     try:
         fd = open_regular(_path())
     except (OSError, StateError):

@@ -1,8 +1,7 @@
-r"""Keys as people write them, as the bytes that a terminal sends for them. Pure.
+r"""Translates names of keys into the bytes that a terminal sends for them. Pure.
 
-Keys stand one after the other, with commas or spaces between them: ``ctrl-p,ctrl-q``, as docker
-has it, or ``C-c Enter``, as tmux has it. A single character is itself. What a program sees of the
-arrows is what xterm sends where no application mode is on.
+Keys are separated by commas or spaces: ``ctrl-p,ctrl-q`` as in docker, or ``C-c Enter`` as in
+tmux. A single character is itself. Arrows are those of xterm without application mode.
 """
 
 import re
@@ -48,15 +47,15 @@ _ENCODED = re.compile(
 )
 """A key as xterm sends it with modifyOtherKeys, which vim turns on, or by kitty's protocol."""
 _SHIFT, _CTRL_HELD, _LOCKS = 1, 4, 64 | 128
-"""Modifiers, and caps lock and num lock, as both send them: added up, and one more."""
+"""Modifiers, caps lock and num lock: both send their sum plus one."""
 _RELEASED = b"3"
 DETACH = "ctrl-\\"
-"""What detaches where nothing else was said: as dtach has it."""
+"""The default, as in dtach."""
 _SHAPES = r"write ctrl-p, alt-x, enter, f1 or a single character, with commas between keys"
 
 
 def parse(text: str) -> bytes:
-    """Return what is typed by pressing these keys; raises ValueError with one line."""
+    """Return the bytes that these keys send; raises ValueError with one line."""
     if text in (",", " "):
         return text.encode()
     words = [word for word in re.split(r"[,\s]+", text) if word]
@@ -90,12 +89,12 @@ def _control(word: str, key: str) -> bytes:
 
 
 class Detach:
-    """Finds the detach sequence in what is typed.
+    """Finds the detach keys in the input.
 
-    What may be its beginning is held back until the next byte decides. The first key of a longer
-    sequence typed twice passes one on, so that a program can still be sent it. Its keys are also
-    found where the program has made the terminal send them in another way; if nothing comes of
-    it, the program is sent them in the usual one.
+    Their possible beginning is held back until the next byte decides. Typing the first key of a
+    longer sequence twice passes one on, so that a program can get it. The keys are found in other
+    encodings that a program can turn on, too; if they do not detach, the program gets them in the
+    usual encoding.
     """
 
     def __init__(self, sequence: bytes) -> None:
@@ -104,13 +103,13 @@ class Detach:
 
     @property
     def waits(self) -> bool:
-        """Whether what is held back is the beginning of a key, which arrives at once or not."""
+        """Whether the beginning of a key of several bytes is held back."""
         return bool(self._held) and self._sequence.startswith(b"\x1b")
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """Return what to pass on of what was typed, and whether the sequence was among it.
+        """Return the input to pass on, and whether the detach keys were typed.
 
-        What was typed after the sequence is for nobody.
+        Input after them is dropped.
         """
         if not self._sequence:
             return data, False
@@ -123,12 +122,12 @@ class Detach:
         return bytes(out), False
 
     def release(self) -> bytes:
-        """Return what was held back: nothing more will decide it."""
+        """Return what was held back, as nothing more was typed."""
         held, self._held = self._sequence[: self._held], 0
         return held
 
     def _usual(self, key: "re.Match[bytes]") -> bytes:
-        """Return a key of the sequence as it is usually sent; another one as it is."""
+        """Return a detach key in its usual encoding, another key as it is."""
         code = int(key["code"] or key["kitty"])
         held = (int(key["modifiers"] or key["held"]) - 1) & ~_LOCKS
         usual = bytes([code & 0x1F])
@@ -145,7 +144,7 @@ class Detach:
             self._held = 0
             out.append(byte)
             return False
-        # the longest end of what was typed that may still begin the sequence stays
+        # hold back the longest end that may still begin the sequence
         typed = self._sequence[: self._held] + bytes([byte])
         while typed and not self._sequence.startswith(typed):
             out.append(typed[0])

@@ -1,10 +1,10 @@
-"""What one run wrote: one stream of bytes, with absolute positions from 0.
+"""The output of one run: a stream of bytes, with absolute positions from 0.
 
-It lies in the folder of the run, in segments ``out.POSITION``: 20 digits, the position of the
-segment's first byte. The names and sizes are all there is to know, so a writer that was killed
-between any two system calls goes on where it was, and readers need neither the writer nor a lock.
-Of too many segments the oldest are removed. Where one begins later than the one before it ends,
-the bytes between are lost: the disk did not take them.
+It is stored in the folder of the run, in segments ``out.POSITION``: 20 digits, the position of the
+segment's first byte. Names and sizes are the whole state, so a writer that was killed between any
+two system calls continues, and readers need neither the writer nor a lock. The oldest segments
+are removed when there are too many. A gap between two segments is output that the disk did not
+take.
 """
 
 import array
@@ -27,13 +27,12 @@ from scopekeeper.regular_files import open_regular
 
 SMALLEST = 64 << 10
 """Bytes of a segment at least."""
-TAIL = 2048
 _PIECE = 64 << 10
 _PAGE = 4 << 10
 _SEGMENT = re.compile(r"out\.([0-9]{20})")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _MISTAKES = (errno.EBADF, errno.EINVAL)
-"""Errors that the caller made, not the disk."""
+"""Errors of the caller, not of the disk."""
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class _Pipe:
     def put(self, fd: int, offset: int, most: int) -> int:
         return os.splice(
             self._fd, fd, most, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK
-        )  # it blocks where the pipe is empty, else; what lies in it is there at once
+        )  # without it, an empty pipe blocks
 
     def waiting(self) -> int:
         count = array.array("i", [0])
@@ -82,16 +81,15 @@ class _Bytes:
 
 
 class Log:
-    """The one writer of a log. A disk that takes nothing is no error: bytes are dropped, counted.
+    """The one writer of a log. A full disk is not an error: bytes are dropped and counted.
 
-    It has at most one descriptor open, and none after ``close`` until something is written again.
+    At most one descriptor is open, and none after ``close`` until the next write.
     """
 
     def __init__(self, folder: pathlib.Path, most: int, *, segment: int | None = None) -> None:
-        """Go on with the log in a folder; of it at least most bytes are kept.
+        """Continue the log in a folder, which keeps at least most bytes; raises StateError.
 
-        segment: bytes of a full segment, an eighth of most where it is not given. Raises
-        StateError.
+        segment is the size of a full segment, by default an eighth of most.
         """
         self._folder = folder
         self._most = most
@@ -105,11 +103,11 @@ class Log:
         self._fd = -1
         self._times = Times(folder)
         self.dropped = 0
-        """Bytes that the disk did not take, since this writer began."""
+        """Bytes that the disk did not take, by this writer."""
         self.end = 0
-        """The position behind the last byte."""
+        """The position after the last byte."""
         self.last = 0
-        """When something was last written, or dropped: microseconds since the epoch; 0: never."""
+        """Time of the last write or drop: microseconds since the epoch; 0 means never."""
         if self._segments:
             newest = self._segments[-1]
             self.end = newest.start + newest.size
@@ -117,23 +115,19 @@ class Log:
                 self.last = _path(folder, newest.start).stat().st_mtime_ns // 1000
 
     def splice(self, pipe_fd: int, count: int) -> int:
-        """Move up to count bytes out of a pipe, without ever waiting for some.
+        """Move up to count bytes out of a pipe, without blocking; return how many.
 
-        Returns how many it took, dropped ones too. The kernel moves each either to the file or
-        not, whatever kills this process.
+        Dropped bytes count, too. The kernel moves each byte to the file or leaves it in the pipe,
+        whatever kills this process.
         """
         return self._take(_Pipe(pipe_fd), count)
 
     def write(self, data: bytes) -> int:
-        """Write bytes; returns how many these were, dropped ones too."""
+        """Write bytes; return how many, counting dropped ones."""
         return self._take(_Bytes(data), len(data))
 
-    def tail(self, count: int = TAIL) -> bytes:
-        """Return the last bytes."""
-        return tail(self._folder, count)
-
     def close(self) -> None:
-        """Close what is open; what is written afterwards opens it again."""
+        """Close the descriptor; the next write opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -173,7 +167,7 @@ class Log:
         return count
 
     def _open(self) -> _Segment:
-        """Return the segment that has room, open; raises OSError."""
+        """Open and return the segment that has room; raises OSError."""
         newest = self._segments[-1] if self._segments else None
         if newest is None or newest.size >= self._full or newest.start + newest.size != self.end:
             return self._begin()
@@ -184,11 +178,11 @@ class Log:
         return newest
 
     def _begin(self) -> _Segment:
-        """Have an empty segment that begins at the end; raises OSError."""
+        """Begin an empty segment at the end; raises OSError."""
         path = _path(self._folder, self.end)
         newest = self._segments[-1] if self._segments else None
         if newest is not None and not newest.size:
-            # a full disk has room for a new name rather than for a new file
+            # a full disk may have room for a new name, but not for a new file
             _path(self._folder, newest.start).rename(path)
             newest.start = self.end
             return self._open()
@@ -199,7 +193,7 @@ class Log:
         return self._segments[-1]
 
     def _make_room(self, problem: int | None) -> bool:
-        """Do what can help against an error of the disk; False where there is nothing."""
+        """Do what helps against an error of the disk; False if nothing does."""
         if problem == errno.EINTR:
             return True
         if not self._segments or problem not in (*_NO_ROOM, errno.EFBIG):
@@ -207,10 +201,10 @@ class Log:
         oldest, newest = self._segments[0], self._segments[-1]
         try:
             if problem == errno.EFBIG:
-                # the limit of one file: the next takes as much
+                # the limit of one file: continue in the next
                 return newest.size >= _PAGE and self._begin() is not newest
             if newest is oldest or (len(self._segments) == 2 and not newest.size):
-                # the last of what there is goes only for something that is worth it
+                # remove the only output only if that frees enough
                 if oldest.size < self._full // 4:
                     return False
                 if newest is oldest:
@@ -221,12 +215,12 @@ class Log:
         return True
 
     def _drop(self, source: _Pipe | _Bytes, most: int) -> int:
-        """Lose bytes. The gap is there first: killed in between, too much counts as lost."""
+        """Drop bytes. The gap is recorded first: killed in between, more counts as lost than is."""
         count = min(most, source.waiting())
         if count:
             self.end += count
             self.dropped += count
-            # where there is not even room for a name, the gap shows with the next bytes
+            # without room for a name, the gap appears with the next bytes
             with contextlib.suppress(OSError):
                 self._begin()
             source.discard(count)
@@ -240,40 +234,50 @@ class Log:
 
 
 def first(folder: pathlib.Path) -> int:
-    """Return the position of the first byte that is kept."""
+    """Return the position of the first byte."""
     starts = _starts(folder)
     return starts[0] if starts else 0
 
 
 def end(folder: pathlib.Path) -> int:
-    """Return the position behind the last byte."""
+    """Return the position after the last byte."""
     starts = _starts(folder)
     return starts[-1] + _size(folder, starts[-1]) if starts else 0
 
 
 def since(folder: pathlib.Path, usec: int) -> int:
-    """Return a position from which on lies all that was written at or after a time.
+    """Return the position of the first byte that was written at or after a time.
 
-    Microseconds since the epoch; the bytes there can be older by about a second.
+    The time is in microseconds since the epoch; bytes there can be older by about a second.
     """
     position = _since(folder, usec)
     return end(folder) if position is None else position
 
 
 def read(folder: pathlib.Path, position: int, most: int) -> tuple[int, bytes]:
-    """Return up to most bytes, and the position that they are from; none at the end.
+    """Return up to most bytes and their position; none at the end. Raises OSError.
 
-    That is later than asked for where the log no longer has it, or never had. Raises OSError.
+    The position is later than requested if the log no longer has the bytes or never had, as in a
+    hole of the file.
     """
     while True:
         position, start, available = _locate(folder, position)
         if not available:
             return position, b""
         with (
-            contextlib.suppress(FileNotFoundError),  # removed since: go on where the log begins
+            contextlib.suppress(
+                FileNotFoundError
+            ),  # removed meanwhile: continue where the log begins
             open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
-            return position, os.pread(file.fileno(), min(most, available), position - start)
+            size = position - start + available
+            begin, behind = _extent(file.fileno(), position - start, size)
+            data = os.pread(file.fileno(), min(most, behind - begin), begin)
+            if begin + len(data) == behind < size:
+                data = data.rstrip(b"\0")  # the hole begins within the last block
+            if data:
+                return start + begin, data
+            position = start + behind
 
 
 def tail(folder: pathlib.Path, count: int) -> bytes:
@@ -288,7 +292,7 @@ def tail(folder: pathlib.Path, count: int) -> bytes:
 
 
 def last_lines(folder: pathlib.Path, count: int) -> int:
-    """Return the position where the last lines begin; the last one may not be ended yet."""
+    """Return the position where the last lines begin; the last one may be incomplete."""
     if not count:
         return end(folder)
     last = True
@@ -309,17 +313,39 @@ def _backwards(folder: pathlib.Path) -> Iterator[tuple[int, bytes]]:
             contextlib.suppress(FileNotFoundError),
             open(_path(folder, start), "rb", 0, opener=open_regular) as file,
         ):
-            left = os.fstat(file.fileno()).st_size
-            while left:
-                count = min(left, _PIECE)
-                left -= count
-                yield start + left, os.pread(file.fileno(), count, left)
+            for begin, behind in reversed(list(_extents(file.fileno()))):
+                left = behind
+                while left > begin:
+                    count = min(left - begin, _PIECE)
+                    left -= count
+                    yield start + left, os.pread(file.fileno(), count, left)
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file has data: the first offset of each extent, and the one behind it."""
+    behind, size = 0, os.fstat(fd).st_size
+    while behind < size:
+        begin, behind = _extent(fd, behind, size)
+        if begin < behind:
+            yield begin, behind
+
+
+def _extent(fd: int, begin: int, end: int) -> tuple[int, int]:
+    """Return the first extent between two offsets; twice the end if there is only a hole.
+
+    The writer makes none: a crash of the machine does, or somebody who truncates the file.
+    """
+    try:
+        begin = min(os.lseek(fd, begin, os.SEEK_DATA), end)
+        return begin, min(os.lseek(fd, begin, os.SEEK_HOLE), end)
+    except OSError as error:
+        return (end, end) if error.errno == errno.ENXIO else (begin, end)
 
 
 def _locate(folder: pathlib.Path, position: int) -> tuple[int, int, int]:
-    """Return the first position that is kept, its segment's start, how many bytes lie there.
+    """Return the first position that the log has, its segment's start, and the bytes from there on.
 
-    No bytes: it is the end.
+    No bytes means that it is the end.
     """
     starts = _starts(folder)
     behind = 0
@@ -340,7 +366,7 @@ def _starts(folder: pathlib.Path) -> list[int]:
 
 
 def _segments(folder: pathlib.Path) -> list[int]:
-    """Return where the segments in a folder begin; only regular files are any. Raises OSError."""
+    """Return where the segments in a folder begin, all regular files; raises OSError."""
     with os.scandir(folder) as entries:
         return sorted(
             start
@@ -350,7 +376,7 @@ def _segments(folder: pathlib.Path) -> list[int]:
 
 
 def _number(name: str) -> int:
-    """Return where the segment of that name begins; -1 where it is none."""
+    """Return where the segment of that name begins; -1 for another file."""
     match = _SEGMENT.fullmatch(name)
     return int(match[1]) if match else -1
 
@@ -360,7 +386,7 @@ def _path(folder: pathlib.Path, start: int) -> pathlib.Path:
 
 
 def _size(folder: pathlib.Path, start: int) -> int:
-    """Return the bytes of a segment; none where it was removed, or has moved on empty."""
+    """Return the size of a segment; 0 if it was removed, or renamed while empty."""
     try:
         return _path(folder, start).lstat().st_size
     except FileNotFoundError:

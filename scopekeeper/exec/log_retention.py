@@ -1,4 +1,4 @@
-"""What all runs together may take on the disk."""
+"""Limits what all runs together take on the disk."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from scopekeeper.exec import run as runs
 from scopekeeper.exec.run import Run
 
 MOST = 1 << 30
-"""Bytes of all folders together."""
+"""Bytes of all folders."""
 ENDED_KEPT = 1000
 _REMOVED = ".removed."
 _BLOCK = 512
@@ -18,19 +18,18 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
-    """What was done about it."""
+    """What ``tidy`` did."""
 
     removed: tuple[str, ...] = ()
-    """The ids of the runs that are gone."""
+    """Ids of the removed runs."""
     problems: tuple[str, ...] = ()
     """What could not be removed, and why."""
 
 
 def tidy(most: int = MOST, ended_keep: int = ENDED_KEPT) -> Tidied:
-    """Remove ended runs, the oldest end first, until the others take at most most bytes.
+    """Remove ended runs, the oldest end first, until all take at most most bytes.
 
-    No more than ended_keep ended ones stay; one that has not ended always does. Raises
-    StateError.
+    At most ended_keep ended runs stay; runs that have not ended always stay. Raises StateError.
     """
     folder = runs.folder()
     problems = [problem for path in _left_over(folder) if (problem := _remove(path))]
@@ -52,7 +51,7 @@ def tidy(most: int = MOST, ended_keep: int = ENDED_KEPT) -> Tidied:
 
 
 def taken_by(folder: pathlib.Path) -> int:
-    """Return the bytes that a folder takes on the disk; 0 where there is none."""
+    """Return the bytes that a folder takes on the disk; 0 if it does not exist."""
     total = 0
     with contextlib.suppress(OSError):
         total += folder.lstat().st_blocks * _BLOCK
@@ -68,7 +67,7 @@ def _end(run: Run) -> tuple[int, str]:
 
 
 def _left_over(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return what another removal began and did not finish."""
+    """Return the leftovers of an interrupted removal."""
     try:
         return [folder / name for name in os.listdir(folder) if name.startswith(_REMOVED)]
     except OSError:
@@ -76,7 +75,7 @@ def _left_over(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _take_away(run: Run) -> str:
-    """Remove a run, for all who look at once; returns what went wrong."""
+    """Remove a run, atomically for readers; return what went wrong."""
     aside = run.folder.with_name(_REMOVED + run.id)
     try:
         run.folder.rename(aside)
@@ -88,7 +87,7 @@ def _take_away(run: Run) -> str:
 
 
 def _remove(path: pathlib.Path) -> str:
-    """Remove a folder; returns what went wrong. That another does it too is all right."""
+    """Remove a folder, maybe at the same time as another process; return what went wrong."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:

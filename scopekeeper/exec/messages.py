@@ -1,7 +1,7 @@
-"""The messages about runs, read typed and bounded: each field has a type and a range. Pure.
+"""Reads the messages about runs: each field has a type and a range. Pure.
 
-A wrong one raises ProtocolError and nothing else. A field that this version does not know is left
-alone, since a newer one may send it.
+An invalid message raises ProtocolError and nothing else. Unknown fields are ignored, since a newer
+version may send them.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _MOST_NAME, _MOST_TEXT = 1 << 10, 1 << 16
 _LIFETIMES = ("gateway", "session", "detached")
 
 
-# What a client asks
+# Requests of a client
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Hand input to a run, which has so many seconds to take it."""
+    """Send input to a run, which has so many seconds to take it."""
 
     run: str
     seconds: float
@@ -94,7 +94,7 @@ Request: TypeAlias = Hold | Started | Failed | Attach | Send | Wait | List | Oth
 
 
 def request(payload: bytes) -> Request:
-    """Read what a client asks; raises ProtocolError."""
+    """Read a client's request; raises ProtocolError."""
     fields = _Fields(protocol.parse(payload))
     what = fields.text("do", _MOST_NAME)
     if what == "list":
@@ -125,7 +125,7 @@ def request(payload: bytes) -> Request:
 
 
 def resize(payload: bytes) -> tuple[int, int]:
-    """Read the columns and rows that a client's window has now; raises ProtocolError."""
+    """Read the new columns and rows of a client's window; raises ProtocolError."""
     size = protocol.parse(payload).get("resize")
     if not isinstance(size, list) or len(size) != 2:
         raise ProtocolError(f"resize is {_short(size)}, not columns and rows")
@@ -134,7 +134,7 @@ def resize(payload: bytes) -> tuple[int, int]:
 
 
 def _new_run(values: object) -> Run:
-    """Read a run that has only begun: what becomes of it is not the client's to say."""
+    """Read a run that is about to start: a client does not set its scope, process or end."""
     try:
         known = run.parse(values)
     except ValueError as error:
@@ -150,12 +150,12 @@ def _new_run(values: object) -> Run:
     )
 
 
-# What the keeper answers
+# Answers of the keeper
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Where the output that follows begins, and the window; lost: the run has no terminal left."""
+    """Where the output that follows begins, and the window; lost means that it has no terminal."""
 
     position: int
     lost: bool
@@ -165,13 +165,13 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the keeper reports about a run that a client is attached to."""
+    """News about a run that a client is attached to."""
 
     over: bool = False
     """Whether the run has ended."""
     ended: Ended | None = None
     missed: int = 0
-    """Bytes of output that the log no longer had."""
+    """Bytes of output that are missing from the log."""
 
 
 def attached(values: dict[str, Any]) -> Attached:
@@ -180,13 +180,13 @@ def attached(values: dict[str, Any]) -> Attached:
     return Attached(
         fields.whole("from", 0, _MOST_NUMBER),
         fields.flag("lost"),
-        known.whole("cols", 0, MOST_CELLS),  # a command can give its window no size
+        known.whole("cols", 0, MOST_CELLS),  # a command can set its window to no size
         known.whole("rows", 0, MOST_CELLS),
     )
 
 
 def news(values: dict[str, Any]) -> News:
-    """Read what comes between output; raises ProtocolError, or the error that it reports."""
+    """Read a message between output; raises ProtocolError, or the error that it reports."""
     raise_problem(values)
     if "ended" in values:
         return News(over=True, ended=end(values))
@@ -199,7 +199,7 @@ def taken(values: dict[str, Any]) -> int:
 
 
 def end(values: object) -> Ended | None:
-    """Read how a run ended; None where that is not known, or not understood by this version."""
+    """Read how a run ended; None if it is not known, or this version cannot read it."""
     ended = values.get("ended") if isinstance(values, dict) else None
     if ended is not None:
         with contextlib.suppress(ValueError):
@@ -208,7 +208,7 @@ def end(values: object) -> Ended | None:
 
 
 def raise_problem(values: dict[str, Any]) -> None:
-    """Raise the ScopekeeperError that an answer reports, if it does; or ProtocolError."""
+    """Raise the ScopekeeperError that an answer reports, if any; or ProtocolError."""
     if "problem" in values:
         fields = _Fields(values)
         problem = fields.text("problem", _MOST_TEXT)
@@ -219,7 +219,7 @@ def raise_problem(values: dict[str, Any]) -> None:
 
 
 class _Fields:
-    """The fields of an object, each read with its type and its range; raises ProtocolError."""
+    """Reads the fields of an object, checking type and range; raises ProtocolError."""
 
     def __init__(self, values: object) -> None:
         if not isinstance(values, dict):
@@ -242,14 +242,14 @@ class _Fields:
         return value
 
     def seconds(self, name: str, *, default: float) -> float:
-        """Return a time that something may take."""
+        """Return a number of seconds, more than 0."""
         value = self.values.get(name, default)
         if type(value) not in (int, float) or not 0 < value <= _MOST_SECONDS:
             raise ProtocolError(f"{name} is {_short(value)}, not a number of seconds")
         return float(value)
 
     def flag(self, name: str) -> bool:
-        """Return a flag, which is false where it is missing."""
+        """Return a flag, false if it is missing."""
         value = self.values.get(name, False)
         if not isinstance(value, bool):
             raise ProtocolError(f"{name} is {_short(value)}, not true or false")

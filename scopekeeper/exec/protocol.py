@@ -1,32 +1,32 @@
-"""What a client and the keeper say to each other about runs, over a stream socket. Pure.
+"""The protocol between clients and the keeper about runs, over a stream socket. Pure.
 
-Neither side trusts the other's bytes: frames are bounded here, and the values of messages are read
-by ``scopekeeper.exec.messages``, which knows the type and the range of each.
+Neither side trusts the other: frames are bounded here, and ``scopekeeper.exec.messages`` checks
+the type and the range of each value in a message.
 
-A frame is one byte that says its kind, four bytes of length (little endian), and that many bytes:
+A frame is one byte of kind, four bytes of length (little endian), and that many bytes:
 
-- ``J``: JSON. A client begins with one request, ``{"do": WHAT, ...}``, and is answered with one
+- ``J``: JSON. A client begins with one request, ``{"do": WHAT, ...}``; the answer is
   ``{"ok": true, ...}`` or ``{"problem": TEXT, "hint": TEXT, "status": N}``.
 - ``D``: bytes of a run: its output from the keeper, its input from a client.
-- ``E``: no more of it: the input's end from a client (a pipe's, or the terminal's end character).
+- ``E``: the end of input from a client: closes a pipe, types a terminal's end-of-file character.
 
-What can be asked:
+The requests:
 
 - ``{"do": "hold", "run": {...}}`` with the terminal's master, or the pipes' ends (input, output),
-  as SCM_RIGHTS of the first byte: the keeper holds them from the answer on.
-  Where the client hangs up before the next step, nothing was started, and it is forgotten.
-- ``{"do": "started", "run": ID, "pid": N, "start": TICKS}`` with a pidfd: which process is about
+  as SCM_RIGHTS of the first byte: the keeper holds them from the answer on. If the client hangs
+  up before the next request, nothing was started and the keeper forgets the run.
+- ``{"do": "started", "run": ID, "pid": N, "start": TICKS}`` with a pidfd: the process that is about
   to become its command.
-- ``{"do": "failed", "run": ID, "status": N}``: its command did not start; it is forgotten.
+- ``{"do": "failed", "run": ID, "status": N}``: its command did not start; the keeper forgets it.
 - ``{"do": "attach", "run": ID, "from": POSITION, "cols": N, "rows": N, "read_only": BOOL}``:
-  answered with ``{"ok": true, "run": {...}, "from": POSITION, "lost": BOOL}``, lost where the
-  keeper holds its terminal no more. Then output flows from that position on (below zero: the
-  end), and input may. ``{"resize": [COLS, ROWS]}`` from the client; ``{"missed": BYTES}``
-  (the log no longer had them) and at the end ``{"ended": {...}}`` from the keeper, each as ``J``.
-  cols 0: no window.
+  the answer is ``{"ok": true, "run": {...}, "from": POSITION, "lost": BOOL}``; lost is true if the
+  keeper no longer holds its terminal. Then output flows from that position on (below zero: the
+  end), and input may. The client sends ``{"resize": [COLS, ROWS]}``, the keeper
+  ``{"missed": BYTES}`` (missing from the log) and at the end ``{"ended": {...}}``, each as ``J``.
+  cols 0 is no window.
 - ``{"do": "send", "run": ID, "seconds": S}``, then ``D`` and ``E`` frames, then a shutdown of that
-  direction: answered twice, the second time with ``{"ok": true, "bytes": N}`` when all was taken.
-- ``{"do": "wait", "run": ID}``: answered twice, the second time with ``{"ended": {...}}``.
+  direction: two answers, the second is ``{"ok": true, "bytes": N}`` once the run took all.
+- ``{"do": "wait", "run": ID}``: two answers, the second is ``{"ended": {...}}``.
 """
 
 import json
@@ -36,16 +36,18 @@ from typing import Any
 
 JSON, DATA, END = b"J", b"D", b"E"
 MOST = 1 << 20
-"""Bytes of the largest frame from the keeper; a peer that sends a larger one is hung up on."""
+"""Bytes of the largest frame from the keeper; the receiver of a larger one hangs up."""
 PIECE = 1 << 16
 MOST_ASKED = PIECE + 4096
-"""Bytes of the largest frame from a client: a run to hold, or a piece of input, with what was held
-back before it (the beginning of detach keys)."""
+"""Bytes of the largest frame from a client: a run to hold, or a piece of input after the
+beginning of detach keys that was held back."""
+RESTART_HINT = "restart it: systemctl restart scopekeeper (or systemctl --user)"
+"""What to do about a keeper of another version."""
 _HEAD = struct.Struct("<cI")
 
 
 class ProtocolError(Exception):
-    """The other side does not speak this."""
+    """The other side sent something that is not of this protocol."""
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:
@@ -59,14 +61,14 @@ def message(**values: object) -> bytes:
 
 
 class Frames:
-    """Cuts a stream into frames; most is how many bytes one may have."""
+    """Cuts a stream into frames of at most so many bytes."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Take in bytes and yield the frames that are whole, as kind and payload.
+        """Take in bytes and yield complete frames, as kind and payload.
 
         Raises ProtocolError.
         """

@@ -1,4 +1,4 @@
-"""Reaches the keeper: the one that runs, else one that is started for whoever needs it."""
+"""Connects to the keeper, and starts one if there is none."""
 
 import contextlib
 import os
@@ -16,23 +16,23 @@ from scopekeeper.systemd.units import KEEPER, answers
 _SECONDS = 15.0
 _PAUSE = 0.02
 _LOOK_SECONDS = 0.2
-"""Between looks at the unit of a keeper that is being started."""
+"""Between checks of the unit of a keeper that is starting."""
 _TRIES = 3
 _PASSED = ("SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "XDG_STATE_HOME")
-"""Variables that say where things are; nothing else of its caller is a keeper's business."""
+"""Variables that say where files are; a keeper gets no others."""
 _STORE = 32768
-"""Descriptors that the store of a keeper takes which we start ourselves."""
+"""FileDescriptorStoreMax= of a keeper that is not installed."""
 
 
 class NoKeeperError(UnavailableError):
-    """There is none, and none can be started; no use to wait for one."""
+    """There is no keeper, and none can be started."""
 
 
 def reach(placement: str = "", seconds: float = _SECONDS) -> Connection:
-    """Connect to the keeper, started if need be; raises NoKeeperError.
+    """Connect to the keeper, and start it if necessary; raises NoKeeperError.
 
-    placement: where one that is started without systemd is to live, if anything was said of it.
-    seconds: how long one that was started may take until it listens.
+    placement is that of a keeper started without systemd, '' for its own choice. seconds is how
+    long a keeper may take until it listens.
     """
     try:
         return Connection()
@@ -48,8 +48,8 @@ def reach(placement: str = "", seconds: float = _SECONDS) -> Connection:
 def _await(manager: str, starter: str, seconds: float) -> Connection:
     """Connect to a keeper that systemd is starting; raises NoKeeperError.
 
-    A unit that was started too often (StartLimitBurst=), as one whose process is killed again and
-    again, fails at once: the limit is for restarts that nobody asked for, so it is lifted, once.
+    A unit that was started too often (StartLimitBurst=), since its process is killed again and
+    again, fails at once. That limit is for automatic restarts, so it is lifted, once.
     """
     began = looked = time.monotonic()
     seen = lifted = False
@@ -98,12 +98,11 @@ def _lift_limit(manager: str) -> None:
 
 
 def reach_again(patience: float = 0.0, *, start: bool = False) -> Connection:
-    """Connect to the keeper of what runs already; raises UnavailableError.
+    """Connect to the keeper of a run; raises UnavailableError.
 
-    It may have been killed: systemd starts it again within patience, in seconds; where nobody
-    else would, it is done here. start: so it is where systemd will not, since the keeper was
-    stopped or killed too often; that is for a call that begins something, as whoever stops a
-    keeper to which somebody is attached does not want another one.
+    If it was killed, systemd restarts it within patience, in seconds; without systemd it is
+    started here. start also starts a keeper that was stopped, or killed too often: for a command
+    that the user begins, not for one that was attached while somebody stopped the keeper.
     """
     manager = _manager()
     if not manager:
@@ -123,7 +122,7 @@ def reach_again(patience: float = 0.0, *, start: bool = False) -> Connection:
 
 
 def _start_managed(manager: str) -> str:
-    """Have systemd start a keeper: the installed one, else one of our own; return which."""
+    """Have systemd start the installed keeper, else a transient one; return which, '' for none."""
     if not manager:
         return ""
     from scopekeeper.systemd import calls
@@ -142,7 +141,7 @@ def _start_managed(manager: str) -> str:
 
 
 def _manager() -> str:
-    """Return which systemd manager can start it: ``system``, ``user`` or ''."""
+    """Return which systemd manager can start the keeper: ``system``, ``user`` or ''."""
     uid = Caller().uid
     if uid == 0:
         return "system" if exists("/run/systemd/system") else ""
@@ -174,10 +173,10 @@ def _start_transient(manager: str) -> str:
 
 
 def _start_alone(placement: str, seconds: float) -> Connection:
-    """Start a keeper of which no systemd takes care, and connect to it.
+    """Start a keeper without systemd, and connect to it.
 
-    Others may start one in this moment, of which one stays; and one that is just leaving keeps
-    the others out until it has gone.
+    If others start one at the same time, one of them stays. A keeper that is exiting keeps the
+    lock until it is gone.
     """
     from scopekeeper.exec.keeper_address import runs
     from scopekeeper.exec.spawn_keeper import Starting

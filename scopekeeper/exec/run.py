@@ -1,10 +1,10 @@
-"""What is known of one run, kept in a folder of its own: who it is, and how it ended.
+"""The record of one run, in a folder of its own: what it is, and how it ended.
 
-The folder is ``runs/ID`` in the state folder; its ``run.json`` is replaced whole. Beside it lies
-what the run wrote (``scopekeeper.exec.log``).
+The folder is ``runs/ID`` in the state folder; its ``run.json`` is replaced atomically. Beside it is
+the run's output (``scopekeeper.exec.log``).
 
-Keepers and clients of several versions read and write it: what this one does not know it keeps
-as it is, what is missing has a default, and what cannot be meant is reported and harms no other.
+Keepers and clients of several versions read and write it: unknown values are kept, missing ones
+have a default, and an invalid record is reported and affects no other.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from scopekeeper.errors import ScopekeeperError, StateError, UsageError
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
 _MOST = 1 << 22
-"""Bytes of a record; the keeper takes one only with arguments of less than a quarter of that."""
+"""Bytes of a record; the keeper accepts arguments of less than a quarter of that."""
 _DEEPEST = 32
 _LONGEST = 1 << 16
 """Characters of any text but an argument."""
@@ -43,11 +43,11 @@ class Ended:
     exit_status: int | None = None
     signal: int | None = None
     output: str = ""
-    """The last that it wrote, as plain text."""
+    """The end of its output, as plain text."""
     output_cut: bool = False
     """Whether it wrote more than that."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What a newer version has written."""
+    """Values of a newer version."""
 
     @property
     def status(self) -> int | None:
@@ -78,44 +78,44 @@ class Run:
     timeout: int | None = None
     no_output_timeout: int | None = None
     log_max: int = 8 << 20
-    """Bytes of output that are kept at least; of more the oldest go."""
+    """Bytes of output to keep at least."""
     directory: str = ""
-    """Of its scope, once that is there."""
+    """Of its scope, once it exists."""
     leaf: str = ""
     joined: int = 0
-    """When its member began, as the record of that has it; since the epoch."""
+    """When its member started, by the member's record; since the epoch."""
     pid: int | None = None
     start_time: int | None = None
     ended: Ended | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """What a newer version has written."""
+    """Values of a newer version."""
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where it and its output are kept; raises StateError."""
+        """The folder of its record and its output; raises StateError."""
         return folder() / self.id
 
 
 class NoRunError(ScopekeeperError):
-    """Nothing is known of a run that was named."""
+    """There is no such run."""
 
 
 T = TypeVar("T", Run, Ended)
 _CHECKED = ("argv",)
-"""A type that isinstance does not take: it is looked at by itself."""
+"""Fields whose type isinstance cannot check."""
 
 
 def folder() -> pathlib.Path:
-    """Return the folder of all runs, which may not be there; raises StateError."""
+    """Return the folder of all runs, which may not exist; raises StateError."""
     return state.directory() / "runs"
 
 
 def save(run: Run) -> None:
-    """Write down what is known of a run; raises StateError."""
+    """Write the record of a run; raises StateError."""
     try:
         state.make()
         run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # arguments can have bytes that are not UTF-8
+        # arguments need not be UTF-8
         content = json.dumps(plain(run)).encode("utf-8", "surrogateescape")
         whole_file.replace(run.folder / FILE, content)
     except OSError as error:
@@ -123,19 +123,19 @@ def save(run: Run) -> None:
 
 
 def discard(run: Run) -> None:
-    """Remove what ``save`` wrote of a run that did not come about; needs no descriptor."""
+    """Remove the record of a run that was not started; needs no descriptor."""
     with contextlib.suppress(OSError, StateError):
         (run.folder / FILE).unlink(missing_ok=True)
         run.folder.rmdir()
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text can be the id of a run."""
+    """Return whether a text can be the id of a run."""
     return _ID.fullmatch(text) is not None
 
 
 def load(run_id: str) -> Run | None:
-    """Read what is known of a run; None where there is none of that id, or it cannot be read."""
+    """Read the record of a run; None if it does not exist or cannot be read."""
     try:
         return _read(run_id)
     except (OSError, ValueError, StateError):
@@ -149,13 +149,13 @@ def load_all() -> list[Run]:
 
 
 def unreadable() -> list[str]:
-    """Return a sentence for each run of which something is written down that cannot be read."""
+    """Return a sentence for each record that cannot be read."""
     told = []
     for run_id in _ids():
         try:
             _read(run_id)
         except FileNotFoundError:
-            continue  # it was about to be written first, or is removed
+            continue  # it is not written yet, or was removed
         except (OSError, ValueError) as error:
             told.append(_problem(run_id, error))
     return told
@@ -187,10 +187,10 @@ def _problem(run_id: str, error: Exception) -> str:
 
 
 def find(wanted: str) -> Run:
-    """Return the run that is meant by its id, or by the beginning of one.
+    """Return the run with this id, or the one whose id begins so.
 
-    Raises NoRunError where there is none, StateError where its record cannot be read,
-    UsageError where several can be meant.
+    Raises NoRunError if there is none, StateError if its record cannot be read, UsageError if
+    several ids begin so.
     """
     if _ID.fullmatch(wanted):
         try:
@@ -210,7 +210,7 @@ def find(wanted: str) -> Run:
 
 
 def refuse_input(known: Run) -> None:
-    """Raise ScopekeeperError where a run takes no input any more, since it has ended."""
+    """Raise ScopekeeperError if a run has ended, and so takes no input."""
     if known.ended is not None:
         why = f"it has ended ({known.ended.reason})"
         raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
@@ -233,7 +233,7 @@ def plain_end(ended: Ended | None) -> dict[str, Any] | None:
 
 
 def parse(values: object) -> Run:
-    """Read a run from its plain values, whoever has made them; raises ValueError."""
+    """Read a run from untrusted plain values; raises ValueError."""
     mine, extra = _known(Run, values)
     run_id, argv = mine.get("id"), mine.get("argv")
     if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
@@ -264,12 +264,12 @@ def _known(kind: type, values: object) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError("it is nested too deeply")
     known = {each.name for each in dataclasses.fields(kind)} - {"extra"}
     mine = {name: value for name, value in values.items() if name in known}
-    # "extra" is what an earlier version made of its own name
+    # an earlier version wrote "extra" itself
     return mine, {n: value for n, value in values.items() if n not in known and n != "extra"}
 
 
 def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
-    """Make it of its values, which have the types that they should; raises ValueError."""
+    """Make a run or an end of its values, and check their types; raises ValueError."""
     for each in dataclasses.fields(kind):
         if each.name not in mine or each.name in _CHECKED:
             continue
@@ -292,7 +292,7 @@ def _is_in_range(name: str, value: object, kind: object) -> bool:
 
 
 def _is_text(value: object, longest: int) -> bool:
-    """Tell whether a value can be an argument or be shown: with bytes that are no UTF-8, maybe."""
+    """Return whether a value is a text without NUL; surrogates stand for bytes not of UTF-8."""
     if not isinstance(value, str) or len(value) > longest or "\0" in value:
         return False
     try:
@@ -307,7 +307,7 @@ def _is_directory(path: str) -> bool:
 
 
 def _is_shallow(values: object) -> bool:
-    """Tell whether nothing nests so deep that going down into it would end in a RecursionError."""
+    """Return whether no value nests so deep that recursion would fail."""
     level = [values]
     for _ in range(_DEEPEST):
         inner = [each for each in level if isinstance(each, dict | list | tuple)]

@@ -1,7 +1,7 @@
-"""Starts a keeper where there is no systemd to do it: with nothing of whoever called for it.
+"""Starts a keeper without systemd, as a daemon.
 
-It is nobody's child, leads a session of its own, and has no terminal, no descriptor, no folder and
-no variable of the caller; so neither the end of the caller nor what ends it can reach the keeper.
+It is reparented, in a session of its own, and inherits no terminal, descriptor, working directory
+or variable; so nothing that ends the caller ends the keeper.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _PASSED = (
     "HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_STATE_HOME",
     "SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_DEBUG", "SCOPEKEEPER_PLACEMENT",
 )  # fmt: skip
-"""Variables that say where things are."""
+"""Variables that say where files are."""
 _LAST = 4096
 
 
@@ -49,12 +49,12 @@ class Starting:
         os.close(self._listens)
 
     def fileno(self) -> int:
-        """Return what hangs up when the keeper listens, or has ended."""
+        """Return a descriptor that hangs up when the keeper listens, or has ended."""
         return self._listens
 
     @property
     def words(self) -> str:
-        """The last that it has said; '' for nothing."""
+        """Its last line of log, or ''."""
         with contextlib.suppress(OSError), open(self.log, "rb", opener=open_regular) as file:
             file.seek(max(self._seen, os.fstat(file.fileno()).st_size - _LAST))
             lines = file.read().decode("utf-8", "replace").splitlines()
@@ -70,7 +70,7 @@ def _open(path: pathlib.Path) -> int:
 
 
 def _detach(command: Sequence[str], environment: dict[str, str], output: int, error: int) -> None:
-    """Execute a command as a process that is nobody's child."""
+    """Execute a command as a reparented process."""
     sys.stderr.flush()
     between = os.fork()
     if between:
@@ -83,14 +83,14 @@ def _detach(command: Sequence[str], environment: dict[str, str], output: int, er
             status = 0
         else:
             _become(command, environment, output, error)
-    except BaseException:  # noqa: BLE001  this process must not go on as the caller
+    except BaseException:  # noqa: BLE001  this process must not continue as the caller
         os.write(error, traceback.format_exc().encode())
     finally:
         os._exit(status)
 
 
 def _become(command: Sequence[str], environment: dict[str, str], output: int, error: int) -> None:
-    """Be a keeper; the session's leader, which could get a terminal, has ended."""
+    """Become the keeper. It is not the session's leader, so it cannot get a terminal."""
     os.chdir("/")
     os.umask(0o022)
     for number in signal.valid_signals():

@@ -1,8 +1,7 @@
-"""Starts a run: makes its terminal, hands that to the keeper, and becomes its command in a child.
+"""Starts a run: makes its terminal, hands it to the keeper, and executes the command in a child.
 
-In this order, so that killed at any step nothing runs unseen and no output is lost: the keeper
-holds the terminal, then knows the process, and only then that process begins to become the
-command.
+The keeper holds the terminal first, then knows the process, and only then does that process become
+the command. Killed at any step, nothing runs unseen and no output is lost.
 """
 
 import contextlib
@@ -30,11 +29,11 @@ from scopekeeper.scope.placement import Caller
 _READY = b"1"
 _TERM = b"xterm-256color"
 _ARGV_KEPT = 4096
-"""Characters of a command line that is certainly kept whole."""
+"""Characters of a command line that is kept whole."""
 
 
 class NotStartedError(Exception):
-    """The command was not started; why was said on stderr."""
+    """The command was not started; the reason is on stderr."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -42,12 +41,12 @@ class NotStartedError(Exception):
 
 
 class NotHeldError(UnavailableError):
-    """The keeper has hung up before it held anything; nothing was begun."""
+    """The keeper hung up before it held anything; nothing was started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for, beside the options of ``run``; durations in microseconds."""
+    """The request, beside the options of ``run``; durations in microseconds."""
 
     command: tuple[str, ...]
     options: dict[str, str]
@@ -60,12 +59,12 @@ class Wish:
 
 
 def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
-    """Return the run that a wish makes, and the options of its launch; raises ValueError."""
+    """Return the run for a request, and the options of its launch; raises ValueError."""
     run_id = os.urandom(4).hex()
     options = {"kind": "pty", **wish.options, "run": run_id}
     options["parent"] = str(os.getppid() or 1)
     environment = program.original_environment()
-    rules = CachedRules(list[str]())  # of which the launch will tell
+    rules = CachedRules(list[str]())  # the launch reports problems of the rules
     request = Request(options, environment, wish.command[0], rules)
     said = {} if request.lifetime == "detached" else rules(lane_class(request.lane))
     session = request.session or find_owner(Caller(), request.owner, options["parent"]).label
@@ -92,7 +91,7 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
 
 
 def _kept(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command line as the keeper and the history keep it, which is not without end."""
+    """Return a command line as the keeper and the history keep it, cut if it is long."""
     if sum(map(len, command)) < _ARGV_KEPT:
         return command
     from scopekeeper.history.end import cut_argv
@@ -101,7 +100,7 @@ def _kept(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _duration(name: str, wished: int | None, said: dict[str, str]) -> int | None:
-    """Return a limit as it was asked for, else as the lane's rules have it."""
+    """Return a limit as requested, else that of the lane's rules."""
     if wished is None and name in said:
         return duration(name, said[name])
     return wished
@@ -157,7 +156,7 @@ class _Ends:
 
 
 class _Child:
-    """The process that becomes the command when it is told to."""
+    """The process that becomes the command after ``go``."""
 
     def __init__(self, options: dict[str, str], wish: Wish, ends: _Ends) -> None:
         go, self._go = os.pipe2(os.O_CLOEXEC)
@@ -177,7 +176,7 @@ class _Child:
             raise
 
     def go(self) -> bool:
-        """Let it become the command; False where that failed."""
+        """Let it become the command; False if that failed."""
         os.close(self.pidfd)
         with contextlib.suppress(BrokenPipeError):
             os.write(self._go, _READY)
@@ -189,7 +188,7 @@ class _Child:
         return said == _READY
 
     def give_up(self) -> None:
-        """Have it end; it has done nothing yet."""
+        """End it before it has done anything."""
         os.close(self._go)
         os.waitpid(self.pid, 0)
 
@@ -197,17 +196,17 @@ class _Child:
 def _keep_descriptors_here() -> None:
     """Have the command inherit 0, 1 and 2 only.
 
-    What the caller of ``exec`` left open is not meant for a command that outlives it: sockets that
-    its own children are recognised by, the terminal of another run.
+    Other descriptors of the caller do not belong in a command that outlives it: the terminal of
+    another run, or sockets by which the caller recognises its own children.
     """
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that listed them is closed by now
+        with contextlib.suppress(OSError):  # the descriptor of the listing is closed by now
             if int(name) > 2:
                 os.set_inheritable(int(name), False)
 
 
 def _become(options: dict[str, str], wish: Wish, ends: _Ends, go: int, ready: int) -> None:
-    """Be contained, then the command, with its terminal; returns never."""
+    """Enter the scope, then become the command, with its terminal; never returns."""
     status = FAILED
     try:
         if os.read(go, 1) != _READY:
@@ -219,7 +218,7 @@ def _become(options: dict[str, str], wish: Wish, ends: _Ends, go: int, ready: in
         os.dup2(output, 1)
 
         def last() -> None:
-            # only now, so that whatever failed before was told to who started it
+            # only now, so that earlier errors go to the caller's stderr
             os.dup2(error, 2)
             os.write(ready, _READY)
 

@@ -1,4 +1,4 @@
-"""The local terminal: raw while a run is attached to it, and put right again whatever happens."""
+"""The local terminal: raw while attached, and restored whatever happens."""
 
 import contextlib
 import fcntl
@@ -15,9 +15,9 @@ from scopekeeper.exec.modes import Modes
 
 _DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 _PATIENCE = 0.5
-"""Seconds that a terminal which takes nothing (Ctrl-S) gets for being put right."""
+"""Seconds to restore a terminal that takes no output (Ctrl-S)."""
 _PIECE = 4096
-"""Bytes of one write: what a pipe that is ready takes without blocking."""
+"""Bytes of one write: a pipe that is ready takes so many without blocking."""
 
 
 def raw(attributes: list[Any]) -> list[Any]:
@@ -42,22 +42,21 @@ def raw(attributes: list[Any]) -> list[Any]:
 
 
 class Terminal:
-    """What the user sits at; as a context manager it is raw where its input is a terminal.
+    """The user's terminal; as a context manager it is raw if input is a terminal.
 
-    SIGTERM, SIGHUP, SIGINT and SIGQUIT restore it and then end this process as they would have.
-    ``wake`` becomes readable when a signal came. Everything works as well where input or output
-    is no terminal; then there is nothing to restore of that.
+    SIGTERM, SIGHUP, SIGINT and SIGQUIT restore it and then end this process as usual. ``wake``
+    becomes readable when a signal arrives. Input and output need not be terminals.
     """
 
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         self.stdin, self.stdout = stdin, stdout
         self.typed = os.isatty(stdin)
-        """Whether somebody types: input is a terminal."""
+        """Whether input is a terminal."""
         self.shown = os.isatty(stdout)
-        """Whether somebody looks: output is a terminal."""
+        """Whether output is a terminal."""
         self.modes = Modes()
-        self.farewell = b""
-        """Written when it was put right, where somebody looks."""
+        self.last_output = b""
+        """Written after the terminal is restored, if output is a terminal."""
         self._perhaps = b""
         self.wake = -1
         self._waker = -1
@@ -75,7 +74,7 @@ class Terminal:
             with contextlib.suppress(termios.error):
                 self._before = termios.tcgetattr(self.stdin)
         for number in _DEADLY:
-            # who is told to ignore one (nohup) goes on doing so
+            # signals that are ignored (nohup) stay ignored
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._die)
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._note)
@@ -92,7 +91,7 @@ class Terminal:
             os.close(fd)
 
     def size(self) -> tuple[int, int] | None:
-        """Return columns and rows; None where there is no window."""
+        """Return columns and rows; None without a window."""
         for fd in (self.stdout, self.stdin):
             with contextlib.suppress(OSError):
                 packed = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))
@@ -102,7 +101,7 @@ class Terminal:
         return None
 
     def resized(self) -> bool:
-        """Return whether the window changed its size since this was asked; empties ``wake``."""
+        """Return whether the window was resized since the last call; empties ``wake``."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self.wake, 512):
                 pass
@@ -111,18 +110,18 @@ class Terminal:
 
     @property
     def never_blocks(self) -> bool:
-        """Whether ``write`` can be called at any time."""
+        """Whether ``write`` never blocks."""
         return self._out not in (-1, self.stdout)
 
     @property
     def out(self) -> int:
-        """What to wait for before ``write``."""
+        """The descriptor to wait for before ``write``."""
         return self._out
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Write what it takes now, and return how much; raises OSError.
+        """Write as much as possible now, and return how much; raises OSError.
 
-        Call it when ``out`` is writable, then it does not block; or where it never does.
+        Unless it never blocks, call it when ``out`` is writable.
         """
         piece = bytes(memoryview(data)[:_PIECE])
         self._perhaps = piece
@@ -136,16 +135,16 @@ class Terminal:
         return count
 
     def restore(self) -> None:
-        """Turn off what the output turned on, and give the terminal its old attributes; once."""
+        """Turn off what the output turned on, and restore the terminal's attributes; once."""
         before, self._before = self._before, None
         if self.shown:
-            # a signal can come when it was written and not looked at yet
+            # a signal can arrive between the write and this
             self.modes.feed(self._perhaps)
-            self._drain(self.modes.undo() + self.farewell)
-            self.modes, self.farewell = Modes(), b""
+            self._drain(self.modes.undo() + self.last_output)
+            self.modes, self.last_output = Modes(), b""
         if before is not None:
             with contextlib.suppress(termios.error):
-                # not TCSADRAIN: a terminal that was stopped would never let go
+                # not TCSADRAIN: it waits forever for a stopped terminal
                 termios.tcsetattr(self.stdin, termios.TCSANOW, before)
 
     def _drain(self, data: bytes) -> None:
@@ -169,15 +168,15 @@ class Terminal:
         self._resized = True
 
     def _again(self, _: int, __: FrameType | None) -> None:
-        """Be raw again after a stop: the shell has made the terminal its own meanwhile."""
+        """Make it raw again after a stop: the shell has set its own attributes."""
         self._make_raw()
         self._resized = True
 
 
 def _own(fd: int) -> int:
-    """Open a terminal a second time, not blocking; the descriptor itself where that fails.
+    """Open a terminal a second time, non-blocking; the descriptor itself if that fails.
 
-    The flags of the one that was given are the shell's as well, which would be told EAGAIN.
+    The given descriptor shares its flags with the shell, whose writes would fail with EAGAIN.
     """
     try:
         flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC

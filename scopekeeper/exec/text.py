@@ -1,27 +1,27 @@
-"""Terminal output as lines of text. Pure.
+"""Turns terminal output into lines of text. Pure.
 
-Of what a terminal obeys, only what moves within one line counts: a carriage return, a backspace,
-and the sequences that place the cursor in the line or erase it. Everything else is taken out. A
-character is taken to be one column wide.
+Only movement within one line is obeyed: carriage return, backspace, and the sequences that move the
+cursor in the line or erase it. All other sequences are removed. Each character counts as one
+column wide.
 """
 
 import codecs
 import re
 
 LONGEST = 64 << 10
-"""Characters of a line; a longer one is handed out in parts, which can no longer be changed."""
+"""Characters of a line; a longer one is returned in parts."""
 LONGEST_SEQUENCE = 4 << 10
 _WIDEST = 512
-"""Where a sequence can place the cursor: a few bytes must not make a long line."""
+"""The last column for the cursor: a few bytes must not make a long line."""
 
 _CHARACTERS = r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]"
 _COLOUR = r"\x1b\[[0-?]{0,99}[@ABEFHIJL-~]"
-"""A whole sequence that moves nothing in the line, as most are."""
+"""A complete sequence that changes nothing in the line, as most do."""
 _LINES = re.compile(rf"(?:(?:{_CHARACTERS}++|{_COLOUR})*\r?\n)+")
-"""What needs no going through by the character.
+"""Lines that need no parsing by the character.
 
-Groups that contain choices are not possessive: before Python 3.11.5, in Debian 12, those
-match what they should not.
+Groups that contain choices are not possessive: before Python 3.11.5, as in Debian 12, such groups
+match wrongly.
 """
 _PRINTED = re.compile(f"{_CHARACTERS}+")
 _COLOURS = re.compile(f"(?:{_COLOUR})+")
@@ -30,11 +30,11 @@ _OF_STRING = re.compile(r"[^\x07\x18\x1a\x1b]+")
 _CANCEL = "\x18\x1a"
 _INTRODUCERS = {"]": "osc", "P": "string", "X": "string", "^": "string", "_": "string",
                 "k": "string", "[": "csi"}  # fmt: skip
-"""k begins the title of a window of screen and tmux."""
+"""k begins a window title of screen and tmux."""
 
 
 class Plain:
-    """Takes in the bytes of a terminal piece by piece; where they are cut makes no difference."""
+    """Takes terminal output in pieces, cut anywhere."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -46,14 +46,13 @@ class Plain:
         self._parameters = ""
 
     def feed(self, data: bytes) -> str:
-        """Return the lines that are whole now."""
+        """Return the lines that are complete now."""
         return self._take(self._decoder.decode(data))
 
     def finish(self, *, final: bool = True) -> str:
-        """Return what is left, a line that was not ended.
+        """Return the last line, which has no end yet.
 
-        Where more may come, it is not final: a character of which only the beginning is there is
-        left out.
+        final adds an incomplete character at its end: nothing more will come.
         """
         text = self._take(self._decoder.decode(b"", final=True)) if final else ""
         rest = "".join(self._line)
@@ -92,7 +91,7 @@ class Plain:
         return at + 1
 
     def _escape(self, text: str, at: int) -> int:
-        """Behind ESC: what may follow it is a range of intermediate characters, then a final."""
+        """After ESC: intermediate characters, then a final one."""
         char = text[at]
         if char < " " or char == "\x7f":
             return self._inside(text, at)
@@ -132,13 +131,13 @@ class Plain:
             self._length += 1
             return at + 1
         if text[at] == "\x1b":
-            self._begin_sequence()  # of ST, or of anything else
+            self._begin_sequence()  # that of ST, or another sequence
         else:
             self._end_sequence()
         return at + 1
 
     def _inside(self, text: str, at: int) -> int:
-        """Obey a control character that stands within a sequence, as a terminal does."""
+        """Obey a control character inside a sequence, as terminals do."""
         if text[at] in _CANCEL:
             self._end_sequence()
         else:
@@ -169,7 +168,7 @@ class Plain:
             self._column = max(self._column - 1, 0)
 
     def _print(self, text: str) -> None:
-        """Put characters at the cursor, over what is there."""
+        """Write characters at the cursor, replacing others."""
         while text:
             piece = text[: LONGEST - self._column]
             text = text[len(piece) :]
@@ -184,7 +183,7 @@ class Plain:
                 self._column = 0
 
     def _obey(self, final: str, parameters: str) -> None:
-        """Do what a CSI sequence wants where it concerns this line alone."""
+        """Obey a CSI sequence if it concerns this line alone."""
         if final not in "CDGK" or (parameters and not re.fullmatch("[0-9]{1,5}", parameters)):
             return
         number = int(parameters or 0)

@@ -1,10 +1,9 @@
-"""When a run wrote what: the file ``times`` beside its output.
+"""When a run wrote its output: the file ``times`` beside it.
 
 Records of 16 bytes, a position and the time in microseconds since the epoch, at most one a second.
-What a record promises: the bytes from its position up to that of the next one were written no
-later than a second after its time. So two neighbours can be made one without a lie, by the
-position of the first and the time of the second; that is how the file stays small however long
-a slow run goes on. A record that was cut short by a crash counts for nothing.
+The bytes from a record's position up to the next one's were written at most a second after its
+time. So two neighbours can be merged, with the position of the first and the time of the second:
+the file stays small however long a slow run takes. A record cut short by a crash is ignored.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ _MOST = (64 << 10) // _RECORD.size
 
 
 class Times:
-    """Writes the records of one log. That none can be written is no error: some are missing."""
+    """Writes the records of one log. A record that cannot be written is skipped."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
@@ -31,12 +30,12 @@ class Times:
         self._last = records[-1][1] if records else 0
 
     def note(self, position: int, now: int, first: int) -> None:
-        """Remember that what is written now begins at position; first is the first byte kept.
+        """Record that the next write begins at position; first is the first byte of the log.
 
-        Call it before writing: a record without bytes does no harm, bytes without one would
-        count as older than they are.
+        Call it before writing: a record without bytes does no harm, bytes without one count as
+        older than they are.
         """
-        # a clock that was put back makes a record too
+        # record a clock that was set back, too
         if 0 <= now - self._last < _SECOND:
             return
         with contextlib.suppress(OSError):
@@ -45,7 +44,7 @@ class Times:
             self._last = now
 
     def _append(self, record: bytes) -> int:
-        """Write a record behind the last whole one and return how many there are now."""
+        """Write a record after the last complete one and return how many there are now."""
         fd = open_regular(self._folder / FILE, os.O_WRONLY | os.O_CREAT)
         try:
             count = os.fstat(fd).st_size // _RECORD.size
@@ -67,10 +66,9 @@ class Times:
 
 
 def since(folder: pathlib.Path, usec: int) -> int | None:
-    """Return a position from which on lies all that was written at or after a time.
+    """Return the position of the first byte written at or after a time; None if there is none.
 
-    Of what is older it leaves in a second's worth, for what was written long ago more. None where
-    nothing was written since.
+    Up to a second of older output follows it, and more if it was written long ago.
     """
     return next((at for at, time in _read(folder) if time + _SECOND > usec), None)
 

@@ -178,6 +178,20 @@ def test_a_program_of_the_whole_screen_is_there_again_after_attaching(
     assert wait(keeper, run)["status"] == 0
 
 
+def test_a_program_of_the_whole_screen_redraws_itself(
+    installed: Installed, keeper: Scopekeeper, session: str, at: Callable[..., Terminal]
+) -> None:
+    assert installed
+    script = "printf '\\033[?1049hready'; trap 'stty size' WINCH; while :; do sleep 0.02; done"
+    run = begin(keeper, session, "--cols", "80", "--rows", "24", "--", "bash", "-c", script)
+    eventually(lambda: "ready" in keeper.call("logs", run).stdout)
+    user = at("attach", run)
+    user.expect("23 80")
+    user.expect("24 80")
+    user.type(DETACH)
+    user.expect("detached")
+
+
 def test_where_input_is_no_terminal_it_is_passed_on_with_its_end(
     installed: Installed, keeper: Scopekeeper, session: str
 ) -> None:

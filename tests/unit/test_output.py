@@ -54,6 +54,14 @@ def test_a_command_that_acts_keeps_its_status_where_the_answer_is_lost(home):
     assert '"run"' in config.read_text()
 
 
+@pytest.mark.parametrize("session", ["status", "--list"])
+def test_a_word_of_another_command_makes_no_difference(session, home):
+    words = ["stop", "-s", session, "--json"]
+    usual, ran = call(words), call(words, ">/dev/full")
+    assert ran.returncode == usual.returncode == 0
+    assert "cannot write to standard output" in ran.stderr
+
+
 def test_nobody_who_reads_is_no_error_to_speak_of(home):
     reader, writer = os.pipe()
     os.close(reader)

@@ -238,6 +238,38 @@ def test_what_was_on_the_screen_is_drawn_first(folder: pathlib.Path, keeper: Kee
     user.close()
 
 
+def test_a_full_screen_program_is_made_to_redraw_itself(
+    folder: pathlib.Path, keeper: Keeper
+) -> None:
+    (run.folder() / "1a2b3c4d" / "output").write_bytes(b"\x1b[?1049hpicture")
+    user = User(folder, "attach", "1a2b3c4d")
+    user.sees(b"picture")
+    keeper.wait_for((protocol.JSON, b'{"resize": [90, 30]}'))
+    assert keeper.heard[:2] == [
+        (protocol.JSON, b'{"resize": [90, 29]}'),
+        (protocol.JSON, b'{"resize": [90, 30]}'),
+    ]
+    user.types(b"\x1c")
+    assert user.leaves() == 0
+    user.close()
+
+
+@pytest.mark.parametrize(
+    ("output", "words"), [(b"\x1b[?1049hpicture", ["--read-only"]), (b"picture", [])]
+)
+def test_the_window_is_left_alone_by_others(
+    folder: pathlib.Path, keeper: Keeper, output: bytes, words: list[str]
+) -> None:
+    (run.folder() / "1a2b3c4d" / "output").write_bytes(output)
+    user = User(folder, "attach", "1a2b3c4d", *words)
+    keeper.write(b"READY")
+    user.sees(b"READY")
+    user.types(b"\x1c")
+    assert user.leaves() == 0
+    assert all(kind != protocol.JSON for kind, _ in keeper.heard)
+    user.close()
+
+
 def test_without_a_redraw_it_begins_now(folder: pathlib.Path, keeper: Keeper) -> None:
     (run.folder() / "1a2b3c4d" / "output").write_bytes(b"picture")
     user = User(folder, "attach", "1a2b3c4d", "--no-redraw")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.errors import ScopekeeperError, StateError
-from scopekeeper.exec import sending
+from scopekeeper.exec import send
 from scopekeeper.exec.run import (
     FILE,
     Ended,
@@ -146,9 +146,9 @@ def test_a_folder_that_is_none_or_may_not_be_looked_into_is_reported(state):
 
 def test_nothing_is_typed_into_one_that_has_ended_and_no_keeper_is_waited_for(state, monkeypatch):
     assert state
-    monkeypatch.setattr(sending, "reach_again", lambda _: pytest.fail("a keeper was looked for"))
+    monkeypatch.setattr(send, "reach_again", lambda _: pytest.fail("a keeper was looked for"))
     with pytest.raises(ScopekeeperError, match=r"it has ended \(signalled\)"):
-        sending.send(find(ID), [b"x"], seconds=1)
+        send.send(find(ID), [b"x"], seconds=1)
 
 
 JSON = st.recursive(

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator
 
 import pyte
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.exec.emulator import Emulator
+from scopekeeper.exec.modes import Modes
 from scopekeeper.exec.screen import LIMIT, redraw
+from scopekeeper.exec.screen import _Terminal as Emulator
 from tests.unit.terminals import Tmux, record
 
 _TEXT = "".join(f"line {number} äöü 中文 😀 x\n" for number in range(300))
@@ -24,12 +26,13 @@ def _picture(output: bytes, cols: int = 20, rows: int = 6) -> tuple[list[str], t
 
 
 def _state(output: bytes, cols: int, rows: int) -> object:
-    emulator = Emulator(cols, rows)
-    emulator.feed(output.decode("utf-8", "replace"))
+    emulator, modes = Emulator(cols, rows), Modes()
+    assert emulator.feed(output.decode("utf-8", "replace"))
+    modes.feed(output)
     screen = emulator.screen
     cells = [[screen.buffer[y][x] for x in range(cols)] for y in range(rows)]
-    odd = {mode: on for mode, on in emulator.modes.items() if on != (mode in (7, 25))}
-    return cells, min(screen.cursor.x, cols), screen.cursor.y, odd, emulator.keypad, emulator.title
+    odd = sorted(modes.again().split(b"\x1b"))
+    return cells, screen.cursor.x, screen.cursor.y, odd, emulator.alternate, emulator.title
 
 
 @pytest.fixture
@@ -89,20 +92,28 @@ def test_text_stands_where_it_stood(output: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "sgr",
-    ["1", "2", "3", "4", "4:3", "7", "9", "31", "97", "44", "103", "38;5;208", "48;5;17",
-     "38;2;1;2;3", "38:2::1:2:3", "1;4;38;5;9;48;2;0;0;0"],
+    ("sgr", "drawn_as"),
+    [
+        ("1", "1"), ("3", "3"), ("4", "4"), ("7", "7"), ("9", "9"), ("31", "31"), ("97", "97"),
+        ("44", "44"), ("105", "105"), ("38;5;208", "38;5;208"), ("48;5;17", "48;5;17"),
+        ("38;2;1;2;3", "38;2;1;2;3"), ("38:2::1:2:3", "38;2;1;2;3"), ("38:5:208", "38;5;208"),
+        ("48:2:1:2:3", "48;2;1;2;3"), ("1;4;38;5;208;48;2;0;0;1", "1;4;38;5;208;48;2;0;0;1"),
+        # pyte has one underline, without a colour
+        ("4:3", "4"), ("4;4:0", ""), ("4;58;5;9", "4"), ("4;58:2::9:9:9;31", "4;31"),
+        ("58;5;4", ""),
+    ],
 )  # fmt: skip
-def test_colours_and_attributes_are_those_that_were_written(sgr: str) -> None:
+def test_colours_and_attributes_are_those_that_were_written(sgr: str, drawn_as: str) -> None:
     output = f"\x1b[{sgr}mword".encode()
     drawn = redraw(output, 20, 6)
     assert _state(drawn, 20, 6) == _state(output, 20, 6)
-    assert all(word in drawn.decode() for word in sgr.split(";"))
+    style = f"0;{drawn_as}" if drawn_as else "0"
+    assert f"\x1b[{style}mword" in drawn.decode()
 
 
 def test_colours_that_were_ended_are_not_there() -> None:
     drawn = redraw(b"\x1b[1;3;4;7;31;42m\x1b[22;23;24;27;39;49mplain", 20, 6)
-    assert drawn.replace(b"\x1b[m", b"").replace(b"\x1b[0m", b"").startswith(b"\x1b[1Hplain")
+    assert drawn.replace(b"\x1b[m", b"").replace(b"\x1b[0m", b"").startswith(b"\x1b[1;1Hplain")
 
 
 def test_what_is_no_text_is_not_shown_as_text() -> None:
@@ -116,6 +127,7 @@ def test_what_is_no_text_is_not_shown_as_text() -> None:
 def test_the_main_screen_comes_back_when_the_program_leaves() -> None:
     output = b"before\r\n$ \x1b[?1049h\x1b[2J\x1b[Hfull screen"
     assert _state(redraw(output, 20, 6), 20, 6) == _state(output, 20, 6)
+    assert b"\x1b[?1049h" in redraw(output, 20, 6)
     left = redraw(output, 20, 6) + b"\x1b[?1049l"
     assert _state(left, 20, 6) == _state(b"before\r\n$ ", 20, 6)
 
@@ -188,7 +200,62 @@ def test_what_was_drawn_again_is_drawn_the_same_again(output: bytes) -> None:
     assert _state(drawn, 12, 5) == _state(again, 12, 5)
 
 
-def test_unfinished_sequences_without_end_are_no_work() -> None:
-    # each of these was quadratic in some terminal
-    for hard in (b"\x1b]", b"\x1b[", b"\x1bP", b"\x1b[1;", b"\x1b[9999S"):
-        redraw(b"x" + hard * (LIMIT // len(hard)), 80, 24)
+def test_a_wide_character_at_the_end_of_a_line_is_not_cut() -> None:
+    output = ("x" * 19 + "\u4e2d").encode()
+    assert _picture(redraw(output, 20, 6))[0][:2] == ["x" * 19 + " ", "\u4e2d" + " " * 18]
+    assert _picture(redraw(b"\x1b[?7l" + output, 20, 6))[0][0] == "x" * 18 + "\u4e2d"
+
+
+def test_erasing_leaves_the_background_and_no_other_attribute() -> None:
+    drawn = redraw(b"\x1b[7;4;44mx\x1b[K", 4, 1).decode()
+    assert drawn.startswith("\x1b[1;1H\x1b[0;4;7;44mx\x1b[0;44m   \x1b[m")
+
+
+def test_a_cursor_that_was_saved_once_is_restored_each_time() -> None:
+    output = b"at \x1b7here\r\n\x1b8"
+    assert _picture(redraw(output + b"1\x1b82", 20, 6))[0][0] == "at 2ere".ljust(20)
+    assert _picture(redraw(output, 20, 6) + b"1\x1b8", 20, 6)[1] == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (b"\x1b(0lqqk\x1b(B.", "┌──┐."),
+        (b"x\x1b[4b.", "xxxxx."),
+        (b"one\r\ntwo\x1b[1;1H\x1b[S", "two"),
+        (b"one\r\ntwo\x1b[2;1H\x1b[2;6r\x1b[T", "one"),
+        ("\u2764\ufe0f heart".encode(), "\u2764 heart"),
+        (b"\x1b[31;1;2;3;4Ax\x1b[99Jy", "xy"),
+    ],
+)
+def test_what_pyte_alone_gets_wrong_is_right(output: bytes, line: str) -> None:
+    assert _picture(redraw(output, 20, 6))[0][0] == line.ljust(20)
+
+
+@pytest.mark.parametrize(
+    "hard",
+    [b"\x1b]", b"\x1b[", b"\x1bP", b"\x1b[1;", b"\x1b[9999S", b"\x1b[2J", b"\x1b[@", b"\n",
+     b"x\x1b[9999b", "\u0301".encode(), b"\x1b7", b"\x1b[?1049h\x1b[?1049l"],
+)  # fmt: skip
+def test_a_hostile_output_costs_little(hard: bytes) -> None:
+    # each of these is much work for some terminal
+    began = time.process_time()
+    redraw(b"x" * 2000 + hard * ((LIMIT - 2000) // len(hard)), 300, 100)
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("end", [b"m", b"H", b"h", b""])
+@pytest.mark.parametrize("one", [b"9", b"1;", b"4:", b"38:2:", b"58;2;"])
+def test_a_sequence_of_many_numbers_does_nothing(one: bytes, end: bytes) -> None:
+    for mark in (b"", b"?"):
+        output = b"x\x1b[" + mark + one * 40_000 + end
+        assert _picture(redraw(output + b"\x1b[my", 20, 6))[0][0] == "xy".ljust(20)
+
+
+def test_nothing_is_drawn_that_makes_a_terminal_answer_or_act() -> None:
+    asks = (b"\x1b[c", b"\x1b[>c", b"\x1b[5n", b"\x1b[6n", b"\x1b[?6n", b"\x1bZ", b"\x1b[21t",
+            b"\x1b[>q", b"\x1b[?2026$p", b"\x1bP$qm\x1b\\", b"\x1b]52;c;eA==\x07",
+            b"\x1b]10;?\x07", b"\x1b]8;;file:///x\x07", b"\x1b[5i", b"\x1b[>4;2m", b"\x1b[>1u",
+            b"\x1b[?1004h")  # fmt: skip
+    drawn = redraw(b"".join(asks[:-1]) + b"seen" + asks[-1], 20, 6)
+    assert drawn == b"\x1b[1;1H\x1b[0mseen\x1b[m\x1b[H\x1b[?1004h\x1b[1;5H\x1b[0m"

@@ -276,7 +276,9 @@ def test_a_size_or_position_out_of_range_is_answered(server: Server, master: int
 )
 def test_what_is_no_request_is_answered_and_hung_up_on(server: Server, data: bytes) -> None:
     client = server.client()
-    assert "does not understand" in client.say(data)["problem"]
+    answer = client.say(data)
+    assert "does not understand" in answer["problem"]
+    assert "restart" not in answer["hint"]
     assert client.hear() == {}
     assert server.runs == []
 

@@ -1,4 +1,4 @@
-"""One client's connection to the keeper: a request, and what comes of it."""
+"""One client's connection to the keeper: its request and the answers."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scopekeeper.errors import LimitError, ScopekeeperError
 from scopekeeper.exec import log, messages, protocol, run
-from scopekeeper.exec.protocol import Frames, ProtocolError
+from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 from scopekeeper.exec.run import Run
 from scopekeeper.keeper.exec.flow import Input, Viewer
 from scopekeeper.keeper.exec.live import Live
@@ -17,18 +17,18 @@ from scopekeeper.keeper.exec.runs import Runs
 _log = logging.getLogger("scopekeeper")
 
 PATIENCE = 10.0
-"""Seconds in which a client has to ask something, and to take the last answer."""
+"""Seconds for a client to send a request, and to take the last answer."""
 _FDS_MOST = 4
 _BEHIND_MOST = 1 << 20
-"""Bytes that a client may not have taken yet."""
-_RESTART = "restart it: systemctl restart scopekeeper (or systemctl --user)"
+"""Bytes to buffer for a client."""
+_CORRECT = "correct the request, or send it with the scopekeeper of the keeper's version"
 
 
 class Conversation:
-    """Serves one client; runs are those of the keeper.
+    """Serves one client.
 
-    Whatever the client sends, or does not send, ends this conversation at most. over is called
-    once, with this, when it is.
+    Whatever the client sends or does not send, it ends this conversation at most. over is called
+    once, with this conversation, when it has ended.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Conversation:
         self._descriptors: list[int] = []
         self._serve: Callable[[bytes, bytes], None] = self._begin
         self._ended: Callable[[], None] = self.close
-        """Called where the client has nothing more to say."""
+        """Called when the client shuts down its direction."""
         self._input: Input | None = None
         self._viewer: Viewer | None = None
         self._undo: list[Callable[[], None]] = []
         self.is_silent = True
-        """Whether the client has not asked anything yet."""
+        """Whether the client has not sent a request yet."""
         connection.setblocking(False)
         loop.add_reader(connection.fileno(), self._read)
         self._timer = loop.call_later(PATIENCE, self.close)
@@ -71,16 +71,16 @@ class Conversation:
         undo, self._undo = self._undo, []
         for each in undo:
             each()
-        # what refers to this in a circle, else its buffers wait for the garbage collector
+        # break reference cycles, else the buffers wait for the garbage collector
         self._serve, self._ended, self._viewer, self._input = _ignore, _nothing, None, None
 
     def _close_descriptors(self) -> None:
-        """Close what came with a request and was not taken over."""
+        """Close descriptors that came with a request and are not held."""
         for fd in self._descriptors:
             os.close(fd)
         self._descriptors.clear()
 
-    # What comes
+    # Receiving
 
     def _read(self) -> None:
         try:
@@ -100,7 +100,7 @@ class Conversation:
         self.attempt(self._take, data)
 
     def _take(self, data: bytes) -> None:
-        """Serve the frames that are whole now."""
+        """Serve the frames that are complete now."""
         if len(self._descriptors) > _FDS_MOST:
             raise ProtocolError("too many descriptors")
         for kind, payload in self._frames.feed(data):
@@ -109,17 +109,17 @@ class Conversation:
             self._serve(kind, payload)
 
     def attempt(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do a part of this conversation; what goes wrong is answered, and ends it."""
+        """Run a part of this conversation; an error is answered, and ends it."""
         try:
             work(*arguments)
         except ScopekeeperError as error:
             self._refuse(error)
         except ProtocolError as error:
-            self._refuse(ScopekeeperError(f"the keeper does not understand: {error}", _RESTART))
+            self._refuse(ScopekeeperError(f"the keeper does not understand: {error}", _CORRECT))
         except OSError as error:
             self._refuse(ScopekeeperError(error.strerror or str(error)))
         except Exception:  # noqa: BLE001
-            # a mistake of ours: it must not leave the client waiting, nor harm another one
+            # our own bug must not leave the client waiting, nor affect another one
             _log.exception("internal error, in the conversation with a client")
             self._refuse(ScopekeeperError("the keeper failed", "its journal has the details"))
 
@@ -128,21 +128,21 @@ class Conversation:
         self.say_last(problem=error.message, hint=error.hint, status=error.status)
 
     def hear(self, listening: bool) -> None:
-        """Read what the client sends, or let it wait."""
+        """Read from the client, or let it wait."""
         if self._socket.fileno() >= 0:
             if listening:
                 self._loop.add_reader(self._socket.fileno(), self._read)
             else:
                 self._loop.remove_reader(self._socket.fileno())
 
-    # What goes
+    # Sending
 
     def say(self, **values: object) -> None:
         """Send a message."""
         self.send(protocol.message(**values))
 
     def say_last(self, **values: object) -> None:
-        """Send a message, then hang up; on a client that does not take it, after a while."""
+        """Send a message, then hang up, after a while even if the client does not take it."""
         self._serve = _ignore
         self._last_words = True
         self._timer.cancel()
@@ -150,17 +150,17 @@ class Conversation:
         self.say(**values)
 
     def send(self, data: bytes) -> None:
-        """Send bytes, the rest of them when they can be taken."""
+        """Send bytes, buffering those that the client does not take yet."""
         if self._socket.fileno() < 0:
             return
         self._out += data
         self._flush()
         if len(self._out) > _BEHIND_MOST:
-            self.close()  # it asks and asks, and does not listen
+            self.close()  # it sends requests and does not read the answers
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is something that the client has not taken yet."""
+        """Whether bytes are buffered for the client."""
         return bool(self._out)
 
     def _flush(self) -> None:
@@ -179,7 +179,7 @@ class Conversation:
         elif self._viewer is not None:
             self._viewer.more_soon()
 
-    # What can be asked
+    # Requests
 
     def _begin(self, kind: bytes, payload: bytes) -> None:
         if kind != protocol.JSON:
@@ -204,7 +204,7 @@ class Conversation:
             case messages.List():
                 self.say(ok=True, runs=list(self._runs.live))
             case messages.Other(what):
-                raise ScopekeeperError(f"this keeper cannot {what!r}", _RESTART)
+                raise ScopekeeperError(f"this keeper cannot {what!r}", RESTART_HINT)
         self._close_descriptors()
 
     def _hold(self, new: Run) -> None:
@@ -238,7 +238,7 @@ class Conversation:
         self._listen_to(live.on_end, ended)
 
     def tell_end(self, known: Run) -> None:
-        """Say how a run ended, and hang up."""
+        """Report how a run ended, and hang up."""
         self.say_last(ended=run.plain_end(known.ended))
 
     def _attach(self, request: messages.Attach) -> None:
@@ -259,7 +259,7 @@ class Conversation:
         self._viewer.more_soon()
 
     def _size(self, live: Live, request: messages.Attach) -> None:
-        """Take part in the size of the window, and in the input, unless this only looks."""
+        """Let the client resize the window and send input, unless it is read-only."""
         self._serve = _ignore
         if request.read_only:
             return
@@ -300,7 +300,7 @@ class Conversation:
         self._ended = lambda: taking.when_done(done)
 
     def _run(self, run_id: str) -> Run:
-        """Return a run as it is now; raises ScopekeeperError."""
+        """Return the current record of a run; raises ScopekeeperError."""
         live = self._runs.live.get(run_id)
         return live.run if live is not None else run.find(run_id)
 
@@ -310,8 +310,8 @@ class Conversation:
 
 
 def _nothing() -> None:
-    """Stand in where nothing is left to be done."""
+    """Do nothing."""
 
 
 def _ignore(_kind: bytes, _payload: bytes) -> None:
-    """Stand in where nothing that comes means anything."""
+    """Ignore a frame."""

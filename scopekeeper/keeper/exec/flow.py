@@ -1,4 +1,4 @@
-"""What flows between a run and one of its clients."""
+"""The output and input that flow between a run and one client."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,37 +9,37 @@ from scopekeeper.exec.run import Run
 from scopekeeper.keeper.exec.live import Live
 
 _PIECES = 4
-"""Pieces of output for one viewer before others have their turn."""
+"""Pieces of output for one viewer before the event loop continues."""
 
 
 class Client(Protocol):
-    """Who is at the other end."""
+    """The conversation with the client."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is something that the client has not taken yet."""
+        """Whether bytes are buffered for the client."""
         ...
 
     def say(self, **values: object) -> None:
         """Send a message."""
 
     def send(self, data: bytes) -> None:
-        """Send bytes, the rest of them when they can be taken."""
+        """Send bytes, buffering those that the client does not take yet."""
 
     def hear(self, listening: bool) -> None:
-        """Read what the client sends, or let it wait."""
+        """Read from the client, or let it wait."""
 
     def attempt(self, work: Callable[..., None]) -> None:
-        """Do a part of the conversation; what goes wrong is answered, and ends it."""
+        """Run a part of the conversation; an error is answered, and ends it."""
 
     def tell_end(self, known: Run) -> None:
-        """Say how a run ended, and hang up."""
+        """Report how a run ended, and hang up."""
 
 
 class Viewer:
     """Sends the log of a run from a position on, and how it ended.
 
-    It reads what was recorded: a viewer that is slow takes nobody's time or memory.
+    It reads the log, so a slow viewer costs no memory and delays nobody.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Viewer:
         self._over = False
 
     def more_soon(self) -> None:
-        """Send what there is, when others have had their turn."""
+        """Send more output in the next turn of the event loop."""
         if self._coming is None and not self._over:
             self._coming = self._loop.call_soon(self._client.attempt, self._more)
 
@@ -68,7 +68,7 @@ class Viewer:
         self._coming = None
         for _ in range(_PIECES):
             if self._client.is_behind or self._over:
-                return  # it is called again when the client has taken that
+                return  # called again once the client has taken all
             position, data = log.read(self._folder, self._position, protocol.PIECE)
             if position > self._position:
                 self._client.say(missed=position - self._position)
@@ -80,7 +80,7 @@ class Viewer:
         self.more_soon()
 
     def _end(self) -> None:
-        """Say how it ended, if it has."""
+        """Report how the run ended, if it has."""
         known = self._live.run if self._live is not None else self._run
         if known.ended is not None or self._live is None:
             self._over = True
@@ -88,7 +88,7 @@ class Viewer:
 
 
 class Input:
-    """Hands input over as fast as the run takes it; meanwhile the client waits."""
+    """Writes input as fast as the run takes it; meanwhile the client waits."""
 
     def __init__(self, client: Client, live: Live) -> None:
         self._client = client
@@ -100,11 +100,11 @@ class Input:
 
     @property
     def left(self) -> int:
-        """How many bytes were not taken yet."""
+        """Bytes that the run has not taken yet."""
         return len(self._pending)
 
     def take(self, kind: bytes, payload: bytes) -> None:
-        """Take in a frame."""
+        """Accept a frame of the client."""
         if kind == protocol.DATA:
             self._pending += payload
         elif kind == protocol.END:
@@ -112,7 +112,7 @@ class Input:
         self._go_on()
 
     def when_done(self, call: Callable[[], None]) -> None:
-        """Call when all that came was taken."""
+        """Call once the run has taken all."""
         self._done = call
         self._go_on()
 
@@ -132,7 +132,7 @@ class Input:
                 del self._pending[:written]
                 self.taken += written
         except OSError:
-            self._pending.clear()  # its terminal is closed: that is told as its end
+            self._pending.clear()  # its terminal is closed, which the end of the run reports
         if self._done is not None:
             done, self._done = self._done, None
             done()

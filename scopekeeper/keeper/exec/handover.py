@@ -1,4 +1,4 @@
-"""Descriptors that are handed over: by the client that starts a run, and by the store after."""
+"""Checks and sorts descriptors that come from a client or back from the descriptor store."""
 
 import os
 import stat
@@ -11,14 +11,14 @@ from scopekeeper.kernel.peers import has_other_end
 from scopekeeper.systemd.fdstore import DescriptorStore
 
 _INPUT, _LEADER = "-in", "-leader"
-"""What follows the id of a run in the names in the store; all else of it lies under the id."""
+"""Suffixes of names in the store; the other descriptors of a run are stored under its id."""
 
 FDS_OF_RUN = 5
-"""Master, two ends of the staging pipe, the leader's pidfd; one to spare."""
+"""Master, two ends of the staging pipe, the leader's pidfd; one spare."""
 
 
 def check(new: Run, descriptors: list[int]) -> None:
-    """Make sure that a client has handed over what it says; raises ConflictError."""
+    """Check that the descriptors fit the run; raises ConflictError."""
     terminal = len(descriptors) == 1 and os.isatty(descriptors[0])
     pipes = len(descriptors) == 2 and all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in descriptors)
     if not (terminal if new.tty else pipes):
@@ -26,9 +26,9 @@ def check(new: Run, descriptors: list[int]) -> None:
 
 
 def check_leader(pid: int, pidfd: int) -> None:
-    """Make sure that a pidfd is that of the process it came with; raises ConflictError.
+    """Check that a pidfd is that of the process it came with; raises ConflictError.
 
-    None (-1) is all right. One that was reaped has no number any more.
+    -1 means that there is none, which is valid. A reaped process has no number any more.
     """
     if pidfd < 0:
         return
@@ -39,7 +39,7 @@ def check_leader(pid: int, pidfd: int) -> None:
 
 
 def arrange(new: Run, descriptors: list[int]) -> Descriptors:
-    """Make of what a client handed over what is held; raises OSError."""
+    """Return the descriptors to hold for a run; raises OSError."""
     if not new.tty:
         return Descriptors(descriptors[1], descriptors[0])
     fds = Descriptors(descriptors[0], descriptors[0])
@@ -48,10 +48,10 @@ def arrange(new: Run, descriptors: list[int]) -> Descriptors:
 
 
 def keep(store: DescriptorStore, run_id: str, fds: Descriptors) -> None:
-    """Put what is held of a run into the store."""
+    """Put the descriptors of a run into the store."""
     store.put(run_id, [fd for fd in fds.all if fd != fds.input or fds.is_terminal])
     if not fds.is_terminal and fds.input >= 0:
-        # alone under its name: it can be closed before the others
+        # under a name of its own: it can be closed before the others
         store.put(run_id + _INPUT, [fds.input])
 
 
@@ -61,31 +61,31 @@ def keep_leader(store: DescriptorStore, run_id: str, pidfd: int) -> None:
 
 
 def drop_input(store: DescriptorStore, run_id: str) -> None:
-    """Have the store hold the input of a run no more."""
+    """Remove the input of a run from the store."""
     store.drop(run_id + _INPUT)
 
 
 def drop(store: DescriptorStore, run_id: str) -> None:
-    """Have the store hold nothing of a run any more."""
+    """Remove all descriptors of a run from the store."""
     for suffix in ("", _INPUT, _LEADER):
         store.drop(run_id + suffix)
 
 
 @dataclass(slots=True)
 class Stored:
-    """What the store has given back of one run."""
+    """Descriptors of one run that came back from the store."""
 
     descriptors: list[int] = field(default_factory=list)
     leader: int = -1
 
     @property
     def is_used(self) -> bool:
-        """Whether somebody has the other end of it open: the terminal, else a pipe of it."""
+        """Whether a process has the other end open: the terminal, else one of the pipes."""
         terminals = [fd for fd in self.descriptors if os.isatty(fd)]
         return any(has_other_end(fd) for fd in terminals or self.descriptors)
 
     def close(self) -> None:
-        """Close the copies that came; those in the store stay."""
+        """Close these copies; those in the store stay."""
         for fd in (*self.descriptors, self.leader):
             if fd >= 0:
                 os.close(fd)
@@ -93,7 +93,7 @@ class Stored:
 
 
 def sort(stored: dict[str, list[int]], store: DescriptorStore) -> dict[str, Stored]:
-    """Return what came from the store by the id of its run, and count it as being in there."""
+    """Sort descriptors from the store by the id of their run, and count them as stored."""
     found: dict[str, Stored] = {}
     for name, descriptors in stored.items():
         store.known(name, len(descriptors))

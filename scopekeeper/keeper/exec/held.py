@@ -1,8 +1,8 @@
-"""The descriptors of one run: its output goes into the log, its input comes from clients.
+"""The descriptors of one run: moves its output into the log, and input of clients to it.
 
-Output moves from the terminal to a pipe, and from the pipe to the log, by splice(2) alone. All
-three outlive the keeper, and each move happens whole or not at all: killed between any two
-system calls it has lost nothing, and doubles nothing when the next keeper goes on.
+Output moves from the terminal to a staging pipe, and from there to the log, by splice(2) alone. All
+three outlive the keeper and each move is atomic: killed between any two system calls, the keeper
+loses nothing, and the next one duplicates nothing.
 """
 
 import array
@@ -19,20 +19,20 @@ from dataclasses import dataclass
 from scopekeeper.exec.log import Log
 
 _PAGE = 4096
-"""A terminal hands out no more at once (N_TTY_BUF_SIZE); a pipe of a user over his
-pipe-user-pages-soft gets not much more either."""
+"""A terminal returns no more at once (N_TTY_BUF_SIZE), and a pipe of a user over the limit
+pipe-user-pages-soft holds hardly more."""
 _AT_ONCE = 16
-"""Moves before others have their turn."""
+"""Moves before the event loop continues."""
 _AGAIN_SECONDS = 1.0
-"""How long a terminal that nobody has open waits for somebody to open it again."""
+"""Pause before reading again from a terminal that no process has open."""
 
 
 @dataclass(slots=True)
 class Descriptors:
-    """What is held of a run; -1 is what it has not, or not any more.
+    """The descriptors of a run; -1 means absent or closed.
 
-    With a terminal output and input are its master, and there is a pipe to stage what moves; else
-    they are ends of the pipes that the command has as its output and input.
+    With a terminal, output and input are its master, and there is a staging pipe; else they are
+    the ends of the pipes that are the command's output and input.
     """
 
     output: int
@@ -44,36 +44,36 @@ class Descriptors:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it is a terminal's."""
+        """Whether the run has a terminal."""
         return self.staging >= 0
 
     @property
     def all(self) -> list[int]:
-        """Each once."""
+        """The open descriptors, each once."""
         found = (self.output, self.input, self.staged, self.staging)
         return [fd for fd in dict.fromkeys(found) if fd >= 0]
 
     def stage(self) -> None:
-        """Make the staging pipe of a terminal, of one page."""
+        """Make the staging pipe, of one page."""
         self.staged, self.staging = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         fcntl.fcntl(self.staging, fcntl.F_SETPIPE_SZ, _PAGE)
 
     def unstage(self) -> None:
-        """Close the staging pipe, if there is one; all else is somebody else's."""
+        """Close the staging pipe, if any; the caller owns the other descriptors."""
         for fd in (self.staged, self.staging):
             if fd >= 0:
                 os.close(fd)
         self.staged = self.staging = -1
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all."""
         for fd in self.all:
             os.close(fd)
         self.output = self.input = self.staged = self.staging = -1
 
 
 def recognise(descriptors: list[int]) -> Descriptors | None:
-    """Tell descriptors that came from the store apart; None where some are missing."""
+    """Recognise descriptors from the store; None if some are missing."""
     found = Descriptors(-1)
     for fd in descriptors:
         reads = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
@@ -91,9 +91,9 @@ def recognise(descriptors: list[int]) -> Descriptors | None:
 
 
 class Held:
-    """Moves the output of one run for as long as there is any; told is called after each move.
+    """Moves the output of one run; told is called after each move.
 
-    input_closed is called when the input of a pipe was ended: nobody else may hold it either.
+    input_closed is called after the input pipe was closed, so that other copies are closed, too.
     """
 
     def __init__(
@@ -115,16 +115,16 @@ class Held:
         for fd in descriptors.all:
             os.set_blocking(fd, False)
         if descriptors.is_terminal:
-            self._unstage()  # what a keeper before had moved so far
+            self._unstage()  # output that the previous keeper staged
         loop.add_reader(descriptors.output, self._pump)
 
     @property
     def is_open(self) -> bool:
-        """Whether there is something to read from or write to."""
+        """Whether any descriptor is open."""
         return bool(self._fds.all)
 
     def let_go(self) -> None:
-        """Close what is held; a terminal hangs up on who still has it."""
+        """Close the descriptors; a terminal hangs up on the processes that still use it."""
         if self._timer is not None:
             self._timer.cancel()
         if self._fds.output >= 0:
@@ -135,17 +135,17 @@ class Held:
         self._wake_writers()
 
     def _pump(self) -> None:
-        """Move some output, then let others have their turn."""
+        """Move some output."""
         self._move(_AT_ONCE)
 
     def drain(self) -> None:
-        """Move all that is there now."""
-        # a pipe's output may have ended before, while its input is open still
+        """Move all output that is there now."""
+        # the output pipe may have ended while the input pipe is open
         while self._fds.output >= 0 and self._move(_AT_ONCE):
             pass
 
     def _pause(self) -> None:
-        """Wait: nobody has the terminal open. Who has it as its own may open it again."""
+        """Stop reading: no process has the terminal open, but one may open it again."""
         self._loop.remove_reader(self._fds.output)
         self._timer = self._loop.call_later(_AGAIN_SECONDS, self._resume)
 
@@ -155,7 +155,7 @@ class Held:
             self._loop.add_reader(self._fds.output, self._pump)
 
     def _move(self, most: int) -> bool:
-        """Move so many pieces at most; False where there is no more for now."""
+        """Move at most so many pieces; False if there is no more for now."""
         moved = False
         more = True
         try:
@@ -204,7 +204,7 @@ class Held:
     # Input
 
     def write(self, data: bytes) -> int:
-        """Hand input over and return how much was taken; OSError where nothing ever will be."""
+        """Write input and return how much was taken; raises OSError if the input is closed."""
         if self._fds.input < 0:
             raise OSError(errno.EPIPE, "its input is closed")
         try:
@@ -215,7 +215,7 @@ class Held:
         return written
 
     def when_writable(self, call: Callable[[], None]) -> None:
-        """Call once when more input may be taken, or never will be."""
+        """Call once when more input may be taken, or the input is closed."""
         if self._fds.input < 0:
             self._loop.call_soon(call)
             return
@@ -231,7 +231,7 @@ class Held:
             call()
 
     def end_input(self) -> bytes:
-        """End the input of a pipe; return what says the same to a terminal, to be written."""
+        """Close an input pipe; for a terminal, return the end-of-file characters to write."""
         if self._fds.is_terminal:
             return self._end_of_file()
         if self._fds.input >= 0:
@@ -243,14 +243,14 @@ class Held:
         return b""
 
     def _end_of_file(self) -> bytes:
-        """Return what ends a terminal's input.
+        """Return the characters that end a terminal's input.
 
-        Behind the beginning of a line the character only hands that over, termios(3): the end is
-        the second one.
+        After the beginning of a line, the first VEOF only passes that on (termios(3)); the second
+        is the end.
         """
         try:
             attributes = termios.tcgetattr(self._fds.input)
-        except termios.error as error:  # which is no OSError
+        except termios.error as error:  # it is not an OSError
             raise OSError(*error.args) from None
         lines, characters = bool(attributes[3] & termios.ICANON), attributes[6]
         end, *others = (
@@ -262,7 +262,7 @@ class Held:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Columns and rows of the terminal's window, which its command can change too."""
+        """Columns and rows of the terminal's window, which its command can change, too."""
         if not self._fds.is_terminal:
             return None
         packed = fcntl.ioctl(self._fds.output, termios.TIOCGWINSZ, bytes(8))
@@ -270,7 +270,7 @@ class Held:
         return cols, rows
 
     def resize(self, cols: int, rows: int) -> None:
-        """Set the size of the terminal's window; the kernel tells who runs in it."""
+        """Set the size of the terminal's window; the kernel sends SIGWINCH."""
         if self._fds.is_terminal:
             fcntl.ioctl(self._fds.output, termios.TIOCSWINSZ, struct.pack("4H", rows, cols, 0, 0))
 

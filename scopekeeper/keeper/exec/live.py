@@ -1,4 +1,4 @@
-"""One run that the keeper holds: its terminal, its log, and who wants to know of it."""
+"""One run that the keeper holds: its terminal, its log, its listeners."""
 
 import asyncio
 import dataclasses
@@ -19,12 +19,12 @@ from scopekeeper.kernel.exit_status import Exit
 _log = logging.getLogger("scopekeeper")
 
 _TAIL = 2048
-"""Bytes of the last output that are told with the end."""
+"""Bytes of output to report with the end."""
 
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A run that has not ended, and what is held of it; held is None where that was lost."""
+    """A run that has not ended; held is None if its descriptors were lost."""
 
     run: Run
     log: Log
@@ -33,24 +33,24 @@ class Live:
     exit: Exit | None = None
     settling: asyncio.TimerHandle | None = None
     seen: bool = True
-    """Whether this keeper has seen its member live, and so will tell of its end."""
+    """Whether this keeper has seen its member alive, and so will report its end."""
     patience: int = 10
-    """How often its end waits for that of its member to be told."""
+    """How often its end still waits for that of its member."""
     watchdog: RunTimeouts | None = None
     on_output: list[Callable[[], None]] = field(default_factory=list)
     """Called after each piece of output."""
     on_end: list[Callable[[], None]] = field(default_factory=list)
     """Called once it is known how it ended."""
     sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
-    """By who looks at it: columns and rows that he can show."""
+    """Columns and rows of the window of each attached client."""
 
     def resize(self, who: object, cols: int, rows: int) -> None:
-        """Fit the window to the smallest of those who type; no size: he types no more."""
+        """Fit the window to the smallest of the clients; no size removes this client."""
         self.sizes.pop(who, None)
         if cols > 0 and rows > 0:
             self.sizes[who] = (cols, rows)
         if not self.sizes:
-            return  # it stays as it was for who comes back
+            return  # keep the size for the next client
         cols = min(size[0] for size in self.sizes.values())
         rows = min(size[1] for size in self.sizes.values())
         before = self.measured()
@@ -59,21 +59,21 @@ class Live:
             self.run = dataclasses.replace(self.run, cols=cols, rows=rows)
 
     def measured(self) -> Run:
-        """Return the run with the size that its window has now: its command may have set it."""
+        """Return the run with the current size of its window: its command may have set it."""
         size = self.held.size if self.held is not None and self.held.is_open else None
         if size is not None and size != (self.run.cols, self.run.rows):
             self.run = dataclasses.replace(self.run, cols=size[0], rows=size[1])
         return self.run
 
     def wrote(self) -> None:
-        """Tell who wants to know that there is more output."""
+        """Notify the listeners of more output."""
         if self.watchdog is not None:
             self.watchdog.heard()
         for call in tuple(self.on_output):
             call()
 
     def end(self, ended: Ended) -> None:
-        """Take in the last of its output, write down how it ended, tell who waits for that."""
+        """Record the rest of its output and how it ended, and notify the listeners."""
         if self.held is not None:
             self.held.drain()
         if self.run.ended is not None:
@@ -85,7 +85,7 @@ class Live:
             call()
 
     def close(self) -> None:
-        """Hold nothing of it here any more; what the descriptor store has stays there."""
+        """Close the descriptors; those in the descriptor store stay."""
         if self.settling is not None:
             self.settling.cancel()
         if self.watchdog is not None:
@@ -96,7 +96,7 @@ class Live:
 
 
 def with_last_words(known: Run, ended: Ended) -> Ended:
-    """Return an end with the last that the run wrote, as plain text, where that can be read."""
+    """Return an end with the end of the output, as plain text, if it can be read."""
     try:
         data = log.tail(known.folder, _TAIL)
         written = log.end(known.folder)
@@ -108,7 +108,7 @@ def with_last_words(known: Run, ended: Ended) -> Ended:
 
 
 def save(known: Run) -> None:
-    """Write a run down; a full disk must not keep the keeper from its work."""
+    """Write the record of a run; a full disk is only logged."""
     try:
         run.save(known)
     except ScopekeeperError as error:

@@ -1,4 +1,4 @@
-"""Ends runs that write nothing for too long, or take too long; each is warned of before."""
+"""Ends runs that write nothing for too long, or take too long, after a warning."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from scopekeeper.quantities import show_duration
 from scopekeeper.scope.reason import Cause, Reason
 
 _BEFORE, _BEFORE_MOST = 0.1, 60_000_000
-"""Part of a limit that is left when it is warned of, and microseconds at most."""
+"""Part of a limit that is left at the warning, and microseconds at most."""
 _AGAIN_SECONDS = 30.0
-"""After which a run that is still there is ended again."""
+"""Until a run that is still there is ended again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Limit:
 
     @property
     def warning(self) -> int:
-        """When it is warned of."""
+        """When to warn."""
         return self.over - min(round(self.span * _BEFORE), _BEFORE_MOST)
 
     @property
     def evidence(self) -> str:
-        """What is told when it is over."""
+        """The evidence of the end."""
         span = show_duration(self.span / 1e6)
         if self.reason is Reason.NO_OUTPUT:
             return f"nothing was written for {span}"
@@ -43,7 +43,7 @@ class Limit:
 
     @property
     def outlook(self) -> str:
-        """What is told before."""
+        """The reason in the warning."""
         if self.reason is Reason.NO_OUTPUT:
             return f"for it may write nothing for {show_duration(self.span / 1e6)}"
         return f"for its timeout is {show_duration(self.span / 1e6)}"
@@ -60,8 +60,7 @@ def limits(run: Run, heard: int) -> Iterator[Limit]:
 class RunTimeouts:
     """Watches the limits of one run; warn is called once for each limit and silence.
 
-    end is called when a limit is over, and again for as long as the run is still watched then: a
-    stop can fail.
+    end is called when a limit is over, and again while the run is still watched: a stop can fail.
     """
 
     def __init__(
@@ -81,11 +80,11 @@ class RunTimeouts:
         self._look()
 
     def heard(self) -> None:
-        """Note that the run has written something."""
+        """Note that the run has written output."""
         self._heard = boottime()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""All runs that the keeper holds: they come, write, end, and are found again after a restart."""
+"""All runs that the keeper holds, from their start to their end, across its restarts."""
 
 import asyncio
 import dataclasses
@@ -34,9 +34,9 @@ from scopekeeper.systemd.units import KEEPER
 _log = logging.getLogger("scopekeeper")
 
 _SETTLE_SECONDS = 1.0
-"""After its command's end, for its scope to be seen empty and the reason to be told."""
+"""After the command's end, until its scope is seen empty and the reason is known."""
 _START_SECONDS = 30.0
-"""How long a run may take to have a scope."""
+"""How long a run may take to get a scope."""
 _TIDY_SECONDS = 10.0
 _LOST = "its terminal went with the keeper that held it"
 _NOT_STARTED = "whoever was about to start it did not"
@@ -45,8 +45,8 @@ _NOT_STARTED = "whoever was about to start it did not"
 class Runs:
     """Holds the runs of one uid, in one event loop.
 
-    tell is called with the end of one of which nothing else has told, or with a warning; end to
-    have the scope of one ended; changed when one has come or gone.
+    tell is called with a warning, or with an end that nothing else reports; end to end the scope of
+    a run; changed when a run was added or removed.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class Runs:
     def __bool__(self) -> bool:
         return bool(self.live)
 
-    # How they come
+    # Starting
 
     def recover(self, descriptors: dict[str, list[int]]) -> None:
-        """Go on with the runs of which the store has kept the descriptors; end the others."""
+        """Continue the runs whose descriptors the store has kept; end the others."""
         stored = handover.sort(descriptors, self._store)
         boot = proc.boot_id()
         for known in run.load_all():
             mine = stored.pop(known.id, Stored())
             try:
                 self._recover(known, mine, boot)
-            except Exception:  # noqa: BLE001  the others are owed theirs
+            except Exception:  # noqa: BLE001  the other runs must be recovered
                 _log.exception("the run %s is left as it is: internal error", known.id)
                 mine.close()
         for run_id, unknown in stored.items():
@@ -124,7 +124,7 @@ class Runs:
         stored.close()
 
     def _set_aside(self, run_id: str, unknown: Stored) -> None:
-        """Let go of what nothing is known of, unless somebody would feel it."""
+        """Drop descriptors without a record, unless a process still uses them."""
         if unknown.is_used:
             _log.error(
                 "the descriptor store has a run %s that is still used, though %s cannot be read: "
@@ -140,8 +140,8 @@ class Runs:
     def hold(self, new: Run, descriptors: list[int]) -> None:
         """Hold the descriptors of a run that is about to start.
 
-        Raises ConflictError, LimitError, StateError, OSError; then they are the caller's, and
-        nothing of the run is left.
+        Raises ConflictError, LimitError, StateError, OSError; then the caller keeps the
+        descriptors, and nothing of the run is left.
         """
         if new.id in self.live or run.load(new.id) is not None:
             raise ConflictError(f"there is a run {new.id} already", "start it again")
@@ -165,7 +165,7 @@ class Runs:
         self._changed()
 
     def _add(self, known: Run, fds: Descriptors | None) -> Live:
-        """Have a run among those that live; raises StateError, OSError."""
+        """Add a run to the live ones; raises StateError, OSError."""
         live = Live(known, Log(known.folder, known.log_max))
 
         def input_closed() -> None:
@@ -174,7 +174,7 @@ class Runs:
         if fds is not None:
             live.held = Held(self._loop, fds, live.log, live.wrote, input_closed)
         self.live[known.id] = live
-        # what it writes to a terminal that was lost is not heard of
+        # output to a lost terminal is not seen
         limited = known if fds is not None else dataclasses.replace(known, no_output_timeout=None)
         if (limited.timeout or limited.no_output_timeout) and known.ended is None:
             live.watchdog = RunTimeouts(
@@ -190,18 +190,18 @@ class Runs:
         self._tell(notices.RunWarning(live.run, text))
 
     def _expired(self, live: Live, cause: Cause) -> None:
-        """Have a run ended whose time is over."""
+        """End a run whose time is over."""
         if live.run.id not in self.live:
             return
         if live.run.directory:
             self._end_scope(live.run.directory, cause)
-        else:  # it has only begun
+        else:  # it has no scope yet
             self._loop.call_later(_SETTLE_SECONDS, self._expired, live, cause)
 
     def started(self, run_id: str, pid: int, start_time: int, pidfd: int) -> None:
-        """Take in which process will be its command.
+        """Record the process that becomes the command.
 
-        Raises ScopekeeperError; then the pidfd is the caller's.
+        Raises ScopekeeperError; then the caller keeps the pidfd.
         """
         live = self.get(run_id)
         if live.run.pid is not None:
@@ -231,22 +231,22 @@ class Runs:
         return live
 
     def forget(self, run_id: str, status: int) -> None:
-        """Take in that the command of a run was never started."""
+        """End a run whose command was not started."""
         live = self.live.get(run_id)
         if live is not None and not live.run.directory:
             evidence = f"its command was not started (status {status})"
             self._conclude(live, Ended(_now(), Reason.EXITED.value, evidence, status))
 
     def abandon(self, run_id: str) -> None:
-        """Take in that the client which was about to start a run has gone, if it had not yet."""
+        """End a run whose client hung up before it started the command."""
         live = self.live.get(run_id)
         if live is not None and live.run.pid is None:
             self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
 
-    # What happens to them
+    # Notices
 
     def completed(self, notice: notices.Notice) -> notices.Notice:
-        """Return a notice with what only who holds a run has seen of its command's end."""
+        """Return a notice, with the exit status of a run's command if only the run has it."""
         if isinstance(notice, notices.MemberEnded):
             live = self.live.get(notice.end.run)
             if live is not None and notice.end.pid == live.run.pid:
@@ -254,7 +254,7 @@ class Runs:
         return notice
 
     def take_in(self, notice: notices.Notice) -> None:
-        """Take in what the keeper has seen."""
+        """Follow a notice of the keeper."""
         if isinstance(notice, notices.MemberStarted):
             live = self.live.get(notice.scope.run)
             member = notice.member
@@ -278,15 +278,15 @@ class Runs:
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
 
     def _settle(self, live: Live) -> None:
-        """End a run whose command has ended, though nobody told of its member's end.
+        """End a run whose command has ended without a notice of its member's end.
 
-        What it has left in its scope keeps the terminal, until that is empty.
+        Processes that are left in its scope keep the terminal, until the scope is empty.
         """
         live.settling = None
         if live.run.ended is not None or live.run.id not in self.live:
             return
         if live.seen and live.patience and live.run.directory and not self._lives_on(live):
-            live.patience -= 1  # the end of its member is about to be told, with the reason
+            live.patience -= 1  # the notice of its member's end, with the reason, is about to come
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
             return
         if live.seen:
@@ -295,7 +295,7 @@ class Runs:
             self._jobs.begin(self._settle_unseen, live)
 
     async def _settle_unseen(self, live: Live) -> None:
-        """End a run whose scope nobody saw; who stopped it may be in the history."""
+        """End a run whose scope was not seen; the history may know who stopped it."""
         (cause,) = await self._archive.do(recording.causes_of, [_as_end(live.run)])
         if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
             self._end_unwatched(live, cause)
@@ -307,7 +307,7 @@ class Runs:
             end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
         end = dataclasses.replace(end, seen=live.seen)
         live.end(_ended_as(live, end))
-        if not self._lives_on(live):  # it was over before anybody saw its scope, or its end
+        if not self._lives_on(live):  # it ended before its scope was seen, or unseen
             self._tell(notices.MemberEnded(end))
         if not os.path.isdir(live.run.directory):
             self._let_go(live)
@@ -318,12 +318,12 @@ class Runs:
         return cgroupfs.is_populated(f"{live.run.directory}/{live.run.leaf}")
 
     def _expect_scope(self, live: Live) -> None:
-        """Give a run up that nobody went on to start."""
+        """End a run whose client did not start the command."""
         if live.run.id in self.live and live.run.pid is None:
             self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
 
     def _conclude(self, live: Live, ended: Ended) -> None:
-        """Record the last of its output and how it ended, and hold nothing of it any more."""
+        """Record the rest of its output and how it ended, and close its descriptors."""
         live.end(ended)
         self._let_go(live)
 
@@ -339,7 +339,7 @@ class Runs:
             self._jobs.begin_later(_TIDY_SECONDS, self.tidy)
 
     def close(self) -> None:
-        """Leave all to the next keeper, as far as the store keeps it for that."""
+        """Leave all runs to the next keeper, with the descriptors in the store."""
         for live in self.live.values():
             if live.held is not None and not self._store.exists:
                 name, session = live.run.name, live.run.session
@@ -348,7 +348,7 @@ class Runs:
             live.close()
 
     async def tidy(self) -> None:
-        """Remove what the oldest runs have written, where there is too much."""
+        """Remove the oldest ended runs if they take too much of the disk."""
         self._tidying = False
         try:
             tidied = await asyncio.to_thread(log_retention.tidy)

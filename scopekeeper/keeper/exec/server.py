@@ -1,7 +1,7 @@
-"""Where clients reach the keeper about runs: a socket that only their own uid may use.
+"""Accepts clients that ask about runs, on a socket that only their own uid may use.
 
-Bounds: so many clients, so many of them that have not asked anything, and what each may take of
-the keeper's memory and time (``conversation``).
+The number of clients is bounded, that of those without a request more so, and ``conversation``
+bounds the memory and time that each takes.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ _log = logging.getLogger("scopekeeper")
 
 _BACKLOG = 512
 CLIENTS = 1024
-"""How many are served at once; further ones are refused."""
+"""Clients to serve at once; more are refused."""
 SILENT = 32
-"""How many of them may have asked nothing yet; of more the one that waits longest has to go."""
+"""Clients without a request at once; of more, the oldest is dropped."""
 _AT_ONCE = 16
-"""Clients that come in before those that did have their turn."""
+"""Clients to accept before the event loop continues."""
 _PAUSE = 1.0
-"""Seconds until others are let in, where there was no descriptor for one."""
+"""Seconds until accepting again after there was no descriptor for a client."""
 
 
 class RunServer:
-    """Listens for clients of one uid, and serves them in the loop."""
+    """Listens for clients of one uid, and serves them in the event loop."""
 
     def __init__(self, runs: Runs) -> None:
         self._loop = asyncio.get_running_loop()
         self._runs = runs
         self._clients: dict[Conversation, None] = {}
-        """In the order in which they came."""
+        """In order of their arrival."""
         self._listening = False
         self._closed = False
         self._path = address()
@@ -44,7 +44,7 @@ class RunServer:
         self._hear(True)
 
     def close(self) -> None:
-        """Listen no more, and hang up on all."""
+        """Stop listening, and hang up on all clients."""
         self._hear(False)
         self._closed = True
         with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ class RunServer:
                 return
             except OSError as error:
                 _log.error("a client was not let in: %s", error.strerror)
-                self._hear(False)  # it would be tried again at once
+                self._hear(False)  # else it is tried again at once
                 self._loop.call_later(_PAUSE, self._hear, True)
                 return
             if _uid_of(connection) not in (0, os.geteuid()):
@@ -84,7 +84,7 @@ class RunServer:
                 self._clients[conversation] = None
 
     def _end_silence(self) -> None:
-        """Hang up on the longest silent, where too many are."""
+        """Hang up on the oldest clients without a request, if there are too many."""
         silent = [client for client in self._clients if client.is_silent]
         for client in silent[:-SILENT]:
             client.close()
@@ -102,7 +102,7 @@ def _refuse(connection: socket.socket) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    """Listen at a path; there is one keeper for each uid, so that what stands there is stale."""
+    """Listen at a path; there is one keeper for each uid, so an existing socket is stale."""
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,9 +1,9 @@
 """Runs whose terminal the keeper does not hold: ``run`` or a gateway's shell started them.
 
-``ls`` lists them beside those of ``exec``, but their terminal and their output are their
-launcher's. What can be done here is to say so, and to wait for their end.
+``ls`` lists them beside those of ``exec``, but their terminal and output belong to their launcher.
+They can only be waited for.
 
-It imports late what only this takes: mostly a run is one of ``exec``.
+Imports are inside functions, since most runs are those of ``exec``.
 """
 
 import os
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _TURN = 60.0
 _HISTORY_SECONDS = 2.0
-"""A keeper writes the end of a member well within that time."""
+"""A keeper records the end of a member well within this time."""
 _PAUSE = 0.1
 
 
-class ElsewhereError(ScopekeeperError):
-    """A run whose terminal is not the keeper's."""
+class UnheldRunError(ScopekeeperError):
+    """The keeper does not hold the terminal of this run."""
 
     def __init__(self, scope: "Scope") -> None:
         self.scope = scope
@@ -41,7 +41,7 @@ class ElsewhereError(ScopekeeperError):
 def find(wanted: str) -> Run:
     """Return a run of ``exec``, as ``scopekeeper.exec.run.find``.
 
-    Raises what that does, and ElsewhereError for a run that something else started.
+    Raises what that raises, and UnheldRunError for a run that something else started.
     """
     try:
         return runs.find(wanted)
@@ -49,11 +49,11 @@ def find(wanted: str) -> Run:
         scope = _scope_of(wanted)
         if scope is None:
             raise
-        raise ElsewhereError(scope) from None
+        raise UnheldRunError(scope) from None
 
 
 def _scope_of(wanted: str) -> "Scope | None":
-    """Return the scope whose run is called so, or is the only one that begins so."""
+    """Return the scope of the run with this id, or of the only one whose id begins so."""
     from scopekeeper.kernel.proc import mount_point
     from scopekeeper.scope.snapshot import Reader
 
@@ -64,9 +64,9 @@ def _scope_of(wanted: str) -> "Scope | None":
 
 
 def wait_for(scope: "Scope", deadline: float | None) -> Ended | None:
-    """Return how the run ended that was in a scope, when it has; None where that is not known.
+    """Wait for the end of the run in a scope and return it; None if it is not known.
 
-    deadline is by the monotonic clock: raises TimeoutError then.
+    Raises TimeoutError at deadline, by the monotonic clock.
     """
     from scopekeeper.kernel.emptiness import EmptinessWatch
 
@@ -80,9 +80,9 @@ def wait_for(scope: "Scope", deadline: float | None) -> Ended | None:
 
 
 def recorded(run_id: str, since: int = 0) -> Ended | None:
-    """Return the last end that the history has of a run, begun since a time; None for none.
+    """Return the last end in the history of a run that began since a time; None if there is none.
 
-    It may have ended just now: then a keeper is about to write it.
+    Waits a moment: if the run ended just now, a keeper is about to record it.
     """
     from scopekeeper import state
     from scopekeeper.history.store import HistoryStore

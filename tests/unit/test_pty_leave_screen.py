@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopekeeper.exec.farewell import farewell
+from scopekeeper.exec.leave_screen import to_own_line
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from scopekeeper.exec.farewell import farewell
     ],
 )
 def test_a_line_is_begun_where_one_has_to_be(shown: bytes, alternate: bool, skips: bool) -> None:
-    assert farewell(shown, alternate=alternate) == b"\r\n" * skips + b"\x1b[J"
+    assert to_own_line(shown, alternate=alternate) == b"\r\n" * skips + b"\x1b[J"

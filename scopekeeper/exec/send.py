@@ -1,4 +1,4 @@
-"""Typing into a run without being at its terminal."""
+"""Sends input to a run without attaching to it."""
 
 import contextlib
 import socket
@@ -14,12 +14,12 @@ from scopekeeper.exec.run import Run, refuse_input
 def send(run: Run, pieces: Iterable[bytes], *, seconds: float, end: bool = False) -> int:
     """Send bytes to a run, then the end of its input if wanted; return how many it took.
 
-    Raises ScopekeeperError where it did not take all of them within that time.
+    Raises ScopekeeperError if it does not take all of them within that time.
     """
-    refuse_input(run)  # the keeper leaves when there is nothing to keep: it need not be waited for
+    refuse_input(run)  # do not wait for a keeper, which exits when it holds no run
     with reach_again(RESTART, start=True) as connection:
         connection.ask(do="send", run=run.id, seconds=seconds)
-        # the keeper may hang up before all is sent, and then has said why
+        # if the keeper hangs up early, its answer says why
         with contextlib.suppress(UnavailableError):
             for piece in pieces:
                 connection.send(protocol.DATA, piece)

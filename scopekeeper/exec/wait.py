@@ -10,21 +10,21 @@ from scopekeeper.exec.run import Ended, load
 
 _PAUSE = 0.2
 _PATIENCE = 30.0
-"""Seconds without any keeper after which there will be none."""
+"""Seconds without a keeper before giving up."""
 
 
 def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
-    """Return how a run ended, when it has; None where that is not known.
+    """Wait for the end of a run and return it; None if it is not known.
 
-    deadline is by the monotonic clock: raises TimeoutError then. Raises UnavailableError where no
-    keeper comes to tell of it. Where there is none at first one is started, once: after a logout
-    or a boot it may be that nothing else does.
+    Raises TimeoutError at deadline, by the monotonic clock, and UnavailableError if no keeper
+    comes. The first time it starts a keeper if there is none: after a logout or a boot maybe
+    nothing else does.
     """
     give_up = time.monotonic() + _PATIENCE
     first = True
     while True:
         try:
-            # who stops a keeper on which somebody waits does not want another one
+            # do not start another keeper after somebody stopped this one
             start, first = first, False
             with _started(deadline) if start else reach_again() as connection:
                 if deadline is not None:
