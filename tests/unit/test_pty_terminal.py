@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import select
 import signal
 import termios
 import time
@@ -93,7 +94,8 @@ def _child(body: Callable[[], None]) -> tuple[int, int, list[object]]:
 def _held() -> None:
     with Terminal() as terminal:
         terminal.write(b"\x1b[?1049h\x1b[?25lREADY")
-        time.sleep(1000)
+        # as attach waits: a signal that arrives just before a sleep does not end it
+        select.select([terminal.wake], [], [], 1000)
 
 
 def _failing() -> None:
