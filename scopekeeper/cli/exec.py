@@ -109,8 +109,8 @@ def command(
         raise _cannot_start(error) from None
     if detach:
         if as_json:
-            told = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
-            answer({**told, "pid": pid})
+            fields = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
+            answer({**fields, "pid": pid})
         else:
             click.echo(run.id)
         _warn_of_logout()

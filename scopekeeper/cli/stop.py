@@ -21,7 +21,7 @@ from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.quantities import duration, moment
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.placement import Caller
@@ -94,7 +94,7 @@ def command(
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = select_targets(snapshot, words, selector, "stop")
-    targets = [stop.target_of(each, seconds) for each in selected]
+    targets = [stop_target.target_of(each, seconds) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
@@ -117,7 +117,7 @@ def command(
     raise SystemExit(_status(results, absent=absent, failed=paths.failed))
 
 
-def _status(results: list[stop.Result], *, absent: bool, failed: bool) -> int:
+def _status(results: list[stop_target.Result], *, absent: bool, failed: bool) -> int:
     outcomes = {result.outcome for result in results}
     if "remains" in outcomes:
         return REMAINS
@@ -132,7 +132,7 @@ def label(selected: Selected, *, users: bool = False) -> str:
     return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
 
 
-def sentence(selected: Selected, result: stop.Result, *, users: bool = False) -> str:
+def sentence(selected: Selected, result: stop_target.Result, *, users: bool = False) -> str:
     """Return the outcome in one line, or in several if processes remain."""
     name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
@@ -160,7 +160,7 @@ def sentence(selected: Selected, result: stop.Result, *, users: bool = False) ->
     return "\n".join(lines)
 
 
-def _document(selected: Selected, result: stop.Result) -> dict[str, Any]:
+def _document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
     return {
         "unit": selected.scope.unit,
         **user_fields(selected.scope.uid),

@@ -12,7 +12,7 @@ from scopekeeper.doctor.remedies import detail, remedy, remedy_by_words
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.scope import records
 from scopekeeper.scope.reason import Cause, Reason
 
@@ -43,7 +43,7 @@ def trial(mount: str) -> Finding:
             return Finding("trial", Status.FAIL, f"no record can be read back from {path}")
         scope = path.rpartition("/")[0]
         # no grace, so that the stop has to use cgroup.kill
-        target = stop.Target(mount + scope, scope, grace=0.0)
+        target = stop_target.Target(mount + scope, scope, grace=0.0)
         cause = Cause(Reason.STOPPED, "the trial of scopekeeper doctor")
         warnings: list[str] = []
         result = stop.stop([target], causes=[cause], warnings=warnings, step_out=step_aside)[0]

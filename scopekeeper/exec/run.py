@@ -150,15 +150,15 @@ def load_all() -> list[Run]:
 
 def unreadable() -> list[str]:
     """Return a sentence for each record that cannot be read."""
-    told = []
+    problems = []
     for run_id in _ids():
         try:
             _read(run_id)
         except FileNotFoundError:
             continue  # it is not written yet, or was removed
         except (OSError, ValueError) as error:
-            told.append(_problem(run_id, error))
-    return told
+            problems.append(_problem(run_id, error))
+    return problems
 
 
 def _ids() -> list[str]:

@@ -70,9 +70,9 @@ def redraw(
     """Return what draws on a cleared terminal the picture that this output made.
 
     cols and rows are the size of the terminal that it was written to, window the size of the one
-    to draw on, where it differs. Output that is not whole may begin inside a sequence or a
-    character, which is skipped. Where it ends inside one, so does the result: the next output goes
-    on there. Output that takes too long to draw leaves the screen empty. Never raises.
+    to draw on, if it differs. Output that is not whole may begin inside a sequence or a character,
+    which is skipped. If it ends inside a sequence, so does the result: the next output continues
+    it. Output that takes too long to draw leaves the screen empty. Never raises.
     """
     cols, rows = (min(max(size, 1), _LARGEST) for size in (cols, rows))
     if not whole or len(output) > LIMIT:

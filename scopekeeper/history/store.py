@@ -255,13 +255,13 @@ class HistoryStore:
         self._step("insert")
         for end in began:
             self._keep_living(connection, end)
-        told = [end for end in ends if self._keep(connection, end)]
+        news = [end for end in ends if self._keep(connection, end)]
         self._step("prune")
         self._bounds.prune(connection, {rows.to_text(end.unit) for end in ends})
         self._step("commit")
         connection.execute("COMMIT")
         self._step("close")
-        return told
+        return news
 
     def _keep_living(self, connection: sqlite3.Connection, end: End) -> None:
         """Note a living member: one row for each leaf, up to the scope's limit."""

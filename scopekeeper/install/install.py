@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from scopekeeper.errors import ConfigError, RefusedError, UsageError
-from scopekeeper.install import launchers, plan
 from scopekeeper.install import locations as placing
+from scopekeeper.install import pip_scripts, plan
 from scopekeeper.install.apply import (
     Applied,
     ManagerCommand,
@@ -156,10 +156,10 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: st
 
 def _make_fast(change: Applied, program: str, *, dry_run: bool) -> None:
     """Replace pip's launcher by the fast one."""
-    script = launchers.slow(program)
+    script = pip_scripts.slow(program)
     if script is None:
         return
-    problem = "" if dry_run else launchers.make_fast(script)
+    problem = "" if dry_run else pip_scripts.make_fast(script)
     if problem:
         change.warnings.append(f"{script} stays as pip wrote it: {problem}")
     else:

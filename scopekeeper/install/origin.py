@@ -46,10 +46,10 @@ def marked(text: str, name: str) -> bytes:
 
 def origin(raw: bytes) -> Origin:
     """Return who wrote a file, judged by its mark."""
-    told, rest = _split(raw)
-    if not told:
+    digest, rest = _split(raw)
+    if not digest:
         return Origin.FOREIGN
-    return Origin.OURS if told == _sum(rest) else Origin.EDITED
+    return Origin.OURS if digest == _sum(rest) else Origin.EDITED
 
 
 def sums(files: Mapping[str, bytes]) -> bytes:
@@ -62,12 +62,12 @@ def listed(raw: bytes) -> dict[str, str]:
     """Return the checksums in our SUMS by name; empty if it was edited or is not ours."""
     if origin(raw) is not Origin.OURS:
         return {}
-    return {name.decode(): told.decode() for told, name in _SUM.findall(raw)}
+    return {name.decode(): digest.decode() for digest, name in _SUM.findall(raw)}
 
 
-def has_sum(raw: bytes | None, told: str) -> bool:
+def has_sum(raw: bytes | None, digest: str) -> bool:
     """Return whether a file exists and has the listed checksum."""
-    return raw is not None and _whole_sum(raw) == told
+    return raw is not None and _whole_sum(raw) == digest
 
 
 def _whole_sum(raw: bytes) -> str:

@@ -132,13 +132,13 @@ def uninstall_together(
 def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[FileAction]:
     """Return the files because of which the whole folder is kept."""
     sums = look(_like(pieces[0], origin.SUMS).path)
-    told = origin.listed(sums or b"")
-    edited = [name for name, each in told.items()
+    listed = origin.listed(sums or b"")
+    edited = [name for name, each in listed.items()
               if not origin.has_sum(look(_like(pieces[0], name).path), each)]  # fmt: skip
     # an unlisted file that is identical to the shipped one was copied by hand: it is ours
-    foreign = [piece.name for piece in pieces if piece.name not in told
+    foreign = [piece.name for piece in pieces if piece.name not in listed
                and look(piece.path) not in (None, piece.text.encode())]  # fmt: skip
-    if sums is not None and not told:
+    if sums is not None and not listed:
         (edited if origin.origin(sums) is Origin.EDITED else foreign).append(origin.SUMS)
     kept = dict.fromkeys(foreign, Origin.FOREIGN)
     kept |= {} if force else dict.fromkeys(edited, Origin.EDITED)

@@ -21,7 +21,7 @@ from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id, boottime
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
@@ -267,7 +267,9 @@ class Keeper:
             self._tracker.look_later(directory, f"{directory}: {problem}")
         self._tracker.look_at(directories - failed.keys())
 
-    async def stop_selected(self, selected: Sequence[Selected], cause: Cause) -> list[stop.Result]:
+    async def stop_selected(
+        self, selected: Sequence[Selected], cause: Cause
+    ) -> list[stop_target.Result]:
         """Stop what is selected; meanwhile plan nothing else for it."""
         directories = {each.scope.directory for each in selected}
         warnings: list[str] = []
@@ -275,7 +277,7 @@ class Keeper:
         try:
             results = await in_thread(
                 stop.stop,
-                [stop.target_of(each) for each in selected],
+                [stop_target.target_of(each) for each in selected],
                 causes=[cause] * len(selected),
                 warnings=warnings,
                 watched=self.watched(directories),

@@ -196,8 +196,8 @@ def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
         inner.pop(key, None)
         if value:
             inner[key] = value.encode("utf-8", "surrogateescape")
-    told = inner.get(b"SCOPEKEEPER_SESSION_ID")
-    if told is not None and told.decode("utf-8", "surrogateescape") != request.session_id:
+    inherited = inner.get(b"SCOPEKEEPER_SESSION_ID")
+    if inherited is not None and inherited.decode("utf-8", "surrogateescape") != request.session_id:
         del inner[b"SCOPEKEEPER_SESSION_ID"]  # of another session or an earlier life of it
 
 

@@ -121,11 +121,11 @@ def _contain(
 
     caller = Caller()
     terminal = _has_terminal(prompts=prompts)
-    told = dict(environment)
-    options = choose(*_surroundings(caller), told, terminal=terminal)
+    described = dict(environment)
+    options = choose(*_surroundings(caller), described, terminal=terminal)
     if options is not None:
         name = form.name(shell)
-        run.contain(options | {"name": name}, name, told, inner, caller)
+        run.contain(options | {"name": name}, name, described, inner, caller)
 
 
 def _surroundings(caller: "Caller") -> tuple[dict[str, str] | None, dict[str, str]]:

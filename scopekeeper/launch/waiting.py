@@ -166,12 +166,12 @@ def _gave_up(directory: str, unit: str, reason: str, waited: float) -> Exception
             f"{unit} exists and has no record of ours; somebody else made it",
             "it is left alone; choose another --run, or look with: systemctl status",
         )
-    told = {
+    state = {
         "stopping": "is still being stopped",
         "setup": "has no living member yet",
         "taken": "is known to systemd, but its cgroup is not there",
     }.get(reason, "is empty, but does not go away")
     return ConflictError(
-        f"{unit} {told} after {waited:.0f} s",
+        f"{unit} {state} after {waited:.0f} s",
         f"look with: scopekeeper ls; its cgroup is {directory}",
     )

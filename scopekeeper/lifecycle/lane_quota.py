@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scopekeeper.errors import ConflictError
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.lifecycle.plan import supersedes
 from scopekeeper.policy.cache_format import compiled_path
 from scopekeeper.regular_files import open_regular
@@ -25,7 +25,7 @@ from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
 
-_Ending = Callable[[list[stop.Target], Cause], None]
+_Ending = Callable[[list[stop_target.Target], Cause], None]
 _LOCK_SECONDS = 30.0
 """How long a launch waits for other launches that make room; then it continues."""
 
@@ -73,7 +73,7 @@ def _supersede(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
         if supersedes(*run, scope):
             members = scope.yielding([launch.owner])
             chosen = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
-            targets += [stop.target_of(each) for each in chosen]
+            targets += [stop_target.target_of(each) for each in chosen]
     cause = Cause(Reason.SUPERSEDED, f"the run {launch.session_id} takes its place")
     end(targets, cause)
 
@@ -96,7 +96,7 @@ def _check_quota(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
         oldest = leftovers.pop(0)
         cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
         leaves = frozenset(member.leaf for member in oldest.members)
-        target = dataclasses.replace(stop.target_of(Selected(oldest)), leaves=leaves)
+        target = dataclasses.replace(stop_target.target_of(Selected(oldest)), leaves=leaves)
         end([target], cause)
         there.remove(oldest)
     if len(there) >= most:
@@ -107,7 +107,11 @@ def _check_quota(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
 
 
 def _end(
-    targets: list[stop.Target], cause: Cause, *, warnings: list[str], step_out: Callable[[], None]
+    targets: list[stop_target.Target],
+    cause: Cause,
+    *,
+    warnings: list[str],
+    step_out: Callable[[], None],
 ) -> None:
     """Stop scopes or members; raises ConflictError."""
     causes = [cause] * len(targets)

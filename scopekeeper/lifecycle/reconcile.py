@@ -13,7 +13,7 @@ from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle import observe, stop, stop_mark, unfinished_stops
+from scopekeeper.lifecycle import observe, stop, stop_mark, stop_target, unfinished_stops
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope, Snapshot
@@ -42,7 +42,7 @@ class Done:
     action: Action
     outcome: str
     """``kept``, ``reported``, ``removed``, ``changed meanwhile``, or that of a stop."""
-    result: stop.Result | None = None
+    result: stop_target.Result | None = None
 
 
 def apply(
@@ -63,14 +63,14 @@ def apply(
     """
     done = []
     removals: list[Action] = []
-    stops: list[tuple[Action, stop.Target]] = []
+    stops: list[tuple[Action, stop_target.Target]] = []
     for action in actions:
         if action.step is Step.STOP:
             afresh = _still_holds(action, policy, reader, snapshot)
             if afresh is None:
                 done.append(Done(action, _CHANGED))
                 continue
-            target = stop.target_of(Selected(action.scope, action.member))
+            target = stop_target.target_of(Selected(action.scope, action.member))
             if action.member is None:
                 leaves = frozenset(member.leaf for member in afresh.members)
                 target = dataclasses.replace(target, leaves=leaves)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scopekeeper.errors import ConflictError
 from scopekeeper.kernel import proc
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.scope.model import Owner
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selector, select
@@ -25,7 +25,7 @@ def replace(
     mount = proc.mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
     targets = [
-        stop.target_of(selected)
+        stop_target.target_of(selected)
         for selected in select(snapshot, earlier)
         if selected.member is not None and selected.member.yields_to(owner)
     ]

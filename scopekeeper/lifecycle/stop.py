@@ -23,75 +23,15 @@ from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import describe
 from scopekeeper.lifecycle import observe, remove, stop_mark, stop_witness, unseen_ends
-from scopekeeper.scope import names, record_parser, records
+from scopekeeper.lifecycle.stop_target import Remaining, Result, Target
+from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord
-from scopekeeper.scope.selection import Selected
 
-GRACE = 5.0
-"""Seconds between SIGTERM and the kill, unless the stop or the launch sets another grace."""
-LONGEST_GRACE = 600.0
-"""The longest grace of a launch, since its members can write any into the record. A stop may ask
-for more."""
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
 _AGAIN = 0.1
 """Seconds between looks for processes that were started after the signals were sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What to stop: a scope's directory, or that of one member's leaf in it."""
-
-    directory: str
-    cgroup: str
-    grace: float = GRACE
-    leaves: frozenset[str] | None = None
-    """Of a scope: the only leaves that it may have; if anything else lives in it, skip it."""
-
-    @property
-    def is_member(self) -> bool:
-        """Whether the target is one member of a scope."""
-        return names.parse_leaf(self.directory.rpartition("/")[2]) is not None
-
-    @property
-    def scope_directory(self) -> str:
-        """The directory of the scope, also if the target is a member."""
-        return self.directory.rpartition("/")[0] if self.is_member else self.directory
-
-    @property
-    def unit(self) -> str:
-        """The name of the scope."""
-        return self.scope_directory.rpartition("/")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """A process that did not die, and where it waits in the kernel."""
-
-    pid: int
-    state: str
-    wchan: str
-    command: str
-
-
-@dataclass(slots=True)
-class Result:
-    """What was proved of one target."""
-
-    target: Target
-    outcome: str = "empty"
-    """One of empty (nothing lived in it), changed (something else lives in it now), terminated,
-    killed, remains, refused."""
-    terminated: int = 0
-    """Processes that were sent SIGTERM."""
-    killed: int = 0
-    """Processes that were left after the grace and were killed."""
-    milliseconds: float = 0.0
-    remaining: tuple[Remaining, ...] = ()
-    problem: str = ""
-    unread: int = 0
-    """Cgroups in it that could not be read: no process in them got SIGTERM."""
 
 
 @dataclass(slots=True)
@@ -189,21 +129,6 @@ class _Held:
         return observe.members(
             self.directory, self.scope_record, unit, leaf=self.leaf, found=found, hidden=self.hidden
         )
-
-
-def target_of(selected: Selected, grace: float | None = None) -> Target:
-    """Return the target for a selection; grace in seconds overrides the launch's own."""
-    where = selected.member or selected.scope
-    if grace is None:
-        grace = grace_of(selected.scope.grace)
-    return Target(where.directory, where.cgroup, grace)
-
-
-def grace_of(microseconds: int | None) -> float:
-    """Return a grace in seconds from a record's value."""
-    if microseconds is None:
-        return GRACE
-    return min(max(microseconds / 1e6, 0.0), LONGEST_GRACE)
 
 
 def stop(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle import stop, stop_mark
+from scopekeeper.lifecycle import stop, stop_mark, stop_target
 from scopekeeper.lifecycle.stop import record_of
 from scopekeeper.scope import names, reason, record_parser, records
 from scopekeeper.scope.reason import Cause
@@ -22,10 +22,10 @@ def finish(directory: str, warnings: list[str], step_out: Callable[[], None]) ->
     if record is None:
         return
     path = directory[len(mount_point()) :]
-    grace = stop.grace_of(record.grace)
+    grace = stop_target.grace_of(record.grace)
     cause = cause_begun(directory) or Cause(reason.Reason.UNKNOWN)
     stop.stop(
-        [stop.Target(directory, path, grace)],
+        [stop_target.Target(directory, path, grace)],
         causes=[cause],
         warnings=warnings,
         step_out=step_out,

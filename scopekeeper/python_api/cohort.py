@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from scopekeeper.errors import UsageError
-from scopekeeper.lifecycle.stop import Result
+from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.python_api import aio, stop_members
 from scopekeeper.python_api.options import Options, texts
 from scopekeeper.python_api.process import Process, Session

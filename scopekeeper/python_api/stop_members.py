@@ -10,7 +10,7 @@ from scopekeeper.errors import RemainsError, StateError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import stop
+from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.python_api.launcher import Launch
 from scopekeeper.python_api.process import Process, log
 from scopekeeper.scope import record_parser, records
@@ -21,7 +21,7 @@ _PAUSE = 0.01
 
 def end(
     members: Sequence[Process | Launch], *, grace: float | None, reason: str
-) -> list[stop.Result]:
+) -> list[stop_target.Result]:
     """Stop members, each with all that it has left in its leaf, and reap them.
 
     A Launch is a member that something else reaps. ``grace`` is the seconds between SIGTERM and
@@ -29,13 +29,13 @@ def end(
     RemainsError.
     """
     contained = [each for each in members if each.directory]
-    results: list[stop.Result] = []
+    results: list[stop_target.Result] = []
     if contained:
         mount = mount_point()
         targets = [_target(each, mount, grace) for each in contained]
         cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
 
-        def stopping() -> list[stop.Result]:
+        def stopping() -> list[stop_target.Result]:
             return stop.stop(
                 targets,
                 causes=[cause] * len(targets),
@@ -48,7 +48,7 @@ def end(
             log.warning(text)
         _release(mount, {each.scope for each in contained})
     uncontained = [each for each in members if isinstance(each, Process) and not each.directory]
-    _end_uncontained(uncontained, stop.GRACE if grace is None else grace)
+    _end_uncontained(uncontained, stop_target.GRACE if grace is None else grace)
     left = [
         (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
     ]
@@ -78,9 +78,9 @@ def is_over(member: Process) -> bool:
     )
 
 
-def _target(member: Process | Launch, mount: str, grace: float | None) -> stop.Target:
+def _target(member: Process | Launch, mount: str, grace: float | None) -> stop_target.Target:
     path = member.directory[len(mount) :]
-    return stop.Target(member.directory, path, _grace_of(member) if grace is None else grace)
+    return stop_target.Target(member.directory, path, _grace_of(member) if grace is None else grace)
 
 
 def _grace_of(member: Process | Launch) -> float:
@@ -88,13 +88,13 @@ def _grace_of(member: Process | Launch) -> float:
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
         raw = cgroupfs.attribute(scope, records.ATTRIBUTE)
-        return stop.grace_of(record_parser.scope(raw, scope.rpartition("/")[2]).grace)
-    return stop.GRACE
+        return stop_target.grace_of(record_parser.scope(raw, scope.rpartition("/")[2]).grace)
+    return stop_target.GRACE
 
 
 def _reaping(
-    members: Sequence[Process], stopping: Callable[[], list[stop.Result]]
-) -> list[stop.Result]:
+    members: Sequence[Process], stopping: Callable[[], list[stop_target.Result]]
+) -> list[stop_target.Result]:
     """Reap members while they are stopped: a cgroup with zombies cannot always be removed."""
     over = threading.Event()
 
@@ -124,7 +124,7 @@ def _end_uncontained(members: Sequence[Process], grace: float) -> None:
         if each.returncode is None:
             each.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                each.wait(stop.GRACE)
+                each.wait(stop_target.GRACE)
 
 
 def _release(mount: str, units: set[str]) -> None:
@@ -138,11 +138,11 @@ def _release(mount: str, units: set[str]) -> None:
                 log.warning(report.problem)
 
 
-def _is_left(result: stop.Result) -> bool:
+def _is_left(result: stop_target.Result) -> bool:
     return result.outcome in ("remains", "refused")
 
 
-def _words(member: Process | Launch, result: stop.Result) -> str:
+def _words(member: Process | Launch, result: stop_target.Result) -> str:
     """Return a line that names the member and what is left of it."""
     if result.outcome == "refused":
         return f"{member.member} in {member.scope} was left alone: {result.problem}"

@@ -17,7 +17,7 @@ import pytest
 import scopekeeper
 from scopekeeper.errors import RemainsError, UnavailableError, UsageError
 from scopekeeper.launch.failure import translated
-from scopekeeper.lifecycle.stop import Remaining, Result, Target
+from scopekeeper.lifecycle.stop_target import Remaining, Result, Target
 from scopekeeper.python_api import (
     aio,
     options,

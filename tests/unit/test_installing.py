@@ -142,12 +142,12 @@ def test_a_written_file_can_be_read_by_all_and_undone_with_its_folders(tmp_path)
 LAUNCHERS = """
 import sys
 from pathlib import Path
-from scopekeeper.install import launchers
+from scopekeeper.install import pip_scripts
 mine = Path(sys.prefix, "bin/scopekeeper")
-assert launchers.slow("/usr/bin/scopekeeper") is None
-assert launchers.slow(str(mine)) == mine
-assert launchers.make_fast(mine) == ""
-assert launchers.slow(str(mine)) is None
+assert pip_scripts.slow("/usr/bin/scopekeeper") is None
+assert pip_scripts.slow(str(mine)) == mine
+assert pip_scripts.make_fast(mine) == ""
+assert pip_scripts.slow(str(mine)) is None
 """
 
 

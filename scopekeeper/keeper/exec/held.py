@@ -91,7 +91,7 @@ def recognise(descriptors: list[int]) -> Descriptors | None:
 
 
 class Held:
-    """Moves the output of one run; told is called after each move.
+    """Moves the output of one run; on_move is called after each move.
 
     input_closed is called after the input pipe was closed, so that other copies are closed, too.
     """
@@ -101,13 +101,13 @@ class Held:
         loop: asyncio.AbstractEventLoop,
         descriptors: Descriptors,
         log: Log,
-        told: Callable[[], None],
+        on_move: Callable[[], None],
         input_closed: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._fds = descriptors
         self._log = log
-        self._told = told
+        self._on_move = on_move
         self._input_closed = input_closed
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []
@@ -171,7 +171,7 @@ class Held:
             if self._timer is None and self._fds.output >= 0:
                 self._pause()
         if moved:
-            self._told()
+            self._on_move()
         return more
 
     def _move_one(self) -> bool:

@@ -133,7 +133,7 @@ class Runs:
                 run.folder() / run_id,
             )
         else:
-            _log.warning("the descriptor store had a run %s, of which nothing is known", run_id)
+            _log.warning("the descriptor store had an unknown run %s", run_id)
             handover.drop(self._store, run_id)
         unknown.close()
 

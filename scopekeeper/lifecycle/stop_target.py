@@ -1,0 +1,82 @@
+"""What a stop is about and what it proves: targets, their grace, and results. Pure."""
+
+from dataclasses import dataclass
+
+from scopekeeper.scope import names
+from scopekeeper.scope.selection import Selected
+
+GRACE = 5.0
+"""Seconds between SIGTERM and the kill, unless the stop or the launch sets another grace."""
+LONGEST_GRACE = 600.0
+"""The longest grace of a launch, since its members can write any into the record. A stop may ask
+for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to stop: a scope's directory, or that of one member's leaf in it."""
+
+    directory: str
+    cgroup: str
+    grace: float = GRACE
+    leaves: frozenset[str] | None = None
+    """Of a scope: the only leaves that it may have; if anything else lives in it, skip it."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the target is one member of a scope."""
+        return names.parse_leaf(self.directory.rpartition("/")[2]) is not None
+
+    @property
+    def scope_directory(self) -> str:
+        """The directory of the scope, also if the target is a member."""
+        return self.directory.rpartition("/")[0] if self.is_member else self.directory
+
+    @property
+    def unit(self) -> str:
+        """The name of the scope."""
+        return self.scope_directory.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """A process that did not die, and where it waits in the kernel."""
+
+    pid: int
+    state: str
+    wchan: str
+    command: str
+
+
+@dataclass(slots=True)
+class Result:
+    """What was proved of one target."""
+
+    target: Target
+    outcome: str = "empty"
+    """One of empty (nothing lived in it), changed (something else lives in it now), terminated,
+    killed, remains, refused."""
+    terminated: int = 0
+    """Processes that were sent SIGTERM."""
+    killed: int = 0
+    """Processes that were left after the grace and were killed."""
+    milliseconds: float = 0.0
+    remaining: tuple[Remaining, ...] = ()
+    problem: str = ""
+    unread: int = 0
+    """Cgroups in it that could not be read: no process in them got SIGTERM."""
+
+
+def target_of(selected: Selected, grace: float | None = None) -> Target:
+    """Return the target for a selection; grace in seconds overrides the launch's own."""
+    where = selected.member or selected.scope
+    if grace is None:
+        grace = grace_of(selected.scope.grace)
+    return Target(where.directory, where.cgroup, grace)
+
+
+def grace_of(microseconds: int | None) -> float:
+    """Return a grace in seconds from a record's value."""
+    if microseconds is None:
+        return GRACE
+    return min(max(microseconds / 1e6, 0.0), LONGEST_GRACE)
