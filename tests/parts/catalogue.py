@@ -19,6 +19,7 @@ TALLY = ("-p", "tests.parts.tally", "--tally")
 # A test that hangs is ended by then; one on a machine that others load is not.
 TEST_LIMIT_S = 900
 MACHINE_LIMIT_S = 5400  # for all the tests of one user; emulated, they take ten times longer
+ALONE = 99  # OpenClaw gives up on its own database after seconds of waiting on a loaded machine
 PATIENT = ("--timeout", str(TEST_LIMIT_S))
 
 # What is to run where this does, and not in machines of the lab.
@@ -85,7 +86,8 @@ def rest(marks: str) -> str:
 def openclaw(name: str, version: str) -> Part:
     """Return the part that plays one version of the real OpenClaw."""
     argv = (*machine(jobs=1), "-p", "tests.e2e.plugin", "--openclaw", version)
-    return Part(name, "trixie nspawn user", f"the real OpenClaw {version}", 7, (argv,))
+    about = f"the real OpenClaw {version}"
+    return Part(name, "trixie nspawn user", about, 7, (argv,), weight=ALONE)
 
 
 def suite(name: str) -> tuple[Part, ...]:

@@ -174,7 +174,8 @@ def test_what_is_seen_is_what_is_seen_without_scopekeeper(
         run = user.expect(r"detached from ([0-9a-f]{8})")[1].decode()
         assert user.status() == 0
         again = viewer("attach", run)
-        again.until(lambda lines, expected=expected: lines == expected)
+        # a program that redraws itself does not repeat its message in the last line
+        again.until(lambda lines, expected=expected: lines[:-1] == expected[:-1])
         assert keeper.call("stop", "-s", f"{session}:{name}").returncode == 0
         again.status()
 
