@@ -94,6 +94,7 @@ def test_a_symbolic_link_at_its_end_or_on_the_way(tmp_path):
 def test_what_belongs_to_another_uid(tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     uid = os.geteuid()
+    monkeypatch.setattr(check.state, "directory", lambda: tmp_path / "state")
     monkeypatch.setattr(check.os, "geteuid", lambda: uid + 1)
     assert f"belongs to uid {uid}, not to uid {uid + 1}" in refusal(tmp_path / "theirs")
 

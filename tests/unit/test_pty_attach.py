@@ -327,7 +327,8 @@ def test_a_refusal_of_the_keeper_is_one_line(folder: pathlib.Path) -> None:
     called = _called(folder, "attach", "1a2b3c4d")
     _, told = called.communicate(timeout=_SECONDS)
     assert called.returncode == 1
-    assert b"no keeper" in told
+    # the second where a manager starts what stands in for the keeper, which ends
+    assert b"no keeper" in told or b"but has ended" in told
     assert told.count(b"\n") == 1
 
 
