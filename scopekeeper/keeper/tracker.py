@@ -66,6 +66,8 @@ class Tracker:
         self._stopping = Stopping.NOTHING
         self.tracked: dict[str, TrackedScope] = {}
         """By directory."""
+        self._unrecorded: dict[str, tuple[int, float]] = {}
+        """By directory: its inode, and when it was first seen without a record."""
         self.activity = False
         """Whether a look also reads how busy members are."""
         self._dirty: set[str] = set()
@@ -240,10 +242,12 @@ class Tracker:
             if tracked is not None:
                 self._gone(directory, tracked, reader)
             tracked = None
+        if scope is None or not scope.unrecorded:
+            self._unrecorded.pop(directory, None)
         if scope is None:
             return
         if tracked is None:
-            if scope.unrecorded:
+            if scope.unrecorded and not self._is_leftover(scope):
                 self._due[directory] = self.loop.time() + _RECORD_SECONDS
                 return  # its launch is about to write the record, which sends an event
             tracked = self.tracked[directory] = TrackedScope(scope)
@@ -255,6 +259,14 @@ class Tracker:
         if tracked.fresh:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
         self._pending.add(directory, tracked, ended)
+
+    def _is_leftover(self, scope: Scope) -> bool:
+        """Return True if the launch of a scope was killed before it wrote the record."""
+        now = self.loop.time()
+        inode, since = self._unrecorded.setdefault(scope.directory, (scope.inode, now))
+        if inode != scope.inode:
+            self._unrecorded[scope.directory] = (scope.inode, now)
+        return inode == scope.inode and scope.is_stillborn and now - since > _RECORD_SECONDS / 2
 
     def _gone(self, directory: str, tracked: TrackedScope, reader: Reader) -> None:
         self._pending.add(directory, tracked, tracked.gone(reader))

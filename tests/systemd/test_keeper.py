@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.scope.names import unit_name
 from tests.machine import (
     FOREVER,
     PATIENCE,
@@ -32,7 +33,7 @@ from tests.machine import (
 
 from .bus import BUS, allowed, busctl
 from .guard import UNIT, Keeper
-from .manager import Units, main_pid, show, systemctl
+from .manager import SLICE, Units, main_pid, show, systemctl
 
 pytestmark = pytest.mark.systemd
 
@@ -523,3 +524,17 @@ def test_it_does_not_wake_up_when_nothing_happens(
     else:
         eventually(lambda: f"{session}:woken" in text_of(output))
     eventually(lambda: sleeps(pid))
+
+
+def test_a_scope_whose_launch_was_killed_while_systemd_made_it_is_removed(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    """systemd 252 keeps most of them as active, without a process: no event is left to come."""
+    guard.start()
+    for number in range(10):
+        scope = f"{SLICE}/{unit_name(f'{session}:{number}', 'main')}"
+        launch = subprocess.Popen(keeper.argv("-s", f"{session}:{number}", "--", *FOREVER))
+        eventually(lambda scope=scope: os.path.isdir(scope))
+        launch.kill()
+        launch.wait()
+    eventually(lambda: not scope_directories())
