@@ -1,5 +1,6 @@
 """A terminal that a test types into and reads from."""
 
+import contextlib
 import os
 import pty
 import re
@@ -29,9 +30,9 @@ class Terminal:
         """Type something."""
         os.write(self.fd, text.encode())
 
-    def expect(self, pattern: str) -> re.Match[str]:
+    def expect(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
         """Wait until the terminal shows a pattern, and discard everything up to its end."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             match = re.search(pattern, self.seen)
             if match:
@@ -44,6 +45,15 @@ class Terminal:
                     self.seen += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:
                     raise AssertionError(f"it ended, and showed {self.seen!r}") from None
+
+    def type_until(self, text: str, pattern: str) -> None:
+        """Type something until a pattern is shown: less drops what comes while it redraws."""
+        for _ in range(10):
+            self.type(text)
+            with contextlib.suppress(AssertionError):
+                self.expect(pattern, PATIENCE / 10)
+                return
+        raise AssertionError(f"{pattern!r} did not come; it shows {self.seen!r}")
 
     def status(self) -> int:
         """Wait for the end of the session leader and return its exit status."""

@@ -173,8 +173,7 @@ def test_a_program_of_the_whole_screen_is_there_again_after_attaching(
     first.expect("detached")
     again = at("attach", run)
     again.expect(seen)
-    again.type(leave)
-    again.expect("ended: exited, status 0")
+    again.type_until(leave, "ended: exited, status 0")
     assert wait(keeper, run)["status"] == 0
 
 
