@@ -130,7 +130,7 @@ def uninstall_together(
 
 
 def _kept(pieces: Sequence[Piece], look: Look, *, force: bool) -> list[FileAction]:
-    """Return the files because of which the whole folder is kept."""
+    """Return the edited or foreign files that keep the whole folder in place."""
     sums = look(_like(pieces[0], origin.SUMS).path)
     listed = origin.listed(sums or b"")
     edited = [name for name, each in listed.items()

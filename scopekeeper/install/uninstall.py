@@ -44,7 +44,7 @@ def uninstall(
 ) -> Applied:
     """Uninstall; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit of which only the drop-in is removed, '' for everything.
+    gateway is a unit: only its drop-in is removed. '' removes everything.
     """
     change, talk = Applied(), Talk()
     actions = _drop_ins(places, gateway)

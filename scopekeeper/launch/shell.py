@@ -20,8 +20,8 @@ joins as a member, with the lifetime of the outer one.
 and busybox choose their behaviour by that name.
 
 *If containment fails*, an interactive shell runs uncontained, with one line on stderr: a login must
-not depend on cgroup2. So does a ``-c`` if the password database names us and no session is set:
-that is ssh, su or cron. Any other command does not run (125): a gateway relies on containment.
+not depend on cgroup2. A ``-c`` does the same if the password database names us and no session is
+set: that is ssh, su or cron. Any other command does not run (125): a gateway relies on containment.
 ``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) overrides both.
 """
 

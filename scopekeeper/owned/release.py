@@ -1,6 +1,6 @@
 """Remove the paths whose last user is gone: call ``release_due`` whenever something has ended.
 
-Three steps, each of which the next call continues after a crash:
+Three steps; the next call continues them after a crash:
 
 1. Under the lock of the claims, decide which are due, and rename each due path to
    ``.scopekeeper-gone.<id>`` in its folder. A later claim no longer finds it.

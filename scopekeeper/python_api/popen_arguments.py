@@ -61,8 +61,8 @@ class Command:
 def read(args: Any, popen: Mapping[str, Any]) -> tuple[Command, dict[str, Any]]:  # noqa: ANN401
     """Read what ``Popen`` would be given: the command, and all arguments with their defaults.
 
-    Raises UsageError for what a member cannot have, and what Popen raises, also where the command
-    cannot be executed.
+    Raises UsageError if a member cannot have an argument, and the errors of Popen, also if the
+    command cannot be executed.
     """
     for name, reason in _REFUSED.items():
         if popen.get(name) is not None:

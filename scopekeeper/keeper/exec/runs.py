@@ -141,7 +141,7 @@ class Runs:
         """Hold the descriptors of a run that is about to start.
 
         Raises ConflictError, LimitError, StateError, OSError; then the caller keeps the
-        descriptors, and nothing of the run is left.
+        descriptors, and no file of the run remains.
         """
         if new.id in self.live or run.load(new.id) is not None:
             raise ConflictError(f"there is a run {new.id} already", "start it again")
