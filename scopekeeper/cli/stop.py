@@ -94,7 +94,8 @@ def command(
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = select_targets(snapshot, words, selector, "stop")
-    targets = [stop_target.target_of(each, seconds) for each in selected]
+    by_owner = mine or owner is not None
+    targets = [stop_target.target_of(each, seconds, as_judged=by_owner) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
@@ -144,6 +145,8 @@ def sentence(selected: Selected, result: stop_target.Result, *, users: bool = Fa
         return text
     if result.outcome == "empty":
         return f"{name}: was already empty"
+    if result.outcome == "changed":
+        return f"{name}: left alone: {result.problem}"
     if result.outcome == "terminated":
         return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
     if result.outcome == "killed":

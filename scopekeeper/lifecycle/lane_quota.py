@@ -4,7 +4,6 @@ Stops only what yields to the launch's owner: see ``OwnerState.yields_to``.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import functools
 import os
@@ -73,7 +72,7 @@ def _supersede(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
         if supersedes(*run, scope):
             members = scope.yielding([launch.owner])
             chosen = [Selected(scope)] if members is None else [Selected(scope, m) for m in members]
-            targets += [stop_target.target_of(each) for each in chosen]
+            targets += [stop_target.target_of(each, as_judged=True) for each in chosen]
     cause = Cause(Reason.SUPERSEDED, f"the run {launch.session_id} takes its place")
     end(targets, cause)
 
@@ -95,9 +94,7 @@ def _check_quota(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
     while len(there) >= most and leftovers and launch.rules.get("when_full") == "stop-orphan":
         oldest = leftovers.pop(0)
         cause = Cause(Reason.OWNER_GONE, f"its owner is gone, and the lane {lane_class} is full")
-        leaves = frozenset(member.leaf for member in oldest.members)
-        target = dataclasses.replace(stop_target.target_of(Selected(oldest)), leaves=leaves)
-        end([target], cause)
+        end([stop_target.target_of(Selected(oldest), as_judged=True)], cause)
         there.remove(oldest)
     if len(there) >= most:
         raise ConflictError(

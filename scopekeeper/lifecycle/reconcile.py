@@ -70,11 +70,7 @@ def apply(
             if afresh is None:
                 done.append(Done(action, _CHANGED))
                 continue
-            target = stop_target.target_of(Selected(action.scope, action.member))
-            if action.member is None:
-                leaves = frozenset(member.leaf for member in afresh.members)
-                target = dataclasses.replace(target, leaves=leaves)
-            stops.append((action, target))
+            stops.append((action, stop_target.target_of(afresh, as_judged=True)))
         elif action.step is Step.REMOVE:
             removals.append(action)
         else:
@@ -105,8 +101,8 @@ def apply(
 
 def _still_holds(
     action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
-) -> Scope | None:
-    """Return the scope as it is now, if a new plan still stops the same."""
+) -> Selected | None:
+    """Return the scope or member as it is now, if a new plan still stops the same."""
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
     if scope is None or scope.inode != action.scope.inode:
         return None
@@ -114,13 +110,11 @@ def _still_holds(
     others = [each for each in snapshot.scopes if each.session == scope.session]
     others = [each for each in others if each.directory != scope.directory]
     afresh = dataclasses.replace(snapshot, scopes=(scope, *others))
-    holds = any(
-        again.step is Step.STOP
-        and again.scope is scope
-        and (again.member.member_id if again.member else None) == wanted
-        for again in plan(afresh, policy)
-    )
-    return scope if holds else None
+    for again in plan(afresh, policy):
+        same = (again.member.member_id if again.member else None) == wanted
+        if again.step is Step.STOP and again.scope is scope and same:
+            return Selected(scope, again.member)
+    return None
 
 
 def _cause(action: Action) -> Cause:

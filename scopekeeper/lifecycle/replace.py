@@ -25,7 +25,7 @@ def replace(
     mount = proc.mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
     targets = [
-        stop_target.target_of(selected)
+        stop_target.target_of(selected, as_judged=True)
         for selected in select(snapshot, earlier)
         if selected.member is not None and selected.member.yields_to(owner)
     ]

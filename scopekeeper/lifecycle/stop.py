@@ -210,10 +210,10 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     before = record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     wanted = stop_mark.fields(cause)
-    problem = stop_mark.put(directory, target.scope_directory, leaf, wanted, target.leaves)
+    problem = stop_mark.put(directory, target.scope_directory, leaf, wanted, target.judged)
     if problem == stop_mark.NOTHING:
         return None
-    if problem == stop_mark.CHANGED:
+    if problem in (stop_mark.CHANGED, stop_mark.ADOPTED):
         result.outcome, result.problem = "changed", problem
         return None
     if problem:

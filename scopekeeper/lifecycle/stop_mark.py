@@ -14,18 +14,20 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from scopekeeper.history.end import UNPROVED
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import open_lock, start_time
 from scopekeeper.lifecycle import stop_witness
+from scopekeeper.lifecycle.stop_target import Judged
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.record_parser import StopMark
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
 CHANGED = "something else has come to live in it"
+ADOPTED = "it has got another owner"
 KEYS = (
     "STATE", "STOPPER_PID", "STOPPER_START", "WHY", "REASON",
     "ASKER_PID", "ASKER_UID", "ASKER_COMM",
@@ -79,12 +81,12 @@ def put(
     scope_directory: str,
     leaf: str,
     mark: dict[str, str],
-    leaves: Collection[str] | None = None,
+    judged: Judged | None = None,
 ) -> str:
     """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
-    With leaves, only if nothing lives in the scope but these. Returns why it may not be stopped,
-    '' if it may. Takes the scope's lock exclusively, so that no launch is half-way in.
+    With judged, only if that is still true. Returns why it may not be stopped, '' if it may. Takes
+    the scope's lock exclusively, so that no launch and no adoption is half-way in.
     """
     try:
         _await_record(directory)
@@ -97,8 +99,9 @@ def put(
                 record_parser.member(raw, leaf)
             else:
                 record_parser.scope(raw, scope_directory.rpartition("/")[2])
-            if leaves is not None and _has_others(directory, leaves):
-                return CHANGED
+            changed = _change(directory, leaf, judged) if judged is not None else ""
+            if changed:
+                return changed
             stop_witness.keep(directory, mark)
             fields = records.loads(raw).items()
             kept = {key: value for key, value in fields if key not in KEYS}
@@ -161,12 +164,26 @@ def change(directory: str, scope_directory: str, changes: Mapping[str, str]) -> 
     return free
 
 
-def _has_others(scope_directory: str, leaves: Collection[str]) -> bool:
-    """Return True if something lives in a scope outside these leaves."""
-    others = (name for name in cgroupfs.children(scope_directory) if name not in leaves)
-    return bool(cgroupfs.own_processes(scope_directory)) or any(
-        cgroupfs.is_populated(f"{scope_directory}/{name}") for name in others
-    )
+def _change(directory: str, leaf: str, judged: Judged) -> str:
+    """Return how a scope, or the member in leaf, differs from what was judged, '' if in nothing."""
+    if leaf:
+        return _member_change(directory, leaf, judged)
+    if cgroupfs.own_processes(directory) and not judged.strays:
+        return CHANGED
+    found = (_member_change(f"{directory}/{x}", x, judged) for x in cgroupfs.children(directory))
+    return next(filter(None, found), "")
+
+
+def _member_change(directory: str, leaf: str, judged: Judged) -> str:
+    owner = None  # as in what was judged, if the record is damaged
+    with contextlib.suppress(records.RecordError, PermissionError):
+        raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
+        owner = record_parser.member(raw, leaf).owner
+    if leaf in judged.owners and owner == judged.owners[leaf]:
+        return ""
+    if not cgroupfs.is_populated(directory):  # also if it was removed meanwhile
+        return ""
+    return ADOPTED if leaf in judged.owners else CHANGED
 
 
 def _await_record(directory: str) -> None:

@@ -1,8 +1,10 @@
 """What a stop is about and what it proves: targets, their grace, and results. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scopekeeper.scope import names
+from scopekeeper.scope.model import Owner
 from scopekeeper.scope.selection import Selected
 
 GRACE = 5.0
@@ -13,14 +15,24 @@ for more."""
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a stop was decided from: if the target has changed by then, it is not stopped."""
+
+    owners: Mapping[str, Owner | None]
+    """The owners of its members by leaf; None of a member with a damaged record."""
+    strays: bool = False
+    """Whether processes lived in the scope outside of every member."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What to stop: a scope's directory, or that of one member's leaf in it."""
 
     directory: str
     cgroup: str
     grace: float = GRACE
-    leaves: frozenset[str] | None = None
-    """Of a scope: the only leaves that it may have; if anything else lives in it, skip it."""
+    judged: Judged | None = None
+    """What must still be true of it; None if it was named, whatever lives in it."""
 
     @property
     def is_member(self) -> bool:
@@ -67,12 +79,24 @@ class Result:
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
 
 
-def target_of(selected: Selected, grace: float | None = None) -> Target:
-    """Return the target for a selection; grace in seconds overrides the launch's own."""
-    where = selected.member or selected.scope
+def target_of(selected: Selected, grace: float | None = None, *, as_judged: bool = False) -> Target:
+    """Return the target for a selection; grace in seconds overrides the launch's own.
+
+    With as_judged, it is stopped only if no other member lives in it by then and each has the owner
+    that is known here: the stop was decided from the owners, and an adoption can come between.
+    """
+    scope, member = selected.scope, selected.member
     if grace is None:
-        grace = grace_of(selected.scope.grace)
-    return Target(where.directory, where.cgroup, grace)
+        grace = grace_of(scope.grace)
+    judged = None
+    if as_judged:
+        members = scope.members if member is None else (member,)
+        judged = Judged(
+            {m.leaf: m.owner_state.owner if m.owner_state else None for m in members},
+            bool(scope.strays),
+        )
+    where = member or scope
+    return Target(where.directory, where.cgroup, grace, judged)
 
 
 def grace_of(microseconds: int | None) -> float:

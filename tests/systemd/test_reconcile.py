@@ -6,11 +6,18 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from scopekeeper.lifecycle import reconcile as carry_out
+from scopekeeper.lifecycle.plan import plan
+from scopekeeper.policy.rules import Policy
+from scopekeeper.scope.model import Scope
+from scopekeeper.scope.snapshot import Reader
 from tests.machine import (
     FOREVER,
+    MOUNT,
     Scopekeeper,
     cgroup_of,
     directory_of,
@@ -325,3 +332,48 @@ def test_a_member_that_joined_meanwhile_is_spared(keeper: Scopekeeper, session: 
     reconcile(keeper)
     assert is_alive(joined.pid)
     assert not member("old")
+
+
+class Interrupted(Reader):
+    """A reader after whose every look at a scope something else happens."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__(MOUNT)
+        self._then = then
+
+    def again(self) -> "Interrupted":
+        return self
+
+    def scope(self, directory: str, only_uid: int | None = None) -> Scope | None:
+        found = super().scope(directory, only_uid)
+        self._then()
+        return found
+
+
+@pytest.mark.parametrize("beside", ["an orphan", "another gateway's member"])
+def test_a_member_that_is_adopted_after_the_last_look_is_spared(
+    keeper: Scopekeeper, session: str, beside: str
+) -> None:
+    """Whether the plan was to stop its whole scope or it alone."""
+    names = ("taken", "left") if beside == "an orphan" else ("taken",)
+    end(gateway(keeper, session, *names))
+    if beside != "an orphan":
+        keeper.member("-s", session, "-n", "other", "--", *FOREVER)
+    taken, left = member("taken"), member("left")
+    snapshot = Reader(MOUNT).snapshot(uid=os.getuid())
+    orphans = [each for each in plan(snapshot, Policy()) if each.step.value == "stop"]
+    assert [each.member is None for each in orphans] == [beside == "an orphan"]
+
+    def adopt() -> None:
+        done = keeper.call("adopt", "-s", session, "-n", "taken", "--owner", str(os.getpid()))
+        assert done.returncode == 0, done.stderr
+
+    (done,) = carry_out.apply(
+        orphans, Policy(), Interrupted(adopt), snapshot, [], step_out=lambda: None
+    )
+    assert done.outcome == "changed meanwhile"
+    assert done.result is not None
+    assert done.result.problem == "it has got another owner"
+    reconcile(keeper)
+    assert is_alive(taken)
+    assert not (left and is_alive(left))
