@@ -120,9 +120,13 @@ def test_nothing_with_a_living_or_unproved_owner_is_stopped_as_an_orphan(snapsho
 
 
 @given(SNAPSHOTS)
-def test_without_rules_only_orphans_and_what_was_asked_for_is_stopped(snapshot):
+def test_without_rules_only_what_nobody_can_use_and_what_was_asked_for_is_stopped(snapshot):
     for action in plan(snapshot, Policy()):
-        if action.step is Step.STOP:
+        if action.step is not Step.STOP:
+            continue
+        if action.verdict is Verdict.LEADERLESS:
+            assert action.member.kind == "mcp"
+        else:
             assert action.verdict in (Verdict.EXPIRED, Verdict.STOPPING, Verdict.ORPHAN)
 
 
