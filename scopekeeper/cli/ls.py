@@ -27,8 +27,8 @@ from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
 STATES = (
-    "running", "orphan", "expired", "leaderless", "stopping", "empty", "ghost", "foreign",
-    "damaged", "forged",
+    "running", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty", "ghost",
+    "foreign", "damaged", "forged",
 )  # fmt: skip
 
 

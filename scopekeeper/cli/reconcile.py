@@ -1,6 +1,7 @@
 """``scopekeeper reconcile``."""
 
 import dataclasses
+import functools
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from scopekeeper.cli.show import answer, table, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import ManagerError
+from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle.plan import Action, Verdict, plan
@@ -83,7 +85,12 @@ def command(
 
 def _reconcile(dry_run: bool, owner: str | None) -> _Report:
     policy = load()
-    reader = Reader(mount_point(), activity=policy.counts_idle, unlock=not dry_run)
+    reader = Reader(
+        mount_point(),
+        activity=policy.counts_idle,
+        unlock=not dry_run,
+        sockets=functools.cache(unix_sockets.read),
+    )
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))
     actions = plan(snapshot, policy, owner=owner)
     warnings = [*find().ignored, *unread_text(snapshot.unread)]

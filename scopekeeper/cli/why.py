@@ -1,5 +1,6 @@
 """``scopekeeper why``."""
 
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.peers import holders, other_end
 from scopekeeper.kernel.proc import boottime, mount_point
 from scopekeeper.kernel.usage import name
@@ -38,6 +40,7 @@ _CAUSES = {
     Reason.IDLE: "was ended because it was idle",
     Reason.NO_OUTPUT: "was ended because it wrote no output",
     Reason.LEADER_EXITED: "was ended because its command had exited and left processes",
+    Reason.ABANDONED: "was ended because nobody could talk to it any more",
     Reason.REBOOT: "ended when the machine rebooted",
     Reason.UNKNOWN: "ended for an unknown reason",
 }
@@ -225,7 +228,8 @@ def _name(number: int) -> str:
 def _running(what: str, uid: int | None) -> list[tuple[Scope, Member]]:
     """Return the living members that match, the oldest first; none without cgroup2."""
     try:
-        snapshot = Reader(mount_point()).snapshot(uid=uid)
+        reader = Reader(mount_point(), sockets=functools.cache(unix_sockets.read))
+        snapshot = reader.snapshot(uid=uid)
     except LookupError:
         return []
     found = {}

@@ -19,6 +19,8 @@ class What(enum.Enum):
     WENT = "went"
     RECORD = "record"
     OOM_KILL = "oom-kill"
+    PEER_LEFT = "peer-left"
+    """Somebody has closed the other end of its stdin or stdout."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selected
-from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.fdstore import DescriptorStore
 from scopekeeper.systemd.shutdown import Stopping
 
@@ -45,7 +44,9 @@ _STOPPER_SECONDS = 1.0
 _PAUSE = 0.02
 _FINISH_SECONDS = 7.0
 """How long running jobs may take when the keeper exits; the next one finishes the rest."""
-_BY_RULE = (Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.LEADERLESS)
+_BY_RULE = (
+    Verdict.ORPHAN, Verdict.SUPERSEDED, Verdict.IDLE, Verdict.ABANDONED, Verdict.LEADERLESS,
+)  # fmt: skip
 """Verdicts that depend on the policy; without a valid policy nothing is done about them."""
 
 
@@ -67,7 +68,6 @@ class Keeper:
         """
         self._report = report
         self._linger = linger
-        self._mount = caller.mount
         self._asker = stopper(os.getpid())
         """Of stops that nobody asked for: the keeper itself, not the systemd that started it."""
         boot_id()  # without it nothing can be proved of any owner
@@ -244,7 +244,7 @@ class Keeper:
 
     async def _act(self, doing: list[Action], snapshot: Snapshot, policy: Policy) -> None:
         directories = {action.scope.directory for action in doing}
-        reader = Reader(self._mount, activity=policy.counts_idle, unlock=True)
+        reader = self._tracker.reader(activity=policy.counts_idle)
         warnings: list[str] = []
         failed: dict[str, str] = {}
         watched = self.watched(directories)

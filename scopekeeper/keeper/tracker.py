@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable
 
 from scopekeeper.errors import words
-from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.keeper import events, notices
 from scopekeeper.keeper.faults import Faults
@@ -16,6 +15,7 @@ from scopekeeper.keeper.pending_ends import PendingEnds
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.scope_tracker import TrackedScope
 from scopekeeper.keeper.watch import Watch
+from scopekeeper.lifecycle import unseen_ends
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
@@ -80,6 +80,11 @@ class Tracker:
     def processes(self) -> Processes:
         """The processes that are watched."""
         return self._watch.processes
+
+    def reader(self, *, activity: bool) -> Reader:
+        """Return a reader that knows as much of the members' sockets as is known here."""
+        sockets = self._watch.sockets
+        return Reader(self._mount, activity=activity, unlock=True, sockets=lambda: sockets)
 
     def start(self) -> None:
         """Start; report every existing scope as started."""
@@ -153,7 +158,7 @@ class Tracker:
         """Ask the history about all unexplained ends together."""
         try:
             while asked := self._pending.unexplained():
-                causes = await self.history.do(recording.causes_of, list(asked.values()))
+                causes = await self.history.do(unseen_ends.causes_of, list(asked.values()))
                 for key, cause in zip(asked, causes, strict=True):
                     self._pending.explain(key, cause)
         finally:
@@ -220,7 +225,7 @@ class Tracker:
     def _look(self) -> None:
         self._looking = None
         directories, self._dirty = self._dirty, set()
-        reader = Reader(self._mount, activity=self.activity, unlock=True)
+        reader = self.reader(activity=self.activity)
         for directory in directories:
             try:
                 self._update(directory, reader)

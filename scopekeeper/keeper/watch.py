@@ -26,6 +26,7 @@ from scopekeeper.keeper.events import (
 from scopekeeper.keeper.owner_watch import OwnerWatch
 from scopekeeper.keeper.processes import Processes, WatchedProcess, allow_descriptors
 from scopekeeper.keeper.scope_discovery import ScopeDiscovery
+from scopekeeper.keeper.stdio_watch import Followed, StdioWatch
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.exit_status import Exit, start_of
 from scopekeeper.kernel.inotify import (
@@ -38,6 +39,7 @@ from scopekeeper.kernel.inotify import (
     Subscription,
 )
 from scopekeeper.kernel.inotify import Event as FileEvent
+from scopekeeper.kernel.unix_sockets import Sockets
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Owner, Scope
 from scopekeeper.scope.placement import Caller
@@ -51,6 +53,7 @@ class _Leaf:
     events: Subscription | None = None
     kills: int = 0
     leader: WatchedProcess | None = None
+    stdio: Followed | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class Watch:
         self._owners = OwnerWatch(
             self._inotify, self.processes, caller.mount, self._queue.owner_changed
         )
+        self._stdio = StdioWatch(loop, self._inotify, self.processes)
         self._discovery = ScopeDiscovery(
             self._inotify, caller, self._came, self._went, self._failed, notes=notes
         )
@@ -105,6 +109,11 @@ class Watch:
     def bases(self) -> tuple[str, ...]:
         """The folders that are watched for scopes."""
         return self._discovery.bases
+
+    @property
+    def sockets(self) -> Sockets:
+        """What is known of the sockets of servers."""
+        return self._stdio.sockets
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -124,6 +133,7 @@ class Watch:
         self._queue.clear()
         self._scopes.clear()
         self._followers.clear()
+        self._stdio.close()
         self.processes.close()
         self._inotify.close()
 
@@ -170,6 +180,8 @@ class Watch:
                 continue  # ended; otherwise it is on its way in
             if leaf.leader is None and member.pid and member.start_time is not None:
                 self._follow_leader(watched, leaf, member.pid, member.start_time)
+                if member.kind == "mcp" and member.lives:
+                    self._follow_stdio(watched, leaf, member.pid)
             if member.owner_state is not None:
                 owners.add(member.owner_state.owner)
         self._follow_owners(watched, frozenset(owners))
@@ -182,6 +194,15 @@ class Watch:
 
         with self._blind_on_failure(scope.directory):
             leaf.leader = self.processes.watch(pid, start_time, ended)
+
+    def _follow_stdio(self, scope: _Scope, leaf: _Leaf, pid: int) -> None:
+        name = leaf.directory.rpartition("/")[2]
+
+        def left() -> None:
+            self._queue.change(scope.directory, name, What.PEER_LEFT)
+
+        with self._blind_on_failure(scope.directory):
+            leaf.stdio = self._stdio.follow(pid, left)
 
     def _follow_owners(self, scope: _Scope, owners: frozenset[Owner]) -> None:
         for owner in scope.owners - owners:
@@ -303,6 +324,7 @@ class Watch:
         if leaf is None:
             return False
         self._inotify.remove(leaf.events)
+        self._stdio.forget(leaf.stdio)
         return True
 
     def _count_kills(self, scope: _Scope) -> None:

@@ -26,6 +26,8 @@ from scopekeeper.kernel import proc
 
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
+IN_CLOSE_WRITE = 0x8
+IN_CLOSE_NOWRITE = 0x10
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
 IN_DELETE = 0x200

@@ -1,23 +1,19 @@
-"""Who holds the other end of a pipe or a socket pair that a process has open.
-
-Sockets are found by socket diagnosis (sock_diag(7)), through pyroute2. That takes 0.1 s and more to
-import and runs an event loop of its own: it is imported when a socket is asked about, never on the
-hot path, and in the keeper only in a thread.
-"""
+"""Who holds the other end of a pipe or a socket pair that a process has open."""
 
 import contextlib
 import os
 import select
-import socket
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from scopekeeper.kernel import proc
+from scopekeeper.kernel.unix_sockets import Sockets, UnixSocket, read
 
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _READS, _WRITES = 0o400, 0o200
 """Modes of a link in /proc/PID/fd: how the descriptor is open."""
+_MODES = {os.O_RDONLY: _READS, os.O_WRONLY: _WRITES}
 _SECONDS = 0.5
 """The search for holders reads every descriptor of every process; it stops after this time."""
 
@@ -41,7 +37,53 @@ def has_other_end(fd: int) -> bool:
     return not any(mask & _GONE for _, mask in poll.poll(0))
 
 
-def other_end(pid: int, fd: int) -> OtherEnd | None:
+def has_no_writer(pid: int, sockets: Callable[[], Sockets]) -> bool:
+    """Return whether it is proved that nobody can write to a process's standard input any more.
+
+    Never if that is a terminal, a file, a device or a FIFO with a name, or cannot be looked at.
+    sockets returns what is known of sockets; it is only called if it is one.
+    """
+    found = _left_alone(f"/proc/{pid}/fd/0", os.O_RDONLY, sockets)
+    return found.has_no_writer if isinstance(found, UnixSocket) else found
+
+
+def has_no_reader(pid: int, sockets: Callable[[], Sockets]) -> bool:
+    """Return whether it is proved that nobody reads a process's standard output any more."""
+    found = _left_alone(f"/proc/{pid}/fd/1", os.O_WRONLY, sockets)
+    return found.has_no_reader if isinstance(found, UnixSocket) else found
+
+
+def _left_alone(path: str, access: int, sockets: Callable[[], Sockets]) -> UnixSocket | bool:
+    """Return whether nobody holds the other end of a pipe; or the socket, if it is one."""
+    try:
+        link = os.readlink(path)
+        if link.startswith("socket:["):
+            return sockets().get(int(link[8:-1]), False)
+        if not link.startswith("pipe:["):
+            return False
+        if os.lstat(path).st_mode & (_READS | _WRITES) != _MODES[access]:
+            return False  # it holds the other end itself
+        return not _is_pipe_held(path, link, access)
+    except OSError:
+        return False
+
+
+def _is_pipe_held(path: str, link: str, access: int) -> bool:
+    """Return whether anybody holds the other end of the pipe at path; raises OSError.
+
+    link is what path was a link to. If it is another file by now, that counts as held.
+
+    While we hold our copy, the writers get no SIGPIPE and the readers no end of file: it is closed
+    at once.
+    """
+    looking = os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        return link != f"pipe:[{os.fstat(looking).st_ino}]" or has_other_end(looking)
+    finally:
+        os.close(looking)
+
+
+def other_end(pid: int, fd: int, sockets: Callable[[], Sockets] = read) -> OtherEnd | None:
     """Return the other end of a process's descriptor.
 
     None if that is neither a pipe without a name nor a connected unix socket, or if it cannot be
@@ -53,7 +95,7 @@ def other_end(pid: int, fd: int) -> OtherEnd | None:
         if link.startswith("pipe:["):
             return _other_end_of_pipe(path, link)
         if link.startswith("socket:["):
-            return _other_end_of_socket(int(link[8:-1]))
+            return _other_end_of_socket(int(link[8:-1]), sockets())
     except OSError:
         return None
     return None
@@ -63,32 +105,18 @@ def _other_end_of_pipe(path: str, link: str) -> OtherEnd | None:
     mode = os.lstat(path).st_mode & (_READS | _WRITES)
     if mode not in (_READS, _WRITES):
         return None
-    # While we hold our copy, the writers get no SIGPIPE and the readers no end of file: close it
-    # at once.
-    looking = os.open(path, (os.O_RDONLY if mode == _READS else os.O_WRONLY) | os.O_NONBLOCK)
-    try:
-        is_held = has_other_end(looking)
-    finally:
-        os.close(looking)
+    is_held = _is_pipe_held(path, link, os.O_RDONLY if mode == _READS else os.O_WRONLY)
     return OtherEnd(link, mode ^ (_READS | _WRITES), is_held)
 
 
-def _other_end_of_socket(inode: int) -> OtherEnd | None:
-    from pyroute2.netlink.diag import DiagSocket
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with DiagSocket() as diagnosis:
-            diagnosis.bind()
-            sockets = diagnosis.get_sock_stats(family=socket.AF_UNIX)
-    except NetlinkError:
-        return None
-    for each in sockets:  # an error of the kernel's is a message without an inode
-        peer = each.get_attr("UNIX_DIAG_PEER") if each.get("udiag_ino") == inode else None
-        if peer is not None:
-            # the kernel shows 0 for a peer that was closed
-            return OtherEnd(f"socket:[{peer}]", _READS | _WRITES, peer != 0)
-    return None  # it is of another family or network namespace, or was never connected
+def _other_end_of_socket(inode: int, sockets: Sockets) -> OtherEnd | None:
+    found = sockets.get(inode)
+    if found is None:
+        return None  # it is of another family or network namespace
+    is_held = not (found.has_no_writer and found.has_no_reader)
+    if is_held and not found.peer:
+        return None  # it was never connected
+    return OtherEnd(f"socket:[{found.peer}]", _READS | _WRITES, is_held)
 
 
 def holders(end: OtherEnd, but: Collection[int] = ()) -> list[int]:
@@ -99,14 +127,15 @@ def holders(end: OtherEnd, but: Collection[int] = ()) -> list[int]:
     found = []
     deadline = time.monotonic() + _SECONDS
     for pid in proc.pids() if end.is_held else ():
-        if pid not in but and _holds(pid, end):
+        if pid not in but and holds(pid, end):
             found.append(pid)
         if time.monotonic() > deadline:
             break
     return found
 
 
-def _holds(pid: int, end: OtherEnd) -> bool:
+def holds(pid: int, end: OtherEnd) -> bool:
+    """Return whether a process is seen to hold an end open."""
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):

@@ -7,6 +7,7 @@ from scopekeeper.errors import ForeignError, ManagerError
 from scopekeeper.kernel.proc import exists, read
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
+from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
 from scopekeeper.systemd.units import KEEPER, SLICE
@@ -107,12 +108,27 @@ def _has_same_pids() -> bool:
         return False
 
 
+def _to_bind(manager: Manager, owner: LaunchOwner) -> str:
+    """Return the service with which systemd shall end the scope; '' if none.
+
+    BindsTo= would start a service again that has ended. And a guest outlives a service that leaves
+    its other processes alone: cron's jobs stay when cron is restarted.
+    """
+    if owner.has_ended:
+        return ""
+    if owner.is_guest:
+        mode = manager.unit_property(owner.unit, "Service", "KillMode")
+        if mode not in ("control-group", "mixed"):
+            return ""
+    return owner.unit
+
+
 def _start(manager: Manager, member: NewMember, place: Place) -> str:
     """Start the scope around this process; return the unit that it is bound to, or ''."""
     request, owner = member.request, member.owner
     bound_to = ""
     if request.lifetime == "gateway" and owner.unit and place.manages(owner.unit_path):
-        bound_to = "" if owner.has_ended else owner.unit  # BindsTo= would start it again
+        bound_to = _to_bind(manager, owner)
     settings = {
         _PROPERTIES[name]: _INFINITY if value < 0 else value
         for name, value in (request.limits | request.durations).items()

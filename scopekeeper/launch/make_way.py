@@ -31,11 +31,13 @@ def _owner_of(owner: LaunchOwner) -> Owner:
     fields = owner.fields
     is_process = "OWNER_PID" in fields
     return Owner(
-        unit=owner.unit,
+        unit=fields.get("OWNER_UNIT", ""),
         epoch=fields.get("OWNER_EPOCH", ""),
-        cgroup=owner.unit_path,
+        cgroup=fields.get("OWNER_CGROUP", ""),
         pid=int(fields["OWNER_PID"]) if is_process else None,
         start_time=int(fields["OWNER_START"]) if is_process else None,
         boot_id=fields["BOOT"],
         namespaces=fields["NAMESPACES"],
+        outer_unit=fields.get("OUTER_UNIT", ""),
+        outer_cgroup=fields.get("OUTER_CGROUP", ""),
     )

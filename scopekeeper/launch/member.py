@@ -43,6 +43,7 @@ class NewMember:
             "PID": str(posix.getpid()),
             "START": start_time("self"),
             "KIND": request.kind,
+            "SAYS_KIND": "1" if "kind" in request.asked else "",
             "LIFETIME": request.lifetime,
             "STARTED": str(time.time_ns() // 1000),
             "BOOTTIME": str(boottime()),

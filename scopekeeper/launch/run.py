@@ -163,6 +163,7 @@ def plan(
     from scopekeeper.kernel import proc
     from scopekeeper.launch.request import Request
     from scopekeeper.scope import choose_placement
+    from scopekeeper.scope.client import client_of_stdin
     from scopekeeper.scope.owner import find_owner
     from scopekeeper.users import home_of
 
@@ -176,7 +177,8 @@ def plan(
 
         rules = CachedRules(warnings)
     request = Request(options, environment, command, rules)
-    owner = find_owner(caller, request.owner, options.get("parent", ""))
+    client = options.get("parent") or (client_of_stdin() if request.kind == "mcp" else "")
+    owner = find_owner(caller, request.owner, client)
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"
     return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)

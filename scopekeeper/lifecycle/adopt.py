@@ -10,7 +10,10 @@ from scopekeeper.scope.model import Liveness, Member, Scope
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.selection import Selected
 
-_OWNERS = ("OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START")
+_OWNERS = (
+    "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START",
+    "OUTER_UNIT", "OUTER_CGROUP",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

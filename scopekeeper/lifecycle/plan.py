@@ -28,6 +28,7 @@ class Verdict(enum.Enum):
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     IDLE = "idle"
+    ABANDONED = "abandoned"
     LEADERLESS = "leaderless"
     EMPTY = "empty"
     GHOST = "ghost"
@@ -209,6 +210,8 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: 
         return Action(Step.STOP, Verdict.STOPPING, scope, member, _BEGUN)
     rules = all_rules.of(scope, member)
     found = [_orphan(scope, member, snapshot.now, rules)] if member.is_orphan else []
+    if member.abandoned:
+        found.append(_abandoned(scope, member, snapshot.now, rules))
     if not member.leader_lives:
         found.append(_leaderless(scope, member, snapshot.now, rules))
     if found:
@@ -236,6 +239,12 @@ def _orphan(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
     if due:
         text += " unless it is adopted"
     return Action(step, Verdict.ORPHAN, scope, member, evidence + text, mark, due)
+
+
+def _abandoned(scope: Scope, member: Member, now: int, rules: Rules) -> Action:
+    step, text, due = _after(rules.abandoned_grace, member.abandoned_since, now)
+    mark = ("ABANDONED", str(now)) if due and member.abandoned_since is None else None
+    return Action(step, Verdict.ABANDONED, scope, member, member.abandoned + text, mark, due)
 
 
 def _leaderless(scope: Scope, member: Member, now: int, rules: Rules) -> Action:

@@ -28,6 +28,7 @@ _REASONS = {
     Verdict.SUPERSEDED: Reason.SUPERSEDED,
     Verdict.IDLE: Reason.IDLE,
     Verdict.LEADERLESS: Reason.LEADER_EXITED,
+    Verdict.ABANDONED: Reason.ABANDONED,
 }
 
 _CHANGED = "changed meanwhile"

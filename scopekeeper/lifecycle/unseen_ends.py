@@ -28,6 +28,7 @@ from scopekeeper.scope.reason import Cause, Reason
 _READ_MOST = launch_ledger.MOST + (1 << 20)
 _SETTLED_SECONDS = 10.0
 """How long a launch may take from opening the file to writing its line."""
+_OF_STOP = b"\0STATE=stopping\0"
 _PATIENCE = 1.0
 """Seconds to wait for another collector."""
 
@@ -93,10 +94,44 @@ def launched(scope: str) -> dict[str, End]:
     return {path[len(below) :]: end for path, end in by_path.items() if path.startswith(below)}
 
 
-def _all_lines() -> list[_Line]:
+def causes_of(ends: Sequence[End]) -> list[Cause | None]:
+    """Return why each of some members was stopped, None if it is unknown; raises nothing.
+
+    As the stop has written to the history, or else to the ledger before its first signal: it may
+    be killed before it writes the history, or take long on a loaded machine.
+    """
+    causes = recording.causes_of(ends)
+    if None not in causes:
+        return causes
+    here = namespaces()
+    announced = {
+        (each.end.member_id, each.end.started): each.cause
+        for each in _all_lines(_OF_STOP)
+        if each.namespaces == here
+    }
+    return [
+        cause or announced.get((end.member_id, end.started))
+        for end, cause in zip(ends, causes, strict=True)
+    ]
+
+
+def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
+    """Return the path of the leaf into which a run's command was launched, and when; None if lost.
+
+    The time is in microseconds since the epoch.
+    """
+    here = namespaces()
+    for each in reversed(_all_lines()):
+        if (each.end.run, each.end.pid, each.namespaces) == (run, pid, here):
+            return each.leaf, each.end.started
+    return None
+
+
+def _all_lines(part: bytes = b"") -> list[_Line]:
+    """Return the lines that have this part."""
     where = launch_ledger.path()
     try:
-        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + _read(where)[0]))
+        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + _read(where)[0], part))
     except OSError:
         return []
 
@@ -180,9 +215,9 @@ def _read(path: str) -> tuple[bytes, float]:
         return file.read(_READ_MOST), time.time() - os.fstat(fd).st_mtime
 
 
-def _lines(raw: bytes) -> Iterator[_Line]:
+def _lines(raw: bytes, part: bytes = b"") -> Iterator[_Line]:
     for each in raw.split(b"\n"):
-        if 0 < len(each) <= record_parser.SIZE_MAX:
+        if 0 < len(each) <= record_parser.SIZE_MAX and part in each:
             with contextlib.suppress(records.RecordError):
                 yield _parse(each)
 

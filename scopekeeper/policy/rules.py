@@ -49,6 +49,8 @@ class Rules:
     """How long a member of lifetime gateway stays after its owner ended."""
     session_grace: int = 86_400_000_000
     """The same for lifetime session: another gateway can adopt it meanwhile."""
+    abandoned_grace: int = 10_000_000
+    """How long an MCP server stays to which nobody can talk any more."""
     on_leader_exit: str = "linger"
     leader_grace: int = 10_000_000
     ttl: int | None = None
@@ -80,14 +82,19 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "escaped": ("report", "stop"),
 }
 DURATIONS = (
-    "orphan_grace", "session_grace", "leader_grace", "ttl", "grace", "timeout",
+    "orphan_grace", "session_grace", "leader_grace", "abandoned_grace", "ttl", "grace", "timeout",
     "no_output_timeout", "idle",
 )  # fmt: skip
-_ENDLESS = ("session_grace", "orphan_grace", "ttl", "timeout", "no_output_timeout", "idle")
+_ENDLESS = (
+    "session_grace", "orphan_grace", "abandoned_grace", "ttl", "timeout", "no_output_timeout",
+    "idle",
+)  # fmt: skip
 """Durations that may be ``infinity``."""
 _FLAGS = ("ephemeral", "replace", "supersede")
 _KEYS = tuple(each.name for each in fields(Rules))
-BY_KIND = ("orphans", "orphan_grace", "session_grace", "on_leader_exit", "leader_grace")
+BY_KIND = (
+    "orphans", "orphan_grace", "session_grace", "abandoned_grace", "on_leader_exit", "leader_grace",
+)  # fmt: skip
 """Rules that may differ by the kind of a member."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {"mcp": {"on_leader_exit": "stop"}}
 """Built-in rules for a kind: nobody can use what a server leaves behind."""

@@ -28,7 +28,7 @@ def find_own(caller: Caller) -> Own:
         processes.add((int(owner.fields["OWNER_PID"]), int(owner.fields["OWNER_START"])))
     return Own(
         namespaces=owner.fields["NAMESPACES"],
-        unit=owner.unit,
+        unit=owner.fields.get("OWNER_UNIT", ""),
         manager=manager_uid(owner.unit_path),
         processes=frozenset(processes),
     )

@@ -38,6 +38,9 @@ class Owner:
     boot_id: str = ""
     namespaces: str = ""
     """The PID and cgroup namespaces in which pid and cgroup are valid."""
+    outer_unit: str = ""
+    """The service in which a process runs without being part of it, as in a terminal's unit."""
+    outer_cgroup: str = ""
 
     @property
     def label(self) -> str:
@@ -101,6 +104,10 @@ class Member:
     """When it was first seen without its owner, in microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None
     """When it was first seen without its launched process, while others of it lived."""
+    abandoned: str = ""
+    """The proof that nobody can talk to this MCP server any more; '' if there is none."""
+    abandoned_since: int | None = None
+    """When that was first seen."""
     stopping: bool = False
     """Whether a stop of this member alone has begun."""
     stopper: int = 0
@@ -121,7 +128,7 @@ class Member:
 
     @property
     def state(self) -> str:
-        """One of damaged, exited, forged, leaderless, orphan, running."""
+        """One of abandoned, damaged, exited, forged, leaderless, orphan, running."""
         if self.problem:
             return "damaged"
         if self.claims:
@@ -130,6 +137,8 @@ class Member:
             return "exited"
         if self.is_orphan:
             return "orphan"
+        if self.abandoned:
+            return "abandoned"
         return "running" if self.leader_lives else "leaderless"
 
     @property
@@ -283,6 +292,8 @@ class Scope:
         living = [each for each in self.living_members if not (each.problem or each.claims)]
         if living and all(member.is_orphan for member in living):
             return "orphan"
+        if living and all(member.is_orphan or member.abandoned for member in living):
+            return "abandoned"
         if living and not any(member.leader_lives for member in living):
             return "leaderless"
         return "running"

@@ -2,7 +2,8 @@
 
 import posix
 
-from scopekeeper.kernel.proc import boot_id, cgroup_of, namespaces, start_time
+from scopekeeper.kernel.proc import boot_id, namespaces, start_time
+from scopekeeper.scope.client import is_guest, is_systemd
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd.units import epoch_of, unit_at
 
@@ -18,17 +19,24 @@ class LaunchOwner:
     def __init__(self, fields: dict[str, str], *, has_ended: bool = False) -> None:
         self.fields = fields
         self.has_ended = has_ended
-        self.unit = fields.get("OWNER_UNIT", "")
-        self.unit_path = fields.get("OWNER_CGROUP", "")
-        self.label = self.unit or f"pid-{fields['OWNER_PID']}"
+        """Whether the service has ended."""
+        self.unit = fields.get("OWNER_UNIT") or fields.get("OUTER_UNIT", "")
+        """The service that is the owner, or in which the owner runs; '' if there is none."""
+        self.unit_path = fields.get("OWNER_CGROUP") or fields.get("OUTER_CGROUP", "")
+        self.label = fields.get("OWNER_UNIT") or f"pid-{fields['OWNER_PID']}"
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether the owner is a process that is not part of the service in which it runs."""
+        return "OUTER_UNIT" in self.fields
 
 
-def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner:
+def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner:
     """Return the owner of what the caller starts; named is the pid of a process to own it.
 
-    Otherwise it is the owner of the enclosing member, the service that the caller runs in, or the
-    process with the pid in parent (default: the caller's parent). Raises ValueError if there is no
-    such process.
+    Otherwise it is the owner of the enclosing member, the service that the client is part of, or
+    the client: the process with the pid in client (default: the caller's parent). Raises ValueError
+    if there is no such process.
     """
     fields = {
         "BOOT": boot_id(),
@@ -37,26 +45,30 @@ def find_owner(caller: Caller, named: str = "", parent: str = "") -> LaunchOwner
     if named:
         return LaunchOwner(fields | _process(named))
     if caller.enclosing is not None:  # a nested run has its launcher's owner
-        inherited = {k: v for k, v in caller.enclosing.items() if k.startswith("OWNER_")}
+        inherited = {k: v for k, v in caller.enclosing.items() if k[:6] in ("OWNER_", "OUTER_")}
         if inherited:
             return LaunchOwner(fields | inherited)
     # a parent outside of our PID namespace reads as 0: then the namespace's first process owns it
-    parent = parent or str(posix.getppid() or 1)
+    client = client or str(posix.getppid() or 1)
     path = caller.unit_path()
     if path:
         epoch = epoch_of(caller.mount, path)
-        if epoch or _has_gone(parent):
+        lost = _is_lost(client)
+        if epoch and not lost and is_guest(client, path):
+            fields |= {"OUTER_UNIT": unit_at(path), "OUTER_CGROUP": path}
+            return LaunchOwner(fields | _process(client))
+        if epoch or lost:
             fields["OWNER_UNIT"] = unit_at(path)
             fields["OWNER_EPOCH"] = epoch or "ended"
             fields["OWNER_CGROUP"] = path
             return LaunchOwner(fields, has_ended=not epoch)
-    return LaunchOwner(fields | _process(parent))
+    return LaunchOwner(fields | _process(client))
 
 
-def _has_gone(parent: str) -> bool:
-    """Return whether parent is systemd: the caller's own parent has ended."""
+def _is_lost(client: str) -> bool:
+    """Return whether the client is systemd: the caller's own parent has ended."""
     try:
-        return cgroup_of(parent).endswith("/init.scope")
+        return is_systemd(client)
     except (OSError, LookupError):
         return False
 

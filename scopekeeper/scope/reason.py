@@ -17,6 +17,7 @@ class Reason(enum.Enum):
     IDLE = "idle"
     NO_OUTPUT = "no output"
     LEADER_EXITED = "leader exited"
+    ABANDONED = "abandoned"
     REBOOT = "reboot"
     UNKNOWN = "unknown"
 

@@ -31,8 +31,10 @@ _NUMBER_DIGITS = 19
 _SHORT, _PATH_MAX = 128, 4096
 _STATES = ("stopping",)
 _JOINING = ("1", records.CHILD)
+_YES = ("1",)
 _OWNER = (
     "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START", "BOOT", "NAMESPACES",
+    "OUTER_UNIT", "OUTER_CGROUP",
 )  # fmt: skip
 
 
@@ -93,6 +95,9 @@ class MemberRecord:
     owner: Owner
     orphaned: int | None
     leaderless: int | None
+    abandoned: int | None
+    says_kind: bool
+    """Whether its launch named its kind."""
     joining: str
     mark: StopMark | None
 
@@ -156,6 +161,8 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _owner_of(tuple([fields.get(key) for key in _OWNER])),
         _number(fields, "ORPHANED"),
         _number(fields, "LEADERLESS"),
+        _number(fields, "ABANDONED"),
+        _choice(fields, "SAYS_KIND", _YES) == "1",
         _choice(fields, "JOINING", _JOINING),
         _mark(fields),
     )
@@ -217,18 +224,25 @@ def _choice(fields: Mapping[str, str], key: str, choices: tuple[str, ...]) -> st
 
 
 def _owner(fields: Mapping[str, str]) -> Owner:
-    cgroup = _text(fields, "OWNER_CGROUP", _PATH_MAX)
-    if cgroup and (cgroup[0] != "/" or ".." in cgroup.split("/")):
-        raise _damaged("OWNER_CGROUP", cgroup)
     return Owner(
         _text(fields, "OWNER_UNIT", names.NAME_MAX),
         _text(fields, "OWNER_EPOCH", _SHORT),
-        cgroup,
+        _path(fields, "OWNER_CGROUP"),
         _number(fields, "OWNER_PID", PID_MAX),
         _number(fields, "OWNER_START"),
         _text(fields, "BOOT", _SHORT),
         _text(fields, "NAMESPACES", _SHORT),
+        _text(fields, "OUTER_UNIT", names.NAME_MAX),
+        _path(fields, "OUTER_CGROUP"),
     )
+
+
+def _path(fields: Mapping[str, str], key: str) -> str:
+    """Return the path of a cgroup, '' if the field is missing."""
+    path = _text(fields, key, _PATH_MAX)
+    if path and (path[0] != "/" or ".." in path.split("/")):
+        raise _damaged(key, path)
+    return path
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,12 +18,18 @@ class Own:
     """Pids with their start times."""
 
     def includes(self, owner: Owner) -> bool:
-        """Return whether an owner is the caller's unit, in any epoch, or one of its processes."""
+        """Return whether an owner is the caller's unit, in any epoch, or one of its processes.
+
+        The guests of a service belong to the service itself, not to its other guests.
+        """
         if owner.namespaces != self.namespaces:
             return False
         if owner.unit:
             return (owner.unit, manager_uid(owner.cgroup)) == (self.unit, self.manager)
-        return (owner.pid, owner.start_time) in self.processes
+        if (owner.pid, owner.start_time) in self.processes:
+            return True
+        outer = (owner.outer_unit, manager_uid(owner.outer_cgroup))
+        return bool(self.unit) and outer == (self.unit, self.manager)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +107,11 @@ class Selector:
 
 
 def is_owner(owner: Owner, wanted: str) -> bool:
-    """Return whether an owner is the unit or the pid in wanted."""
+    """Return whether an owner is the unit or the pid in wanted, or runs in that unit."""
     if wanted.isdecimal():
         return owner.pid == int(wanted)
-    return bool(owner.unit) and owner.unit in (wanted, f"{wanted}.service")
+    unit = owner.unit or owner.outer_unit
+    return bool(unit) and unit in (wanted, f"{wanted}.service")
 
 
 @dataclass(frozen=True, slots=True)

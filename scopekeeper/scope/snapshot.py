@@ -5,14 +5,15 @@ cgroupfs is always right about what runs, and faster to read than to ask systemd
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel import cgroupfs, peers, proc
 from scopekeeper.kernel.cgroupfs import Unread
+from scopekeeper.kernel.unix_sockets import Sockets
 from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.scope.placement import manager_of
-from scopekeeper.scope.record_parser import StopMark
+from scopekeeper.scope.record_parser import MemberRecord, StopMark
 from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
 from scopekeeper.scope.search import Search
 from scopekeeper.systemd.units import epoch_of, links_folder, unit_at
@@ -23,14 +24,23 @@ class Reader:
 
     usage: also read the memory and CPU of each scope, which costs the kernel some work. activity:
     also read the counters that show whether it is idle. unlock: restore our access to cgroups of
-    our own uid that a member took away; for callers that are about to act.
+    our own uid that a member took away; for callers that are about to act. sockets: returns what
+    is known of unix sockets, by default nothing: it is slow to ask the kernel
+    (``unix_sockets.read``), so it is only called if there is a server with a socket.
     """
 
     def __init__(
-        self, mount: str, *, usage: bool = False, activity: bool = False, unlock: bool = False
+        self,
+        mount: str,
+        *,
+        usage: bool = False,
+        activity: bool = False,
+        unlock: bool = False,
+        sockets: Callable[[], Sockets] = dict,
     ) -> None:
         self.mount = mount
         """The mount point of cgroup2."""
+        self._sockets = sockets
         self._usage = usage
         self._activity = activity
         self._unlock = unlock
@@ -41,7 +51,13 @@ class Reader:
 
     def again(self) -> "Reader":
         """Return a new reader with the same options, which checks owners and the clock again."""
-        return Reader(self.mount, usage=self._usage, activity=self._activity, unlock=self._unlock)
+        return Reader(
+            self.mount,
+            usage=self._usage,
+            activity=self._activity,
+            unlock=self._unlock,
+            sockets=self._sockets,
+        )
 
     def snapshot(self, *, uid: int | None = None) -> Snapshot:
         """Return every scope of uid (None: of everybody)."""
@@ -228,11 +244,30 @@ class Reader:
             owner_state=self.owner_state(record.owner),
             orphaned=record.orphaned,
             leaderless=record.leaderless,
+            abandoned=self._proof_of_abandonment(record) if leads else "",
+            abandoned_since=record.abandoned,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
             pids=pids,
             hidden=hidden,
         )
+
+    def _proof_of_abandonment(self, record: MemberRecord) -> str:
+        """Return the proof that nobody can talk to a member's living process; '' if there is none.
+
+        Of a launch that named its kind, stdin alone proves it: closing it ends an MCP server (MCP
+        specification, stdio transport). Any other may be a job at the end of a pipeline.
+        """
+        if record.kind != "mcp" or record.lifetime == "detached":
+            return ""
+        if not peers.has_no_writer(record.pid, self._sockets):
+            return ""
+        proof = "nobody holds the other end of its stdin"
+        if not record.says_kind:
+            if not peers.has_no_reader(record.pid, self._sockets):
+                return ""
+            proof += " and of its stdout"
+        return proof if _runs(record.pid, record.start_time) else ""  # not another's by now
 
     def owner_state(self, owner: Owner) -> OwnerState:
         """Return whether an owner's epoch goes on, with the evidence."""

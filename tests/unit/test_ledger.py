@@ -1,13 +1,19 @@
 """Any bytes may stand in the ledger: a line is what a launch wrote, or is left out."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.history import launch_ledger as writing
+from scopekeeper.history import recording
 from scopekeeper.history.end import End
+from scopekeeper.keeper.exec.live import as_launched
+from scopekeeper.kernel.proc import mount_point, namespaces
 from scopekeeper.lifecycle import unseen_ends
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Cause, Reason, Stopper
+from tests.unit.standin import a_run
 
 CHARACTERS = st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])
 WORDS = st.text(CHARACTERS, min_size=1, max_size=40)
@@ -65,3 +71,30 @@ def test_why_a_stop_ends_a_member_is_read(reason, text, pid, uid):
     (line,) = unseen_ends._lines(raw)
     assert line.cause == cause
     assert (line.end.owner, line.end.pid) == ("pid 3", 7)
+
+
+def test_a_run_whose_scope_was_not_seen_ends_as_the_member_that_was_launched(monkeypatch, tmp_path):
+    """The history may have that member's end already: two rows would be two members."""
+    lines = tmp_path / "launches"
+    monkeypatch.setattr(writing, "path", lambda: str(lines))
+    scope = f"/x.slice/{names.unit_name('s', 'main', '1a2b3c4d')}"
+    launched = {**GOOD, "RUN": "1a2b3c4d", "CGROUP": scope, "NAMESPACES": namespaces()}
+    nested = {**launched, "PID": "8", "ID": "11111111"}  # in the same scope
+    lines.write_bytes(b"".join(map(writing.line, (launched, nested))))
+    (collected, _) = read(lines.read_bytes())
+    run = as_launched(a_run(pid=7))
+    assert run.leaf == collected.leaf
+    assert run.joined == collected.started
+    assert run.directory == f"{mount_point()}{scope}"
+    assert as_launched(a_run(pid=9)).leaf == ""
+
+
+def test_why_a_stop_ends_a_member_is_known_before_it_writes_the_history(monkeypatch, tmp_path):
+    monkeypatch.setattr(writing, "path", lambda: str(tmp_path / "launches"))
+    monkeypatch.setattr(recording, "causes_of", lambda ends: [None] * len(ends))
+    (end,) = read(writing.line(GOOD))
+    other = dataclasses.replace(end, member_id="11111111")
+    cause = Cause(Reason.STOPPED, "no more", Stopper(7, 8, "sh"))
+    living = dataclasses.replace(end, processes=1)
+    unseen_ends.announce([living], cause, GOOD["CGROUP"])
+    assert unseen_ends.causes_of([other, end]) == [None, cause]

@@ -15,6 +15,8 @@ from scopekeeper.keeper.exec.held import Held
 from scopekeeper.keeper.exec.run_timeouts import RunTimeouts
 from scopekeeper.keeper.processes import WatchedProcess
 from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle import unseen_ends
 
 _log = logging.getLogger("scopekeeper")
 
@@ -113,3 +115,15 @@ def save(known: Run) -> None:
         run.save(known)
     except ScopekeeperError as error:
         _log.error("%s", error)
+
+
+def as_launched(known: Run) -> Run:
+    """Return a run whose scope was not seen with its leaf, as its launch wrote it down.
+
+    The history may have the end of that member already, as one that nobody saw.
+    """
+    launch = unseen_ends.launch_of(known.id, known.pid)
+    if launch is None:
+        return known
+    directory, _, leaf = f"{mount_point()}{launch[0]}".rpartition("/")
+    return dataclasses.replace(known, directory=directory, leaf=leaf, joined=launch[1])

@@ -11,20 +11,20 @@ from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.exec import log_retention, run
 from scopekeeper.exec.log import Log
 from scopekeeper.exec.run import Ended, Run
-from scopekeeper.history import recording
 from scopekeeper.history.end import End, cut_argv
 from scopekeeper.keeper import end_reason, notices
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.keeper.exec import handover
 from scopekeeper.keeper.exec.handover import Stored
 from scopekeeper.keeper.exec.held import Descriptors, Held, recognise
-from scopekeeper.keeper.exec.live import Live, save, with_last_words
+from scopekeeper.keeper.exec.live import Live, as_launched, save, with_last_words
 from scopekeeper.keeper.exec.run_timeouts import RunTimeouts
 from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.processes import Processes
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import UNKNOWN, Exit
+from scopekeeper.lifecycle import unseen_ends
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Cause, Reason
@@ -296,7 +296,8 @@ class Runs:
 
     async def _settle_unseen(self, live: Live) -> None:
         """End a run whose scope was not seen; the history may know who stopped it."""
-        (cause,) = await self._archive.do(recording.causes_of, [_as_end(live.run)])
+        live.run = await self._archive.do(as_launched, live.run)
+        (cause,) = await self._archive.do(unseen_ends.causes_of, [_as_end(live.run)])
         if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
             self._end_unwatched(live, cause)
 

@@ -1,0 +1,102 @@
+"""Finds the client of a launch: the program that talks to what is launched.
+
+On the hot path of ``run``: builtin modules only.
+"""
+
+import posix
+
+from scopekeeper.kernel.proc import cgroup_of, environment, read, stat_of
+
+_SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "ash", "busybox")
+_FURTHEST = 16
+"""Ancestors that are looked at."""
+
+
+def client_of_stdin() -> str:
+    """Return the pid of the nearest ancestor that does not share our standard input.
+
+    A client gives each server a pipe or a socket of its own. What stands between them passes it on:
+    ``sh -c``, ``npx``, ``uv run``, ``timeout``. If stdin is anything else, it is our parent.
+    """
+    parent = str(posix.getppid() or 1)  # a parent outside of our PID namespace reads as 0
+    try:
+        stdin = posix.readlink("/proc/self/fd/0")
+        if not stdin.startswith(("pipe:[", "socket:[")):
+            return parent
+        for _ in range(_FURTHEST):
+            if posix.readlink(f"/proc/{parent}/fd/0") != stdin or not _passes_on(parent):
+                break
+            above = _parent_of(parent)
+            if not above or is_systemd(above):
+                break
+            parent = above
+    except (OSError, LookupError):
+        pass  # another user's process is not ours to look at: it is no wrapper of our client's
+    return parent
+
+
+def _passes_on(pid: str) -> bool:
+    """Return whether a process with our stdin runs one command; a script may be a client itself."""
+    arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    name = arguments[0].rpartition("/")[2].lstrip("-")
+    if name not in _SHELLS:
+        return True
+    if name == "busybox":
+        arguments = arguments[1:]
+    option = arguments[1] if len(arguments) > 1 else ""
+    return option[:1] == "-" and option[:2] != "--" and "c" in option
+
+
+def is_guest(pid: str, unit_path: str) -> bool:
+    """Return whether a process in a service is a program of its own rather than the service's.
+
+    It is the service's if it is the main process, or if it and all between run the same program as
+    the main process (helpers, workers). A terminal emulator, a cron daemon, an editor, a CI runner
+    have guests, which end without them. In doubt it is the service's.
+    """
+    chain = [pid]
+    try:
+        while len(chain) < _FURTHEST:
+            above = _parent_of(chain[-1])
+            if not above or not f"{cgroup_of(above)}/".startswith(unit_path + "/"):
+                break
+            chain.append(above)
+    except (OSError, LookupError):
+        pass  # hidden from us
+    if len(chain) == 1:
+        # the main process, or one that has left its parent (a daemon of a guest's)
+        return _started_by_systemd(pid) not in ("", pid)
+    programs = [_program(each) for each in chain]
+    return bool(programs[0]) and any(each != programs[0] for each in programs)
+
+
+def is_systemd(pid: str) -> bool:
+    """Return whether a process is a systemd manager: the parent of what lost its own.
+
+    Raises OSError, LookupError.
+    """
+    return cgroup_of(pid).endswith("/init.scope")
+
+
+def _parent_of(pid: str) -> str:
+    """Return the pid of a process's parent, '' if it has none here; raises OSError."""
+    stat = stat_of(pid)
+    return str(stat.parent or "") if stat is not None else ""
+
+
+def _program(pid: str) -> str:
+    try:
+        return posix.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # upgraded since
+    except OSError:
+        return ""  # another user's
+
+
+def _started_by_systemd(pid: str) -> str:
+    """Return the process in whose environment systemd executed it (SYSTEMD_EXEC_PID, since 248)."""
+    try:
+        for entry in environment(int(pid)).split(b"\0"):
+            if entry.startswith(b"SYSTEMD_EXEC_PID="):
+                return entry[17:].decode("ascii", "replace")
+    except OSError:
+        pass
+    return ""
