@@ -65,6 +65,11 @@ if ! python=$(find_python); then
     python=$(find_python) || fail "no Python 3.11 or newer here; Debian 12 and Ubuntu 24.04 have one"
 fi
 
+# .venv is made of an interpreter outside of it, also where it is active
+python=$("$python" -c 'import os, sys
+inner = "%s/bin/python%d.%d" % (sys.base_prefix, *sys.version_info[:2])
+print(os.path.realpath(sys.executable if sys.base_prefix == sys.prefix else inner))')
+
 # pystemd has no wheels: it is compiled, against libsystemd and the interpreter's headers.
 missing=
 need() { missing="$missing $*"; }
