@@ -20,7 +20,7 @@ from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.scope import names
+from scopekeeper.scope import activity, names
 from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -77,10 +77,10 @@ def command(
     ]
     shown = [(scope, word) for scope, word in shown if state is None or word == state]
     if as_json:
-        documents = [_document(scope, word) for scope, word in shown]
+        documents = [_document(scope, word, reader.now) for scope, word in shown]
         answer({"scopes": documents, **unread_document(snapshot.unread, reader.mount)})
         return
-    _print(shown, members=members, users=all_users)
+    _print(shown, members=members, users=all_users, now=reader.now)
     if not shown and sys.stdout.isatty():
         click.echo("No scopes." if all_users else "You have no scopes; --all-users shows those of "
                    "every user.")  # fmt: skip
@@ -110,7 +110,7 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool) -> None:
+def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool, now: int) -> None:
     rows = [
         (
             scope.session,
@@ -134,7 +134,9 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool) -> Non
         shrink=(0, 1, 2, 10),
         right=(5, 6, 7, 8, 9),
         users=[scope.uid for scope, _ in shown] if users else None,
-        beneath=[[*_warnings(scope), *(_members(scope) if members else [])] for scope, _ in shown],
+        beneath=[
+            [*_warnings(scope), *(_members(scope, now) if members else [])] for scope, _ in shown
+        ],
     )  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def _owners(scope: Scope) -> str:
     return f"{text} (another container)" if scope.elsewhere else text
 
 
-def _members(scope: Scope) -> list[str]:
+def _members(scope: Scope, now: int) -> list[str]:
     lines = []
     for member in scope.members:
         used: MemberUsage = usage(member.pids)
@@ -170,14 +172,34 @@ def _members(scope: Scope) -> list[str]:
         lines.append(
             f"    {safe(member.name)}  pid {member.pid or '-'}  {member.state}"
             f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU  {safe(' '.join(argv or ['-']))}"
+            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
+            f"  {safe(' '.join(argv or ['-']))}"
         )
     if scope.strays:
         lines.append(f"    (outside every member: {' '.join(map(str, scope.strays))})")
     return lines
 
 
-def _document(scope: Scope, state: str) -> dict[str, Any]:
+def _ages(member: Member, now: int) -> str:
+    age, idle = _age(member, now), _idle(member, now)
+    text = "" if age is None else f"  {show_duration(age)} old"
+    return text if idle is None else f"{text}, idle {show_duration(idle)}"
+
+
+def _age(member: Member, now: int) -> float | None:
+    return (now - member.born) / 1e6 if member.born else None
+
+
+def _idle(member: Member, now: int) -> float | None:
+    """Return for how many seconds it has done nothing; None if its lane does not count that."""
+    if member.idle_since is None or not member.lives:
+        return None
+    done = activity.read(member.directory, member.pids)
+    since = activity.idle_since(done, member.idle_since, now)
+    return 0.0 if since is None else (now - since) / 1e6
+
+
+def _document(scope: Scope, state: str, now: int) -> dict[str, Any]:
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
@@ -198,7 +220,7 @@ def _document(scope: Scope, state: str) -> dict[str, Any]:
         "processes": len(scope.pids),
         "memory_bytes": scope.memory_bytes,
         "cpu_usec": scope.cpu_usec,
-        "members": [_member_document(member) for member in scope.members],
+        "members": [_member_document(member, now) for member in scope.members],
     }
 
 
@@ -210,7 +232,7 @@ def _identity_document(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _member_document(member: Member) -> dict[str, Any]:
+def _member_document(member: Member, now: int) -> dict[str, Any]:
     return {
         "name": safe_json(member.name),
         "id": member.member_id,
@@ -222,6 +244,8 @@ def _member_document(member: Member) -> dict[str, Any]:
         "processes": len(member.pids),
         "argv": command_line(member.pid if member.leader_lives else None),
         "started": member.started / 1e6 if member.started else None,
+        "age_s": _age(member, now),
+        "idle_s": _idle(member, now),
         "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
     }
 

@@ -1,5 +1,7 @@
 """``scopekeeper run`` with all its options; scopekeeper.launch parses plain calls without click."""
 
+from collections.abc import Mapping
+
 import click
 
 from scopekeeper.errors import UsageError
@@ -61,9 +63,13 @@ def command(command: tuple[str, ...], **given: str | bool | tuple[str, ...] | No
     """
     if not command:
         raise UsageError("no command given; write: scopekeeper run [OPTIONS] -- COMMAND [ARG]...")
-    options = {
+    launch(as_given(given), list(command))
+
+
+def as_given(options: Mapping[str, str | bool | tuple[str, ...] | None]) -> dict[str, str]:
+    """Return the options that were given, as the launch reads them."""
+    return {
         name: "\0".join(value) if isinstance(value, tuple) else str(value)
-        for name, value in given.items()
+        for name, value in options.items()
         if value not in (None, False, ())
     }
-    launch(options, list(command))

@@ -12,11 +12,9 @@ from scopekeeper.mcp_clients.program import USUAL_PATH, installed
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, wrap
 
-_WRITTEN = (
-    "session", "lane", "lifetime", "ttl", "grace", "memory_max", "memory_high", "tasks_max",
-    "cpu_weight", "member_memory_max", "member_tasks_max", "if_unavailable",
-)  # fmt: skip
-"""Options of ``run`` that ``wrap`` writes before each command."""
+_NOT_WRITTEN = ("name", "kind", "command")
+"""Parameters of ``run`` that ``wrap`` chooses itself; it writes all others as they are given."""
+_Given = str | bool | tuple[str, ...] | None
 _NOT_ALL = 1
 _NOT_READ = 2
 
@@ -38,7 +36,7 @@ def command(
     check: bool,
     as_json: bool,
     files: tuple[str, ...],
-    **options: str | None,
+    **options: _Given,
 ) -> None:
     """Rewrite the configuration of MCP clients so that their servers are contained.
 
@@ -72,15 +70,15 @@ def command(
     raise SystemExit(_NOT_ALL if failed else 0)
 
 
-_OF_RUN = [each for each in plain.command.params if each.name in _WRITTEN]
+_OF_RUN = [each for each in plain.command.params if each.name not in _NOT_WRITTEN]
 command.params[:0] = [*FILE_OPTIONS, *_OF_RUN]
 
 
-def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
-    given = {name: value for name, value in options.items() if value is not None}
+def _launcher(program: str | None, options: dict[str, _Given]) -> Launcher:
     try:
-        Request(given, {}, PROGRAM)  # report a wrong option now, not at each start of a server
-        words = [word for name, value in given.items() for word in (_option(name), value)]
+        # report a wrong option now, not at each start of a server
+        Request(plain.as_given(options), {}, PROGRAM)
+        words = [word for name, value in options.items() for word in _words(name, value)]
         for word in (*words, program or ""):
             word.encode()
     except UnicodeEncodeError:
@@ -98,5 +96,11 @@ def _launcher(program: str | None, options: dict[str, str | None]) -> Launcher:
     return Launcher(program, program, tuple(words))
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _words(name: str, value: _Given) -> list[str]:
+    """Return an option as it is written before a command."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, tuple):
+        return [word for each in value for word in (option, each)]
+    if isinstance(value, bool):
+        return [option] if value else []
+    return [] if value is None else [option, value]

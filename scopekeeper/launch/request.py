@@ -24,9 +24,9 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "durations", "explicit_run", "if_unavailable", "kind", "lane", "lifetime",
-        "limits", "member_limits", "name", "owner", "placement", "replace", "room", "run",
-        "session", "session_id",
+        "asked", "durations", "explicit_run", "if_unavailable", "ignores_replace", "kind", "lane",
+        "lifetime", "limits", "member_limits", "name", "owner", "placement", "replace", "room",
+        "run", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +41,8 @@ class Request:
         rules returns more options for a lane's class. Raises ValueError.
         """
         self.asked = options.keys()
+        self.ignores_replace = False
+        """Whether the lane's rule to replace is not followed, since nothing tells members apart."""
         for option, choices in _CHOICES.items():
             if option in options and options[option] not in choices:
                 raise ValueError(
@@ -68,11 +70,7 @@ class Request:
             lane = (inherited("LANE") if same else "") or "main"
         self.lane = names.check("lane", lane, names.LANE_MAX)
         if rules is not None:
-            said = rules(names.lane_class(self.lane))
-            if not self.session or "shared_name" in options:
-                # the name may not be unique: a derived session, or the name of a command
-                said.pop("replace", None)
-            options = {**said, **options}
+            options = {**self._applicable(rules(names.lane_class(self.lane)), options), **options}
         self.kind = options.get("kind", "mcp")
         self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
         session_id = given("session_id")
@@ -100,6 +98,15 @@ class Request:
         self.member_limits: dict[str, int] = {}
         if not options.keys().isdisjoint(("ttl", "grace", *SCOPE_LIMITS, *MEMBER_LIMITS)):
             self._read_quantities(options)
+
+    def _applicable(self, said: dict[str, str], options: dict[str, str]) -> dict[str, str]:
+        """Return what the lane's rules say for a launch with these options."""
+        if "shared_name" in options:
+            said.pop("replace", None)  # commands of a shell: two of one name are two
+        elif not self.session and "name" not in options:
+            # all servers of a client are in its session, and one command, as npx, starts many
+            self.ignores_replace = said.pop("replace", None) is not None
+        return said
 
     def _default_run(self, inherited: str, ephemeral: str | None) -> str:
         """Choose a run if none is given: see run and lifetime in the README."""

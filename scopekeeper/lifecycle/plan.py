@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 from scopekeeper.policy.rules import FOREVER, Policy, Rules
 from scopekeeper.quantities import show_duration
+from scopekeeper.scope.activity import idle_since
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.names import lane_class
 from scopekeeper.scope.selection import is_owner
 
 _BEGUN = "a stop of it was begun and not finished"
-_IDLE_CPU = 0.001
-"""Share of a CPU below which a scope counts as idle: timers of a runtime take less."""
 
 
 class Verdict(enum.Enum):
@@ -176,7 +175,8 @@ def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Act
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
-    idle = _idle(scope, snapshot, all_rules.of(scope))
+    rules = all_rules.of(scope)
+    idle = _idle(scope, None, snapshot.now, rules) if rules.idle_of == "scope" else None
     if idle is not None:
         yield idle
         if idle.step is Step.STOP:
@@ -218,6 +218,9 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: 
         return min(found, key=_moment)
     if snapshot.units is not None and scope.manager and scope.unit not in snapshot.units:
         return Action(Step.REPORT, Verdict.GHOST, scope, member, "systemd has no such unit")
+    idle = _idle(scope, member, snapshot.now, rules) if rules.idle_of == "member" else None
+    if idle is not None:
+        return idle
     state = member.owner_state
     return Action(Step.KEEP, Verdict.OWNED, scope, member, state.evidence if state else "")
 
@@ -269,17 +272,19 @@ def _after(grace: int, since: int | None, now: int) -> tuple[Step, str, int | No
     return Step.KEEP, f"; ends in {show_duration((due - now) / 1e6)}", due
 
 
-def _idle(scope: Scope, snapshot: Snapshot, rules: Rules) -> Action | None:
-    if rules.idle is None or scope.activity is None or scope.lifetime == "detached":
+def _idle(scope: Scope, member: Member | None, now: int, rules: Rules) -> Action | None:
+    """Return what the rule about idleness says of a scope, or of one member; None if nothing."""
+    what = member or scope
+    if rules.idle is None or what.activity is None or what.lifetime == "detached":
         return None
-    now, (cpu, written) = snapshot.now, scope.activity
-    since, cpu_then, written_then = scope.idle_since or (now, 0, -1)
-    if written != written_then or cpu - cpu_then > _IDLE_CPU * (now - since):
+    since = idle_since(what.activity, what.idle_since, now)
+    if since is None:
+        cpu, written = what.activity
         mark = ("IDLE", f"{now} {cpu} {written}")
         due = now + rules.idle
-        return Action(Step.KEEP, Verdict.OWNED, scope, None, "it is at work", mark, due)
+        return Action(Step.KEEP, Verdict.OWNED, scope, member, "it is at work", mark, due)
     evidence = f"no CPU and no write for {show_duration((now - since) / 1e6)}"
     due = since + rules.idle
     if due <= now:
-        return Action(Step.STOP, Verdict.IDLE, scope, None, evidence)
-    return Action(Step.KEEP, Verdict.IDLE, scope, None, evidence, None, due)
+        return Action(Step.STOP, Verdict.IDLE, scope, member, evidence)
+    return Action(Step.KEEP, Verdict.IDLE, scope, member, evidence, None, due)

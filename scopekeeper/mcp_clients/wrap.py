@@ -23,6 +23,8 @@ from scopekeeper.mcp_clients.text_edit import remove_comma, remove_member
 from scopekeeper.scope.names import MEMBER_MAX
 
 _NAME = "--name"
+_KIND = ("--kind", "mcp")
+"""Said on the launch: it ends as soon as its stdin is closed and nobody can talk to it."""
 _LAST_LINE = re.compile(r"(?:\r\n|[\n\r])[^\n\r]*\Z")
 _PLAIN_COLON = re.compile(r"[ \t]*[:=][ \t]*")
 
@@ -167,7 +169,8 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
     name = _member_name(server.name)
     empty = server.args is not None and not server.args.value.items
     # `--name=NAME` marks args that were empty, so that unwrap restores empty args
-    words = ["run", *([f"{_NAME}={name}"] if empty else [_NAME, name]), *launcher.options, "--"]
+    named = [f"{_NAME}={name}"] if empty else [_NAME, name]
+    words = ["run", *named, *_KIND, *launcher.options, "--"]
     ours = [*map(quote, words), raw]
     edits = [Edit(command.value.start, command.value.end, quote(program))]
     comma = "," if text[command.key_end : command.value.start].endswith(":") else ", "

@@ -64,6 +64,8 @@ class Rules:
     supersede: bool = False
     """Whether the first launch of a run stops the other runs of its session and lane."""
     idle: int | None = None
+    idle_of: str = "scope"
+    """Whether a scope is ended when all of it is idle, or each member by itself."""
     max_scopes: int | None = None
     when_full: str = "refuse"
     memory_max: str | None = None
@@ -79,6 +81,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "orphans": ("stop", "report"),
     "on_leader_exit": ("stop", "linger"),
     "when_full": ("refuse", "stop-orphan"),
+    "idle_of": ("scope", "member"),
     "escaped": ("report", "stop"),
 }
 DURATIONS = (

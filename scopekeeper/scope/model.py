@@ -115,6 +115,9 @@ class Member:
     pids: tuple[int, ...] = ()
     hidden: bool = False
     """Whether it has living processes, all of them in cgroups that cannot be read."""
+    activity: tuple[int, int] | None = None
+    idle_since: tuple[int, int, int] | None = None
+    """As those of a scope."""
 
     @property
     def lives(self) -> bool:

@@ -98,6 +98,7 @@ class MemberRecord:
     abandoned: int | None
     says_kind: bool
     """Whether its launch named its kind."""
+    idle: tuple[int, int, int] | None
     joining: str
     mark: StopMark | None
 
@@ -163,6 +164,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _number(fields, "LEADERLESS"),
         _number(fields, "ABANDONED"),
         _choice(fields, "SAYS_KIND", _YES) == "1",
+        _idle(fields),
         _choice(fields, "JOINING", _JOINING),
         _mark(fields),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from scopekeeper.kernel import cgroupfs, peers, proc
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.kernel.unix_sockets import Sockets
-from scopekeeper.scope import names, record_parser
+from scopekeeper.scope import activity, names, record_parser
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.scope.placement import manager_of
 from scopekeeper.scope.record_parser import MemberRecord, StopMark
@@ -143,7 +143,8 @@ class Reader:
             "hidden": bool(unread) and not pids and cgroupfs.is_populated(directory),
         }
         if self._activity:
-            known["activity"] = _activity(directory, members)
+            inside = [pid for member in members for pid in member.pids]
+            known["activity"] = activity.read(directory, inside)
         if self._usage:
             known["memory_bytes"] = _number(cgroupfs.read(directory, "memory.current"))
             known["cpu_usec"] = cgroupfs.keyed(cgroupfs.read(directory, "cpu.stat"), "usage_usec")
@@ -250,6 +251,8 @@ class Reader:
             stopper=_living_stopper(record.mark),
             pids=pids,
             hidden=hidden,
+            activity=activity.read(directory, pids) if self._activity else None,
+            idle_since=record.idle,
         )
 
     def _proof_of_abandonment(self, record: MemberRecord) -> str:
@@ -325,18 +328,6 @@ def _is_inactive(owner: Owner) -> bool:
     except OSError:
         return False
     return bool(links) and f"invocation:{unit_at(owner.cgroup)}" not in links
-
-
-def _activity(directory: str, members: Sequence[Member]) -> tuple[int, int] | None:
-    cpu = cgroupfs.keyed(cgroupfs.read(directory, "cpu.stat"), "usage_usec")
-    if cpu is None:
-        return None
-    written = 0
-    for pid in (pid for member in members for pid in member.pids):
-        with contextlib.suppress(OSError):
-            text = proc.read(f"/proc/{pid}/io").replace(":", "")
-            written += cgroupfs.keyed(text, "wchar") or 0
-    return cpu, written
 
 
 def _living_stopper(mark: StopMark | None) -> int:

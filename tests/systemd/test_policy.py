@@ -1,6 +1,7 @@
 """The rules of a lane hold: at the launch, and when its gateway has ended."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ from tests.machine import (
     rewrite_record,
     scope_directories,
     scope_directory,
+    wait_for_command,
 )
 
 from .manager import Units, main_pid, systemctl
@@ -246,6 +248,43 @@ def test_what_does_nothing_ends_and_what_works_does_not(
 
     eventually(ended, pause=0.6)
     assert busy.poll() is None
+
+
+def test_one_idle_member_ends_where_its_lane_counts_each(
+    keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
+) -> None:
+    """As a server of which a living client has lost track."""
+    rules('[lanes.default]\nidle = "1s"\nidle_of = "member"\n')
+    idle = keeper.member("-s", session, "-n", "idle", "--", *FOREVER)
+    busy = keeper.member("-s", session, "-n", "busy", "--", "sh", "-c", "while :; do :; done")
+    assert keeper.call("reconcile").returncode == 0
+    time.sleep(0.1)  # there has to be some time to show
+    text = keeper.call("ls", "-s", session, "--members").stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if " pid " in line}
+    assert re.search(r" old, idle \S+  sleep infinity$", rows["idle"]), text
+    assert ", idle 0" in rows["busy"], text
+
+    def ended() -> bool:
+        assert keeper.call("reconcile").returncode == 0
+        return idle.poll() is not None
+
+    eventually(ended, pause=0.6)
+    assert busy.poll() is None
+
+
+def test_a_rule_to_replace_wants_a_name_that_is_one_servers(
+    keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
+) -> None:
+    rules("[lanes.default]\nreplace = true\n")
+    owned = ("--owner", str(os.getpid()))
+    unnamed = [keeper.start(*owned, "--", *FOREVER, stderr=subprocess.PIPE) for _ in range(2)]
+    for each in unnamed:
+        wait_for_command(each)
+        assert each.stderr is not None
+        assert "replace = true has no effect" in each.stderr.readline().decode()
+    named = [keeper.member(*owned, "-n", "it", "--", *FOREVER) for _ in range(2)]
+    assert named[0].wait(PATIENCE) == -signal.SIGTERM
+    assert all(each.poll() is None for each in (*unnamed, named[1]))
 
 
 def test_a_gateway_started_again_adopts_what_outlived_it(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli import run, wrap
+from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +205,23 @@ def test_a_file_is_recognised_by_its_name_or_by_what_is_in_it(tmp_path, name, te
 
     found = recognise(str(tmp_path / name), text)
     assert (found and found.name) == kind
+
+
+def test_every_option_of_run_is_written_before_the_command(simple, tmp_path):
+    given = ["--owner", "1", "--replace", "--no-bus", "--own", "/tmp/a", "--own", "/tmp/b",
+             "--own-scope", "--run", "r", "--session-id", "i", "--placement", "user",
+             "--real-shell", "--require", "/etc"]  # fmt: skip
+    known = {param.opts[-1] for param in run.command.params if param.name not in wrap._NOT_WRITTEN}
+    assert known <= {word for param in wrap.command.params for word in param.opts}
+    status, _, err = call(tmp_path, "wrap", simple, *given)
+    assert (status, err) == (0, "")
+    for server in json.loads(simple.read_text())["mcpServers"].values():
+        options, command = parse(server["args"][1:])
+        assert command
+        assert options["own"] == "/tmp/a\0/tmp/b"
+        assert options["kind"] == "mcp"
+        assert {"owner", "replace", "no_bus", "own_scope", "run", "session_id", "placement",
+                "real_shell", "require"} <= options.keys()  # fmt: skip
 
 
 def test_what_cannot_be_meant_is_refused(simple, tmp_path):

@@ -31,7 +31,11 @@ MEMBERS = st.builds(
     owner_state=st.one_of(st.none(), OWNERS),
     orphaned=st.one_of(st.none(), MOMENTS),
     leaderless=st.one_of(st.none(), MOMENTS),
+    abandoned=st.sampled_from(["", "", "nobody is there"]),
+    abandoned_since=st.one_of(st.none(), MOMENTS),
     pids=PIDS,
+    activity=st.one_of(st.none(), st.tuples(MOMENTS, st.integers(0, 3))),
+    idle_since=st.one_of(st.none(), st.tuples(MOMENTS, MOMENTS, st.integers(0, 3))),
 )
 SCOPES = st.builds(
     Scope,
@@ -78,7 +82,9 @@ def policies(draw):
         "on_leader_exit": draw(st.sampled_from(["stop", "linger", None])),
         "leader_grace": draw(GRACES.filter(lambda grace: grace != -1)),
         "supersede": draw(st.sampled_from([True, False, None])),
+        "abandoned_grace": draw(GRACES),
         "idle": draw(st.sampled_from([None, 1, 50_000_000])),
+        "idle_of": draw(st.sampled_from(["scope", "member", None])),
     }
     settings = {key: Setting(value, "test") for key, value in said.items() if value is not None}
     kinds = {}
@@ -106,6 +112,7 @@ ASKED_FOR = (
     Verdict.STOPPING,
     Verdict.SUPERSEDED,
     Verdict.IDLE,
+    Verdict.ABANDONED,
     Verdict.LEADERLESS,
 )
 """Ended for what was asked for by name, at the launch, or by the rules of the lane."""
@@ -126,6 +133,8 @@ def test_without_rules_only_what_nobody_can_use_and_what_was_asked_for_is_stoppe
             continue
         if action.verdict is Verdict.LEADERLESS:
             assert action.member.kind == "mcp"
+        elif action.verdict is Verdict.ABANDONED:
+            assert action.member.abandoned
         else:
             assert action.verdict in (Verdict.EXPIRED, Verdict.STOPPING, Verdict.ORPHAN)
 

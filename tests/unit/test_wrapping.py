@@ -30,7 +30,7 @@ def words(name, command, args, options=("--memory-max", "2G")):
     """Return what a wrapped server has to have in its args."""
     name = re.sub(r"[^ -~é]|\$", "_", re.sub(r"^~", "_", name))
     name = [f"--name={name}"] if args == [] else ["--name", name]
-    return ["run", *name, *options, "--", command, *(args or [])]
+    return ["run", *name, "--kind", "mcp", *options, "--", command, *(args or [])]
 
 
 def expected(servers):
@@ -169,7 +169,7 @@ def test_what_a_client_then_starts_is_run_with_the_same_command(stem):
         assert program.endswith("scopekeeper")
         assert args[0] == "run"
         options, command = parse_run(args[1:])
-        assert options == {"name": server[1], "memory_max": "2G"}
+        assert options == {"name": server[1], "kind": "mcp", "memory_max": "2G"}
         assert command == before[server]
 
 
@@ -283,7 +283,7 @@ def test_in_toml_too_what_a_user_changed_since_stays():
     undone_and_idempotent(CODEX, before.replace("\n", "\r\n"))
     marked = undone_and_idempotent(CODEX, "\ufeffmcp_servers.a.command = 'x'")
     assert marked.text.endswith("'scopekeeper'\nmcp_servers.a.args = ['run', '--name', 'a', "
-                                "'--memory-max', '2G', '--', 'x']")  # fmt: skip
+                                "'--kind', 'mcp', '--memory-max', '2G', '--', 'x']")  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']", "'x'] # mine"),
             before.replace("# c\n", "# c # mine\n"))  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']\n", "'x', 'new']\nenabled = true\n"),
