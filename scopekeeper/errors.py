@@ -49,7 +49,7 @@ class ForeignError(ScopekeeperError):
 
 
 class RemainsError(ScopekeeperError):
-    """Processes that cannot be killed, or may not be.
+    """Processes that cannot be killed, or may not be; also those that had left their scope.
 
     results has the proved outcome of each member, as ``scopekeeper.lifecycle.stop.stop`` returns
     it.

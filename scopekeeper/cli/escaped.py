@@ -1,6 +1,7 @@
 """Find processes that left their scope: shown by ``ls --escaped``, ended by ``reconcile``."""
 
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,10 @@ import click
 from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.users import uid_of, user_fields
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle.escaped import Escaped, end, find, may_be_ended
+from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
+from scopekeeper.lifecycle.stop_target import Result
+from scopekeeper.scope.model import Identity
+from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
 
@@ -38,6 +42,10 @@ class Handled:
     escaped: Escaped
     step: str
     outcome: str
+
+    def names(self, word: str) -> bool:
+        """Return whether a word is its session, scope or leaf."""
+        return word in (self.escaped.session, self.escaped.scope, self.escaped.leaf)
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -73,5 +81,32 @@ def handle(reader: Reader, *, stops: bool, dry_run: bool) -> list[Handled]:
     outcomes: dict[int, str] = {}
     if not dry_run:
         doomed = [each for each in found if steps[each.pid] == "stop"]
-        outcomes = {each.pid: "reported" for each in found} | end(doomed, snapshot, uid)
+        living = living_members(snapshot)
+        outcomes = {each.pid: "reported" for each in found} | end(doomed, living, uid)
     return [Handled(each, steps[each.pid], outcomes.get(each.pid, "")) for each in found]
+
+
+def end_escaped(results: Sequence[Result]) -> None:
+    """End what had left targets that were stopped, where that is proved; drop it from results."""
+    uid = os.geteuid() or None
+    for result in results:
+        doomed = [each for each in result.escaped if may_be_ended(each)]
+        outcomes = end(doomed, set(), uid) if doomed else {}
+        ended = {pid for pid, outcome in outcomes.items() if outcome != "changed"}
+        result.escaped = tuple(e for e in result.escaped if e.pid not in ended)
+
+
+def end_earlier(selector: Selector, words: Collection[str], uid: int | None) -> list[Handled]:
+    """End what had left scopes of this session and lane, or of these words, before they ended."""
+    snapshot = Reader(mount_point()).snapshot(uid=uid)
+    found = [each for each in find(snapshot, uid) if _is_meant(each, selector, words)]
+    doomed = [each for each in found if may_be_ended(each)]
+    outcomes = end(doomed, living_members(snapshot), uid) if doomed else {}
+    return [Handled(each, "stop", outcomes.get(each.pid, each.why_not)) for each in found]
+
+
+def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
+    if words:
+        return any(Handled(each, "", "").names(word) for word in words)
+    is_partial = selector.is_partial or selector.session_id is not None or selector.lifetimes
+    return not is_partial and selector.matches_identity(Identity(each.session, each.lane))

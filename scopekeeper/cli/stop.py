@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli import owned, unseen
+from scopekeeper.cli.escaped import end_earlier, end_escaped
 from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -32,6 +33,7 @@ from scopekeeper.scope.snapshot import Reader
 
 NOTHING_MATCHED = 4
 REMAINS = 5
+ESCAPED = 6
 
 
 @click.command("stop")
@@ -53,6 +55,8 @@ REMAINS = 5
 @click.option("--reason", metavar="TEXT", default="", help="A reason in your words, for the record "
               "and the history.")  # fmt: skip
 @with_all_users("Also those of other users; root only.")
+@click.option("--escaped", is_flag=True, help="Also end processes that had left the scope, where "
+              "that is proved.")  # fmt: skip
 @click.option("--must-exist", is_flag=True, help="Exit 4 if nothing matched.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
@@ -65,6 +69,7 @@ def command(
     grace: str | None,
     reason: str,
     all_users: bool,
+    escaped: bool,
     must_exist: bool,
     as_json: bool,
 ) -> None:
@@ -76,7 +81,8 @@ def command(
 
     Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
     2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
-    --must-exist; 5 processes remain that cannot be killed.
+    --must-exist; 5 processes remain that cannot be killed; 6 the scope is gone, but processes that
+    had left it live.
     """
     try:
         seconds = None if grace is None else duration("grace", grace) / 1e6
@@ -100,17 +106,25 @@ def command(
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
     )
+    earlier = []
+    if escaped:
+        end_escaped(results)
+        earlier = end_earlier(selector, words, uid_of(all_users=all_users))
+        missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, {each.scope.unit for each in selected})
     if as_json:
         stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
+                "escaped": [each.document for each in earlier],
                 **unread_document(snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         for each, result in zip(selected, results, strict=True):
             click.echo(sentence(each, result, users=all_users))
-        if not results and not missing:
+        for left in earlier:
+            click.echo(f"{safe(left.escaped.evidence)}: {left.outcome}")
+        if not results and not missing and not earlier:
             click.echo("Nothing matched.")
             warn_unread(snapshot.unread)
         paths.print()
@@ -124,6 +138,8 @@ def _status(results: list[stop_target.Result], *, absent: bool, failed: bool) ->
         return REMAINS
     if "refused" in outcomes or failed:
         return 1
+    if any(result.escaped for result in results):
+        return ESCAPED
     return NOTHING_MATCHED if absent else 0
 
 
@@ -134,7 +150,18 @@ def label(selected: Selected, *, users: bool = False) -> str:
 
 
 def sentence(selected: Selected, result: stop_target.Result, *, users: bool = False) -> str:
-    """Return the outcome in one line, or in several if processes remain."""
+    """Return the outcome in one line, or in several if processes remain or had left it."""
+    lines = [_outcome(selected, result, users=users)]
+    if result.escaped:
+        count = processes(len(result.escaped))
+        lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")
+    for each in result.escaped:
+        why = each.why_not or "scopekeeper stop --escaped ends it"
+        lines.append(f"  pid {each.pid} in {safe(each.cgroup)}: {safe(each.command)}; {why}")
+    return "\n".join(lines)
+
+
+def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> str:
     name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
     if result.outcome == "refused":
         text = f"{name}: skipped: {safe(result.problem)}"
@@ -174,6 +201,16 @@ def _document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
         "killed": result.killed,
         "milliseconds": round(result.milliseconds, 1),
         "problem": result.problem or None,
+        "escaped": [
+            {
+                "pid": each.pid,
+                "command": safe_json(each.command),
+                "cgroup": safe_json(each.cgroup),
+                "uid": each.uid,
+                "why_not": each.why_not or None,
+            }
+            for each in result.escaped
+        ],
         "remaining": [
             {"pid": r.pid, "state": r.state, "wchan": r.wchan, "command": r.command}
             for r in result.remaining

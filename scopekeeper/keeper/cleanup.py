@@ -95,6 +95,7 @@ class Cleanup:
         self._logged = {(each.pid, each.start_time) for each in found}
         doomed = [each for each in found if escaped.may_be_ended(each)]
         if doomed and self._stops_escaped():
-            outcomes = await asyncio.to_thread(escaped.end, doomed, snapshot, self._uid)
+            living = escaped.living_members(snapshot)
+            outcomes = await asyncio.to_thread(escaped.end, doomed, living, self._uid)
             for pid, outcome in outcomes.items():
                 _log.info("process %d: %s", pid, outcome)

@@ -202,8 +202,11 @@ class TrackedScope:
     def _lives(self, member: Member) -> bool:
         """Return True if a member lives, or is on its way in.
 
-        A member with a damaged record counts only if it was seen before the damage.
+        A member with a damaged record counts only if it was seen before the damage; one that is not
+        sure of its scope, and may leave it for another, only once it is.
         """
+        if member.unsure and member.leaf not in self.ends:
+            return False
         if member.problem:
             return member.lives and member.leaf in self.ends
         return member.lives or _is_on_its_way(member)

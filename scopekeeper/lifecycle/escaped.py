@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.kernel import proc
-from scopekeeper.kernel.usage import command_line
-from scopekeeper.scope import marker
+from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.usage import command_line, describe
+from scopekeeper.scope import marker, names
 from scopekeeper.scope.model import Snapshot
 
 _GRACE = 5.0
@@ -35,6 +35,8 @@ class Escaped:
     """Whether its member has no process left."""
     in_service: bool
     """Whether it is in a service now, which somebody started on purpose."""
+    is_marked: bool = True
+    """Whether its environment names the scope; else only its parent did."""
 
     @property
     def evidence(self) -> str:
@@ -42,17 +44,54 @@ class Escaped:
         member = "its member is over" if self.is_over else "its member still runs"
         return f"process {self.pid} is in {self.cgroup}; {member}"
 
+    @property
+    def why_not(self) -> str:
+        """Why it may not be ended as a leftover; '' if it may."""
+        if self.uid != os.geteuid() and os.geteuid():
+            return "it is another user's"
+        if self.in_service:
+            return "it is in a service, which somebody started on purpose"
+        if not self.is_marked:
+            return "only its parent was in the scope, which proves too little"
+        return "" if self.is_over else "its member still runs"
+
 
 def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     """Return the escaped processes of a uid (None: of everybody), sorted by pid.
 
     snapshot has the members that still live.
     """
-    living = {
-        (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
-    }
+    living = living_members(snapshot)
     found = (_look(pid, uid, living) for pid in proc.pids())
     return sorted((each for each in found if each is not None), key=lambda each: each.pid)
+
+
+def find_all(uid: int | None) -> list[Escaped]:
+    """Return the same, each as if its member were over."""
+    return [each for pid in proc.pids() if (each := _look(pid, uid, set())) is not None]
+
+
+def child_of(scope: str, leaf: str, pid: int, start_time: str) -> Escaped | None:
+    """Return a process that was started by one in a scope or leaf; None if it has ended.
+
+    start_time is the process's.
+    """
+    cgroup, named = cgroupfs.path_of(pid), names.parse_unit(scope)
+    with contextlib.suppress(OSError):
+        owner = os.stat(f"/proc/{pid}").st_uid
+        if cgroup and named and proc.runs(pid, start_time):
+            return Escaped(
+                pid, owner, start_time, named[0], named[1], scope, leaf, cgroup,
+                command=describe(pid), is_over=True, in_service=_is_service(cgroup),
+                is_marked=False,
+            )  # fmt: skip
+    return None
+
+
+def _is_service(cgroup: str) -> bool:
+    parts = cgroup.split("/")
+    unit = next((p for p in reversed(parts) if p.endswith((".scope", ".service"))), "")
+    return unit.endswith(".service") and not unit.startswith("user@")
 
 
 def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | None:
@@ -66,8 +105,6 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
         start_time = proc.start_time(pid)
     except OSError:
         return None
-    parts = found.cgroup.split("/")
-    unit = next((p for p in reversed(parts) if p.endswith((".scope", ".service"))), "")
     scope, leaf = found.scope, found.value("MEMBER")
     return Escaped(
         pid,
@@ -80,23 +117,30 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
         found.cgroup,
         command=" ".join(command_line(pid) or []),
         is_over=(scope, leaf) not in living,
-        in_service=unit.endswith(".service") and not unit.startswith("user@"),
+        in_service=_is_service(found.cgroup),
     )
 
 
 def may_be_ended(each: Escaped) -> bool:
     """Return whether it is proved to be a leftover: its member is over, and it is in no service."""
-    return each.is_over and not each.in_service
+    return not each.why_not
 
 
-def end(escaped: Sequence[Escaped], snapshot: Snapshot, uid: int) -> dict[int, str]:
-    """End the leftovers; returns for each pid ``terminated``, ``killed`` or ``changed``.
-
-    Check each again after its pidfd was opened, and signal only the pidfd.
-    """
-    living = {
+def living_members(snapshot: Snapshot) -> set[tuple[str, str]]:
+    """Return the unit and leaf of each living member."""
+    return {
         (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
     }
+
+
+def end(
+    escaped: Sequence[Escaped], living: set[tuple[str, str]], uid: int | None
+) -> dict[int, str]:
+    """End the leftovers; returns for each pid ``terminated``, ``killed`` or ``changed``.
+
+    living is as ``living_members`` returns it, of now. Check each again after its pidfd was opened,
+    and signal only the pidfd.
+    """
     outcomes = {}
     with contextlib.ExitStack() as closing:
         held = {}

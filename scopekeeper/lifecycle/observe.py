@@ -15,10 +15,14 @@ from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.lifecycle import stop_mark
+from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord, StopMark
 from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
+
+_NAMED = 5
+"""Processes that one end names, of those that had left the member."""
 
 
 def caller() -> Stopper:
@@ -122,6 +126,17 @@ def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
         stopper=cause.stopper,
         killed=killed,
     )
+
+
+def with_leavers(end: End, escaped: Sequence[Escaped]) -> End:
+    """Return an end that also says what had left the member, or its scope, and lives on."""
+    pids = [each.pid for each in escaped if each.leaf in ("", end.leaf)]
+    if not pids:
+        return end
+    named = ", ".join(f"{proc.comm(pid) or '?'} (pid {pid})" for pid in pids[:_NAMED])
+    more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
+    text = f"what had left it lives on: {named}{more}"
+    return dataclasses.replace(end, evidence="; ".join(filter(None, (end.evidence, text))))
 
 
 def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:

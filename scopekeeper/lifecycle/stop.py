@@ -22,7 +22,7 @@ from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import describe
-from scopekeeper.lifecycle import observe, remove, stop_mark, stop_witness, unseen_ends
+from scopekeeper.lifecycle import leavers, observe, remove, stop_mark, stop_witness, unseen_ends
 from scopekeeper.lifecycle.stop_target import Remaining, Result, Target
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
@@ -60,6 +60,8 @@ class _Held:
     """When what still lives counts as unkillable; None before the kill."""
     hidden: set[str] = field(default_factory=set)
     """Leaves whose living processes could all not be read."""
+    children: leavers.Children = field(default_factory=dict)
+    """Children outside of it that its processes had before the first signal."""
 
     @property
     def directory(self) -> str:
@@ -74,8 +76,7 @@ class _Held:
     @property
     def leaf(self) -> str:
         """The name of the leaf if the target is a member, else ''."""
-        target = self.result.target
-        return target.directory.rpartition("/")[2] if target.is_member else ""
+        return self.result.target.leaf
 
     def path_of(self, leaf: str) -> str:
         """Return the directory of a leaf."""
@@ -84,9 +85,9 @@ class _Held:
     def processes(self) -> dict[str, list[int]]:
         """Return its processes by directory.
 
-        The first call, before any signal, notes the members and how much could not be read, and
-        writes the cause to the ledger: it is needed if this process is killed and the cgroup is
-        gone before anybody looks.
+        The first call, before any signal, notes the members, children elsewhere and how much could
+        not be read, and writes the cause to the ledger: it is needed if this process is killed and
+        the cgroup is gone before anybody looks.
         """
         unread: list[cgroupfs.Unread] = []
         found = cgroupfs.processes_by_cgroup(self.directory, unread)
@@ -100,6 +101,8 @@ class _Held:
                 by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
                 unseen = (leaf for leaf, pids in by_leaf.items() if not pids)
                 self.hidden = {x for x in unseen if cgroupfs.is_populated(self.path_of(x))}
+            pids = [pid for inside in found.values() for pid in inside]
+            self.children = leavers.children_outside(pids, self.result.target.cgroup)
             self.members = self.observe(found)
             if self.uid == os.geteuid():
                 scope = self.result.target.scope_directory[len(mount_point()) :]
@@ -171,7 +174,7 @@ def stop(
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
-        # while systemd removes the cgroups
+        _look_for_leavers(results, held)
         ends: dict[int, list[End]] = {}
         for each in held:
             ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
@@ -206,11 +209,10 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    leaf = target.directory.rpartition("/")[2] if target.is_member else ""
     before = record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     wanted = stop_mark.fields(cause)
-    problem = stop_mark.put(directory, target.scope_directory, leaf, wanted, target.judged)
+    problem = stop_mark.put(directory, target.scope_directory, target.leaf, wanted, target.judged)
     if problem == stop_mark.NOTHING:
         return None
     if problem in (stop_mark.CHANGED, stop_mark.ADOPTED):
@@ -310,6 +312,17 @@ def _judge(each: _Held) -> None:
         each.result.remaining = tuple(_remaining(pid) for pid in cgroupfs.processes(each.directory))
 
 
+def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held]) -> None:
+    """Note what has left each target that is gone, and lives on."""
+    children = {id(each.result): each.children for each in held}
+    gone = [each for each in results if each.outcome in ("empty", "terminated", "killed")]
+    places = {each.target: children.get(id(each), {}) for each in gone}
+    others = os.geteuid() == 0 and any(each.uid for each in held)
+    found = leavers.left(places, None if others else os.geteuid())
+    for each in gone:
+        each.escaped = found[each.target]
+
+
 def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
     """Yield the ends: of living members by this stop, of the others earlier and unwatched."""
     remains = each.result.outcome == "remains"
@@ -319,7 +332,8 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
         if remains and cgroupfs.is_populated(each.path_of(end.leaf)):
             continue
         if end.processes or end.leaf in each.hidden:
-            yield observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
+            caused = observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
+            yield observe.with_leavers(caused, each.result.escaped)
         elif end.leaf not in watched:
             yield observe.unwatched(end, each.earlier, ended, claim)
 

@@ -1,8 +1,9 @@
 """What a stop is about and what it proves: targets, their grace, and results. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Owner
 from scopekeeper.scope.selection import Selected
@@ -31,13 +32,18 @@ class Target:
     directory: str
     cgroup: str
     grace: float = GRACE
-    judged: Judged | None = None
+    judged: Judged | None = field(default=None, compare=False)
     """What must still be true of it; None if it was named, whatever lives in it."""
 
     @property
     def is_member(self) -> bool:
         """Whether the target is one member of a scope."""
         return names.parse_leaf(self.directory.rpartition("/")[2]) is not None
+
+    @property
+    def leaf(self) -> str:
+        """The name of the leaf if it is one member, else ''."""
+        return self.directory.rpartition("/")[2] if self.is_member else ""
 
     @property
     def scope_directory(self) -> str:
@@ -75,6 +81,8 @@ class Result:
     milliseconds: float = 0.0
     remaining: tuple[Remaining, ...] = ()
     problem: str = ""
+    escaped: tuple[Escaped, ...] = ()
+    """Processes that had left it, and live on."""
     unread: int = 0
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
 

@@ -53,6 +53,11 @@ def end(
         (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
     ]
     words = [_words(each, result) for each, result in left]
+    words += [
+        f"pid {gone.pid} ({gone.command[:60]}) had left {each.member} and lives in {gone.cgroup}"
+        for each, result in zip(contained, results, strict=True)
+        for gone in result.escaped
+    ]
     words += [f"pid {each.pid} cannot be killed" for each in uncontained if each.poll() is None]
     if words:
         raise RemainsError("; ".join(words), "look with: scopekeeper ls --members", results)

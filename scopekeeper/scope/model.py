@@ -108,6 +108,8 @@ class Member:
     """The proof that nobody can talk to this MCP server any more; '' if there is none."""
     abandoned_since: int | None = None
     """When that was first seen."""
+    unsure: bool = False
+    """Whether it may yet leave: its launch has joined a scope that may be about to end."""
     stopping: bool = False
     """Whether a stop of this member alone has begun."""
     stopper: int = 0

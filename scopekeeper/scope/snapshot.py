@@ -247,6 +247,7 @@ class Reader:
             leaderless=record.leaderless,
             abandoned=self._proof_of_abandonment(record) if leads else "",
             abandoned_since=record.abandoned,
+            unsure=record.joining not in ("", CHILD),
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
             pids=pids,

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import scopekeeper
+from scopekeeper import errors
 from tests.machine import (
     FOREVER,
     Scopekeeper,
     cgroup_of,
+    children_of,
     environment_of,
     eventually,
     is_alive,
@@ -24,6 +28,8 @@ from tests.machine import (
 from .manager import Units, main_pid, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
+
+SLEEP = shutil.which("sleep")
 
 
 WATCHED = """
@@ -78,7 +84,7 @@ def test_it_is_shown_and_left_alone(keeper: Scopekeeper, session: str, runaway: 
     (line,) = [line for line in listed.stdout.splitlines() if session in line]
     assert str(runaway) in line
     assert row(keeper, runaway)["outcome"] == "reported"
-    keeper.call("stop", "-s", session)
+    assert keeper.call("stop", "-s", session).returncode == 6
     told = row(keeper, runaway)
     assert told["outcome"] == "reported"
     assert "its member is over" in str(told["evidence"])
@@ -148,3 +154,94 @@ def test_without_the_bus_a_command_has_no_way_to_the_manager_but_run_has(
     nested = keeper.member("-s", f"{session}:2", "--", *FOREVER, env=inside | {"PATH": env["PATH"]})
     eventually(lambda: scope_directory(f"{session}:2"))
     nested.send_signal(signal.SIGTERM)
+
+
+def test_stop_says_what_lives_on_and_ends_it_if_asked(
+    keeper: Scopekeeper, session: str, runaway: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    done = keeper.call("stop", "-s", session)
+    assert done.returncode == 6
+    gone, count, line = done.stdout.splitlines()
+    assert ": gone after " in gone
+    assert count == "  1 process that had left it lives on:"
+    assert line.startswith(f"  pid {runaway} in {cgroup_of(runaway)}: {SLEEP} infinity; ")
+    assert "--escaped" in line
+    assert is_alive(runaway)
+    (end,) = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
+    assert f"what had left it lives on: sleep (pid {runaway})" in end["evidence"]
+    assert f"sleep (pid {runaway})" in keeper.call("why", session).stdout
+    again = keeper.call("stop", "-s", session, "--escaped")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert str(runaway) in again.stdout
+    assert not is_alive(runaway)
+
+
+def test_stop_ends_it_together_with_its_member(
+    keeper: Scopekeeper, session: str, runaway: int
+) -> None:
+    other = keeper.member("-s", f"{session}:other", "--", *FOREVER)
+    done = keeper.call("stop", "-s", session, "--escaped", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (stopped,) = json.loads(done.stdout)["stopped"]
+    assert stopped["escaped"] == []
+    assert not is_alive(runaway)
+    assert is_alive(other.pid)
+
+
+def test_a_child_without_the_marker_is_named_and_never_ended(
+    keeper: Scopekeeper, session: str, units: Units, tmp_path: Path
+) -> None:
+    """As the shell of `sudo -i`, whose environment cannot be read."""
+    unit = f"bare-{session[-8:]}.scope"
+    units.adopt(unit)
+    leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *FOREVER))
+    kept = " ".join(f'{name}="${name}"' for name in ("PATH", "HOME", "XDG_RUNTIME_DIR"))
+    script = f"env -i {kept} {leave} & echo $! > {tmp_path}/pid; exec sleep 1000"
+    keeper.member("-s", session, "--", "sh", "-c", script)
+    pid = int(eventually(lambda: text_of(tmp_path / "pid")))
+    eventually(lambda: unit in cgroup_of(pid) and text_of(f"/proc/{pid}/comm") == "sleep\n")
+    done = keeper.call("stop", "-s", session, "--escaped", "--json")
+    assert done.returncode == 6
+    (stopped,) = json.loads(done.stdout)["stopped"]
+    (left,) = stopped["escaped"]
+    assert (left["pid"], left["uid"], left["command"]) == (pid, os.getuid(), f"{SLEEP} infinity")
+    assert "only its parent" in left["why_not"]
+    assert unit in left["cgroup"]
+    assert is_alive(pid)
+
+
+FOLLOWER = """
+import os, time
+parent = os.getppid()
+while os.getppid() == parent:
+    time.sleep(0.1)
+"""
+
+
+def test_what_ends_with_its_parent_is_not_taken_for_left(
+    keeper: Scopekeeper, session: str, units: Units, tmp_path: Path
+) -> None:
+    unit = f"brief-{session[-8:]}.scope"
+    units.adopt(unit)
+    follower = (sys.executable, "-c", FOLLOWER)
+    leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *follower))
+    member = keeper.member("-s", session, "--", "sh", "-c", f"{leave} & exec sleep 1000")
+    eventually(lambda: any(unit in cgroup_of(pid) for pid in children_of(member.pid)))
+    assert keeper.call("stop", "-s", session).returncode == 0
+
+
+def test_the_python_api_raises_for_it(
+    keeper: Scopekeeper, session: str, units: Units, tmp_path: Path
+) -> None:
+    assert keeper
+    unit = f"api-{session[-8:]}.scope"
+    units.adopt(unit)
+    leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *FOREVER))
+    script = f"{leave} & echo $! > {tmp_path}/pid; exec sleep 1000"
+    cohort = scopekeeper.Cohort(session)
+    cohort.spawn(["sh", "-c", script])
+    pid = int(eventually(lambda: text_of(tmp_path / "pid")))
+    eventually(lambda: unit in cgroup_of(pid))
+    with pytest.raises(errors.RemainsError, match=f"pid {pid} .* had left"):
+        cohort.stop()

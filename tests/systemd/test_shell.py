@@ -301,7 +301,7 @@ def owned_by(owner: str) -> dict[str, int]:
     found = {}
     for pid in (pid for scope in scope_directories() for pid in processes(scope)):
         record = record_of(directory_of(pid))
-        if owner in (record.get("OWNER_UNIT"), record.get("OWNER_PID")):
+        if owner in map(record.get, ("OWNER_UNIT", "OUTER_UNIT", "OWNER_PID")):
             found[record["KIND"]] = pid
     return found
 
@@ -324,7 +324,9 @@ def test_a_gateway_ends_a_session_of_its_own_and_none_of_another_with_the_same_k
             name = f"gateway{number}-{os.getpid()}.service"
             units.run(name, "--property=KillMode=process", command=("sh", "-c", text))
         else:
-            process = keeper.popen([*systemd_run_argv("--scope", "--collect"), "sh", "-c", text])
+            (home / "gateway").write_text(text)  # systemd-run expands `$$` since 258
+            gateway = ("sh", str(home / "gateway"))
+            process = keeper.popen([*systemd_run_argv("--scope", "--collect"), *gateway])
             name = str(process.pid)
         gateways.append((name, home))
     (one, home), (two, _) = gateways

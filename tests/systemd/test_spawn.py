@@ -477,7 +477,8 @@ def test_a_keeper_tells_how_a_member_ended(
     keeper: Scopekeeper, session: str, guard: Keeper, way: str
 ) -> None:
     guard.start()
-    with scopekeeper.Cohort(session) as cohort:
+    owner = keeper.popen(list(FOREVER))
+    with scopekeeper.Cohort(session, owner=owner.pid) as cohort:
         cohort.spawn(FOREVER, name="stays")
         brief = cohort.spawn(["sh", "-c", "read x; exit 8"], name="ends", stdin=subprocess.PIPE)
         eventually(lambda: brief.pid in followed_by(guard.pid))
