@@ -353,7 +353,7 @@ for _ in range(rounds):
     reader = Reader(mount_point(), usage=True, activity=True)
     snapshot = reader.snapshot(uid=os.getuid())
     for each in snapshot.scopes:
-        ls._document(each, each.state), ls._warnings(each), ls._members(each)
+        ls._document(each, each.state, 0), ls._warnings(each), ls._members(each, 0)
     for action in plan(snapshot, Policy()):
         reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
     observe.unseen(scope)

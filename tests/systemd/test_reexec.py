@@ -7,7 +7,7 @@ import pytest
 
 from tests.machine import PROGRAM, ROOT, Scopekeeper, eventually, rounds, scope_directories
 
-from .manager import manager_version, scope_units, systemctl, uid_of
+from .manager import scope_units, systemctl, uid_of
 
 pytestmark = pytest.mark.systemd
 
@@ -42,7 +42,6 @@ def refused(argv: list[str], reexec: list[str], session: str) -> list[str]:
     return problems
 
 
-@pytest.mark.skipif(manager_version() < 254, reason="systemd-run, which waits for us, gives up")
 def test_no_launch_is_refused_while_systemd_executes_itself_anew(
     keeper: Scopekeeper, session: str
 ) -> None:

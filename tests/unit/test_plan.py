@@ -263,7 +263,7 @@ def test_a_plan_is_the_same_for_the_same_facts(snapshot):
 @given(SCOPES)
 def test_every_scope_has_one_word(scope):
     assert scope.state in {
-        "running", "orphan", "expired", "leaderless", "stopping", "empty", "foreign",
+        "running", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty", "foreign",
     }  # fmt: skip
 
 
