@@ -13,7 +13,8 @@ from scopekeeper.kernel.proc import exists
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd.units import KEEPER, answers
 
-_SECONDS = 15.0
+_SECONDS = 60.0
+"""How long a keeper may take until it listens; one that has ended is noticed at once."""
 _PAUSE = 0.02
 _LOOK_SECONDS = 0.2
 """Between checks of the unit of a keeper that is starting."""

@@ -82,6 +82,7 @@ def begin(keeper: Scopekeeper, session: str, *arguments: str) -> str:
 def wait(keeper: Scopekeeper, run: str) -> dict[str, object]:
     """Wait until a run has ended, and return how."""
     done = keeper.call("wait", "--json", run)
+    assert done.stdout, done.stderr
     (told,) = json.loads(done.stdout)["runs"]
     assert done.returncode == (125 if told["status"] is None else told["status"]), done.stderr
     return dict(told)
