@@ -152,6 +152,8 @@ def label(selected: Selected, *, users: bool = False) -> str:
 def sentence(selected: Selected, result: stop_target.Result, *, users: bool = False) -> str:
     """Return the outcome in one line, or in several if processes remain or had left it."""
     lines = [_outcome(selected, result, users=users)]
+    if result.problem and result.outcome in ("empty", "terminated", "killed"):
+        lines.append(f"  {safe(result.problem)}")
     if result.escaped:
         count = processes(len(result.escaped))
         lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")

@@ -11,6 +11,7 @@ stop at the bounds below, and report what they leave out.
 import contextlib
 import errno
 import os
+import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -274,6 +275,28 @@ def path_of(pid: int | str = "self") -> str:
         return proc.cgroup_of(pid)
     except (OSError, LookupError):
         return ""
+
+
+def obstacle(directory: str) -> tuple[str, int] | None:
+    """Return the first cgroup below a directory that only another uid can empty, and that uid.
+
+    We can remove what is directly in a cgroup of ours, but nothing from a folder of another's.
+    None for root, and if there is none.
+    """
+    uid, waiting = os.geteuid(), [directory]
+    for path in waiting if uid else ():  # grows in the loop
+        with contextlib.suppress(OSError):
+            owner = os.stat(path).st_uid
+            if owner != uid and children(path):
+                return path, owner
+            _await_children(path, waiting)
+    return None
+
+
+def how_to_remove(path: str, uid: int) -> str:
+    """Return whose an obstacle is, and the command that removes it."""
+    command = f"find {shlex.quote(path)} -depth -type d -exec rmdir {{}} +"
+    return f"{path} belongs to uid {uid}; remove it as that user: {command}"
 
 
 def remove(directory: str) -> bool:

@@ -4,7 +4,8 @@ import posix
 import time
 
 from scopekeeper.errors import ConflictError, ForeignError, ManagerError
-from scopekeeper.kernel.proc import attribute, read, runs, start_time
+from scopekeeper.kernel.proc import attribute, comm, read, runs, start_time
+from scopekeeper.launch import program
 from scopekeeper.launch.member import ABSENT, WAIT
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import command_to_end
@@ -15,6 +16,8 @@ PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 """Seconds to wait for a record that the scope's maker has yet to write, and for another's stop
 (systemd's own may take 90); _SETUP_SECONDS for everything else."""
 _SETUP_SECONDS = 60.0
+_TELL_SECONDS = 1.0
+"""After how long to say whom it waits for."""
 _LEFT_SECONDS, _STUCK_SECONDS = 0.1, 2.0
 """After how long an empty scope counts as forgotten by systemd, so that it can be made again, and
 as stuck, so that systemd is asked to stop it."""
@@ -27,6 +30,7 @@ class Patience:
         self._directory = directory
         self._began = time.monotonic()
         self._life, self._empty_since = (0, ""), 0.0
+        self._has_told = False
 
     def is_left_over(self, reason: str, place: Place) -> bool:
         """Return whether one life of the scope stays empty; call it on every attempt.
@@ -60,9 +64,46 @@ class Patience:
         waited = time.monotonic() - self._began
         if reason == "stopping":
             _finish_stale_stop(self._directory)
+        if waited > _TELL_SECONDS and not self._has_told:
+            self._has_told = True
+            _raise_if_obstructed(self._directory)
+            program.say(f"waiting for {_awaited(self._directory, reason)}")
         if waited > PATIENCE.get(reason, _SETUP_SECONDS):
             raise _gave_up(self._directory, self._directory.rpartition("/")[2], reason, waited)
         time.sleep(0.001 if waited < 0.1 else 0.01)
+
+
+def _awaited(directory: str, reason: str) -> str:
+    """Return whom or what a launch waits for, in words."""
+    unit = directory.rpartition("/")[2]
+    if reason == "stopping":
+        mark = _mark(directory)
+        if mark is not None and mark.pid and runs(mark.pid, mark.start_time or 0):
+            return f"process {mark.pid} ({comm(mark.pid)}), which stops {unit}"
+        return f"the stop of {unit}"
+    return {
+        "foreign": f"the record of {unit}, which its maker has yet to write",
+        "setup": f"the process that makes {unit}",
+        "empty": f"systemd, which is about to remove {unit}: nothing lives in it",
+    }.get(reason, f"systemd, which makes or removes {unit}")
+
+
+def _raise_if_obstructed(directory: str) -> None:
+    """Raise ConflictError if an empty scope cannot be removed, so that waiting is in vain."""
+    from scopekeeper.kernel import cgroupfs
+
+    found = None if cgroupfs.is_populated(directory) else cgroupfs.obstacle(directory)
+    if found is not None:
+        unit = directory.rpartition("/")[2]
+        raise ConflictError(f"{unit} is empty but stays", cgroupfs.how_to_remove(*found))
+
+
+def _mark(directory: str) -> "record_parser.StopMark | None":
+    """Return the mark of a stop in the record of a scope; None if it has none that we can read."""
+    try:
+        return record_parser.stop_mark(attribute(directory, records.ATTRIBUTE) or b"")
+    except (OSError, LookupError, records.RecordError):
+        return None
 
 
 def _life(directory: str, place: Place) -> tuple[int, str]:
@@ -123,16 +164,13 @@ def _is_used(directory: str) -> bool:
 
 def _finish_stale_stop(directory: str) -> None:
     """Finish a stop whose process was killed; leave a running stop alone."""
+    found = _mark(directory)
     try:
-        raw = attribute(directory, records.ATTRIBUTE)
-        found = record_parser.stop_mark(raw or b"")
-        if found is None or found.pid is None:
+        if found is None or found.pid is None or runs(found.pid, found.start_time or 0):
             return
-        if runs(found.pid, found.start_time or 0):
-            return
-    except (OSError, LookupError, records.RecordError):
+    except OSError:
         return
-    from scopekeeper.launch import leave_scope, program
+    from scopekeeper.launch import leave_scope
     from scopekeeper.lifecycle.unfinished_stops import finish
 
     warnings: list[str] = []

@@ -57,6 +57,12 @@ def remove(emptied: Sequence[Emptied]) -> None:
         _remove_scope(directory, is_managed, deadline)
 
 
+def why_it_stays(each: Emptied) -> str:
+    """Return why an emptied cgroup still exists, and what removes it; '' if it does not."""
+    found = cgroupfs.obstacle(each.directory) if each.is_there() else None
+    return "" if found is None else f"its cgroup stays: {cgroupfs.how_to_remove(*found)}"
+
+
 def _remove_scope(directory: str, is_managed: bool, deadline: float) -> None:
     """Remove a scope whose last member was stopped, or wait until systemd has.
 

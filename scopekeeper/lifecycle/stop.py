@@ -180,7 +180,10 @@ def stop(
             ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
         news, problems = recording.keep_for_users(ends)
         warnings += [problem for problem in problems if problem not in warnings]
-        remove.remove([_emptied(each) for each in held if each.result.outcome != "remains"])
+        emptied = [each for each in held if each.result.outcome != "remains"]
+        remove.remove([_emptied(each) for each in emptied])
+        for each in emptied:
+            each.result.problem = each.result.problem or remove.why_it_stays(_emptied(each))
     recording.tell(news)  # only now, to leave systemd its time before
     return results
 

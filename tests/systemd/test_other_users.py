@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.kernel.proc import start_time
 from tests.machine import (
     FOREVER,
     MOUNT,
@@ -383,3 +384,53 @@ def mode_of(path: str) -> int:
         return os.stat(path).st_mode
     except OSError:
         return 0o777
+
+
+def labs_member(keeper: Scopekeeper, session: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a member of lab's; returns it and its scope's directory."""
+    launch = as_user("lab", *keeper.argv("-s", session, "--", *FOREVER))
+    member = keeper.popen(launch, env=bare("lab"), cwd="/")
+    eventually(lambda: text_of(f"/proc/{member.pid}/comm") == "sleep\n")
+    return member, os.path.dirname(directory_of(member.pid))
+
+
+def test_a_cgroup_of_roots_in_a_users_scope_is_named_and_holds_up_nobody(
+    keeper: Scopekeeper, session: str
+) -> None:
+    """As `sudo systemd-nspawn` or root's podman make one: it outlives what they ran."""
+    member, scope = labs_member(keeper, session)
+    (leaf,) = leaves(scope)
+    payload = f"{scope}/{leaf}/payload"
+    os.makedirs(f"{payload}/inner")
+    remove = f"find {payload} -depth -type d -exec rmdir {{}} +"
+    done = as_lab("stop", "-s", session)
+    assert done.returncode == 0, done.stderr
+    assert not is_alive(member.pid)
+    assert f"its cgroup stays: {payload} belongs to uid 0" in done.stdout
+    assert remove in done.stdout
+    done = as_lab("run", "-s", session, "--", "true")
+    assert done.returncode == 125
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{payload} belongs to uid 0" in done.stderr
+    assert subprocess.run(shlex.split(remove)).returncode == 0
+    done = as_lab("run", "-s", session, "--", "true")
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_waits_says_for_whom(keeper: Scopekeeper, session: str) -> None:
+    member, scope = labs_member(keeper, session)
+    with subprocess.Popen(FOREVER) as stopper:
+        mark = {"STATE": "stopping", "STOPPER_PID": str(stopper.pid)}
+        rewrite_record(scope, **mark, STOPPER_START=start_time(stopper.pid))
+        words = keeper.argv("-s", session, "--", "true")
+        how = {"env": bare("lab"), "cwd": "/", "stderr": subprocess.PIPE}
+        waiting = keeper.popen(as_user("lab", *words), **how)
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline().decode()
+        assert line == (
+            f"scopekeeper: waiting for process {stopper.pid} (sleep), which stops "
+            f"{os.path.basename(scope)}\n"
+        )
+        stopper.kill()
+    assert waiting.wait(PATIENCE) == 0, "it did not finish that stop"
+    assert not is_alive(member.pid)
