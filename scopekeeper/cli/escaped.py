@@ -96,6 +96,18 @@ def end_escaped(results: Sequence[Result]) -> None:
         result.escaped = tuple(e for e in result.escaped if e.pid not in ended)
 
 
+def about(word: str, uid: int | None) -> list[Escaped]:
+    """Return what has left the scopes and members of this session, unit or leaf, and lives."""
+    snapshot = Reader(mount_point()).snapshot(uid=uid)
+    return [each for each in find(snapshot, uid) if Handled(each, "", "").names(word)]
+
+
+def lives_on(each: Escaped) -> str:
+    """Return a sentence about a process that has left its scope, and what can be done."""
+    text = f"pid {each.pid} in {each.cgroup}: {each.command}"
+    return safe(f"{text}; {each.why_not or 'scopekeeper stop --escaped ends it'}")
+
+
 def end_earlier(selector: Selector, words: Collection[str], uid: int | None) -> list[Handled]:
     """End what had left scopes of this session and lane, or of these words, before they ended."""
     snapshot = Reader(mount_point()).snapshot(uid=uid)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli import owned, unseen
-from scopekeeper.cli.escaped import end_earlier, end_escaped
+from scopekeeper.cli.escaped import end_earlier, end_escaped, lives_on
 from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -157,9 +157,7 @@ def sentence(selected: Selected, result: stop_target.Result, *, users: bool = Fa
     if result.escaped:
         count = processes(len(result.escaped))
         lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")
-    for each in result.escaped:
-        why = each.why_not or "scopekeeper stop --escaped ends it"
-        lines.append(f"  pid {each.pid} in {safe(each.cgroup)}: {safe(each.command)}; {why}")
+    lines += [f"  {lives_on(each)}" for each in result.escaped]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scopekeeper import state
-from scopekeeper.cli import unseen
+from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.history import document, lasted, read_histories, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.stop import NOTHING_MATCHED
@@ -58,6 +58,8 @@ _OUTPUT_LINES = 10
 def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
     """Show what ended and why, one sentence for each end, the newest last; then what still runs.
 
+    Also shows what had left its scope and lives on.
+
     Give a run's id, a session's key or id, a scope's unit, or a member's name, id or leaf.
     """
     leaf = names.parse_leaf(what)
@@ -65,6 +67,7 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     running = _running(what, uid_of(all_users=all_users))
     unseen.collect()
     pending = unseen.pending(about)
+    left = escaped.about(what, uid_of(all_users=all_users))
 
     def read() -> list[dict[str, Any]]:
         ends = HistoryStore(state.directory()).read(about=about, limit=limit)
@@ -85,23 +88,29 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
             "ends": [each["document"] for each in ends],
             "running": [_document(scope, member) for scope, member in running],
             "pending": [_pending_document(end) for end in pending],
+            "escaped": [escaped.Handled(each, "", "").document for each in left],
         })  # fmt: skip
     else:
-        for each in ends:
-            first, *more = each["lines"]
-            click.echo(f"{user(each['uid'])}: {first}" if all_users else first)
-            for line in more:
-                click.echo(line)
-        for scope, member in running:
-            click.echo(_running_sentence(scope, member))
-        for end in pending:
-            click.echo(_pending_sentence(end))
+        _print_ends(ends, users=all_users)
+        sentences = [_running_sentence(scope, member) for scope, member in running]
+        sentences += [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
+        sentences += [_pending_sentence(end) for end in pending]
+        for text in sentences:
+            click.echo(text)
         if unexplained and not pending:
             click.echo(_unexplained_sentence(unexplained))
-        if not (ends or running or unexplained or pending):
+        if not (ends or running or unexplained or pending or left):
             click.echo(f"Nothing is known of {safe(what)}.")
-    something = ends or running or unexplained or pending or not must_exist
+    something = ends or running or unexplained or pending or left or not must_exist
     raise SystemExit(0 if something else NOTHING_MATCHED)
+
+
+def _print_ends(ends: list[dict[str, Any]], *, users: bool) -> None:
+    for each in ends:
+        first, *more = each["lines"]
+        click.echo(f"{user(each['uid'])}: {first}" if users else first)
+        for line in more:
+            click.echo(line)
 
 
 def _lines(end: End) -> list[str]:

@@ -170,7 +170,9 @@ def test_stop_says_what_lives_on_and_ends_it_if_asked(
     assert is_alive(runaway)
     (end,) = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
     assert f"what had left it lives on: sleep (pid {runaway})" in end["evidence"]
-    assert f"sleep (pid {runaway})" in keeper.call("why", session).stdout
+    why = keeper.call("why", session).stdout
+    assert f"sleep (pid {runaway})" in why
+    assert f"It had left its scope and lives on: pid {runaway} in " in why
     again = keeper.call("stop", "-s", session, "--escaped")
     assert again.returncode == 0, again.stdout + again.stderr
     assert str(runaway) in again.stdout
