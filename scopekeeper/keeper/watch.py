@@ -180,8 +180,8 @@ class Watch:
                 continue  # ended; otherwise it is on its way in
             if leaf.leader is None and member.pid and member.start_time is not None:
                 self._follow_leader(watched, leaf, member.pid, member.start_time)
-                if member.kind == "mcp" and member.lives:
-                    self._follow_stdio(watched, leaf, member.pid)
+            if leaf.stdio is None and member.kind == "mcp" and member.pid and member.leader_lives:
+                self._follow_stdio(watched, leaf, member.pid)
             if member.owner_state is not None:
                 owners.add(member.owner_state.owner)
         self._follow_owners(watched, frozenset(owners))

@@ -1,7 +1,9 @@
 """A keeper that runs as a service."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +53,16 @@ class Keeper:
         assert done.returncode == 0, done.stderr
         found: list[dict[str, object]] = json.loads(done.stdout)["ends"]
         return found
+
+    def living(self) -> list[str]:
+        """Return the names of the members of which it has written down that they live."""
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"file:{self.state}/history.db?mode=ro", uri=True)
+            ) as connection:
+                return [name for (name,) in connection.execute("SELECT name FROM living")]
+        except sqlite3.OperationalError:
+            return []  # it has yet to be made
 
     def ends(self, session: str) -> list[dict[str, object]]:
         """Wait until the history has ends of a session, and return them."""

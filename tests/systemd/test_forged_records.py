@@ -1,11 +1,9 @@
 """What a record says that its own processes have rewritten harms, and proves, nothing."""
 
-import contextlib
 import json
 import os
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -223,7 +221,7 @@ def test_what_a_member_writes_of_its_end_proves_nothing(
                          stdin=subprocess.PIPE)  # fmt: skip
     leaf = directory_of(liar.pid)
     if watched:
-        eventually(lambda: "liar" in living(guard))
+        eventually(lambda: "liar" in guard.living())
     rewrite_record(leaf if where == "leaf" else os.path.dirname(leaf), **LIE)
     assert liar.stdin is not None
     liar.stdin.close()
@@ -238,17 +236,6 @@ def test_what_a_member_writes_of_its_end_proves_nothing(
         assert "nothing proves" in evidence
     else:
         assert watched, evidence  # the keeper had begun to finish that stop: its mark is there now
-
-
-def living(guard: Keeper) -> list[str]:
-    """Return the names of the members of which a keeper has written down that they live."""
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"file:{guard.state}/history.db?mode=ro", uri=True)
-        ) as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM living")]
-    except sqlite3.OperationalError:
-        return []  # it has yet to be made
 
 
 def test_of_a_stop_that_was_killed_the_record_proves_nothing_either(
@@ -302,7 +289,7 @@ def test_a_flood_of_lives_is_one_row_and_ends_nothing_that_lives(
     empty = f"{scope}/m-empty.00000001"
     os.mkdir(empty)
     own, whole = record_of(leaf), record_of(scope)
-    eventually(lambda: "liar" in living(guard))
+    eventually(lambda: "liar" in guard.living())
     for number in range(100):
         os.setxattr(leaf, ATTRIBUTE, raw(own | {"STARTED": str(number)}))
         os.setxattr(scope, ATTRIBUTE, raw(whole | {"CREATED": str(number)}))

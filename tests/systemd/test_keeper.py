@@ -116,6 +116,7 @@ ExecStart=/bin/sh -c 'if [ ! -e {again} ]; then {launch} & fi; touch {again}; ex
     scope = eventually(lambda: scope_directory(session))
     (member,) = eventually(lambda: processes(scope))
     eventually(lambda: text_of(f"/proc/{member}/comm") == "sleep\n")
+    eventually(guard.living)
     if how == "crash":
         os.kill(main_pid(name), signal.SIGKILL)
     else:
