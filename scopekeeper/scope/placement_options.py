@@ -17,10 +17,10 @@ FOLDER = "scopekeeper"
 """The folder that root makes at the top of a cgroup2 mount without systemd."""
 
 
-def find(caller: Caller, wanted: str = "auto") -> Place:
+def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
     """Return the place for new scopes; raises UnavailableError, UsageError."""
     if wanted == "auto":
-        return _automatic(caller)
+        return _automatic(caller, outlives=outlives)
     if wanted == "system":
         if caller.uid != 0:
             raise UsageError("--placement system needs root; use user, or run it as root")
@@ -37,9 +37,11 @@ def wanted() -> str:
     return posix.environ.get(b"SCOPEKEEPER_PLACEMENT", b"").decode("utf-8", "replace") or "auto"
 
 
-def _automatic(caller: Caller) -> Place:
-    unit = caller.unit_path()
-    if unit and caller.is_main and is_delegated(caller, unit):
+def _automatic(caller: Caller, *, outlives: bool) -> Place:
+    unit = caller.unit_path() if caller.is_main else ""
+    if caller.uid and not outlives:
+        unit = unit or caller.system_service()
+    if unit and is_delegated(caller, unit):
         return Place(caller.mount, caller.mount + unit)
     if caller.uid == 0:
         if exists("/run/systemd/system"):

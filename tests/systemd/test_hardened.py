@@ -4,7 +4,10 @@
 """
 
 import os
+import re
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -17,12 +20,13 @@ from tests.machine import (
     eventually,
     is_alive,
     leaves,
+    processes,
     record_of,
     scope_directory,
     text_of,
 )
 
-from .manager import Units, systemd_run_argv
+from .manager import UNIT_FOLDER, Units, show, systemctl, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
 
@@ -153,3 +157,78 @@ def test_an_owner_that_procfs_hides_is_never_gone_while_it_lives(
     said = reconcile(hidden=True)
     assert "has ended" in said
     member.wait(60)
+
+
+GATEWAY = """
+{program} run -s {session} -n a -- sleep infinity </dev/null &
+{program} run -s {session} -n b -- sh -c 'setsid sleep infinity & exec sleep infinity' </dev/null &
+exec sleep infinity
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has services of the system's manager")
+@pytest.mark.parametrize("way", ["Delegate=yes", "drop-in"])
+def test_a_system_service_of_a_user_leaves_nothing_when_it_stops(
+    keeper: Scopekeeper, units: Units, session: str, way: str
+) -> None:
+    name = f"gw-{session[-8:]}.service"
+    units.adopt(name)
+    after = f"ExecStopPost=-{PROGRAM} stop --owner {name} --lifetime gateway"
+    script = GATEWAY.format(program=PROGRAM, session=session)
+    setting = f"--property={way if way == 'Delegate=yes' else after}"
+    units.run(name, "--property=User=1000", setting, command=("sh", "-c", script))
+    directory = eventually(lambda: scope_directory(session))
+    pids = eventually(lambda: len(found := processes(directory)) == 3 and found)
+    eventually(lambda: all(text_of(f"/proc/{pid}/comm") == "sleep\n" for pid in pids))
+    assert directory.startswith(f"{MOUNT}/system.slice/{name}/") is (way == "Delegate=yes")
+    assert systemctl("stop", name).returncode == 0
+    eventually(lambda: not any(map(is_alive, pids)), seconds=5)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has services of the system's manager")
+def test_doctor_names_the_service_whose_stop_ends_no_scope(
+    keeper: Scopekeeper, units: Units, session: str
+) -> None:
+    name = f"gw-{session[-8:]}.service"
+    script = GATEWAY.format(program=PROGRAM, session=session)
+    units.run(name, "--property=User=1000", command=("sh", "-c", script))
+    directory = eventually(lambda: scope_directory(session))
+    eventually(lambda: len(processes(directory)) == 3)
+    done = subprocess.run(as_lab("doctor", hidden=False), capture_output=True, text=True)
+    assert f"{name} is a service of the system's manager" in done.stdout
+    assert f"sudo scopekeeper install --system --gateway {name}" in done.stdout
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can make a PID namespace")
+@pytest.mark.parametrize("reaps", [False, True])
+def test_doctor_finds_a_first_process_that_does_not_reap(keeper: Scopekeeper, reaps: bool) -> None:
+    waits = "while os.wait()[0] != child.pid: pass" if reaps else "child.wait()"
+    first = f"import os, subprocess; child = subprocess.Popen(['{PROGRAM}', 'doctor'])\n{waits}"
+    inner = 'mount -t tmpfs tmpfs /run && exec "$@"'
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", "--propagation=private", "sh", "-c"]
+    done = subprocess.run(
+        [*argv, inner, "sh", sys.executable, "-c", first],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "cgroup2" in done.stdout, done.stderr
+    assert ("does not reap" in done.stdout) is not reaps
+
+
+@pytest.mark.parametrize("mode", ["process", "mixed"])
+def test_install_warns_of_a_gateway_whose_stop_leaves_processes(
+    keeper: Scopekeeper, units: Units, session: str, mode: str
+) -> None:
+    name = f"gw-{session[-8:]}.service"
+    units.write(name, f"[Service]\nKillMode={mode}\nExecStart=sleep infinity\n")
+    kind = "--system" if ROOT else "--user"
+    done = keeper.call("install", kind, "--gateway", name, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert ("KillMode=process" in done.stderr) is (mode == "process")
+    if mode == "process":
+        (command,) = re.findall(r"To end the rest: (.*)", done.stderr)
+        command = command.replace(command.split()[2], f"{UNIT_FOLDER}/{name}.d")
+        assert subprocess.run(["sh", "-c", command]).returncode == 0
+        assert show(name, "KillMode") == "mixed"
+        shutil.rmtree(f"{UNIT_FOLDER}/{name}.d")
