@@ -84,4 +84,8 @@ def leaves_behind(unit: str, mode: str, units: str, option: str) -> list[str]:
     )
     text = f"{unit} has KillMode={mode}: what it starts outside of scopes stays when it stops. "
     text += "Terminals need that no more: `scopekeeper exec` keeps them. To end the rest: "
-    return [text + mend]
+    inside = (
+        f"{unit}: a command that it started, and that stops it to start it again, ends with the "
+        f"stop; from inside, use: systemctl{option} restart {unit}"
+    )
+    return [text + mend, inside]

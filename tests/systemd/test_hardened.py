@@ -5,9 +5,11 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,17 +18,19 @@ from tests.machine import (
     MOUNT,
     PROGRAM,
     ROOT,
+    SHELL,
     Scopekeeper,
     eventually,
     is_alive,
     leaves,
     processes,
     record_of,
+    scope_directories,
     scope_directory,
     text_of,
 )
 
-from .manager import UNIT_FOLDER, Units, show, systemctl, systemd_run_argv
+from .manager import UNIT_FOLDER, Units, main_pid, show, state, systemctl, systemd_run_argv
 
 pytestmark = pytest.mark.systemd
 
@@ -232,3 +236,37 @@ def test_install_warns_of_a_gateway_whose_stop_leaves_processes(
         assert subprocess.run(["sh", "-c", command]).returncode == 0
         assert show(name, "KillMode") == "mixed"
         shutil.rmtree(f"{UNIT_FOLDER}/{name}.d")
+
+
+_RESTARTS = {
+    "restart": "{systemctl} restart {name}",
+    "stop, then start": "{systemctl} stop {name}; sleep 1; {systemctl} start {name}",
+    "detached": "{program} run -s {session}:up --lifetime detached -- "
+    "sh -c '{systemctl} stop {name}; sleep 1; {systemctl} start {name}'",
+}
+_AT_FIRST = "test -e {note} || {{ : >{note}; setsid {shell} -c {command} </dev/null & }}\n"
+
+
+@pytest.mark.parametrize("way", _RESTARTS)
+def test_a_gateway_comes_back_that_one_of_its_commands_restarts(
+    keeper: Scopekeeper, units: Units, session: str, tmp_path: Path, way: str
+) -> None:
+    """A stop before a start ends the command that would start it: docs/recipes.md has the ways."""
+    name = f"gw-{session[-8:]}.service"
+    option = "systemctl" if ROOT else "systemctl --user"
+    command = _RESTARTS[way].format(systemctl=option, name=name, program=PROGRAM, session=session)
+    note = tmp_path / "done"
+    first = _AT_FIRST.format(note=note, shell=SHELL, command=shlex.quote(command))
+    script = tmp_path / "gateway"
+    script.write_text(f"sleep 1\n{first}echo $$ >>{tmp_path}/lives\nexec sleep infinity\n")
+    path = f"Environment=PATH={os.environ['PATH']}"
+    units.write(name, f"[Service]\n{path}\nKillMode=process\nExecStart=sh {script}\n")
+    assert systemctl("start", name).returncode == 0
+    if way == "stop, then start":
+        eventually(lambda: note.exists() and state(name) == "inactive")
+        eventually(lambda: not scope_directories())
+        assert state(name) == "inactive"
+    else:
+        eventually(lambda: len(text_of(tmp_path / "lives").split()) == 2)
+        assert state(name) == "active"
+        assert main_pid(name) == int(text_of(tmp_path / "lives").split()[1])
