@@ -8,6 +8,12 @@ if TYPE_CHECKING:
 FAILED = 125
 """Exit status when scopekeeper itself failed, as in env(1) and timeout(1)."""
 
+READ_ONLY = "remove ProtectControlGroups= and ReadOnlyPaths= from its service"
+NO_SOCKETS = "add AF_UNIX to RestrictAddressFamilies= of its service"
+NO_RUN = "remove ProtectHome=, InaccessiblePaths= and TemporaryFileSystem= from its service"
+"""What a service has to change if it sees cgroups read-only, may open no socket of systemd, or does
+not see the folder of those sockets."""
+
 _LONGEST = 500
 """Characters of an error's text, which may quote a file or a record."""
 

@@ -41,6 +41,7 @@ EACH_USER: Share = {
     # who else there is, and what of theirs is believed: root can be them, and can be misled by them
     "systemd/test_bus.py": ALL,
     "systemd/test_forged_records.py": ALL,
+    "systemd/test_hardened.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
     "systemd/test_namespaces.py": ALL,
     "systemd/test_other_users.py": ALL,
@@ -96,6 +97,7 @@ EACH_VERSION: Share = {
         "test_more_than_the_store_takes_is_refused_and_nothing_is_lost",
     ),
     "systemd/test_hangup.py": ALL,
+    "systemd/test_hardened.py": ALL,
     "systemd/test_history.py": ("test_the_journal_is_told_once_for_each_end",),
     "systemd/test_install.py": ALL,
     "systemd/test_keeper.py": (

@@ -3,6 +3,8 @@
 import os
 import platform
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from scopekeeper.systemd import lingering
 
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
+_REAPING_SECONDS = 0.5
 
 
 def hierarchy() -> Finding:
@@ -63,13 +66,32 @@ def procfs() -> Finding:
 
 
 def container() -> Iterator[Finding]:
-    """Note if this is a container."""
+    """Note if this is a container, and check that its first process reaps."""
     for mark in ("/run/systemd/container", "/.dockerenv", "/run/.containerenv"):
         if Path(mark).exists():
             text = Path(mark).read_text(encoding="utf-8", errors="replace").strip()
             kind = text if mark.startswith("/run/systemd") else ""
             yield Finding("container", Status.NOTE, f"this is a container {kind}".rstrip())
-            return
+            break
+    if not proc.exists("/run/systemd/system") and not _is_reaped():
+        yield Finding(
+            "init", Status.LIMIT,
+            f"process 1 ({proc.comm(1)}) does not reap what lost its parent: zombies pile up, and "
+            "each keeps its pid",
+            "start the container with an init: docker run --init, podman run --init, or tini",
+        )  # fmt: skip
+
+
+def _is_reaped() -> bool:
+    """Return False if a process that lost its parent stays a zombie below process 1."""
+    argv = ["sh", "-c", "sleep 0 & echo $!"]
+    found = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=10)
+    deadline = time.monotonic() + _REAPING_SECONDS
+    while (stat := proc.stat_of(int(found.stdout))) is not None and stat.parent == 1:
+        if time.monotonic() > deadline:
+            return stat.state != "Z"
+        time.sleep(0.01)
+    return True
 
 
 def systemd(caller: Caller) -> Iterator[Finding]:

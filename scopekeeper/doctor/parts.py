@@ -9,12 +9,15 @@ from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.machine import version_of
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.install.locations import UNIT_FOLDERS
+from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.launcher import direct
 from scopekeeper.policy.files import find
-from scopekeeper.scope.placement import Place
+from scopekeeper.scope.placement import Caller, Place
+from scopekeeper.scope.placement_options import is_delegated
+from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.units import KEEPER as UNIT
-from scopekeeper.systemd.units import SLICE
+from scopekeeper.systemd.units import SLICE, manager_uid, unit_at
 
 _CONTROLLERS = ("memory", "pids", "cpu")
 
@@ -138,6 +141,44 @@ def keeper(where: Place) -> Finding:
         "up",
         _install(where.manager) if where.manager else "scopekeeper keeper --standalone",
     )  # fmt: skip
+
+
+def gateways(caller: Caller) -> Iterator[Finding]:
+    """Check that the scopes of each service end with it.
+
+    A scope of the user's manager cannot be bound to a service of the system's.
+    """
+    if not caller.uid:
+        return
+    units = set(_owners(caller))
+    here = caller.system_service()
+    if here and not is_delegated(caller, here):
+        units.add(unit_at(here))
+    for unit in sorted(units):
+        if not any(os.path.exists(f"{folder}/{unit}.d/{DROP_IN}")
+                   for folder in UNIT_FOLDERS["system"]):  # fmt: skip
+            yield Finding(
+                "gateway", Status.LIMIT,
+                f"{unit} is a service of the system's manager, its scopes are of the user's: "
+                "`systemctl stop` does not end them, only a keeper or reconcile does",
+                f"sudo scopekeeper install --system --gateway {unit}, or set Delegate=yes in it",
+            )  # fmt: skip
+
+
+def _owners(caller: Caller) -> Iterator[str]:
+    """Yield the services of the system's manager that own what lives in the user's."""
+    for scope in Reader(caller.mount).snapshot(uid=caller.uid).scopes:
+        if scope.manager != "user" or scope.elsewhere:
+            continue
+        for member in scope.living_members:
+            owner = member.owner_state.owner if member.owner_state else None
+            if (
+                owner is not None
+                and owner.unit
+                and not manager_uid(owner.cgroup)
+                and member.lifetime == "gateway"
+            ):
+                yield owner.unit
 
 
 def runs(where: Place) -> Iterator[Finding]:

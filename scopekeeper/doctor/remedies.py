@@ -3,15 +3,15 @@
 import errno
 import os
 
-from scopekeeper.errors import ScopekeeperError, words
+from scopekeeper.errors import NO_SOCKETS, READ_ONLY, ScopekeeperError, words
 
 _SANDBOX = "ProtectProc=, ProcSubset=, ProtectHome=, InaccessiblePaths="
 _BY_ERRNO = {
     errno.EMFILE: "ulimit -n 1024, or raise LimitNOFILE= of the service",
     errno.ENFILE: "sysctl fs.file-max=1000000",
     errno.EAGAIN: "ulimit -u 4096, or raise LimitNPROC= and TasksMax= of the service",
-    errno.EAFNOSUPPORT: "set RestrictAddressFamilies=AF_UNIX AF_NETLINK in the service",
-    errno.EROFS: "remove ReadOnlyPaths= and ProtectControlGroups= from the service",
+    errno.EAFNOSUPPORT: NO_SOCKETS,
+    errno.EROFS: READ_ONLY,
     errno.ENOSPC: "free space on the disk: df -h",
     errno.ENOMEM: "give it more memory: raise MemoryMax= of the service",
 }

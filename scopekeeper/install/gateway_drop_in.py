@@ -68,3 +68,24 @@ def check_gateway(manager: Systemctl, places: Locations, unit: str) -> None:
             f"the {places.manager} manager has no {unit}",
             f"`{' '.join(manager.argv('list-unit-files'))}` lists those that there are",
         )
+
+
+def leaves_behind(unit: str, mode: str, units: str, option: str) -> list[str]:
+    """Return a warning if what a gateway starts outside of scopes outlives its stop. Pure.
+
+    mode is its KillMode=, units the folder of its manager's units, option that of systemctl.
+    """
+    if mode not in ("process", "none"):
+        return []
+    folder = f"{units}/{unit}.d"
+    mend = (
+        f"mkdir -p {folder} && printf '[Service]\\nKillMode=mixed\\n' > "
+        f"{folder}/20-kill-mode.conf && systemctl{option} daemon-reload"
+    )
+    text = f"{unit} has KillMode={mode}: what it starts outside of scopes stays when it stops. "
+    text += "Terminals need that no more: `scopekeeper exec` keeps them. To end the rest: "
+    inside = (
+        f"{unit}: a command that it started, and that stops it to start it again, ends with the "
+        f"stop; from inside, use: systemctl{option} restart {unit}"
+    )
+    return [text + mend, inside]

@@ -19,7 +19,7 @@ from scopekeeper.install.apply import (
     reloads,
     spelled,
 )
-from scopekeeper.install.gateway_drop_in import drop_ins
+from scopekeeper.install.gateway_drop_in import drop_ins, leaves_behind
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.install.shipped import ENABLED, TIMER
@@ -137,6 +137,9 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: st
     if gateway and places.drop_in(gateway) in change.written:
         change.then = f"{gateway} is contained from its next start on: systemctl{option} restart "
         change.then += gateway
+    if gateway:
+        mode = manager.property_of_service(gateway, "KillMode")
+        change.warnings += leaves_behind(gateway, mode, places.units, option)
     unit = f"{places.units}/{KEEPER}"
     if (
         unit in change.written

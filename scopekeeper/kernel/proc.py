@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CGROUP2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # cgroup2 alone, and beside version 1
-_ENODATA = 61
+_EACCES, _ENODATA = 13, 61
+_UUID_LENGTH = 36
+_ST_RDONLY = 1
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+HIDDEN = "it is hidden (hidepid=, ProtectProc=)"
 _ENVIRONMENT_MAX = 6 << 20
 """Bytes that Linux allows (bprm_stack_limits); prctl(2) lets a process point to more."""
 
@@ -58,6 +61,11 @@ def exists(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_read_only(path: str) -> bool:
+    """Return whether path is on a read-only mount, as in a service with ProtectControlGroups=."""
+    return bool(posix.statvfs(path).f_flag & _ST_RDONLY)
 
 
 def attribute(directory: str, name: str) -> bytes | None:
@@ -151,7 +159,26 @@ def stat_of(pid: "int | str") -> "Stat | None":
     try:
         return Stat(read(f"/proc/{pid}/stat"))
     except (FileNotFoundError, ProcessLookupError):
+        if _is_there(pid):
+            raise PermissionError(_EACCES, HIDDEN, f"/proc/{pid}") from None
         return None
+
+
+def _is_there(pid: "int | str") -> bool:
+    """Return whether a process has this pid, even if procfs hides it (hidepid=, ProtectProc=).
+
+    procfs then has no directory for processes of other users, and of ours that are not dumpable.
+    kill(2) finds them: only ESRCH proves that there is none.
+    """
+    try:
+        number = int(pid)
+        if number > 0:
+            posix.kill(number, 0)
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    except OSError:
+        pass
+    return number > 0
 
 
 def start_time(pid: "int | str") -> str:
@@ -173,12 +200,35 @@ def boot_id() -> str:
     try:
         return read(_BOOT_ID).strip()
     except OSError as error:
-        from scopekeeper.errors import UnavailableError
+        return _boot_id_elsewhere(error)
 
-        raise UnavailableError(
-            f"{_BOOT_ID} cannot be read ({error.strerror})",
-            "let its service see all of /proc (ProcSubset=all)",
-        ) from None
+
+def _boot_id_elsewhere(error: OSError) -> str:
+    """Return the id of this boot where our /proc shows processes only (``ProcSubset=pid``).
+
+    The kernel shows it in no other file, but systemd has the whole of /proc, and so has a user's
+    own manager. ``/proc/PID/root`` leads to its files if we may trace it (proc_pid_root(5)): that
+    takes its user and at least its capabilities.
+    """
+    uid = posix.getuid()
+    try:
+        managers = ["1"]
+        if uid:
+            manager = f"user.slice/user-{uid}.slice/user@{uid}.service/init.scope"
+            managers = read(f"{mount_point()}/{manager}/cgroup.procs").split()
+        for pid in managers:
+            found = read(f"/proc/{pid}/root{_BOOT_ID}").strip()
+            if len(found) == _UUID_LENGTH:
+                return found
+    except (OSError, LookupError):
+        pass
+    from scopekeeper.errors import UnavailableError
+
+    more = "" if uid else ", or leave it CAP_SYS_PTRACE"
+    raise UnavailableError(
+        f"{_BOOT_ID} cannot be read ({error.strerror})",
+        f"remove ProcSubset=pid from its service{more}",
+    ) from None
 
 
 def boottime() -> int:

@@ -3,8 +3,8 @@
 import posix
 import time
 
-from scopekeeper.errors import ForeignError, ManagerError
-from scopekeeper.kernel.proc import exists, read
+from scopekeeper.errors import READ_ONLY, ForeignError, ManagerError, UnavailableError
+from scopekeeper.kernel.proc import exists, is_read_only, read
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
@@ -26,7 +26,13 @@ _PROPERTIES = {
 
 
 def create(directory: str, member: NewMember, place: Place, warnings: list[str]) -> bool:
-    """Make the scope and become its first member; return False if another launch was faster."""
+    """Make the scope and become its first member; return False if another launch was faster.
+
+    Raises UnavailableError before systemd moves us where we could neither write the record nor
+    leave again.
+    """
+    if is_read_only(place.mount):
+        raise UnavailableError(f"{place.mount} is read-only here", READ_ONLY)
     with Manager(place.manager, place.uid) as manager:
         try:
             bound_to = _start(manager, member, place)

@@ -1,11 +1,14 @@
 """Describes in one line why a launch failed."""
 
+import errno
 import traceback
 
 from scopekeeper import errors
 from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.launch.program import original_environment
 from scopekeeper.safe_text import safe
+
+_HINTS = {errno.EROFS: errors.READ_ONLY, errno.EAFNOSUPPORT: errors.NO_SOCKETS}
 
 
 def describe(error: Exception) -> str:
@@ -22,7 +25,8 @@ def _text(error: Exception) -> str:
         return str(UnavailableError(str(error.args[0])))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"cannot contain the command: {where}{error.strerror or error}"
+        hint = f"; {_HINTS[error.errno]}" if error.errno in _HINTS else ""
+        return f"cannot contain the command: {where}{error.strerror or error}{hint}"
     if isinstance(error, ValueError):
         return str(error)
     return f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"

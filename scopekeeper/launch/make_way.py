@@ -35,7 +35,7 @@ def _owner_of(owner: LaunchOwner) -> Owner:
         epoch=fields.get("OWNER_EPOCH", ""),
         cgroup=fields.get("OWNER_CGROUP", ""),
         pid=int(fields["OWNER_PID"]) if is_process else None,
-        start_time=int(fields["OWNER_START"]) if is_process else None,
+        start_time=int(fields["OWNER_START"]) if "OWNER_START" in fields else None,
         boot_id=fields["BOOT"],
         namespaces=fields["NAMESPACES"],
         outer_unit=fields.get("OUTER_UNIT", ""),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.install.apply import prune, write
+from scopekeeper.install.gateway_drop_in import leaves_behind
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.document import ParseError
@@ -57,6 +58,10 @@ def install(
         # OpenClaw 2026.9 refuses to install its unit if the unit's drop-in folder exists already
         change.warnings.append(f"this user has no {places.unit} yet; run this again after "
                                "`openclaw gateway install`")  # fmt: skip
+    with contextlib.suppress(ManagerError):
+        mode = calls.service_property("user", places.unit, "KillMode")
+        folder = os.path.dirname(places.unit_file)
+        change.warnings += leaves_behind(places.unit, mode, folder, " --user")
     with contextlib.ExitStack() as undoing:
         write(actions, undoing)
         _note(actions, places, change)

@@ -24,7 +24,7 @@ def find_own(caller: Caller) -> Own:
     except ValueError as error:
         raise UsageError(str(error), "correct SCOPEKEEPER_OWNER, or unset it") from None
     processes = set(_parents(os.getppid() or 1))
-    if owner.fields.get("OWNER_PID"):
+    if owner.fields.get("OWNER_START"):
         processes.add((int(owner.fields["OWNER_PID"]), int(owner.fields["OWNER_START"])))
     return Own(
         namespaces=owner.fields["NAMESPACES"],

@@ -51,8 +51,8 @@ class Owner:
         """Return whether this is the same gateway: a unit in any epoch, or one process."""
         if self.unit or other.unit:
             return (self.unit, self.cgroup) == (other.unit, other.cgroup)
-        if self.pid is None:
-            return False
+        if self.pid is None or self.start_time is None:
+            return False  # nobody saw when it began: another process can have its number by now
         mine = (self.pid, self.start_time, self.boot_id, self.namespaces)
         return mine == (other.pid, other.start_time, other.boot_id, other.namespaces)
 

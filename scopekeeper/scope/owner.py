@@ -2,7 +2,7 @@
 
 import posix
 
-from scopekeeper.kernel.proc import boot_id, namespaces, start_time
+from scopekeeper.kernel.proc import boot_id, exists, namespaces, stat_of
 from scopekeeper.scope.client import is_guest, is_systemd
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd.units import epoch_of, unit_at
@@ -70,13 +70,17 @@ def _is_lost(client: str) -> bool:
     try:
         return is_systemd(client)
     except (OSError, LookupError):
-        return False
+        return client == "1" and exists("/run/systemd/system")  # hidden (ProtectProc=)
 
 
 def _process(pid: str) -> dict[str, str]:
+    """Return the fields of a process; without its start time if procfs hides it."""
     if not pid.isdigit():
         raise ValueError(f"--owner {pid}: name the process by its pid")
     try:
-        return {"OWNER_PID": pid, "OWNER_START": start_time(pid)}
+        stat = stat_of(pid)
     except OSError:
-        raise ValueError(f"--owner {pid}: there is no such process") from None
+        return {"OWNER_PID": pid}
+    if stat is None:
+        raise ValueError(f"--owner {pid}: there is no such process")
+    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time)}

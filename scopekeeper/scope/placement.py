@@ -64,6 +64,10 @@ class Caller:
         # a user's manager is a service too; a login session or a scope is no owner
         return "" if path.rpartition("/")[2].startswith("user@") else path
 
+    def system_service(self) -> str:
+        """Return the path of the service of the system's manager that we run in, '' if none."""
+        return "" if "/user@" in self.path else self.unit_path()
+
 
 class Place:
     """A folder that holds scopes, and the manager that makes them there ('' for none)."""

@@ -2,8 +2,14 @@
 
 import posix
 
-from scopekeeper.errors import ScopekeeperError, UnavailableError, UsageError
-from scopekeeper.kernel.proc import attribute, exists
+from scopekeeper.errors import (
+    NO_RUN,
+    READ_ONLY,
+    ScopekeeperError,
+    UnavailableError,
+    UsageError,
+)
+from scopekeeper.kernel.proc import attribute, exists, is_read_only
 from scopekeeper.scope.placement import Caller, Place, managed
 from scopekeeper.systemd.units import answers, manager_uid, unit_at
 
@@ -11,10 +17,10 @@ FOLDER = "scopekeeper"
 """The folder that root makes at the top of a cgroup2 mount without systemd."""
 
 
-def find(caller: Caller, wanted: str = "auto") -> Place:
+def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
     """Return the place for new scopes; raises UnavailableError, UsageError."""
     if wanted == "auto":
-        return _automatic(caller)
+        return _automatic(caller, outlives=outlives)
     if wanted == "system":
         if caller.uid != 0:
             raise UsageError("--placement system needs root; use user, or run it as root")
@@ -31,9 +37,11 @@ def wanted() -> str:
     return posix.environ.get(b"SCOPEKEEPER_PLACEMENT", b"").decode("utf-8", "replace") or "auto"
 
 
-def _automatic(caller: Caller) -> Place:
-    unit = caller.unit_path()
-    if unit and caller.is_main and is_delegated(caller, unit):
+def _automatic(caller: Caller, *, outlives: bool) -> Place:
+    unit = caller.unit_path() if caller.is_main else ""
+    if caller.uid and not outlives:
+        unit = unit or caller.system_service()
+    if unit and is_delegated(caller, unit):
         return Place(caller.mount, caller.mount + unit)
     if caller.uid == 0:
         if exists("/run/systemd/system"):
@@ -44,9 +52,18 @@ def _automatic(caller: Caller) -> Place:
     delegated = _delegated_ancestor(caller)
     if delegated:
         return Place(caller.mount, delegated)
-    raise UnavailableError(
-        f"no systemd manager at /run/user/{caller.uid} and no delegated cgroup for uid {caller.uid}"
-    )
+    text = f"no systemd manager at /run/user/{caller.uid} and no delegated cgroup"
+    raise UnavailableError(f"{text} for uid {caller.uid}", *_remedy(caller))
+
+
+def _remedy(caller: Caller) -> tuple[str, ...]:
+    """Return what the caller's service has to change; () outside of services."""
+    manager = f"{caller.mount}/user.slice/user-{caller.uid}.slice/user@{caller.uid}.service"
+    if exists(manager):  # it runs, and its sockets are hidden from us
+        return (NO_RUN,)
+    if caller.unit_path():
+        return (f"set Delegate=yes in {unit_at(caller.unit_path())}",)
+    return ()
 
 
 def _managed(caller: Caller, manager: str) -> Place:
@@ -73,6 +90,8 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
     if not posix.access(folder, posix.W_OK) or not posix.access(
         folder + "/cgroup.procs", posix.W_OK
     ):
+        if is_read_only(folder):
+            raise UnavailableError(f"{folder} is read-only here", READ_ONLY)
         raise UnavailableError(
             f"{folder} may not be written by uid {caller.uid}",
             f"delegate it: chown {caller.uid} {folder} {folder}/cgroup.procs "

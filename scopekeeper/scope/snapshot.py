@@ -286,7 +286,7 @@ class Reader:
             return Liveness.UNKNOWN, "the owner lives in another container (namespaces differ)"
         if owner.unit:
             return self._unit_proof(owner)
-        if owner.pid is None or owner.pid < 1 or owner.start_time is None:
+        if owner.pid is None or owner.pid < 1:
             return Liveness.UNKNOWN, "the record names no owner"
         try:
             stat = proc.stat_of(owner.pid)
@@ -294,6 +294,8 @@ class Reader:
             return Liveness.UNKNOWN, f"process {owner.pid} cannot be read ({error.strerror})"
         if stat is None or stat.has_ended:
             return Liveness.GONE, f"process {owner.pid} has ended"
+        if owner.start_time is None:
+            return Liveness.UNKNOWN, f"process {owner.pid} was hidden from the launch"
         if stat.start_time != owner.start_time:
             return Liveness.GONE, f"process {owner.pid} has ended; its number is another's now"
         return Liveness.ALIVE, f"process {owner.pid} runs"

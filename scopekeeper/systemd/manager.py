@@ -8,7 +8,7 @@ goes through ``calls``.
 import _socket
 import time
 
-from scopekeeper.errors import ManagerError, UnavailableError
+from scopekeeper.errors import NO_RUN, NO_SOCKETS, ManagerError, UnavailableError
 from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.systemd import dbus_wire
 
@@ -28,6 +28,7 @@ _AWAY = ("NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected")
 """What a bus answers for a systemd that executes itself anew (``daemon-reexec``)."""
 _AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
 """How long systemd may be away, and the pause before the next attempt."""
+_ENOENT, _EACCES, _EAFNOSUPPORT = 2, 13, 97
 _TRIES = 3
 """How often a scope is requested if systemd loses its job."""
 
@@ -81,9 +82,9 @@ class Manager:
                 self._send(b"")
                 self._log_in()  # the manager drops a call that comes right behind the login
             except OSError as error:
+                text = f"({private}: {error.strerror or error})"
                 raise UnavailableError(
-                    f"the {self._kind} manager does not answer "
-                    f"({private}: {error.strerror or error})"
+                    f"the {self._kind} manager does not answer {text}", *_remedy(error)
                 ) from None
         else:
             # A bus accepts the login, the greeting and the first call in one piece (dbus-daemon
@@ -270,6 +271,13 @@ class Manager:
             self.call("ResetFailedUnit", "s", (unit,))
         except CallError:
             return
+
+
+def _remedy(error: OSError) -> tuple[str, ...]:
+    """Return what a service has to change, () if its own settings are not known to cause it."""
+    if error.errno == _EAFNOSUPPORT:
+        return (NO_SOCKETS,)
+    return (NO_RUN,) if error.errno in (_ENOENT, _EACCES) else ()
 
 
 def _is_in(unit: str) -> bool:

@@ -78,6 +78,10 @@ class Systemctl:
         """Return a property of a unit."""
         return calls.unit_property(self.kind, unit, name)
 
+    def property_of_service(self, unit: str, name: str) -> str:
+        """Return a property of a service; '' of a template."""
+        return "" if "@." in unit else calls.service_property(self.kind, unit, name)
+
     def instances(self, template: str) -> list[str]:
         """Return the instances of a template that run, failed, or start by themselves."""
         pattern = template.replace("@", "@*", 1)
