@@ -57,11 +57,11 @@ def _automatic(caller: Caller, *, outlives: bool) -> Place:
 
 
 def _remedy(caller: Caller) -> tuple[str, ...]:
-    """Return what the caller's service has to change; () outside of services."""
+    """Return what the caller's service has to change; () if that is not known."""
     manager = f"{caller.mount}/user.slice/user-{caller.uid}.slice/user@{caller.uid}.service"
     if exists(manager):  # it runs, and its sockets are hidden from us
         return (NO_RUN,)
-    if caller.unit_path():
+    if caller.is_main and caller.unit_path():
         return (f"set Delegate=yes in {unit_at(caller.unit_path())}",)
     return ()
 
