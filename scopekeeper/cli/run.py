@@ -43,6 +43,8 @@ from scopekeeper.launch.run import run as launch
               "scope.")  # fmt: skip
 @click.option("--real-shell", is_flag=True, help="If SHELL names scopekeeper-shell, set SHELL to "
               "the real shell for the command.")  # fmt: skip
+@click.option("--no-container", is_flag=True, help="Leave a docker or podman command line as it "
+              "is: its container does not end with the member.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
               help="What to do if no scope can be created. Default fail: exit 125.")  # fmt: skip
 @click.option("--own", metavar="PATH", multiple=True, help="Remove this file or folder when the "
