@@ -55,7 +55,7 @@ def docker(units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Doc
 def test_stop_ends_the_container_too(keeper: Scopekeeper, session: str, docker: Docker) -> None:
     keeper.member("-s", session, "--", docker.client, *SERVER)
     pid = docker.container()
-    assert "scopekeeper" not in cgroup_of(pid)
+    assert ".scope" not in cgroup_of(pid)
     done = keeper.call("stop", "-s", session)
     assert done.returncode == 0, done.stderr
     assert f"container of {docker.client}: removed" in done.stdout
