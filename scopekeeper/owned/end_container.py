@@ -16,6 +16,8 @@ from scopekeeper.owned.container import LABEL
 _CONTAINER_ID = re.compile("[0-9a-f]{64}")
 _LIMIT = 30.0
 """Seconds for one call of the program."""
+_ATTEMPTS = 2
+"""podman 5 fails once if the container's monitor was killed, and notes that it has ended."""
 _GRACE = "5"
 """Seconds between SIGTERM and SIGKILL for a container that is stopped."""
 
@@ -32,16 +34,25 @@ def end(claim_id: str, container: Container, *, same_boot: bool) -> str:
     found = _living(claim_id, container)
     if not found:
         return "gone"
-    action = ["rm", "--force"] if container.removes else ["stop", "--time", _GRACE]
     problem = ""
-    for each in found:
-        try:
-            _call(container, *action, each)
-        except EndError as error:
-            problem = str(error)  # another process may just have ended it
-    if _living(claim_id, container):
-        raise EndError(problem or f"container {found[0][:12]} lives on")
-    return "removed" if container.removes else "stopped"
+    for _ in range(_ATTEMPTS):
+        for each in found:
+            try:
+                _call(container, *_action(container), each)
+            except EndError as error:
+                problem = str(error)  # another process may just have ended it
+        found = _living(claim_id, container)
+        if not found:
+            return "removed" if container.removes else "stopped"
+    raise EndError(problem or f"container {found[0][:12]} lives on")
+
+
+def _action(container: Container) -> list[str]:
+    if not container.removes:
+        return ["stop", "--time", _GRACE]
+    # its client has had the grace of the member, and passed SIGTERM on; docker kills at once
+    at_once = ["--time", "0"] if container.program.endswith("/podman") else []
+    return ["rm", "--force", *at_once]
 
 
 def _living(claim_id: str, container: Container) -> list[str]:
