@@ -48,11 +48,8 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def processes_of(image_command: str) -> list[int]:
     """Return the processes with this command line."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and text_of(f"/proc/{entry}/cmdline") == image_command:
-            found.append(int(entry))
-    return found
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+    return [pid for pid in pids if text_of(f"/proc/{pid}/cmdline") == image_command]
 
 
 @pytest.mark.parametrize("more", [(), ("--cgroups=split",)], ids=["its-own-scope", "split"])
