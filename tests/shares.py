@@ -75,6 +75,8 @@ EACH_USER: Share = {
     "systemd/test_run_records.py": ALL,
     "systemd/test_watch.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
+    # where its containers are
+    "systemd/test_podman.py": ALL,
     # what only one of them may do
     "systemd/test_not_started.py": ALL,
     "systemd/test_owned.py": (

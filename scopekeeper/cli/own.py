@@ -126,7 +126,7 @@ def _print(verdicts: list[ClaimVerdict], damaged: list[Damaged]) -> None:
     if verdicts:
         table(
             ("PATH", "STATE", "HOLDER", "EVIDENCE"),
-            [(v.claim.path, v.state, v.claim.holder.label, _evidence(v)) for v in verdicts],
+            [(v.claim.title, v.state, v.claim.holder.label, _evidence(v)) for v in verdicts],
             shrink=(0, 2, 3),
         )
     elif not damaged:
@@ -146,6 +146,7 @@ def _document(verdict: ClaimVerdict) -> dict[str, Any]:
     claim = verdict.claim
     return {
         "path": safe_json(claim.path),
+        "container": claim.claim_id if claim.container is not None else None,
         "state": verdict.state,
         "evidence": safe_json(verdict.evidence),
         "holder": claim.holder.kind.value,

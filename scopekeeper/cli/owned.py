@@ -93,7 +93,7 @@ def due(mount: str) -> OwnedReport:
             }
             for verdict in verdicts
         ),
-        tuple(f"{each.claim.path}: would be removed: {each.evidence}" for each in verdicts),
+        tuple(f"{each.claim.title}: would be removed: {each.evidence}" for each in verdicts),
         tuple(damages(damaged)),
         bool(damaged),
     )

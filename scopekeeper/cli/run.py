@@ -45,6 +45,8 @@ from scopekeeper.launch.run import run as launch
               "scope.")  # fmt: skip
 @click.option("--real-shell", is_flag=True, help="If SHELL names scopekeeper-shell, set SHELL to "
               "the real shell for the command.")  # fmt: skip
+@click.option("--no-container", is_flag=True, help="Leave a docker or podman command line as it "
+              "is: its container does not end with the member.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
               help="What to do if no scope can be created. Default fail: exit 125.")  # fmt: skip
 @click.option("--own", metavar="PATH", multiple=True, help="Remove this file or folder when the "
@@ -58,8 +60,9 @@ def command(command: tuple[str, ...], **given: str | bool | tuple[str, ...] | No
     """Start COMMAND in the scope of its session and lane.
 
     scopekeeper executes COMMAND in its own process, so pid, descriptors, terminal and environment
-    stay the same. Exit status: the command's own; 125 if scopekeeper failed, 126 if the command
-    cannot be executed, 127 if it is not found.
+    stay the same. Of the arguments only those of `docker run` and `podman run` change: the
+    container gets a label, by which it ends with the member. Exit status: the command's own; 125 if
+    scopekeeper failed, 126 if the command cannot be executed, 127 if it is not found.
     """
     if not command:
         raise UsageError("no command given; write: scopekeeper run [OPTIONS] -- COMMAND [ARG]...")

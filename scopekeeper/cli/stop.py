@@ -23,6 +23,7 @@ from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle import stop, stop_target
+from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration, moment
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.placement import Caller
@@ -114,6 +115,8 @@ def command(
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, {each.scope.unit for each in selected})
+    for result in results:  # the monitor of a container ends with that
+        result.escaped = tuple(filter(lives, result.escaped))
     if as_json:
         stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],

@@ -72,7 +72,7 @@ class Cleanup:
         self._release_timer = None
         report = await asyncio.to_thread(release_due, self._mount)
         for outcome in report.done:
-            text = f"{outcome.what}: {outcome.claim.path}: {outcome.evidence}"
+            text = f"{outcome.what}: {outcome.claim.title}: {outcome.evidence}"
             _log.info("%s%s", text, f"; {outcome.problem}" if outcome.problem else "")
         if report.problem:
             _log.error("%s", report.problem)

@@ -14,7 +14,7 @@ _VALUED = {
 }  # fmt: skip
 _FLAGS = {
     "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
-    "--real-shell": "real_shell",
+    "--real-shell": "real_shell", "--no-container": "no_container",
 }  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be repeated: their values are joined by NUL."""

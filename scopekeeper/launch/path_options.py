@@ -7,6 +7,7 @@ from scopekeeper.launch.program import encoded, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from scopekeeper.owned.claim import Container
     from scopekeeper.owned.claim_at_launch import Handover
 
 _ABSENT = (2, 20)
@@ -24,10 +25,14 @@ def require(paths: str) -> None:
             posix._exit(FAILED)
 
 
-def hand_over(options: dict[str, str]) -> "Handover":
-    """Claim the paths of ``--own`` for this launch; raises UsageError, RefusedError, StateError."""
-    if "own" not in options:
+def hand_over(options: dict[str, str], container: "Container | None" = None) -> "Handover":
+    """Claim the paths of ``--own``, and a container, for this launch.
+
+    Raises UsageError, RefusedError, StateError.
+    """
+    if "own_scope" in options and "own" not in options:
         raise UsageError("--own-scope says nothing without --own", "give --own PATH too")
     from scopekeeper.owned.claim_at_launch import Handover
 
-    return Handover(options["own"].split("\0"), whole_scope="own_scope" in options)
+    paths = options["own"].split("\0") if "own" in options else []
+    return Handover(paths, whole_scope="own_scope" in options, container=container)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scopekeeper.scope.owner import LaunchOwner
     from scopekeeper.scope.placement import Caller, Place
 
+_CONTAINER_PROGRAMS = ("docker", "podman")
 _USERS_RULES = "/.config/scopekeeper"
 
 
@@ -57,8 +58,13 @@ def _launch(
     inner = defaults | environment
     pipe_ignored = signals.pipe_was_ignored()
     handover = None
+    whole = command
     try:
-        if "own" in options or "own_scope" in options:
+        if command[0].rpartition("/")[2] in _CONTAINER_PROGRAMS and "no_container" not in options:
+            from scopekeeper.launch.container import hand_over_container
+
+            handover, command = hand_over_container(options, command, program, environment)
+        if handover is None and ("own" in options or "own_scope" in options):
             from scopekeeper.launch.path_options import hand_over
 
             handover = hand_over(options)
@@ -70,7 +76,7 @@ def _launch(
 
         if handover is not None:
             handover.withdraw()
-            handover = None
+            handover, command = None, whole
         if options.get("if_unavailable") != "warn" or not is_unavailable(error):
             raise
         say(f"warning: running uncontained: {describe(error)}")

@@ -66,6 +66,13 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     return sorted((each for each in found if each is not None), key=lambda each: each.pid)
 
 
+def lives(each: Escaped) -> bool:
+    """Return whether it still runs, as far as it can be read."""
+    with contextlib.suppress(OSError):
+        return proc.runs(each.pid, each.start_time)
+    return False
+
+
 def find_all(uid: int | None) -> list[Escaped]:
     """Return the same, each as if its member were over."""
     return [each for pid in proc.pids() if (each := _look(pid, uid, set())) is not None]

@@ -57,7 +57,7 @@ def left(targets: Mapping[Target, Children], uid: int | None) -> dict[Target, tu
     found = _look(targets, uid)
     until = time.monotonic() + _SETTLE_SECONDS
     while any(found.values()):
-        found = {target: tuple(filter(_lives, each)) for target, each in found.items()}
+        found = {target: tuple(filter(escaped.lives, each)) for target, each in found.items()}
         if time.monotonic() > until:
             break
         time.sleep(_PAUSE)
@@ -81,9 +81,3 @@ def _look(targets: Mapping[Target, Children], uid: int | None) -> dict[Target, t
                     its[pid] = child
         found[target] = tuple(its[pid] for pid in sorted(its))
     return found
-
-
-def _lives(each: Escaped) -> bool:
-    with contextlib.suppress(OSError):
-        return proc.runs(each.pid, each.start_time)
-    return False

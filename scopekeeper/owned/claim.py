@@ -1,13 +1,15 @@
-"""A claim: remove this path when that holder is gone. Pure.
+"""A claim: remove this path, or end this container, when that holder is gone. Pure.
 
 Its text has the format of ``records``. Times are microseconds since the epoch.
 """
 
+import json
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from scopekeeper.kernel.mounts import is_within
+from scopekeeper.owned import container as calls
 from scopekeeper.scope import names, records
 
 _ID = re.compile("[0-9a-f]{16}")
@@ -85,13 +87,30 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """How to reach the container of a claim."""
+
+    program: str
+    """The absolute path of docker or podman."""
+    reach: tuple[str, ...]
+    """The options before its subcommand."""
+    environment: tuple[tuple[str, str], ...]
+    removes: bool
+    """Whether it is removed, or only stopped."""
+
+
+NO_FILE = Thing(0, 0, 0, "/")
+"""What a claim of a container has in place of a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One path and one holder; a path with several holders has one claim for each."""
 
     claim_id: str
     """16 hex digits."""
     path: str
-    """Absolute; bytes that are not UTF-8 as surrogate escapes."""
+    """Absolute; bytes that are not UTF-8 as surrogate escapes. Of a container: its program."""
     thing: Thing
     holder: Holder
     made: int
@@ -99,6 +118,13 @@ class Claim:
     """Failed removals so far."""
     problem: str = ""
     """Why the last one failed."""
+    container: Container | None = None
+    """Set if the claim is about a container that has its id as a label, and about no path."""
+
+    @property
+    def title(self) -> str:
+        """What it is about, for people."""
+        return self.path if self.container is None else f"container of {self.path}"
 
     @property
     def aside(self) -> str:
@@ -113,6 +139,11 @@ class Claim:
 def raw(path: str) -> bytes:
     """Return a path's bytes as in the kernel."""
     return path.encode("utf-8", "surrogateescape")
+
+
+def containers_differ(one: Claim, other: Claim) -> bool:
+    """Return whether one of two claims is about a container, which no other claim is about."""
+    return one.container is not None or other.container is not None
 
 
 def are_related(one: str, other: str) -> bool:
@@ -141,6 +172,7 @@ def dumps(claim: Claim) -> bytes:
             "MADE": str(claim.made),
             "ATTEMPTS": str(claim.attempts or ""),
             "PROBLEM": claim.problem,
+            "CONTAINER": _container_text(claim.container),
         }
     )
 
@@ -178,7 +210,40 @@ def loads(claim_id: str, text: bytes) -> Claim:
         _number(fields, "MADE", _LONG),
         _number(fields, "ATTEMPTS", _INT),
         fields.get("PROBLEM", ""),
+        _container(fields) if "CONTAINER" in fields else None,
     )
+
+
+def _container_text(container: Container | None) -> str:
+    if container is None:
+        return ""
+    return json.dumps([container.removes, list(container.reach), dict(container.environment)])
+
+
+def _container(fields: dict[str, str]) -> Container:
+    """Return a container that only docker or podman is called for, with options that are known."""
+    text, program = fields["CONTAINER"], _whole(fields, "PATH")
+    if program.rpartition("/")[2] not in calls.PROGRAMS:
+        raise _damaged("PATH", program)
+    try:
+        match json.loads(text):
+            case [bool(removes), list(reach), dict(environment)] if _is_known(
+                program, reach, environment
+            ):
+                return Container(program, tuple(reach), tuple(environment.items()), removes)
+    except (ValueError, RecursionError):
+        pass
+    raise _damaged("CONTAINER", text)
+
+
+def _is_known(program: str, reach: list[object], environment: dict[str, object]) -> bool:
+    """Return whether a call with these options and variables only chooses the containers seen."""
+    words = [word for word in (*reach, *environment.values()) if isinstance(word, str)]
+    if len(words) != len(reach) + len(environment) or any("\0" in word for word in words):
+        return False
+    options = words[: len(reach)]
+    call = calls.read([program, *options, "run"])
+    return call is not None and call.reach == options and {*environment} <= {*calls.VARIABLES}
 
 
 def _number(fields: dict[str, str], key: str, most: int) -> int:

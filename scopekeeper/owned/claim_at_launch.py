@@ -1,4 +1,4 @@
-"""``run --own``: claim paths for the command that this process is about to execute.
+"""``run --own``, and containers: claim them for the command that this process is about to execute.
 
 Three steps make a launch safe that is killed in between:
 
@@ -19,7 +19,7 @@ import time
 from scopekeeper.errors import StateError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.owned import check
-from scopekeeper.owned.claim import Claim
+from scopekeeper.owned.claim import NO_FILE, Claim, Container
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.store import ClaimStore
 
@@ -32,9 +32,16 @@ def path_of(argument: str) -> str:
 class Handover:
     """The claims of one launch."""
 
-    def __init__(self, arguments: list[str], *, whole_scope: bool) -> None:
-        """Claim all paths or none; raises RefusedError, StateError, LookupError."""
+    def __init__(
+        self, arguments: list[str], *, whole_scope: bool, container: Container | None = None
+    ) -> None:
+        """Claim all paths and the container, or none; raises RefusedError, StateError, LookupError.
+
+        A container is always the member's, never the whole scope's.
+        """
         paths = dict.fromkeys(path_of(argument) for argument in arguments)
+        self.container_id = ""
+        """The value of the label that the container has to have."""
         self._here = Here(mount_point())
         self._claims: list[Claim] = []
         for path in paths:
@@ -49,6 +56,14 @@ class Handover:
                     claim = Claim(claim_id, path, thing, holder, time.time_ns() // 1000)
                     self._claims.append(claim)
                     self._store.write(claim)
+                if container is not None:
+                    own = self._here.launch(whole_scope=False)
+                    self.container_id = os.urandom(8).hex()
+                    made = time.time_ns() // 1000
+                    claim = Claim(self.container_id, container.program, NO_FILE, own, made)
+                    claim = dataclasses.replace(claim, container=container)
+                    self._claims.append(claim)
+                    self._store.write(claim)
             except Exception:
                 with contextlib.suppress(StateError):
                     self.withdraw()
@@ -56,9 +71,9 @@ class Handover:
 
     def bind(self) -> None:
         """Bind the claims to the leaf or scope of this process; raises StateError, OSError."""
-        holder = self._here.arrived(self._claims[0].holder)
         with self._store.locked():
             for claim in self._claims:
+                holder = self._here.arrived(claim.holder)
                 self._store.update(dataclasses.replace(claim, holder=holder))
 
     def withdraw(self) -> None:

@@ -87,7 +87,7 @@ def take_back(store: ClaimStore, path: str) -> int:
     Raises RefusedError if its removal has begun, StateError.
     """
     with store.locked():
-        mine = [claim for claim in store.read()[0] if claim.path == path]
+        mine = [claim for claim in store.read()[0] if claim.path == path and not claim.container]
         for claim in mine:
             if _has_begun(claim):
                 raise RefusedError(f"{path}: its removal has begun; it cannot be taken back")

@@ -52,16 +52,19 @@ class Here:
     def states(self, claims: Sequence[Claim]) -> list[tuple[Claim, HolderState]]:
         """Return each claim with the state of its holder."""
         known = {claim.holder: self._state(claim.holder) for claim in claims}
+        seen = dict(known)
+        users_of_paths = {claim.holder for claim in claims if claim.container is None}
         ended = [
             holder
             for holder, state in known.items()
-            if state.gone and holder.kind in (Kind.MEMBER, Kind.SCOPE)
+            if state.gone and holder in users_of_paths and holder.kind in (Kind.MEMBER, Kind.SCOPE)
             if holder.boot_id == self.boot_id
         ]
         for holder, pid in users.escaped_from(ended).items():
             evidence = f"process {pid} of it lives outside of it"
             known[holder] = HolderState(gone=False, evidence=evidence, unwatched=True)
-        return [(claim, known[claim.holder]) for claim in claims]
+        # a container's own monitor may live outside of the member: it ends with the container
+        return [(c, (known if c.container is None else seen)[c.holder]) for c in claims]
 
     def _state(self, holder: Holder) -> HolderState:
         if holder.boot_id != self.boot_id:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scopekeeper.owned.claim import Claim, are_related
+from scopekeeper.owned.claim import Claim, are_related, containers_differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[ClaimVerdict]:
     held = [claim for claim, state in claims if not state.gone]
     verdicts = []
     for claim, state in claims:
-        keeping = next((each for each in held if are_related(each.path, claim.path)), None)
+        keeping = next((each for each in held if _concerns(each, claim)), None)
         if not state.gone:
             verdicts.append(ClaimVerdict(claim, due=False, evidence=state.evidence))
         elif keeping is not None:
@@ -50,3 +50,7 @@ def judge(claims: Sequence[tuple[Claim, HolderState]]) -> list[ClaimVerdict]:
         else:
             verdicts.append(ClaimVerdict(claim, due=True, evidence=state.evidence))
     return verdicts
+
+
+def _concerns(held: Claim, claim: Claim) -> bool:
+    return not containers_differ(held, claim) and are_related(held.path, claim.path)

@@ -6,6 +6,9 @@ Three steps; the next call continues them after a crash:
    ``.scopekeeper-gone.<id>`` in its folder. A later claim no longer finds it.
 2. Remove the renamed path.
 3. Drop the claim; if the removal failed, keep it with the reason.
+
+A container has no first step. It is ended without the lock of step 2, since its program may be
+slow; two processes that do so at once do no harm.
 """
 
 import dataclasses
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 
 from scopekeeper.errors import RefusedError, StateError
 from scopekeeper.kernel import mounts
-from scopekeeper.owned import check, tree
+from scopekeeper.owned import check, end_container, tree
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.plan import ClaimVerdict, judge
@@ -31,8 +34,8 @@ class ReleaseOutcome:
 
     claim: Claim
     what: str
-    """removed; gone (somebody else removed it); changed (another file is there now, which stays);
-    failed (the claim is kept and tried again)."""
+    """removed; stopped (a container); gone (somebody else removed it); changed (another file is
+    there now, which stays); failed (the claim is kept and tried again)."""
     evidence: str
     problem: str = ""
 
@@ -70,21 +73,37 @@ def release_due(mount: str, *, only: Callable[[Claim], bool] | None = None) -> R
         store = ClaimStore.find()
         if store is None:
             return Report()
+        here = Here(mount)
         with store.releasing():
-            return _release(store, Here(mount), only)
+            report, containers = _release(store, here, only)
+        if not containers:
+            return report
+        ended = [_end(verdict, here) for verdict in containers]
+        with store.locked():
+            ended = [_settle(store, outcome) for outcome in ended]
+        return dataclasses.replace(
+            report, done=(*report.done, *ended), try_again=_soonest(report.try_again, ended)
+        )
     except (StateError, OSError) as error:
         return Report(problem=str(error), try_again=_FIRST_RETRY)
 
 
-def _release(store: ClaimStore, here: Here, only: Callable[[Claim], bool] | None) -> Report:
+def _release(
+    store: ClaimStore, here: Here, only: Callable[[Claim], bool] | None
+) -> tuple[Report, list[ClaimVerdict]]:
+    """Remove the paths that are due; return the containers that are too."""
     done: list[ReleaseOutcome] = []
     waiting: list[ClaimVerdict] = []
+    containers: list[ClaimVerdict] = []
     with store.locked():
         store.sweep()
         claims, damaged = store.read()
         states = here.states(claims)
         for verdict in judge(states):
             if not verdict.due or (only is not None and not only(verdict.claim)):
+                continue
+            if verdict.claim.container is not None:
+                containers.append(verdict)
                 continue
             outcome = _set_aside(verdict, here)
             if outcome is None:
@@ -94,9 +113,14 @@ def _release(store: ClaimStore, here: Here, only: Callable[[Claim], bool] | None
     done += [_finish(verdict) for verdict in waiting]
     with store.locked():
         done = [_settle(store, outcome) for outcome in done]
+    unwatched = _LOOK_AGAIN if any(state.unwatched for _, state in states) else None
+    report = Report(tuple(done), tuple(damaged), try_again=_soonest(unwatched, done))
+    return report, containers
+
+
+def _soonest(other: float | None, done: Sequence[ReleaseOutcome]) -> float | None:
     pauses = [_pause(outcome.claim.attempts) for outcome in done if outcome.what == "failed"]
-    pauses += [_LOOK_AGAIN for _, state in states if state.unwatched]
-    return Report(tuple(done), tuple(damaged), try_again=min(pauses, default=None))
+    return min([*pauses, *([] if other is None else [other])], default=None)
 
 
 def _pause(attempts: int) -> float:
@@ -134,6 +158,18 @@ def _finish(verdict: ClaimVerdict) -> ReleaseOutcome:
     return ReleaseOutcome(verdict.claim, "removed", verdict.evidence)
 
 
+def _end(verdict: ClaimVerdict, here: Here) -> ReleaseOutcome:
+    claim = verdict.claim
+    if claim.container is None:
+        return ReleaseOutcome(claim, "gone", verdict.evidence)
+    same_boot = claim.holder.boot_id == here.boot_id
+    try:
+        what = end_container.end(claim.claim_id, claim.container, same_boot=same_boot)
+    except end_container.EndError as error:
+        return _failed(verdict, error)
+    return ReleaseOutcome(claim, what, verdict.evidence)
+
+
 def _failed(verdict: ClaimVerdict, error: Exception) -> ReleaseOutcome:
     text = str(error)
     if isinstance(error, OSError):
@@ -160,11 +196,12 @@ def sentences(done: Sequence[ReleaseOutcome]) -> list[str]:
     """Return a sentence for each outcome."""
     words = {
         "removed": "removed",
+        "stopped": "stopped",
         "gone": "was gone already",
         "changed": "is another thing now; left alone",
     }
     return [
-        f"{outcome.claim.path}: "
+        f"{outcome.claim.title}: "
         + (
             f"cannot be removed (attempt {outcome.claim.attempts}): {outcome.problem}"
             if outcome.what == "failed"

@@ -21,6 +21,9 @@ from scopekeeper.owned.claim import Claim
 from scopekeeper.scope import records
 
 _SUFFIX = ".claim"
+_OF_CONTAINER = ".container"
+"""Earlier versions skip it: they know only claims of paths."""
+_SUFFIXES = (_SUFFIX, _OF_CONTAINER)
 _PATIENCE = 10.0
 """Seconds to wait for a lock."""
 _MOST = 1 << 16
@@ -110,7 +113,7 @@ class ClaimStore:
         found, damaged = [], []
         fd = self._open()
         try:
-            entries = sorted(entry for entry in os.listdir(fd) if entry.endswith(_SUFFIX))
+            entries = sorted(each for each in os.listdir(fd) if each.endswith(_SUFFIXES))
         except OSError as error:
             raise StateError(f"{self.folder}: {error.strerror}") from None
         finally:
@@ -119,7 +122,11 @@ class ClaimStore:
             path = f"{self.folder}/{entry}"
             try:
                 content = regular_files.read(path, _MOST)
-                found.append(claims.loads(entry.removesuffix(_SUFFIX), content))
+                claim = claims.loads(entry.partition(".")[0], content)
+                if self._path(claim) == path:
+                    found.append(claim)
+                else:
+                    damaged.append(Damaged(path, "its name is that of another kind of claim"))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -157,7 +164,11 @@ class ClaimStore:
                     os.unlink(f"{self.folder}/{entry}")
 
     def _path(self, claim: Claim) -> str:
-        return f"{self.folder}/{claim.claim_id}{_SUFFIX}"
+        return f"{self.folder}/{claim.claim_id}{_suffix(claim)}"
+
+
+def _suffix(claim: Claim) -> str:
+    return _SUFFIX if claim.container is None else _OF_CONTAINER
 
 
 def _lock(fd: int, path: str) -> None:

@@ -44,6 +44,7 @@ PACKAGES: tuple[str, ...] = (
     *("procps", "iproute2", "util-linux", "passwd", "login", "attr", "strace", "git", "make"),
     *("sudo", "dtach", "python3", "python3-venv", "ca-certificates", "zstd", "xz-utils"),
     *("e2fsprogs", "less", "tmux", "vim-tiny", "conmon"),
+    *("podman", "crun", "uidmap", "busybox-static", "fuse-overlayfs"),
 )
 
 KERNEL = "linux-image-cloud-amd64"
