@@ -58,9 +58,9 @@ def command(command: tuple[str, ...], **given: str | bool | tuple[str, ...] | No
     """Start COMMAND in the scope of its session and lane.
 
     scopekeeper executes COMMAND in its own process, so pid, descriptors, terminal and environment
-    stay the same. Of the arguments only those of `docker run` and `podman run` change: the container
-    gets a label, by which it ends with the member. Exit status: the command's own; 125 if scopekeeper failed, 126 if the command
-    cannot be executed, 127 if it is not found.
+    stay the same. So do the arguments, except that the container of `docker run` or `podman run`
+    gets a label, by which it ends with the member. Exit status: the command's own; 125 if
+    scopekeeper failed, 126 if the command cannot be executed, 127 if it is not found.
     """
     if not command:
         raise UsageError("no command given; write: scopekeeper run [OPTIONS] -- COMMAND [ARG]...")
