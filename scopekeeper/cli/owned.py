@@ -4,7 +4,7 @@ A failure here is printed and changes the exit status, but never prevents a stop
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +40,16 @@ class OwnedReport:
             click.echo(f"scopekeeper: {safe(problem)}", err=True)
 
 
-def release(mount: str, units: Collection[str] | None = None) -> OwnedReport:
-    """Remove the paths that are due; if units are given, only those that these scopes hold."""
-    if not _any() or (units is not None and not units):
+def release(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedReport:
+    """Remove the paths that are due; with is_meant, only those of a unit for which it is true."""
+    if not _any():
         return OwnedReport()
     from scopekeeper.owned.release import release_due, sentences
 
-    only = None if units is None else lambda claim: claim.holder.unit in units
+    only = None if is_meant is None else lambda claim: is_meant(claim.holder.unit)
     report = release_due(mount, only=only)
     problems = [report.problem] if report.problem else []
-    damaged = report.damaged if units is None else ()
+    damaged = report.damaged if is_meant is None else ()
     return OwnedReport(
         tuple(
             {

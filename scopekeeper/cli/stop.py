@@ -25,7 +25,9 @@ from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration, moment
+from scopekeeper.scope import names
 from scopekeeper.scope.mine import find_own
+from scopekeeper.scope.model import Identity
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
@@ -114,7 +116,8 @@ def command(
         missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
-    paths = owned.release(mount, {each.scope.unit for each in selected})
+    units = {each.scope.unit for each in selected}
+    paths = owned.release(mount, lambda unit: unit in units or _is_named(unit, words, selector))
     for result in results:  # the monitor of a container ends with that
         result.escaped = tuple(filter(lives, result.escaped))
     if as_json:
@@ -133,6 +136,21 @@ def command(
         paths.print()
     absent = bool(missing) or (must_exist and not results)
     raise SystemExit(_status(results, absent=absent, failed=paths.failed))
+
+
+def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
+    """Return whether words or a session mean the scope of this name, which may be gone already."""
+    named = names.parse_unit(unit)
+    if named is None or not named[3]:
+        return False  # no scope's name, or one that was cut: its session is unknown
+    if words:
+        return unit in words or named[0] in words
+    is_partial = selector.is_partial or selector.session_id is not None or selector.lifetimes
+    return (
+        not is_partial
+        and selector.session is not None
+        and selector.matches_identity(Identity(*named[:3]))
+    )
 
 
 def _status(results: list[stop_target.Result], *, absent: bool, failed: bool) -> int:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests import container_standin
-from tests.machine import FOREVER, Scopekeeper, cgroup_of, eventually, is_alive
+from tests.machine import (
+    FOREVER,
+    Scopekeeper,
+    cgroup_of,
+    eventually,
+    is_alive,
+    scope_directories,
+)
 
 from .guard import Keeper
 from .manager import Units
@@ -77,6 +84,22 @@ def test_reconcile_ends_the_container_of_a_client_that_was_killed(
     assert is_alive(pid)
     eventually(lambda: keeper.call("reconcile").returncode == 0 and not is_alive(pid))
     assert docker.known() == 0
+
+
+@pytest.mark.parametrize("by", ["-s", "word"])
+def test_stop_ends_the_container_of_a_client_and_a_scope_that_are_gone(
+    keeper: Scopekeeper, session: str, docker: Docker, by: str
+) -> None:
+    member = keeper.member("-s", session, "--", docker.client, *SERVER)
+    pid = docker.container()
+    member.kill()
+    member.wait()
+    eventually(lambda: not scope_directories())
+    assert keeper.call("stop", "-s", f"{session}:other").returncode == 0
+    assert is_alive(pid)
+    done = keeper.call("stop", *(("-s", session) if by == "-s" else (session,)))
+    assert f"container of {docker.client}: removed" in done.stdout, done.stderr
+    assert not is_alive(pid)
 
 
 def test_the_keeper_ends_it_at_once(
