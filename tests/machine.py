@@ -269,6 +269,12 @@ def impatient_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def complaints(words: bytes) -> list[str]:
+    """Return what a launch wrote on stderr, but for whom it has waited for: others are at work."""
+    return [line for line in words.decode().splitlines()
+            if not line.startswith("scopekeeper: waiting for ")]  # fmt: skip
+
+
 def wait_for_command(process: subprocess.Popen[bytes]) -> None:
     """Wait until a launched process has become its command: only then it has the variable."""
 
