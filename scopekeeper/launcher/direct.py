@@ -31,8 +31,8 @@ _JOINING = (
     "scopekeeper.kernel", "scopekeeper.kernel.proc", "scopekeeper.users",
     "scopekeeper.systemd", "scopekeeper.systemd.units",
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
-    "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.owner",
-    "scopekeeper.launch.request", "scopekeeper.launch.member", "scopekeeper.history",
+    "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.client",
+    "scopekeeper.scope.owner", "scopekeeper.launch.request", "scopekeeper.launch.member", "scopekeeper.history",
     "scopekeeper.history.launch_ledger", "scopekeeper.launch.join", "scopekeeper.main",
 )  # fmt: skip
 _SHELL = (

@@ -10,6 +10,7 @@ import pytest
 import scopekeeper
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launcher import direct
 
 ROOT = Path(scopekeeper.__file__).parents[1]
 """Where the package is that is tested: of the checkout, or installed."""
@@ -143,3 +144,7 @@ def test_a_wrong_command_loads_even_less():
         "scopekeeper.launch.run", "scopekeeper.launch.signals", "_signal",
     }  # fmt: skip
     assert "nonexistent: not found" in ran.stderr
+
+
+def test_all_of_the_hot_path_is_compiled_into_the_launcher():
+    assert set(direct._JOINING) == {name for name in ALLOWED if name.startswith("scopekeeper")}
