@@ -32,8 +32,9 @@ _JOINING = (
     "scopekeeper.systemd", "scopekeeper.systemd.units",
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.client",
-    "scopekeeper.scope.owner", "scopekeeper.launch.request", "scopekeeper.launch.member", "scopekeeper.history",
-    "scopekeeper.history.launch_ledger", "scopekeeper.launch.join", "scopekeeper.main",
+    "scopekeeper.scope.owner", "scopekeeper.launch.request", "scopekeeper.launch.member",
+    "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.join",
+    "scopekeeper.main",
 )  # fmt: skip
 _SHELL = (
     "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
@@ -132,7 +133,7 @@ _SHEBANG_MAX = 127
 
 
 _FOLDER = Path(__file__).parent
-_MOST = 120_000
+_MOST = 131_000
 """Bytes that the launcher reads at once; malloc(3) maps memory for larger blocks."""
 
 
