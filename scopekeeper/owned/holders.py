@@ -5,7 +5,7 @@ A holder that cannot be read is not gone.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.owned import users
@@ -51,20 +51,27 @@ class Here:
 
     def states(self, claims: Sequence[Claim]) -> list[tuple[Claim, HolderState]]:
         """Return each claim with the state of its holder."""
-        known = {claim.holder: self._state(claim.holder) for claim in claims}
-        seen = dict(known)
-        users_of_paths = {claim.holder for claim in claims if claim.container is None}
+        of_paths = self._states({c.holder for c in claims if c.container is None}, lambda _: True)
+        # podman 4 moves itself out of the member. The container's own monitor may live outside too,
+        # but ends with the container
+        of_clients = self._states({c.holder for c in claims if c.container}, users.is_client)
+        return [(c, (of_clients if c.container else of_paths)[c.holder]) for c in claims]
+
+    def _states(
+        self, holders: set[Holder], counts: Callable[[int], bool]
+    ) -> dict[Holder, HolderState]:
+        """Return the states of holders; a process that left one counts if counts is true of it."""
+        known = {holder: self._state(holder) for holder in holders}
         ended = [
             holder
             for holder, state in known.items()
-            if state.gone and holder in users_of_paths and holder.kind in (Kind.MEMBER, Kind.SCOPE)
+            if state.gone and holder.kind in (Kind.MEMBER, Kind.SCOPE)
             if holder.boot_id == self.boot_id
         ]
-        for holder, pid in users.escaped_from(ended).items():
+        for holder, pid in users.escaped_from(ended, counts).items():
             evidence = f"process {pid} of it lives outside of it"
             known[holder] = HolderState(gone=False, evidence=evidence, unwatched=True)
-        # a container's own monitor may live outside of the member: it ends with the container
-        return [(c, (known if c.container is None else seen)[c.holder]) for c in claims]
+        return known
 
     def _state(self, holder: Holder) -> HolderState:
         if holder.boot_id != self.boot_id:

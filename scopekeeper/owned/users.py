@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.mounts import is_within
 from scopekeeper.owned.claim import Holder, Kind, raw
+from scopekeeper.owned.container import PROGRAMS
 from scopekeeper.scope import marker, names
 
 _DELETED = " (deleted)"
@@ -126,10 +127,21 @@ def worker_below(path: str) -> str:
     return ""
 
 
-def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
+def is_client(pid: int) -> bool:
+    """Return whether a process is docker or podman itself, or cannot be looked at."""
+    try:
+        return os.path.basename(_target(f"/proc/{pid}/exe")) in PROGRAMS
+    except OSError:
+        return True
+
+
+def escaped_from(
+    holders: Iterable[Holder], counts: Callable[[int], bool] = lambda _: True
+) -> dict[Holder, int]:
     """Return for each holder a process that was launched in it and lives outside, if there is one.
 
-    A process can leave its cgroup; its environment still has the marker.
+    A process can leave its cgroup; its environment still has the marker. counts says whether a
+    process with this pid is looked for.
     """
     wanted = [holder for holder in holders if holder.cgroup]
     found: dict[Holder, int] = {}
@@ -139,6 +151,7 @@ def escaped_from(holders: Iterable[Holder]) -> dict[Holder, int]:
             of_member = holder.kind is Kind.MEMBER
             name, value = ("MEMBER", holder.leaf) if of_member else ("SCOPE", holder.unit)
             # by name: a scope that was made anew has the same name and another inode
-            if process.carries(name, value) and (holder.leaf or holder.unit) not in inside:
+            left = process.carries(name, value) and (holder.leaf or holder.unit) not in inside
+            if left and counts(process.pid):
                 found.setdefault(holder, process.pid)
     return found
