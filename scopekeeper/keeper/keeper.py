@@ -77,13 +77,15 @@ class Keeper:
         self._loop = self._tracker.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
         self._writer = HistoryWriter(self._jobs, self._tracker.living, self._tracker.history)
-        self._unseen_ends = UnseenEnds(self._jobs, caller.mount, lambda: self._tracker.watched)
         self._cleanup = Cleanup(
             self._jobs,
             caller.mount,
             caller.uid,
             lambda: Snapshot(self.scopes),
             lambda: self.policy.stops_escaped,
+        )
+        self._unseen_ends = UnseenEnds(
+            self._jobs, caller.mount, lambda: self._tracker.watched, self._cleanup.release
         )
         self.runs = Runs(
             self._tracker.processes,

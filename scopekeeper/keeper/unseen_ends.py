@@ -18,13 +18,21 @@ _MOST_REPORTED = 10_000
 class UnseenEnds:
     """Writes their ends to the history.
 
-    watched returns the ids of members whose ends are reported elsewhere.
+    watched returns the ids of members whose ends are reported elsewhere. found is called when ends
+    were found.
     """
 
-    def __init__(self, jobs: Jobs, mount: str, watched: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        mount: str,
+        watched: Callable[[], Iterable[str]],
+        found: Callable[[], None],
+    ) -> None:
         self._jobs = jobs
         self._mount = mount
         self._watched = watched
+        self._found = found
         self._reported: dict[str, None] = {}
         self._waits = False
         self._problem = ""
@@ -51,3 +59,5 @@ class UnseenEnds:
         self._problem = problem
         for end in ends:
             self.note(end)
+        if ends:
+            self._found()
