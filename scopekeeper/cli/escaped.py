@@ -86,12 +86,15 @@ def handle(reader: Reader, *, stops: bool, dry_run: bool) -> list[Handled]:
     return [Handled(each, steps[each.pid], outcomes.get(each.pid, "")) for each in found]
 
 
-def end_escaped(results: Sequence[Result]) -> None:
-    """End what had left targets that were stopped, where that is proved; drop it from results."""
-    uid = os.geteuid() or None
+def end_escaped(results: Sequence[Result], uid: int | None) -> None:
+    """End what had left targets that were stopped, where that is proved; drop it from results.
+
+    Not what belongs to a member that lives: another scope of the same name may have come.
+    """
+    living = living_members(Reader(mount_point()).snapshot(uid=uid))
     for result in results:
         doomed = [each for each in result.escaped if may_be_ended(each)]
-        outcomes = end(doomed, set(), uid) if doomed else {}
+        outcomes = end(doomed, living, uid) if doomed else {}
         ended = {pid for pid, outcome in outcomes.items() if outcome != "changed"}
         result.escaped = tuple(e for e in result.escaped if e.pid not in ended)
 

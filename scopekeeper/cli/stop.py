@@ -111,8 +111,9 @@ def command(
     )
     earlier = []
     if escaped:
-        end_escaped(results)
-        earlier = end_earlier(selector, words, uid_of(all_users=all_users))
+        uid = uid_of(all_users=all_users)
+        end_escaped(results, uid)
+        earlier = end_earlier(selector, words, uid)
         missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])

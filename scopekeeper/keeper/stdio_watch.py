@@ -8,17 +8,21 @@ since such a process can also close it and live on.
 
 import asyncio
 import contextlib
+import logging
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scopekeeper.errors import LimitError
+from scopekeeper.errors import LimitError, words
 from scopekeeper.keeper.jobs import in_thread
 from scopekeeper.keeper.processes import Processes, WatchedProcess
 from scopekeeper.kernel import peers, proc, unix_sockets
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.kernel.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, Inotify, Subscription
 from scopekeeper.kernel.unix_sockets import Sockets
+
+_log = logging.getLogger("scopekeeper")
 
 _AFTER_CLOSE = 0.05
 """Seconds: the kernel reports a close just before it takes effect."""
@@ -133,6 +137,8 @@ class StdioWatch:
             for holder in holders - self._holders.keys() if self._sockets else ():
                 with contextlib.suppress(LimitError):  # then it is looked at now and then
                     self._holders[holder] = self._processes.watch(*holder, self._holder_ended)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            _log.warning("the sockets of servers cannot be looked at: %s", words(error))
         finally:
             self._asking = None
             if self._sockets:

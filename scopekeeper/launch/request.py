@@ -42,7 +42,7 @@ class Request:
         """
         self.asked = options.keys()
         self.ignores_replace = False
-        """Whether the lane's rule to replace is not followed, since nothing tells members apart."""
+        """Whether the lane's rule to replace is not followed, since its members have no names."""
         for option, choices in _CHOICES.items():
             if option in options and options[option] not in choices:
                 raise ValueError(

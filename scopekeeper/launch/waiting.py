@@ -17,7 +17,7 @@ PATIENCE = {"foreign": 15.0, "stopping": 150.0}
 (systemd's own may take 90); _SETUP_SECONDS for everything else."""
 _SETUP_SECONDS = 60.0
 _TELL_SECONDS = 1.0
-"""After how long to say whom it waits for."""
+"""After how long to say whom it waits for, and how often to look whether that is in vain."""
 _LEFT_SECONDS, _STUCK_SECONDS = 0.1, 2.0
 """After how long an empty scope counts as forgotten by systemd, so that it can be made again, and
 as stuck, so that systemd is asked to stop it."""
@@ -30,7 +30,8 @@ class Patience:
         self._directory = directory
         self._began = time.monotonic()
         self._life, self._empty_since = (0, ""), 0.0
-        self._has_told = False
+        self._looked = 0.0
+        """How long it had waited when it last looked what it waits for."""
 
     def is_left_over(self, reason: str, place: Place) -> bool:
         """Return whether one life of the scope stays empty; call it on every attempt.
@@ -64,10 +65,11 @@ class Patience:
         waited = time.monotonic() - self._began
         if reason == "stopping":
             _finish_stale_stop(self._directory)
-        if waited > _TELL_SECONDS and not self._has_told:
-            self._has_told = True
+        if waited > self._looked + _TELL_SECONDS:
             _raise_if_obstructed(self._directory)
-            program.say(f"waiting for {_awaited(self._directory, reason)}")
+            if not self._looked:
+                program.say(f"waiting for {_awaited(self._directory, reason)}")
+            self._looked = waited
         if waited > PATIENCE.get(reason, _SETUP_SECONDS):
             raise _gave_up(self._directory, self._directory.rpartition("/")[2], reason, waited)
         time.sleep(0.001 if waited < 0.1 else 0.01)

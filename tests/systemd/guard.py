@@ -55,7 +55,7 @@ class Keeper:
         return found
 
     def living(self) -> list[str]:
-        """Return the names of the members of which it has written down that they live."""
+        """Return the names of the members that it has written down as living."""
         try:
             with contextlib.closing(
                 sqlite3.connect(f"file:{self.state}/history.db?mode=ro", uri=True)

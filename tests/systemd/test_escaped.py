@@ -13,8 +13,11 @@ import pytest
 
 import scopekeeper
 from scopekeeper import errors
+from scopekeeper.cli.escaped import end_escaped
+from scopekeeper.lifecycle import escaped, stop_target
 from tests.machine import (
     FOREVER,
+    MOUNT,
     Scopekeeper,
     cgroup_of,
     children_of,
@@ -247,3 +250,18 @@ def test_the_python_api_raises_for_it(
     eventually(lambda: unit in cgroup_of(pid))
     with pytest.raises(errors.RemainsError, match=f"pid {pid} .* had left"):
         cohort.stop()
+
+
+def test_stop_leaves_alone_what_left_a_member_that_lives(
+    keeper: Scopekeeper, session: str, runaway: int
+) -> None:
+    """Of another scope of that name, as one that came while the first was stopped."""
+    scope = scope_directory(session)
+    target = stop_target.Target(scope, scope.removeprefix(MOUNT))
+    left = [each for each in escaped.find_all(os.getuid()) if each.pid == runaway]
+    result = stop_target.Result(target, "terminated", escaped=tuple(left))
+    end_escaped([result], os.getuid())
+    assert is_alive(runaway)
+    assert [each.pid for each in result.escaped] == [runaway]
+    assert keeper.call("stop", "-s", session, "--escaped").returncode == 0
+    assert not is_alive(runaway)

@@ -253,7 +253,7 @@ def test_what_does_nothing_ends_and_what_works_does_not(
 def test_one_idle_member_ends_where_its_lane_counts_each(
     keeper: Scopekeeper, session: str, rules: Callable[[str], Path]
 ) -> None:
-    """As a server of which a living client has lost track."""
+    """As a server that a living client has forgotten."""
     rules('[lanes.default]\nidle = "1s"\nidle_of = "member"\n')
     idle = keeper.member("-s", session, "-n", "idle", "--", *FOREVER)
     busy = keeper.member("-s", session, "-n", "busy", "--", "sh", "-c", "while :; do :; done")
