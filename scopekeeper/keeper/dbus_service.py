@@ -122,9 +122,9 @@ class Interface(ServiceInterface):
 
     @method()
     def List(self) -> "aa{sv}":
-        """Return the scopes as the keeper last saw them."""
+        """Return the scopes."""
         with _answering():
-            return [_variants(describe(scope)) for scope in self._keeper.scopes]
+            return [_variants(describe(scope)) for scope in self._keeper.scopes_now()]
 
     @method()
     async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
@@ -175,8 +175,8 @@ class Interface(ServiceInterface):
     def Reconcile(self) -> "aa{sv}":
         """Return the current plan; the keeper carries it out by itself."""
         with _answering():
-            now = proc.boottime()
-            actions = plan(Snapshot(self._keeper.scopes, now), self._keeper.policy)
+            scopes = self._keeper.scopes_now()
+            actions = plan(Snapshot(scopes, proc.boottime()), self._keeper.policy)
             self._keeper.look_at_all()
             return [
                 _variants(
@@ -218,7 +218,7 @@ class Interface(ServiceInterface):
         selector = Selector(**wanted, units=frozenset() if unit is None else frozenset([unit]))
         if selector.names_nothing():
             raise _error("the selector is empty: give session or unit")
-        return select(Snapshot(self._keeper.scopes), selector)
+        return select(Snapshot(self._keeper.scopes_now()), selector)
 
     @signal()
     def ScopeStarted(self, what: "a{sv}") -> "a{sv}":

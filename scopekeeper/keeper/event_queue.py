@@ -76,9 +76,9 @@ class EventQueue:
     def _flush_soon(self) -> None:
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Deliver what is queued; what is queued meanwhile waits for the loop's next round."""
         self._flushing = False
         queue, self._queue = self._queue, deque()

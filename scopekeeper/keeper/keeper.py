@@ -114,6 +114,11 @@ class Keeper:
         """The scopes as last seen."""
         return self._tracker.scopes
 
+    def scopes_now(self) -> tuple[Scope, ...]:
+        """Return the scopes with all that has happened until now."""
+        self._tracker.catch_up()
+        return self._tracker.scopes
+
     def start(self) -> None:
         """Start; report every existing scope as started."""
         self._tracker.start()

@@ -183,6 +183,17 @@ class Tracker:
         """Look at every scope again."""
         self.look_at(self.tracked)
 
+    def catch_up(self) -> None:
+        """Look now at all that has changed; call it from the loop, not during a look.
+
+        Events reach a look two rounds of the loop later. Who has launched something and asks for it
+        at once relies on being answered with it.
+        """
+        self._watch.take_in()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._look()
+
     def look_in(self, directory: str, seconds: float) -> None:
         """Look at a scope again after this many seconds at the latest; call it during a look."""
         at = self.loop.time() + seconds

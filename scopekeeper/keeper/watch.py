@@ -45,6 +45,8 @@ from scopekeeper.scope.model import Owner, Scope
 from scopekeeper.scope.placement import Caller
 
 _OF_SCOPE = IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
+_CHUNKS = 64
+"""So many reads at once at most: members could make events without end."""
 
 
 @dataclass(slots=True)
@@ -141,6 +143,14 @@ class Watch:
         """Handle what happened; ends of leaders first, since they precede those of the leaves."""
         self.processes.look()
         self._inotify.dispatch()
+
+    def take_in(self) -> None:
+        """Handle and report all that has happened until now, without waiting for the loop."""
+        self.processes.look()
+        for _ in range(_CHUNKS):
+            if not self._inotify.dispatch():
+                break
+        self._queue.flush()
 
     def followers(self, owner: Owner) -> set[str]:
         """Return the directories of the scopes for which an owner is followed."""

@@ -140,12 +140,15 @@ class Inotify:
             del self._subscriptions[subscription.wd]
             self._libc.inotify_rm_watch(self._fd, subscription.wd)
 
-    def dispatch(self) -> None:
-        """Read one chunk of events and call back; the rest makes the descriptor readable again."""
+    def dispatch(self) -> bool:
+        """Read one chunk of events and call back; return False if there was none.
+
+        What is left makes the descriptor readable again.
+        """
         try:
             raw = os.read(self._fd, _CHUNK)
         except BlockingIOError:
-            return
+            return False
         for event in decode(raw):
             if event.mask & IN_Q_OVERFLOW:
                 self._overflowed()
@@ -159,6 +162,7 @@ class Inotify:
                             subscription.tell(event)
                         except Exception as error:  # noqa: BLE001  the other callbacks still run
                             self._failed(error)
+        return True
 
     def _is_wanted(self, subscription: Subscription) -> bool:
         """Return whether an earlier callback for the same event has not unsubscribed it."""

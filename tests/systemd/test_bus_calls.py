@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.machine import FOREVER, ROOT, Scopekeeper
+from tests.machine import FOREVER, PATIENCE, ROOT, Scopekeeper
 
 from .bus import BUS, allowed, busctl
 from .guard import Keeper
@@ -25,6 +26,7 @@ else:
 pytestmark = pytest.mark.systemd
 
 LONG, DIGITS = "x" * 100_000, "9" * 5_000
+ADDRESS = None if ROOT else f"unix:path=/run/user/{os.getuid()}/bus"
 
 
 @pytest.fixture
@@ -39,8 +41,7 @@ def calls(*messages: tuple[str, str, list[Any]]) -> list[Message]:
     """Call methods of the keeper, each with its signature and arguments; return the answers."""
 
     async def call() -> list[Message]:
-        address = None if ROOT else f"unix:path=/run/user/{os.getuid()}/bus"
-        bus = await MessageBus(address, bus_type=BusType.SYSTEM).connect()
+        bus = await MessageBus(ADDRESS, bus_type=BusType.SYSTEM).connect()
         try:
             return [await bus.call(_message(*each)) for each in messages]
         finally:
@@ -55,6 +56,25 @@ def _message(member: str, signature: str, body: list[Any]) -> Message:
         destination=name, path=path, interface=interface, member=member,
         signature=signature, body=body,
     )  # fmt: skip
+
+
+def calls_that_wait(keeper: Keeper, *messages: tuple[str, str, list[Any]]) -> list[Message]:
+    """Call methods of a keeper that is suspended, and resume it when the bus has the calls."""
+
+    async def call() -> list[Message]:
+        bus = await MessageBus(ADDRESS, bus_type=BusType.SYSTEM).connect()
+        try:
+            made = [asyncio.ensure_future(bus.call(_message(*each))) for each in messages]
+            await asyncio.sleep(0)  # lets them be written
+            of_the_bus = "org.freedesktop.DBus"
+            path = "/org/freedesktop/DBus"
+            await bus.call(Message(of_the_bus, path, of_the_bus, "GetId"))  # answers in order
+            os.kill(keeper.pid, signal.SIGCONT)
+            return list(await asyncio.gather(*made))
+        finally:
+            bus.disconnect()
+
+    return asyncio.run(asyncio.wait_for(call(), 60))
 
 
 def nested(depth: int) -> Variant:
@@ -148,3 +168,21 @@ def test_of_any_call_the_keeper_answers_and_lives_on(
 
     any_calls()
     assert (on_the_bus.pid, member.poll()) == (before, None)
+
+
+@pytest.mark.parametrize("method", ["List", "Stop", "Reconcile"])
+def test_a_call_right_after_a_launch_finds_what_was_launched(
+    on_the_bus: Keeper, keeper: Scopekeeper, session: str, method: str
+) -> None:
+    os.kill(on_the_bus.pid, signal.SIGSTOP)  # so both wait for it, as on a busy machine
+    try:
+        member = keeper.member("-s", session, "--owner", str(os.getpid()), "--", *FOREVER)
+        selector = {"session": Variant("s", session)}
+        arguments = ("a{sv}s", [selector, "test"]) if method == "Stop" else ("", [])
+        (answer,) = calls_that_wait(on_the_bus, (method, *arguments))
+    finally:
+        os.kill(on_the_bus.pid, signal.SIGCONT)
+    (found,) = answer.body
+    assert any(session in str(each) for each in found), found
+    if method == "Stop":
+        assert member.wait(PATIENCE) == -signal.SIGTERM
