@@ -1,4 +1,4 @@
-"""Find processes that left their scope: shown by ``ls --escaped``, ended by ``reconcile``."""
+"""Find processes that left their scope; ``ls --escaped`` shows them, ``reconcile`` handles them."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -10,8 +10,10 @@ import click
 from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.users import uid_of, user_fields
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle.bring_back import bring_back, step
 from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
 from scopekeeper.lifecycle.stop_target import Result
+from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Identity
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -72,17 +74,26 @@ class Handled:
         }
 
 
-def handle(reader: Reader, *, stops: bool, dry_run: bool) -> list[Handled]:
-    """Find the escaped processes of this user, and end those that the policy lets end."""
+def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]) -> list[Handled]:
+    """Find the escaped processes of this user; end or put back those that the rules say."""
     uid = os.getuid()
     snapshot = reader.again().snapshot(uid=uid)
     found = find(snapshot, uid)
-    steps = {each.pid: "stop" if stops and may_be_ended(each) else "report" for each in found}
+    steps = {each.pid: step(each, policy) for each in found}
     outcomes: dict[int, str] = {}
     if not dry_run:
-        doomed = [each for each in found if steps[each.pid] == "stop"]
         living = living_members(snapshot)
-        outcomes = {each.pid: "reported" for each in found} | end(doomed, living, uid)
+        outcomes = {each.pid: "reported" for each in found}
+        outcomes |= end([each for each in found if steps[each.pid] == "stop"], living, uid)
+        for cgroup in {each.cgroup for each in found if steps[each.pid] == "return"}:
+            try:
+                brought = bring_back(
+                    reader.mount + cgroup, living, lambda each: step(each, policy) == "return"
+                )
+            except OSError as error:
+                warnings.append(f"cannot put back what is in {cgroup}: {error.strerror}")
+                continue
+            outcomes |= dict.fromkeys(brought.pids if brought else (), "returned")
     return [Handled(each, steps[each.pid], outcomes.get(each.pid, "")) for each in found]
 
 

@@ -17,8 +17,8 @@ _ENVIRONMENT = {
         "Defaults for the options of `run`, `exec` and scopekeeper-shell. Set in the environment "
         "of every command that they start.",
     "SCOPEKEEPER_OWNER": "The gateway's pid. Needed if the parent process is only a helper.",
-    "SCOPEKEEPER_SCOPE, SCOPEKEEPER_MEMBER": "Set for a started command: its scope unit, and its "
-        "leaf there.",
+    "SCOPEKEEPER_SCOPE, SCOPEKEEPER_MEMBER, SCOPEKEEPER_KIND": "Set for a started command: its "
+        "scope unit, its leaf there, and its kind.",
     "SCOPEKEEPER_PLACEMENT": "Where to create scopes: `auto`, `user`, `system` or `cgroup:PATH`.",
     "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do if no scope can be created.",
     "SCOPEKEEPER_SHELL": "The real shell that scopekeeper-shell executes.",

@@ -36,10 +36,10 @@ def show(lane: str, as_json: bool) -> None:
     settings = policy.settings(lane)
     kinds = {kind: _by_kind(policy.settings(lane, kind)) for kind in KINDS}
     if as_json:
-        escaped = "stop" if policy.stops_escaped else "report"
         answer({"lane_class": lane, "rules": _document(settings),
                 "kinds": {kind: _document(each) for kind, each in kinds.items()},
-                "escaped": escaped, "files": found.sources, "ignored": found.ignored})  # fmt: skip
+                "escaped": settings["escaped"].value,
+                "files": found.sources, "ignored": found.ignored})  # fmt: skip
         return
     rows = []
     for key, setting in settings.items():

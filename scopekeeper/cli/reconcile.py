@@ -100,7 +100,9 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
         problem = unseen.collect()
         warnings += [problem] if problem and problem not in warnings else []
-    handled = [] if owner else escaped.handle(reader, stops=policy.stops_escaped, dry_run=dry_run)
+    handled = []
+    if not owner:
+        handled = escaped.handle(reader, policy, dry_run=dry_run, warnings=warnings)
     paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
     outcomes = {each.outcome for each in done}
     status = 1 if "refused" in outcomes or paths.failed else 0

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.lifecycle import escaped
+from scopekeeper.lifecycle.bring_back import step
 from scopekeeper.owned.release import release_due
+from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Snapshot
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ _HUNT_PAUSE = 20
 class Cleanup:
     """Does both a little later, once for everything that ended meanwhile.
 
-    snapshot returns the scopes as last seen; stops_escaped is True if the policy ends escaped
-    processes.
+    snapshot returns the scopes as last seen; policy the rules in force.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class Cleanup:
         mount: str,
         uid: int,
         snapshot: Callable[[], Snapshot],
-        stops_escaped: Callable[[], bool],
+        policy: Callable[[], Policy],
     ) -> None:
         self._jobs = jobs
         self._mount, self._uid = mount, uid
         self._snapshot = snapshot
-        self._stops_escaped = stops_escaped
+        self._policy = policy
         self._release_timer: asyncio.TimerHandle | None = None
         self._hunt_timer: asyncio.TimerHandle | None = None
         self._hunt_seconds = _HUNT_SECONDS
@@ -93,8 +94,9 @@ class Cleanup:
             if (each.pid, each.start_time) not in self._logged:
                 _log.warning("%s of %s: %s", each.command, each.session, each.evidence)
         self._logged = {(each.pid, each.start_time) for each in found}
-        doomed = [each for each in found if escaped.may_be_ended(each)]
-        if doomed and self._stops_escaped():
+        policy = self._policy()
+        doomed = [each for each in found if step(each, policy) == "stop"]
+        if doomed:
             living = escaped.living_members(snapshot)
             outcomes = await asyncio.to_thread(escaped.end, doomed, living, self._uid)
             for pid, outcome in outcomes.items():

@@ -17,6 +17,7 @@ from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.policy_in_force import PolicyInForce
+from scopekeeper.keeper.returns import Returns
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.proc import boot_id, boottime
@@ -82,7 +83,10 @@ class Keeper:
             caller.mount,
             caller.uid,
             lambda: Snapshot(self.scopes),
-            lambda: self.policy.stops_escaped,
+            lambda: self.policy,
+        )
+        self._returns = Returns(
+            self._jobs, self._tracker.watch, caller, self.scopes_now, lambda: self.policy
         )
         self._unseen_ends = UnseenEnds(
             self._jobs, caller.mount, lambda: self._tracker.watched, self._cleanup.release
@@ -122,7 +126,7 @@ class Keeper:
     def start(self) -> None:
         """Start; report every existing scope as started."""
         self._tracker.start()
-        self._tracker.watch_file(launch_ledger.path(), self._unseen_ends.launched)
+        self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()
 
@@ -161,6 +165,7 @@ class Keeper:
     def _note(self, notice: notices.Notice) -> None:
         if isinstance(notice, notices.MemberStarted):
             self._writer.began(notice.scope.directory, notice.member.leaf)
+            self._returns.take_in(notice)
         elif isinstance(notice, notices.MemberEnded):
             self._writer.ended(notice.end)
             self._unseen_ends.note(notice.end)

@@ -91,9 +91,10 @@ class Tracker:
         self._watch.start()
         self._soon()
 
-    def watch_file(self, path: str, changed: Callable[[], None]) -> None:
-        """Have changed called when a file is created or written to."""
-        self._watch.watch_file(path, changed)
+    @property
+    def watch(self) -> Watch:
+        """What watches the scopes, and whatever else is to be watched."""
+        return self._watch
 
     @property
     def watched(self) -> set[str]:

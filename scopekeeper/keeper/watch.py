@@ -164,8 +164,13 @@ class Watch:
             if event.name == name:
                 changed()
 
+        self.watch_folder(folder, IN_CREATE | IN_MODIFY, notify)
+
+    def watch_folder(self, path: str, mask: int, notify: Callable[[FileEvent], None]) -> bool:
+        """Have notify called with events of what is in a folder; return False without one."""
         with self._blind_on_failure(""):
-            self._inotify.add(folder, IN_CREATE | IN_MODIFY | IN_ONLYDIR, notify)
+            return self._inotify.add(path, mask | IN_ONLYDIR, notify) is not None
+        return False
 
     def rescan(self) -> None:
         """Walk the whole hierarchy, in case a scope is where nothing is watched."""

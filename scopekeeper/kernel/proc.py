@@ -133,6 +133,16 @@ class Stat:
         return int(self._fields[2])
 
     @property
+    def session(self) -> int:
+        """The pid that its session's leader has or had (setsid(2))."""
+        return int(self._fields[3])
+
+    @property
+    def terminal(self) -> int:
+        """The device of its controlling terminal; 0 without one, also after a hangup."""
+        return int(self._fields[4])
+
+    @property
     def has_ended(self) -> bool:
         """Whether no thread runs any more: a zombie, or about to be one.
 

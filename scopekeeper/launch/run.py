@@ -199,6 +199,7 @@ def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
         ("SESSION", request.session),
         ("LANE", request.lane),
         ("RUN", request.run),
+        ("KIND", request.kind),
         ("SCOPE", member.unit),
         ("MEMBER", member.leaf),
     ):

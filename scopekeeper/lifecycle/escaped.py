@@ -5,15 +5,20 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line, describe
+from scopekeeper.lifecycle.contradiction import contradiction
 from scopekeeper.scope import marker, names
-from scopekeeper.scope.model import Snapshot
+from scopekeeper.scope.model import Member, Snapshot
+from scopekeeper.scope.records import KINDS
 
 _GRACE = 5.0
+
+Living = Mapping[tuple[str, str], Member]
+"""The members that live, by unit and leaf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,17 @@ class Escaped:
     """Whether it is in a service now, which somebody started on purpose."""
     is_marked: bool = True
     """Whether its environment names the scope; else only its parent did."""
+    kind: str = ""
+    """Of its member, '' if that is not known."""
+    contradiction: str = ""
+    """Why it may be another session's all the same; '' if nothing says so."""
 
     @property
     def evidence(self) -> str:
         """Return a sentence: where it is, and whether its member still runs."""
         member = "its member is over" if self.is_over else "its member still runs"
-        return f"process {self.pid} is in {self.cgroup}; {member}"
+        parts = (f"process {self.pid} is in {self.cgroup}", member, self.contradiction)
+        return "; ".join(filter(None, parts))
 
     @property
     def why_not(self) -> str:
@@ -53,6 +63,8 @@ class Escaped:
             return "it is in a service, which somebody started on purpose"
         if not self.is_marked:
             return "only its parent was in the scope, which proves too little"
+        if self.contradiction:
+            return self.contradiction
         return "" if self.is_over else "its member still runs"
 
 
@@ -62,7 +74,7 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     snapshot has the members that still live.
     """
     living = living_members(snapshot)
-    found = (_look(pid, uid, living) for pid in proc.pids())
+    found = (look(pid, uid, living) for pid in proc.pids())
     return sorted((each for each in found if each is not None), key=lambda each: each.pid)
 
 
@@ -75,7 +87,7 @@ def lives(each: Escaped) -> bool:
 
 def find_all(uid: int | None) -> list[Escaped]:
     """Return the same, each as if its member were over."""
-    return [each for pid in proc.pids() if (each := _look(pid, uid, set())) is not None]
+    return [each for pid in proc.pids() if (each := look(pid, uid, {})) is not None]
 
 
 def child_of(scope: str, leaf: str, pid: int, start_time: str) -> Escaped | None:
@@ -101,7 +113,8 @@ def _is_service(cgroup: str) -> bool:
     return unit.endswith(".service") and not unit.startswith("user@")
 
 
-def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | None:
+def look(pid: int, uid: int | None, living: Living) -> Escaped | None:
+    """Return a process if it has escaped, and is of this uid (None: anybody's)."""
     try:
         owner = os.stat(f"/proc/{pid}").st_uid
         if uid is not None and owner != uid:
@@ -110,9 +123,12 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
         if found is None or not found.scope:
             return None
         start_time = proc.start_time(pid)
+        scope, leaf = found.scope, found.value("MEMBER")
+        member = living.get((scope, leaf))
+        against = contradiction(found, member)
     except OSError:
         return None
-    scope, leaf = found.scope, found.value("MEMBER")
+    kind = member.kind if member is not None else found.value("KIND")
     return Escaped(
         pid,
         owner,
@@ -123,8 +139,10 @@ def _look(pid: int, uid: int | None, living: set[tuple[str, str]]) -> Escaped | 
         leaf,
         found.cgroup,
         command=" ".join(command_line(pid) or []),
-        is_over=(scope, leaf) not in living,
+        is_over=member is None,
         in_service=_is_service(found.cgroup),
+        kind=kind if kind in KINDS else "",
+        contradiction=against,
     )
 
 
@@ -133,16 +151,16 @@ def may_be_ended(each: Escaped) -> bool:
     return not each.why_not
 
 
-def living_members(snapshot: Snapshot) -> set[tuple[str, str]]:
-    """Return the unit and leaf of each living member."""
+def living_members(snapshot: Snapshot) -> dict[tuple[str, str], Member]:
+    """Return each living member by its unit and leaf."""
     return {
-        (scope.unit, member.leaf) for scope in snapshot.scopes for member in scope.living_members
+        (scope.unit, member.leaf): member
+        for scope in snapshot.scopes
+        for member in scope.living_members
     }
 
 
-def end(
-    escaped: Sequence[Escaped], living: set[tuple[str, str]], uid: int | None
-) -> dict[int, str]:
+def end(escaped: Sequence[Escaped], living: Living, uid: int | None) -> dict[int, str]:
     """End the leftovers; returns for each pid ``terminated``, ``killed`` or ``changed``.
 
     living is as ``living_members`` returns it, of now. Check each again after its pidfd was opened,
@@ -156,7 +174,7 @@ def end(
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(each.pid)
                 closing.callback(os.close, pidfd)
-                again = _look(each.pid, uid, living)
+                again = look(each.pid, uid, living)
                 if again == each and may_be_ended(again):
                     signal.pidfd_send_signal(pidfd, signal.SIGTERM)
                     held[pidfd] = each.pid

@@ -7,9 +7,10 @@ gone, as a child that a process of the target had before the first signal.
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from scopekeeper.kernel import cgroupfs, mounts, proc
+from scopekeeper.kernel.children import children_of
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.lifecycle.stop_target import Target
@@ -31,21 +32,12 @@ def children_outside(pids: Collection[int], cgroup: str) -> Children:
     """
     found = {}
     for pid in pids if len(pids) <= _MOST else ():
-        for child in _children(pid):
+        for child in children_of(pid):
             path = cgroupfs.path_of(child)
             if path and not mounts.is_within(path, cgroup) and not names.unit_of(path):
                 with contextlib.suppress(OSError):
                     found[child] = proc.start_time(child)
     return found
-
-
-def _children(pid: int) -> Iterable[int]:
-    """Return the children of all threads of a process (CONFIG_PROC_CHILDREN); none if unknown."""
-    found = ""
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            found += proc.read(f"/proc/{pid}/task/{thread}/children")
-    return map(int, found.split())
 
 
 def left(targets: Mapping[Target, Children], uid: int | None) -> dict[Target, tuple[Escaped, ...]]:

@@ -2,9 +2,8 @@
 
 A file has a table for each lane class, and one for all of them::
 
-    escaped = "report"          # or "stop": processes that left their scope
-
     [lanes.default]
+    escaped = "report"          # or "return", "stop": processes that left their scope
     orphan_grace = "30s"        # how long a member is kept after its gateway has ended
 
     [lanes.cron]
@@ -15,7 +14,7 @@ A file has a table for each lane class, and one for all of them::
     on_leader_exit = "stop"     # only members of this kind
 
 A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's;
-later files override earlier ones.
+later files override earlier ones. ``escaped`` at the top of a file is the same in ``default``.
 """
 
 import re
@@ -25,7 +24,7 @@ from dataclasses import dataclass, field, fields
 
 from scopekeeper import quantities
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.scope.names import EPHEMERAL_LANES
+from scopekeeper.scope.names import EPHEMERAL_LANES, lane_class
 from scopekeeper.scope.records import KINDS, LIFETIMES
 
 DEFAULT = "default"
@@ -63,6 +62,9 @@ class Rules:
     """Whether a launch stops the earlier member of its session, lane and name."""
     supersede: bool = False
     """Whether the first launch of a run stops the other runs of its session and lane."""
+    escaped: str = "report"
+    """What is done about a process that left its scope: nothing; put back while its member lives;
+    ended once its member is over."""
     idle: int | None = None
     idle_of: str = "scope"
     """Whether a scope is ended when all of it is idle, or each member by itself."""
@@ -82,7 +84,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_leader_exit": ("stop", "linger"),
     "when_full": ("refuse", "stop-orphan"),
     "idle_of": ("scope", "member"),
-    "escaped": ("report", "stop"),
+    "escaped": ("report", "return", "stop"),
 }
 DURATIONS = (
     "orphan_grace", "session_grace", "leader_grace", "abandoned_grace", "ttl", "grace", "timeout",
@@ -97,10 +99,14 @@ _FLAGS = ("ephemeral", "replace", "supersede")
 _KEYS = tuple(each.name for each in fields(Rules))
 BY_KIND = (
     "orphans", "orphan_grace", "session_grace", "abandoned_grace", "on_leader_exit", "leader_grace",
+    "escaped",
 )  # fmt: skip
 """Rules that may differ by the kind of a member."""
-_OF_KINDS: Mapping[str, Mapping[str, Value]] = {"mcp": {"on_leader_exit": "stop"}}
-"""Built-in rules for a kind: nobody can use what a server leaves behind."""
+_OF_KINDS: Mapping[str, Mapping[str, Value]] = {
+    "mcp": {"on_leader_exit": "stop", "escaped": "return"}
+}
+"""Built-in rules for a kind: nobody can use what a server leaves behind, and nobody starts a
+program in one for its own sake, as people do in a shell."""
 
 
 class PolicyError(ScopekeeperError):
@@ -117,11 +123,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of every lane class, and the general settings."""
+    """The rules of every lane class."""
 
     lanes: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     """Settings by lane class; later files override earlier ones."""
-    general: Mapping[str, Setting] = field(default_factory=dict)
     kinds: Mapping[tuple[str, str], Mapping[str, Setting]] = field(default_factory=dict)
     """Settings of BY_KIND by lane class and kind."""
 
@@ -145,10 +150,9 @@ class Policy:
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
 
-    @property
-    def stops_escaped(self) -> bool:
-        """Whether a process that left its scope is stopped, not only reported."""
-        return "escaped" in self.general and self.general["escaped"].value == "stop"
+    def escaped(self, lane: str, kind: str) -> str:
+        """Return what is done about a process that left a member of a lane and kind."""
+        return self.rules(lane_class(lane), kind).escaped
 
 
 def _built_in(lane_class: str, kind: str) -> dict[str, Setting]:
@@ -163,7 +167,6 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
     """Merge files, each a path and its text, later files last; raises PolicyError."""
     lanes: dict[str, dict[str, Setting]] = {}
     kinds: dict[tuple[str, str], dict[str, Setting]] = {}
-    general: dict[str, Setting] = {}
     for path, text in texts:
         for entry in _entries(path, text):
             source = f"{path}:{_line_of(text, *entry.place)}"
@@ -174,8 +177,8 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
             if entry.kind:
                 kinds.setdefault((entry.lane, entry.kind), {})[entry.key] = setting
             else:
-                (lanes.setdefault(entry.lane, {}) if entry.lane else general)[entry.key] = setting
-    return Policy(lanes, general, kinds)
+                lanes.setdefault(entry.lane or DEFAULT, {})[entry.key] = setting
+    return Policy(lanes, kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def runaway(keeper: Scopekeeper, session: str, units: Units, tmp_path: Path) -> 
     leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *FOREVER))
     file = tmp_path / "pid"
     script = f"{leave} & echo $! > {file}; exec sleep 1000"
-    keeper.member("-s", session, "-n", "browser", "--", "sh", "-c", script)
+    keeper.member("-s", session, "-n", "browser", "--kind", "exec", "--", "sh", "-c", script)
     pid = int(eventually(lambda: text_of(file)))
     eventually(lambda: unit in cgroup_of(pid) and text_of(f"/proc/{pid}/comm") == "sleep\n")
     return pid

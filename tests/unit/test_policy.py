@@ -55,6 +55,30 @@ def test_the_table_of_a_kind_overrides_that_of_its_lane():
     }
 
 
+def escaped(made, lane="main"):
+    """Return by kind what is done about what has left its scope; '' is a kind nobody knows."""
+    return {kind: made.escaped(lane, kind) for kind in (*KINDS, "")}
+
+
+def test_what_leaves_a_server_comes_back_and_what_leaves_a_shell_is_shown():
+    built_in = {"mcp": "return", "pty": "report", "exec": "report", "": "report"}
+    assert escaped(Policy()) == built_in
+    assert escaped(policy('[lanes.cron]\nescaped = "stop"'), "main") == built_in
+
+
+@pytest.mark.parametrize("text", ['escaped = "stop"', '[lanes.default]\nescaped = "stop"'])
+def test_at_the_top_of_a_file_it_is_for_every_lane_and_kind(text):
+    assert escaped(policy(text), "cron:1") == dict.fromkeys((*KINDS, ""), "stop")
+
+
+def test_a_lane_and_a_kind_may_differ_in_it():
+    made = policy('escaped = "stop"', '[lanes.cron]\nescaped = "report"\n'
+                  '[lanes.cron.exec]\nescaped = "return"')  # fmt: skip
+    assert escaped(made, "cron:1") == {"mcp": "report", "pty": "report", "exec": "return",
+                                       "": "report"}  # fmt: skip
+    assert escaped(made)["mcp"] == "stop"
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ('[lanes.default]\n[lanes.default.mcp]\n\non_leader_exit = "linger"', 4),
     ('[lanes.default]\nttl = "1h"\nmcp.on_leader_exit = "linger"', 3),
