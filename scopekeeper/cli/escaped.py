@@ -62,6 +62,8 @@ class Handled:
         each = self.escaped
         return {
             **user_fields(each.uid),
+            "session": safe(each.session),
+            "lane": safe(each.lane),
             "unit": safe(each.scope),
             "cgroup": safe(each.cgroup),
             "member": safe(each.leaf),
@@ -71,6 +73,7 @@ class Handled:
             "evidence": safe(each.evidence),
             "outcome": self.outcome or None,
             "command": safe(each.command),
+            "why_not": safe(each.why_not) or None,
         }
 
 

@@ -14,6 +14,7 @@ from scopekeeper.lifecycle.contradiction import contradiction
 from scopekeeper.scope import marker, names
 from scopekeeper.scope.model import Member, Snapshot
 from scopekeeper.scope.records import KINDS
+from scopekeeper.systemd.logins import opened_by
 
 _GRACE = 5.0
 
@@ -46,6 +47,8 @@ class Escaped:
     """Of its member, '' if that is not known."""
     contradiction: str = ""
     """Why it may be another session's all the same; '' if nothing says so."""
+    login: str = ""
+    """The id of the login that it opened, as ``su -`` does; '' if none."""
 
     @property
     def evidence(self) -> str:
@@ -57,6 +60,9 @@ class Escaped:
     @property
     def why_not(self) -> str:
         """Why it may not be ended as a leftover; '' if it may."""
+        if self.login:
+            as_root = "sudo " if os.geteuid() else ""
+            return f"it opened login {self.login}: {as_root}loginctl terminate-session {self.login}"
         if self.uid != os.geteuid() and os.geteuid():
             return "it is another user's"
         if self.in_service:
@@ -102,7 +108,7 @@ def child_of(scope: str, leaf: str, pid: int, start_time: str) -> Escaped | None
             return Escaped(
                 pid, owner, start_time, named[0], named[1], scope, leaf, cgroup,
                 command=describe(pid), is_over=True, in_service=_is_service(cgroup),
-                is_marked=False,
+                is_marked=False, login=opened_by(pid, cgroup),
             )  # fmt: skip
     return None
 
@@ -143,6 +149,7 @@ def look(pid: int, uid: int | None, living: Living) -> Escaped | None:
         in_service=_is_service(found.cgroup),
         kind=kind if kind in KINDS else "",
         contradiction=against,
+        login=opened_by(pid, found.cgroup),
     )
 
 

@@ -265,3 +265,32 @@ def test_stop_leaves_alone_what_left_a_member_that_lives(
     assert [each.pid for each in result.escaped] == [runaway]
     assert keeper.call("stop", "-s", session, "--escaped").returncode == 0
     assert not is_alive(runaway)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("program", [("su", "-"), ("runuser", "-l")])
+@pytest.mark.parametrize("user", ["other", "root"])
+def test_a_login_that_a_member_opens_is_named_with_what_ends_all_of_it(
+    keeper: Scopekeeper, session: str, program: tuple[str, ...], user: str, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o777)
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    inner = f"setsid sleep 1000 & echo $! > {tmp_path}/pid; exec sleep 1001"
+    login = shlex.join([*program, user, "-c", inner])
+    keeper.member("-s", session, "--kind", "exec", "--", "sh", "-c", f"{login} & exec sleep 1002")
+    pid = int(eventually(lambda: text_of(tmp_path / "pid")))
+    scope = cgroup_of(pid)
+    assert "/session-" in scope
+    number = scope.rpartition("/session-")[2].removesuffix(".scope")
+    done = keeper.call("stop", "-s", session, "--escaped")
+    assert done.returncode == 6
+    remedy = f"loginctl terminate-session {number}"
+    assert f"it opened login {number}: {remedy}" in done.stdout
+    assert is_alive(pid)
+    listed = json.loads(keeper.call("ls", "--escaped", "--json").stdout)["escaped"]
+    assert [each["cgroup"] for each in listed if each["session"] == session] == [scope]
+    subprocess.run(shlex.split(remedy), check=True)
+    eventually(lambda: not is_alive(pid))
+    eventually(lambda: session not in keeper.call("ls", "--escaped").stdout)
+    assert keeper.call("stop", "-s", session, "--escaped").returncode in (0, 3)
