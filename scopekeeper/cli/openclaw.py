@@ -20,7 +20,14 @@ from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.program import installed
 from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, locations, running, status
-from scopekeeper.openclaw.install import GatewayChange, entry_for, install, located, uninstall
+from scopekeeper.openclaw.install import (
+    GatewayChange,
+    entry_for,
+    install,
+    kill_mode,
+    located,
+    uninstall,
+)
 from scopekeeper.openclaw.status import Containment, GatewayFinding
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.systemctl import Systemctl
@@ -153,7 +160,9 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     findings = [
         status.of_servers(found),
         status.of_plugin(_state_of_plugin(where), found, entry_for(launcher, package)),
-        status.of_drop_in(drop_in, where.unit, has_unit=os.path.exists(where.unit_file)),
+        status.of_drop_in(
+            drop_in, where.unit, kill_mode(where), has_unit=os.path.exists(where.unit_file)
+        ),
     ]  # fmt: skip
     gateways = running.running(where, package)
     for each in gateways:

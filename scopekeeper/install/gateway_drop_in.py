@@ -11,6 +11,8 @@ from scopekeeper.install.plan import FileAction
 from scopekeeper.systemd.systemctl import Systemctl
 from scopekeeper.systemd.units import KEEPER
 
+LEAVES_PROCESSES = ("process", "none")
+"""Values of KillMode= with which a stop leaves processes of the unit (systemd.kill(5))."""
 _OPENCLAW = "openclaw-gateway"
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
 """The name of a service (systemd.unit(5))."""
@@ -75,7 +77,7 @@ def leaves_behind(unit: str, mode: str, units: str, option: str) -> list[str]:
 
     mode is its KillMode=, units the folder of its manager's units, option that of systemctl.
     """
-    if mode not in ("process", "none"):
+    if mode not in LEAVES_PROCESSES:
         return []
     folder = f"{units}/{unit}.d"
     mend = (

@@ -58,10 +58,8 @@ def install(
         # OpenClaw 2026.9 refuses to install its unit if the unit's drop-in folder exists already
         change.warnings.append(f"this user has no {places.unit} yet; run this again after "
                                "`openclaw gateway install`")  # fmt: skip
-    with contextlib.suppress(ManagerError):
-        mode = calls.service_property("user", places.unit, "KillMode")
-        folder = os.path.dirname(places.unit_file)
-        change.warnings += leaves_behind(places.unit, mode, folder, " --user")
+    folder = os.path.dirname(places.unit_file)
+    change.warnings += leaves_behind(places.unit, kill_mode(places), folder, " --user")
     with contextlib.ExitStack() as undoing:
         write(actions, undoing)
         _note(actions, places, change)
@@ -71,6 +69,13 @@ def install(
         undoing.pop_all()
     prune(actions)
     return change
+
+
+def kill_mode(places: GatewayPaths) -> str:
+    """Return KillMode= of the gateway's unit; '' if the manager does not say."""
+    with contextlib.suppress(ManagerError):
+        return calls.service_property("user", places.unit, "KillMode")
+    return ""
 
 
 def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from scopekeeper.install.gateway_drop_in import LEAVES_PROCESSES
 from scopekeeper.openclaw.configuration import Found, PluginEntry, not_wrapped
 from scopekeeper.openclaw.files_installed import FileState
 from scopekeeper.openclaw.running import Gateway
@@ -83,8 +84,8 @@ def of_plugin(installed: FileState, found: Found, wanted: PluginEntry) -> Gatewa
     return GatewayFinding("plugin", Containment.OK, "installed")
 
 
-def of_drop_in(installed: FileState, unit: str, *, has_unit: bool) -> GatewayFinding:
-    """Judge whether the unit sets SHELL and cleans up after the gateway."""
+def of_drop_in(installed: FileState, unit: str, mode: str, *, has_unit: bool) -> GatewayFinding:
+    """Judge whether the unit sets SHELL and cleans up after the gateway; mode is its KillMode=."""
     if not has_unit:
         return GatewayFinding("unit", Containment.OK, f"there is no {unit}")
     if installed is FileState.MISSING:
@@ -94,6 +95,10 @@ def of_drop_in(installed: FileState, unit: str, *, has_unit: bool) -> GatewayFin
         return GatewayFinding("unit", Containment.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
     if installed is FileState.OLDER:
         detail = f"the drop-in of {unit} is of another version; install it again"
+        return GatewayFinding("unit", Containment.LACKS, detail)
+    if mode in LEAVES_PROCESSES:
+        stays = "what it starts outside of scopes stays when it stops"
+        detail = f"{unit} has KillMode={mode}: {stays}; `openclaw install` says what ends it"
         return GatewayFinding("unit", Containment.LACKS, detail)
     return GatewayFinding("unit", Containment.OK, f"{unit} has the drop-in")
 

@@ -332,6 +332,32 @@ def test_one_command_contains_openclaw_and_has_systemd_start_the_keeper(
         shutil.rmtree(config.parent)
 
 
+@pytest.mark.skipif(ROOT, reason="OpenClaw's unit is a user's")
+@pytest.mark.parametrize("mode", ["process", "mixed"])
+def test_openclaw_is_told_if_its_unit_leaves_processes(
+    call: Call, keeper: Scopekeeper, mode: str
+) -> None:
+    config, name = HOME / ".openclaw" / "openclaw.json", "openclaw-gateway.service"
+    config.parent.mkdir()
+    try:
+        config.write_text("{}")
+        INSTALLED.mkdir(parents=True, exist_ok=True)
+        (INSTALLED / name).write_text(f"[Service]\nKillMode={mode}\nExecStart=sleep infinity\n")
+        assert systemctl("daemon-reload").returncode == 0
+        done = keeper.call("openclaw", "install", "--no-keeper")
+        assert done.returncode == 0, done.stderr
+        assert (f"{name} has KillMode=process" in done.stderr) is (mode == "process")
+        said = keeper.call("openclaw", "status", "--json")
+        (unit,) = [each for each in json.loads(said.stdout)["parts"] if each["part"] == "unit"]
+        assert unit["verdict"] == ("lacks" if mode == "process" else "ok")
+        assert ("KillMode=process" in unit["detail"]) is (mode == "process")
+        succeeds(keeper.call("openclaw", "uninstall"))
+    finally:
+        shutil.rmtree(config.parent)
+        (INSTALLED / name).unlink()
+        systemctl("daemon-reload")
+
+
 def test_a_killed_gateway_comes_back_without_what_it_had(
     call: Call, keeper: Scopekeeper, units: Units, session: str, before: dict[str, object]
 ) -> None:
