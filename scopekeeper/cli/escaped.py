@@ -91,7 +91,7 @@ def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]
         for cgroup in {each.cgroup for each in found if steps[each.pid] == "return"}:
             try:
                 brought = bring_back(
-                    reader.mount + cgroup, living, lambda each: step(each, policy) == "return"
+                    reader.mount, cgroup, living, lambda each: step(each, policy) == "return"
                 )
             except OSError as error:
                 warnings.append(f"cannot put back what is in {cgroup}: {error.strerror}")

@@ -98,8 +98,11 @@ class Returns:
 
     async def _look(self, directory: str, pauses: Sequence[float]) -> None:
         living = living_members(Snapshot(self._scopes()))
+        cgroup = directory[len(self._caller.mount) :]
         try:
-            brought = await asyncio.to_thread(bring_back, directory, living, self._is_wanted)
+            brought = await asyncio.to_thread(
+                bring_back, self._caller.mount, cgroup, living, self._is_wanted
+            )
         except OSError as error:
             _log.warning("cannot put back what left by %s: %s", directory, words(error))
             return

@@ -9,7 +9,7 @@ does (a sandbox hides its environment).
 import contextlib
 import os
 import select
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from scopekeeper.kernel import cgroupfs, proc
@@ -67,52 +67,88 @@ def may_return(each: Escaped) -> bool:
     )
 
 
-def bring_back(directory: str, living: Living, wanted: Callable[[Escaped], bool]) -> Brought | None:
+def bring_back(
+    mount: str, cgroup: str, living: Living, wanted: Callable[[Escaped], bool]
+) -> Brought | None:
     """Put all processes of a scope back where they were started; None if they stay.
 
-    living are the members as of now; wanted says of a process whether its member's rules want it
-    back. Raises OSError, such as where the kernel refuses to move them.
+    cgroup is the scope's path; living are the members as of now; wanted says of a process whether
+    its member's rules want it back. Raises OSError: the kernel refuses to move them, or the member
+    is gone.
     """
     moved: list[int] = []
+    home: _Home | None = None
+    leaf = -1
     with contextlib.ExitStack() as closing:
-        target: tuple[Escaped, Member, int] | None = None
         for _ in range(_ROUNDS):
-            found = _all_of_one_member(directory, moved, living, wanted)
-            if found is None or (target is not None and target[1] != found[1]):
-                break
-            if target is None:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                leaf = os.open(found[1].directory, flags)
-                closing.callback(os.close, leaf)
-                target = (*found, leaf)
-            moved += _move(cgroupfs.own_processes(directory), directory, target[2])
-    return Brought(target[0], target[1], tuple(moved)) if target is not None and moved else None
+            with _held(mount + cgroup) as pidfds:
+                found = _home_of(pidfds, cgroup, living, wanted, home)
+                if found is None:
+                    break
+                if home is None:
+                    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                    leaf = os.open(found.member.directory, flags)
+                    closing.callback(os.close, leaf)
+                    home = found
+                moved += _move(pidfds, leaf, mount, cgroup)
+    return Brought(home.first, home.member, tuple(moved)) if home is not None and moved else None
 
 
-def _all_of_one_member(
-    directory: str, moved: Collection[int], living: Living, wanted: Callable[[Escaped], bool]
-) -> tuple[Escaped, Member] | None:
-    """Return a marked process of a scope, and the member that all in it are of; else None.
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """The one member that all processes of a scope are of, and the first that says so."""
 
-    moved are processes of the member that were there before.
+    member: Member
+    first: Escaped
+
+
+@contextlib.contextmanager
+def _held(directory: str) -> Iterator[dict[int, int]]:
+    """Give a pidfd of each process in a cgroup, by pid; nothing where it has cgroups of its own.
+
+    While its pidfd does not say that it has ended, a process has its number: what was looked up by
+    that number is about this process.
     """
-    if cgroupfs.children(directory):
-        return None  # it has an order of its own, as a container does
-    pids = cgroupfs.own_processes(directory)
+    with contextlib.ExitStack() as closing:
+        pidfds = {}
+        # one with cgroups of its own has an order of its own, as a container does
+        inside = cgroupfs.children(directory)
+        for pid in () if inside else cgroupfs.own_processes(directory):
+            with contextlib.suppress(ProcessLookupError):
+                pidfds[pid] = os.pidfd_open(pid)
+                closing.callback(os.close, pidfds[pid])
+        yield pidfds
+
+
+def _home_of(
+    pids: Collection[int],
+    cgroup: str,
+    living: Living,
+    wanted: Callable[[Escaped], bool],
+    home: _Home | None,
+) -> _Home | None:
+    """Return the member that all these processes are of and may go back to; else None.
+
+    home is where others of the scope have gone back to already.
+    """
     looked = (escaped.look(pid, os.geteuid(), living) for pid in pids)
     marked = {each.pid: each for each in looked if each is not None}
+    if not all(e.cgroup == cgroup and may_return(e) and wanted(e) for e in marked.values()):
+        return None
     members = {(each.scope, each.leaf) for each in marked.values()}
-    if len(members) != 1 or not all(may_return(e) and wanted(e) for e in marked.values()):
+    if home is not None:
+        members.add((home.first.scope, home.first.leaf))
+    if len(members) != 1 or not pids:
         return None
     member = living[members.pop()]
-    if member.stopping or not _all_descend(pids, marked.keys() | set(moved)):
+    if member.stopping or not all(_descends(pid, marked, member.cgroup) for pid in pids):
         return None
-    return next(iter(marked.values())), member
+    return home or _Home(member, next(iter(marked.values())))
 
 
-def _all_descend(pids: Collection[int], marked: Collection[int]) -> bool:
-    """Return whether each process is one of marked or a descendant of one."""
-    return all(any(pid in marked for pid in _line(pid)) for pid in pids)
+def _descends(pid: int, marked: Collection[int], leaf: str) -> bool:
+    """Return whether a process is marked, or is below one that is or that is in the leaf."""
+    return any(each in marked or cgroupfs.path_of(each) == leaf for each in _line(pid))
 
 
 def _line(pid: int) -> Iterator[int]:
@@ -127,25 +163,27 @@ def _line(pid: int) -> Iterator[int]:
         return
 
 
-def _move(pids: Collection[int], source: str, leaf: int) -> list[int]:
-    """Move processes from one cgroup to one that is held open; return those that were moved.
+def _move(pidfds: Mapping[int, int], leaf: int, mount: str, cgroup: str) -> list[int]:
+    """Move processes from a cgroup to a leaf that is held open; return those that were moved.
 
-    A write takes a number. It is proved by a pidfd, before and after, that it was the same process
-    all the time; whatever else had its number by then goes back.
+    A write takes a number. If the process has ended by then, another can have it: that goes back.
     """
     moved = []
-    target = f"/proc/self/fd/{leaf}"
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError), contextlib.ExitStack() as closing:
-            pidfd = os.pidfd_open(pid)
-            closing.callback(os.close, pidfd)
-            path = cgroupfs.path_of(pid)
-            if not path or not source.endswith(path):
-                continue
-            proc.write(f"{target}/cgroup.procs", str(pid))
-            ended, _, _ = select.select([pidfd], [], [], 0)
-            if not ended:
-                moved.append(pid)
-            elif proc.exists(f"/proc/{pid}"):
-                proc.write(f"{source}/cgroup.procs", str(pid))
+    for pid, pidfd in pidfds.items():
+        if cgroupfs.path_of(pid) != cgroup:
+            continue
+        try:
+            proc.write(f"/proc/self/fd/{leaf}/cgroup.procs", str(pid))
+        except ProcessLookupError:
+            continue
+        if not _has_ended(pidfd):
+            moved.append(pid)
+        elif proc.exists(f"/proc/{pid}"):
+            proc.write(f"{mount}{cgroup}/cgroup.procs", str(pid))
     return moved
+
+
+def _has_ended(pidfd: int) -> bool:
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    return bool(waiting.poll(0))
