@@ -121,11 +121,9 @@ def _contain(
 
     server = ""
     if b"TMUX" in environment:
-        from scopekeeper.launch import tmux
+        from scopekeeper.launch.tmux import wait_until_moved
 
-        server = tmux.server_of(environment)
-        if server:
-            tmux.wait_until_moved(server)
+        server = wait_until_moved(environment)
     caller = Caller()
     terminal = _has_terminal(prompts=prompts)
     described = dict(environment)
@@ -139,9 +137,9 @@ def _contain(
 
 def _warn_of_other_session(server: str, caller: "Caller", inner: dict[bytes, bytes]) -> None:
     """Warn if our terminal's server ends with another session than ours."""
-    from scopekeeper.launch import tmux
+    from scopekeeper.launch.tmux import session_of
 
-    session = tmux.session_of(server, caller.mount)
+    session = session_of(server, caller.mount)
     if session and session.encode("utf-8", "surrogateescape") != inner.get(b"SCOPEKEEPER_SESSION"):
         program.say(
             f"warning: this terminal ends with session {session}, where its tmux server "

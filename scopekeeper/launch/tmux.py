@@ -1,8 +1,8 @@
-"""A shell that is the first program of a tmux pane: what its parent, the server, does with it.
+"""A launch that is the first program of a tmux pane: what its parent, the server, does with it.
 
 tmux 3.4 and later, where built with systemd, asks the user's manager to move each pane into a scope
 of its own, ``tmux-spawn-<uuid>.scope``, while the pane's program already starts. If that came after
-the pane's shell had contained itself, it would be taken out of its scope again. From before the
+the launch had contained itself, it would be taken out of its scope again. From before the
 fork until the pane is moved, or that has failed, the server blocks all signals (spawn_pane() in
 spawn.c), which procfs shows.
 """
@@ -19,21 +19,22 @@ _PATIENCE, _PAUSE = 2.0, 0.002
 """tmux itself waits one second for the manager."""
 
 
-def server_of(environment: dict[bytes, bytes]) -> str:
-    """Return the pid of the tmux server if it is our parent, else ''."""
+def wait_until_moved(environment: dict[bytes, bytes]) -> str:
+    """Wait until the tmux server that is our parent is done with our pane.
+
+    Returns its pid, '' if there is none.
+    """
     parent = str(posix.getppid())
     fields = environment.get(b"TMUX", b"").rsplit(b",", 2)  # socket, pid, number of the session
-    return parent if len(fields) == 3 and fields[1] == parent.encode() else ""
-
-
-def wait_until_moved(server: str) -> None:
-    """Wait until the server is done with our pane."""
+    if len(fields) < 3 or fields[1] != parent.encode():
+        return ""
     until = time.monotonic() + _PATIENCE
     try:
-        while _is_busy(server) and time.monotonic() < until:
+        while _is_busy(parent) and time.monotonic() < until:
             time.sleep(_PAUSE)
-    except OSError:
+    except (OSError, ValueError):
         pass  # it has ended, or is hidden from us
+    return parent
 
 
 def _is_busy(server: str) -> bool:

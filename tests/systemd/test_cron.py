@@ -42,7 +42,8 @@ USERS = [user for user in ("root", "lab") if uid_of(user) >= 0]
 @pytest.fixture
 def table() -> Iterator[Path]:
     """Start cron, and give the file of its jobs; afterwards no job is left."""
-    assert state(UNIT) == "inactive", "only a test starts it"
+    if state(UNIT) != "inactive":
+        pytest.skip("this machine has a cron at work")
     path = Path("/etc/cron.d/scopekeeper-test")
     assert systemctl("start", UNIT).returncode == 0
     yield path

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -127,7 +128,8 @@ def test_in_a_server_of_its_own_a_session_ends_with_its_windows_and_no_others(
     server = tmux.server
     assert belongs_to(server) == "tmux"
     for name, session in zip("ab", sessions, strict=True):
-        tmux.by(session, f"tmux new-session -d -s {name} && tmux new-window -d -t {name}:")
+        tmux.by(session, f"tmux new-session -d -s {name} '{SOMETHING}'")
+        tmux.by(session, f"tmux new-window -d -t {name}: '{SOMETHING}'")
         for pane in tmux.panes(name):
             settles_in(pane, session)
             assert record_of(os.path.dirname(directory_of(pane)))["KIND"] == "pty"
@@ -266,16 +268,21 @@ class SlowBus:
 
 
 @pytest.mark.skipif(ROOT, reason="root has no manager of her own here, which tmux would ask")
+@pytest.mark.parametrize("launched_by", ["our shell", "run"])
 def test_a_window_stays_in_its_scope_however_late_tmux_asks_for_another(
-    tmux: Tmux, session: str
+    keeper: Scopekeeper, tmux: Tmux, session: str, launched_by: str
 ) -> None:
+    ours = launched_by == "our shell"
+    run = shlex.join(keeper.argv("-s", session, "--", "sleep", "infinity"))
     real = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}") + "/bus"
     slow = SlowBus(tmux.home / "bus", real, 0.5)
     try:
-        tmux.configure(OURS)
+        tmux.configure(OURS if ours else "set -g default-shell /bin/sh\n")
+        words = SOMETHING if ours else f"exec {run}"
         tmux.by(
-            session,
-            f"tmux new-session -d -s a -e DBUS_SESSION_BUS_ADDRESS=unix:path={real} '{SOMETHING}'",
+            f"{session}:founder",
+            f"tmux new-session -d -s a -e DBUS_SESSION_BUS_ADDRESS=unix:path={real} "
+            f"-e SCOPEKEEPER_SESSION={session} '{words}'",
             DBUS_SESSION_BUS_ADDRESS=slow.address,
         )
         pane = tmux.pane("a")
