@@ -125,14 +125,17 @@ def test_in_a_server_of_its_own_a_session_ends_with_its_windows_and_no_others(
     keeper: Scopekeeper, tmux: Tmux, sessions: tuple[str, str]
 ) -> None:
     by_the_book(tmux, sessions[0])
-    server = tmux.server
+    server, gateway = tmux.server, str(os.getpid())
     assert belongs_to(server) == "tmux"
     for name, session in zip("ab", sessions, strict=True):
-        tmux.by(session, f"tmux new-session -d -s {name} '{SOMETHING}'")
+        more = {"SCOPEKEEPER_OWNER": gateway, "SCOPEKEEPER_LANE": f"lane-{name}"}
+        tmux.by(session, f"tmux new-session -d -s {name} '{SOMETHING}'", **more)
         tmux.by(session, f"tmux new-window -d -t {name}: '{SOMETHING}'")
         for pane in tmux.panes(name):
             settles_in(pane, session)
-            assert record_of(os.path.dirname(directory_of(pane)))["KIND"] == "pty"
+            fields = record_of(os.path.dirname(directory_of(pane)))
+            assert (fields["KIND"], fields["LANE"]) == ("pty", f"lane-{name}")
+            assert fields["OWNER_PID"] == gateway
         assert "warning" not in tmux.shows(name)
     mine, others = tmux.panes("a"), tmux.panes("b")
     assert len(mine) == len(others) == 2
