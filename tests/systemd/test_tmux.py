@@ -25,6 +25,7 @@ from tests.machine import (
     record_of,
     scope_directory,
 )
+from tests.terminal import Terminal
 
 pytestmark = [
     pytest.mark.systemd,
@@ -149,14 +150,25 @@ def test_in_a_server_of_its_own_a_session_ends_with_its_windows_and_no_others(
     assert not is_alive(server)
 
 
-def test_a_window_is_of_the_session_that_opened_its_session_of_tmux(
+def test_a_window_is_of_the_session_that_opened_its_session_of_tmux_or_attached_to_it(
     tmux: Tmux, sessions: tuple[str, str]
 ) -> None:
     by_the_book(tmux, sessions[0])
     tmux.by(sessions[0], f"tmux new-session -d -s a '{SOMETHING}'")
     tmux.by(sessions[1], f"tmux new-window -d -t a: '{SOMETHING}'")
-    for pane in tmux.panes("a"):
+    before = tmux.panes("a")
+    assert len(before) == 2
+    for pane in before:
         settles_in(pane, sessions[0])
+    variables = tmux.variables | {"SCOPEKEEPER_SESSION": sessions[1]}
+    other = Terminal(["tmux", "attach", "-t", "a"], environment=variables)
+    try:
+        other.expect(r"\[a\]")
+        tmux.by(sessions[0], f"tmux new-window -d -t a: '{SOMETHING}'")
+        (after,) = set(tmux.panes("a")) - set(before)
+        settles_in(after, sessions[1])
+    finally:
+        other.end()
 
 
 def test_with_a_folder_for_each_session_each_has_a_server_that_ends_with_it(
