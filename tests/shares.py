@@ -77,6 +77,8 @@ EACH_USER: Share = {
     "cgroup/test_standalone_keeper.py": ALL,
     # where its containers are
     "systemd/test_podman.py": ALL,
+    # where tmux, which asks the user's manager, puts its panes
+    "systemd/test_tmux.py": ALL,
     # what only one of them may do
     "systemd/test_not_started.py": ALL,
     "systemd/test_owned.py": (
@@ -117,11 +119,12 @@ EACH_VERSION: Share = {
     ),
     "systemd/test_reexec.py": ALL,
     "systemd/test_shell.py": ALL,
+    "systemd/test_tmux.py": ALL,
     "systemd/test_watch.py": ALL,
 }
 """What systemd does for us or tells us, and older ones do or tell otherwise: run on both."""
 
-LONG: Share = {"systemd/test_fleet.py": ALL}
+LONG: Share = {"systemd/test_cron.py": ALL, "systemd/test_fleet.py": ALL}
 """Half a minute and more for one test: ``make test`` leaves it to ``make test-all``."""
 
 MARKS = {"core": CORE, "each_user": EACH_USER, "each_version": EACH_VERSION, "long": LONG}

@@ -59,6 +59,10 @@ def _launch(
     pipe_ignored = signals.pipe_was_ignored()
     handover = None
     whole = command
+    if b"TMUX" in environment:
+        from scopekeeper.launch.tmux import wait_until_moved
+
+        wait_until_moved(environment)
     try:
         if command[0].rpartition("/")[2] in _CONTAINER_PROGRAMS and "no_container" not in options:
             from scopekeeper.launch.container import hand_over_container

@@ -119,6 +119,11 @@ def _contain(
 ) -> None:
     from scopekeeper.scope.placement import Caller
 
+    server = ""
+    if b"TMUX" in environment:
+        from scopekeeper.launch.tmux import wait_until_moved
+
+        server = wait_until_moved(environment)
     caller = Caller()
     terminal = _has_terminal(prompts=prompts)
     described = dict(environment)
@@ -126,6 +131,20 @@ def _contain(
     if options is not None:
         name = form.name(shell)
         run.contain(options | {"name": name}, name, described, inner, caller)
+        if server and terminal:
+            _warn_of_other_session(server, caller, inner)
+
+
+def _warn_of_other_session(server: str, caller: "Caller", inner: dict[bytes, bytes]) -> None:
+    """Warn if our terminal's server ends with another session than ours."""
+    from scopekeeper.launch.tmux import session_of
+
+    session = session_of(server, caller.mount)
+    if session and session.encode("utf-8", "surrogateescape") != inner.get(b"SCOPEKEEPER_SESSION"):
+        program.say(
+            f"warning: this terminal ends with session {session}, where its tmux server "
+            f"(pid {server}) was started; start that by scopekeeper run -s tmux --lifetime detached"
+        )
 
 
 def _surroundings(caller: "Caller") -> tuple[dict[str, str] | None, dict[str, str]]:

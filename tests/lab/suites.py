@@ -45,6 +45,7 @@ PACKAGES: tuple[str, ...] = (
     *("sudo", "dtach", "python3", "python3-venv", "ca-certificates", "zstd", "xz-utils"),
     *("e2fsprogs", "less", "tmux", "vim-tiny", "conmon"),
     *("podman", "crun", "uidmap", "busybox-static", "fuse-overlayfs"),
+    *("cron", "openssh-client", "dropbear-bin"),
 )
 
 KERNEL = "linux-image-cloud-amd64"

@@ -108,9 +108,9 @@ def client_of(name: str) -> int:
     return 0
 
 
-def kill(pid: int) -> None:
+def kill(pid: int, by: int = signal.SIGKILL) -> None:
     """End a client, and it alone, as a crash does."""
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, by)
     eventually(lambda: state_of(pid) in ("", "Z"))
 
 

@@ -58,11 +58,15 @@ PLACED = {"scopekeeper.errors", "scopekeeper.scope.placement_options"}
 CREATING = {"scopekeeper.launch.create_cgroup", "scopekeeper.launch.limits"}
 
 
-def modules_of(folder, *arguments):
+def modules_of(folder, *arguments, **variables):
     """Return what a launch has imported by the time it would execute its command."""
     words = ["run", "--placement", f"cgroup:{folder}", "-s", "imports", *arguments, "--", "true"]
     program = PROGRAM.format(root=str(ROOT), arguments=words)
-    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    inherited = {name: value for name, value in os.environ.items() if name != "TMUX"}
+    ran = subprocess.run(
+        [sys.executable, "-IS", "-c", program], env=inherited | variables,
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return set(ran.stdout.split())
 
@@ -118,6 +122,12 @@ def test_limits_cost_one_module_more(scratch):
 def test_a_required_path_costs_one_module_more(scratch):
     more = modules_of(scratch, "--require", "/") - ALLOWED - PLACED - CREATING
     assert more == {"scopekeeper.launch.path_options"}
+
+
+@pytest.mark.root
+def test_a_terminal_of_tmux_costs_one_module_more(scratch):
+    more = modules_of(scratch, TMUX="/tmp/socket,1,0") - ALLOWED - PLACED - CREATING
+    assert more == {"scopekeeper.launch.tmux"}
 
 
 def test_loading_the_hot_path_imports_nothing_else():
