@@ -35,6 +35,27 @@ def client_of_stdin() -> str:
     return parent
 
 
+def client_of_call() -> str:
+    """Return the pid of the nearest ancestor that is not a shell which runs one command.
+
+    For a command that is called, and is not what the client starts: its stdin says nothing.
+    """
+    parent = str(posix.getppid() or 1)
+    try:
+        for _ in range(_FURTHEST):
+            above = _parent_of(parent) if _is_shell(parent) and _passes_on(parent) else ""
+            if not above or is_systemd(above):
+                break
+            parent = above
+    except (OSError, LookupError):
+        pass
+    return parent
+
+
+def _is_shell(pid: str) -> bool:
+    return read(f"/proc/{pid}/cmdline").partition("\0")[0].rpartition("/")[2].lstrip("-") in _SHELLS
+
+
 def _passes_on(pid: str) -> bool:
     """Return whether a process with our stdin runs one command; a script may be a client itself."""
     arguments = read(f"/proc/{pid}/cmdline").split("\0")
