@@ -31,7 +31,7 @@ from scopekeeper.launch.member import NewMember
 from scopekeeper.launch.program import original_environment
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
-from scopekeeper.scope.client import client_of_call
+from scopekeeper.scope.client_of_call import client_of_call
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place, manager_of
 

@@ -73,6 +73,12 @@ def is_complete(leaf: str, pid: int) -> bool:
     return record.get("PID") == str(pid) and "JOINING" not in record
 
 
+def marked(pid: int) -> dict[str, str]:
+    """Wait until a child has become its command, and return the command's environment."""
+    eventually(lambda: "SCOPEKEEPER_MEMBER" in environment_of(pid))
+    return environment_of(pid)
+
+
 def status_of(pid: int) -> int:
     """Reap a child and return its exit status."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -96,7 +102,7 @@ def test_a_child_is_born_in_its_leaf_and_is_the_member_of_that_name(
     assert record_of(leaf)["START"] == start_of(pid)
     eventually(lambda: not is_alive(holder))
     assert processes(scope) == {pid}
-    told = eventually(lambda: environment_of(pid))
+    told = marked(pid)
     assert told["SCOPEKEEPER_MEMBER"] == made["leaf"]
     assert told["SCOPEKEEPER_SCOPE"] == os.path.basename(scope)
     (shown,) = keeper.scopes("-s", session)
@@ -280,6 +286,17 @@ def test_its_owner_is_the_process_that_called_also_through_a_shell(
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=180,
     ).stdout.strip()  # fmt: skip
     direct = place(keeper, session, "-n", "a", "--within", "5s")["directory"]
+    script = f"""{PROGRAM} policy show > /dev/null
+        leaf=$(cd /; {PROGRAM} place -s {session} -n d --within 5s; true); echo $leaf $$; sleep 5"""
+    with subprocess.Popen(
+        ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as shell:  # fmt: skip
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        shell.stdin.write(script)
+        shell.stdin.close()
+        leaf, pid = shell.stdout.readline().split()
+        assert record_of(leaf)["OWNER_PID"] == pid == str(shell.pid)  # not the subshell
     inherited = place(keeper, session, "-n", "c", "--within", "5s", stdin=None)["directory"]
     for leaf in (direct, through, inherited):
         record = record_of(leaf)
@@ -400,7 +417,7 @@ def test_a_cohort_has_places_and_ends_what_was_born_there(
         with place:
             pid, born_in = bear(place.fileno(), FOREVER, place.environment)
         assert born_in == place.directory
-        told = eventually(lambda: environment_of(pid))
+        told = marked(pid)
         assert told["SCOPEKEEPER_MEMBER"] == place.member == os.path.basename(place.directory)
         assert told["SCOPEKEEPER_LANE"] == "cron"
         assert "DBUS_SESSION_BUS_ADDRESS" not in told
