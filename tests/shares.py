@@ -77,6 +77,8 @@ EACH_USER: Share = {
     "cgroup/test_standalone_keeper.py": ALL,
     # where its containers are
     "systemd/test_podman.py": ALL,
+    # into which cgroups the kernel lets it start a child
+    "systemd/test_place.py": ALL,
     # what only one of them may do
     "systemd/test_not_started.py": ALL,
     "systemd/test_owned.py": (
@@ -115,6 +117,7 @@ EACH_VERSION: Share = {
     "systemd/test_keeper_replaced.py": (
         "test_a_stop_of_the_keeper_hangs_up_on_systemd_252_and_keeps_the_terminals_from_254_on",
     ),
+    "systemd/test_place.py": ALL,
     "systemd/test_reexec.py": ALL,
     "systemd/test_shell.py": ALL,
     "systemd/test_watch.py": ALL,

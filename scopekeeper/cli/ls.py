@@ -17,7 +17,6 @@ from scopekeeper.cli.show import (
     warn_unread,
 )
 from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
-from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
@@ -176,7 +175,7 @@ def _members(scope: Scope, now: int) -> list[str]:
             f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
             f"  {safe(' '.join(argv or ['-']))}"
         )
-    holders = cgroupfs.own_processes(f"{scope.directory}/{names.HOLD}") if scope.strays else []
+    holders = {member.holder for member in scope.members}
     for text, pids in (
         ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
         ("outside every member", [pid for pid in scope.strays if pid not in holders]),

@@ -110,8 +110,8 @@ class Member:
     """When that was first seen."""
     unsure: bool = False
     """Whether it may yet leave: its launch has joined a scope that may be about to end."""
-    waits: bool = False
-    """Whether it was placed, and waits for its first process."""
+    holder: int = 0
+    """The pid of the process that holds the scope for it while it waits for its first process."""
     stopping: bool = False
     """Whether a stop of this member alone has begun."""
     stopper: int = 0
@@ -127,6 +127,11 @@ class Member:
     def lives(self) -> bool:
         """Whether it has a living process."""
         return bool(self.pids) or self.hidden
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was placed, and waits for its first process."""
+        return self.holder > 0
 
     @property
     def leaf(self) -> str:

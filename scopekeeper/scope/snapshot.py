@@ -227,10 +227,10 @@ class Reader:
         start_time: int | None = record.start_time
         # in any cgroup: the leaf may hold only helpers of a command that has left it
         leads = _runs(record.pid, record.start_time)
-        waits = False
+        holder = 0
         if record.joining in (CHILD, PLACED, PLACING):  # its command's pid is not written yet
             lives = bool(pids) or hidden
-            waits = record.joining != CHILD and leads and not lives
+            holder = record.pid if record.joining != CHILD and leads and not lives else 0
             pid, start_time, leads = None, None, lives
         return Member(
             record.name,
@@ -251,7 +251,7 @@ class Reader:
             abandoned=self._proof_of_abandonment(record) if leads else "",
             abandoned_since=record.abandoned,
             unsure=record.joining not in ("", CHILD, PLACED),
-            waits=waits,
+            holder=holder,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
             pids=pids,

@@ -94,6 +94,10 @@ def test_a_child_is_born_in_its_leaf_and_is_the_member_of_that_name(
     leaf, scope = made["directory"], scope_directory(session)
     assert (os.path.dirname(leaf), os.path.basename(leaf)) == (scope, made["leaf"])
     (holder,) = holders(scope)
+    (shown,) = keeper.scopes("-s", session)
+    members: Any = shown["members"]
+    assert (shown["state"], shown["processes"], members[0]["pid"]) == ("placed", 1, None)
+    assert f"(holding the scope for a place: {holder})" in keeper.call("ls", "--members").stdout
     record = record_of(leaf)
     assert (record["NAME"], record["PID"], record["JOINING"]) == ("files", str(holder), "placed")
     pid, born_in = bear(leaf, FOREVER, {**os.environ, **made["environment"]})
@@ -106,7 +110,7 @@ def test_a_child_is_born_in_its_leaf_and_is_the_member_of_that_name(
     assert told["SCOPEKEEPER_MEMBER"] == made["leaf"]
     assert told["SCOPEKEEPER_SCOPE"] == os.path.basename(scope)
     (shown,) = keeper.scopes("-s", session)
-    members: Any = shown["members"]
+    members = shown["members"]
     (member,) = members
     assert (shown["state"], shown["lane"], member["name"]) == ("running", "cron", "files")
     assert (member["pid"], member["state"], member["argv"]) == (pid, "running", list(FOREVER))

@@ -27,7 +27,7 @@ MEMBERS = st.builds(
     st.just("/sys/fs/cgroup/x"),
     st.just("/x"),
     problem=st.sampled_from(["", "", "", "the record is damaged"]),
-    waits=st.booleans(),
+    holder=st.sampled_from([0, 7]),
     leader_lives=st.booleans(),
     kind=st.sampled_from(["", "mcp", "pty", "exec"]),
     lifetime=st.sampled_from(["gateway", "session", "detached"]),
@@ -303,20 +303,20 @@ def test_what_a_server_leaves_ends_after_ten_seconds_and_what_a_command_leaves_s
 def test_what_was_placed_is_kept_until_its_holder_has_ended_and_then_removed():
     gone = OwnerState(Owner(pid=1), Liveness.GONE, "it has ended")
     for owner in (gone, None):
-        placed = leaderless("mcp", pids=(), waits=True, owner_state=owner)
+        placed = leaderless("mcp", pids=(), holder=7, owner_state=owner)
         held = dataclasses.replace(placed, strays=(7,))
         assert (held.state, held.members[0].state) == ("placed", "placed")
         (action,) = plan(Snapshot((held,), 10**12), Policy())
         assert (action.step, action.verdict) == (Step.KEEP, Verdict.PLACED)
         assert (action.member, action.due) == (held.members[0], None)
-    left = leaderless("mcp", pids=(), waits=False)
+    left = leaderless("mcp", pids=(), holder=0)
     assert [each.step for each in plan(Snapshot((left,), 10**12), Policy())] == [Step.REMOVE]
 
 
 def test_an_orphan_beside_a_place_is_ended_alone():
     scope = leaderless("mcp", owner_state=OwnerState(Owner(pid=1), Liveness.GONE, "it has ended"))
     (orphan,) = scope.members
-    waits = dataclasses.replace(orphan, member_id="1" * 8, pids=(), waits=True)
+    waits = dataclasses.replace(orphan, member_id="1" * 8, pids=(), holder=7)
     beside = dataclasses.replace(scope, members=(orphan, waits), strays=(7,))
     found = plan(Snapshot((beside,), 10**12), policy_of(orphan_grace=0))
     assert [(each.step, each.member) for each in found] == [
