@@ -137,9 +137,9 @@ def _hold(options: dict[str, str], within: float, channel: int) -> None:
             pipe.write(marshal.dumps(message))
 
     warnings: list[str] = []
-    environment = original_environment()
-    caller = Caller(for_child=True)
     try:
+        environment = original_environment()
+        caller = Caller(for_child=True)
         if "require" in options:
             _require(options["require"])
         member, directory = _make(options, environment, caller, warnings)

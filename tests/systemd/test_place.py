@@ -73,6 +73,14 @@ def is_complete(leaf: str, pid: int) -> bool:
     return record.get("PID") == str(pid) and "JOINING" not in record
 
 
+def is_watched(by: int, pid: int) -> bool:
+    """Return True if a process holds a pidfd of another."""
+    with contextlib.suppress(OSError):
+        texts = [text_of(f"/proc/{by}/fdinfo/{fd}") for fd in os.listdir(f"/proc/{by}/fdinfo")]
+        return any(f"\nPid:\t{pid}\n" in text for text in texts)
+    return False
+
+
 def marked(pid: int) -> dict[str, str]:
     """Wait until a child has become its command, and return the command's environment."""
     eventually(lambda: "SCOPEKEEPER_MEMBER" in environment_of(pid))
@@ -130,7 +138,9 @@ def test_how_it_ended_is_in_the_history_once_however_short_it_lived(
     stays = keeper.member("-s", session, "-n", "stays", "--", *FOREVER)
     long, short = (place(keeper, session, "-n", name)["directory"] for name in ("long", "short"))
     pid, _ = bear(long, ["sh", "-c", "read line < /dev/null; exit 7"],
-                  before=lambda pid: eventually(lambda: is_complete(long, pid)))  # fmt: skip
+                  before=lambda pid: eventually(
+                      lambda: is_complete(long, pid) and (not kept or is_watched(guard.pid, pid))
+                  ))  # fmt: skip
     assert status_of(pid) == 7
     assert status_of(bear(short, ["true"])[0]) == 0
     eventually(lambda: holders(scope_directory(session)) == set())
@@ -240,6 +250,21 @@ def test_launches_and_places_join_beside_one_without_waiting(
         assert processes(each["directory"]) == {pid}
     assert keeper.call("stop", "-n", "server-0").returncode == 0
     assert [is_alive(pid) for pid in born] == [False, True, True, False]
+
+
+@pytest.mark.controllers
+def test_its_limits_hold_before_the_child_is_born(keeper: Scopekeeper, session: str) -> None:
+    options = ("--memory-max", "256M", "--member-tasks-max", "1")
+    leaf = place(keeper, session, "-n", "small", *options)["directory"]
+    assert text_of(f"{leaf}/pids.max") == "1\n"
+    assert text_of(f"{os.path.dirname(leaf)}/memory.max") == f"{256 << 20}\n"
+    pid, born_in = bear(leaf, FOREVER)
+    assert born_in == leaf
+    eventually(lambda: is_complete(leaf, pid))
+    assert text_of(f"{leaf}/pids.current") == "1\n"
+    with pytest.raises(BlockingIOError):
+        bear(leaf, FOREVER)
+    assert keeper.call("stop", "-s", session).returncode == 0
 
 
 def test_several_children_of_one_place_are_one_member(keeper: Scopekeeper, session: str) -> None:
