@@ -293,6 +293,21 @@ def test_an_empty_one_can_be_stopped(keeper: Scopekeeper, session: str, by: str)
     eventually(lambda: not is_alive(holder) and not scope_directories())
 
 
+def test_a_stop_ends_what_is_born_in_an_empty_one_meanwhile(
+    keeper: Scopekeeper, session: str
+) -> None:
+    slow = keeper.member("-s", session, "-n", "slow", "--", "sh", "-c", "trap '' TERM; sleep 1000")
+    leaf = place(keeper, session, "-n", "late")["directory"]
+    argv = [PROGRAM, "stop", "-s", session, "--mine", "--grace", "3s"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as stop:
+        eventually(lambda: "STATE" in record_of(leaf))
+        pid, born_in = bear(leaf, FOREVER)
+        assert (born_in, is_alive(slow.pid)) == (leaf, True)
+        said, _ = stop.communicate()
+    assert (stop.returncode, is_alive(pid), is_alive(slow.pid)) == (0, False, False), said
+    eventually(lambda: not scope_directories())
+
+
 def test_replace_ends_an_earlier_one_empty_or_not(keeper: Scopekeeper, session: str) -> None:
     empty = place(keeper, session, "-n", "git")["directory"]
     again = place(keeper, session, "-n", "git", "--replace")["directory"]
