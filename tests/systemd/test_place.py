@@ -252,6 +252,25 @@ def test_launches_and_places_join_beside_one_without_waiting(
     assert [is_alive(pid) for pid in born] == [False, True, True, False]
 
 
+def test_those_that_are_made_at_once_are_in_one_scope_with_launches(
+    keeper: Scopekeeper, session: str
+) -> None:
+    callers = [
+        keeper.popen([PROGRAM, "place", "-s", session, "-n", "one"], stdout=subprocess.PIPE)
+        for _ in range(5)
+    ]
+    joins = keeper.member("-s", session, "-n", "joins", "--", *FOREVER)
+    made = [caller.communicate()[0].decode().strip() for caller in callers]
+    assert [caller.returncode for caller in callers] == [0] * 5
+    assert {os.path.dirname(leaf) for leaf in made} == {scope_directory(session)}
+    born = [bear(leaf, FOREVER) for leaf in made]
+    assert [born_in for _, born_in in born] == made
+    eventually(lambda: all(is_complete(leaf, pid) for pid, leaf in born))
+    assert len(scope_directories()) == 1
+    assert keeper.call("stop", "-s", session).returncode == 0
+    assert not any(map(is_alive, (joins.pid, *(pid for pid, _ in born))))
+
+
 @pytest.mark.controllers
 def test_its_limits_hold_before_the_child_is_born(keeper: Scopekeeper, session: str) -> None:
     options = ("--memory-max", "256M", "--member-tasks-max", "1")
