@@ -3,7 +3,7 @@
 A child that is started with ``CLONE_INTO_CGROUP`` is born in the leaf and never moves.
 
 systemd stops a scope as soon as its last process leaves (seen with 252 and 257), so an empty leaf
-cannot keep it. A fork of this process, the *holder*, makes the scope or joins it as a launch does, and
+cannot keep it. A fork of this process, the *holder*, makes or joins the scope as a launch does, and
 stays in the cgroup ``hold`` beside the leaves. It is not in the leaf itself, so that the kernel
 reports the first process there (``cgroup.events``): then the holder completes the record and ends.
 It also ends, and removes the leaf, if no process comes in time, and if the leaf is removed. Its pid
