@@ -1,13 +1,15 @@
 """Contains MCP cohorts and PTY runs in systemd scopes named after their session and lane.
 
-For users of the Python API: ``Cohort``, ``Process``, ``AsyncProcess``, ``spawn``, ``spawn_async``,
-and ``scopekeeper.mcp``. Each is loaded when it is first used, never by ``scopekeeper run``. Which
-folder may import which is in CONTRIBUTING.md; tests/unit/test_layers.py holds it.
+For users of the Python API: ``Cohort``, ``Process``, ``AsyncProcess``, ``Birthplace``, ``spawn``,
+``spawn_async``, and ``scopekeeper.mcp``. Each is loaded when it is first used, never by
+``scopekeeper run``. Which folder may import which is in CONTRIBUTING.md;
+tests/unit/test_layers.py holds it.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scopekeeper.python_api.aio import AsyncProcess as AsyncProcess
+    from scopekeeper.python_api.birthplace import Birthplace as Birthplace
     from scopekeeper.python_api.cohort import Cohort as Cohort
     from scopekeeper.python_api.cohort import spawn as spawn
     from scopekeeper.python_api.cohort import spawn_async as spawn_async
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "AsyncProcess": "python_api.aio",
+    "Birthplace": "python_api.birthplace",
     "Cohort": "python_api.cohort",
     "Process": "python_api.process",
     "spawn": "python_api.cohort",

@@ -79,6 +79,10 @@ EACH_USER: Share = {
     "systemd/test_podman.py": ALL,
     # where tmux, which asks the user's manager, puts its panes
     "systemd/test_tmux.py": ALL,
+    # where their managers make the scopes that programs ask for
+    "systemd/test_returned.py": ALL,
+    # into which cgroups the kernel lets it start a child
+    "systemd/test_place.py": ALL,
     # what only one of them may do
     "systemd/test_not_started.py": ALL,
     "systemd/test_owned.py": (
@@ -117,6 +121,7 @@ EACH_VERSION: Share = {
     "systemd/test_keeper_replaced.py": (
         "test_a_stop_of_the_keeper_hangs_up_on_systemd_252_and_keeps_the_terminals_from_254_on",
     ),
+    "systemd/test_place.py": ALL,
     "systemd/test_reexec.py": ALL,
     "systemd/test_shell.py": ALL,
     "systemd/test_tmux.py": ALL,

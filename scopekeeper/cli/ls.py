@@ -27,8 +27,8 @@ from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
 STATES = (
-    "running", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty", "ghost",
-    "foreign", "damaged", "forged",
+    "running", "placed", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty",
+    "ghost", "foreign", "damaged", "forged",
 )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def _warnings(scope: Scope) -> list[str]:
 def _owners(scope: Scope) -> str:
     labels = dict.fromkeys(
         member.owner_state.owner.label
-        for member in scope.living_members
+        for member in scope.present_members
         if member.owner_state is not None
     )
     text = ", ".join(labels) or scope.owner.label
@@ -175,8 +175,13 @@ def _members(scope: Scope, now: int) -> list[str]:
             f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
             f"  {safe(' '.join(argv or ['-']))}"
         )
-    if scope.strays:
-        lines.append(f"    (outside every member: {' '.join(map(str, scope.strays))})")
+    holders = {member.holder for member in scope.members}
+    for text, pids in (
+        ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
+        ("outside every member", [pid for pid in scope.strays if pid not in holders]),
+    ):
+        if pids:
+            lines.append(f"    ({text}: {' '.join(map(str, pids))})")
     return lines
 
 

@@ -17,6 +17,7 @@ COMPLETE = "_SCOPEKEEPER_COMPLETE"
 """The variable that a shell sets to ask click for completions."""
 _COMMANDS = {
     "run": "Start a command in the scope of its session and lane.",
+    "place": "Make a place for a member that the caller starts there itself.",
     "attach": "Attach to a run's terminal.",
     "send": "Type into a run's terminal.",
     "ls": "List scopes.",

@@ -193,6 +193,8 @@ def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> 
             text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
         return text
     if result.outcome == "empty":
+        if selected.member is not None and selected.member.waits:
+            return f"{name}: its place is removed; no process had come"
         return f"{name}: was already empty"
     if result.outcome == "changed":
         return f"{name}: left alone: {result.problem}"

@@ -167,7 +167,7 @@ class TrackedScope:
             peak = end.memory_peak  # from the last look
         end = dataclasses.replace(
             end, ended=time.time_ns() // 1000, cpu_usec=usage or end.cpu_usec, memory_peak=peak,
-            seen=True,
+            pid=end.pid or _pid_in(directory), seen=True,
         )  # fmt: skip
         self._note_mark(leaf)
         cause = self.causes.pop(leaf, None) or self.cause
@@ -210,6 +210,15 @@ class TrackedScope:
         if member.problem:
             return member.lives and member.leaf in self.ends
         return member.lives or _is_on_its_way(member)
+
+
+def _pid_in(directory: str) -> int | None:
+    """Return the pid in the record of a leaf that was born into: it was written after the birth."""
+    with contextlib.suppress(OSError, RecordError):
+        raw = cgroupfs.attribute(directory, ATTRIBUTE)
+        record = record_parser.member(raw, directory.rpartition("/")[2])
+        return None if record.joining else record.pid or None
+    return None
 
 
 def _evidence(reader: Reader, owner: Owner) -> str:

@@ -64,7 +64,7 @@ def remove_empty(lock: int, directory: str) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for entry in posix.listdir(directory):
-            if entry.startswith("m-"):
+            if entry.startswith("m-") or entry == names.HOLD:
                 posix.rmdir(f"{directory}/{entry}")
         posix.rmdir(directory)
     except OSError as error:

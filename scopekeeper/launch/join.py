@@ -25,6 +25,7 @@ from scopekeeper.launch.member import ABSENT, GONE, JOINED, WAIT, NewMember, ent
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Caller, Place, place_of
 
+_PLACED = f"\nJOINING={records.PLACED}\n".encode()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 _ENTERING_SECONDS = 2.0
 """Longer than a launch takes from making its leaf to writing the record there."""
@@ -189,7 +190,7 @@ def _read_record(raw: bytes, directory: str) -> dict[str, str]:
 
 
 def _sure_leaf(directory: str, name: str) -> str:
-    """Return a leaf with a living process that is sure of its scope; '' if there is none.
+    """Return a leaf with a living process, or held, that is sure of its scope; '' if there is none.
 
     Remove empty leaves of the same name on the way, unless a launch is about to enter them. A leaf
     that its member has closed to us may live: it is returned if there is no other, and then systemd
@@ -204,15 +205,32 @@ def _sure_leaf(directory: str, name: str) -> str:
         leaf = f"{directory}/{entry}"
         try:
             if _is_alive(leaf):
-                if not found and b"\nJOINING=" not in (attribute(leaf, records.ATTRIBUTE) or b""):
+                if not found and _is_sure(leaf):
                     found = leaf
             elif is_same and _is_left_over(leaf, name):
                 posix.rmdir(leaf)
+            elif not found and _is_held(leaf):
+                found = leaf
         except PermissionError:
             closed = leaf
         except (OSError, records.RecordError):
             continue
     return found or closed
+
+
+def _is_sure(leaf: str) -> bool:
+    """Return whether a living member is sure of its scope; one that was placed is."""
+    raw = attribute(leaf, records.ATTRIBUTE) or b""
+    return b"\nJOINING=" not in raw or _PLACED in raw
+
+
+def _is_held(leaf: str) -> bool:
+    """Return whether an empty leaf waits for its first process, with its scope held for it."""
+    raw = attribute(leaf, records.ATTRIBUTE) or b""
+    if _PLACED not in raw:
+        return False
+    record = records.loads(raw, records.OF_MEMBER)
+    return runs(record["PID"], record["START"])
 
 
 def _is_left_over(leaf: str, name: str) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CONTAINER_PROGRAMS = ("docker", "podman")
 _USERS_RULES = "/.config/scopekeeper"
+BUS = (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR")
+"""Variables that lead to the bus and to the manager itself."""
 
 
 def run(
@@ -101,8 +103,8 @@ def _launch(
 def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
     """Remove the bus from the command's environment if ``no_bus`` is set."""
     if "no_bus" in options:
-        for name in (b"DBUS_SESSION_BUS_ADDRESS", b"XDG_RUNTIME_DIR"):
-            inner.pop(name, None)  # XDG_RUNTIME_DIR leads to the bus and to the manager itself
+        for name in BUS:
+            inner.pop(name, None)
 
 
 def contain(
@@ -125,10 +127,10 @@ def contain(
     caller = caller or placement.Caller()
     request, owner, where = plan(options, command, environment, caller, warnings)
     try:
-        member, directory = _enter(request, owner, caller, where, warnings)
+        member, directory = enter(request, owner, caller, where, warnings)
     except join.OtherOwnerError:
         request.run = owner.label
-        member, directory = _enter(request, owner, caller, where, warnings)
+        member, directory = enter(request, owner, caller, where, warnings)
     for text in warnings:
         if warn is not None:
             warn(text)
@@ -140,10 +142,15 @@ def contain(
     return directory
 
 
-def _enter(
-    request: "Request", owner: "LaunchOwner", caller: "Caller", where: "Place", warnings: list[str]
+def enter(
+    request: "Request",
+    owner: "LaunchOwner",
+    caller: "Caller",
+    where: "Place",
+    warnings: list[str],
+    kind: "type[NewMember] | None" = None,
 ) -> "tuple[NewMember, str]":
-    """Make room, enter the scope, and return this process's member and the directory."""
+    """Make room, enter the scope, and return this process's member and the scope's directory."""
     from scopekeeper.launch import join
     from scopekeeper.launch.member import NewMember
 
@@ -155,7 +162,7 @@ def _enter(
         from scopekeeper.launch.make_way import make_room
 
         make_room(request, owner, where, warnings)
-    member = NewMember(request, owner)
+    member = (kind or NewMember)(request, owner)
     return member, join.contain(member, caller, where, warnings)
 
 

@@ -19,7 +19,7 @@ from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord, StopMark
-from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
+from scopekeeper.scope.records import ATTRIBUTE, CHILD, PLACED, PLACING, RecordError
 
 _NAMED = 5
 """Processes that one end names, of those that had left the member."""
@@ -185,6 +185,9 @@ def _member(
     if raw is None:
         return None
     record = record_parser.member(raw, leaf)
+    is_placed = record.joining in (PLACED, PLACING)
+    if is_placed and not (pids or hidden):
+        return None  # no process has come
     pid = record.pid
     runs = pid in pids or (not pids and proc.runs(pid, record.start_time))
     if runs and not (pids or arriving or hidden):
@@ -204,7 +207,7 @@ def _member(
         kind=record.kind,
         lifetime=record.lifetime,
         unit=unit,
-        pid=None if record.joining == CHILD else pid,
+        pid=None if is_placed or record.joining == CHILD else pid or None,
         owner=record.owner.label if record.owner.label != "-" else "",
         boot_id=record.owner.boot_id,
     )

@@ -23,6 +23,7 @@ class Verdict(enum.Enum):
     """The state in which a scope or a member is found."""
 
     OWNED = "owned"
+    PLACED = "placed"
     ORPHAN = "orphan"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
@@ -171,7 +172,7 @@ def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
 
 
 def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Action]:
-    if not scope.living_members:
+    if not scope.present_members:
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
@@ -183,7 +184,7 @@ def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Act
             return
     found = [_member_action(scope, member, snapshot, all_rules) for member in scope.members]
     living = [each for each in found if each.member is not None and each.member.lives]
-    if scope.strays or not all(_ends_an_orphan(each) for each in living):
+    if scope.strays or not living or not all(_ends_an_orphan(each) for each in living):
         yield from found
         return
     evidence = "; ".join(dict.fromkeys(each.evidence for each in living))
@@ -197,6 +198,9 @@ def _ends_an_orphan(action: Action) -> bool:
 def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: _Rules) -> Action:
     if member.problem:
         return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
+    if member.waits:
+        evidence = "it waits for its first process"
+        return Action(Step.KEEP, Verdict.PLACED, scope, member, evidence)
     if not member.lives:
         return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
     if member.claims:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import stop_mark
+from scopekeeper.scope import names
 from scopekeeper.scope.placement import manager_of
 from scopekeeper.systemd.units import epoch_of
 
@@ -69,8 +70,9 @@ def _remove_scope(directory: str, is_managed: bool, deadline: float) -> None:
     A scope of ours that has leaves stays: the ends of their members are not reported yet.
     """
     if not is_managed:
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+        for emptied in (f"{directory}/{names.HOLD}", directory):
+            with contextlib.suppress(OSError):
+                os.rmdir(emptied)
         return
     while os.path.isdir(directory) and not cgroupfs.is_populated(directory):
         if time.monotonic() > deadline:

@@ -169,8 +169,10 @@ def stop(
         if _is_inside([each.result.target for each in held]):
             step_out()
         by_directory = {each.directory: each for each in held}
-        with EmptinessWatch(list(by_directory)) as watch:
-            _end_all(by_directory, watch, began)
+        while by_directory:
+            with EmptinessWatch(list(by_directory)) as watch:
+                _end_all(by_directory, watch, began)
+            by_directory = _born_since(by_directory)
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
@@ -253,6 +255,18 @@ def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> Non
             _advance(each)
         next_step = min(each.give_up_at or each.kill_at or 0.0 for each in left)
         _wait(held, watch, min(max(next_step - time.monotonic(), 0.0), _AGAIN), began)
+
+
+def _born_since(held: dict[str, _Held]) -> dict[str, _Held]:
+    """Return the targets that were empty, and into which a child has been born meanwhile.
+
+    The mark keeps launches out; nothing keeps the kernel from a birth in a place (launch.place).
+    """
+    return {
+        directory: each
+        for directory, each in held.items()
+        if each.kill_at is None and cgroupfs.is_populated(directory)
+    }
 
 
 def _is_given_up(each: _Held) -> bool:

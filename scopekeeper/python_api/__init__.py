@@ -5,6 +5,7 @@
   ``subprocess.Popen``. ``aio`` is the same for asyncio.
 - ``options``, ``popen_arguments``: the arguments of both, read and checked.
 - ``child``, ``posix_spawn``: a child that is born in its leaf of the scope.
+- ``birthplace``: a leaf for a child that the gateway starts itself.
 - ``launcher``: the other way, an interpreter that contains itself and becomes the command.
 - ``stop_members``: stops members and proves it.
 

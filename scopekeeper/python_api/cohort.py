@@ -1,15 +1,17 @@
 """Members that a gateway in Python starts and stops together."""
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import Result
-from scopekeeper.python_api import aio, stop_members
-from scopekeeper.python_api.options import Options, texts
+from scopekeeper.python_api import aio, birthplace, stop_members
+from scopekeeper.python_api.birthplace import Birthplace
+from scopekeeper.python_api.options import Duration, Options, duration, texts
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class Cohort:
     ) -> None:
         self._session = Session(texts(session, lane, options))
         self._members: list[Process] = []
+        self._places: list[Birthplace] = []
         self._lock = threading.Lock()
         self._is_left = False
         self._many = 64
@@ -84,13 +87,45 @@ class Cohort:
             lambda **how: self.spawn(args, name=name, replace=replace, **how), popen
         )
 
+    def place(
+        self,
+        name: str,
+        *,
+        replace: bool = False,
+        within: Duration | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Birthplace:
+        """Make a place for a member that the caller starts there itself, born in its leaf.
+
+        ``within`` is how long it waits for its first process, by default a minute. ``env`` is the
+        child's environment without what the place adds, by default this process's. ``stop`` ends
+        what lives in it, and the caller reaps its own child. Raises ScopekeeperError.
+        """
+        if self._is_left:
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+        options = self._session.options | texts_of_member(name, replace=replace)
+        if within is not None:
+            options["within"] = duration("within", within)
+        made = birthplace.make(options, env)
+        with self._lock:
+            self._places.append(made)
+            late = self._is_left
+        if late:
+            made.close()
+            self._end([made], None, _LEFT)
+            raise UsageError(f"{_LEFT} while {made.member} was placed; it was removed")
+        self._tidy()
+        return made
+
     def stop(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
         """Stop all members started so far, and prove it.
 
         ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
         keeps ``reason``. Raises RemainsError, which names what cannot be killed.
         """
-        return self._end(self.members, grace, reason)
+        with self._lock:
+            started: list[Process | Birthplace] = [*self._members, *self._places]
+        return self._end(started, grace, reason)
 
     async def stop_async(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
         """Do the same without blocking the loop. A cancelled task waits until it is done."""
@@ -119,17 +154,20 @@ class Cohort:
         await _to_the_end(lambda: self.close(error))
 
     def close(self, error: BaseException | None = None) -> None:
-        """Start nothing more, and stop all.
+        """Start nothing more, stop all, and close the descriptors of places.
 
         Raises RemainsError; if ``error`` ended the block, that gets a note instead.
         """
         with self._lock:
             self._is_left = True
+            places = list(self._places)
+        for each in places:
+            each.close()
         with stop_members.noted_on(error):
             self.stop(reason=_LEFT)
 
     def _end(
-        self, members: "tuple[Process, ...] | list[Process]", grace: float | None, reason: str
+        self, members: Sequence[Process | Birthplace], grace: float | None, reason: str
     ) -> list[Result]:
         if not members:
             return []
@@ -141,6 +179,7 @@ class Cohort:
     def _tidy(self, *, always: bool = False) -> None:
         """Forget members that are over; not at every call, since it looks at each."""
         with self._lock:
+            self._places = [each for each in self._places if os.path.isdir(each.directory)]
             if always or len(self._members) > self._many:
                 self._members = [each for each in self._members if not stop_members.is_over(each)]
                 self._many = max(64, 2 * len(self._members))

@@ -56,6 +56,11 @@ def texts(session: str | None, lane: str | None, given: Options) -> dict[str, st
     return found
 
 
+def duration(name: str, value: Duration) -> str:
+    """Return a duration as ``run`` reads it; raises UsageError."""
+    return _text(name, value)
+
+
 def _text(name: str, value: object) -> str:
     if value is True:
         return "1"
@@ -64,7 +69,7 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, dt.timedelta):
         return f"{round(value.total_seconds() * 1e6)}us"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in ("ttl", "grace"):
+        if name in ("ttl", "grace", "within"):
             return f"{round(value * 1e6)}us" if math.isfinite(value) else str(value)
         if value == math.inf:
             return "infinity"

@@ -11,6 +11,7 @@ from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop, stop_target
+from scopekeeper.python_api.birthplace import Birthplace
 from scopekeeper.python_api.launcher import Launch
 from scopekeeper.python_api.process import Process, log
 from scopekeeper.scope import record_parser, records
@@ -20,13 +21,13 @@ _PAUSE = 0.01
 
 
 def end(
-    members: Sequence[Process | Launch], *, grace: float | None, reason: str
+    members: Sequence[Process | Launch | Birthplace], *, grace: float | None, reason: str
 ) -> list[stop_target.Result]:
     """Stop members, each with all that it has left in its leaf, and reap them.
 
-    A Launch is a member that something else reaps. ``grace`` is the seconds between SIGTERM and
-    SIGKILL, None for that of the scopes. Returns one result for each contained member; raises
-    RemainsError.
+    A Launch or a Birthplace is a member that something else reaps. ``grace`` is the seconds between
+    SIGTERM and SIGKILL, None for that of the scopes. Returns one result for each contained member;
+    raises RemainsError.
     """
     contained = [each for each in members if each.directory]
     results: list[stop_target.Result] = []
@@ -83,12 +84,14 @@ def is_over(member: Process) -> bool:
     )
 
 
-def _target(member: Process | Launch, mount: str, grace: float | None) -> stop_target.Target:
+def _target(
+    member: Process | Launch | Birthplace, mount: str, grace: float | None
+) -> stop_target.Target:
     path = member.directory[len(mount) :]
     return stop_target.Target(member.directory, path, _grace_of(member) if grace is None else grace)
 
 
-def _grace_of(member: Process | Launch) -> float:
+def _grace_of(member: Process | Launch | Birthplace) -> float:
     """Return the grace of the member's scope, in seconds."""
     with contextlib.suppress(OSError, records.RecordError):
         scope = member.directory.rpartition("/")[0]
@@ -147,7 +150,7 @@ def _is_left(result: stop_target.Result) -> bool:
     return result.outcome in ("remains", "refused")
 
 
-def _words(member: Process | Launch, result: stop_target.Result) -> str:
+def _words(member: Process | Launch | Birthplace, result: stop_target.Result) -> str:
     """Return a line that names the member and what is left of it."""
     if result.outcome == "refused":
         return f"{member.member} in {member.scope} was left alone: {result.problem}"

@@ -7,8 +7,8 @@ import posix
 
 from scopekeeper.kernel.proc import cgroup_of, environment, read, stat_of
 
-_SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "ash", "busybox")
-_FURTHEST = 16
+SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "ash", "busybox")
+FURTHEST = 16
 """Ancestors that are looked at."""
 
 
@@ -23,10 +23,10 @@ def client_of_stdin() -> str:
         stdin = posix.readlink("/proc/self/fd/0")
         if not stdin.startswith(("pipe:[", "socket:[")):
             return parent
-        for _ in range(_FURTHEST):
-            if posix.readlink(f"/proc/{parent}/fd/0") != stdin or not _passes_on(parent):
+        for _ in range(FURTHEST):
+            if posix.readlink(f"/proc/{parent}/fd/0") != stdin or not passes_on(parent):
                 break
-            above = _parent_of(parent)
+            above = parent_of(parent)
             if not above or is_systemd(above):
                 break
             parent = above
@@ -35,11 +35,11 @@ def client_of_stdin() -> str:
     return parent
 
 
-def _passes_on(pid: str) -> bool:
+def passes_on(pid: str) -> bool:
     """Return whether a process with our stdin runs one command; a script may be a client itself."""
     arguments = read(f"/proc/{pid}/cmdline").split("\0")
     name = arguments[0].rpartition("/")[2].lstrip("-")
-    if name not in _SHELLS:
+    if name not in SHELLS:
         return True
     if name == "busybox":
         arguments = arguments[1:]
@@ -56,8 +56,8 @@ def is_guest(pid: str, unit_path: str) -> bool:
     """
     chain = [pid]
     try:
-        while len(chain) < _FURTHEST:
-            above = _parent_of(chain[-1])
+        while len(chain) < FURTHEST:
+            above = parent_of(chain[-1])
             if not above or not f"{cgroup_of(above)}/".startswith(unit_path + "/"):
                 break
             chain.append(above)
@@ -78,7 +78,7 @@ def is_systemd(pid: str) -> bool:
     return cgroup_of(pid).endswith("/init.scope")
 
 
-def _parent_of(pid: str) -> str:
+def parent_of(pid: str) -> str:
     """Return the pid of a process's parent, '' if it has none here; raises OSError."""
     stat = stat_of(pid)
     return str(stat.parent or "") if stat is not None else ""

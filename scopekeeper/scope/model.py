@@ -110,6 +110,8 @@ class Member:
     """When that was first seen."""
     unsure: bool = False
     """Whether it may yet leave: its launch has joined a scope that may be about to end."""
+    holder: int = 0
+    """The pid of the process that holds the scope for it while it waits for its first process."""
     stopping: bool = False
     """Whether a stop of this member alone has begun."""
     stopper: int = 0
@@ -127,19 +129,24 @@ class Member:
         return bool(self.pids) or self.hidden
 
     @property
+    def waits(self) -> bool:
+        """Whether it was placed, and waits for its first process."""
+        return self.holder > 0
+
+    @property
     def leaf(self) -> str:
         """The name of its cgroup directory."""
         return self.directory.rpartition("/")[2]
 
     @property
     def state(self) -> str:
-        """One of abandoned, damaged, exited, forged, leaderless, orphan, running."""
+        """One of abandoned, damaged, exited, forged, leaderless, orphan, placed, running."""
         if self.problem:
             return "damaged"
         if self.claims:
             return "forged"
         if not self.lives:
-            return "exited"
+            return "placed" if self.waits else "exited"
         if self.is_orphan:
             return "orphan"
         if self.abandoned:
@@ -228,6 +235,11 @@ class Scope:
         return tuple(member for member in self.members if member.lives)
 
     @property
+    def present_members(self) -> tuple[Member, ...]:
+        """The members with a living process, and those that wait for their first one."""
+        return tuple(member for member in self.members if member.lives or member.waits)
+
+    @property
     def lives(self) -> bool:
         """Whether it has a living process."""
         return bool(self.pids) or self.hidden
@@ -301,7 +313,7 @@ class Scope:
             return "abandoned"
         if living and not any(member.leader_lives for member in living):
             return "leaderless"
-        return "running"
+        return "placed" if self.present_members and not living else "running"
 
 
 def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:

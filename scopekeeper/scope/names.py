@@ -24,6 +24,8 @@ RUN_MAX = 512
 MEMBER_MAX = 255
 ID_LENGTH = 8
 """Hex digits of a member's id."""
+HOLD = "hold"
+"""The cgroup beside the leaves for processes that hold a scope for leaves without a process yet."""
 
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
 _CUT_MARK = "\\x00"

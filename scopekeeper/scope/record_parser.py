@@ -30,7 +30,7 @@ REASON_MAX = 4096
 _NUMBER_DIGITS = 19
 _SHORT, _PATH_MAX = 128, 4096
 _STATES = ("stopping",)
-_JOINING = ("1", records.CHILD)
+_JOINING = ("1", records.CHILD, records.PLACED, records.PLACING)
 _YES = ("1",)
 _OWNER = (
     "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START", "BOOT", "NAMESPACES",

@@ -22,6 +22,9 @@ OF_MEMBER = ("NAME", "PID", "START")
 
 CHILD = "child"
 """JOINING in a member's record: PID and START are still those of the process that starts it."""
+PLACED, PLACING = "placed", "placing"
+"""JOINING in the record of a leaf that waits for its first process: PID and START are those of the
+process that holds it. PLACING if that is not sure of its scope yet."""
 
 
 class RecordError(ValueError):

@@ -28,7 +28,7 @@ def meanings(snapshot: Snapshot, word: str) -> dict[str, list[Selected]]:
         if not scope.elsewhere:
             found[MEMBER] += [
                 Selected(scope, member)
-                for member in scope.living_members or scope.members
+                for member in scope.present_members or scope.members
                 if word in (member.name, member.claims, member.member_id, member.leaf)
             ]
     if all(each.scope.session_id == word for each in found[RUN]):

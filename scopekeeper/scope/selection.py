@@ -134,7 +134,7 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
         if not selector.is_partial:
             found.append(Selected(scope))
             continue
-        living = scope.living_members or scope.members
+        living = scope.present_members or scope.members
         # a damaged member has no known owner: its leaf's name selects it, and stop refuses it
         matched = (m for m in living if selector.matches_member(m))
         found += [Selected(scope, member) for member in matched]

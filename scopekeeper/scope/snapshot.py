@@ -14,7 +14,7 @@ from scopekeeper.scope import activity, names, record_parser
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.scope.placement import manager_of
 from scopekeeper.scope.record_parser import MemberRecord, StopMark
-from scopekeeper.scope.records import ATTRIBUTE, CHILD, RecordError
+from scopekeeper.scope.records import ATTRIBUTE, CHILD, PLACED, PLACING, RecordError
 from scopekeeper.scope.search import Search
 from scopekeeper.systemd.units import epoch_of, links_folder, unit_at
 
@@ -227,8 +227,11 @@ class Reader:
         start_time: int | None = record.start_time
         # in any cgroup: the leaf may hold only helpers of a command that has left it
         leads = _runs(record.pid, record.start_time)
-        if record.joining == CHILD:  # its launch has yet to write the pid
-            pid, start_time, leads = None, None, bool(pids) or hidden
+        holder = 0
+        if record.joining in (CHILD, PLACED, PLACING):  # its command's pid is not written yet
+            lives = bool(pids) or hidden
+            holder = record.pid if record.joining != CHILD and leads and not lives else 0
+            pid, start_time, leads = None, None, lives
         return Member(
             record.name,
             parsed[1],
@@ -247,7 +250,8 @@ class Reader:
             leaderless=record.leaderless,
             abandoned=self._proof_of_abandonment(record) if leads else "",
             abandoned_since=record.abandoned,
-            unsure=record.joining not in ("", CHILD),
+            unsure=record.joining not in ("", CHILD, PLACED),
+            holder=holder,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
             pids=pids,

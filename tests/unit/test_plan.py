@@ -1,5 +1,7 @@
 """What should become of a scope: the plan is pure, so every state can be put before it."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +27,7 @@ MEMBERS = st.builds(
     st.just("/sys/fs/cgroup/x"),
     st.just("/x"),
     problem=st.sampled_from(["", "", "", "the record is damaged"]),
+    holder=st.sampled_from([0, 7]),
     leader_lives=st.booleans(),
     kind=st.sampled_from(["", "mcp", "pty", "exec"]),
     lifetime=st.sampled_from(["gateway", "session", "detached"]),
@@ -264,6 +267,7 @@ def test_a_plan_is_the_same_for_the_same_facts(snapshot):
 def test_every_scope_has_one_word(scope):
     assert scope.state in {
         "running", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty", "foreign",
+        "placed",
     }  # fmt: skip
 
 
@@ -293,4 +297,29 @@ def test_what_a_server_leaves_ends_after_ten_seconds_and_what_a_command_leaves_s
         assert steps(leaderless(kind, leaderless=5), 10**12) == [(Step.REPORT, None)]
     assert steps(leaderless("mcp", leaderless=5, lifetime="detached"), 10**12) == [
         (Step.REPORT, None)
+    ]
+
+
+def test_what_was_placed_is_kept_until_its_holder_has_ended_and_then_removed():
+    gone = OwnerState(Owner(pid=1), Liveness.GONE, "it has ended")
+    for owner in (gone, None):
+        placed = leaderless("mcp", pids=(), holder=7, owner_state=owner)
+        held = dataclasses.replace(placed, strays=(7,))
+        assert (held.state, held.members[0].state) == ("placed", "placed")
+        (action,) = plan(Snapshot((held,), 10**12), Policy())
+        assert (action.step, action.verdict) == (Step.KEEP, Verdict.PLACED)
+        assert (action.member, action.due) == (held.members[0], None)
+    left = leaderless("mcp", pids=(), holder=0)
+    assert [each.step for each in plan(Snapshot((left,), 10**12), Policy())] == [Step.REMOVE]
+
+
+def test_an_orphan_beside_a_place_is_ended_alone():
+    scope = leaderless("mcp", owner_state=OwnerState(Owner(pid=1), Liveness.GONE, "it has ended"))
+    (orphan,) = scope.members
+    waits = dataclasses.replace(orphan, member_id="1" * 8, pids=(), holder=7)
+    beside = dataclasses.replace(scope, members=(orphan, waits), strays=(7,))
+    found = plan(Snapshot((beside,), 10**12), policy_of(orphan_grace=0))
+    assert [(each.step, each.member) for each in found] == [
+        (Step.STOP, orphan),
+        (Step.KEEP, waits),
     ]
