@@ -20,6 +20,7 @@ from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.returns import Returns
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
+from scopekeeper.kernel.inotify import IN_CLOSE_WRITE, IN_DELETE, IN_MOVED_TO
 from scopekeeper.kernel.proc import boot_id, boottime
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop, stop_target
@@ -126,6 +127,13 @@ class Keeper:
     def start(self) -> None:
         """Start; report every existing scope as started."""
         self._tracker.start()
+        for folder in self._rules.folders():
+            # a launch or an end may be far away, and what was written is meant from now on
+            self._tracker.watch.watch_folder(
+                folder,
+                IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE,
+                lambda _: self._reload_if_changed(),
+            )
         self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()
@@ -153,6 +161,10 @@ class Keeper:
         if self._rules.read():
             self._tracker.activity = self.policy.counts_idle
             self._tracker.look_at_all()
+
+    def _reload_if_changed(self) -> None:
+        if self._rules.has_changed():
+            self.reload()
 
     # What happened
 
@@ -188,8 +200,7 @@ class Keeper:
     # What to do about it
 
     def _looked(self, directories: set[str], now: int) -> None:
-        if self._rules.has_changed():
-            self.reload()
+        self._reload_if_changed()
         self._decide(directories, now)
         if not self._has_looked:
             self._has_looked = True

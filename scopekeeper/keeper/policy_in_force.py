@@ -1,9 +1,10 @@
 """The policy that the keeper applies: re-read when its files change, kept if they are invalid."""
 
 import logging
+import os
 
 from scopekeeper.errors import words
-from scopekeeper.policy.files import find
+from scopekeeper.policy.files import find, folders
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import Policy
 
@@ -24,6 +25,11 @@ class PolicyInForce:
     def has_changed(self) -> bool:
         """Return True if the files have changed since they were read."""
         return self._signature != self._find()
+
+    def folders(self) -> list[str]:
+        """Return the folders in which a change may be one of the policy, if they can be read."""
+        found = [each for folder in folders() for each in (folder, f"{folder}/config.d")]
+        return [each for each in found if os.path.isabs(each) and os.access(each, os.R_OK)]
 
     def read(self) -> bool:
         """Read the files; return False, and keep the policy as it is, if they are invalid."""

@@ -39,7 +39,7 @@ WITHIN = "1m"
 _LONGEST_USEC = 3_600_000_000
 _PAUSE = 0.1
 """Seconds between looks whether the leaf still exists: its removal wakes nobody."""
-_MARKER = ("SESSION", "LANE", "RUN", "SCOPE", "MEMBER")
+_MARKER = ("SESSION", "LANE", "RUN", "KIND", "SCOPE", "MEMBER")
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,23 @@ def test_what_a_server_leaves_behind_ends_after_its_grace(
     assert end["reason"] == "leader exited"
 
 
+def test_a_rule_holds_from_when_it_is_written(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.policy("")
+    where = {"SCOPEKEEPER_CONFIG": str(guard.rules), "SCOPEKEEPER_STATE": str(guard.state)}
+    program = [PROGRAM, "keeper", "--linger", "infinity"]
+    pid = keeper.popen(program, env={**os.environ, **where}, stderr=subprocess.DEVNULL).pid
+    eventually(lambda: signal_set(pid, "SigCgt") >> (signal.SIGTERM - 1) & 1)
+    script = "setsid sleep 1000 & exec sleep 0.2"
+    done = keeper.start("-s", session, "--kind", "exec", "--", "sh", "-c", script)
+    assert done.wait(PATIENCE) == 0
+    eventually(lambda: sleeps(pid))  # what the command left lingers
+    guard.policy('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "100ms"\n')
+    (end,) = guard.ends(session)
+    assert end["reason"] == "leader exited"
+
+
 def test_each_attempt_has_its_own_reason(guard: Keeper, keeper: Scopekeeper, session: str) -> None:
     guard.start()
     attempts = {
