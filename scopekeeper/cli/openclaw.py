@@ -11,6 +11,7 @@ from scopekeeper.cli.documents import texts
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import print_change
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.doctor.parts import gateways as unbound_gateways
 from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.install import install as install_units
@@ -29,6 +30,7 @@ from scopekeeper.openclaw.install import (
     uninstall,
 )
 from scopekeeper.openclaw.status import Containment, GatewayFinding
+from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.systemctl import Systemctl
 
@@ -170,6 +172,10 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
         findings += status.of_gateway(each, _changed(where), installed=installed_now)
     if not gateways:
         findings.append(GatewayFinding("gateway", Containment.OK, "none runs"))
+    findings += [
+        GatewayFinding(each.check, Containment.LACKS, f"{each.detail}: {each.fix}")
+        for each in unbound_gateways(Caller())
+    ]
     scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
     sessions = status.sessions(scopes, gateways, found.bare)
     if as_json:

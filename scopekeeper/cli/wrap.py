@@ -1,16 +1,20 @@
 """``scopekeeper wrap``."""
 
+import contextlib
 import os
 
 import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
-from scopekeeper.errors import UsageError
+from scopekeeper.cli.show import warn
+from scopekeeper.doctor.parts import gateways
+from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, wrap
+from scopekeeper.scope.placement import Caller
 
 _NOT_WRITTEN = ("name", "kind", "command")
 """Parameters of ``run`` that ``wrap`` chooses itself; it writes all others as they are given."""
@@ -63,6 +67,9 @@ def command(
     )
     report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
+    if launcher:
+        with contextlib.suppress(ScopekeeperError):  # no place for scopes yet: run will say so
+            warn([f"{each.detail}: {each.fix}" for each in gateways(Caller())])
     bad = {ServerState.UNCLEAR, ServerState.NOT_WRAPPED} if check else {ServerState.UNCLEAR}
     failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
     if any(each.problem for each in done):

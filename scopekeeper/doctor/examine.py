@@ -34,6 +34,7 @@ def examine() -> list[Finding]:
     findings += _found("policy", parts.policy)
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
+    findings += _found("escaped", lambda: parts.escapes(caller))
     findings += _found("exec", lambda: parts.runs(where))
     findings += _found("trial", lambda: trial(caller.mount), Status.FAIL)
     return findings

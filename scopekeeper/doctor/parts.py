@@ -165,6 +165,16 @@ def gateways(caller: Caller) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def escapes(caller: Caller) -> Finding:
+    """Say what can leave its scope without being seen by this user."""
+    sudo = "sudo " if caller.uid else ""
+    return Finding(
+        "escaped", Status.OK,
+        "`ls --escaped` finds by its environment what leaves its scope; what has become another "
+        f"user's (sudo -i, su -), only `{sudo}scopekeeper ls --escaped --all-users` does",
+    )  # fmt: skip
+
+
 def _owners(caller: Caller) -> Iterator[str]:
     """Yield the services of the system's manager that own what lives in the user's."""
     for scope in Reader(caller.mount).snapshot(uid=caller.uid).scopes:

@@ -202,17 +202,27 @@ def test_a_system_service_of_a_user_leaves_nothing_when_it_stops(
 
 
 @pytest.mark.skipif(not ROOT, reason="only root has services of the system's manager")
-def test_doctor_names_the_service_whose_stop_ends_no_scope(
-    keeper: Scopekeeper, units: Units, session: str
+def test_a_service_whose_stop_ends_no_scope_is_named(
+    keeper: Scopekeeper, units: Units, session: str, tmp_path: Path
 ) -> None:
     name = f"gw-{session[-8:]}.service"
     script = GATEWAY.format(program=PROGRAM, session=session)
     units.run(name, "--property=User=1000", command=("sh", "-c", script))
     directory = eventually(lambda: scope_directory(session))
     eventually(lambda: len(processes(directory)) == 3)
-    done = subprocess.run(as_lab("doctor", hidden=False), capture_output=True, text=True)
-    assert f"{name} is a service of the system's manager" in done.stdout
-    assert f"sudo scopekeeper install --system --gateway {name}" in done.stdout
+    servers = tmp_path / "mcp.json"
+    servers.write_text('{"mcpServers": {}}')
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for words in (
+        ["doctor"],
+        ["openclaw", "status", "--config", str(servers)],
+        ["wrap", "--dry-run", str(servers)],
+    ):
+        done = subprocess.run(as_lab(*words, hidden=False), capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert f"{name} is a service of the system's manager" in said, words
+        assert f"sudo scopekeeper install --system --gateway {name}" in said, words
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can make a PID namespace")

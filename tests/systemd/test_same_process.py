@@ -125,6 +125,7 @@ def test_only_our_variables_are_added(
     assert ours == {
         "SCOPEKEEPER_SESSION": session,
         "SCOPEKEEPER_LANE": "main",
+        "SCOPEKEEPER_KIND": "mcp",
         "SCOPEKEEPER_SCOPE": scope,
         "SCOPEKEEPER_MEMBER": leaf,
     }

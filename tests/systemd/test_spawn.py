@@ -34,6 +34,7 @@ from tests.machine import (
     state_of,
     text_of,
 )
+from tests.watching import descriptors
 
 from .guard import Keeper
 from .manager import SLICE, Units, main_pid, state
@@ -242,10 +243,10 @@ def test_what_cannot_be_executed_raises_and_leaves_nothing(
             with pytest.raises(type(expected.value)) as raised:
                 cohort.spawn([command], **how)
             assert str(raised.value) == str(expected.value)
-            open_now = len(os.listdir("/proc/self/fd"))
+            open_now = descriptors()
             with pytest.raises(type(expected.value)):
                 cohort.spawn([command], **how)
-            assert len(os.listdir("/proc/self/fd")) == open_now
+            assert descriptors() == open_now
         directory = scope_directory(session)
         assert len(leaves(directory)) == (1 if beside else 0)
         assert set(children_of(os.getpid())) <= set(children)

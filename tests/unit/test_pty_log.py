@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from scopekeeper.errors import StateError
 from scopekeeper.exec import log, times
 from scopekeeper.exec.log import SMALLEST, Log
+from tests.watching import descriptors
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,14 +176,14 @@ def test_a_mistake_of_the_caller_is_no_broken_disk(tmp_path):
 
 
 def test_a_closed_log_has_no_descriptor_and_goes_on(tmp_path):
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     written = Log(tmp_path, 1 << 20)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     written.write(b"a")
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert descriptors() == before + 1
     written.close()
     written.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     written.write(b"b")
     written.close()
     assert everything(tmp_path) == (b"ab", [])
