@@ -55,6 +55,8 @@ class _Leaf:
     events: Subscription | None = None
     kills: int = 0
     leader: WatchedProcess | None = None
+    holder: WatchedProcess | None = None
+    """What holds the scope while the leaf waits for its first process."""
     stdio: Followed | None = None
 
 
@@ -191,6 +193,8 @@ class Watch:
             leaf = watched.leaves.get(member.leaf)
             if leaf is None or member.problem:
                 continue
+            if leaf.holder is None and member.waits:
+                self._follow_holder(watched, leaf, member.holder)
             if not member.lives and start_of(member.pid or 0) != member.start_time:
                 continue  # ended; otherwise it is on its way in
             if leaf.leader is None and member.pid and member.start_time is not None:
@@ -209,6 +213,18 @@ class Watch:
 
         with self._blind_on_failure(scope.directory):
             leaf.leader = self.processes.watch(pid, start_time, ended)
+
+    def _follow_holder(self, scope: _Scope, leaf: _Leaf, pid: int) -> None:
+        name, start_time = leaf.directory.rpartition("/")[2], start_of(pid)
+        if start_time is None:
+            self._queue.change(scope.directory, name, What.RECORD)
+            return
+
+        def ended(_: Exit) -> None:
+            self._queue.change(scope.directory, name, What.RECORD)
+
+        with self._blind_on_failure(scope.directory):
+            leaf.holder = self.processes.watch(pid, start_time, ended)
 
     def _follow_stdio(self, scope: _Scope, leaf: _Leaf, pid: int) -> None:
         name = leaf.directory.rpartition("/")[2]

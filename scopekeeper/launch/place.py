@@ -221,13 +221,13 @@ def _report(
 
         name_real_shell(inner)
     marker = [f"SCOPEKEEPER_{name}".encode() for name in _MARKER]
-    told = {k: v for k, v in inner.items() if k in marker or environment.get(k) != v}
+    given = {k: v for k, v in inner.items() if k in marker or environment.get(k) != v}
     away = (*environment, *marker, *(run.BUS if "no_bus" in options else ()))
     unset = {name for name in away if name not in inner}
     request = member.request
     return (
         leaf, member.unit, member.leaf, request.name, request.session, request.lane, request.run,
-        member.owner.label, within, {_text(k): _text(v) for k, v in told.items()},
+        member.owner.label, within, {_text(k): _text(v) for k, v in given.items()},
         sorted(map(_text, unset)), warnings,
     )  # fmt: skip
 

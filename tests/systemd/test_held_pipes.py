@@ -93,7 +93,7 @@ def test_without_it_the_server_stays_and_the_caller_waits_until_it_is_stopped(
     assert call.communicate(timeout=60)[0] == "started\n"
 
 
-def test_what_shall_stay_stays_by_the_rule_too(
+def test_what_should_stay_stays_by_the_rule_too(
     guard: Keeper,
     keeper: Scopekeeper,
     session: str,
