@@ -1,7 +1,8 @@
 """Find processes that left their scope; ``ls --escaped`` shows them, ``reconcile`` handles them."""
 
 import os
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from scopekeeper.cli.users import uid_of, user_fields
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.bring_back import bring_back, step
 from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
-from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Identity
 from scopekeeper.scope.selection import Selector
@@ -33,17 +33,29 @@ def show(*, as_json: bool, all_users: bool) -> None:
         table(("SESSION", "LANE", "PID", "MEMBER", "CGROUP", "COMMAND"), rows, shrink=(0, 4, 5),
               users=[each.uid for each in found] if all_users else None)  # fmt: skip
     else:
-        click.echo("No process has left its scope." if all_users else
-                   "No process of yours has left its scope.")  # fmt: skip
+        whose = "" if all_users else " of yours"
+        click.echo(f"No process{whose} is seen to have left its scope.")
 
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """An escaped process, the step that the policy demands, and its outcome."""
+    """An escaped process, the step that was decided, and its outcome."""
 
     escaped: Escaped
     step: str
     outcome: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was ended."""
+        return self.outcome in ("terminated", "killed")
+
+    @property
+    def sentence(self) -> str:
+        """What became of it, or what can be done."""
+        if self.has_ended:
+            return ended_too(self.escaped, self.outcome)
+        return lives_on(self.escaped)
 
     def names(self, word: str) -> bool:
         """Return whether a word is its session, scope or leaf."""
@@ -100,38 +112,39 @@ def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]
     return [Handled(each, steps[each.pid], outcomes.get(each.pid, "")) for each in found]
 
 
-def end_escaped(results: Sequence[Result], uid: int | None) -> None:
-    """End what had left targets that were stopped, where that is proved; drop it from results.
-
-    Not what belongs to a member that lives: another scope of the same name may have come.
-    """
-    living = living_members(Reader(mount_point()).snapshot(uid=uid))
-    for result in results:
-        doomed = [each for each in result.escaped if may_be_ended(each)]
-        outcomes = end(doomed, living, uid) if doomed else {}
-        ended = {pid for pid, outcome in outcomes.items() if outcome != "changed"}
-        result.escaped = tuple(e for e in result.escaped if e.pid not in ended)
-
-
 def about(word: str, uid: int | None) -> list[Escaped]:
     """Return what has left the scopes and members of this session, unit or leaf, and lives."""
     snapshot = Reader(mount_point()).snapshot(uid=uid)
     return [each for each in find(snapshot, uid) if Handled(each, "", "").names(word)]
 
 
+def ended_too(each: Escaped, outcome: str) -> str:
+    """Return a sentence about a process that had left its scope, and was ended."""
+    return safe(f"pid {each.pid} in {each.cgroup}: {each.command}; {outcome}")
+
+
 def lives_on(each: Escaped) -> str:
     """Return a sentence about a process that has left its scope, and what can be done."""
-    text = f"pid {each.pid} in {each.cgroup}: {each.command}"
-    return safe(f"{text}; {each.why_not or 'scopekeeper stop --escaped ends it'}")
+    ends = f"scopekeeper stop -s {shlex.quote(each.session)} --escaped ends it"
+    return safe(f"pid {each.pid} in {each.cgroup}: {each.command}; {each.why_not or ends}")
 
 
-def end_earlier(selector: Selector, words: Collection[str], uid: int | None) -> list[Handled]:
-    """End what had left scopes of this session and lane, or of these words, before they ended."""
+def left_earlier(
+    selector: Selector, words: Collection[str], uid: int | None, *, ends: bool
+) -> list[Handled]:
+    """Find what had left scopes of this session and lane, or of these words, before they ended.
+
+    With ends, end what is proved to be a leftover.
+    """
+    if not words and selector.session is None:
+        return []
     snapshot = Reader(mount_point()).snapshot(uid=uid)
     found = [each for each in find(snapshot, uid) if _is_meant(each, selector, words)]
-    doomed = [each for each in found if may_be_ended(each)]
+    doomed = [each for each in found if ends and may_be_ended(each)]
     outcomes = end(doomed, living_members(snapshot), uid) if doomed else {}
-    return [Handled(each, "stop", outcomes.get(each.pid, each.why_not)) for each in found]
+    return [
+        Handled(each, "stop" if ends else "report", outcomes.get(each.pid, "")) for each in found
+    ]
 
 
 def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:

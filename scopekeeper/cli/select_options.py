@@ -1,7 +1,7 @@
 """The arguments and options that select scopes and members, and their lookup in a snapshot."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -43,12 +43,17 @@ _FIELDS = ("session", "lane", "run", "session_id", "name")
 
 
 def select_targets(
-    snapshot: Snapshot, words: tuple[str, ...], selector: Selector, verb: str
+    snapshot: Snapshot,
+    words: tuple[str, ...],
+    selector: Selector,
+    verb: str,
+    *,
+    says_missing: bool = True,
 ) -> tuple[list[Selected], tuple[str, ...]]:
     """Return what words and selector select together, and the words that match nothing.
 
-    Prints those words on stderr, and how it resolved an ambiguous word. Raises UsageError if a word
-    is the name of several members.
+    Prints those words on stderr unless says_missing is False, and how it resolved an ambiguous
+    word. Raises UsageError if a word is the name of several members.
     """
     if not words:
         return select(snapshot, selector), ()
@@ -64,9 +69,15 @@ def select_targets(
         )
     for note in found.notes:
         click.echo(f"scopekeeper: {safe(note)}", err=True)
-    for word in found.missing:
-        click.echo(f"scopekeeper: {safe(_unknown(word))}", err=True)
+    if says_missing:
+        say_missing(found.missing)
     return list(found.selected), found.missing
+
+
+def say_missing(words: Collection[str]) -> None:
+    """Print on stderr that these words match nothing."""
+    for word in words:
+        click.echo(f"scopekeeper: {safe(_unknown(word))}", err=True)
 
 
 def _unknown(word: str) -> str:

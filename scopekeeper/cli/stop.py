@@ -7,8 +7,13 @@ from typing import Any
 import click
 
 from scopekeeper.cli import owned, unseen
-from scopekeeper.cli.escaped import end_earlier, end_escaped, lives_on
-from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
+from scopekeeper.cli.escaped import ended_too, left_earlier, lives_on
+from scopekeeper.cli.select_options import (
+    require_target,
+    say_missing,
+    select_targets,
+    with_target_options,
+)
 from scopekeeper.cli.show import (
     answer,
     processes,
@@ -102,19 +107,21 @@ def command(
     require_target(selector, words, "--owner", "--mine")
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
-    selected, missing = select_targets(snapshot, words, selector, "stop")
+    selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
     by_owner = mine or owner is not None
     targets = [stop_target.target_of(each, seconds, as_judged=by_owner) for each in selected]
     cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
     results = stop.stop(
-        targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out
-    )
+        targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out,
+        ends_escaped=escaped,
+    )  # fmt: skip
     earlier = []
-    if escaped:
-        uid = uid_of(all_users=all_users)
-        end_escaped(results, uid)
-        earlier = end_earlier(selector, words, uid)
+    if escaped or missing or not results:
+        earlier = left_earlier(selector, words, uid_of(all_users=all_users), ends=escaped)
+        named = {each.pid for result in results for each in result.escaped}
+        earlier = [each for each in earlier if each.escaped.pid not in named]
         missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
+    say_missing(missing)
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     units = {each.scope.unit for each in selected}
@@ -130,13 +137,16 @@ def command(
         for each, result in zip(selected, results, strict=True):
             click.echo(sentence(each, result, users=all_users))
         for left in earlier:
-            click.echo(f"{safe(left.escaped.evidence)}: {left.outcome}")
+            click.echo(left.sentence)
         if not results and not missing and not earlier:
             click.echo("Nothing matched.")
             warn_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
-    raise SystemExit(_status(results, absent=absent, failed=paths.failed))
+    lives_there = any(result.escaped for result in results) or not all(
+        each.has_ended for each in earlier
+    )
+    raise SystemExit(_status(results, absent=absent, failed=paths.failed, escaped=lives_there))
 
 
 def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
@@ -154,13 +164,13 @@ def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
     )
 
 
-def _status(results: list[stop_target.Result], *, absent: bool, failed: bool) -> int:
+def _status(results: list[stop_target.Result], *, absent: bool, failed: bool, escaped: bool) -> int:
     outcomes = {result.outcome for result in results}
     if "remains" in outcomes:
         return REMAINS
     if "refused" in outcomes or failed:
         return 1
-    if any(result.escaped for result in results):
+    if escaped:
         return ESCAPED
     return NOTHING_MATCHED if absent else 0
 
@@ -180,6 +190,9 @@ def sentence(selected: Selected, result: stop_target.Result, *, users: bool = Fa
         count = processes(len(result.escaped))
         lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")
     lines += [f"  {lives_on(each)}" for each in result.escaped]
+    if result.ended_escaped:
+        lines.append(f"  {processes(len(result.ended_escaped))} that had left it:")
+    lines += [f"  {ended_too(*pair)}" for pair in result.ended_escaped]
     return "\n".join(lines)
 
 
@@ -234,6 +247,16 @@ def _document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
                 "why_not": each.why_not or None,
             }
             for each in result.escaped
+        ],
+        "ended_escaped": [
+            {
+                "pid": each.pid,
+                "command": safe_json(each.command),
+                "cgroup": safe_json(each.cgroup),
+                "uid": each.uid,
+                "outcome": outcome,
+            }
+            for each, outcome in result.ended_escaped
         ],
         "remaining": [
             {"pid": r.pid, "state": r.state, "wchan": r.wchan, "command": r.command}

@@ -167,11 +167,11 @@ def gateways(caller: Caller) -> Iterator[Finding]:
 
 def escapes(caller: Caller) -> Finding:
     """Say what can leave its scope without being seen by this user."""
-    sudo = "sudo " if caller.uid else ""
+    sudo = "" if caller.uid == 0 else "sudo "
     return Finding(
         "escaped", Status.OK,
-        "`ls --escaped` finds by its environment what leaves its scope; what has become another "
-        f"user's (sudo -i, su -), only `{sudo}scopekeeper ls --escaped --all-users` does",
+        "`ls --escaped` finds what left its scope by its environment; a login that it opened (su -, "
+        f"sudo -i): `{sudo}scopekeeper ls --escaped --all-users`, while its su or sudo runs",
     )  # fmt: skip
 
 

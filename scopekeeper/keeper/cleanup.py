@@ -99,5 +99,6 @@ class Cleanup:
         if doomed:
             living = escaped.living_members(snapshot)
             outcomes = await asyncio.to_thread(escaped.end, doomed, living, self._uid)
-            for pid, outcome in outcomes.items():
-                _log.info("process %d: %s", pid, outcome)
+            for each in doomed:
+                text = f"{each.command} of {each.session}: {each.evidence}"
+                _log.warning("%s: %s", text, outcomes[each.pid])

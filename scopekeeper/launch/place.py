@@ -105,7 +105,7 @@ def place(options: dict[str, str]) -> Placed:
     except ValueError as error:
         raise UsageError(str(error)) from None
     if not 0 < usec <= _LONGEST_USEC:
-        raise UsageError(f"--within: {within!r} is out of range; write a time up to 1h")
+        raise UsageError(f"--within: {within!r} is out of range; write more than 0, up to 1h")
     if not options.get("name"):
         raise UsageError("a place needs a name: no command gives it one", "give --name")
     options = {"parent": client_of_call()} | options

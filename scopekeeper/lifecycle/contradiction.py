@@ -37,7 +37,8 @@ def _of_names(found: Marked) -> str:
     session, lane, run = (found.value(name) for name in ("SESSION", "LANE", "RUN"))
     if names.unit_name(session, lane, run) == found.scope:
         return ""
-    return f"its environment says that it is of session {session}, lane {lane}"
+    where = f", lane {lane}" if lane else ""
+    return f"its environment says that it is of session {session or '-'}{where}"
 
 
 def _of_parent(found: Marked, parent: int, leader: int | None) -> str:

@@ -7,14 +7,15 @@ gone, as a child that a process of the target had before the first signal.
 import contextlib
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.kernel.children import children_of
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.escaped import Escaped
-from scopekeeper.lifecycle.stop_target import Target
+from scopekeeper.lifecycle.stop_target import Result, Target
 from scopekeeper.scope import names
+from scopekeeper.scope.snapshot import Reader
 
 _SETTLE_SECONDS, _PAUSE = 0.5, 0.02
 """Many of them end by themselves at once, since their parent has ended."""
@@ -54,6 +55,23 @@ def left(targets: Mapping[Target, Children], uid: int | None) -> dict[Target, tu
             break
         time.sleep(_PAUSE)
     return found
+
+
+def end(results: Sequence[Result], uid: int | None) -> None:
+    """End what had left these targets, where that is proved, and note it in the results.
+
+    Not what belongs to a member that lives: another scope of the same name may have come.
+    """
+    if not any(result.escaped for result in results):
+        return
+    living = escaped.living_members(Reader(proc.mount_point()).snapshot(uid=uid))
+    for result in results:
+        doomed = [each for each in result.escaped if escaped.may_be_ended(each)]
+        outcomes = escaped.end(doomed, living, uid)
+        ended = [(each, outcomes[each.pid]) for each in doomed]
+        result.ended_escaped = tuple(pair for pair in ended if pair[1] != "changed")
+        gone = {each.pid for each, _ in result.ended_escaped}
+        result.escaped = tuple(each for each in result.escaped if each.pid not in gone)
 
 
 def _look(targets: Mapping[Target, Children], uid: int | None) -> dict[Target, tuple[Escaped, ...]]:

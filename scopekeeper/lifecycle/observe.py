@@ -128,15 +128,27 @@ def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
     )
 
 
-def with_leavers(end: End, escaped: Sequence[Escaped]) -> End:
-    """Return an end that also says what had left the member, or its scope, and lives on."""
-    pids = [each.pid for each in escaped if each.leaf in ("", end.leaf)]
-    if not pids:
-        return end
-    named = ", ".join(f"{proc.comm(pid) or '?'} (pid {pid})" for pid in pids[:_NAMED])
-    more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
-    text = f"what had left it lives on: {named}{more}"
-    return dataclasses.replace(end, evidence="; ".join(filter(None, (end.evidence, text))))
+def with_leavers(end: End, escaped: Sequence[Escaped], ended: Sequence[Escaped]) -> End:
+    """Return an end that also says what had left the member, or its scope.
+
+    escaped are those that live on, ended those that were ended as well.
+    """
+    said = (
+        ("what had left it lives on", _named(end, escaped)),
+        ("what had left it was ended too", _named(end, ended)),
+    )
+    texts = [f"{what}: {names}" for what, names in said if names]
+    return dataclasses.replace(end, evidence="; ".join(filter(None, (end.evidence, *texts))))
+
+
+def _named(end: End, escaped: Sequence[Escaped]) -> str:
+    its = [each for each in escaped if each.leaf in ("", end.leaf)]
+    shown = [
+        f"{os.path.basename(each.command.partition(' ')[0]) or '?'} (pid {each.pid})"
+        for each in its[:_NAMED]
+    ]
+    more = f" and {len(its) - _NAMED} more" if len(its) > _NAMED else ""
+    return ", ".join(shown) + more
 
 
 def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End:

@@ -142,6 +142,7 @@ def stop(
     watched: Collection[str] = (),
     step_out: Callable[[], None],
     asker: Stopper | None = None,
+    ends_escaped: bool = False,
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
@@ -149,7 +150,8 @@ def stop(
     of causes that name none; by default the process that called this program. Adds to warnings what
     the caller should report although the stop went on. watched are leaves whose ends somebody else
     reports if they ended before. step_out is called if this process is in one of the targets, and
-    must move it out.
+    must move it out. With ends_escaped, what had left the targets is ended too, where that is
+    proved.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     _allow_descriptors(len(targets))
@@ -176,7 +178,7 @@ def stop(
         for each in held:
             _judge(each)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
-        _look_for_leavers(results, held)
+        _look_for_leavers(results, held, ends=ends_escaped)
         ends: dict[int, list[End]] = {}
         for each in held:
             ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
@@ -329,15 +331,18 @@ def _judge(each: _Held) -> None:
         each.result.remaining = tuple(_remaining(pid) for pid in cgroupfs.processes(each.directory))
 
 
-def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held]) -> None:
-    """Note what has left each target that is gone, and lives on."""
+def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held], *, ends: bool) -> None:
+    """Note what has left each target that is gone, and lives on; with ends, end it."""
     children = {id(each.result): each.children for each in held}
     gone = [each for each in results if each.outcome in ("empty", "terminated", "killed")]
     places = {each.target: children.get(id(each), {}) for each in gone}
     others = os.geteuid() == 0 and any(each.uid for each in held)
-    found = leavers.left(places, None if others else os.geteuid())
+    uid = None if others else os.geteuid()
+    found = leavers.left(places, uid)
     for each in gone:
         each.escaped = found[each.target]
+    if ends:
+        leavers.end(gone, uid)
 
 
 def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
@@ -350,7 +355,8 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
             continue
         if end.processes or end.leaf in each.hidden:
             caused = observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
-            yield observe.with_leavers(caused, each.result.escaped)
+            ended_too = [pair[0] for pair in each.result.ended_escaped]
+            yield observe.with_leavers(caused, each.result.escaped, ended_too)
         elif end.leaf not in watched:
             yield observe.unwatched(end, each.earlier, ended, claim)
 

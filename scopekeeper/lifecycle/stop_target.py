@@ -83,6 +83,8 @@ class Result:
     problem: str = ""
     escaped: tuple[Escaped, ...] = ()
     """Processes that had left it, and live on."""
+    ended_escaped: tuple[tuple[Escaped, str], ...] = ()
+    """Processes that had left it and were ended, each with ``terminated`` or ``killed``."""
     unread: int = 0
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
 

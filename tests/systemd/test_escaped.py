@@ -13,8 +13,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper import errors
-from scopekeeper.cli.escaped import end_escaped
-from scopekeeper.lifecycle import escaped, stop_target
+from scopekeeper.lifecycle import escaped, leavers, stop_target
 from tests.machine import (
     FOREVER,
     MOUNT,
@@ -169,29 +168,42 @@ def test_stop_says_what_lives_on_and_ends_it_if_asked(
     assert ": gone after " in gone
     assert count == "  1 process that had left it lives on:"
     assert line.startswith(f"  pid {runaway} in {cgroup_of(runaway)}: {SLEEP} infinity; ")
-    assert "--escaped" in line
+    remedy = f"scopekeeper stop -s {session} --escaped"
+    assert line.endswith(f"; {remedy} ends it")
     assert is_alive(runaway)
     (end,) = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
     assert f"what had left it lives on: sleep (pid {runaway})" in end["evidence"]
     why = keeper.call("why", session).stdout
     assert f"sleep (pid {runaway})" in why
     assert f"It had left its scope and lives on: pid {runaway} in " in why
-    again = keeper.call("stop", "-s", session, "--escaped")
+    for words in (["-s", session], [session]):  # the scope is gone, this is not
+        again = keeper.call("stop", *words)
+        assert again.returncode == 6, again.stdout + again.stderr
+        assert f"pid {runaway} in " in again.stdout
+        assert again.stderr == ""
+    again = keeper.call(*shlex.split(remedy)[1:])
     assert again.returncode == 0, again.stdout + again.stderr
-    assert str(runaway) in again.stdout
+    assert again.stdout.endswith(f"{SLEEP} infinity; terminated\n")
     assert not is_alive(runaway)
+    assert keeper.call("stop", session).returncode == 4
 
 
 def test_stop_ends_it_together_with_its_member(
-    keeper: Scopekeeper, session: str, runaway: int
+    keeper: Scopekeeper, session: str, runaway: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
     other = keeper.member("-s", f"{session}:other", "--", *FOREVER)
     done = keeper.call("stop", "-s", session, "--escaped", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     (stopped,) = json.loads(done.stdout)["stopped"]
     assert stopped["escaped"] == []
+    (ended,) = stopped["ended_escaped"]
+    assert (ended["pid"], ended["outcome"]) == (runaway, "terminated")
     assert not is_alive(runaway)
     assert is_alive(other.pid)
+    (end,) = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
+    assert f"what had left it was ended too: sleep (pid {runaway})" in end["evidence"]
+    assert "lives on" not in end["evidence"]
 
 
 def test_a_child_without_the_marker_is_named_and_never_ended(
@@ -260,7 +272,7 @@ def test_stop_leaves_alone_what_left_a_member_that_lives(
     target = stop_target.Target(scope, scope.removeprefix(MOUNT))
     left = [each for each in escaped.find_all(os.getuid()) if each.pid == runaway]
     result = stop_target.Result(target, "terminated", escaped=tuple(left))
-    end_escaped([result], os.getuid())
+    leavers.end([result], os.getuid())
     assert is_alive(runaway)
     assert [each.pid for each in result.escaped] == [runaway]
     assert keeper.call("stop", "-s", session, "--escaped").returncode == 0

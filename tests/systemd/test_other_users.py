@@ -406,6 +406,11 @@ def test_a_cgroup_of_roots_in_a_users_scope_is_named_and_holds_up_nobody(
     done = as_lab("stop", "-s", session)
     assert done.returncode == 0, done.stderr
     assert not is_alive(member.pid)
+    if not os.path.exists(payload):  # a user's manager of systemd 262 has the system's remove it
+        assert "stays" not in done.stdout
+        done = as_lab("run", "-s", session, "--", "true")
+        assert done.returncode == 0, done.stderr
+        return
     assert f"its cgroup stays: {payload} belongs to uid 0" in done.stdout
     assert remove in done.stdout
     done = as_lab("run", "-s", session, "--", "true")
