@@ -170,8 +170,8 @@ def escapes(caller: Caller) -> Finding:
     sudo = "" if caller.uid == 0 else "sudo "
     return Finding(
         "escaped", Status.OK,
-        "`ls --escaped` finds what left its scope by its environment; a login that it opened (su -, "
-        f"sudo -i): `{sudo}scopekeeper ls --escaped --all-users`, while its su or sudo runs",
+        "`ls --escaped` finds what left its scope by its environment; a login that it opened "
+        f"(su -, sudo -i): `{sudo}scopekeeper ls --escaped --all-users`, while its su or sudo runs",
     )  # fmt: skip
 
 
