@@ -131,7 +131,8 @@ def _all_lines(part: bytes = b"") -> list[_Line]:
     """Return the lines that have this part."""
     where = launch_ledger.path()
     try:
-        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + _read(where)[0], part))
+        recent = _read(where)[0]  # first: a collector may be about to move it to the other
+        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + recent, part))
     except OSError:
         return []
 

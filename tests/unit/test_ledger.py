@@ -1,7 +1,9 @@
 """Any bytes may stand in the ledger: a line is what a launch wrote, or is left out."""
 
 import dataclasses
+import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +89,25 @@ def test_a_run_whose_scope_was_not_seen_ends_as_the_member_that_was_launched(mon
     assert run.joined == collected.started
     assert run.directory == f"{mount_point()}{scope}"
     assert as_launched(a_run(pid=9)).leaf == ""
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2])
+def test_a_launch_is_found_while_a_collector_moves_the_lines_aside(monkeypatch, tmp_path, reads):
+    lines = tmp_path / "launches"
+    monkeypatch.setattr(writing, "path", lambda: str(lines))
+    lines.write_bytes(writing.line({**GOOD, "RUN": "1a2b3c4d", "NAMESPACES": namespaces()}))
+    read_file, done = unseen_ends._read, []
+
+    def read_and_move(path):
+        """Move them before the read of this number."""
+        if len(done) == reads:
+            os.rename(lines, f"{lines}{writing.EARLIER}")
+        done.append(path)
+        return read_file(path)
+
+    monkeypatch.setattr(unseen_ends, "_read", read_and_move)
+    assert as_launched(a_run(pid=7)).joined == 5
+    assert len(done) == 2
 
 
 def test_why_a_stop_ends_a_member_is_known_before_it_writes_the_history(monkeypatch, tmp_path):
