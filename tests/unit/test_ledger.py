@@ -91,11 +91,13 @@ def test_a_run_whose_scope_was_not_seen_ends_as_the_member_that_was_launched(mon
     assert as_launched(a_run(pid=9)).leaf == ""
 
 
-@pytest.mark.parametrize("reads", [0, 1, 2])
+@pytest.mark.parametrize("reads", [0, 1])
 def test_a_launch_is_found_while_a_collector_moves_the_lines_aside(monkeypatch, tmp_path, reads):
     lines = tmp_path / "launches"
     monkeypatch.setattr(writing, "path", lambda: str(lines))
-    lines.write_bytes(writing.line({**GOOD, "RUN": "1a2b3c4d", "NAMESPACES": namespaces()}))
+    scope = f"/x.slice/{names.unit_name('s', 'main', '1a2b3c4d')}"
+    launched = {**GOOD, "RUN": "1a2b3c4d", "CGROUP": scope, "NAMESPACES": namespaces()}
+    lines.write_bytes(writing.line(launched))
     read_file, done = unseen_ends._read, []
 
     def read_and_move(path):
