@@ -19,6 +19,7 @@ from scopekeeper.kernel.exit_status import (
     Source,
     ZombieSource,
     exit_of,
+    has_ended,
     start_of,
 )
 from scopekeeper.kernel.proc_events import Connector
@@ -137,7 +138,7 @@ class Processes:
         process = WatchedProcess(pid, start_time, notify, pidfd)
         if started == start_time:
             return self._add(process)
-        ended = started is not None or _has_ended(pidfd)
+        ended = started is not None or has_ended(pidfd)
         os.close(pidfd)
         return self._ended_before(pid, start_time, notify) if ended else None
 
@@ -241,12 +242,6 @@ class Processes:
 
 def _nothing(_: Exit) -> None:
     """Replace the callback of a process that is no longer watched."""
-
-
-def _has_ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _no_descriptor(watched: int) -> LimitError:

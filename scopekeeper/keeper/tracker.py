@@ -187,8 +187,8 @@ class Tracker:
     def catch_up(self) -> None:
         """Look now at all that has changed; call it from the loop, not during a look.
 
-        Events reach a look two rounds of the loop later. Who has launched something and asks for it
-        at once relies on being answered with it.
+        Events reach a look two rounds of the loop later. A caller that asks for what it has just
+        launched relies on being answered with it.
         """
         self._watch.take_in()
         if self._looking is not None:

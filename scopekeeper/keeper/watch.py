@@ -215,16 +215,13 @@ class Watch:
             leaf.leader = self.processes.watch(pid, start_time, ended)
 
     def _follow_holder(self, scope: _Scope, leaf: _Leaf, pid: int) -> None:
-        name, start_time = leaf.directory.rpartition("/")[2], start_of(pid)
-        if start_time is None:
-            self._queue.change(scope.directory, name, What.RECORD)
-            return
+        name = leaf.directory.rpartition("/")[2]
 
         def ended(_: Exit) -> None:
             self._queue.change(scope.directory, name, What.RECORD)
 
         with self._blind_on_failure(scope.directory):
-            leaf.holder = self.processes.watch(pid, start_time, ended)
+            leaf.holder = self.processes.watch(pid, start_of(pid) or 0, ended)
 
     def _follow_stdio(self, scope: _Scope, leaf: _Leaf, pid: int) -> None:
         name = leaf.directory.rpartition("/")[2]

@@ -7,6 +7,7 @@ and on the reader's rights. A status here is the whole wait status, as waitpid(2
 import contextlib
 import fcntl
 import os
+import select
 import struct
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,6 +58,13 @@ class Source(Protocol):
     def status(self, ended: EndedProcess) -> int | None:
         """Return the wait status of a process, None if this way does not know it."""
         ...
+
+
+def has_ended(pidfd: int) -> bool:
+    """Return whether the process of a pidfd has ended: all of its threads (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def start_of(pid: int) -> int | None:

@@ -8,11 +8,11 @@ does (a sandbox hides its environment).
 
 import contextlib
 import os
-import select
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.exit_status import has_ended
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.escaped import Escaped, Living, may_be_ended
 from scopekeeper.policy.rules import Policy
@@ -176,14 +176,8 @@ def _move(pidfds: Mapping[int, int], leaf: int, mount: str, cgroup: str) -> list
             proc.write(f"/proc/self/fd/{leaf}/cgroup.procs", str(pid))
         except ProcessLookupError:
             continue
-        if not _has_ended(pidfd):
+        if not has_ended(pidfd):
             moved.append(pid)
         elif proc.exists(f"/proc/{pid}"):
             proc.write(f"{mount}{cgroup}/cgroup.procs", str(pid))
     return moved
-
-
-def _has_ended(pidfd: int) -> bool:
-    waiting = select.poll()
-    waiting.register(pidfd, select.POLLIN)
-    return bool(waiting.poll(0))
