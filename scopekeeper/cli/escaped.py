@@ -2,21 +2,27 @@
 
 import os
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.users import uid_of, user_fields
+from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.bring_back import bring_back, step
 from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
+from scopekeeper.lifecycle.escaped_end import BY_RULE, ends_of
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Identity
+from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
+
+if TYPE_CHECKING:
+    from scopekeeper.history.end import End
 
 
 def show(*, as_json: bool, all_users: bool) -> None:
@@ -100,6 +106,7 @@ def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]
         living = living_members(snapshot)
         outcomes = {each.pid: "reported" for each in found}
         outcomes |= end([each for each in found if steps[each.pid] == "stop"], living, uid)
+        _record(found, outcomes, BY_RULE, warnings)
         for cgroup in {each.cgroup for each in found if steps[each.pid] == "return"}:
             try:
                 brought = bring_back(
@@ -130,21 +137,39 @@ def lives_on(each: Escaped) -> str:
 
 
 def left_earlier(
-    selector: Selector, words: Collection[str], uid: int | None, *, ends: bool
+    selector: Selector,
+    words: Collection[str],
+    uid: int | None,
+    *,
+    cause: Cause | None,
+    warnings: list[str],
 ) -> list[Handled]:
     """Find what had left scopes of this session and lane, or of these words, before they ended.
 
-    With ends, end what is proved to be a leftover.
+    With a cause, end what is proved to be a leftover, and write that to the history.
     """
     if not words and selector.session is None:
         return []
     snapshot = Reader(mount_point()).snapshot(uid=uid)
     found = [each for each in find(snapshot, uid) if _is_meant(each, selector, words)]
-    doomed = [each for each in found if ends and may_be_ended(each)]
-    outcomes = end(doomed, living_members(snapshot), uid) if doomed else {}
-    return [
-        Handled(each, "stop" if ends else "report", outcomes.get(each.pid, "")) for each in found
-    ]
+    outcomes: dict[int, str] = {}
+    if cause is not None:
+        doomed = [each for each in found if may_be_ended(each)]
+        outcomes = end(doomed, living_members(snapshot), uid)
+        _record(found, outcomes, cause, warnings)
+    decided = "report" if cause is None else "stop"
+    return [Handled(each, decided, outcomes.get(each.pid, "")) for each in found]
+
+
+def _record(
+    found: Sequence[Escaped], outcomes: dict[int, str], cause: Cause, warnings: list[str]
+) -> None:
+    by_user: dict[int, list[End]] = {}
+    for each in found:
+        by_user.setdefault(each.uid, []).extend(ends_of([each], outcomes, cause))
+    news, problems = recording.keep_for_users(by_user)
+    recording.tell(news)
+    warnings += problems
 
 
 def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:

@@ -44,7 +44,7 @@ def command(
     """List what ended, when, and why; the newest last.
 
     Reasons: exited, signalled, oom-killed, stopped by request, superseded, owner gone, ttl, idle,
-    no output, leader exited, abandoned, reboot, unknown.
+    no output, leader exited, abandoned, escaped, reboot, unknown.
     """
     try:
         begin = None if since_text is None else since("since", since_text, time.time())

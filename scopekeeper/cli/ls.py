@@ -168,9 +168,9 @@ def _members(scope: Scope, now: int) -> list[str]:
     lines = []
     for member in scope.members:
         used: MemberUsage = usage(member.pids)
-        argv = command_line(member.pid if member.leader_lives else None)
+        argv = command_line(member.shown_pid)
         lines.append(
-            f"    {safe(member.name)}  pid {member.pid or '-'}  {member.state}"
+            f"    {safe(member.name)}  pid {member.shown_pid or '-'}  {member.state}"
             f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
             f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
             f"  {safe(' '.join(argv or ['-']))}"
@@ -243,6 +243,7 @@ def _member_document(member: Member, now: int) -> dict[str, Any]:
         "id": member.member_id,
         "cgroup": member.cgroup,
         "pid": member.pid,
+        "pids": list(member.pids),
         "state": member.state,
         "problem": safe_json(member.problem) or None,
         "claims": safe_json(member.claims) or None,

@@ -5,12 +5,16 @@ import click
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
+from scopekeeper.lifecycle.stop_target import GRACE
 from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import BY_KIND, DURATIONS, FOREVER, Setting
+from scopekeeper.policy.rules import BUILT_IN, BY_KIND, DURATIONS, FOREVER, Setting
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.names import LANE_MAX, check, lane_class
 from scopekeeper.scope.records import KINDS
+
+_UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE)}
+"""What holds where no file sets a rule; none of the other rules holds then."""
 
 
 @click.group("policy", cls=Group)
@@ -63,7 +67,7 @@ def _document(settings: dict[str, Setting]) -> dict[str, dict[str, object]]:
 def _written(key: str, setting: Setting) -> str:
     value = setting.value
     if value is None:
-        return "-"
+        return _UNSET.get(key, "-") if setting.source == BUILT_IN else "-"
     if isinstance(value, bool):
         return "true" if value else "false"
     if key in DURATIONS and isinstance(value, int):

@@ -39,6 +39,8 @@ class _Report:
     lines: list[str]
     problems: list[str]
     warnings: list[str]
+    waits: bool
+    """Whether something ends after its grace, and no keeper runs to do that."""
     status: int
 
 
@@ -113,8 +115,13 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         lines=list(paths.lines),
         problems=list(paths.problems),
         warnings=warnings,
+        waits=any(map(_waits, done)) and not unseen.keeper_runs(),
         status=REMAINS if "remains" in outcomes else status,
     )
+
+
+def _waits(done: Done) -> bool:
+    return done.action.due is not None and done.action.verdict is not Verdict.OWNED
 
 
 def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
@@ -125,7 +132,8 @@ def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
     answers = as_user.ask(uids, lambda: asdict(_reconcile(dry_run, owner)), _LONGEST)
     reports = {}
     for each in answers:
-        reports[each.uid] = _Report([], [], [], [], [], [f"{user(each.uid)}: {each.problem}"], 1)
+        reports[each.uid] = _Report([], [], [], [], [], [f"{user(each.uid)}: {each.problem}"],
+                                    waits=False, status=1)  # fmt: skip
         if not each.problem:
             reports[each.uid] = _Report(**each.value)
     return reports
@@ -158,6 +166,9 @@ def _print(reports: dict[int, _Report], *, dry_run: bool, users: bool) -> None:
               users=[uid for uid, _ in rows] if users else None)  # fmt: skip
     else:
         click.echo("No scopes.")
+    if any(report.waits for report in reports.values()):
+        text = "No keeper runs: what ends later ends at the first reconcile after that."
+        click.echo(f"{text} A dry run begins no grace." if dry_run else text)
     for report in reports.values():
         owned.OwnedReport(lines=tuple(report.lines), problems=tuple(report.problems)).print()
 

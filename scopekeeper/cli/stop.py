@@ -27,7 +27,7 @@ from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
-from scopekeeper.lifecycle import stop, stop_target
+from scopekeeper.lifecycle import observe, stop, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration, moment
 from scopekeeper.scope import names
@@ -110,14 +110,18 @@ def command(
     selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
     by_owner = mine or owner is not None
     targets = [stop_target.target_of(each, seconds, as_judged=by_owner) for each in selected]
-    cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
+    cause = Cause(Reason.STOPPED, reason, observe.caller())
+    warnings: list[str] = []
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out,
         ends_escaped=escaped,
     )  # fmt: skip
     earlier = []
     if escaped or missing or not results:
-        earlier = left_earlier(selector, words, uid_of(all_users=all_users), ends=escaped)
+        earlier = left_earlier(
+            selector, words, uid_of(all_users=all_users),
+            cause=cause if escaped else None, warnings=warnings,
+        )  # fmt: skip
         named = {each.pid for result in results for each in result.escaped}
         earlier = [each for each in earlier if each.escaped.pid not in named]
         missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))

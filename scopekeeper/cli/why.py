@@ -1,7 +1,5 @@
 """``scopekeeper why``."""
 
-import functools
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +9,15 @@ from scopekeeper import state
 from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.history import document, lasted, read_histories, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
+from scopekeeper.cli.still_running import running
 from scopekeeper.cli.stop import NOTHING_MATCHED
-from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
+from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
-from scopekeeper.kernel import unix_sockets
-from scopekeeper.kernel.peers import holders, other_end
-from scopekeeper.kernel.proc import boottime, mount_point
-from scopekeeper.kernel.usage import name
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
-from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Reason
-from scopekeeper.scope.resolve import meanings
-from scopekeeper.scope.snapshot import Reader
 
 if TYPE_CHECKING:
     from scopekeeper.exec.run import Ended, Run
@@ -41,6 +33,7 @@ _CAUSES = {
     Reason.NO_OUTPUT: "was ended because it wrote no output",
     Reason.LEADER_EXITED: "was ended because its command had exited and left processes",
     Reason.ABANDONED: "was ended because nobody could talk to it any more",
+    Reason.ESCAPED: "was ended because it had left its scope",
     Reason.REBOOT: "ended when the machine rebooted",
     Reason.UNKNOWN: "ended for an unknown reason",
 }
@@ -64,14 +57,15 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     """
     leaf = names.parse_leaf(what)
     about = leaf[1] if leaf else what
-    running = _running(what, uid_of(all_users=all_users))
+    now = running(what, uid_of(all_users=all_users))
+    keeper_runs = bool(now) and unseen.keeper_runs()
     unseen.collect()
     pending = unseen.pending(about)
     left = escaped.about(what, uid_of(all_users=all_users))
 
     def read() -> list[dict[str, Any]]:
         ends = HistoryStore(state.directory()).read(about=about, limit=limit)
-        run = None if ends or running else _load_run(what)
+        run = None if ends or now else _load_run(what)
         if run is not None and run.ended is not None:
             ends = [_end_of_run(run, run.ended)]
         return [{"ended": e.ended, "lines": _lines(e), "document": document(e)} for e in ends]
@@ -79,29 +73,29 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     try:
         ends = read_histories(read, all_users=all_users)[-limit:]
     except HistoryError:
-        for scope, member in running:  # needs no history
-            click.echo(_running_sentence(scope, member), err=as_json)
+        for each in now:  # needs no history
+            click.echo(each.sentence(keeper_runs=keeper_runs), err=as_json)
         raise
-    unexplained = None if running else _unexplained(what, ends)
+    unexplained = None if now else _unexplained(what, ends)
     if as_json:
         answer({
             "ends": [each["document"] for each in ends],
-            "running": [_document(scope, member) for scope, member in running],
+            "running": [each.document for each in now],
             "pending": [_pending_document(end) for end in pending],
             "escaped": [escaped.Handled(each, "", "").document for each in left],
         })  # fmt: skip
     else:
         _print_ends(ends, users=all_users)
-        sentences = [_running_sentence(scope, member) for scope, member in running]
+        sentences = [each.sentence(keeper_runs=keeper_runs) for each in now]
         sentences += [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
         sentences += [_pending_sentence(end) for end in pending]
         for text in sentences:
             click.echo(text)
         if unexplained and not pending:
             click.echo(_unexplained_sentence(unexplained))
-        if not (ends or running or unexplained or pending or left):
+        if not (ends or now or unexplained or pending or left):
             click.echo(f"Nothing is known of {safe(what)}.")
-    something = ends or running or unexplained or pending or left or not must_exist
+    something = ends or now or unexplained or pending or left or not must_exist
     raise SystemExit(0 if something else NOTHING_MATCHED)
 
 
@@ -232,53 +226,3 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _running(what: str, uid: int | None) -> list[tuple[Scope, Member]]:
-    """Return the living members that match, the oldest first; none without cgroup2."""
-    try:
-        reader = Reader(mount_point(), sockets=functools.cache(unix_sockets.read))
-        snapshot = reader.snapshot(uid=uid)
-    except LookupError:
-        return []
-    found = {}
-    for each in (each for kind in meanings(snapshot, what).values() for each in kind):
-        for member in (each.member,) if each.member else each.scope.living_members:
-            if member in each.scope.living_members:
-                found[member.directory] = (each.scope, member)
-    return sorted(found.values(), key=lambda pair: pair[1].born)
-
-
-def _running_sentence(scope: Scope, member: Member) -> str:
-    owner = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
-    subject = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{owner})"
-    if not member.started:
-        return safe(f"{subject} is running.")
-    ago = show_duration((boottime() - member.born) / 1e6)
-    words = "is being stopped; it has run" if scope.stopping else "is running"
-    return safe(f"{subject} {words} since {when(member.started)}, for {ago}{client(member)}.")
-
-
-def client(member: Member) -> str:
-    """Return who can still write to a server's standard input, as far as that can be seen."""
-    end = other_end(member.pid, 0) if member.pid and member.leader_lives else None
-    if end is None:
-        return ""
-    if not end.is_held:
-        return "; nobody holds the other end of its stdin"
-    found = [f"{name(pid)} (pid {pid})" for pid in holders(end, member.pids)]
-    return f"; the other end of its stdin is held by {', '.join(found)}" if found else ""
-
-
-def _document(scope: Scope, member: Member) -> dict[str, object]:
-    return {
-        "session": safe_json(scope.session),
-        "lane": safe_json(scope.lane),
-        "unit": scope.unit,
-        **user_fields(scope.uid),
-        "member": safe_json(member.name),
-        "member_id": member.member_id,
-        "pid": member.pid,
-        "state": member.state,
-        "started": member.started / 1e6 if member.started else None,
-    }

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from scopekeeper.history.end import End
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.bring_back import step
+from scopekeeper.lifecycle.escaped_end import BY_RULE, ends_of
 from scopekeeper.owned.release import release_due
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Snapshot
@@ -27,7 +29,8 @@ _HUNT_PAUSE = 20
 class Cleanup:
     """Does both a little later, once for everything that ended meanwhile.
 
-    snapshot returns the scopes as last seen; policy the rules in force.
+    snapshot returns the scopes as last seen; policy the rules in force. record takes the ends of
+    escaped processes.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Cleanup:
         uid: int,
         snapshot: Callable[[], Snapshot],
         policy: Callable[[], Policy],
+        record: Callable[[End], None],
     ) -> None:
         self._jobs = jobs
         self._mount, self._uid = mount, uid
         self._snapshot = snapshot
         self._policy = policy
+        self._record = record
         self._release_timer: asyncio.TimerHandle | None = None
         self._hunt_timer: asyncio.TimerHandle | None = None
         self._hunt_seconds = _HUNT_SECONDS
@@ -102,3 +107,5 @@ class Cleanup:
             for each in doomed:
                 text = f"{each.command} of {each.session}: {each.evidence}"
                 _log.warning("%s: %s", text, outcomes[each.pid])
+            for end in ends_of(doomed, outcomes, BY_RULE):
+                self._record(end)

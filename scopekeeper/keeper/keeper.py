@@ -85,6 +85,7 @@ class Keeper:
             caller.uid,
             lambda: Snapshot(self.scopes),
             lambda: self.policy,
+            self._writer.ended,
         )
         self._returns = Returns(
             self._jobs, self._tracker.watch, caller, self.scopes_now, lambda: self.policy

@@ -1,8 +1,8 @@
 """Ends scopes and members, many at once, and proves it.
 
-Mark the record, so that no launch joins any more → SIGTERM, then SIGCONT → wait for ``populated 0``
-up to the grace → ``cgroup.kill`` → verify → write the history → have the cgroup removed, by
-systemd or by us.
+Mark the record, so that no launch joins any more → SIGTERM, to interactive shells SIGHUP too, then
+SIGCONT → wait for ``populated 0`` up to the grace → ``cgroup.kill`` → verify → write the history →
+have the cgroup removed, by systemd or by us.
 
 Killing is by cgroup, or by a pidfd whose cgroup was read after it was opened: never by pid.
 Nothing is stopped without a record that we can read.
@@ -20,6 +20,7 @@ from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.kernel.emptiness import EmptinessWatch
+from scopekeeper.kernel.job_control import is_interactive_shell
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import describe
 from scopekeeper.lifecycle import leavers, observe, remove, stop_mark, stop_witness, unseen_ends
@@ -292,7 +293,8 @@ def _advance(each: _Held) -> None:
 def _send(each: _Held) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to continue in order to end; a running one is gone by the second look.
+    A stopped process has to continue in order to end; a running one is gone by the second look. An
+    interactive shell ignores SIGTERM: it is sent SIGHUP too, as when its terminal goes away.
     """
     found = each.processes()
     if each.signalled:
@@ -300,6 +302,8 @@ def _send(each: _Held) -> None:
         cgroupfs.signal_processes(asked, signal.SIGCONT)
         found = {at: [p for p in pids if p not in each.signalled] for at, pids in found.items()}
     reached = cgroupfs.signal_processes(found, signal.SIGTERM)
+    shells = {at: list(filter(is_interactive_shell, pids)) for at, pids in found.items()}
+    cgroupfs.signal_processes(shells, signal.SIGHUP)
     if reached:
         each.signalled |= reached
         each.result.terminated += len(reached)

@@ -17,6 +17,7 @@ A lane's own table overrides ``default``, and in both the table of a kind overri
 later files override earlier ones. ``escaped`` at the top of a file is the same in ``default``.
 """
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -214,8 +215,8 @@ def _entries(path: str, text: str) -> list[_Entry]:
         raise PolicyError(f"{path}: it is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, or a number that int() refuses
         place = re.search(r"at line (\d+)", str(error))
-        number = place[1] if place else text.count("\n") + 1
-        what = re.sub(r" \(at .*\)$", "", str(error))
+        number = int(place[1]) if place else text.count("\n") + 1
+        what = _bare_text(text, number) or re.sub(r" \(at .*\)$", "", str(error))
         raise PolicyError(f"{path}:{number}: {what}") from None
     found: list[_Entry] = []
     lanes = document.pop("lanes", {})
@@ -233,6 +234,21 @@ def _entries(path: str, text: str) -> list[_Entry]:
             else:
                 found.append(_Entry(name, "", key, value))
     return [_Entry("", "", key, value) for key, value in document.items()] + found
+
+
+_BARE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=\s*([A-Za-z0-9][\w.-]*)\s*(?:#.*)?")
+
+
+def _bare_text(text: str, number: int) -> str:
+    """Return what is wrong if a line gives a text without quotes, else ''."""
+    bare = _BARE.fullmatch(text.split("\n")[number - 1])
+    if bare is None:
+        return ""
+    try:
+        tomllib.loads(f"it = {bare[2]}")
+    except ValueError:
+        return f'a text stands in quotes: {bare[1]} = "{bare[2]}"'
+    return ""
 
 
 _PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
@@ -296,5 +312,9 @@ def _checked(entry: _Entry) -> Value:
 def _why_unknown(entry: _Entry) -> str:
     if entry.kind and entry.key in _KEYS:
         return f"{entry.key} is no rule of a kind; put it under [lanes.{entry.lane}]"
-    hint = f"; put it under [lanes.{DEFAULT}] or a lane's own table"
-    return f"unknown setting {entry.key}{hint if entry.key in _KEYS else ''}"
+    if entry.key in _KEYS:
+        return f"{entry.key} is no setting of a file; put it under [lanes.{DEFAULT}] or a lane's"
+    if not entry.lane and entry.key == "lane":
+        return "unknown table lane; write [lanes.NAME]"
+    near = difflib.get_close_matches(entry.key, entry.known, 1)
+    return f"unknown setting {entry.key}" + (f"; did you mean {near[0]}?" if near else "")

@@ -134,6 +134,13 @@ class Member:
         return self.holder > 0
 
     @property
+    def shown_pid(self) -> int | None:
+        """A living process to show for it: its command, or what that has left."""
+        if self.leader_lives and self.pid:
+            return self.pid
+        return self.pids[0] if self.pids else self.pid
+
+    @property
     def leaf(self) -> str:
         """The name of its cgroup directory."""
         return self.directory.rpartition("/")[2]

@@ -18,6 +18,7 @@ class Reason(enum.Enum):
     NO_OUTPUT = "no output"
     LEADER_EXITED = "leader exited"
     ABANDONED = "abandoned"
+    ESCAPED = "escaped"
     REBOOT = "reboot"
     UNKNOWN = "unknown"
 

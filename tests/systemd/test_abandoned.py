@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,9 @@ def test_a_server_that_nobody_can_talk_to_is_ended_after_its_grace(
     class_, action, evidence = verdict(keeper)
     assert (class_, action) == ("abandoned", "keep")
     assert evidence == f"{NOBODY}; ends in 10s"
+    why = keeper.call("why", session).stdout
+    assert re.search(f"; {NOBODY}; abandoned: ends in [0-9.]+s; no keeper runs", why)
+    assert "No keeper runs: what ends later ends at " in keeper.call("reconcile").stdout
     # as if the ten seconds were over: a mark says since when, and 1 is soon after the boot
     rewrite_record(directory_of(server.pid), ABANDONED="1")
     assert verdict(keeper, "--dry-run")[:2] == ("abandoned", "stop")
@@ -121,6 +125,8 @@ def test_without_a_kind_it_may_be_a_job_in_a_pipeline_that_is_still_read(
     job = client.start(keeper, "-s", session)
     client.hang_up("stdin")
     assert verdict(keeper)[:2] == ("owned", "keep")
+    held = f"; {NOBODY}, but that of its stdout is held by "
+    assert held in keeper.call("why", session).stdout
     client.hang_up("stdout")
     class_, action, evidence = verdict(keeper)
     assert (class_, action) == ("abandoned", "stop")

@@ -81,6 +81,12 @@ def row(keeper: Scopekeeper, pid: int, *arguments: str) -> dict[str, object]:
     return action
 
 
+def recorded(keeper: Scopekeeper, session: str, pid: int) -> list[dict[str, object]]:
+    """Return what the history says of a process that had left its scope."""
+    done = keeper.call("history", "-s", session, "--json")
+    return [each for each in json.loads(done.stdout)["ends"] if each["pid"] == pid]
+
+
 def test_it_is_shown_and_left_alone(keeper: Scopekeeper, session: str, runaway: int) -> None:
     listed = keeper.call("ls", "--escaped")
     (line,) = [line for line in listed.stdout.splitlines() if session in line]
@@ -104,6 +110,16 @@ def test_with_the_policy_for_it_it_ends_when_its_member_is_over_and_not_before(
     assert is_alive(runaway)
     assert row(keeper, runaway)["outcome"] == "terminated"
     assert not is_alive(runaway)
+    (end,) = recorded(keeper, session, runaway)
+    assert (end["reason"], end["member"], end["argv"]) == (
+        "escaped",
+        "browser",
+        [SLEEP, "infinity"],
+    )
+    assert str(end["evidence"]).startswith(f"process {runaway} had left it, to /")
+    why = keeper.call("why", session).stdout
+    assert "browser" in why
+    assert "was ended because it had left its scope" in why
 
 
 def test_of_what_is_in_its_scope_no_environment_is_read(
@@ -143,6 +159,8 @@ def test_the_keeper_ends_it_after_its_member(
     )  # fmt: skip
     keeper.call("stop", "-s", session)
     eventually(lambda: not is_alive(runaway))
+    (end,) = eventually(lambda: recorded(keeper, session, runaway))
+    assert end["reason"] == "escaped"
 
 
 def test_without_the_bus_a_command_has_no_way_to_the_manager_but_run_has(
@@ -185,6 +203,9 @@ def test_stop_says_what_lives_on_and_ends_it_if_asked(
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.endswith(f"{SLEEP} infinity; terminated\n")
     assert not is_alive(runaway)
+    (end,) = recorded(keeper, session, runaway)
+    assert end["reason"] == "stopped by request"
+    assert "asked for by " in str(end["evidence"])
     assert keeper.call("stop", session).returncode == 4
 
 

@@ -168,13 +168,13 @@ def test_one_that_stays_empty_is_removed_after_its_time_and_nothing_else(
     if kept:
         guard.start()
     stays = keeper.member("-s", session, "-l", "busy", "-n", "stays", "--", *FOREVER)
-    alone = place(keeper, f"{session}:alone", "-n", "a", "--within", "1s")["directory"]
-    beside = place(keeper, session, "-l", "busy", "-n", "b", "--within", "1s")["directory"]
+    waits = place(keeper, f"{session}:waits", "-n", "w", "--within", "1h")["directory"]
+    alone = place(keeper, f"{session}:alone", "-n", "a", "--within", "5s")["directory"]
     held = os.open(alone, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    beside = place(keeper, session, "-l", "busy", "-n", "b", "--within", "5s")["directory"]
     scope = os.path.dirname(beside)
     (holder,) = holders(scope)
-    assert keeper.call("reconcile").returncode == 0  # it waits: that is no leftover
-    assert os.path.isdir(beside)
+    assert keeper.call("reconcile").returncode == 0
     eventually(lambda: not os.path.exists(alone) and not os.path.exists(beside))
     eventually(lambda: not os.path.exists(os.path.dirname(alone)))
     eventually(lambda: not is_alive(holder))
@@ -186,6 +186,8 @@ def test_one_that_stays_empty_is_removed_after_its_time_and_nothing_else(
         assert raised.value.errno in (errno.ENOENT, errno.ENODEV)
     os.close(held)
     assert guard.history(session) == guard.history(f"{session}:alone") == []
+    assert os.path.isdir(waits)  # that is no leftover
+    assert keeper.call("stop", "-s", f"{session}:waits").returncode == 0
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["reconcile", "keeper"])

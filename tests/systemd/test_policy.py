@@ -225,6 +225,13 @@ def test_stragglers_end_a_while_after_their_command_where_the_lane_says_so(
     scope = scope_directory(session)
     assert "leaderless" in told(keeper.call("reconcile"), session)
     (straggler,) = processes(scope)
+    listed = keeper.call("ls", "--members", "-s", session).stdout
+    assert f"    x  pid {straggler}  leaderless  1 process" in listed
+    assert listed.endswith("  sleep 1000\n")
+    ((member,),) = (each["members"] for each in keeper.scopes("-s", session))
+    assert (member["pids"], member["argv"]) == ([straggler], None)
+    left = f"its command has ended and left sleep 1000 (pid {straggler})"
+    assert f"; {left}; leaderless.\n" in keeper.call("why", session).stdout
     rules('[lanes.default]\non_leader_exit = "stop"\nleader_grace = "1h"\n')
     assert "ends in 1h" in told(keeper.call("reconcile"), session)
     assert is_alive(straggler)

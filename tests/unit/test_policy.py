@@ -122,6 +122,11 @@ def test_infinity_takes_back_what_another_file_said():
 WRONG = {
     "no toml": ("[lanes.default\n", 1, "Expected ']'"),
     "no value": ("escaped = \n", 1, "Invalid value"),
+    "a word without quotes": ("escaped = stop", 1, 'in quotes: escaped = "stop"'),
+    "a time without quotes": ("[lanes.main]\nttl = 30s # soon", 2, 'in quotes: ttl = "30s"'),
+    "a number twice": ("[lanes.main]\nttl = 30\nttl = 30", 3, "Cannot overwrite a value"),
+    "a table that is nearly right": ('[lane.main]\nttl = "1h"', 1, "write .lanes.NAME"),
+    "a setting that is nearly right": ('[lanes.main]\ntll = "1h"', 2, "did you mean ttl"),
     "an unknown setting": ('\n[lanes.main]\ntlt = "1h"', 3, "unknown setting tlt"),
     "at the top": ('ttl = "1h"', 1, r"put it under \[lanes.default\]"),
     "a wrong duration": ('[lanes.main]\n# a\nttl = "soon"', 3, "ttl: 'soon' is not a duration"),

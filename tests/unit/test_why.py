@@ -6,7 +6,8 @@ import subprocess
 import pytest
 from ends import an_end
 
-from scopekeeper.cli.why import client, sentence
+from scopekeeper.cli.still_running import client
+from scopekeeper.cli.why import sentence
 from scopekeeper.scope.model import Member
 from scopekeeper.scope.reason import Reason
 
@@ -36,10 +37,10 @@ def test_the_client_of_a_running_server_is_named_until_it_lets_go():
     with subprocess.Popen(["sleep", "1000"], stdin=subprocess.PIPE) as server:
         try:
             member = Member("x", "01234567", "/m", "/m", pid=server.pid, leader_lives=True)
-            assert client(member).startswith("; the other end of its stdin is held by ")
+            assert client(member).startswith("the other end of its stdin is held by ")
             assert client(member).endswith(f" (pid {os.getpid()})")
             server.stdin.close()
-            assert client(member) == "; nobody holds the other end of its stdin"
+            assert client(member) == "nobody holds the other end of its stdin"
         finally:
             server.kill()
     assert client(member) == ""

@@ -1,0 +1,141 @@
+"""What ``why`` says of members that still run: since when, in what state, who is at their stdin."""
+
+import functools
+import os
+from dataclasses import dataclass, field
+
+from scopekeeper.cli.history import when
+from scopekeeper.cli.show import safe, safe_json
+from scopekeeper.cli.users import user, user_fields
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.kernel import unix_sockets
+from scopekeeper.kernel.peers import holders, other_end
+from scopekeeper.kernel.proc import boottime, mount_point
+from scopekeeper.kernel.usage import describe, name
+from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
+from scopekeeper.policy.load import load
+from scopekeeper.quantities import show_duration
+from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.resolve import meanings
+from scopekeeper.scope.snapshot import Reader
+
+_MOST_NAMED = 3
+"""Processes of a member without its command that a sentence names."""
+_SAID_BY_CLIENT = "nobody holds the other end of its stdin"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A member that runs, and what the policy says of it (None: it cannot be read)."""
+
+    scope: Scope
+    member: Member
+    action: Action | None = field(default=None, compare=False)
+
+    def sentence(self, *, keeper_runs: bool) -> str:
+        """Say that it runs, since when, and what becomes of it if that is not plain."""
+        scope, member = self.scope, self.member
+        owner = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
+        subject = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{owner})"
+        words = "is being stopped; it has run" if scope.stopping else "is running"
+        if member.started:
+            ago = show_duration((boottime() - member.born) / 1e6)
+            words += f" since {when(member.started)}, for {ago}"
+        parts = [f"{subject} {words}", self._left(), client(member), self._becomes(keeper_runs)]
+        return safe("; ".join(filter(None, parts)) + ".")
+
+    def _left(self) -> str:
+        """Name the processes that its command has left."""
+        if self.member.leader_lives or not self.member.pids:
+            return ""
+        pids = self.member.pids
+        named = ", ".join(f"{describe(pid)} (pid {pid})" for pid in pids[:_MOST_NAMED])
+        more = len(pids) - _MOST_NAMED
+        return f"its command has ended and left {named}" + (f" and {more} more" if more > 0 else "")
+
+    def _becomes(self, keeper_runs: bool) -> str:
+        """Say what the policy makes of it; '' if it is owned, and nothing else is to be said."""
+        action = self.action
+        if action is None or action.verdict in (Verdict.OWNED, Verdict.STOPPING):
+            return ""
+        evidence = action.evidence.removeprefix(_SAID_BY_CLIENT).removeprefix("; ")
+        if action.verdict is Verdict.LEADERLESS:
+            evidence = evidence.partition("; ")[2]
+        text = f"{action.verdict.value}: {evidence}" if evidence else action.verdict.value
+        ends = action.step is Step.STOP or action.due is not None
+        if ends and not keeper_runs:
+            text += "; no keeper runs, so it is for `scopekeeper reconcile` to do that"
+        return text
+
+    @property
+    def document(self) -> dict[str, object]:
+        """Its JSON object."""
+        scope, member, action = self.scope, self.member, self.action
+        return {
+            "session": safe_json(scope.session),
+            "lane": safe_json(scope.lane),
+            "unit": scope.unit,
+            **user_fields(scope.uid),
+            "member": safe_json(member.name),
+            "member_id": member.member_id,
+            "pid": member.pid,
+            "pids": list(member.pids),
+            "state": member.state,
+            "started": member.started / 1e6 if member.started else None,
+            "class": action.verdict.value if action else None,
+            "action": action.step.value if action else None,
+            "evidence": safe_json(action.evidence) if action else None,
+        }
+
+
+def running(what: str, uid: int | None) -> list[Running]:
+    """Return the living members that match, the oldest first; none without cgroup2."""
+    try:
+        reader = Reader(mount_point(), sockets=functools.cache(unix_sockets.read))
+        snapshot = reader.snapshot(uid=uid)
+    except LookupError:
+        return []
+    found = {}
+    for each in (each for kind in meanings(snapshot, what).values() for each in kind):
+        for member in (each.member,) if each.member else each.scope.living_members:
+            if member in each.scope.living_members:
+                found[member.directory] = (each.scope, member)
+    planned = _planned(snapshot) if found else {}
+    pairs = sorted(found.values(), key=lambda pair: pair[1].born)
+    return [
+        Running(scope, member, planned.get(member.directory) or planned.get(scope.directory))
+        for scope, member in pairs
+    ]
+
+
+def _planned(snapshot: Snapshot) -> dict[str, Action]:
+    """Return the action for each scope and member of ours, by its directory."""
+    own = os.getuid()
+    try:
+        actions = plan(snapshot, load())
+    except ScopekeeperError:
+        return {}  # another command reports it
+    return {
+        (each.member or each.scope).directory: each for each in actions if each.scope.uid == own
+    }
+
+
+def client(member: Member) -> str:
+    """Return who is at the other end of a server's standard input, as far as that can be seen.
+
+    Where nobody is, also who reads its output, if that is why it does not count as abandoned.
+    """
+    end = other_end(member.pid, 0) if member.pid and member.leader_lives else None
+    if end is None:
+        return ""
+    if end.is_held:
+        found = _holders(member, 0)
+        return f"the other end of its stdin is held by {found}" if found else ""
+    out = "" if member.abandoned else _holders(member, 1)
+    return _SAID_BY_CLIENT + (f", but that of its stdout is held by {out}" if out else "")
+
+
+def _holders(member: Member, fd: int) -> str:
+    end = other_end(member.pid, fd) if member.pid else None
+    found = holders(end, member.pids) if end is not None and end.is_held else ()
+    return ", ".join(f"{name(pid)} (pid {pid})" for pid in found)
