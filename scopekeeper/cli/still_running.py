@@ -62,10 +62,10 @@ class Running:
         if action.verdict is Verdict.LEADERLESS:
             evidence = evidence.partition("; ")[2]
         text = f"{action.verdict.value}: {evidence}" if evidence else action.verdict.value
-        ends = action.step is Step.STOP or action.due is not None
-        if ends and not keeper_runs:
-            text += "; no keeper runs, so it is for `scopekeeper reconcile` to do that"
-        return text
+        if keeper_runs or (action.step is not Step.STOP and action.due is None):
+            return text
+        who = "`scopekeeper reconcile`" if action.due is None else "a later reconcile"
+        return f"{text}; no keeper runs: {who} ends it"
 
     @property
     def document(self) -> dict[str, object]:

@@ -105,7 +105,7 @@ def test_a_server_that_nobody_can_talk_to_is_ended_after_its_grace(
     assert (class_, action) == ("abandoned", "keep")
     assert evidence == f"{NOBODY}; ends in 10s"
     why = keeper.call("why", session).stdout
-    assert re.search(f"; {NOBODY}; abandoned: ends in [0-9.]+s; no keeper runs", why)
+    assert re.search(f"; {NOBODY}; abandoned: ends in [0-9.]+s; no keeper runs: a later ", why)
     assert "No keeper runs: what ends later ends at " in keeper.call("reconcile").stdout
     # as if the ten seconds were over: a mark says since when, and 1 is soon after the boot
     rewrite_record(directory_of(server.pid), ABANDONED="1")
