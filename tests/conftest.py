@@ -40,8 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give a test the marks that say who runs it (``tests/shares.py``)."""
     if item.path.is_relative_to(HERE):
-        name = getattr(item, "originalname", item.name)
-        for mark in shares.marks_of(item.path.relative_to(HERE).as_posix(), name):
+        for mark in shares.marks_of(item.path.relative_to(HERE).as_posix(), item.name):
             item.add_marker(mark)
 
 

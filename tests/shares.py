@@ -1,7 +1,8 @@
 """Which tests are run as whom, and on which systemd: marks that ``tests/conftest.py`` gives.
 
 A test on a real systemd is run once by ``make test``: as the user, on Debian 13. These are run
-more often: all tests of a file, or those that are named. A test may have the mark itself as well.
+more often: all tests of a file, or those that are named, or single cases by ``name[case]``. A test
+may have the mark itself as well.
 ``make test-all`` runs everything as both users on every systemd.
 """
 
@@ -13,9 +14,27 @@ CORE: Share = {
     "systemd/test_callers.py": ALL,
     "systemd/test_containment.py": ALL,
     "systemd/test_nested.py": ALL,
-    "systemd/test_spawn.py": ALL,
+    "systemd/test_spawn.py": (
+        "test_a_gateway_that_is_a_service_owns_its_members",
+        "test_a_member_gets_what_popen_would_give_it",
+        "test_it_is_the_member_that_run_would_make",
+        "test_joining_starts_no_interpreter",
+        "test_leaving_the_block_leaves_nothing_of_it_and_all_else",
+        "test_what_a_killed_gateway_leaves_is_ended_by_reconcile",
+    ),
     # stopped as a whole and proved
-    "systemd/test_stop.py": ALL,
+    "systemd/test_stop.py": (
+        "test_a_launch_waits_for_a_stop_and_makes_the_next_life",
+        "test_a_process_that_lost_only_its_main_thread_is_killed_too",
+        "test_a_session_is_stopped_in_all_its_lanes",
+        "test_a_stop_from_inside_ends_its_caller_and_proves_it",
+        "test_a_stop_that_was_killed_is_finished_by_reconcile",
+        "test_many_scopes_are_stopped_at_once",
+        "test_replace_ends_the_earlier_member_before_the_command_starts",
+        "test_systemds_own_stop_ends_everything_in_the_leaves",
+        "test_the_grace_is_kept",
+        "test_two_stops_of_one_scope_agree",
+    ),
     "systemd/test_two_gateways.py": ALL,
     # ended where its gateway has
     "systemd/test_reconcile.py": ALL,
@@ -23,7 +42,9 @@ CORE: Share = {
     "systemd/test_keeper.py": (
         "test_what_a_gateway_leaves_ends_at_once",
         "test_members_of_living_gateways_in_the_same_scope_stay",
-        "test_what_a_service_started_ends_with_it_however_it_ends",
+        "test_what_a_service_started_ends_with_it_however_it_ends[crash-control-group]",
+        "test_what_a_service_started_ends_with_it_however_it_ends[restart-mixed]",
+        "test_what_a_service_started_ends_with_it_however_it_ends[stop-process]",
         "test_the_keepers_death_ends_nothing_and_the_next_one_goes_on",
     ),
     "systemd/test_keeper_life.py": (
@@ -32,7 +53,11 @@ CORE: Share = {
     ),
     # and so for an MCP gateway and its real servers
     "gateway/test_main_job.py": ALL,
-    "gateway/test_stdio_client.py": ALL,
+    "gateway/test_stdio_client.py": (
+        "test_a_cancelled_client_leaves_nothing",
+        "test_a_server_answers_the_same_and_leaves_nothing",
+        "test_an_exception_inside_comes_out_and_leaves_nothing",
+    ),
     "gateway/test_wrapped_server.py": ALL,
 }
 """The main job: as each user, on each systemd of ``make test``."""
@@ -82,7 +107,12 @@ EACH_USER: Share = {
     # where their managers make the scopes that programs ask for
     "systemd/test_returned.py": ALL,
     # into which cgroups the kernel lets it start a child
-    "systemd/test_place.py": ALL,
+    "systemd/test_place.py": (
+        "test_a_child_is_born_in_its_leaf_and_is_the_member_of_that_name",
+        "test_a_gateway_that_cannot_bear_there_is_refused",
+        "test_one_whose_holder_was_killed_is_a_leftover_unless_a_child_was_born_in_it",
+        "test_without_a_manager_it_is_the_same",
+    ),
     # what only one of them may do
     "systemd/test_not_started.py": ALL,
     "systemd/test_owned.py": (
@@ -107,7 +137,14 @@ EACH_VERSION: Share = {
     "systemd/test_hangup.py": ALL,
     "systemd/test_hardened.py": ALL,
     "systemd/test_history.py": ("test_the_journal_is_told_once_for_each_end",),
-    "systemd/test_install.py": ALL,
+    "systemd/test_install.py": (
+        "test_a_killed_gateway_comes_back_without_what_it_had",
+        "test_an_instance_of_the_template_runs_its_command_contained",
+        "test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing",
+        "test_systemd_understands_every_unit_and_the_keepers_is_as_closed_as_its_head_says",
+        "test_the_keeper_is_not_taken_from_a_run_that_it_holds",
+        "test_the_timer_ends_an_orphan_where_no_keeper_runs",
+    ),
     "systemd/test_keeper.py": (
         "test_it_comes_back_to_a_bus_that_was_started_again",
         "test_it_survives_that_systemd_executes_itself_anew",
@@ -121,7 +158,12 @@ EACH_VERSION: Share = {
     "systemd/test_keeper_replaced.py": (
         "test_a_stop_of_the_keeper_hangs_up_on_systemd_252_and_keeps_the_terminals_from_254_on",
     ),
-    "systemd/test_place.py": ALL,
+    "systemd/test_place.py": (
+        "test_a_child_is_born_in_its_leaf_and_is_the_member_of_that_name",
+        "test_a_stop_ends_what_is_born_in_an_empty_one_meanwhile",
+        "test_one_that_stays_empty_is_removed_after_its_time_and_nothing_else",
+        "test_one_whose_holder_was_killed_is_a_leftover_unless_a_child_was_born_in_it",
+    ),
     "systemd/test_reexec.py": ALL,
     "systemd/test_shell.py": ALL,
     "systemd/test_tmux.py": ALL,
@@ -136,9 +178,13 @@ MARKS = {"core": CORE, "each_user": EACH_USER, "each_version": EACH_VERSION, "lo
 
 
 def marks_of(path: str, name: str) -> list[str]:
-    """Return the marks of a test: ``path`` is its file below ``tests/``, ``name`` its function."""
+    """Return the marks of a test.
+
+    ``path`` is its file below ``tests/``, ``name`` its function, with its case in ``[]``.
+    """
+    names = {name, name.partition("[")[0]}
     return [
         mark
         for mark, share in MARKS.items()
-        if path in share and (share[path] == ALL or name in share[path])
+        if path in share and (share[path] == ALL or names.intersection(share[path]))
     ]

@@ -23,6 +23,7 @@ from tests.machine import (
     eventually,
     is_alive,
     record_of,
+    rounds,
     scope_directory,
     text_of,
 )
@@ -153,9 +154,9 @@ def test_a_client_that_is_cancelled_while_it_starts_leaves_nothing(tmp_path):
         await anyio.sleep_forever()
 
     async def cancelled():
-        for step in range(12):
-            with anyio.move_on_after(step * 0.02):
-                await enter(session, tmp_path / f"pids{step}", nothing)
+        for part in rounds(12, least=4):
+            with anyio.move_on_after(part * 0.24):
+                await enter(session, tmp_path / f"pids{part}", nothing)
 
     anyio.run(cancelled)
     for path in tmp_path.glob("pids*"):

@@ -116,9 +116,10 @@ def unit(name: str) -> Part:
 # the files whose rounds `--thorough` asks for
 RACES = (
     *("tests/cgroup/test_cgroup_end.py", "tests/cgroup/test_cgroup_launch.py"),
+    "tests/gateway/test_stdio_client.py",
     *("tests/systemd/test_exec.py", "tests/systemd/test_keeper_life.py"),
     *("tests/systemd/test_keeper_replaced.py", "tests/systemd/test_ledger.py"),
-    *("tests/systemd/test_race.py", "tests/systemd/test_reexec.py"),
+    *("tests/systemd/test_place.py", "tests/systemd/test_race.py", "tests/systemd/test_reexec.py"),
 )
 DEB = [
     word

@@ -105,11 +105,18 @@ def _matches(expression: str, marks: set[str]) -> bool:
 
 
 def test_what_stands_in_the_shares_is_there() -> None:
+    cases = {}
     for share in shares.MARKS.values():
         for path, named in share.items():
             assert (TESTS / path).is_file(), path
             for name in named:
-                assert f"def {name}(" in (TESTS / path).read_text(), (path, name)
+                function, _, case = name.partition("[")
+                assert f"def {function}(" in (TESTS / path).read_text(), (path, name)
+                if case:
+                    cases[f"tests/{path}::{name}"] = path
+    argv = [*catalogue.PYTEST, "--collect-only", "-m", "systemd", *cases]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_files_that_parts_name_are_there() -> None:
