@@ -16,7 +16,7 @@ from scopekeeper.cli.main import group
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
 from tests.docs import commands
-from tests.docs.blocks import PAGES, ROOT, blocks, fenced, is_as_shown, shown
+from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.systemd.manager import Units
 
 KINDS = {"", "bash", "console", "ini", "json", "python", "sh", "shell", "shell-session", "toml"}
@@ -163,6 +163,8 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
 @each([page for page in DOCS if blocks(page.read_text(encoding="utf-8"), "python")])
 def test_its_python_runs_and_leaves_nothing(page):
     for program in blocks(page.read_text(encoding="utf-8"), "python"):
+        if NEEDS_MCP in program:
+            continue  # test_readme runs it
         subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
     ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True)
     assert "agent:main" not in ran.stdout

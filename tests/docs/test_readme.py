@@ -17,9 +17,9 @@ from tests.docs.blocks import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    """Return the fenced blocks of a language, '' for those without one."""
-    return pages.blocks(README, language)
+def blocks(language, page="README.md"):
+    """Return the fenced blocks of a language in a page, '' for those without one."""
+    return pages.blocks((ROOT / page).read_text(encoding="utf-8"), language)
 
 
 def shown():
@@ -49,7 +49,7 @@ def test_the_sample_configuration_is_json_that_runs_a_command():
 
 def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
     """Line by line, in a home with two clients and a folder with a project's file."""
-    (text,) = blocks("bash")
+    (text,) = blocks("sh", "docs/clients.md")
     clients = ROOT / "tests" / "clients"
     config = {
         tmp_path / ".codex" / "config.toml": clients / "codex.toml",
@@ -87,7 +87,7 @@ def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
 
 
 def test_openclaw_is_contained_and_released_by_its_commands(tmp_path):
-    (text,) = blocks("shell")
+    (text,) = blocks("shell", "docs/openclaw.md")
     config = tmp_path / ".openclaw" / "openclaw.json"
     config.parent.mkdir()
     sample = (ROOT / "tests" / "clients" / "openclaw.json").read_bytes()
@@ -110,15 +110,6 @@ def test_the_sample_unit_runs_a_command():
     assert command
 
 
-def test_the_sample_policy_is_one():
-    from scopekeeper.policy.rules import parse
-
-    (text,) = blocks("toml")
-    policy = parse([("README.md", text)])
-    assert policy.rules("cron").supersede
-    assert policy.rules("main").session_grace == 86_400_000_000
-
-
 @pytest.mark.systemd
 def test_the_sample_shell_says_what_it_says():
     (text,) = blocks("sh")
@@ -138,7 +129,7 @@ def test_the_sample_shell_says_what_it_says():
 
 @pytest.mark.systemd
 def test_the_gateway_in_python_goes_and_leaves_nothing():
-    program, _ = blocks("python")
+    (program,) = blocks("python")
     look = "\nassert answer == b'a question' and server.scope and not server.poll()"
     subprocess.run([sys.executable, "-W", "error", "-c", program + look], check=True, timeout=60)
     ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True)
@@ -149,7 +140,7 @@ def test_the_gateway_in_python_goes_and_leaves_nothing():
 @pytest.mark.systemd
 def test_the_client_in_python_talks_to_a_server():
     pytest.importorskip("mcp")
-    _, program = blocks("python")
+    (program,) = [each for each in blocks("python", "docs/recipes.md") if pages.NEEDS_MCP in each]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ask = "\nimport asyncio\nprint(*[tool.name for tool in asyncio.run(tools()).tools])"
     ran = subprocess.run(
@@ -161,7 +152,8 @@ def test_the_client_in_python_talks_to_a_server():
 
 @pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
-    (command,) = [block for block in blocks("") if "scopekeeper install --user" in block]
+    keeper = blocks("", "docs/operating.md")
+    (command,) = [block for block in keeper if "scopekeeper install --user" in block]
     systemctl = ["systemctl", "--user"]
     if os.geteuid() == 0:
         command, systemctl = command.replace("--user", "--system"), ["systemctl"]
