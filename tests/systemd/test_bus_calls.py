@@ -155,9 +155,10 @@ CALLS = st.one_of(
 def test_of_any_call_the_keeper_answers_and_lives_on(
     on_the_bus: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
-    # hypothesis also tries words that stand in our code: the command's name is one
-    words = ("-s", session, "-n", f"member-{session[-8:]}", "--owner", str(os.getpid()))
-    member = keeper.member(*words, "--", *FOREVER)
+    # hypothesis also tries words that stand in our code: the command's name is one, and "main"
+    mark = session[-8:]
+    words = ("-s", session, "-l", f"lane-{mark}", "-n", f"member-{mark}")
+    member = keeper.member(*words, "--owner", str(os.getpid()), "--", *FOREVER)
     before = on_the_bus.pid
 
     @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
