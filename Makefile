@@ -32,7 +32,7 @@ VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all parts test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
-    docs pictures clean prepare
+    docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
@@ -104,6 +104,10 @@ lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie
 
 bench: prepare ## the benchmarks, in a machine at native speed
 	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks
+
+site: prepare ## the pages of docs/ as a site in build/site
+	@NO_MKDOCS_2_WARNING=1 $(INTERPRETER) -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 pictures: prepare ## film README's picture in a machine of the lab, and draw it
 	@$(RUN) tests.pictures

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 case ${1:-} in
     demo) extras=demo; modules=mcp,mcp_server_time,mcp_server_fetch,mcp_server_git ;;
-    test) extras=demo,test,lint; modules=mcp,mcp_server_time,pytest,hypothesis,mypy ;;
+    test) extras=demo,test,lint,site; modules=mcp,mcp_server_time,pytest,hypothesis,mypy,mkdocs ;;
     *) echo "usage: tests/prepare.sh demo|test" >&2; exit 2 ;;
 esac
 
