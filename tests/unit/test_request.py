@@ -108,12 +108,14 @@ WORDS = [
 
 @given(st.lists(st.sampled_from(WORDS)))
 def test_the_fast_parser_and_click_agree(arguments):
+    from scopekeeper.cli.main import group
     from scopekeeper.cli.run import command
 
     parsed = parse(arguments)
     if parsed is None:
         return
-    context = command.make_context("run", list(arguments))
+    # click keeps what it makes of the first context for every later one
+    context = command.make_context("run", list(arguments), **group.context_settings)
     given_options = {k: v for k, v in context.params.items() if v and k != "command"}
     assert list(context.params["command"]) == parsed[1]
     assert given_options.keys() == parsed[0].keys()
