@@ -88,9 +88,13 @@ def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
         with located(places):
             new, change.servers = configuration.released(text)
         if new != text:
-            made = files.replace(original, new.encode())
+            change.backup = files.replace(original, new.encode(), again=True)
             change.done.append(places.config)
-            _remove_copies(original.target, made, new.encode(), change)
+        removed, kept = files.drop_backups(original, new.encode())
+        change.done += removed
+        if change.backup not in kept:
+            change.backup = ""
+        change.warnings += [f"{path}: kept: it differs from {places.config}" for path in kept]
     with contextlib.ExitStack() as undoing:
         write(actions, undoing)
         undoing.pop_all()
@@ -127,19 +131,3 @@ def _reload(change: GatewayChange) -> None:
         calls.reload("user")
     except ManagerError as error:
         change.warnings.append(f"cannot reload, run `systemctl --user daemon-reload`: {error}")
-
-
-def _remove_copies(config: str, made: str, new: bytes, change: GatewayChange) -> None:
-    """Remove backups that are useless now: of the contained text, and of the current one."""
-    folder, name = os.path.split(config)
-    for each in sorted(os.listdir(folder)):
-        if not each.startswith(name + files.BACKUP):
-            continue
-        path = os.path.join(folder, each)
-        with contextlib.suppress(OSError):
-            with open(path, "rb") as file:
-                same = file.read() == new
-            if same or path == made:
-                os.unlink(path)
-                continue
-        change.warnings.append(f"{path}: kept: it differs from the configuration now restored")
