@@ -1,5 +1,6 @@
 """Edits and inspects the text of ``openclaw.json``. Pure."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ class Found:
     """Why OpenClaw does not load the plugin; '' if it does."""
     bare: dict[tuple[str, ...], str]
     """The names of servers that are not wrapped, by their whole command."""
+    backends: frozenset[str] = frozenset()
+    """The file names of programs that this configuration runs as models."""
 
 
 def contained(
@@ -72,11 +75,12 @@ def look_at(text: str) -> Found:
     data = json5.parse(text, json5.JSON5).data
     plugins = data.get("plugins") if isinstance(data, dict) else None
     bare = _bare(data, rewrite.outcomes)
+    backends = _backends(data)
     if not isinstance(plugins, dict):
-        return Found(rewrite.outcomes, rewrite.notes, None, "", bare)
+        return Found(rewrite.outcomes, rewrite.notes, None, "", bare, backends)
     entries = plugins.get("entries")
     entry = entries.get(PLUGIN) if isinstance(entries, dict) else None
-    return Found(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare)
+    return Found(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare, backends)
 
 
 def _blocked(plugins: dict[str, object], entry: object) -> str:
@@ -90,6 +94,15 @@ def _blocked(plugins: dict[str, object], entry: object) -> str:
     if isinstance(entry, dict) and entry.get("enabled") is False:
         return f"plugins.entries.{PLUGIN}.enabled is false"
     return ""
+
+
+def _backends(data: object) -> frozenset[str]:
+    """Return the names of the programs in ``agents.defaults.cliBackends``."""
+    for key in ("agents", "defaults", "cliBackends"):
+        data = data.get(key) if isinstance(data, dict) else None
+    backends = data.values() if isinstance(data, dict) else ()
+    commands = (each.get("command") for each in backends if isinstance(each, dict))
+    return frozenset(os.path.basename(each) for each in commands if isinstance(each, str) and each)
 
 
 def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...], str]:

@@ -323,3 +323,21 @@ def test_it_has_the_version_of_the_package_that_brings_it():
             for name in ("package.json", "openclaw.plugin.json")]  # fmt: skip
     assert told == [__version__] * 2
     assert f'const VERSION = "{__version__}";' in (PLUGIN / "index.js").read_text()
+
+
+def test_a_report_says_which_profile_it_is_of_and_only_the_last_one_is_removed(tmp_path):
+    """A plugin that is replaced may be stopped after the new one has started."""
+    file = json.dumps(str(tmp_path / "report.json"))
+    head, _, _ = (PLUGIN / "report.js").read_text().partition("function place()")
+    (tmp_path / "report.mjs").write_text(f"{head}function place() {{ return {file}; }}")
+    first, second, last = node(
+        f"const {{Report}} = await import({json.dumps(str(tmp_path / 'report.mjs'))});"
+        "const fs = await import('node:fs');"
+        f"const read = () => fs.existsSync({file}) && JSON.parse(fs.readFileSync({file}));"
+        "const old = new Report({a: 1}), replaced = new Report({a: 2});"
+        "old.write({}); say(read()); replaced.write({}); old.remove(); say(read());"
+        "replaced.remove(); say(read());",
+        HOME="/h", OPENCLAW_PROFILE="work",
+    )  # fmt: skip
+    assert (first["a"], second["a"], last) == (1, 2, False)
+    assert first["environment"] == {"HOME": "/h", "OPENCLAW_PROFILE": "work"}
