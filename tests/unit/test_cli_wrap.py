@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.cli import run, wrap
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
 
@@ -445,3 +447,20 @@ def test_a_client_is_recognised_by_its_command_line(words, client):
     from scopekeeper.mcp_clients.running import client_of
 
     assert client_of(words) == client
+
+
+def test_what_is_missing_is_named_with_the_command_that_adds_it(monkeypatch):
+    note = Finding("keeper", Status.NOTE, "does not run", "scopekeeper install --user")
+    monkeypatch.setattr(wrap.choose_placement, "find", lambda _: None)
+    monkeypatch.setattr(wrap, "keeper", lambda _: note)
+    (text,) = wrap._missing()
+    assert "the keeper: it does not run. What a killed client leaves stays until then" in text
+    assert text.endswith("To add it: scopekeeper install --user")
+    monkeypatch.setattr(wrap, "keeper", lambda _: Finding("keeper", Status.OK, "runs"))
+    assert wrap._missing() == []
+
+    def nowhere(_):
+        raise StateError("no cgroup2 is mounted", "mount it")
+
+    monkeypatch.setattr(wrap.choose_placement, "find", nowhere)
+    assert "a place for scopes: no cgroup2 is mounted" in wrap._missing()[0]
