@@ -341,3 +341,28 @@ def test_a_report_says_which_profile_it_is_of_and_only_the_last_one_is_removed(t
     )  # fmt: skip
     assert (first["a"], second["a"], last) == (1, 2, False)
     assert first["environment"] == {"HOME": "/h", "OPENCLAW_PROFILE": "work"}
+
+
+def test_the_package_has_what_its_registries_require():
+    """ClawHub refuses a code plugin without compat and build; npm refuses a private package."""
+    package = json.loads((PLUGIN / "package.json").read_text())
+    manifest = json.loads((PLUGIN / "openclaw.plugin.json").read_text())
+    assert (package["name"], package["version"]) == (manifest["id"], manifest["version"])
+    assert f'const VERSION = "{package["version"]}";' in (PLUGIN / "index.js").read_text()
+    assert package["description"] == manifest["description"]
+    assert package["license"]
+    assert "private" not in package
+    assert package["openclaw"]["compat"]["pluginApi"].startswith(">=")
+    assert package["openclaw"]["build"]["openclawVersion"]
+    assert [PLUGIN / each for each in package["openclaw"]["extensions"]] == [PLUGIN / "index.js"]
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")
+def test_the_package_holds_every_file_of_the_plugin(tmp_path):
+    packed = subprocess.run(
+        ["npm", "pack", "--dry-run", "--json", "--offline", "--ignore-scripts", str(PLUGIN)],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    (package,) = json.loads(packed.stdout)
+    assert {each["path"] for each in package["files"]} == set(os.listdir(PLUGIN))
