@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
@@ -13,7 +13,7 @@ from scopekeeper.doctor.parts import gateways as unbound_gateways
 from scopekeeper.errors import ConfigError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.program import installed
+from scopekeeper.mcp_clients.program import installed, mark_missing
 from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, locations, running, status
 from scopekeeper.openclaw.install import entry_for, kill_mode, located
@@ -42,6 +42,8 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     launcher = Launcher(*installed())
     remedies = _remedies(where, launcher, profile, config)
     found = configuration_of(where)
+    marked = mark_missing(found.servers, f"`{remedies.install}`")
+    found = replace(found, servers=marked)
     findings = _installed(where, package, launcher, found, remedies)
     gateways = running.running(where, package, found.backends)
     for each in gateways:

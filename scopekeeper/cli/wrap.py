@@ -25,7 +25,7 @@ from scopekeeper.launch.request import Request
 from scopekeeper.mcp_clients.formats import Format
 from scopekeeper.mcp_clients.git import is_shared
 from scopekeeper.mcp_clients.other_files import OtherFile, other_files
-from scopekeeper.mcp_clients.program import USUAL_PATH, installed, without_launcher
+from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Rewrite, Selection, look, wrap
 from scopekeeper.scope import choose_placement
@@ -107,11 +107,14 @@ def _rewritten(
 
     def rewriting(path: str, text: str, kind: Format) -> Rewrite:
         if launcher is None:
-            return without_launcher(look(text, kind, chosen), path)
-        this = launcher
-        if not keep_path and is_shared(path, os.environ):
-            this = replace(launcher, program=PROGRAM, absolute=PROGRAM)
-        return without_launcher(wrap(text, kind, this, chosen, update=update), path)
+            made = look(text, kind, chosen)
+        else:
+            this = launcher
+            if not keep_path and is_shared(path, os.environ):
+                this = replace(launcher, program=PROGRAM, absolute=PROGRAM)
+            made = wrap(text, kind, this, chosen, update=update)
+        remedy = f"`scopekeeper wrap --update {path}`"
+        return replace(made, outcomes=mark_missing(made.outcomes, remedy))
 
     done = rewrite_files(targets, rewriting, write=write)
     for other in others:

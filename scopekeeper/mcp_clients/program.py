@@ -3,11 +3,12 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 
 from scopekeeper.errors import UsageError
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
-from scopekeeper.mcp_clients.wrap import Rewrite
+from scopekeeper.mcp_clients.wrap import WrapOutcome
 
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 """Folders in every client's PATH; a desktop client lacks the additions of a shell profile."""
@@ -33,19 +34,18 @@ def installed() -> tuple[str, str]:
     return (PROGRAM, path) if is_usual else (path, path)
 
 
-def without_launcher(rewrite: Rewrite, path: str) -> Rewrite:
-    """Mark the servers of a file whose launcher does not exist, and that were not changed."""
-    outcomes = [
+def mark_missing(servers: Iterable[WrapOutcome], remedy: str) -> tuple[WrapOutcome, ...]:
+    """Mark the servers whose launcher does not exist, and that were not changed."""
+    return tuple(
         replace(
             each,
             state=ServerState.NO_LAUNCHER,
-            detail=f"there is no {each.program}: `scopekeeper wrap --update {path}`",
+            detail=f"there is no {each.program}: {remedy}",
         )
         if each.state is ServerState.WRAPPED and not each.changed and is_missing(each.program)
         else each
-        for each in rewrite.outcomes
-    ]
-    return replace(rewrite, outcomes=tuple(outcomes))
+        for each in servers
+    )
 
 
 def is_missing(program: str) -> bool:

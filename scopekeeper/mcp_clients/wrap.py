@@ -255,13 +255,12 @@ def _updated(
 
 
 def _name_in(words: list[str], server: str) -> list[str]:
-    """Return the name option of a wrapped server as it is written, else the one for its name."""
-    for at, word in enumerate(words):
-        if word in ("-n", _NAME) and at + 1 < len(words):
-            return words[at : at + 2]
-        if word.startswith(f"{_NAME}="):
-            return [word]
-    return [_NAME, member_name(server)]
+    """Return the name option for a wrapped server, with the name that it has."""
+    parsed = parse_run([*words[1:], PROGRAM])
+    name = parsed[0].get("name") if parsed else None
+    if name and f"{_NAME}={name}" in words:  # it marks args that were empty
+        return [f"{_NAME}={name}"]
+    return [_NAME, name or member_name(server)]
 
 
 def _meaning(words: list[str]) -> object:

@@ -1,8 +1,8 @@
 """Edits and inspects the text of ``openclaw.json``. Pure."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scopekeeper.mcp_clients import json5
@@ -54,11 +54,20 @@ class Found:
 
 
 def contained(
-    text: str, launcher: Launcher, entry: PluginEntry
+    text: str, launcher: Launcher, entry: PluginEntry, is_missing: Callable[[str], bool]
 ) -> tuple[str, Sequence[WrapOutcome]]:
-    """Return the text changed to contain the gateway; raises ParseError."""
+    """Return the text changed to contain the gateway; raises ParseError.
+
+    Servers that are wrapped by a launcher that is missing get this one, and keep their options.
+    """
     rewrite = wrap(text, _KIND, launcher, _ALL)
-    text = include(rewrite.text, json5.JSON5, _ALLOWED, PLUGIN)
+    text = rewrite.text
+    gone = {each.name for each in rewrite.outcomes
+            if each.program and not each.changed and is_missing(each.program)}  # fmt: skip
+    if gone:
+        bare = replace(launcher, options=())
+        text = wrap(text, _KIND, bare, Selection(frozenset(gone)), update=True).text
+    text = include(text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
 
 
@@ -118,6 +127,5 @@ def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...],
 
 def not_wrapped(servers: Sequence[WrapOutcome]) -> list[WrapOutcome]:
     """Return the servers that start without ``scopekeeper run``, or may."""
-    return [
-        each for each in servers if each.state in (ServerState.NOT_WRAPPED, ServerState.UNCLEAR)
-    ]
+    states = (ServerState.NOT_WRAPPED, ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
+    return [each for each in servers if each.state in states]

@@ -11,6 +11,7 @@ from scopekeeper.install.gateway_drop_in import leaves_behind
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.mcp_clients import edit_diff, files
 from scopekeeper.mcp_clients.document import Edit, ParseError
+from scopekeeper.mcp_clients.program import is_missing
 from scopekeeper.mcp_clients.servers import PROGRAM
 from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, running
@@ -66,7 +67,8 @@ def install(
     original = files.read(places.config)
     text = original.text()
     with located(places):
-        new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
+        entry = entry_for(launcher, package)
+        new, servers = configuration.contained(text, launcher, entry, is_missing)
     change = GatewayChange(servers)
     actions = files_installed.plan_plugin(places, force=force)
     if os.path.exists(places.unit_file):

@@ -190,7 +190,7 @@ def of_gateway(
         yield GatewayFinding(name, Containment.LACKS, detail, fix)
     if gateway.report is None:
         age = (time.time() if now is None else now) - gateway.started
-        if age < _STARTS_WITHIN:
+        if installed and age < _STARTS_WITHIN:
             # the plugin reports once the gateway listens
             detail = f"started {age:.0f}s ago, and has not loaded its plugins yet; look again"
             yield GatewayFinding(name, Containment.STARTING, detail)

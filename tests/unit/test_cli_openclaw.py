@@ -378,3 +378,16 @@ def test_status_gives_the_command_that_mends_each_gap(home):
     parts = json.loads(call(home, "status", "--json", "--profile", "a b", "--config",
                             home / ".openclaw/openclaw.json")[1])["parts"]  # fmt: skip
     assert parts[0]["fix"].startswith("scopekeeper openclaw install --profile 'a b' --config ")
+
+
+def test_a_launcher_that_is_gone_is_named_and_mended(home):
+    config = home / ".openclaw/openclaw.json"
+    config.write_text(
+        """{mcp: {servers: {a: {command: '/gone/scopekeeper',
+        args: ['run', '-n', 'a', '--memory-max', '1G', '--', 'x']}}}}"""
+    )
+    assert "there is no /gone/scopekeeper: `scopekeeper openclaw install" in call(home, "status")[1]
+    assert call(home, "install")[0] == 0
+    assert "/gone/" not in config.read_text()
+    assert "'--memory-max', '1G', '--', 'x'" in config.read_text()
+    assert "1 of 1 contained" in call(home, "status")[1]

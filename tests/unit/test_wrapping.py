@@ -352,7 +352,7 @@ def test_an_update_keeps_a_comment_among_the_options_and_the_name():
     (server,) = parse(done.text, JSON5).data["mcp"]["servers"].values()
     assert server == {
         "command": "/new/scopekeeper",
-        "args": ["run", "-n", "mine", "--kind", "mcp", "--tasks-max", "7", "--", "npx", "-y"],
+        "args": ["run", "--name", "mine", "--kind", "mcp", "--tasks-max", "7", "--", "npx", "-y"],
     }
     assert ("// why" in done.text, "/* own */" in done.text) == (True, True)
     assert wrap(done.text, kind, OTHER, ALL, update=True).text == done.text
