@@ -1,7 +1,5 @@
 """What ``wrap`` and ``unwrap`` share: find the files, rewrite them, report the result."""
 
-import difflib
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +9,18 @@ import click
 
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.errors import ConfigError, UsageError
-from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_clients import edit_diff, files
 from scopekeeper.mcp_clients.document import ParseError
 from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
+from scopekeeper.mcp_clients.running import running
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
 from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4
+Rewriting = Callable[[str, str, Format], Rewrite]
+"""Returns the rewrite of a file, from its path, text and format."""
+NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
 _NAMES = "|".join(FORMATS)
 FILE_OPTIONS: list[click.Parameter] = [
     click.Option(["--client"], type=click.Choice([*FORMATS]), metavar=_NAMES,
@@ -40,9 +42,17 @@ class RewrittenFile:
     path: str
     kind: Format | None
     rewrite: Rewrite | None = None
+    changed: bool = False
+    """Whether the file was written."""
     diff: str = ""
     backup: str = ""
     problem: str = ""
+    backups_removed: tuple[str, ...] = ()
+    """Backups that held what the file holds now."""
+    backups_kept: tuple[str, ...] = ()
+    """Backups that differ from what was restored."""
+    remedy: str = ""
+    """What contains the servers of a file that only --check looks at."""
 
     @property
     def outcomes(self) -> tuple[WrapOutcome, ...]:
@@ -66,37 +76,53 @@ def target_files(
 
 def rewrite_files(
     targets: Sequence[tuple[str, Format | None]],
-    rewriting: Callable[[str, Format], Rewrite],
+    rewriting: Rewriting,
     *,
     write: bool,
+    restores: bool = False,
 ) -> list[RewrittenFile]:
-    """Rewrite each file on its own: a failure in one does not stop the others."""
-    return [_rewrite_file(path, kind, rewriting, write=write) for path, kind in targets]
+    """Rewrite each file on its own: a failure in one does not stop the others.
+
+    With restores, the backup that holds what was restored is removed.
+    """
+    return [
+        _rewrite_file(path, kind, rewriting, write=write, restores=restores)
+        for path, kind in targets
+    ]
 
 
 def _rewrite_file(
-    path: str,
-    kind: Format | None,
-    rewriting: Callable[[str, Format], Rewrite],
-    *,
-    write: bool,
+    path: str, kind: Format | None, rewriting: Rewriting, *, write: bool, restores: bool
 ) -> RewrittenFile:
     try:
         original = files.read(path)
         text = original.text()
         kind = kind or _format(path, text)
-        rewrite = rewriting(text, kind)
-        if rewrite.text == text:
-            return RewrittenFile(path, kind, rewrite)
+        rewrite = rewriting(path, text, kind)
         if not write:
-            return RewrittenFile(path, kind, rewrite, diff=_diff(path, text, rewrite.text))
-        backup = files.replace(original, rewrite.text.encode())
+            return RewrittenFile(
+                path, kind, rewrite, diff=edit_diff.unified(path, text, rewrite.edits)
+            )
+        new = rewrite.text.encode()
+        was_wrapped = any(outcome.program for outcome in rewrite.outcomes)
+        changed, backup = rewrite.text != text, ""
+        if changed:
+            backup = files.replace(original, new, again=was_wrapped)
+        if not restores or any(_stays(outcome) for outcome in rewrite.outcomes):
+            return RewrittenFile(path, kind, rewrite, changed, backup=backup)
+        removed, kept = files.drop_backups(original, new)
     except ParseError as error:
         problem = f"{path}:{error.line}:{error.column}: {error.message}"
         return RewrittenFile(path, kind, problem=problem)
     except ConfigError as error:
         return RewrittenFile(path, kind, problem=str(error))
-    return RewrittenFile(path, kind, rewrite, backup=backup)
+    return RewrittenFile(path, kind, rewrite, changed, backup=backup if backup in kept else "",
+                         backups_removed=tuple(removed), backups_kept=tuple(kept))  # fmt: skip
+
+
+def _stays(outcome: WrapOutcome) -> bool:
+    """Return whether a server is still wrapped."""
+    return bool(outcome.program) and not outcome.changed
 
 
 def _format(path: str, text: str) -> Format:
@@ -109,26 +135,32 @@ def _format(path: str, text: str) -> Format:
     return kind
 
 
-def _diff(path: str, old: str, new: str) -> str:
-    """Return a unified diff for patch(1); an absolute path needs ``patch -p1 -d /``."""
-    name = f"{path}\t" if " " in path else path
-    lines = difflib.unified_diff(
-        list(io.StringIO(old, newline="\n")), list(io.StringIO(new, newline="\n")), name, name
-    )
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
-    )
+def report(
+    done: Sequence[RewrittenFile],
+    changed: str,
+    *,
+    as_json: bool,
+    dry_run: bool,
+    missing: Sequence[str] = (),
+) -> None:
+    """Print the state of every server, and what to do next.
 
-
-def report(done: Sequence[RewrittenFile], changed: str, *, as_json: bool, dry_run: bool) -> None:
-    """Print the state of every server; changed is the word for the rewritten ones."""
+    changed is the word for the rewritten ones, missing has what containment still lacks.
+    """
+    restart = running(each.kind.name for each in done if each.changed and each.kind)
     if as_json:
-        answer({"files": [_document(each) for each in done]})
+        answer({"files": [_document(each) for each in done], "missing": list(missing),
+                "restart": restart})  # fmt: skip
     elif dry_run:
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
     else:
         _print(done, changed)
+        for text in missing:
+            click.echo(safe(f"Still missing: {text}"))
+        for client, pids in restart.items():
+            numbers = ", ".join(map(str, pids))
+            click.echo(f"Restart {client} (pid {numbers}): it reads its file only when it starts.")
     for each in done:
         warn([f"{each.path}: {note}" for note in (each.rewrite.notes if each.rewrite else ())])
         if dry_run and not as_json:
@@ -137,6 +169,8 @@ def report(done: Sequence[RewrittenFile], changed: str, *, as_json: bool, dry_ru
                     text = f"{outcome.name}: {_state(outcome, changed)}"
                     detail = f": {outcome.detail}" if outcome.detail else ""
                     click.echo(safe(f"{each.path}: {text}{detail}"), err=True)
+        if each.remedy and any(outcome.state in NOT_CONTAINED for outcome in each.outcomes):
+            warn([f"{each.path}: {each.remedy}"])
         if each.problem:
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
 
@@ -152,8 +186,14 @@ def _print(done: Sequence[RewrittenFile], changed: str) -> None:
     for each in done:
         if each.rewrite is not None and not each.outcomes:
             click.echo(safe(f"{each.path}: no servers"))
-        if each.backup:
-            click.echo(safe(f"{each.path}: rewritten; backup: {each.backup}"))
+        if each.changed:
+            is_new = each.backup and each.backup not in each.backups_kept
+            backup = f"; backup: {each.backup}" if is_new else ""
+            click.echo(safe(f"{each.path}: rewritten{backup}"))
+        for path in each.backups_removed:
+            click.echo(safe(f"{path}: removed, since {each.path} is as it was"))
+        for path in each.backups_kept:
+            click.echo(safe(f"{path}: kept, since it differs from {each.path}"))
 
 
 def _state(outcome: WrapOutcome, changed: str) -> str:
@@ -174,6 +214,9 @@ def _document(done: RewrittenFile) -> dict[str, Any]:
         "path": safe_json(done.path),
         "format": done.kind.name if done.kind else None,
         "backup": safe_json(done.backup) or None,
+        "backups_removed": [safe_json(path) for path in done.backups_removed],
+        "backups_kept": [safe_json(path) for path in done.backups_kept],
+        "remedy": safe_json(done.remedy) or None,
         "problem": safe_json(done.problem) or None,
         "diff": done.diff or None,
         "notes": list(done.rewrite.notes) if done.rewrite else [],

@@ -3,48 +3,44 @@
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import print_change
-from scopekeeper.cli.show import answer, safe, safe_json, table, warn
-from scopekeeper.doctor.parts import gateways as unbound_gateways
+from scopekeeper.cli.openclaw_status import (
+    GATEWAY_OPTIONS,
+    configuration_of,
+    server_document,
+    status_command,
+)
+from scopekeeper.cli.show import answer, safe, safe_json, warn
 from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.install import install as install_units
 from scopekeeper.install.install import places_of
-from scopekeeper.kernel.proc import mount_point
-from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.program import installed
-from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
-from scopekeeper.openclaw import configuration, files_installed, locations, running, status
+from scopekeeper.mcp_clients.wrap import Launcher
+from scopekeeper.openclaw import configuration, locations
 from scopekeeper.openclaw.install import (
     GatewayChange,
-    entry_for,
     install,
-    kill_mode,
-    located,
+    restart_time,
     uninstall,
 )
-from scopekeeper.openclaw.status import Containment, GatewayFinding
-from scopekeeper.scope.placement import Caller
-from scopekeeper.scope.snapshot import Reader
+from scopekeeper.quantities import show_duration
+from scopekeeper.safe_text import safe_lines
 from scopekeeper.systemd.systemctl import Systemctl
 
 _NO_PACKAGE = (
     "OpenClaw was not found: version 2026.9 and later reports the end of runs to the plugin only "
     "if the configuration allows it; run this again with openclaw in PATH"
 )
-_GATEWAY_OPTIONS: list[click.Parameter] = [
-    click.Option(["--profile"], metavar="NAME", default="", help="The OpenClaw profile. Default: "
-                 "$OPENCLAW_PROFILE."),
-    click.Option(["--config"], metavar="FILE", default="", help="The OpenClaw configuration. "
-                 "Default: where OpenClaw looks for it."),
-    click.Option(["--json", "as_json"], is_flag=True, help="Print one versioned JSON object."),
-]  # fmt: skip
+_PROVENANCE = (
+    'OpenClaw may warn that scopekeeper was "loaded without install/load-path provenance": this '
+    "command wrote the plugin, not `openclaw plugins install`. Nothing is wrong."
+)
 
 
 @click.group("openclaw", cls=Group)
@@ -52,11 +48,18 @@ def command() -> None:
     """Contain OpenClaw's gateway, and show what is contained."""
 
 
-@command.command("install", params=[*_GATEWAY_OPTIONS])
+command.add_command(status_command)
+
+
+@command.command("install", params=[*GATEWAY_OPTIONS])
 @click.option("--force", is_flag=True, help="Also replace an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only print what would be written, removed and "
+              "run.")  # fmt: skip
 @click.option("--no-keeper", is_flag=True, help="Do not run `scopekeeper install`.")
-def install_command(profile: str, config: str, as_json: bool, force: bool, no_keeper: bool) -> None:
+def install_command(
+    profile: str, config: str, as_json: bool, force: bool, dry_run: bool, no_keeper: bool
+) -> None:
     """Contain a gateway from its next start on.
 
     Puts `scopekeeper run` before the command of every MCP server, as `wrap` does; installs a plugin
@@ -68,22 +71,26 @@ def install_command(profile: str, config: str, as_json: bool, force: bool, no_ke
     where = locations.find(os.environ, profile=profile, config=config)
     package = locations.package(where, os.environ)
     launcher = Launcher(*installed(), ("--real-shell",))
-    change = install(where, launcher, package, force=force)
+    change = install(where, launcher, package, force=force, dry_run=dry_run)
     if package is None:
         change.warnings.append(_NO_PACKAGE)
     left = configuration.not_wrapped(change.servers)
     change.warnings += [f"server {each.name} is not contained: {each.detail}" for each in left]
     with contextlib.suppress(ConfigError):
-        if blocked := _configuration(where).blocked:
+        if blocked := configuration_of(where).blocked:
             change.warnings.append(f"OpenClaw will not load the plugin: {blocked}")
-    keeper = None if no_keeper else _install_keeper(change.warnings)
-    _report(change, where, "To start it contained", keeper, as_json=as_json)
+    keeper = None if no_keeper else _install_keeper(change.warnings, dry_run=dry_run)
+    notes = [_PROVENANCE] if where.plugin in change.done else []
+    _report(change, where, "To start it contained", keeper, notes=notes, dry_run=dry_run,
+            as_json=as_json)  # fmt: skip
 
 
-@command.command("uninstall", params=[*_GATEWAY_OPTIONS])
+@command.command("uninstall", params=[*GATEWAY_OPTIONS])
 @click.option("--force", is_flag=True, help="Also remove an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
-def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Only print what would be written, removed and "
+              "run.")  # fmt: skip
+def uninstall_command(profile: str, config: str, as_json: bool, force: bool, dry_run: bool) -> None:
     """Undo `openclaw install`.
 
     Restores the configuration to the byte, except for what was edited since. Running scopes go on
@@ -91,10 +98,11 @@ def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> 
     removes it. Exit status: 0 done; 1 something was refused.
     """
     where = locations.find(os.environ, profile=profile, config=config)
-    _report(uninstall(where, force=force), where, "To start it as before", as_json=as_json)
+    change = uninstall(where, force=force, dry_run=dry_run)
+    _report(change, where, "To start it as before", dry_run=dry_run, as_json=as_json)
 
 
-def _install_keeper(warnings: list[str]) -> Applied | None:
+def _install_keeper(warnings: list[str], *, dry_run: bool) -> Applied | None:
     """Run ``scopekeeper install`` for the user; a failure is a warning, the gateway needs none."""
     if os.geteuid() == 0:
         warnings.append("the keeper was not installed: for root, run `scopekeeper install`")
@@ -102,7 +110,7 @@ def _install_keeper(warnings: list[str]) -> Applied | None:
     try:
         where = places_of("user", os.environ)
         manager = Systemctl(where.manager, where.units)
-        return install_units(manager, where, installed()[1], texts())
+        return install_units(manager, where, installed()[1], texts(), dry_run=dry_run)
     except ScopekeeperError as error:
         warnings.append(f"the keeper was not installed: {error}")
         return None
@@ -114,117 +122,50 @@ def _report(
     purpose: str,
     keeper: Applied | None = None,
     *,
+    notes: Sequence[str] = (),
+    dry_run: bool,
     as_json: bool,
 ) -> None:
+    """Print what was done, or would be done; purpose is what a restart is for."""
     keeper = keeper or Applied()
     change.warnings += keeper.warnings
+    has_unit = os.path.exists(where.unit_file)
+    notes = [*([_restart_note(where)] if has_unit and change.done else []), *notes]
     if as_json:
         answer({
+            "dry_run": dry_run,
             "changed": [safe_json(path) for path in change.done],
+            "diff": safe_json(change.diff) or None,
             "keeper": {
                 "written": [safe_json(path) for path in keeper.written],
                 "removed": [safe_json(path) for path in keeper.removed],
                 "ran": [safe_json(line) for line in keeper.ran],
             },
             "backup": safe_json(change.backup) or None,
-            "servers": [_server(each) for each in change.servers],
+            "servers": [server_document(each) for each in change.servers],
+            "notes": [safe_json(text) for text in notes],
             "warnings": [safe_json(text) for text in change.warnings],
         })  # fmt: skip
         return
+    would = "would be " if dry_run else ""
     for path in change.done:
-        click.echo(safe(path if os.path.lexists(path) else f"{path}: removed"))
+        click.echo(safe(f"{path}: {would}{change.verbs[path]}"))
     if change.backup:
-        click.echo(safe(f"{where.config}: backup: {change.backup}"))
-    print_change(keeper, dry_run=False)
+        click.echo(safe(f"{change.backup}: holds {where.config} as it was before"))
+    if dry_run:
+        click.echo(safe_lines(change.diff), nl=False)
+    print_change(keeper, dry_run=dry_run)
     warn(change.warnings)
     if change.done:
         click.echo(f"{purpose}: systemctl --user restart {safe(where.unit)}")
+        for text in notes:
+            click.echo(safe(text))
     elif keeper.is_nothing:
         click.echo("Nothing to change.")
 
 
-def _server(outcome: WrapOutcome) -> dict[str, object]:
-    return {"name": outcome.name, "state": outcome.state.value, "detail": outcome.detail or None}
-
-
-@command.command("status", params=[*_GATEWAY_OPTIONS])
-def status_command(profile: str, config: str, as_json: bool) -> None:
-    """Show for each agent and session what is contained, what is not, and why.
-
-    Exit status: 0 everything is contained; 1 something is not.
-    """
-    where = locations.find(os.environ, profile=profile, config=config)
-    package = locations.package(where, os.environ)
-    launcher = Launcher(*installed())
-    found = _configuration(where)
-    planned = files_installed.plan_drop_in(where, launcher.absolute)
-    drop_in = files_installed.state_of([planned])
-    findings = [
-        status.of_servers(found),
-        status.of_plugin(_state_of_plugin(where), found, entry_for(launcher, package)),
-        status.of_drop_in(
-            drop_in, where.unit, kill_mode(where), has_unit=os.path.exists(where.unit_file)
-        ),
-    ]  # fmt: skip
-    gateways = running.running(where, package)
-    for each in gateways:
-        installed_now = os.path.lexists(where.plugin)
-        findings += status.of_gateway(each, _changed(where), installed=installed_now)
-    if not gateways:
-        findings.append(GatewayFinding("gateway", Containment.OK, "none runs"))
-    findings += [
-        GatewayFinding(each.check, Containment.LACKS, f"{each.detail}: {each.fix}")
-        for each in unbound_gateways(Caller())
-    ]
-    scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
-    sessions = status.sessions(scopes, gateways, found.bare)
-    if as_json:
-        answer({
-            "parts": [{key: safe_json(str(value)) for key, value in asdict(each).items()}
-                      for each in findings],
-            "sessions": [{**asdict(each), "detail": safe_json(each.detail)} for each in sessions],
-            "servers": [_server(each) for each in found.servers],
-        })  # fmt: skip
-    else:
-        _print(findings, sessions)
-        warn(found.notes)
-    fine = all(each.verdict is Containment.OK for each in findings) and all(
-        s.unit for s in sessions
-    )
-    raise SystemExit(0 if fine else 1)
-
-
-def _state_of_plugin(where: locations.GatewayPaths) -> files_installed.FileState:
-    try:
-        return files_installed.state_of(files_installed.plan_plugin(where))
-    except ConfigError:
-        return files_installed.FileState.KEPT
-
-
-def _configuration(where: locations.GatewayPaths) -> configuration.Found:
-    text = files.read(where.config).text()
-    with located(where):
-        return configuration.look_at(text)
-
-
-def _changed(where: locations.GatewayPaths) -> float:
-    """Return when the files that a gateway reads at its start were last installed."""
-    times = []
-    for path in (where.drop_in, where.plugin):
-        with contextlib.suppress(OSError):
-            times.append(os.stat(path).st_mtime)
-    return max(times, default=0.0)
-
-
-def _print(findings: Sequence[GatewayFinding], sessions: Sequence[status.Session]) -> None:
-    table(("PART", "STATE", "DETAIL"), [(f.part, f.verdict.value, f.detail) for f in findings],
-          shrink=(2,))  # fmt: skip
-    if not sessions:
-        return
-    click.echo()
-    rows = [
-        (s.agent, s.session, s.lane, s.state, str(s.members), str(s.processes), s.detail)
-        for s in sessions
-    ]
-    table(("AGENT", "SESSION", "LANE", "STATE", "MEMBERS", "PROCS", "WHAT"), rows,
-          shrink=(1, 6), right=(4, 5))  # fmt: skip
+def _restart_note(where: locations.GatewayPaths) -> str:
+    """Return how long a restart of the gateway may take."""
+    seconds = restart_time(where)
+    limit = "some minutes" if seconds is None else f"up to {show_duration(seconds)}"
+    return f"The restart may take {limit}: OpenClaw first waits for what its sessions run."

@@ -22,7 +22,8 @@ def command(
 ) -> None:
     """Undo `wrap`: let MCP clients start their servers as before.
 
-    Restores FILE to the byte, except for what was edited since. Exit status: 0 done; 1 a file was
+    Restores FILE to the byte, except for what was edited since, and removes the backup that is the
+    same then; others stay. Exit status: 0 done; 1 a file was
     refused, or a server's own command cannot be found; 4 no server has a name given with --only.
     """
     chosen = Selection(frozenset(only), frozenset(excepted))
@@ -30,7 +31,12 @@ def command(
     if not targets and not as_json:
         click.echo("No configuration of a known client was found.")
         return
-    done = rewrite_files(targets, lambda text, kind: unwrap(text, kind, chosen), write=not dry_run)
+    done = rewrite_files(
+        targets,
+        lambda _, text, kind: unwrap(text, kind, chosen),
+        write=not dry_run,
+        restores=True,
+    )
     report(done, "unwrapped", as_json=as_json, dry_run=dry_run)
     check_names(done, chosen)
     failed = any(outcome.state is ServerState.UNCLEAR for each in done for outcome in each.outcomes)

@@ -2,18 +2,33 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 from scopekeeper.cli import run as plain
-from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
+from scopekeeper.cli.configs import (
+    FILE_OPTIONS,
+    NOT_CONTAINED,
+    RewrittenFile,
+    check_names,
+    report,
+    rewrite_files,
+    target_files,
+)
 from scopekeeper.cli.show import warn
-from scopekeeper.doctor.parts import gateways
+from scopekeeper.doctor.finding import Status
+from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
-from scopekeeper.mcp_clients.program import USUAL_PATH, installed
+from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.git import is_shared
+from scopekeeper.mcp_clients.other_files import OtherFile, other_files
+from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
-from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, wrap
+from scopekeeper.mcp_clients.wrap import Launcher, Rewrite, Selection, look, wrap
+from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 
 _NOT_WRITTEN = ("name", "kind", "command")
@@ -26,6 +41,8 @@ _NOT_READ = 2
 @click.command("wrap")
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
               f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
+@click.option("--update", is_flag=True, help="Also give servers that are wrapped already this "
+              "launcher, and the options of run given here in place of theirs.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--check", is_flag=True, help="Only show which servers are wrapped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -36,6 +53,7 @@ def command(
     only: tuple[str, ...],
     excepted: tuple[str, ...],
     program: str | None,
+    update: bool,
     dry_run: bool,
     check: bool,
     as_json: bool,
@@ -48,33 +66,93 @@ def command(
     Without FILE, it rewrites the files of all known clients in their usual places. A backup stays
     beside each file. A client reads the new file at its next start. Exit status: 0 done; 1 a file
     was refused, or a server in it could not be wrapped; 4 no server has a name given with --only.
-    With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read.
+    With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read. Without FILE, --check
+    also looks at the projects that Claude Code knows, and at the plugins of clients.
     """
-    if check and dry_run:
-        raise UsageError("--check never changes a file", "leave out --dry-run")
+    if check and (dry_run or update):
+        raise UsageError("--check never changes a file",
+                         f"leave out {'--dry-run' if dry_run else '--update'}")  # fmt: skip
     chosen = Selection(frozenset(only), frozenset(excepted))
     launcher = None if check else _launcher(program, options)
     targets = target_files(files, client, kind)
-    if not targets and not as_json:
+    others = other_files(os.environ, client) if check and not files else []
+    if not targets and not others and not as_json:
         click.echo("No configuration of a known client was found.")
         return
-    done = rewrite_files(
-        targets,
-        lambda text, kind: (
-            wrap(text, kind, launcher, chosen) if launcher else look(text, kind, chosen)
-        ),
-        write=not (check or dry_run),
-    )
-    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run)
+    done = _rewritten(targets, others, chosen, launcher, write=not (check or dry_run),
+                      update=update, keep_path=program is not None)  # fmt: skip
+    missing = _missing() if launcher and not dry_run and _any_wrapped(done) else []
+    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, missing=missing)
     check_names(done, chosen)
     if launcher:
-        with contextlib.suppress(ScopekeeperError):  # no place for scopes yet: run will say so
-            warn([f"{each.detail}: {each.fix}" for each in gateways(Caller())])
-    bad = {ServerState.UNCLEAR, ServerState.NOT_WRAPPED} if check else {ServerState.UNCLEAR}
+        _warn(done, update=update)
+    bad = NOT_CONTAINED if check else (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
     failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
     if any(each.problem for each in done):
         raise SystemExit(_NOT_READ if check else 1)
     raise SystemExit(_NOT_ALL if failed else 0)
+
+
+def _rewritten(
+    targets: Sequence[tuple[str, Format | None]],
+    others: Sequence[OtherFile],
+    chosen: Selection,
+    launcher: Launcher | None,
+    *,
+    write: bool,
+    update: bool,
+    keep_path: bool,
+) -> list[RewrittenFile]:
+    """Rewrite or look at all files; launcher is None to look only."""
+
+    def rewriting(path: str, text: str, kind: Format) -> Rewrite:
+        if launcher is None:
+            made = look(text, kind, chosen)
+        else:
+            this = launcher
+            if not keep_path and is_shared(path, os.environ):
+                this = replace(launcher, program=PROGRAM, absolute=PROGRAM)
+            made = wrap(text, kind, this, chosen, update=update)
+        remedy = f"`scopekeeper wrap --update {path}`"
+        return replace(made, outcomes=mark_missing(made.outcomes, remedy))
+
+    done = rewrite_files(targets, rewriting, write=write)
+    for other in others:
+        (found,) = rewrite_files([(other.path, other.kind)], rewriting, write=False)
+        done.append(replace(found, remedy=other.remedy))
+    return done
+
+
+def _any_wrapped(done: Sequence[RewrittenFile]) -> bool:
+    return any(o.state is ServerState.WRAPPED for each in done for o in each.outcomes)
+
+
+def _missing() -> list[str]:
+    """Return what containment lacks on this machine, each with the command that adds it."""
+    try:
+        found = keeper(choose_placement.find(Caller()))
+    except ScopekeeperError as error:
+        text = f"a place for scopes: {error}: until there is one, these servers do not start; see "
+        return [f"{text}`scopekeeper doctor`"]
+    if found.status is not Status.NOTE:
+        return []
+    text = f"the keeper: it {found.detail}. What a killed client leaves stays until then, or until "
+    return [f"{text}the next `scopekeeper reconcile`. To add it: {found.fix}"]
+
+
+def _warn(done: Sequence[RewrittenFile], *, update: bool) -> None:
+    texts = []
+    for each in done:
+        if is_shared(each.path, os.environ) and each.changed:
+            texts.append(f"{each.path} is in a git work tree: everybody who uses it needs "
+                         f"{PROGRAM} in PATH, or cannot start its servers")  # fmt: skip
+        differ = [outcome.name for outcome in each.outcomes if outcome.differs]
+        if differ and not update:
+            texts.append(f"{each.path}: {', '.join(differ)}: wrapped already, with other options, "
+                         "which stay; to change them: add --update")  # fmt: skip
+    warn(texts)
+    with contextlib.suppress(ScopekeeperError):
+        warn([f"{each.detail}: {each.fix}" for each in gateways(Caller())])
 
 
 _OF_RUN = [each for each in plain.command.params if each.name not in _NOT_WRITTEN]

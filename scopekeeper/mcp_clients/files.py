@@ -7,6 +7,7 @@ synced to disk, and is then renamed over the file. The backup stays beside it.
 import contextlib
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ BACKUP = ".before-scopekeeper"
 _MOST = 64 << 20
 """Bytes. Some clients keep their history in their configuration; even that is smaller."""
 
+_NUMBER = re.compile(r"(?:-[0-9]+)?")
 _ACL = "system.posix_acl"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
@@ -62,9 +64,10 @@ def read(path: str) -> Original:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def replace(original: Original, new: bytes) -> str:
+def replace(original: Original, new: bytes, *, again: bool = False) -> str:
     """Replace the file, and return the path of the backup.
 
+    again is for a file that scopekeeper has rewritten before: a backup that exists is enough.
     Raises ConfigError, with nothing changed.
     """
     path = os.path.dirname(original.target)
@@ -74,7 +77,7 @@ def replace(original: Original, new: bytes) -> str:
         try:
             _refuse_changed(original, folder)
             _refuse(original, folder)
-            backup = _replace(original, new, folder)
+            backup = _replace(original, new, folder, again=again)
         finally:
             os.close(folder)
     except OSError as error:
@@ -82,10 +85,11 @@ def replace(original: Original, new: bytes) -> str:
     return os.path.join(path, backup)
 
 
-def _replace(original: Original, new: bytes, folder: int) -> str:
+def _replace(original: Original, new: bytes, folder: int, *, again: bool) -> str:
     """Replace the file in an opened folder; return the name of the backup."""
     with _written(original, new, folder) as ready:
-        backup, is_new = _back_up(original, folder)
+        there = _backups(original, folder) if again else []
+        backup, is_new = (there[0], False) if there else _back_up(original, folder)
         try:
             _refuse_changed(original, folder)
             name = os.path.basename(original.target)
@@ -204,6 +208,35 @@ def _back_up(original: Original, folder: int) -> tuple[str, bool]:
         if _has(name, folder, original.raw):
             return name, False
         number += 1
+
+
+def _backups(original: Original, folder: int) -> list[str]:
+    """Return the names of the backups in an opened folder, the first one first."""
+    start = os.path.basename(original.target) + BACKUP
+    found = [name for name in os.listdir(folder) if _NUMBER.fullmatch(name.removeprefix(start))]
+    return sorted((name for name in found if name.startswith(start)), key=lambda n: (len(n), n))
+
+
+def drop_backups(original: Original, new: bytes) -> tuple[list[str], list[str]]:
+    """Remove the backups that hold what the file holds now; return the paths removed and kept."""
+    path = os.path.dirname(original.target)
+    removed: list[str] = []
+    kept: list[str] = []
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return [], []
+    try:
+        for name in _backups(original, folder):
+            done = kept
+            if _has(name, folder, new) and _has(os.path.basename(original.target), folder, new):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+                    done = removed
+            done.append(os.path.join(path, name))
+    finally:
+        os.close(folder)
+    return removed, kept
 
 
 def _exists(name: str, folder: int) -> bool:

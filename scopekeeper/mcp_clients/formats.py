@@ -96,7 +96,7 @@ def recognise(path: str, text: str) -> Format | None:
 
 def _by_content(text: str) -> str | None:
     try:
-        data = json5.parse(text, json5.JSON5).data
+        data = json5.parse(text, json5.JSON5, ()).data
     except ParseError:
         return None
     if not isinstance(data, dict):

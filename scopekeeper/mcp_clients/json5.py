@@ -6,6 +6,7 @@ Strict: refuses what a dialect does not allow, since the client would refuse it 
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
@@ -50,15 +51,30 @@ _NAME_CATEGORIES = frozenset(("Lu", "Ll", "Lt", "Lm", "Lo", "Nl"))
 _LATER_CATEGORIES = _NAME_CATEGORIES | {"Mn", "Mc", "Nd", "Pc"}
 
 
-def parse(text: str, dialect: Dialect) -> Value:
-    """Return the value of the text; raises ParseError, also for a duplicate key."""
+Places = Sequence[tuple[str, ...]] | None
+"""Paths of keys, as in Format.places; None for every path."""
+
+
+def parse(text: str, dialect: Dialect, places: Places = None) -> Value:
+    """Return the value of the text; raises ParseError, also for a duplicate key.
+
+    With places, only what these paths lead to has items and members: the rest of a large file is
+    only data.
+    """
     reader = _Reader(text, dialect)
     reader.skip()
-    value = reader.value(0)
+    value = reader.value(0, places)
     reader.skip()
     if reader.at < len(text):
         raise reader.error(f"unexpected text after the end of the {dialect.name}")
     return value
+
+
+def _below(places: Places, key: str) -> Places:
+    """Return the rest of the paths that go through a key."""
+    if places is None or () in places:
+        return None
+    return [path[1:] for path in places if path[0] in (key, "*")]
 
 
 class _Reader:
@@ -95,14 +111,14 @@ class _Reader:
                     raise self.error("the comment has no end")
                 self.at = end + 2
 
-    def value(self, depth: int) -> Value:
+    def value(self, depth: int, places: Places) -> Value:
         if depth > _DEEPEST:
             raise self.error(f"nested deeper than {_DEEPEST} levels")
         char = self.text[self.at : self.at + 1]
         if char == "{":
-            return self.object(depth)
+            return self.object(depth, places)
         if char == "[":
-            return self.array(depth)
+            return self.array(depth, places)
         if char in ('"', "'"):
             start, data = self.at, self.string()
             return Value(start, self.at, data)
@@ -149,20 +165,24 @@ class _Reader:
             raise self.refused(f"a comma before {closing}", comma)
         return comma
 
-    def array(self, depth: int) -> Value:
+    def array(self, depth: int, places: Places) -> Value:
         start = self.at
         self.at += 1
+        data: list[object] = []
         items: list[Value] = []
         commas: list[int] = []
         self.skip()
         while not self.text.startswith("]", self.at):
-            items.append(self.value(depth + 1))
-            commas.append(self.comma("]"))
+            item = self.value(depth + 1, None if places is None else ())
+            data.append(item.data)
+            comma = self.comma("]")
+            if places is None:
+                items.append(item)
+                commas.append(comma)
         self.at += 1
-        data = [item.data for item in items]
         return Value(start, self.at, data, items=tuple(items), commas=tuple(commas))
 
-    def object(self, depth: int) -> Value:
+    def object(self, depth: int, places: Places) -> Value:
         start = self.at
         self.at += 1
         members: list[Pair] = []
@@ -179,10 +199,11 @@ class _Reader:
                 raise self.error("no : after the key")
             self.at += 1
             self.skip()
-            value = self.value(depth + 1)
+            value = self.value(depth + 1, _below(places, key))
             data[key] = value.data
             comma = self.comma("}")
-            members.append(Pair(key_start, key_start, key_end, (key,), value, comma))
+            if places is None or places:
+                members.append(Pair(key_start, key_start, key_end, (key,), value, comma))
         self.at += 1
         return Value(start, self.at, data, members=tuple(members))
 

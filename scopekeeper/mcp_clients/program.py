@@ -3,9 +3,12 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 
 from scopekeeper.errors import UsageError
-from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
+from scopekeeper.mcp_clients.wrap import WrapOutcome
 
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 """Folders in every client's PATH; a desktop client lacks the additions of a shell profile."""
@@ -29,3 +32,27 @@ def installed() -> tuple[str, str]:
     usual = shutil.which(PROGRAM, path=USUAL_PATH)
     is_usual = usual is not None and os.path.realpath(usual) == os.path.realpath(path)
     return (PROGRAM, path) if is_usual else (path, path)
+
+
+def mark_missing(servers: Iterable[WrapOutcome], remedy: str) -> tuple[WrapOutcome, ...]:
+    """Mark the servers whose launcher does not exist, and that were not changed."""
+    return tuple(
+        replace(
+            each,
+            state=ServerState.NO_LAUNCHER,
+            detail=f"there is no {each.program}: {remedy}",
+        )
+        if each.state is ServerState.WRAPPED and not each.changed and is_missing(each.program)
+        else each
+        for each in servers
+    )
+
+
+def is_missing(program: str) -> bool:
+    """Return whether no client of this user can start a launcher.
+
+    A path that the client expands, or that is relative to a folder of its own, is not judged.
+    """
+    if "/" in program:
+        return os.path.isabs(program) and "$" not in program and not os.access(program, os.X_OK)
+    return not any(shutil.which(program, path=path) for path in (None, USUAL_PATH))

@@ -31,6 +31,8 @@ class ServerState(enum.StrEnum):
     NO_COMMAND = "no command"
     UNCLEAR = "unclear"
     """The client may start it, in a way that ``wrap`` cannot change safely."""
+    NO_LAUNCHER = "launcher missing"
+    """It is wrapped, by a launcher that does not exist: the client cannot start it."""
     LEFT_OUT = "left out"
     """Not selected by the caller."""
 
@@ -66,7 +68,7 @@ def read(text: str, kind: Format) -> Configuration:
     if kind.dialect is None:
         data, entries = toml.parse(text)
         return Configuration(data, tuple(_toml_servers(text, data, entries, kind)))
-    root = json5.parse(text, kind.dialect)
+    root = json5.parse(text, kind.dialect, kind.places)
     servers: list[McpServer] = []
     notes: list[str] = []
     for place in kind.places:

@@ -4,14 +4,17 @@ Both change as little as possible. The command moves into the args as it is writ
 ``unwrap`` restores the text to the byte, except for what was edited in between.
 """
 
-import copy
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from scopekeeper.launch.arguments import parse as parse_run
 from scopekeeper.mcp_clients.document import Edit, Pair, Value, apply
 from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.quoting import member_name, quoter
 from scopekeeper.mcp_clients.servers import (
+    PROGRAM,
     Configuration,
     McpServer,
     ServerState,
@@ -19,8 +22,12 @@ from scopekeeper.mcp_clients.servers import (
     inner_command,
     read,
 )
-from scopekeeper.mcp_clients.text_edit import remove_comma, remove_member
-from scopekeeper.scope.names import MEMBER_MAX
+from scopekeeper.mcp_clients.text_edit import (
+    remove_items,
+    remove_member,
+    replace_items,
+    without_values,
+)
 
 _NAME = "--name"
 _KIND = ("--kind", "mcp")
@@ -62,6 +69,10 @@ class WrapOutcome:
     state: ServerState
     detail: str = ""
     changed: bool = False
+    program: str = ""
+    """The launcher that the server had; '' if it was not wrapped."""
+    differs: bool = False
+    """Whether it stays wrapped with other options than those given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ class Rewrite:
     text: str
     outcomes: tuple[WrapOutcome, ...]
     notes: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    """The edits that made the text from the one before."""
 
 
 def look(text: str, kind: Format, chosen: Selection) -> Rewrite:
@@ -78,13 +91,20 @@ def look(text: str, kind: Format, chosen: Selection) -> Rewrite:
     return _rewrite(text, kind, chosen, lambda _, __: None)
 
 
-def wrap(text: str, kind: Format, launcher: Launcher, chosen: Selection) -> Rewrite:
-    """Wrap every server that is not wrapped yet; raises ParseError."""
+def wrap(
+    text: str, kind: Format, launcher: Launcher, chosen: Selection, *, update: bool = False
+) -> Rewrite:
+    """Wrap every server that is not wrapped yet; raises ParseError.
+
+    With update, those that are wrapped get this launcher, and these options if there are any.
+    """
 
     def change(server: McpServer, state: ServerState) -> "_Change | None":
         asked_for = state is ServerState.DISABLED and server.name in chosen.only
         if state is ServerState.NOT_WRAPPED or asked_for:
             return _wrapped(text, kind, server, launcher)
+        if state is ServerState.WRAPPED and (update or launcher.options):
+            return _updated(text, kind, server, launcher, update=update)
         return None
 
     return _rewrite(text, kind, chosen, change)
@@ -107,6 +127,7 @@ class _Change:
     """None to remove the args."""
     edits: list[Edit] = field(default_factory=list)
     detail: str = ""
+    differs: bool = False
 
 
 def _rewrite(
@@ -118,25 +139,33 @@ def _rewrite(
     configuration = read(text, kind)
     outcomes: list[WrapOutcome] = []
     edits: list[Edit] = []
-    expected = copy.deepcopy(configuration.data)
+    expected = configuration.data
     for server in configuration.servers:
         state, detail = classify(server, kind)
+        program = _program(server) if state is ServerState.WRAPPED else ""
         if chosen.leaves_out(server.name):
-            outcomes.append(WrapOutcome(server.name, server.place, ServerState.LEFT_OUT, ""))
+            outcomes.append(
+                WrapOutcome(server.name, server.place, ServerState.LEFT_OUT, program=program)
+            )
             continue
         done = change(server, state)
         if done is None:
-            outcomes.append(WrapOutcome(server.name, server.place, state, detail))
+            outcomes.append(WrapOutcome(server.name, server.place, state, detail, program=program))
             continue
         changed = bool(done.edits)
-        outcomes.append(WrapOutcome(server.name, server.place, done.state, done.detail, changed))
+        outcomes.append(WrapOutcome(server.name, server.place, done.state, done.detail, changed,
+                                    program, done.differs))  # fmt: skip
         if changed:
             edits += done.edits
-            _set(expected, server, done)
+            _set(expected, server, done)  # nothing below reads what this server was
     rewritten = apply(text, edits)
     if edits:
         _prove(rewritten, kind, expected)
-    return Rewrite(rewritten, tuple(outcomes), configuration.notes)
+    return Rewrite(rewritten, tuple(outcomes), configuration.notes, tuple(edits))
+
+
+def _program(server: McpServer) -> str:
+    return str(server.data["command"]) if isinstance(server.data, dict) else ""
 
 
 def _set(expected: object, server: McpServer, done: _Change) -> None:
@@ -162,11 +191,9 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
     assert command is not None  # noqa: S101  its state implies one
     assert isinstance(data, dict)  # noqa: S101
     raw = _of(text, command.value)
-    quote = _quoter(kind, raw[0])
-    environment = data.get("env")
-    own_path = isinstance(environment, dict) and "PATH" in environment
-    program = launcher.absolute if own_path else launcher.program
-    name = _member_name(server.name)
+    quote = quoter(kind, raw[0])
+    program = _launcher_for(data, launcher)
+    name = member_name(server.name)
     empty = server.args is not None and not server.args.value.items
     # `--name=NAME` marks args that were empty, so that unwrap restores empty args
     named = [f"{_NAME}={name}"] if empty else [_NAME, name]
@@ -185,6 +212,62 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
         edits.append(Edit(first, first, "".join(word + between for word in ours)))
     args = [*words, data["command"], *data.get("args", [])]
     return _Change(ServerState.WRAPPED, program, args, edits, str(data["command"]))
+
+
+def _launcher_for(data: dict[str, object], launcher: Launcher) -> str:
+    environment = data.get("env")
+    own_path = isinstance(environment, dict) and "PATH" in environment
+    return launcher.absolute if own_path else launcher.program
+
+
+def _updated(
+    text: str, kind: Format, server: McpServer, launcher: Launcher, *, update: bool
+) -> _Change | None:
+    """Give a wrapped server another launcher and options; its name stays.
+
+    Without update, only report options that differ. None if there is nothing to change.
+    """
+    command, args, data = server.command, server.args, server.data
+    assert command is not None  # noqa: S101  its state implies both
+    assert args is not None  # noqa: S101
+    assert isinstance(data, dict)  # noqa: S101
+    own, program = inner_command(data["args"]), _launcher_for(data, launcher)
+    if not own or not isinstance(data["args"][own], str):
+        return None
+    before = [str(word) for word in data["args"][:own]]
+    words = ["run", *_name_in(before, server.name), *_KIND, *launcher.options, "--"]
+    if not launcher.options:
+        words = before
+    same = _meaning(before) == _meaning(words)
+    if same and (not update or data["command"] == program):
+        return None
+    if not update:
+        given = shlex.join(launcher.options)
+        return _Change(ServerState.WRAPPED, detail=f"its options are not: {given}", differs=True)
+    items = args.value.items
+    quote = quoter(kind, text[items[own].start])
+    comma = "," if text[command.key_end : command.value.start].endswith(":") else ", "
+    between = _separator(text[args.value.start + 1 : items[0].start], comma)
+    edits = [Edit(command.value.start, command.value.end, quote(program)),
+             *replace_items(args.value, own, list(map(quote, words)), between, text)]  # fmt: skip
+    left = [*words, *data["args"][own:]]
+    return _Change(ServerState.WRAPPED, program, left, edits, str(data["args"][own]))
+
+
+def _name_in(words: list[str], server: str) -> list[str]:
+    """Return the name option for a wrapped server, with the name that it has."""
+    parsed = parse_run([*words[1:], PROGRAM])
+    name = parsed[0].get("name") if parsed else None
+    if name and f"{_NAME}={name}" in words:  # it marks args that were empty
+        return [f"{_NAME}={name}"]
+    return [_NAME, name or member_name(server)]
+
+
+def _meaning(words: list[str]) -> object:
+    """Return the options in the args of a wrapped server, without its name and kind."""
+    parsed = parse_run([*words[1:], PROGRAM])
+    options = parsed[0] if parsed else {"": ""}
+    return {key: value for key, value in options.items() if key not in ("name", "kind")}
 
 
 def _new_member(text: str, server: McpServer, command: Pair, array: str, comma: str) -> Edit:
@@ -231,45 +314,18 @@ def _unwrapped(text: str, server: McpServer) -> _Change:
         )
     rest = data["args"][own + 1 :]
     edits = [Edit(command.value.start, command.value.end, _of(text, items[own]))]
-    ours = _without_values(text, args.value)
+    ours = without_values(text, args.value)
     if rest:
-        edits += _remove_items(text, args.value, own, items[own + 1].start)
+        edits += remove_items(text, args.value, own, items[own + 1].start)
         left: object = rest
     elif any(word.startswith(f"{_NAME}=") for word in data["args"][:own]) or ours.strip():
         last = args.value.commas[own]
-        edits += _remove_items(text, args.value, own, (items[own].end if last < 0 else last + 1))
+        edits += remove_items(text, args.value, own, (items[own].end if last < 0 else last + 1))
         left = []
     else:
         edits += _remove_member(text, server, args)
         left = None
     return _Change(ServerState.NOT_WRAPPED, items[own].data, left, edits, str(items[own].data))
-
-
-def _without_values(text: str, array: Value) -> str:
-    """Return the blanks and comments of an array."""
-    at, pieces = array.start + 1, []
-    for item, comma in zip(array.items, array.commas, strict=True):
-        pieces.append(text[at : item.start])
-        at = item.end
-        if comma >= 0:
-            pieces.append(text[at:comma])
-            at = comma + 1
-    return "".join([*pieces, text[at : array.end - 1]])
-
-
-def _remove_items(text: str, array: Value, last: int, end: int) -> list[Edit]:
-    """Remove the items up to index last, and the commas and blanks up to end, but no comment."""
-    edits = []
-    for at, (item, comma) in enumerate(zip(array.items, array.commas, strict=True)):
-        if at > last:
-            break
-        following = array.items[at + 1].start if at < last else end
-        if text[item.end : following].replace(",", "", 1).strip():
-            edits.append(Edit(item.start, item.end, ""))
-            edits += remove_comma(comma)
-        else:
-            edits.append(Edit(item.start, following, ""))
-    return edits
 
 
 def _remove_member(text: str, server: McpServer, member: Pair) -> list[Edit]:
@@ -287,36 +343,3 @@ def _remove_member(text: str, server: McpServer, member: Pair) -> list[Edit]:
 
 def _of(text: str, value: Value) -> str:
     return text[value.start : value.end]
-
-
-def _member_name(server: str) -> str:
-    """Return the server's name as a member's name, without characters that a client may expand."""
-    kept = "".join(char if char.isprintable() and char != "$" else "_" for char in server)
-    return (f"_{kept[1:]}" if kept[:1] == "~" else kept)[:MEMBER_MAX] or "_"
-
-
-def _quoter(kind: Format, mark: str) -> Callable[[str], str]:
-    """Return a function that quotes a string in the file's language, if possible with mark."""
-
-    def quote(word: str) -> str:
-        if kind.dialect is None and mark == "'" and "'" not in word and word.isprintable():
-            return f"'{word}'"
-        around = mark if kind.dialect is not None else '"'
-        escaped = "".join(
-            f"\\{char}" if char in ("\\", around)
-            else char if char.isprintable()
-            else f"\\u{ord(char):04x}" if ord(char) < 0x10000
-            else _escaped(ord(char), kind)
-            for char in word
-        )  # fmt: skip
-        return f"{around}{escaped}{around}"
-
-    return quote
-
-
-def _escaped(code: int, kind: Format) -> str:
-    """Escape a character above U+FFFF; JSON needs a surrogate pair."""
-    if kind.dialect is None:
-        return f"\\U{code:08x}"
-    code -= 0x10000
-    return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"

@@ -1,7 +1,8 @@
 """Edits and inspects the text of ``openclaw.json``. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scopekeeper.mcp_clients import json5
@@ -48,14 +49,25 @@ class Found:
     """Why OpenClaw does not load the plugin; '' if it does."""
     bare: dict[tuple[str, ...], str]
     """The names of servers that are not wrapped, by their whole command."""
+    backends: frozenset[str] = frozenset()
+    """The file names of programs that this configuration runs as models."""
 
 
 def contained(
-    text: str, launcher: Launcher, entry: PluginEntry
+    text: str, launcher: Launcher, entry: PluginEntry, is_missing: Callable[[str], bool]
 ) -> tuple[str, Sequence[WrapOutcome]]:
-    """Return the text changed to contain the gateway; raises ParseError."""
+    """Return the text changed to contain the gateway; raises ParseError.
+
+    Servers that are wrapped by a launcher that is missing get this one, and keep their options.
+    """
     rewrite = wrap(text, _KIND, launcher, _ALL)
-    text = include(rewrite.text, json5.JSON5, _ALLOWED, PLUGIN)
+    text = rewrite.text
+    gone = {each.name for each in rewrite.outcomes
+            if each.program and not each.changed and is_missing(each.program)}  # fmt: skip
+    if gone:
+        bare = replace(launcher, options=())
+        text = wrap(text, _KIND, bare, Selection(frozenset(gone)), update=True).text
+    text = include(text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
 
 
@@ -72,11 +84,12 @@ def look_at(text: str) -> Found:
     data = json5.parse(text, json5.JSON5).data
     plugins = data.get("plugins") if isinstance(data, dict) else None
     bare = _bare(data, rewrite.outcomes)
+    backends = _backends(data)
     if not isinstance(plugins, dict):
-        return Found(rewrite.outcomes, rewrite.notes, None, "", bare)
+        return Found(rewrite.outcomes, rewrite.notes, None, "", bare, backends)
     entries = plugins.get("entries")
     entry = entries.get(PLUGIN) if isinstance(entries, dict) else None
-    return Found(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare)
+    return Found(rewrite.outcomes, rewrite.notes, entry, _blocked(plugins, entry), bare, backends)
 
 
 def _blocked(plugins: dict[str, object], entry: object) -> str:
@@ -92,6 +105,15 @@ def _blocked(plugins: dict[str, object], entry: object) -> str:
     return ""
 
 
+def _backends(data: object) -> frozenset[str]:
+    """Return the names of the programs in ``agents.defaults.cliBackends``."""
+    for key in ("agents", "defaults", "cliBackends"):
+        data = data.get(key) if isinstance(data, dict) else None
+    backends = data.values() if isinstance(data, dict) else ()
+    commands = (each.get("command") for each in backends if isinstance(each, dict))
+    return frozenset(os.path.basename(each) for each in commands if isinstance(each, str) and each)
+
+
 def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...], str]:
     found = {}
     for each in servers:
@@ -105,6 +127,5 @@ def _bare(data: object, servers: Sequence[WrapOutcome]) -> dict[tuple[str, ...],
 
 def not_wrapped(servers: Sequence[WrapOutcome]) -> list[WrapOutcome]:
     """Return the servers that start without ``scopekeeper run``, or may."""
-    return [
-        each for each in servers if each.state in (ServerState.NOT_WRAPPED, ServerState.UNCLEAR)
-    ]
+    states = (ServerState.NOT_WRAPPED, ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
+    return [each for each in servers if each.state in states]

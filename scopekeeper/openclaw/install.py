@@ -9,13 +9,17 @@ from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.install.apply import prune, write
 from scopekeeper.install.gateway_drop_in import leaves_behind
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.document import ParseError
+from scopekeeper.mcp_clients import edit_diff, files
+from scopekeeper.mcp_clients.document import Edit, ParseError
+from scopekeeper.mcp_clients.program import is_missing
 from scopekeeper.mcp_clients.servers import PROGRAM
 from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, running
 from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.systemd import calls
+
+_INFINITY = (1 << 64) - 1
+"""systemd's value for no limit."""
 
 
 @dataclass(slots=True)
@@ -27,7 +31,16 @@ class GatewayChange:
     """The backup of the configuration; '' if that did not change."""
     done: list[str] = field(default_factory=list)
     """Paths written or removed."""
+    verbs: dict[str, str] = field(default_factory=dict)
+    """What was done to each of them: written, changed, removed."""
+    diff: str = ""
+    """The change of the configuration."""
     warnings: list[str] = field(default_factory=list)
+
+    def add(self, path: str, verb: str) -> None:
+        """Note what was done to a path, or would be."""
+        self.done.append(path)
+        self.verbs[path] = verb
 
 
 def entry_for(launcher: Launcher, package: Package | None) -> configuration.PluginEntry:
@@ -39,17 +52,23 @@ def entry_for(launcher: Launcher, package: Package | None) -> configuration.Plug
 
 
 def install(
-    places: GatewayPaths, launcher: Launcher, package: Package | None, *, force: bool = False
+    places: GatewayPaths,
+    launcher: Launcher,
+    package: Package | None,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> GatewayChange:
     """Contain a gateway from its next start on; raises ConfigError, with nothing changed.
 
     Writes the configuration last, since it names files that must exist. With force, edited files
-    beside it are replaced.
+    beside it are replaced. With dry_run, only returns what would be done.
     """
     original = files.read(places.config)
     text = original.text()
     with located(places):
-        new, servers = configuration.contained(text, launcher, entry_for(launcher, package))
+        entry = entry_for(launcher, package)
+        new, servers = configuration.contained(text, launcher, entry, is_missing)
     change = GatewayChange(servers)
     actions = files_installed.plan_plugin(places, force=force)
     if os.path.exists(places.unit_file):
@@ -61,13 +80,17 @@ def install(
     folder = os.path.dirname(places.unit_file)
     change.warnings += leaves_behind(places.unit, kill_mode(places), folder, " --user")
     with contextlib.ExitStack() as undoing:
-        write(actions, undoing)
-        _note(actions, places, change)
+        if not dry_run:
+            write(actions, undoing)
+        _note(actions, places, change, dry_run=dry_run)
         if new != text:
-            change.backup = files.replace(original, new.encode())
-            change.done.append(places.config)
+            was_wrapped = any(server.program for server in servers)
+            if not dry_run:
+                change.backup = files.replace(original, new.encode(), again=was_wrapped)
+            _note_config(change, places, text, new)
         undoing.pop_all()
-    prune(actions)
+    if not dry_run:
+        prune(actions)
     return change
 
 
@@ -78,7 +101,15 @@ def kill_mode(places: GatewayPaths) -> str:
     return ""
 
 
-def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
+def restart_time(places: GatewayPaths) -> float | None:
+    """Return the seconds that a stop of the gateway may take; None if the manager does not say."""
+    with contextlib.suppress(ManagerError, ValueError):
+        limit = int(calls.service_property("user", places.unit, "TimeoutStopUSec"))
+        return limit / 1e6 if limit < _INFINITY else None
+    return None
+
+
+def uninstall(places: GatewayPaths, *, force: bool = False, dry_run: bool = False) -> GatewayChange:
     """Undo install; raises ConfigError. Edited files stay, unless force is set."""
     change = GatewayChange()
     actions = files_installed.plan_removal(places, force=force)
@@ -88,26 +119,51 @@ def uninstall(places: GatewayPaths, *, force: bool = False) -> GatewayChange:
         with located(places):
             new, change.servers = configuration.released(text)
         if new != text:
-            made = files.replace(original, new.encode())
-            change.done.append(places.config)
-            _remove_copies(original.target, made, new.encode(), change)
+            if not dry_run:
+                change.backup = files.replace(original, new.encode(), again=True)
+            _note_config(change, places, text, new)
+        if not dry_run:
+            _drop_backups(original, new, places, change)
     with contextlib.ExitStack() as undoing:
-        write(actions, undoing)
+        if not dry_run:
+            write(actions, undoing)
         undoing.pop_all()
-    prune(actions)
-    _note(actions, places, change)
-    running.forget_ended()
+    _note(actions, places, change, dry_run=dry_run)
+    if not dry_run:
+        prune(actions)
+        running.forget_ended()
     return change
 
 
-def _note(actions: Sequence[FileAction], places: GatewayPaths, change: GatewayChange) -> None:
+def _note_config(change: GatewayChange, places: GatewayPaths, text: str, new: str) -> None:
+    change.add(places.config, "changed")
+    change.diff = edit_diff.unified(places.config, text, [Edit(0, len(text), new)])
+
+
+def _drop_backups(
+    original: files.Original, new: str, places: GatewayPaths, change: GatewayChange
+) -> None:
+    removed, kept = files.drop_backups(original, new.encode())
+    for path in removed:
+        change.add(path, "removed")
+    if change.backup not in kept:
+        change.backup = ""
+    change.warnings += [f"{path}: kept: it differs from {places.config}" for path in kept]
+
+
+def _note(
+    actions: Sequence[FileAction], places: GatewayPaths, change: GatewayChange, *, dry_run: bool
+) -> None:
     """Add the actions on files to change, and reload the manager for the drop-in."""
-    done = {action.path for action in actions if action.step in (FileStep.WRITE, FileStep.REMOVE)}
-    if any(path.startswith(f"{places.plugin}/") for path in done):
-        change.done.append(places.plugin)
+    verbs = {FileStep.WRITE: "written", FileStep.REMOVE: "removed"}
+    done = {action.path: verbs[action.step] for action in actions if action.step in verbs}
+    plugin = [verb for path, verb in done.items() if path.startswith(f"{places.plugin}/")]
+    if plugin:
+        change.add(places.plugin, "written" if "written" in plugin else "removed")
     if places.drop_in in done:
-        change.done.append(places.drop_in)
-        _reload(change)
+        change.add(places.drop_in, done[places.drop_in])
+        if not dry_run:
+            _reload(change)
     kept = [action for action in actions if action.step is FileStep.KEEP]
     change.warnings += [f"{action.path}: kept: {action.why}" for action in kept]
 
@@ -127,19 +183,3 @@ def _reload(change: GatewayChange) -> None:
         calls.reload("user")
     except ManagerError as error:
         change.warnings.append(f"cannot reload, run `systemctl --user daemon-reload`: {error}")
-
-
-def _remove_copies(config: str, made: str, new: bytes, change: GatewayChange) -> None:
-    """Remove backups that are useless now: of the contained text, and of the current one."""
-    folder, name = os.path.split(config)
-    for each in sorted(os.listdir(folder)):
-        if not each.startswith(name + files.BACKUP):
-            continue
-        path = os.path.join(folder, each)
-        with contextlib.suppress(OSError):
-            with open(path, "rb") as file:
-                same = file.read() == new
-            if same or path == made:
-                os.unlink(path)
-                continue
-        change.warnings.append(f"{path}: kept: it differs from the configuration now restored")

@@ -6,20 +6,27 @@ Only for display: nothing is ever ended because of what this finds.
 import contextlib
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from scopekeeper.errors import ManagerError
+from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import boottime, mount_point, start_time
+from scopekeeper.kernel.proc import boottime, environment, mount_point, start_time, stat_of
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.openclaw.locations import GatewayPaths, Package
+from scopekeeper.mcp_clients.running import client_of
+from scopekeeper.openclaw.locations import GatewayPaths, Package, find
 from scopekeeper.scope import names
 from scopekeeper.systemd import calls
 
 _REPORT = "openclaw-"
+_UNIT = re.compile(r"/(openclaw-gateway[^/]*\.service)(?=/|$)")
+_MODELS = ("claude-code", "codex", "gemini")
+"""Clients that OpenClaw can run as models."""
+_DEEPEST = 64
+"""Processes above one that are looked at."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,6 +36,10 @@ class Uncontained:
 
     pid: int
     command: tuple[str, ...]
+    is_backend: bool = False
+    """Whether OpenClaw runs it as a model, as the backend claude-cli does."""
+    client: str = ""
+    """The MCP client that started it; '' if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +64,59 @@ class Gateway:
         return None if methods is None else bool(methods)
 
 
-def running(places: GatewayPaths, package: Package | None) -> list[Gateway]:
-    """Return this user's gateways: that of the unit, and those whose plugin wrote a report."""
-    found: dict[int, str] = {}
-    with contextlib.suppress(ManagerError):
-        pid = int(calls.service_property("user", places.unit, "MainPID"))
-        if pid:
-            found[pid] = places.unit
-    reports = dict(_reports())
-    for pid in reports:
-        found.setdefault(pid, "")
-    gateways = (_look(pid, unit, reports.get(pid), package) for pid, unit in found.items())
+def running(
+    places: GatewayPaths, package: Package | None, backends: Collection[str] = ()
+) -> list[Gateway]:
+    """Return the gateways of this profile: that of the unit, and those whose plugin reported.
+
+    backends has the names of programs that the configuration runs as models.
+    """
+    reports = {pid: report for pid, report in _reports() if _is_of(pid, report, places)}
+    found = {pid: places.unit if _is_in(pid, places.unit) else "" for pid in reports}
+    with contextlib.suppress(ManagerError, ValueError):
+        main = int(calls.service_property("user", places.unit, "MainPID"))
+        # the main process may only have started the gateway: OpenClaw respawns itself for options
+        # of node, and the plugin is in the child
+        if main and places.unit not in found.values():
+            found[main] = places.unit
+    gateways = (
+        _look(pid, unit, reports.get(pid), package, backends) for pid, unit in found.items()
+    )
     return [each for each in gateways if each is not None]
+
+
+def unit_state(places: GatewayPaths) -> str:
+    """Return the ActiveState of the gateway's unit; '' if the manager does not answer."""
+    with contextlib.suppress(ManagerError):
+        return calls.unit_property("user", places.unit, "ActiveState")
+    return ""
+
+
+def _is_in(pid: int, unit: str) -> bool:
+    return f"/{unit}/" in f"{cgroupfs.path_of(pid)}/"
+
+
+def _is_of(pid: int, report: dict[str, Any], places: GatewayPaths) -> bool:
+    """Return whether a gateway is of this profile: by its unit, else by its state folder."""
+    units = _UNIT.findall(cgroupfs.path_of(pid))
+    if units:
+        return bool(units[-1] == places.unit)
+    environment = report.get("environment")
+    if not isinstance(environment, dict):  # written by an older plugin
+        environment = _environment_of(pid)
+    try:
+        found = find({str(key): str(value) for key, value in environment.items()})
+    except ConfigError:
+        return True  # unknown
+    return os.path.realpath(found.plugin) == os.path.realpath(places.plugin)
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    try:
+        entries = environment(pid).decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def forget_ended() -> None:
@@ -119,7 +171,11 @@ def _started(pid: int) -> float:
 
 
 def _look(
-    pid: int, unit: str, report: dict[str, Any] | None, package: Package | None
+    pid: int,
+    unit: str,
+    report: dict[str, Any] | None,
+    package: Package | None,
+    backends: Collection[str],
 ) -> Gateway | None:
     import psutil
 
@@ -138,8 +194,32 @@ def _look(
         words = command_line(other) or []
         # a zombie has no arguments; a helper of the gateway does no work for a session
         if words and not _in_scope(other) and not _is_helper(other, words, executable, package):
-            uncontained.append(Uncontained(other, tuple(words)))
+            backend = _backend(words, backends)
+            above = "" if backend else _client_above(other, others)
+            uncontained.append(Uncontained(other, tuple(words), bool(backend), above))
     return Gateway(pid, unit, started, shell, report, tuple(uncontained))
+
+
+def _backend(words: list[str], backends: Collection[str]) -> str:
+    """Return the model's program that a command line starts; '' if it is none. Pure."""
+    client = client_of(words)
+    if client in _MODELS:
+        return client
+    name = os.path.basename(words[0])
+    return name if name in backends else ""
+
+
+def _client_above(pid: int, others: Collection[int]) -> str:
+    """Return the client among the processes above one; '' if there is none."""
+    for _ in range(_DEEPEST):
+        found = stat_of(pid)
+        pid = found.parent if found else 0
+        if pid not in others:
+            return ""
+        client = client_of(command_line(pid) or [])
+        if client in _MODELS:
+            return client
+    return ""
 
 
 def _in_scope(pid: int) -> bool:

@@ -2,18 +2,23 @@
 
 import enum
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.install.gateway_drop_in import LEAVES_PROCESSES
+from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.openclaw.configuration import Found, PluginEntry, not_wrapped
 from scopekeeper.openclaw.files_installed import FileState
-from scopekeeper.openclaw.running import Gateway
+from scopekeeper.openclaw.running import Gateway, Uncontained
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.selection import is_owner
 
 _NOT_OURS = "edited, or written by somebody else; `openclaw install` names the file, and keeps it"
 
+_OUTSIDE = "not contained"
+_STARTS_WITHIN = 120.0
+"""Seconds: a gateway that starts on a loaded machine takes more than a minute."""
 _TICK = 0.01
 """Seconds: the precision of a process's start time."""
 
@@ -24,6 +29,10 @@ class Containment(enum.StrEnum):
     OK = "ok"
     LACKS = "lacks"
     OFF = "off"
+    STARTING = "starting"
+    """Not known yet."""
+    NONE = "none"
+    """There is nothing to contain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,22 @@ class GatewayFinding:
     part: str
     verdict: Containment
     detail: str
+    fix: str = ""
+    """The command that mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedies:
+    """The commands that mend what is not contained in one gateway."""
+
+    install: str
+    restart: str
+    log: str
+    """Shows the gateway's messages."""
+    by_hand: str
+    """Starts a gateway without its unit."""
+    config: str
+    """The path of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,77 +73,132 @@ class Session:
     members: int
     processes: int
     detail: str
+    fix: str = ""
+    """The command that mends what is not contained."""
 
 
-def of_servers(found: Found) -> GatewayFinding:
+BACKEND = "backend"
+"""The state of a program that a gateway runs as its model; OpenClaw and the unit end it."""
+
+
+def is_fine(findings: Sequence[GatewayFinding], sessions: Sequence[Session]) -> bool:
+    """Return whether everything is contained."""
+    fine = (Containment.OK, Containment.NONE)
+    return all(each.verdict in fine for each in findings) and all(
+        each.unit or each.state == BACKEND for each in sessions
+    )
+
+
+def of_servers(found: Found, remedies: Remedies) -> GatewayFinding:
     """Judge whether every server starts through ``scopekeeper run``."""
     stdio = [each for each in found.servers if each.state.value in ("wrapped", "not wrapped")]
     bare = not_wrapped(found.servers)
     if bare:
         names = ", ".join(f"{each.name} ({each.detail or each.state})" for each in bare)
-        return GatewayFinding("servers", Containment.LACKS, f"not contained: {names}")
+        unclear = [each for each in bare if each.state is ServerState.UNCLEAR]
+        fix = f"edit {remedies.config}" if len(unclear) == len(bare) else remedies.install
+        return GatewayFinding("servers", Containment.LACKS, f"not contained: {names}", fix)
     return GatewayFinding("servers", Containment.OK, f"{len(stdio)} of {len(stdio)} contained")
 
 
-def of_plugin(installed: FileState, found: Found, wanted: PluginEntry) -> GatewayFinding:
+def of_plugin(
+    installed: FileState, found: Found, wanted: PluginEntry, remedies: Remedies
+) -> GatewayFinding:
     """Judge whether the gateway will load the plugin of this version."""
     lost = "sessions share one name, and leftovers of a session stay until the gateway ends"
+    again, name = remedies.install, "plugin"
     if installed is FileState.MISSING or found.entry is None:
-        return GatewayFinding("plugin", Containment.OFF, f"not installed: {lost}")
+        return GatewayFinding(name, Containment.OFF, f"not installed: {lost}", again)
     if found.blocked:
-        return GatewayFinding(
-            "plugin", Containment.OFF, f"OpenClaw does not load it: {found.blocked}: {lost}"
-        )
+        detail = f"OpenClaw does not load it: {found.blocked}: {lost}"
+        return GatewayFinding(name, Containment.OFF, detail, f"edit {remedies.config}")
     if installed is FileState.KEPT:
-        return GatewayFinding("plugin", Containment.LACKS, _NOT_OURS)
+        return GatewayFinding(name, Containment.LACKS, _NOT_OURS, again)
     if installed is FileState.OLDER:
-        return GatewayFinding("plugin", Containment.LACKS, "of another version; install it again")
+        return GatewayFinding(
+            name, Containment.LACKS, "of another version; install it again", again
+        )
     hooks = found.entry.get("hooks") if isinstance(found.entry, dict) else None
     allowed = isinstance(hooks, dict) and hooks.get("allowConversationAccess") is True
     if wanted.conversation_access and not allowed:
         detail = "this OpenClaw does not report the end of runs to it; install it again"
-        return GatewayFinding("plugin", Containment.LACKS, detail)
+        return GatewayFinding(name, Containment.LACKS, detail, again)
     if allowed and not wanted.conversation_access:
         detail = "this OpenClaw may refuse its configuration; install it again"
-        return GatewayFinding("plugin", Containment.LACKS, detail)
-    return GatewayFinding("plugin", Containment.OK, "installed")
+        return GatewayFinding(name, Containment.LACKS, detail, again)
+    return GatewayFinding(name, Containment.OK, "installed")
 
 
-def of_drop_in(installed: FileState, unit: str, mode: str, *, has_unit: bool) -> GatewayFinding:
+def of_drop_in(
+    installed: FileState, unit: str, mode: str, remedies: Remedies, *, has_unit: bool
+) -> GatewayFinding:
     """Judge whether the unit sets SHELL and cleans up after the gateway; mode is its KillMode=."""
+    again, name = remedies.install, "unit"
     if not has_unit:
-        return GatewayFinding("unit", Containment.OK, f"there is no {unit}")
+        return GatewayFinding(name, Containment.OK, f"there is no {unit}")
     if installed is FileState.MISSING:
         lost = "commands are not contained, and leftovers of the gateway stay"
-        return GatewayFinding("unit", Containment.OFF, f"{unit} has no drop-in: {lost}")
+        return GatewayFinding(name, Containment.OFF, f"{unit} has no drop-in: {lost}", again)
     if installed is FileState.KEPT:
-        return GatewayFinding("unit", Containment.LACKS, f"the drop-in of {unit}: {_NOT_OURS}")
+        return GatewayFinding(name, Containment.LACKS, f"the drop-in of {unit}: {_NOT_OURS}", again)
     if installed is FileState.OLDER:
         detail = f"the drop-in of {unit} is of another version; install it again"
-        return GatewayFinding("unit", Containment.LACKS, detail)
+        return GatewayFinding(name, Containment.LACKS, detail, again)
     if mode in LEAVES_PROCESSES:
         stays = "what it starts outside of scopes stays when it stops"
         detail = f"{unit} has KillMode={mode}: {stays}; `openclaw install` says what ends it"
-        return GatewayFinding("unit", Containment.LACKS, detail)
-    return GatewayFinding("unit", Containment.OK, f"{unit} has the drop-in")
+        return GatewayFinding(name, Containment.LACKS, detail, again)
+    return GatewayFinding(name, Containment.OK, f"{unit} has the drop-in")
 
 
-def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator[GatewayFinding]:
-    """Judge whether a running gateway uses the installed parts, which last changed at changed."""
+def of_no_gateway(unit: str, state: str | None) -> GatewayFinding:
+    """Judge a gateway that does not run; state is that of its unit, None if there is no unit."""
+    if state is None:
+        return GatewayFinding("gateway", Containment.NONE, "no gateway runs")
+    if state in ("activating", "active", "reloading"):
+        return GatewayFinding("gateway", Containment.STARTING, f"{unit} is starting")
+    detail = f"{unit} does not run" + (f": it is {state}" if state else "")
+    return GatewayFinding("gateway", Containment.OFF, detail, f"systemctl --user start {unit}")
+
+
+def of_gateway(
+    gateway: Gateway,
+    changed: float,
+    remedies: Remedies,
+    *,
+    installed: bool,
+    now: float | None = None,
+) -> Iterator[GatewayFinding]:
+    """Judge whether a running gateway uses the installed parts, which last changed at changed.
+
+    now and changed are seconds since the epoch.
+    """
     name = f"gateway {gateway.pid}"
+    restart = remedies.restart if gateway.unit else f"stop it, and start it by: {remedies.by_hand}"
     if gateway.report is not None and not installed:
-        yield GatewayFinding(name, Containment.LACKS, "it still runs the plugin; restart it")
+        detail = "it still runs the plugin; restart it"
+        yield GatewayFinding(name, Containment.LACKS, detail, restart)
         return
     if gateway.started + _TICK < changed:
-        yield GatewayFinding(name, Containment.LACKS, "started before the last change; restart it")
+        detail = "started before the last change; restart it"
+        yield GatewayFinding(name, Containment.LACKS, detail, restart)
         return
     if os.path.basename(gateway.shell) != "scopekeeper-shell":
         hint = "" if gateway.unit else "; start it with SHELL set to scopekeeper-shell"
-        yield GatewayFinding(
-            name, Containment.LACKS, f"its SHELL is {gateway.shell or 'not set'}{hint}"
-        )
+        fix = remedies.install if gateway.unit else restart
+        detail = f"its SHELL is {gateway.shell or 'not set'}{hint}"
+        yield GatewayFinding(name, Containment.LACKS, detail, fix)
     if gateway.report is None:
-        yield GatewayFinding(name, Containment.LACKS, "it has not loaded the plugin; see its log")
+        age = (time.time() if now is None else now) - gateway.started
+        if installed and age < _STARTS_WITHIN:
+            # the plugin reports once the gateway listens
+            detail = f"started {age:.0f}s ago, and has not loaded its plugins yet; look again"
+            yield GatewayFinding(name, Containment.STARTING, detail)
+        else:
+            detail = "it has not loaded the plugin; see its log"
+            yield GatewayFinding(
+                name, Containment.LACKS, detail, remedies.log if gateway.unit else ""
+            )
     elif gateway.gives_identity is False:
         text = "this version of OpenClaw gives servers no session: they share one name"
         yield GatewayFinding(name, Containment.LACKS, text)
@@ -128,7 +208,10 @@ def of_gateway(gateway: Gateway, changed: float, *, installed: bool) -> Iterator
 
 
 def sessions(
-    scopes: Sequence[Scope], gateways: Sequence[Gateway], bare: Mapping[tuple[str, ...], str]
+    scopes: Sequence[Scope],
+    gateways: Sequence[Gateway],
+    bare: Mapping[tuple[str, ...], str],
+    remedies: Remedies,
 ) -> list[Session]:
     """Return what runs for each agent and session: scopes first, then processes outside.
 
@@ -137,12 +220,27 @@ def sessions(
     found = [_contained(scope) for scope in scopes if _is_of(scope, gateways)]
     found.sort(key=lambda each: (each.agent, each.session, each.lane))
     for gateway in gateways:
-        for process in gateway.uncontained:
-            name = bare.get(process.command)
-            what = f"pid {process.pid}: {' '.join(process.command)}"
-            detail = f"{what} (server {name} is not wrapped)" if name else what
-            found.append(Session("-", "-", "-", "", "not contained", 0, 1, detail))
+        found += [_outside(process, gateway, bare, remedies) for process in gateway.uncontained]
     return found
+
+
+def _outside(
+    process: Uncontained,
+    gateway: Gateway,
+    bare: Mapping[tuple[str, ...], str],
+    remedies: Remedies,
+) -> Session:
+    detail = f"pid {process.pid}: {' '.join(process.command)}"
+    name = bare.get(process.command)
+    if name:
+        detail = f"{detail} (server {name} is not wrapped)"
+        return Session("-", "-", "-", "", _OUTSIDE, 0, 1, detail, remedies.install)
+    if process.is_backend:
+        return Session("-", "-", "-", "", BACKEND, 0, 1, f"{detail} (OpenClaw ends it)")
+    fix = remedies.restart if gateway.unit else ""
+    if process.client:
+        fix = f"scopekeeper wrap --client {process.client}"
+    return Session("-", "-", "-", "", _OUTSIDE, 0, 1, detail, fix)
 
 
 def _is_of(scope: Scope, gateways: Sequence[Gateway]) -> bool:

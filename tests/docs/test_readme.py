@@ -86,6 +86,18 @@ def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
         assert path.read_bytes() == sample.read_bytes()
 
 
+def test_the_programs_are_linked_into_a_fresh_account(tmp_path):
+    (line,) = re.findall(r"^.*\bln -s .*$", README, flags=re.MULTILINE)
+    programs = tmp_path / ".local/share/scopekeeper/bin"
+    programs.mkdir(parents=True)
+    for name in ("scopekeeper", "scopekeeper-shell"):
+        (programs / name).touch(0o755)
+    subprocess.run(["bash", "-c", line], env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+                   check=True)  # fmt: skip
+    linked = {path.name: path.resolve() for path in (tmp_path / ".local/bin").iterdir()}
+    assert linked == {path.name: path for path in programs.iterdir()}
+
+
 def test_openclaw_is_contained_and_released_by_its_commands(tmp_path):
     (text,) = blocks("shell", "docs/openclaw.md")
     config = tmp_path / ".openclaw" / "openclaw.json"

@@ -338,3 +338,56 @@ def test_status_says_what_is_lost_without_each_part(home):
     config.write_text(config.read_text().replace('"enabled": false,', ""))
     out = call(home, "status")[1]
     assert out.count("edited, or written by somebody else") == 2
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be_done(home):
+    before = files(home)
+    config = home / ".openclaw/openclaw.json"
+    status, out, _ = call(home, "install", "--dry-run")
+    assert (status, files(home)) == (0, before)
+    for path, verb in ((home / PLUGIN, "written"), (home / DROP_IN, "written"),
+                       (config, "changed")):  # fmt: skip
+        assert f"{path}: would be {verb}\n" in out
+    assert f"--- {config}\n" in out
+    assert not (home / PLUGIN).parent.exists()
+    document = json.loads(call(home, "install", "--dry-run", "--json")[1])
+    assert (document["dry_run"], document["backup"]) == (True, None)
+    status, out, _ = call(home, "install")
+    made = files(home)
+    assert f"{config}: changed\n" in out
+    assert f"{config}.before-scopekeeper: holds {config} as it was before\n" in out
+    status, out, _ = call(home, "uninstall", "--dry-run")
+    assert (status, files(home)) == (0, made)
+    assert f"{home / PLUGIN}: would be removed\n" in out
+
+
+def test_install_warns_of_the_restart_and_of_what_openclaw_warns_of(home):
+    out = call(home, "install")[1]
+    assert "The restart may take some minutes: " in out
+    assert "loaded without install/load-path provenance" in out
+    (home / PLUGIN / "life.js").unlink()
+    assert "restart" in call(home, "uninstall")[1]
+
+
+def test_status_gives_the_command_that_mends_each_gap(home):
+    status, out, _ = call(home, "status")
+    assert status == 1
+    restart = "systemctl --user restart openclaw-gateway.service"
+    assert out.count(f"    to mend it: scopekeeper openclaw install && {restart}\n") == 3
+    assert "    to mend it: systemctl --user start openclaw-gateway.service\n" in out
+    parts = json.loads(call(home, "status", "--json", "--profile", "a b", "--config",
+                            home / ".openclaw/openclaw.json")[1])["parts"]  # fmt: skip
+    assert parts[0]["fix"].startswith("scopekeeper openclaw install --profile 'a b' --config ")
+
+
+def test_a_launcher_that_is_gone_is_named_and_mended(home):
+    config = home / ".openclaw/openclaw.json"
+    config.write_text(
+        """{mcp: {servers: {a: {command: '/gone/scopekeeper',
+        args: ['run', '-n', 'a', '--memory-max', '1G', '--', 'x']}}}}"""
+    )
+    assert "there is no /gone/scopekeeper: `scopekeeper openclaw install" in call(home, "status")[1]
+    assert call(home, "install")[0] == 0
+    assert "/gone/" not in config.read_text()
+    assert "'--memory-max', '1G', '--', 'x'" in config.read_text()
+    assert "1 of 1 contained" in call(home, "status")[1]

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.cli import run, wrap
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
 
@@ -25,6 +27,7 @@ HOMES = {
     ".codex/config.toml": "codex.toml",
     ".gemini/settings.json": "gemini.json",
 }
+GIT_APPLY = ["git", "apply", "-p1", "--unsafe-paths"]
 SIMPLE = '{"mcpServers": {"a": {"command": "x"}, "b": {"command": "y", "args": []}}}'
 
 
@@ -63,13 +66,14 @@ def tree(folder):
 def test_it_finds_every_client_of_a_user_and_undoes_all_of_it(home):
     before = tree(home)
     assert call(home, "wrap", "--check")[0] == 1
-    status, out, err = call(home, "wrap", "--program", "/opt/scopekeeper", "--memory-max", "2G")
+    program = installed(home / "bin")
+    status, out, err = call(home, "wrap", "--program", program, "--memory-max", "2G")
     assert (status, err) == (0, "")
     for name, sample in HOMES.items():
         path, wrapped = home / name, SAMPLES / sample
         golden = wrapped.with_suffix(f".wrapped{wrapped.suffix}").read_text()
         golden = golden.replace("/opt/sk/bin/scopekeeper", "scopekeeper")
-        assert path.read_text().replace("/opt/scopekeeper", "scopekeeper") == golden
+        assert path.read_text().replace(str(program), "scopekeeper") == golden
         backup = path.with_name(f"{path.name}.before-scopekeeper")
         assert backup.read_bytes() == before[path]
         assert f"{path}: rewritten; backup: {backup}\n" in out
@@ -83,9 +87,7 @@ def test_it_finds_every_client_of_a_user_and_undoes_all_of_it(home):
     assert (status, tree(home)) == (0, wrapped)
     assert "already wrapped" in out
     assert call(home, "unwrap")[0] == 0
-    assert {
-        path: raw for path, raw in tree(home).items() if "before-scopekeeper" not in path.name
-    } == before
+    assert tree(home) == {**before, program: program.read_bytes()}
 
 
 def test_a_client_or_files_are_chosen_and_variables_say_where_they_are(home):
@@ -111,9 +113,8 @@ def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
     assert f"--- {home}/.config/Code - Insiders/User/profiles/-1a2b/mcp.json\t\n" in diff
     assert f"{home}/.cursor/mcp.json: later: disabled\n" in said
     assert f"{home}/.cursor/mcp.json: figma: remote: it has url\n" in said
-    subprocess.run(
-        ["git", "apply", "-p1", "--unsafe-paths"], cwd="/", input=diff.encode(), check=True
-    )
+    patch = ["patch", "-s", "-p1", "-d", "/"] if shutil.which("patch") else GIT_APPLY
+    subprocess.run(patch, cwd="/", input=diff.encode(), check=True)
     by_patch = tree(home)
     for path, raw in before.items():
         path.write_bytes(raw)
@@ -298,3 +299,168 @@ def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
 def test_every_format_has_a_place_where_it_is_looked_for():
     assert all(kind.known for kind in FORMATS.values())
     assert len(HOMES) - 1 == len(FORMATS)
+
+
+def servers_in(path):
+    return json.loads(path.read_text())["mcpServers"]
+
+
+def test_other_options_for_a_wrapped_server_are_named_and_written_only_on_request(simple, tmp_path):
+    call(tmp_path, "wrap", simple, "--memory-max", "2G")
+    wrapped = simple.read_bytes()
+    status, out, err = call(tmp_path, "wrap", simple, "--member-memory-max", "4G")
+    assert (status, simple.read_bytes()) == (0, wrapped)
+    assert "its options are not: --member-memory-max 4G" in out
+    assert f"{simple}: a, b: wrapped already, with other options, which stay" in err
+    assert call(tmp_path, "wrap", simple, "--memory-max=2G")[2] == ""
+    status, out, err = call(tmp_path, "wrap", "--update", simple, "--member-memory-max", "4G")
+    assert (status, err) == (0, "")
+    for name, server in servers_in(simple).items():
+        options, _ = parse(server["args"][1:])
+        assert options == {"name": name, "kind": "mcp", "member_memory_max": "4G"}
+    assert call(tmp_path, "unwrap", simple)[0] == 0
+    assert (simple.read_text(), os.listdir(tmp_path)) == (SIMPLE, [".mcp.json"])
+
+
+def test_an_update_without_options_only_mends_the_launcher(simple, tmp_path):
+    program = installed(tmp_path / "gone")
+    call(tmp_path, "wrap", simple, "--program", program, "--memory-max", "2G")
+    program.unlink()
+    status, out, _ = call(tmp_path, "wrap", "--check", simple)
+    assert (status, out.count(f"there is no {program}: `scopekeeper wrap --update")) == (1, 2)
+    assert call(tmp_path, "wrap", simple)[0] == 1
+    here = installed(tmp_path / "here")
+    assert call(tmp_path, "wrap", "--update", simple, "--program", here)[0] == 0
+    assert call(tmp_path, "wrap", "--check", simple)[0] == 0
+    assert servers_in(simple)["a"] == {
+        "command": str(here),
+        "args": ["run", "--name", "a", "--kind", "mcp", "--memory-max", "2G", "--", "x"],
+    }
+
+
+def test_backups_do_not_pile_up(simple, tmp_path):
+    backup = Path(f"{simple}.before-scopekeeper")
+    call(tmp_path, "wrap", simple, "--only", "a")
+    document = json.loads(call(tmp_path, "wrap", simple, "--json")[1])
+    assert document["files"][0]["backup"] == str(backup)
+    assert backup.read_text() == SIMPLE
+    assert call(tmp_path, "unwrap", simple, "--only", "a")[0] == 0
+    assert sorted(os.listdir(tmp_path)) == [".mcp.json", backup.name]
+    out = call(tmp_path, "unwrap", simple)[1]
+    assert f"{backup}: removed" in out
+    assert os.listdir(tmp_path) == [".mcp.json"]
+    call(tmp_path, "wrap", simple)
+    edited = SIMPLE.replace("}}}", "}}} ")
+    simple.write_text(simple.read_text() + " ")
+    out = call(tmp_path, "unwrap", simple)[1]
+    assert f"{backup}: kept, since it differs from {simple}" in out
+    assert simple.read_text() == edited
+    assert backup.read_text() == SIMPLE
+    assert sorted(os.listdir(tmp_path)) == [".mcp.json", backup.name]
+
+
+def test_a_file_of_a_team_gets_no_path_of_this_machine(tmp_path):
+    (tmp_path / "repo/.git").mkdir(parents=True)
+    own_path = SIMPLE.replace('"y"', '"y", "env": {"PATH": "/x"}')
+    for name in (".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json"):
+        path = tmp_path / "repo" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(own_path.replace("mcpServers", "servers") if "vscode" in name else own_path)
+        status, _, err = call(tmp_path, "wrap", path)
+        assert (status, f"{path} is in a git work tree" in err) == (0, True)
+        (servers,) = json.loads(path.read_text()).values()
+        assert {server["command"] for server in servers.values()} == {"scopekeeper"}
+    # a user's own file is not shared, even if the home is a work tree
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".cursor").mkdir()
+    own = tmp_path / ".cursor/mcp.json"
+    own.write_text(SIMPLE)
+    _, _, err = call(tmp_path, "wrap", own)
+    assert ("work tree" in err, os.path.isabs(servers_in(own)["a"]["command"])) == (False, True)
+
+
+def test_check_looks_at_projects_and_plugins_too(tmp_path):
+    project, cache = tmp_path / "shop", tmp_path / ".claude/plugins/cache"
+    for path, data in {
+        tmp_path / ".claude.json": {"projects": {str(project): {}, "/nonexistent": {}, "rel": {}}},
+        project / ".mcp.json": {"mcpServers": {"a": {"command": "x"}}},
+        tmp_path / ".claude/settings.json": {"enabledPlugins": {"off@m": False}},
+        tmp_path / ".claude/plugins/installed_plugins.json": {"plugins": {
+            "flat@m": [{"installPath": str(cache / "flat")}],
+            "one@m": {"installPath": str(cache / "one")}, "bad@m": [1, {}],
+            "off@m": [{"installPath": str(cache / "off")}]}},
+        cache / "flat/.mcp.json": {"f": {"command": "x"}},
+        cache / "one/.claude-plugin/plugin.json": {"mcpServers": {"o": {"command": "x"}}},
+        cache / "off/.mcp.json": {"z": {"command": "x"}},
+        tmp_path / ".gemini/extensions/e/gemini-extension.json":
+            {"mcpServers": {"g": {"command": "x"}}},
+    }.items():  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data))
+    before = tree(tmp_path)
+    status, out, err = call(tmp_path, "wrap", "--check", "--json")
+    found = json.loads(out)["files"]
+    names = [server["name"] for each in found for server in each["servers"]]
+    assert (status, sorted(names)) == (1, ["a", "f", "g", "o"])
+    assert f"{project}/.mcp.json: `scopekeeper wrap {project}/.mcp.json`" in err
+    assert "Claude Code's plugin flat@m" in err
+    assert "`scopekeeper run -n gemini -- gemini`" in err
+    assert call(tmp_path, "wrap", "--check", "--client", "codex")[0] == 0
+    assert tree(tmp_path) == before
+    call(tmp_path, "wrap", project / ".mcp.json")
+    excepted = [word for name in "fgo" for word in ("--except", name)]
+    here = installed(tmp_path / "bin")
+    call(tmp_path, "wrap", "--update", project / ".mcp.json", "--program", here)
+    assert call(tmp_path, "wrap", "--check", *excepted)[::2] == (0, "")
+
+
+def test_it_ends_with_what_is_missing_and_with_who_has_to_be_restarted(simple, tmp_path):
+    sleep = shutil.which("sleep")
+    client = subprocess.Popen(["claude", "1000"], executable=sleep)
+    other = subprocess.Popen(["codex", "1000"], executable=sleep)
+    try:
+        _, out, _ = call(tmp_path, "wrap", simple)
+        lines = [line for line in out.splitlines() if line.startswith("Restart ")]
+        assert len(lines) == 1
+        assert lines[0].startswith("Restart Claude Code (pid ")
+        assert str(client.pid) in lines[0]
+        assert "Restart" not in call(tmp_path, "wrap", simple)[1]
+        told = json.loads(call(tmp_path, "unwrap", simple, "--json")[1])
+        assert client.pid in told["restart"]["Claude Code"]
+    finally:
+        for each in (client, other):
+            each.kill()
+            each.wait()
+
+
+@pytest.mark.parametrize(("words", "client"), [
+    (["claude"], "claude-code"),
+    (["/home/a/.local/bin/codex", "app-server"], "codex"),
+    (["node", "--no-warnings", "/usr/bin/gemini"], "gemini"),
+    (["/usr/bin/node", "/x/node_modules/openclaw/dist/index.js", "gateway"], "openclaw"),
+    (["openclaw-gateway"], "openclaw"),
+    (["/usr/share/code/code"], "vscode"),
+    (["/usr/share/code/code", "--type=renderer"], ""),
+    (["node", "server.js"], ""), (["node"], ""), ([""], ""), ([], ""),
+])  # fmt: skip
+def test_a_client_is_recognised_by_its_command_line(words, client):
+    from scopekeeper.mcp_clients.running import client_of
+
+    assert client_of(words) == client
+
+
+def test_what_is_missing_is_named_with_the_command_that_adds_it(monkeypatch):
+    note = Finding("keeper", Status.NOTE, "does not run", "scopekeeper install --user")
+    monkeypatch.setattr(wrap.choose_placement, "find", lambda _: None)
+    monkeypatch.setattr(wrap, "keeper", lambda _: note)
+    (text,) = wrap._missing()
+    assert "the keeper: it does not run. What a killed client leaves stays until then" in text
+    assert text.endswith("To add it: scopekeeper install --user")
+    monkeypatch.setattr(wrap, "keeper", lambda _: Finding("keeper", Status.OK, "runs"))
+    assert wrap._missing() == []
+
+    def nowhere(_):
+        raise StateError("no cgroup2 is mounted", "mount it")
+
+    monkeypatch.setattr(wrap.choose_placement, "find", nowhere)
+    assert "a place for scopes: no cgroup2 is mounted" in wrap._missing()[0]

@@ -323,3 +323,46 @@ def test_it_has_the_version_of_the_package_that_brings_it():
             for name in ("package.json", "openclaw.plugin.json")]  # fmt: skip
     assert told == [__version__] * 2
     assert f'const VERSION = "{__version__}";' in (PLUGIN / "index.js").read_text()
+
+
+def test_a_report_says_which_profile_it_is_of_and_only_the_last_one_is_removed(tmp_path):
+    """A plugin that is replaced may be stopped after the new one has started."""
+    file = json.dumps(str(tmp_path / "report.json"))
+    head, _, _ = (PLUGIN / "report.js").read_text().partition("function place()")
+    (tmp_path / "report.mjs").write_text(f"{head}function place() {{ return {file}; }}")
+    first, second, last = node(
+        f"const {{Report}} = await import({json.dumps(str(tmp_path / 'report.mjs'))});"
+        "const fs = await import('node:fs');"
+        f"const read = () => fs.existsSync({file}) && JSON.parse(fs.readFileSync({file}));"
+        "const old = new Report({a: 1}), replaced = new Report({a: 2});"
+        "old.write({}); say(read()); replaced.write({}); old.remove(); say(read());"
+        "replaced.remove(); say(read());",
+        HOME="/h", OPENCLAW_PROFILE="work",
+    )  # fmt: skip
+    assert (first["a"], second["a"], last) == (1, 2, False)
+    assert first["environment"] == {"HOME": "/h", "OPENCLAW_PROFILE": "work"}
+
+
+def test_the_package_has_what_its_registries_require():
+    """ClawHub refuses a code plugin without compat and build; npm refuses a private package."""
+    package = json.loads((PLUGIN / "package.json").read_text())
+    manifest = json.loads((PLUGIN / "openclaw.plugin.json").read_text())
+    assert (package["name"], package["version"]) == (manifest["id"], manifest["version"])
+    assert f'const VERSION = "{package["version"]}";' in (PLUGIN / "index.js").read_text()
+    assert package["description"] == manifest["description"]
+    assert package["license"]
+    assert "private" not in package
+    assert package["openclaw"]["compat"]["pluginApi"].startswith(">=")
+    assert package["openclaw"]["build"]["openclawVersion"]
+    assert [PLUGIN / each for each in package["openclaw"]["extensions"]] == [PLUGIN / "index.js"]
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")
+def test_the_package_holds_every_file_of_the_plugin(tmp_path):
+    packed = subprocess.run(
+        ["npm", "pack", "--dry-run", "--json", "--offline", "--ignore-scripts", str(PLUGIN)],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    (package,) = json.loads(packed.stdout)
+    assert {each["path"] for each in package["files"]} == set(os.listdir(PLUGIN))

@@ -21,6 +21,7 @@ from tests.configs import COMMANDS, json_configs, toml_configs
 SAMPLES = Path(__file__).parents[1] / "clients"
 ALL = Selection()
 LAUNCHER = Launcher("scopekeeper", "/opt/sk/bin/scopekeeper", ("--memory-max", "2G"))
+OTHER = Launcher("/new/scopekeeper", "/new/scopekeeper", ("--tasks-max", "7"))
 DESKTOP = FORMATS["claude-desktop"]
 CODEX = FORMATS["codex"]
 LONE_LINE_FEED = re.compile(r"(?<!\r)\n")
@@ -50,6 +51,9 @@ def undone_and_idempotent(kind, text):
     wrapped = wrap(text, kind, LAUNCHER, ALL)
     assert unwrap(wrapped.text, kind, ALL).text == text
     assert wrap(wrapped.text, kind, Launcher("other", "other"), ALL).text == wrapped.text
+    updated = wrap(wrapped.text, kind, OTHER, ALL, update=True)
+    assert updated.text == wrap(text, kind, OTHER, ALL).text
+    assert unwrap(updated.text, kind, ALL).text == text
     if "\r\n" in text and not LONE_LINE_FEED.search(text):
         assert not LONE_LINE_FEED.search(wrapped.text)
     return wrapped
@@ -337,3 +341,27 @@ def test_what_another_file_has_is_said():
         "mcp.servers.$include",
     ]
     assert [outcome.name for outcome in done.outcomes] == ["a"]
+
+
+def test_an_update_keeps_a_comment_among_the_options_and_the_name():
+    text = """{mcp: {servers: {a: {command: '/x/scopekeeper', args: [
+      'run', // why
+      '-n', 'mine', '--memory-max=1G', /* own */ '--', 'npx', '-y']}}}}"""
+    kind = FORMATS["openclaw"]
+    done = wrap(text, kind, OTHER, ALL, update=True)
+    (server,) = parse(done.text, JSON5).data["mcp"]["servers"].values()
+    assert server == {
+        "command": "/new/scopekeeper",
+        "args": ["run", "--name", "mine", "--kind", "mcp", "--tasks-max", "7", "--", "npx", "-y"],
+    }
+    assert ("// why" in done.text, "/* own */" in done.text) == (True, True)
+    assert wrap(done.text, kind, OTHER, ALL, update=True).text == done.text
+
+
+def test_options_that_are_spelled_otherwise_are_the_same():
+    text = """{"mcpServers": {"a": {"command": "scopekeeper",
+      "args": ["run", "--memory-max=2G", "x"]}}}"""
+    (outcome,) = wrap(text, DESKTOP, LAUNCHER, ALL).outcomes
+    assert (outcome.differs, outcome.changed) == (False, False)
+    (outcome,) = wrap(text, DESKTOP, OTHER, ALL).outcomes
+    assert outcome.differs

@@ -2,17 +2,30 @@
 import fs from "node:fs";
 import path from "node:path";
 
+// The report that was written last. OpenClaw may start a plugin anew before it stops the old one,
+// which must not remove the file of the new one.
+const LAST = Symbol.for("scopekeeper.openclaw.report");
+// What says which gateway this is: `openclaw status` shows those of one profile. OpenClaw sets them
+// from its options, so they are not in /proc.
+const PROFILE = [
+  "HOME", "OPENCLAW_HOME", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE",
+];
+
 export class Report {
   #facts;
   #written = false;
 
   constructor(facts) {
-    this.#facts = { version: 1, pid: process.pid, identity: null, ...facts };
+    const environment = Object.fromEntries(
+      PROFILE.filter((name) => process.env[name]).map((name) => [name, process.env[name]]),
+    );
+    this.#facts = { version: 1, pid: process.pid, identity: null, environment, ...facts };
   }
 
   // Call it only in a gateway: OpenClaw's other commands load the plugin too.
   write(facts) {
     this.#written = true;
+    globalThis[LAST] = this;
     this.change(facts);
   }
 
@@ -31,6 +44,7 @@ export class Report {
 
   remove() {
     this.#written = false;
+    if (globalThis[LAST] !== this) return;
     try {
       fs.unlinkSync(place());
     } catch {
