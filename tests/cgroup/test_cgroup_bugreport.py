@@ -15,7 +15,9 @@ def test_it_has_what_there_is_and_the_log_of_a_keeper_that_was_started_by_a_run(
     before = json.loads(container.call("bugreport", "-o", "-").stdout)
     assert before["keeper"] == {"runs": False}
     assert before["log"]["lines"] == []
-    run = container.call("exec", "-d", "-s", session, "-n", "waits", "--", "sleep", "1000")
+    run = container.call(
+        "exec", "-d", "-s", session, "-n", "waits", "--", "tail", "-f", "/dev/null"
+    )
     assert run.returncode == 0, run.stderr
     with open(f"{before['log']['from']}", "a", encoding="utf-8") as log:
         log.write(f"the last line of {session}\n")
@@ -28,4 +30,4 @@ def test_it_has_what_there_is_and_the_log_of_a_keeper_that_was_started_by_a_run(
     (scope,) = found["ls"]["scopes"]
     assert found["log"]["lines"][-1] == f"the last line of {scope['session']}"
     assert session not in done.stdout
-    assert [each["program"] for each in scope["members"]] == ["sleep"]
+    assert [each["program"] for each in scope["members"]] == ["tail"]
