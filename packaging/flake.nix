@@ -2,8 +2,9 @@
 #
 #   nix profile install 'git+file:///path/to/checkout?dir=packaging'
 #
-# Checked: nix 2.8 parses and evaluates it as far as that goes without nixpkgs, its dependencies are
-# those of the project (tests/unit/test_packaging.py), and what install-units installs is tested.
+# Checked: nix 2.8 parses it and evaluates it and both modules with a stand-in for nixpkgs, its
+# dependencies are those of the project (tests/unit/test_packaging.py), and what install-units
+# installs is tested.
 # Not checked: it was not built here, and the modules were in no configuration.
 {
   description = "MCP servers and PTY runs in systemd scopes of their session and lane";
