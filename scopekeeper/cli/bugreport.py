@@ -15,6 +15,7 @@ from scopekeeper.cli.show import safe
 from scopekeeper.cli.users import user
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import show_bytes
+from scopekeeper.users import home_of
 
 _PRINT = "-"
 
@@ -65,8 +66,10 @@ def _check(target: str) -> None:
 
 def _made(*, hide_names: bool) -> dict[str, Any]:
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    parts = report_parts.without_home(report_parts.without_arguments(report_parts.parts()))
+    uid = os.getuid()
+    parts = report_parts.without_arguments(report_parts.parts())
+    parts = report_parts.fitted(report_parts.without_home(parts, home_of(uid).rstrip("/")))
     if hide_names:
-        uid = os.getuid()
-        parts = HiddenNames(parts, user(uid) if uid else "").replace(parts)
-    return report_parts.fitted({"version": 1, "made": made, "names_hidden": hide_names, **parts})
+        hidden = HiddenNames(parts, user(uid) if uid else "").replace(parts)
+        parts = report_parts.fitted(hidden)  # a number may be longer than its name
+    return {"version": 1, "made": made, "names_hidden": hide_names, **parts}

@@ -6,6 +6,7 @@ name that occurs anywhere in the report is replaced, also inside of units and pa
 """
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,10 @@ _OURS = "scopekeeper"
 """The session of the trial of ``doctor``; that word stays."""
 _UNIT = r"scopekeeper-[\w:.\\-]+\.scope"
 _LEAF = r"(?<![\w.-])m-[\w:.\\-]+\.[0-9a-f]{8}(?![0-9a-f])"
+_FOUND = re.compile(f"{_UNIT}|{_LEAF}")
+_WORD = re.compile(r"\w+")
+_PLACE = re.compile(f"{_UNIT}|{_LEAF}|{_WORD.pattern}")
+"""Where a name can stand in a text."""
 
 
 class HiddenNames:
@@ -33,15 +38,17 @@ class HiddenNames:
 
     def __init__(self, report: Mapping[str, Any], user: str = "") -> None:
         self._known: dict[tuple[str, str], str] = {}
+        self._count: Counter[str] = Counter()
+        self._aliases: dict[str, str] = {}
         self._cut = dict(_cut_units(report))
         self._user = user
         for key, text in _texts(report):
             if key in _KINDS:
                 self._alias_of(key, text)
             elif key not in _AS_THEY_ARE:
-                for found in re.findall(f"{_UNIT}|{_LEAF}", text):
+                for found in _FOUND.findall(text):
                     self._alias(found)
-        self._pattern = re.compile("|".join((_UNIT, _LEAF, *self._words())))
+        self._forms = self._by_first_word()
 
     def replace(self, value: Any, key: str = "") -> Any:  # noqa: ANN401  any JSON value
         """Return the report, or a part of it, with its names replaced."""
@@ -60,8 +67,10 @@ class HiddenNames:
     def _name(self, kind: str, text: str) -> str:
         if text in ("", _OURS):
             return text
-        number = sum(each == kind for each, _ in self._known) + 1
-        return self._known.setdefault((kind, text), f"{kind}-{number}")
+        if (kind, text) not in self._known:
+            self._count[kind] += 1
+            self._known[kind, text] = f"{kind}-{self._count[kind]}"
+        return self._known[kind, text]
 
     def _lane(self, lane: str) -> str:
         """Keep a lane's class, which rules name."""
@@ -80,22 +89,45 @@ class HiddenNames:
             return names.leaf_name(self._name("member", leaf[0]), leaf[1])
         return found
 
-    def _words(self) -> Iterator[str]:
-        """Yield a pattern for each name as it can stand in a text, the longest first."""
-        self._plain: dict[str, str] = {}
+    def _by_first_word(self) -> dict[str, list[tuple[int, int]]]:
+        """Return for a word how far it stands in a name, and how long that is: longest first.
+
+        Names are then looked up by what stands there, so that a long text is searched once
+        whatever their number. A name without any word is not found in texts.
+        """
         for (_, text), alias in self._known.items():
             for form in (text, safe(text), repr(text)[1:-1], names.escape(text)):
-                self._plain.setdefault(form, alias)
+                self._aliases.setdefault(form, alias)
         if self._user:
-            self._plain.setdefault(self._user, "user")
-        for form in sorted(self._plain, key=len, reverse=True):
-            yield rf"(?<!\w){re.escape(form)}(?!\w)"
+            self._aliases.setdefault(self._user, "user")
+        found = defaultdict(set)
+        for form in self._aliases:
+            word = _WORD.search(form)
+            if word is not None:
+                found[word[0]].add((len(form), word.start()))
+        return {word: sorted(spans, reverse=True) for word, spans in found.items()}
 
     def _in_text(self, text: str) -> str:
-        def alias(match: re.Match[str]) -> str:
-            return self._plain.get(match[0]) or self._alias(match[0])
+        pieces, done = [], 0
+        place = _PLACE.search(text)
+        while place is not None:
+            begin, end, alias = self._at(text, place, done)
+            pieces += [text[done:begin], alias]
+            done = end
+            place = _PLACE.search(text, done)
+        return "".join((*pieces, text[done:]))
 
-        return self._pattern.sub(alias, text)
+    def _at(self, text: str, place: re.Match[str], done: int) -> tuple[int, int, str]:
+        """Return from where to where a name stands at a place, and its alias; else the word."""
+        for length, offset in self._forms.get(place[0], ()):
+            begin = place.start() - offset
+            end = begin + length
+            form = text[begin:end]
+            is_whole = not _WORD.match(text, end) or not _WORD.match(form[-1:])
+            if begin >= done and is_whole and form in self._aliases:
+                return begin, end, self._aliases[form]
+        whole = place[0]
+        return *place.span(), self._alias(whole) if _FOUND.fullmatch(whole) else whole
 
 
 def _cut_units(value: Any) -> Iterator[tuple[str, tuple[str, str, str]]]:  # noqa: ANN401

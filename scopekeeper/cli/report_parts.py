@@ -21,7 +21,6 @@ from scopekeeper.kernel import proc
 from scopekeeper.regular_files import open_regular
 from scopekeeper.systemd import journal_lines
 from scopekeeper.systemd.units import KEEPER
-from scopekeeper.users import home_of
 
 MOST_BYTES = 1 << 20
 """Of the whole report, as JSON."""
@@ -139,16 +138,13 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def without_home(value: Any) -> Any:  # noqa: ANN401
-    """Return a part with ``~`` for the folder of whoever makes the report."""
-    home = home_of(os.getuid()).rstrip("/")
-    if not home:
-        return value
+def without_home(value: Any, home: str) -> Any:  # noqa: ANN401
+    """Return a part with ``~`` for a home folder. Pure."""
     if isinstance(value, dict):
-        return {key: without_home(inner) for key, inner in value.items()}
+        return {key: without_home(inner, home) for key, inner in value.items()}
     if isinstance(value, list):
-        return [without_home(inner) for inner in value]
-    return value.replace(f"{home}/", "~/") if isinstance(value, str) else value
+        return [without_home(inner, home) for inner in value]
+    return value.replace(f"{home}/", "~/") if isinstance(value, str) and home else value
 
 
 def fitted(report: dict[str, Any]) -> dict[str, Any]:
