@@ -48,7 +48,7 @@ def test_a_name_is_replaced_everywhere_it_can_stand():
         f"{scope['unit']}/{leaf}: gone", f"the plan for {SESSION!r}",
         f"{MEMBER} of {SESSION} ended",
         f"scopekeeper@{names.escape(SESSION)}.service", "timed out; scopekeeper.service runs",
-        names.unit_name("only:in:the:log", "main"),
+        names.unit_name("only:in:the:log", "main"), f"{SESSION}5 and {SESSION}",
     ))  # fmt: skip
     found = HiddenNames(report).replace(report)
     (hidden,) = found["ls"]["scopes"]
@@ -64,8 +64,9 @@ def test_a_name_is_replaced_everywhere_it_can_stand():
         f"{hidden['unit']}/m-member\\x2d1.5e0c21ab: gone", "the plan for 'session-1'",
         "member-1 of session-1 ended", "scopekeeper@session-1.service",
         "timed out; scopekeeper.service runs", names.unit_name("session-2", "main"),
+        "lane-1:telegram:+41 795 and session-1",
     ]  # fmt: skip
-    assert SESSION not in json.dumps(found)
+    assert SESSION not in json.dumps(found["ls"])
 
 
 def test_a_name_that_was_cut_in_its_unit_is_the_same_session():
@@ -74,7 +75,7 @@ def test_a_name_that_was_cut_in_its_unit_is_the_same_session():
     found = HiddenNames(report).replace(report)
     (hidden,) = found["ls"]["scopes"]
     assert found["journal"]["lines"] == [f"{hidden['unit']}: gone"]
-    assert hidden["unit"] == names.unit_name("session-1", "nested:lane-1", "id-1")
+    assert hidden["unit"] == names.unit_name(hidden["session"], "nested:lane-1", "id-1")
     assert "xxx" not in json.dumps(found)
 
 
@@ -220,13 +221,16 @@ def test_versions_are_those_of_this_machine():
     assert os.uname().nodename not in found["kernel"]
 
 
-def test_the_options_of_a_mount_are_those_of_the_uppermost():
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        lines = [line.split(" ") for line in file]
-    for line in lines:
-        last = [each for each in lines if each[4] == line[4]][-1]
-        if "\\" not in line[4]:
-            assert mounts.options_of(line[4]).startswith(last[5])
+MOUNTS = r"""30 1 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate
+31 1 0:27 / /a\040folder ro - tmpfs tmpfs rw,size=4k
+32 30 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,memory_recursiveprot
+"""
+
+
+def test_the_options_of_a_mount_are_those_of_the_uppermost(monkeypatch):
+    monkeypatch.setattr("scopekeeper.kernel.proc.read", lambda _: MOUNTS)
+    assert mounts.options_of("/sys/fs/cgroup") == "rw,relatime,memory_recursiveprot"
+    assert mounts.options_of("/a folder") == "ro,rw,size=4k"
     assert mounts.options_of("/no/such/mount") == ""
 
 
