@@ -36,8 +36,8 @@ VAGRANT_ARGS ?= --quick
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
 # The lab mounts, chroots and boots: it is root's. The tests find the installed command in PATH.
-RUN = exec $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 \
-    PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m
+AS_ROOT = exec $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1
+RUN = $(AS_ROOT) PATH="$(dir $(INTERPRETER)):$$PATH" $(INTERPRETER) -m
 spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
@@ -77,10 +77,10 @@ test-openclaw: prepare ## the real OpenClaw without and with it: make test-openc
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
 
-deb: prepare ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
-	@$(RUN) tests.lab deb
+deb: ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
+	@python=$$(PYTHON='$(PYTHON)' tests/prepare.sh deb) && $(AS_ROOT) "$$python" -m tests.lab deb
 
-test-deb: deb ## the .deb: built again to the byte, and installed, used and purged on both suites
+test-deb: prepare deb ## the .deb: built again to the byte, and installed, used and purged on both suites
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(DEB) -m builds $(PYTEST_ARGS) tests/deb
 
 test-vagrant: prepare ## vagrant/ as it is, in an emulated Debian: make test-vagrant VAGRANT_BOX=bookworm

@@ -30,14 +30,15 @@ _PASSED = re.compile(
 )
 """Options that tell where packages come from, or where they go to; each has a value."""
 _PYTHON, _PIP = re.compile(r"(python|pypy)[\d.]*"), re.compile(r"pip[\d.]*|__pip-.*")
-_UV_VERBS = {"install", "sync", "add", "run"}
+_UV_VERBS = {"install", "sync", "add", "run", "uvx"}
+"""``uvx`` calls ``uv tool uvx``."""
 
 
 class Prerequisites(MetadataHookInterface):
     """Leaves the metadata as they are."""
 
     def update(self, metadata: dict[str, Any]) -> None:  # noqa: ARG002
-        """Exit with one line where the installation of the dependencies cannot succeed."""
+        """Exit with two lines where the installation of the dependencies cannot succeed."""
         problem = refusal(Path("/proc"), os.getppid())
         if problem:
             sys.exit(f"scopekeeper: error: {problem}")
@@ -56,8 +57,8 @@ def refusal(proc: Path, parent: int) -> str:
     said = {"apt-get": f"sudo apt install {packages}", "dnf": f"sudo dnf install {others}"}
     remedy = next((text for tool, text in said.items() if shutil.which(tool)), "")
     return (
-        "pystemd is compiled when it is installed, and this machine lacks what that takes; first: "
-        + (remedy or " or ".join(said.values()))
+        "pystemd is compiled when it is installed, and this machine lacks what that takes; first:\n"
+        f"    {remedy or ' or '.join(said.values())}"
     )
 
 
@@ -136,11 +137,12 @@ def installation(process: Process) -> Installer | None:
     if not argv or "--no-deps" in argv:
         return None
     if names[0] in {"uv", "uvx"}:
-        if not _UV_VERBS.intersection(argv[1:3]) and names[0] == "uv":
+        words = [word for word in argv[1:] if not word.startswith("-")][:2]
+        if not _UV_VERBS.intersection(words) and names[0] == "uv":
             return None
         told = _passed(argv)
         compile_ = (argv[0], "pip", "compile", "--no-deps", "--only-binary", "pystemd", *told, "-")
-        if argv[1:2] == ("tool",) or names[0] == "uvx":
+        if words[:1] == ["tool"] or names[0] == "uvx":
             return Installer(process, (compile_,))  # into an environment that is made for it
         python = tuple(word for word in _passed(argv, only=("-p", "--python")))
         return Installer(process, ((argv[0], "pip", "show", *python, "pystemd"), compile_))

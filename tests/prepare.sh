@@ -2,14 +2,18 @@
 # Makes this checkout ready to show (demo) or to test itself (test): installs what is missing from
 # the distribution, saying what, and keeps .venv up to date. Asks nothing. Debian and Ubuntu.
 #
-#   tests/prepare.sh demo|test
+# deb installs only what makes the chroot that the .deb is built in, where dpkg-buildpackage has
+# what debian/control asks for; it needs no .venv, and prints the interpreter to call.
+#
+#   tests/prepare.sh demo|test|deb
 set -eu
 cd "$(dirname "$0")/.."
 
 case ${1:-} in
     demo) extras=demo; modules=mcp,mcp_server_time,mcp_server_fetch,mcp_server_git ;;
     test) extras=demo,test,lint,site; modules=mcp,mcp_server_time,pytest,hypothesis,mypy,mkdocs ;;
-    *) echo "usage: tests/prepare.sh demo|test" >&2; exit 2 ;;
+    deb) extras=; modules=; exec 3>&1 >&2 ;;
+    *) echo "usage: tests/prepare.sh demo|test|deb" >&2; exit 2 ;;
 esac
 
 say() { printf '%s\n' "prepare: $*"; }
@@ -55,9 +59,29 @@ find_python() {
 
 # An interpreter that was named has everything, or is left alone.
 if [ -n "${PYTHON:-}" ]; then
+    [ "$1" = deb ] && { printf '%s\n' "$PYTHON" >&3; exit 0; }
     "$PYTHON" -c "import scopekeeper, $modules" ||
         fail "PYTHON=$PYTHON lacks some of: scopekeeper, $modules"
     exit 0
+fi
+
+missing=
+need() { missing="$missing $*"; }
+need_chroot() {
+    has mmdebstrap || need mmdebstrap
+    # an Ubuntu does not know by itself whom the lab's Debians are signed by
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
+}
+
+if [ "$1" = deb ]; then
+    has git || need git
+    need_chroot
+    python=$(find_python) || need python3
+    # shellcheck disable=SC2086  # a list of names
+    install $missing
+    python=$(find_python) || fail "no Python 3.11 or newer here; Debian 12 and Ubuntu 24.04 have one"
+    printf '%s\n' "$python" >&3
+    exit
 fi
 
 if ! python=$(find_python); then
@@ -71,8 +95,6 @@ inner = "%s/bin/python%d.%d" % (sys.base_prefix, *sys.version_info[:2])
 print(os.path.realpath(sys.executable if sys.base_prefix == sys.prefix else inner))')
 
 # pystemd has no wheels: it is compiled, against libsystemd and the interpreter's headers.
-missing=
-need() { missing="$missing $*"; }
 has git || need git
 has gcc || need gcc
 [ -e /usr/include/stdio.h ] || need libc6-dev
@@ -87,9 +109,7 @@ case $python in
         ;;
 esac
 if [ "$1" = test ]; then
-    has mmdebstrap || need mmdebstrap
-    # an Ubuntu does not know by itself whom the lab's Debians are signed by
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
+    need_chroot
     has qemu-system-x86_64 || need qemu-system-x86
     has qemu-img || need qemu-utils
     has systemd-nspawn || need systemd-container

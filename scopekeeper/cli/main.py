@@ -40,16 +40,18 @@ _COMMANDS = {
     "uninstall": "Undo install.",
     "openclaw": "Contain OpenClaw's gateway, and show what is contained.",
     "doctor": "Check that scopekeeper works on this machine.",
+    "bugreport": "Write one file to attach to a bug report.",
 }
 
 
 _ACTING = {
     "attach", "send", "exec", "wait", "stop", "reconcile", "adopt", "keeper", "own", "disown",
-    "wrap", "unwrap", "install", "uninstall", "openclaw",
+    "wrap", "unwrap", "install", "uninstall", "openclaw", "bugreport",
 }  # fmt: skip
 """Commands that act: if their output cannot be written, they go on, and their exit status is that
 of the action."""
-_TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor"))
+_TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor",
+                       "bugreport"))  # fmt: skip
 """Commands that undo unfinished work when interrupted. The others may stop at any moment, and exit
 at once."""
 
@@ -58,6 +60,7 @@ _SHOWING = {
     "reconcile": {"--dry-run"}, "own": {"--list"}, "openclaw": {"--dry-run", "status"},
     "wrap": {"--dry-run", "--check"}, "unwrap": {"--dry-run"},
     "install": {"--dry-run"}, "uninstall": {"--dry-run"},
+    "bugreport": {"-", "-o-", "--output=-"},
 }  # fmt: skip
 """Arguments that make an acting command only print."""
 

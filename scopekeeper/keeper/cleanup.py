@@ -97,7 +97,7 @@ class Cleanup:
         self._hunt_seconds = max(_HUNT_SECONDS, _HUNT_PAUSE * (time.monotonic() - began))
         for each in found:
             if (each.pid, each.start_time) not in self._logged:
-                _log.warning("%s of %s: %s", each.command, each.session, each.evidence)
+                _log.warning("%s of %s: %s", each.program, each.session, each.evidence)
         self._logged = {(each.pid, each.start_time) for each in found}
         policy = self._policy()
         doomed = [each for each in found if step(each, policy) == "stop"]
@@ -105,7 +105,7 @@ class Cleanup:
             living = escaped.living_members(snapshot)
             outcomes = await asyncio.to_thread(escaped.end, doomed, living, self._uid)
             for each in doomed:
-                text = f"{each.command} of {each.session}: {each.evidence}"
+                text = f"{each.program} of {each.session}: {each.evidence}"
                 _log.warning("%s: %s", text, outcomes[each.pid])
             for end in ends_of(doomed, outcomes, BY_RULE):
                 self._record(end)

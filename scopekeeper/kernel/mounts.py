@@ -27,3 +27,16 @@ def of_descriptor(fd: int) -> str:
     """Return the id of the mount that an open file is on; bind mounts have ids of their own."""
     lines = proc.read(f"/proc/self/fdinfo/{fd}").splitlines()
     return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
+
+
+def options_of(point: str) -> str:
+    """Return the options of the uppermost mount at a point, those of its file system last.
+
+    '' if nothing is mounted there. Source: proc_pid_mountinfo(5).
+    """
+    found = ""
+    for line in proc.read("/proc/self/mountinfo").splitlines():
+        mount, _, source = (part.split(" ") for part in line.partition(" - "))
+        if mount[4].replace(r"\040", " ") == point:
+            found = ",".join(dict.fromkeys(f"{mount[5]},{source[2]}".split(",")))
+    return found

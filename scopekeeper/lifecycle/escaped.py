@@ -51,6 +51,11 @@ class Escaped:
     """The id of the login that it opened, as ``su -`` does; '' if none."""
 
     @property
+    def program(self) -> str:
+        """Its name for a log, which others may read: without its arguments."""
+        return os.path.basename(self.command.partition(" ")[0]) or "?"
+
+    @property
     def evidence(self) -> str:
         """Return a sentence: where it is, and whether its member still runs."""
         member = "its member is over" if self.is_over else "its member still runs"

@@ -143,10 +143,7 @@ def with_leavers(end: End, escaped: Sequence[Escaped], ended: Sequence[Escaped])
 
 def _named(end: End, escaped: Sequence[Escaped]) -> str:
     its = [each for each in escaped if each.leaf in ("", end.leaf)]
-    shown = [
-        f"{os.path.basename(each.command.partition(' ')[0]) or '?'} (pid {each.pid})"
-        for each in its[:_NAMED]
-    ]
+    shown = [f"{each.program} (pid {each.pid})" for each in its[:_NAMED]]
     more = f" and {len(its) - _NAMED} more" if len(its) > _NAMED else ""
     return ", ".join(shown) + more
 

@@ -1,5 +1,6 @@
 """What somebody has who installed the .deb with dpkg, and what is left when it was purged."""
 
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,18 @@ def test_commands_are_contained_found_again_and_ended(who):
     finally:
         run.kill()
         run.wait()
+
+
+def test_a_report_is_made_by_the_package(who):
+    found = json.loads(who.call("scopekeeper", "bugreport", "-o", "-"))
+    assert found["versions"]["program"] == "/usr/bin/scopekeeper"
+    assert {"click", "psutil", "pystemd"} <= set(found["versions"]["libraries"])
+    # it is called as any other command, so what it finds is what holds for them
+    (launcher,) = [each for each in found["doctor"]["checks"] if each["check"] == "launcher"]
+    assert launcher["detail"] == "/usr/bin/scopekeeper starts the interpreter without site"
+    assert [
+        name for name, part in found.items() if isinstance(part, dict) and "problem" in part
+    ] == []
 
 
 def test_an_upgrade_restarts_the_keepers_and_nothing_else(package):

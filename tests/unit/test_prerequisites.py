@@ -79,9 +79,10 @@ def machine(tmp_path):
 def test_pip_says_which_packages_are_to_be_installed_first(machine):
     done = machine.install()
     assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if "scopekeeper: error: " in line]
-    assert "pystemd is compiled" in line
-    apt, dnf = re.findall(r"sudo (?:apt|dnf) install ([\w. -]+?)(?= or |$)", line)
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    (at,) = [at for at, line in enumerate(lines) if line.startswith("scopekeeper: error: ")]
+    assert "pystemd is compiled" in lines[at]
+    apt, dnf = re.findall(r"sudo (?:apt|dnf) install ([\w. -]+?)(?= or |$)", lines[at + 1])
     # headers may be there, no program is
     assert {"gcc", "pkg-config", "libsystemd-dev"} <= set(apt.split())
     assert {"gcc", "pkgconf-pkg-config", "systemd-devel"} <= set(dnf.split())
@@ -121,6 +122,14 @@ COMPILED = ("pip", "compile", "--no-deps", "--only-binary", "pystemd")
         ("python3.11 /x/__pip-runner__.py install .",
             [("python3.11", "/x/__pip-runner__.py", "install", *ASKED, "pystemd>=0.11")]),
         ("uv tool install -f w .", [("uv", *COMPILED, "-f", "w", "-")]),
+        ("uvx --from . scopekeeper ls", [("uvx", *COMPILED, "-")]),
+        # what uvx becomes, and what pipx calls
+        ("/bin/uv tool uvx --from . -f w scopekeeper", [("/bin/uv", *COMPILED, "-f", "w", "-")]),
+        ("uv --quiet tool run --from . scopekeeper", [("uv", *COMPILED, "-")]),
+        ("uv --quiet build", None),
+        ("/v/bin/python -m pip --no-input --python /run/bin/python install -q .",
+            [("/v/bin/python", "-m", "pip", "--no-input", "--python", "/run/bin/python", "install",
+              *ASKED, "pystemd>=0.11")]),
         ("uv pip install --python p .",
             [("uv", "pip", "show", "--python", "p", "pystemd"),
              ("uv", *COMPILED, "--python", "p", "-")]),
