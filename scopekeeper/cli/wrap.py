@@ -136,7 +136,9 @@ def _missing() -> list[str]:
         return [f"{text}`scopekeeper doctor`"]
     if found.status is not Status.NOTE:
         return []
-    text = f"the keeper: it {found.detail}. What a killed client leaves stays until then, or until "
+    text = (
+        f"the keeper: {found.detail}. Until it is there, what a killed client leaves stays until "
+    )
     return [f"{text}the next `scopekeeper reconcile`. To add it: {found.fix}"]
 
 
