@@ -136,14 +136,15 @@ def _missing() -> list[str]:
         return [f"{text}`scopekeeper doctor`"]
     if found.status is not Status.NOTE:
         return []
-    text = f"the keeper: it {found.detail}. What a killed client leaves stays until then, or until "
-    return [f"{text}the next `scopekeeper reconcile`. To add it: {found.fix}"]
+    stays = "what a killed client leaves stays until the next `scopekeeper reconcile`"
+    return [f"the keeper: {found.detail}. Until it is there, {stays}. To add it: {found.fix}"]
 
 
 def _warn(done: Sequence[RewrittenFile], *, update: bool) -> None:
     texts = []
     for each in done:
-        if is_shared(each.path, os.environ) and each.changed:
+        changes = any(outcome.changed for outcome in each.outcomes)
+        if changes and is_shared(each.path, os.environ):
             texts.append(f"{each.path} is in a git work tree: everybody who uses it needs "
                          f"{PROGRAM} in PATH, or cannot start its servers")  # fmt: skip
         differ = [outcome.name for outcome in each.outcomes if outcome.differs]

@@ -454,7 +454,7 @@ def test_what_is_missing_is_named_with_the_command_that_adds_it(monkeypatch):
     monkeypatch.setattr(wrap.choose_placement, "find", lambda _: None)
     monkeypatch.setattr(wrap, "keeper", lambda _: note)
     (text,) = wrap._missing()
-    assert "the keeper: it does not run. What a killed client leaves stays until then" in text
+    assert "the keeper: does not run. Until it is there, what a killed client leaves stays" in text
     assert text.endswith("To add it: scopekeeper install --user")
     monkeypatch.setattr(wrap, "keeper", lambda _: Finding("keeper", Status.OK, "runs"))
     assert wrap._missing() == []
