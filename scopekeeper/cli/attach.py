@@ -2,11 +2,12 @@
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.errors import UsageError
 
 
-@click.command("attach")
+@click.command("attach", epilog=examples("scopekeeper attach 4f1d09c7"))
 @click.option("--read-only", is_flag=True, help="Only show its output: send no input, and do not "
               "resize its window.")  # fmt: skip
 @click.option("--detach-keys", metavar="KEYS", envvar="SCOPEKEEPER_DETACH_KEYS", default=None,

@@ -175,5 +175,4 @@ def _record(
 def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     if words:
         return any(Handled(each, "", "").names(word) for word in words)
-    is_partial = selector.is_partial or selector.session_id is not None or selector.lifetimes
-    return not is_partial and selector.matches_identity(Identity(each.session, each.lane))
+    return selector.knows_by_name and selector.matches_identity(Identity(each.session, each.lane))

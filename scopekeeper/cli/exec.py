@@ -9,6 +9,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
 from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 
 
-@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "scopekeeper exec -s agent:main:main -- bash",
+        "scopekeeper exec -d -s build --timeout 15m -- sh -c 'echo built'",
+    ),
+)
 @click.option("--pty/--pipe", "tty", default=True, help="With a terminal, the default, or "
               "with pipes.")  # fmt: skip
 @click.option("-d", "--detach", is_flag=True, help="Do not attach: print its id and exit.")

@@ -4,11 +4,12 @@ import sys
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import duration
 
 
-@click.command("keeper")
+@click.command("keeper", epilog=examples("scopekeeper keeper --linger 1s"))
 @click.option("--linger", metavar="DURATION", default="30s", help="How long to stay with "
               "nothing to do; infinity to stay forever. Default 30s.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Do not take a name on D-Bus.")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from scopekeeper.cli.documents import texts
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import print_change
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
@@ -47,12 +48,20 @@ _GATEWAY_OPTIONS: list[click.Parameter] = [
 ]  # fmt: skip
 
 
-@click.group("openclaw", cls=Group)
+@click.group(
+    "openclaw",
+    cls=Group,
+    epilog=examples("scopekeeper openclaw install", "scopekeeper openclaw status"),
+)
 def command() -> None:
     """Contain OpenClaw's gateway, and show what is contained."""
 
 
-@command.command("install", params=[*_GATEWAY_OPTIONS])
+@command.command(
+    "install",
+    params=[*_GATEWAY_OPTIONS],
+    epilog=examples("scopekeeper openclaw install", "scopekeeper openclaw install --no-keeper"),
+)
 @click.option("--force", is_flag=True, help="Also replace an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
 @click.option("--no-keeper", is_flag=True, help="Do not run `scopekeeper install`.")
@@ -80,7 +89,9 @@ def install_command(profile: str, config: str, as_json: bool, force: bool, no_ke
     _report(change, where, "To start it contained", keeper, as_json=as_json)
 
 
-@command.command("uninstall", params=[*_GATEWAY_OPTIONS])
+@command.command(
+    "uninstall", params=[*_GATEWAY_OPTIONS], epilog=examples("scopekeeper openclaw uninstall")
+)
 @click.option("--force", is_flag=True, help="Also remove an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
 def uninstall_command(profile: str, config: str, as_json: bool, force: bool) -> None:
@@ -147,7 +158,11 @@ def _server(outcome: WrapOutcome) -> dict[str, object]:
     return {"name": outcome.name, "state": outcome.state.value, "detail": outcome.detail or None}
 
 
-@command.command("status", params=[*_GATEWAY_OPTIONS])
+@command.command(
+    "status",
+    params=[*_GATEWAY_OPTIONS],
+    epilog=examples("scopekeeper openclaw status", "scopekeeper openclaw status --json"),
+)
 def status_command(profile: str, config: str, as_json: bool) -> None:
     """Show for each agent and session what is contained, what is not, and why.
 

@@ -2,6 +2,7 @@
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
@@ -17,12 +18,14 @@ _UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE
 """What holds where no file sets a rule; none of the other rules holds then."""
 
 
-@click.group("policy", cls=Group)
+@click.group("policy", cls=Group, epilog=examples("scopekeeper policy show cron"))
 def command() -> None:
     """Show the rules of lanes."""
 
 
-@command.command("show")
+@command.command(
+    "show", epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json")
+)
 @click.argument("lane", default="default", metavar="[LANE]")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def show(lane: str, as_json: bool) -> None:

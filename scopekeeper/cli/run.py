@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.run import run as launch
 
@@ -11,6 +12,10 @@ from scopekeeper.launch.run import run as launch
 @click.command(
     "run",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog=examples(
+        "scopekeeper run -s agent:main:main -n time -- mcp-server-time",
+        "scopekeeper run -s build --memory-max 2G --ttl 15m -- sh -c 'echo built'",
+    ),
 )
 @click.option("-s", "--session", metavar="KEY", help="The session. Default: $SCOPEKEEPER_SESSION, "
               "else the owner's unit or pid-<parent>.")  # fmt: skip

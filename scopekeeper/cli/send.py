@@ -5,13 +5,19 @@ from collections.abc import Iterator
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import duration
 
 _PIECE = 1 << 16
 
 
-@click.command("send")
+@click.command(
+    "send",
+    epilog=examples(
+        "scopekeeper send 4f1d09c7 'make test' --enter", "scopekeeper send 4f1d09c7 --keys ctrl-c"
+    ),
+)
 @click.option("--keys", metavar="KEYS", help="Keys instead of text: ctrl-c, up, f1, alt-x, "
               "C-c; with commas between them.")  # fmt: skip
 @click.option("--stdin", is_flag=True, help="Send standard input, up to its end, instead of text.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import duration
@@ -22,7 +23,7 @@ _TIMED_OUT = 124
 """As with timeout(1)."""
 
 
-@click.command("wait")
+@click.command("wait", epilog=examples("scopekeeper wait 4f1d09c7 --timeout 30s"))
 @click.option("--timeout", metavar="DURATION", help="Wait no longer; then exit 124.")
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object: how each "
               "ended.")  # fmt: skip

@@ -7,6 +7,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import warn
 from scopekeeper.doctor.parts import gateways
 from scopekeeper.errors import ScopekeeperError, UsageError
@@ -23,7 +24,14 @@ _NOT_ALL = 1
 _NOT_READ = 2
 
 
-@click.command("wrap")
+@click.command(
+    "wrap",
+    epilog=examples(
+        "scopekeeper wrap --dry-run",
+        "scopekeeper wrap --client cursor --member-memory-max 2G",
+        "scopekeeper wrap --check ~/.cursor/mcp.json",
+    ),
+)
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
               f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
