@@ -22,7 +22,8 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     redraws itself. Several can attach; the run's window is as large as the smallest of theirs.
     Input that is not a terminal is passed on up to its end.
 
-    Exit status: 0 if detached, else that of the run as a shell reports it; 125 if it is not known.
+    Exit status: 0 if detached, else that of the run as a shell reports it; 4 there is no such run;
+    125 the run's status is not known.
     """
     from scopekeeper.exec import attach
     from scopekeeper.exec.unheld_runs import find

@@ -41,6 +41,8 @@ def command(
     """Show a run's output.
 
     RUN is its id, or the beginning of it. It needs no keeper, and works after the run has ended.
+
+    Exit status: 0 done; 1 its output cannot be read; 2 wrong usage; 4 there is no such run.
     """
     try:
         begin = None if since_text is None else since("since", since_text, time.time())

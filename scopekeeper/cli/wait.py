@@ -24,15 +24,19 @@ _TIMED_OUT = 124
 
 
 @click.command("wait", epilog=examples("scopekeeper wait 4f1d09c7 --timeout 30s"))
-@click.option("--timeout", metavar="DURATION", help="Wait no longer; then exit 124.")
+@click.option("--timeout", metavar="DURATION", help="Wait no longer than this, then exit 124; "
+              "the runs continue.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object: how each "
               "ended.")  # fmt: skip
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
-    """Wait until runs have ended; exit with the status of the last one, as a shell reports it.
+    """Wait until runs have ended, and exit with the status of the last one.
 
-    125 if it is not known. The end of a run is known as long as its output is kept. A run that
-    `exec` did not start can be waited for, too; a keeper has to see it end.
+    The end of a run is known as long as its output is kept. A run that `exec` did not start can be
+    waited for, too; a keeper has to see it end.
+
+    Exit status: that of the last run; 4 there is no such run; 124 --timeout is over; 125 how the
+    last run ended is not known.
     """
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from scopekeeper import regular_files, state, whole_file
-from scopekeeper.errors import ScopekeeperError, StateError, UsageError
+from scopekeeper.errors import NOTHING_MATCHED, ScopekeeperError, StateError, UsageError
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -98,6 +98,8 @@ class Run:
 
 class NoRunError(ScopekeeperError):
     """There is no such run."""
+
+    status = NOTHING_MATCHED
 
 
 T = TypeVar("T", Run, Ended)
@@ -202,7 +204,10 @@ def find(wanted: str) -> Run:
             raise StateError(_problem(wanted, error), hint) from None
     found = [run for run in load_all() if wanted and run.id.startswith(wanted)]
     if not found:
-        raise NoRunError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
+        raise NoRunError(
+            f"there is no run {wanted!r}",
+            "`scopekeeper ls` lists what runs, `scopekeeper history` what ended",
+        )
     if len(found) > 1:
         words = ", ".join(run.id for run in found)
         raise UsageError(f"{wanted!r} can be {words}", "give more of the id")
