@@ -105,8 +105,9 @@ lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie
 bench: prepare ## the benchmarks, in a machine at native speed
 	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks
 
-docs: prepare ## write docs/commands.md from what the commands declare
+docs: prepare ## write docs/commands.md and docs/python.md from the code
 	@$(INTERPRETER) -m tests.docs.commands
+	@$(INTERPRETER) -m tests.docs.python
 
 clean: ## remove what make made here; the lab's images stay (python -m tests.lab clean)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -44,6 +44,12 @@ class UsageError(ScopekeeperError):
     status = 2
 
 
+class NotFoundError(ScopekeeperError):
+    """There is no run, session, scope or member of that name."""
+
+    status = NOTHING_MATCHED
+
+
 class UnavailableError(ScopekeeperError):
     """This machine cannot contain a process; ``scopekeeper doctor`` shows why."""
 

@@ -1,6 +1,5 @@
 """``scopekeeper wait``."""
 
-import functools
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -13,11 +12,9 @@ from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from scopekeeper.exec.run import Ended
-
-    Wait = Callable[[float | None], Ended | None]
 
 _TIMED_OUT = 124
 """As with timeout(1)."""
@@ -38,11 +35,13 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     Exit status: that of the last run; 4 there is no such run; 124 --timeout is over; 125 how the
     last run ended is not known.
     """
+    from scopekeeper.exec.wait import waiter
+
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    waits = [_find(wanted) for wanted in runs]
+    waits = [waiter(wanted) for wanted in runs]
     ends: list[tuple[str, Ended | None]] = []
     for run_id, wait in waits:
         try:
@@ -63,24 +62,6 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
 
 class _TimedOutError(ScopekeeperError):
     status = _TIMED_OUT
-
-
-def _find(wanted: str) -> "tuple[str, Wait]":
-    """Return the id of a run, and what waits for its end."""
-    from scopekeeper.exec import unheld_runs
-    from scopekeeper.exec.run import NoRunError
-    from scopekeeper.exec.wait import wait_for
-
-    try:
-        run = unheld_runs.find(wanted)
-    except unheld_runs.UnheldRunError as error:
-        return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
-    except NoRunError:
-        ended = unheld_runs.recorded(wanted)
-        if ended is None:
-            raise
-        return wanted, lambda _: ended
-    return run.id, lambda deadline: run.ended or wait_for(run.id, deadline)
 
 
 def _print(ends: "Sequence[tuple[str, Ended | None]]") -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from scopekeeper import regular_files, state, whole_file
-from scopekeeper.errors import NOTHING_MATCHED, ScopekeeperError, StateError, UsageError
+from scopekeeper.errors import NotFoundError, ScopekeeperError, StateError, UsageError
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -96,10 +96,8 @@ class Run:
         return folder() / self.id
 
 
-class NoRunError(ScopekeeperError):
+class NoRunError(NotFoundError):
     """There is no such run."""
-
-    status = NOTHING_MATCHED
 
 
 T = TypeVar("T", Run, Ended)

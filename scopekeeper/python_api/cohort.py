@@ -11,7 +11,7 @@ from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.python_api import aio, birthplace, stop_members
 from scopekeeper.python_api.birthplace import Birthplace
-from scopekeeper.python_api.options import Duration, Options, duration, texts
+from scopekeeper.python_api.options import Duration, Options, duration, in_python, texts
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
@@ -117,19 +117,22 @@ class Cohort:
         self._tidy()
         return made
 
-    def stop(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
-        """Stop all members started so far, and prove it.
+    def stop(self, *, grace: float | None = None, note: str = "", reason: str = "") -> list[Result]:
+        """Stop all members started so far, and verify that no process is left.
 
         ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
-        keeps ``reason``. Raises RemainsError, which names what cannot be killed.
+        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what cannot
+        be killed.
         """
         with self._lock:
             started: list[Process | Birthplace] = [*self._members, *self._places]
-        return self._end(started, grace, reason)
+        return self._end(started, grace, note or reason)
 
-    async def stop_async(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
+    async def stop_async(
+        self, *, grace: float | None = None, note: str = "", reason: str = ""
+    ) -> list[Result]:
         """Do the same without blocking the loop. A cancelled task waits until it is done."""
-        return await _to_the_end(lambda: self.stop(grace=grace, reason=reason))
+        return await _to_the_end(lambda: self.stop(grace=grace, note=note, reason=reason))
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +167,7 @@ class Cohort:
         for each in places:
             each.close()
         with stop_members.noted_on(error):
-            self.stop(reason=_LEFT)
+            self.stop(note=_LEFT)
 
     def _end(
         self, members: Sequence[Process | Birthplace], grace: float | None, reason: str
@@ -194,7 +197,7 @@ def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
         try:
             more["name"] = names.check("name", name, names.MEMBER_MAX)
         except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise UsageError(in_python(str(error))) from None
     return more
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.machine import (
     is_alive,
     record_of,
 )
+from tests.viewer import Viewer
 
 pytestmark = pytest.mark.systemd
 
@@ -77,11 +79,13 @@ def test_ls_says_what_it_does_not_find(keeper: Scopekeeper, session: str) -> Non
     assert repr(session) in done.stderr
 
 
-def test_a_terminal_gets_one_line_and_no_header(keeper: Scopekeeper, session: str, viewer) -> None:
+def test_a_terminal_gets_one_line_and_no_header(
+    keeper: Scopekeeper, session: str, viewer: Callable[..., Viewer]
+) -> None:
     assert keeper
     shown = viewer("ls", "-s", session)
-    eventually(lambda: "No scope of yours matches" in shown.text)
-    assert "SESSION" not in shown.text
+    eventually(lambda: b"No scope of yours matches" in shown.raw)
+    assert b"SESSION" not in shown.raw
 
 
 def test_a_dry_run_names_what_the_stop_then_ends_and_changes_nothing(
