@@ -43,7 +43,8 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 )
 @click.option("--no-output-timeout", metavar="DURATION", help="End it when it has written nothing "
               "for so long.")  # fmt: skip
-@click.option("--timeout", metavar="DURATION", help="End it after so long.")
+@click.option("--timeout", metavar="DURATION", help="End this run after this time; the keeper "
+              "counts it.")  # fmt: skip
 @click.option("--log-max", metavar="SIZE", help="How much of its output to keep; default 8M.")
 @click.option(
     "--detach-keys",

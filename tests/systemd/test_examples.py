@@ -12,7 +12,15 @@ import pytest
 
 from scopekeeper.cli.examples import examples_of
 from scopekeeper.cli.main import group
-from tests.machine import FOREVER, PROGRAM, ROOT, Scopekeeper, scope_directory
+from tests.machine import (
+    FOREVER,
+    PROGRAM,
+    ROOT,
+    Scopekeeper,
+    is_populated,
+    record_of,
+    scope_directories,
+)
 
 from .manager import Units
 
@@ -27,6 +35,12 @@ _SAMPLES = Path(__file__).parents[1] / "clients"
 _OF_CLIENTS = ("wrap", "unwrap", "openclaw")
 _STANDS_ALONE = (*_OF_CLIENTS, "install", "uninstall", "keeper", "doctor")
 """Commands that look at no session."""
+
+
+def lives(session: str) -> bool:
+    """Return whether a scope of a session has a process."""
+    found = [each for each in scope_directories() if record_of(each).get("SESSION") == session]
+    return any(map(is_populated, found))
 
 
 def _examples() -> dict[str, list[str]]:
@@ -54,10 +68,8 @@ class Stage:
         self._environment = {**os.environ, "PATH": path}
         if command in _OF_CLIENTS:
             self._environment["HOME"] = str(self.home)
-        for client, name in (
-            ("cursor", ".cursor/mcp.json"),
-            ("openclaw", ".openclaw/openclaw.json"),
-        ):
+        files = {"cursor": ".cursor/mcp.json", "openclaw": ".openclaw/openclaw.json"}
+        for client, name in files.items():
             (self.home / name).parent.mkdir(parents=True)
             shutil.copy(_SAMPLES / f"{client}.json", self.home / name)
         server = folder / "bin" / "mcp-server-time"
@@ -93,9 +105,9 @@ class Stage:
 
     def _start_sessions(self) -> None:
         """Start a server of agent:main:main; and one of agent:spark:main without its owner."""
-        if not scope_directory("agent:main:main"):
+        if not lives("agent:main:main"):
             self._keeper.member("-s", "agent:main:main", "-n", "time", "--", *FOREVER)
-        if not scope_directory("agent:spark:main", "nested"):
+        if not lives("agent:spark:main"):
             owner = self._keeper.popen(["sleep", "infinity"])
             lost = ("-s", "agent:spark:main", "-l", "nested", "--owner", str(owner.pid))
             self._keeper.member(*lost, "--", *FOREVER)
@@ -159,8 +171,7 @@ _STATUSES = {
 def _look(stage: Stage, line: str, printed: str) -> None:
     """Look at what some of them have done."""
     if line.startswith("scopekeeper stop"):
-        lives = bool(scope_directory("agent:main:main"))
-        assert lives is ("--dry-run" in line), line
+        assert lives("agent:main:main") is ("--dry-run" in line), line
     elif line == "scopekeeper ls":
         assert "agent:main:main" in printed
     elif line.startswith("scopekeeper adopt -s agent:spark:main") and "--from" not in line:
