@@ -109,7 +109,7 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, dt.timedelta):
         return f"{round(value.total_seconds() * 1e6)}us"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in ("ttl", "grace", "within"):
+        if name in ("ttl", "grace", "within", "timeout"):
             return f"{round(value * 1e6)}us" if math.isfinite(value) else str(value)
         if value == math.inf:
             return "infinity"

@@ -134,7 +134,7 @@ def stage(
     made = Stage(keeper, tmp_path, command)
     yield made
     if command in ("install", "uninstall", "openclaw"):
-        made.must("scopekeeper uninstall --force")
+        subprocess.run([PROGRAM, "uninstall", "--force"], check=True, capture_output=True)
     if any(RUN in line for line in EXAMPLES.get(command, ())) or command == "exec":
         made.call(f"systemctl {'' if ROOT else '--user'} stop scopekeeper.service")
     if command in ("own", "disown"):

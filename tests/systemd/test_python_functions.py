@@ -41,7 +41,8 @@ def test_scopes_and_members_are_listed(keeper: Scopekeeper, session: str) -> Non
         assert [each.unit for each in scopekeeper.list_scopes(session=session, **selection)] == [
             first.unit
         ], selection
-    assert scopekeeper.list_scopes(session) == scopekeeper.list_scopes(first.unit, second.unit)
+    both = [each.unit for each in scopekeeper.list_scopes(session)]
+    assert [each.unit for each in scopekeeper.list_scopes(first.unit, second.unit)] == both
     assert scopekeeper.list_scopes("nobody-has-this") == []
     assert scopekeeper.list_scopes(session=session, state="orphan") == []
 
