@@ -3,7 +3,12 @@
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
+from scopekeeper.cli.select_options import (
+    NOTHING,
+    require_target,
+    select_targets,
+    with_target_options,
+)
 from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
 from scopekeeper.cli.stop import label
 from scopekeeper.cli.users import uid_of, user_fields, with_all_users
@@ -71,7 +76,7 @@ def command(
             name = label(Selected(each.selected.scope, each.member), users=all_users)
             click.echo(f"{name}: {done}")
         if not adopted and not missing:
-            click.echo("Nothing matched.")
+            click.echo(NOTHING)
             warn_unread(snapshot.unread)
     if any(each.problem for each in adopted):
         raise SystemExit(1)

@@ -16,6 +16,7 @@ from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import choose
 from scopekeeper.scope.selection import STATES, Selected, Selector, select, shows
 
+NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
 _Command = Callable[..., Any]
 _WORDS = "[RUN|SESSION|SCOPE|MEMBER]..."
 

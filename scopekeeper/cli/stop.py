@@ -10,6 +10,7 @@ from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, ended_too, left_earlier, lives_on
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
+    NOTHING,
     require_target,
     say_missing,
     select_targets,
@@ -138,7 +139,7 @@ def command(
         for left in earlier:
             click.echo(left.sentence)
         if not results and not missing and not earlier:
-            click.echo("Nothing matched.")
+            click.echo(NOTHING)
             warn_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
@@ -169,7 +170,7 @@ def _print_preview(
     for process in left:
         click.echo(process.sentence)
     if not previews and not missing and not left:
-        click.echo("Nothing matched.")
+        click.echo(NOTHING)
         warn_unread(snapshot.unread)
 
 

@@ -49,7 +49,8 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
         except TimeoutError:
             if as_json:
                 _print(ends)
-            raise _TimedOutError(f"{run_id} has not ended yet") from None
+            hint = f"it continues; `scopekeeper why {run_id}` shows its state"
+            raise _TimedOutError(f"the run {run_id} has not ended yet", hint) from None
     if as_json:
         _print(ends)
     last = ends[-1][1]

@@ -216,7 +216,8 @@ def refuse_input(known: Run) -> None:
     """Raise ScopekeeperError if a run has ended, and so takes no input."""
     if known.ended is not None:
         why = f"it has ended ({known.ended.reason})"
-        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+        hint = f"`scopekeeper logs {known.id}` shows what it wrote"
+        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}", hint)
 
 
 def plain(run: Run) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
 _LEFT = "the cohort was left"
+_ANOTHER = "make another Cohort"
 
 
 class Cohort:
@@ -62,7 +63,7 @@ class Cohort:
         be executed, else ScopekeeperError.
         """
         if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
         options = self._session.options | texts_of_member(name, replace=replace)
         process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
@@ -102,7 +103,7 @@ class Cohort:
         what lives in it, and the caller reaps its own child. Raises ScopekeeperError.
         """
         if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
         options = self._session.options | texts_of_member(name, replace=replace)
         if within is not None:
             options["within"] = duration("within", within)

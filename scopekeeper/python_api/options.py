@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     """What to do if no scope can be made, by default ``fail``."""
 
 
+_DURATIONS = ("ttl", "grace", "within", "timeout")
 _ARGUMENTS = (*Options.__annotations__, "session", "lane", "name", "replace", "within", "timeout")
 _NAMES = "|".join(sorted((each.replace("_", "-") for each in _ARGUMENTS), key=len, reverse=True))
 _OPTION = re.compile(
@@ -109,10 +110,11 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, dt.timedelta):
         return f"{round(value.total_seconds() * 1e6)}us"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in ("ttl", "grace", "within", "timeout"):
+        if name in _DURATIONS:
             return f"{round(value * 1e6)}us" if math.isfinite(value) else str(value)
         if value == math.inf:
             return "infinity"
         if isinstance(value, int) or value.is_integer():
             return str(int(value))
-    raise UsageError(f"{name}={value!r} is not a valid value")
+    how = "seconds, a timedelta, or text as '90s'" if name in _DURATIONS else "a number or text"
+    raise UsageError(f"{name}={value!r} is not valid", f"give {how}")

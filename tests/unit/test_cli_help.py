@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from scopekeeper.cli import manual
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples_of
 from scopekeeper.cli.main import group
@@ -141,3 +142,12 @@ def test_an_error_in_an_option_leads_to_the_help_of_its_command(words, error):
     assert done.returncode == 2
     assert error in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_every_example_is_in_the_man_page_too():
+    pages = manual.pages(group, "scopekeeper", "1")
+    for words, _ in ALL:
+        page = pages["-".join(("scopekeeper", *words)) + ".1"]
+        shown = page.partition(".SH EXAMPLES\n.nf\n")[2].partition(".fi\n")[0]
+        lines = [line.replace("\\-", "-") for line in shown.splitlines()]
+        assert lines == examples_of(command_of(words)[0].command), words
