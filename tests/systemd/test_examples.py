@@ -79,9 +79,9 @@ class Stage:
         Path(PATH_OWNED).mkdir(exist_ok=True)
 
     def call(self, line: str) -> subprocess.CompletedProcess[str]:
-        """Run a line in a shell, without a terminal."""
+        """Run a line in a shell, without a terminal; what reads gets the line ``exit``."""
         return subprocess.run(
-            ["bash", "-c", line], env=self._environment, stdin=subprocess.DEVNULL,
+            ["bash", "-c", line], env=self._environment, input="exit\n",
             capture_output=True, text=True, timeout=60, cwd=self._folder,
         )  # fmt: skip
 
