@@ -44,7 +44,8 @@ from scopekeeper.systemd import calls
 @with_target_options(states=(*STATES, "ghost"))
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
-@click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
+@click.option("--escaped", is_flag=True, help="Show processes that left their scope "
+              "instead; takes words, --session and --lane.")  # fmt: skip
 @with_all_users("Show the scopes of every user.")
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
@@ -73,7 +74,7 @@ def command(
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(as_json=as_json, all_users=all_users)
+        show(selector, words, as_json=as_json, all_users=all_users)
         return
     reader = Reader(mount_point(), usage=True)
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
