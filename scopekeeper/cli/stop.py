@@ -103,8 +103,10 @@ def command(
             uid = uid_of(all_users=all_users)
             still = left_earlier(selector, words, uid, cause=None, warnings=[])
             missing = tuple(word for word in missing if not any(x.names(word) for x in still))
+        units = {each.scope.unit for each in selected}
+        paths = owned.due(mount, lambda unit: unit in units or _is_named(unit, words, selector))
         previews = preview(selected, targets)
-        _print_preview(previews, missing, still, snapshot, users=all_users, as_json=as_json)
+        _print_preview(previews, missing, still, snapshot, paths, users=all_users, as_json=as_json)
         raise SystemExit(NOTHING_MATCHED if missing or (must_exist and not previews) else 0)
     cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
     warnings: list[str] = []
@@ -154,6 +156,7 @@ def _print_preview(
     missing: tuple[str, ...],
     left: Sequence[Handled],
     snapshot: Snapshot,
+    paths: owned.OwnedReport,
     *,
     users: bool,
     as_json: bool,
@@ -163,7 +166,7 @@ def _print_preview(
         answer({"dry_run": True, "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in left],
-                **unread_document(snapshot.unread, mount_point())})  # fmt: skip
+                **unread_document(snapshot.unread, mount_point()), **paths.document})  # fmt: skip
         return
     for each in previews:
         click.echo(each.sentence(label(each.selected, users=users)))
@@ -172,6 +175,7 @@ def _print_preview(
     if not previews and not missing and not left:
         click.echo(NOTHING)
         warn_unread(snapshot.unread)
+    paths.print()
 
 
 def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:

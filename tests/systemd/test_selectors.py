@@ -102,6 +102,8 @@ def test_a_dry_run_names_what_the_stop_then_ends_and_changes_nothing(
     one = keeper.call("stop", "-s", session, "-n", "a", "--dry-run", "--grace", "20s", "--json")
     (document,) = json.loads(one.stdout)["stopped"]
     assert json.loads(one.stdout)["dry_run"] is True
+    real = keeper.call("stop", "-s", f"{session}x", "--json")
+    assert set(json.loads(one.stdout)) == {*json.loads(real.stdout), "dry_run"}
     assert (document["member"], document["action"], document["pids"], document["grace_s"]) == (
         "a", "stop", [pair[0].pid], 20.0,
     )  # fmt: skip
