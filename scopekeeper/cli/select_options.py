@@ -70,8 +70,8 @@ def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _C
                      help="Only scopes of this lifetime. May be repeated."),
         click.option("--started-before", metavar="TIME", help="Only members started before this "
                      "time (ISO 8601, or @SECONDS)."),
-        click.option("--state", "states", multiple=True, type=click.Choice(states),
-                     help="Only scopes in this state. May be repeated."),
+        click.option("--state", "states", multiple=True, metavar="STATE", type=click.Choice(states),
+                     help=f"Only scopes in this state: {', '.join(states)}. May be repeated."),
     )  # fmt: skip
 
 
