@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 FAILED = 125
 """Exit status when scopekeeper itself failed, as in env(1) and timeout(1)."""
 
+NOTHING_MATCHED = 4
+"""Exit status of an operator's command if nothing there is what was named."""
+
 READ_ONLY = "remove ProtectControlGroups= and ReadOnlyPaths= from its service"
 NO_SOCKETS = "add AF_UNIX to RestrictAddressFamilies= of its service"
 NO_RUN = "remove ProtectHome=, InaccessiblePaths= and TemporaryFileSystem= from its service"
@@ -39,6 +42,12 @@ class UsageError(ScopekeeperError):
     """An invalid argument; change the call."""
 
     status = 2
+
+
+class NotFoundError(ScopekeeperError):
+    """There is no run, session, scope or member of that name."""
+
+    status = NOTHING_MATCHED
 
 
 class UnavailableError(ScopekeeperError):

@@ -1,14 +1,18 @@
 """``scopekeeper adopt``."""
 
-import dataclasses
-
 import click
 
-from scopekeeper.cli.select_options import require_target, select_targets, with_target_options
+from scopekeeper.cli.examples import examples
+from scopekeeper.cli.select_options import (
+    NOTHING,
+    require_target,
+    select_targets,
+    with_target_options,
+)
 from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
-from scopekeeper.cli.stop import NOTHING_MATCHED, label
+from scopekeeper.cli.stop import label
 from scopekeeper.cli.users import uid_of, user_fields, with_all_users
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.lifecycle import adopt
 from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
@@ -16,12 +20,16 @@ from scopekeeper.scope.selection import Selected, Selector
 from scopekeeper.scope.snapshot import Reader
 
 
-@click.command("adopt")
-@with_target_options("Only members of this name.")
+@click.command(
+    "adopt",
+    epilog=examples(
+        "scopekeeper adopt -s agent:spark:main",
+        "scopekeeper adopt -s agent:spark:main --from my-gateway.service",
+    ),
+)
+@with_target_options(owner="--from")
 @click.option("--owner", metavar="PID", help="The new owner. Default: the caller's service, else "
               "its parent process.")  # fmt: skip
-@click.option("--from", "former", metavar="UNIT|PID", help="Only members that belonged to this "
-              "gateway.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Also take members whose owner is running.")
 @with_all_users("Also those of other users; root only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -29,7 +37,6 @@ def command(
     selector: Selector,
     words: tuple[str, ...],
     owner: str | None,
-    former: str | None,
     force: bool,
     all_users: bool,
     as_json: bool,
@@ -40,7 +47,6 @@ def command(
     status: 0 done; 1 something was refused; 2 wrong usage; 4 nothing matched, or a word matched
     nothing.
     """
-    selector = dataclasses.replace(selector, owner=former)
     require_target(selector, words, "--from")
     caller = Caller()
     try:
@@ -70,7 +76,7 @@ def command(
             name = label(Selected(each.selected.scope, each.member), users=all_users)
             click.echo(f"{name}: {done}")
         if not adopted and not missing:
-            click.echo("Nothing matched.")
+            click.echo(NOTHING)
             warn_unread(snapshot.unread)
     if any(each.problem for each in adopted):
         raise SystemExit(1)

@@ -2,11 +2,12 @@
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.errors import UsageError
 
 
-@click.command("attach")
+@click.command("attach", epilog=examples("scopekeeper attach 4f1d09c7"))
 @click.option("--read-only", is_flag=True, help="Only show its output: send no input, and do not "
               "resize its window.")  # fmt: skip
 @click.option("--detach-keys", metavar="KEYS", envvar="SCOPEKEEPER_DETACH_KEYS", default=None,
@@ -21,7 +22,8 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     redraws itself. Several can attach; the run's window is as large as the smallest of theirs.
     Input that is not a terminal is passed on up to its end.
 
-    Exit status: 0 if detached, else that of the run as a shell reports it; 125 if it is not known.
+    Exit status: 0 if detached, else that of the run as a shell reports it; 4 there is no such run;
+    125 the run's status is not known.
     """
     from scopekeeper.exec import attach
     from scopekeeper.exec.unheld_runs import find

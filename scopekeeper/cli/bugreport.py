@@ -10,6 +10,7 @@ import click
 
 from scopekeeper import whole_file
 from scopekeeper.cli import report_parts
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.hidden_names import HiddenNames
 from scopekeeper.cli.show import safe
 from scopekeeper.cli.users import user
@@ -20,7 +21,10 @@ from scopekeeper.users import home_of
 _PRINT = "-"
 
 
-@click.command("bugreport")
+@click.command(
+    "bugreport",
+    epilog=examples("scopekeeper bugreport", "scopekeeper bugreport --hide-names -o -"),
+)
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE; - prints. By default a file "
               "named after the time, in the current folder.")  # fmt: skip
 @click.option("--hide-names", is_flag=True, help="Replace names of sessions, members and lanes, "

@@ -2,14 +2,15 @@
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import safe
-from scopekeeper.cli.stop import NOTHING_MATCHED
+from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.owned.claim_at_launch import path_of
 from scopekeeper.owned.claim_running import take_back
 from scopekeeper.owned.store import ClaimStore
 
 
-@click.command("disown")
+@click.command("disown", epilog=examples("scopekeeper disown /tmp/agent-main"))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 def command(paths: tuple[str, ...]) -> None:
     """Take back paths that were handed over with `own`.

@@ -2,6 +2,7 @@
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe
 from scopekeeper.doctor.examine import examine, verdict
 from scopekeeper.doctor.finding import Status
@@ -10,7 +11,7 @@ _WORDS = ("usable", "usable, with limits", "not usable")
 _COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Status.FAIL: "red"}
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(as_json: bool) -> None:
     """Check that scopekeeper works on this machine, and print how to fix what does not.

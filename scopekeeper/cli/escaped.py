@@ -10,6 +10,7 @@ import click
 
 from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.users import uid_of, user_fields
+from scopekeeper.errors import UsageError
 from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.bring_back import bring_back, step
@@ -25,10 +26,19 @@ if TYPE_CHECKING:
     from scopekeeper.history.end import End
 
 
-def show(*, as_json: bool, all_users: bool) -> None:
-    """Print the escaped processes of this user, or of all users as far as they can be read."""
+def show(selector: Selector, words: Collection[str], *, as_json: bool, all_users: bool) -> None:
+    """Print the escaped processes of this user, or of all users as far as they can be read.
+
+    Raises UsageError if they are selected by what is not known of them.
+    """
+    if not selector.knows_by_name or selector.run is not None:
+        raise UsageError(
+            "a process that left its scope is only known by its session, lane, scope and leaf",
+            "with --escaped, give --session, --lane, or one of these as a word",
+        )
     uid = uid_of(all_users=all_users)
-    found = find(Reader(mount_point()).snapshot(uid=uid), uid)
+    everything = find(Reader(mount_point()).snapshot(uid=uid), uid)
+    found = [each for each in everything if _is_selected(each, selector, words)]
     if as_json:
         answer({"escaped": [Handled(each, "", "").document for each in found]})
     elif found:
@@ -40,7 +50,13 @@ def show(*, as_json: bool, all_users: bool) -> None:
               users=[each.uid for each in found] if all_users else None)  # fmt: skip
     else:
         whose = "" if all_users else " of yours"
-        click.echo(f"No process{whose} is seen to have left its scope.")
+        which = "" if selector == Selector() and not words else " that matches"
+        click.echo(f"No process{whose}{which} is seen to have left its scope.")
+
+
+def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
+    is_named = not words or any(Handled(each, "", "").names(word) for word in words)
+    return is_named and selector.matches_identity(Identity(each.session, each.lane))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +191,4 @@ def _record(
 def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     if words:
         return any(Handled(each, "", "").names(word) for word in words)
-    is_partial = selector.is_partial or selector.session_id is not None or selector.lifetimes
-    return not is_partial and selector.matches_identity(Identity(each.session, each.lane))
+    return selector.knows_by_name and selector.matches_identity(Identity(each.session, each.lane))

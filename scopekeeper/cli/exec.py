@@ -9,6 +9,7 @@ import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
 from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 
 
-@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "scopekeeper exec -s agent:main:main -- bash",
+        "scopekeeper exec -d -s build --timeout 15m -- sh -c 'echo built'",
+    ),
+)
 @click.option("--pty/--pipe", "tty", default=True, help="With a terminal, the default, or "
               "with pipes.")  # fmt: skip
 @click.option("-d", "--detach", is_flag=True, help="Do not attach: print its id and exit.")
@@ -35,7 +43,8 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 )
 @click.option("--no-output-timeout", metavar="DURATION", help="End it when it has written nothing "
               "for so long.")  # fmt: skip
-@click.option("--timeout", metavar="DURATION", help="End it after so long.")
+@click.option("--timeout", metavar="DURATION", help="End this run after this time; the keeper "
+              "counts it.")  # fmt: skip
 @click.option("--log-max", metavar="SIZE", help="How much of its output to keep; default 8M.")
 @click.option(
     "--detach-keys",

@@ -1,13 +1,19 @@
 """A command with subcommands."""
 
+import difflib
+
 import click
 
 
 class Group(click.Group):
-    """Prints its help if no subcommand is given.
+    """Prints its help if no subcommand is given, and suggests one for a name that is unknown.
 
-    click 8.1 does so by itself; click 8.2 raises the help text as a usage error.
+    click 8.1 prints the help by itself; click 8.2 raises the help text as a usage error. Only newer
+    versions of click suggest a command.
     """
+
+    others: dict[str, str] = {}  # noqa: RUF012  click's classes are not dataclasses
+    """Names that are no subcommands, each with what to use instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments."""
@@ -15,3 +21,17 @@ class Group(click.Group):
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand that the arguments name; raises UsageError with a suggestion."""
+        known, name = self.list_commands(ctx), args[0]
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(f"No such command {name!r}.{self._suggestion(name, known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _suggestion(self, name: str, known: list[str]) -> str:
+        close = difflib.get_close_matches(name.lower(), [*self.others, *known], n=1)
+        near = self.others.get(close[0], close[0]) if close else ""
+        return f" Did you mean {near!r}?" if near else ""

@@ -10,6 +10,7 @@ import click
 
 from scopekeeper import state
 from scopekeeper.cli import unseen
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe_json, table, warn
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
@@ -23,7 +24,13 @@ _SECONDS = 10.0
 """The longest that reading all users' histories may take."""
 
 
-@click.command("history")
+@click.command(
+    "history",
+    epilog=examples(
+        "scopekeeper history --since 2h",
+        "scopekeeper history -s agent:main:main --reason oom-killed",
+    ),
+)
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
 @click.option("--since", "since_text", metavar="TIME", help="Only ends since this time (2h, ISO "
               "8601, or @SECONDS).")  # fmt: skip

@@ -5,6 +5,7 @@ import os
 import click
 
 from scopekeeper.cli.documents import texts
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe, safe_json, warn
 from scopekeeper.errors import UsageError
 from scopekeeper.install.apply import Applied
@@ -24,7 +25,15 @@ MANAGER_OPTIONS: list[click.Parameter] = [
 ]  # fmt: skip
 
 
-@click.command("install", params=[*MANAGER_OPTIONS])
+@click.command(
+    "install",
+    params=[*MANAGER_OPTIONS],
+    epilog=examples(
+        "scopekeeper install --dry-run",
+        "scopekeeper install",
+        "scopekeeper install --gateway my-gateway.service --shell",
+    ),
+)
 @click.option("--gateway", metavar="UNIT", help="Also contain this service: clean up its leftovers "
               "before it starts and after it stops.")  # fmt: skip
 @click.option("--shell", is_flag=True, help="Set SHELL to scopekeeper-shell for that service.")

@@ -4,12 +4,13 @@ import sys
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import duration
 
 
-@click.command("keeper")
-@click.option("--linger", metavar="DURATION", default="30s", help="How long to stay with "
+@click.command("keeper", epilog=examples("scopekeeper keeper --linger 1s"))
+@click.option("--linger", metavar="DURATION", default="30s", help="How long the keeper stays with "
               "nothing to do; infinity to stay forever. Default 30s.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Do not take a name on D-Bus.")
 @click.option("--standalone", is_flag=True, help="Run without systemd: outside the caller's scope, "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
 from scopekeeper.exec import log, run, unheld_runs
@@ -22,7 +23,10 @@ _LOOKED_AFTER = 10
 """Reads of a silent run between checks that its keeper runs."""
 
 
-@click.command("logs")
+@click.command(
+    "logs",
+    epilog=examples("scopekeeper logs 4f1d09c7", "scopekeeper logs -f -n 20 --text 4f1d09c7"),
+)
 @click.argument("run_id", metavar="RUN")
 @click.option("-f", "--follow", is_flag=True, help="Continue with new output, until it ends.")
 @click.option("--since", "since_text", metavar="TIME", help="Only output since then (2h, "
@@ -37,6 +41,8 @@ def command(
     """Show a run's output.
 
     RUN is its id, or the beginning of it. It needs no keeper, and works after the run has ended.
+
+    Exit status: 0 done; 1 its output cannot be read; 2 wrong usage; 4 there is no such run.
     """
     try:
         begin = None if since_text is None else since("since", since_text, time.time())

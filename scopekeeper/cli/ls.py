@@ -3,10 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from scopekeeper.cli.empty import nothing
+from scopekeeper.cli.examples import examples
+from scopekeeper.cli.select_options import say_missing, scopes_of, with_target_options
 from scopekeeper.cli.show import (
     answer,
     processes,
@@ -17,38 +21,39 @@ from scopekeeper.cli.show import (
     warn_unread,
 )
 from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
+from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import activity, names
 from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
-from scopekeeper.scope.selection import Selector
+from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
-STATES = (
-    "running", "placed", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty",
-    "ghost", "foreign", "damaged", "forged",
-)  # fmt: skip
 
-
-@click.command("ls")
+@click.command(
+    "ls",
+    epilog=examples(
+        "scopekeeper ls",
+        "scopekeeper ls -s agent:main:main --members",
+        "scopekeeper ls --state orphan --json",
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-@click.option("-s", "--session", metavar="KEY", help="Only this session.")
-@click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
-@click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
+@with_target_options(states=(*STATES, "ghost"))
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
-@click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
+@click.option("--escaped", is_flag=True, help="Show processes that left their scope "
+              "instead; takes words, --session and --lane.")  # fmt: skip
 @with_all_users("Show the scopes of every user.")
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
               "know as ghost.")  # fmt: skip
 def command(
+    selector: Selector,
+    words: tuple[str, ...],
     as_json: bool,
-    session: str | None,
-    lane: str | None,
-    state: str | None,
     members: bool,
     escaped: bool,
     all_users: bool,
@@ -57,45 +62,60 @@ def command(
 ) -> None:
     """List your scopes.
 
+    A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
+    leaf. The options are those of `stop`, and show the scopes in which it would stop something.
+
     Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
     last line counts the scopes of other users.
+
+    Exit status: 0 done; 2 wrong usage; 4 a word matched nothing.
     """
     all_users = all_users or all_owners
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(as_json=as_json, all_users=all_users)
+        show(selector, words, as_json=as_json, all_users=all_users)
         return
     reader = Reader(mount_point(), usage=True)
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
-    ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
-    wanted = Selector(session=session, lane=lane)
-    shown = [
-        (scope, "ghost" if scope.cgroup in ghosts else scope.state)
-        for scope in snapshot.scopes
-        if any(wanted.matches_identity(each) for each in scope.identities)
-    ]
-    shown = [(scope, word) for scope, word in shown if state is None or word == state]
+    ghosts = _ghosts(snapshot) if compare or "ghost" in selector.states else frozenset()
+    matched, missing = scopes_of(snapshot, words, replace(selector, states=frozenset()))
+    named = [(scope, "ghost" if scope.cgroup in ghosts else scope.state) for scope in matched]
+    shown = [each for each in named if not selector.states or each[1] in selector.states]
+    say_missing(missing)
     if as_json:
         documents = [_document(scope, word, reader.now) for scope, word in shown]
         answer({"scopes": documents, **unread_document(snapshot.unread, reader.mount)})
-        return
-    _print(shown, members=members, users=all_users, now=reader.now)
-    if not shown and sys.stdout.isatty():
-        click.echo("No scopes." if all_users else "You have no scopes; --all-users shows those of "
-                   "every user.")  # fmt: skip
-    if os.getuid() == 0 and not all_users and state is None:
-        line = others(_of_others(reader, session, lane))
+        raise SystemExit(NOTHING_MATCHED if missing else 0)
+    if shown or not sys.stdout.isatty():  # a script finds the header, whatever follows
+        _print(shown, members=members, users=all_users, now=reader.now)
+    if not shown and not missing:
+        nothing(_none(selector, all_users=all_users))
+    if os.getuid() == 0 and not all_users and not words and selector.knows_by_name:
+        line = others(_of_others(reader, selector))
         if line:
             click.echo(line)
     warn_unread(snapshot.unread)
+    raise SystemExit(NOTHING_MATCHED if missing else 0)
 
 
-def _of_others(reader: Reader, session: str | None, lane: str | None) -> Iterator[int]:
-    """Yield the uid of each matching scope of other users; session and lane are in its name."""
+def _none(selector: Selector, *, all_users: bool) -> str:
+    """Return the sentence for an empty list."""
+    if selector != Selector():
+        whose = "" if all_users else " of yours"
+        return f"No scope{whose} matches; `scopekeeper ls` lists all, `history` what ended."
+    return (
+        "No scopes."
+        if all_users
+        else ("You have no scopes; --all-users shows those of every user.")
+    )
+
+
+def _of_others(reader: Reader, selector: Selector) -> Iterator[int]:
+    """Yield the uid of each matching scope of other users; its name has what is compared."""
     for unit, uid in reader.of_others(os.getuid()):
-        named = names.parse_unit(unit) or ("", "")
-        if session in (None, named[0]) and lane in (None, named[1]):
+        named = names.parse_unit(unit) or ("", "", "")
+        if selector.matches_identity(Identity(*named[:3])):
             yield uid
 
 

@@ -7,42 +7,16 @@ import sys
 import click
 
 from scopekeeper.cli import output
+from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.errors import FAILED, ScopekeeperError
+from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
 from scopekeeper.launch import signals
 from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
 
 COMPLETE = "_SCOPEKEEPER_COMPLETE"
 """The variable that a shell sets to ask click for completions."""
-_COMMANDS = {
-    "run": "Start a command in the scope of its session and lane.",
-    "place": "Make a place for a member that the caller starts there itself.",
-    "attach": "Attach to a run's terminal.",
-    "send": "Type into a run's terminal.",
-    "ls": "List scopes.",
-    "exec": "Start a command with a terminal that outlives the caller.",
-    "wait": "Wait until runs end.",
-    "stop": "Stop scopes or members, and verify that nothing is left.",
-    "reconcile": "Find scopes without an owner, and end them by policy.",
-    "adopt": "Give scopes a new owner.",
-    "policy": "Show the rules of a lane, and where they come from.",
-    "keeper": "Run the daemon that watches scopes and holds terminals.",
-    "watch": "Print events of scopes as they happen.",
-    "history": "List what ended, when, and why.",
-    "why": "Show why something ended.",
-    "logs": "Show a run's output.",
-    "own": "Hand paths over to a scope, which removes them at its end.",
-    "disown": "Take back paths that were handed over.",
-    "wrap": "Rewrite MCP client configurations to contain their servers.",
-    "unwrap": "Undo wrap.",
-    "install": "Install the systemd units, for this user or the system.",
-    "uninstall": "Undo install.",
-    "openclaw": "Contain OpenClaw's gateway, and show what is contained.",
-    "doctor": "Check that scopekeeper works on this machine.",
-    "bugreport": "Write one file to attach to a bug report.",
-}
-
 
 _ACTING = {
     "attach", "send", "exec", "wait", "stop", "reconcile", "adopt", "keeper", "own", "disown",
@@ -57,7 +31,8 @@ at once."""
 
 
 _SHOWING = {
-    "reconcile": {"--dry-run"}, "own": {"--list"}, "openclaw": {"--dry-run", "status"},
+    "stop": {"--dry-run"}, "reconcile": {"--dry-run"},
+    "own": {"--list"}, "openclaw": {"--dry-run", "status"},
     "wrap": {"--dry-run", "--check"}, "unwrap": {"--dry-run"},
     "install": {"--dry-run"}, "uninstall": {"--dry-run"},
     "bugreport": {"-", "-o-", "--output=-"},
@@ -68,18 +43,24 @@ _SHOWING = {
 class _Commands(Group):
     """Imports a command on demand; lists commands without importing them."""
 
+    others = MEANT
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            if not error.hint and ";" not in error.message:
+                error.hint = f"see `scopekeeper {ctx.invoked_subcommand} --help`"
+            raise
         except KeyboardInterrupt:
             signals.die()
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"scopekeeper.cli.{cmd_name}")
         command: click.Command = module.command
@@ -92,11 +73,24 @@ class _Commands(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                # all groups have their second column at the same place
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "scopekeeper run -s demo -- sleep 60 &",
+        "scopekeeper ls --members",
+        "scopekeeper stop -s demo",
+        "scopekeeper why demo",
+        "scopekeeper COMMAND --help",
+    ),
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def group() -> None:
     """Keep MCP servers and PTY runs in scopes named after their session and lane."""
@@ -129,7 +123,7 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except SystemExit as ended:
         status = ended.code
     except click.UsageError as error:
-        _print_error(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
+        _print_error(_usage(error))
         return usage_status
     except click.ClickException as error:
         _print_error(error.format_message())
@@ -153,6 +147,16 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except Exception as error:  # noqa: BLE001  users never see a traceback
         return _internal(error)
     return status if isinstance(status, int) else 0
+
+
+def _usage(error: click.UsageError) -> str:
+    """Return what is wrong, what may be meant, and where the help is."""
+    text = error.format_message().rstrip(".")
+    if isinstance(error, click.NoSuchOption):  # click's own words differ by version
+        near = f". Did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+        text = f"No such option {error.option_name!r}{near}"
+    see = f"ee `{_path(error)} --help`"
+    return f"{text} S{see}" if text.endswith("?") else f"{text}; s{see}"
 
 
 def _path(error: click.UsageError) -> str:

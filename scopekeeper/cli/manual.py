@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from scopekeeper.cli.examples import examples_of
+
 _STATUS = "Exit status: "
 _A_STATUS = re.compile(r"(\d+(?:(?:, | to )\d+)*) ([^.]+(?:\.\S[^.]*)*)")
 
@@ -96,6 +98,7 @@ def _page(context: click.Context, version: str) -> str:
     if is_all:
         parts += _entries("ENVIRONMENT", _ENVIRONMENT.items())
         parts += _entries("FILES", _FILES.items())
+    parts += _examples(examples_of(command))
     above = [f"{_name(context.parent)}(1)"] if context.parent else [f"{SHELL}(1)"]
     parts += [".SH SEE ALSO\n", _escape(", ".join([*above, "systemd.scope(5)"])) + "\n"]
     return "".join(parts)
@@ -143,6 +146,11 @@ def _statuses(text: str) -> Iterator[str]:
         yield from _entries("EXIT STATUS", entries)
     elif text:
         yield ".SH EXIT STATUS\n" + _prose(text)
+
+
+def _examples(lines: list[str]) -> list[str]:
+    shown = "".join(f"{_escape(line)}\n" for line in lines)
+    return [f".SH EXAMPLES\n.nf\n{shown}.fi\n"] if lines else []
 
 
 def _entries(title: str, entries: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from scopekeeper.cli.documents import texts
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import print_change
 from scopekeeper.cli.openclaw_status import (
@@ -43,7 +44,11 @@ _PROVENANCE = (
 )
 
 
-@click.group("openclaw", cls=Group)
+@click.group(
+    "openclaw",
+    cls=Group,
+    epilog=examples("scopekeeper openclaw install", "scopekeeper openclaw status"),
+)
 def command() -> None:
     """Contain OpenClaw's gateway, and show what is contained."""
 
@@ -51,7 +56,11 @@ def command() -> None:
 command.add_command(status_command)
 
 
-@command.command("install", params=[*GATEWAY_OPTIONS])
+@command.command(
+    "install",
+    params=[*GATEWAY_OPTIONS],
+    epilog=examples("scopekeeper openclaw install", "scopekeeper openclaw install --no-keeper"),
+)
 @click.option("--force", is_flag=True, help="Also replace an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written, removed and "
@@ -85,7 +94,9 @@ def install_command(
             as_json=as_json)  # fmt: skip
 
 
-@command.command("uninstall", params=[*GATEWAY_OPTIONS])
+@command.command(
+    "uninstall", params=[*GATEWAY_OPTIONS], epilog=examples("scopekeeper openclaw uninstall")
+)
 @click.option("--force", is_flag=True, help="Also remove an edited plugin and drop-in; never "
               "files that scopekeeper did not write.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written, removed and "

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.doctor.parts import gateways as unbound_gateways
 from scopekeeper.errors import ConfigError
@@ -30,7 +31,11 @@ GATEWAY_OPTIONS: list[click.Parameter] = [
 ]  # fmt: skip
 
 
-@click.command("status", params=[*GATEWAY_OPTIONS])
+@click.command(
+    "status",
+    params=[*GATEWAY_OPTIONS],
+    epilog=examples("scopekeeper openclaw status", "scopekeeper openclaw status --json"),
+)
 def status_command(profile: str, config: str, as_json: bool) -> None:
     """Show for each agent and session what is contained, what is not, and why.
 

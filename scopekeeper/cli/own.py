@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.owned import damages
 from scopekeeper.cli.show import answer, safe, safe_json, table
-from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, with_all_users
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.owned.claim_at_launch import path_of
 from scopekeeper.owned.claim_running import Given, give, holders
@@ -21,7 +21,13 @@ from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
 
-@click.command("own")
+@click.command(
+    "own",
+    epilog=examples(
+        "scopekeeper own -s agent:main:main --keep-until-end /tmp/agent-main",
+        "scopekeeper own --list",
+    ),
+)
 @click.option("-s", "--session", metavar="KEY", help="Hand over to the scopes of this session.")
 @click.option("-l", "--lane", metavar="LANE", help="Only to scopes in this lane.")
 @click.option("-n", "--name", metavar="NAME", help="Only to the member of this name.")

@@ -67,8 +67,8 @@ def release(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedR
     )
 
 
-def due(mount: str) -> OwnedReport:
-    """Report the paths that release would remove."""
+def due(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedReport:
+    """Report the paths that release would remove; is_meant is as for release."""
     if not _any():
         return OwnedReport()
     from scopekeeper.owned.release import look
@@ -81,7 +81,11 @@ def due(mount: str) -> OwnedReport:
         verdicts, damaged = look(store, mount)
     except StateError as error:
         return OwnedReport(problems=(str(error),), failed=True)
-    verdicts = [verdict for verdict in verdicts if verdict.due]
+    verdicts = [
+        verdict
+        for verdict in verdicts
+        if verdict.due and (is_meant is None or is_meant(verdict.claim.holder.unit))
+    ]
     return OwnedReport(
         tuple(
             {

@@ -3,6 +3,7 @@
 import click
 
 from scopekeeper.cli import run as plain
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe_json, warn
 from scopekeeper.launch.place import WITHIN, place
 
@@ -10,7 +11,13 @@ _NOT_TAKEN = ("command", "name", "own", "own_scope", "no_container", "if_unavail
 """Parameters of ``run`` that are about its command, or that are defined here."""
 
 
-@click.command("place")
+@click.command(
+    "place",
+    epilog=examples(
+        "scopekeeper place -s agent:main:main -n git --within 10s",
+        "scopekeeper place -s agent:main:main -n git --json",
+    ),
+)
 @click.option("-n", "--name", metavar="NAME", required=True, help="The member's name.")
 @click.option("--within", metavar="DURATION", default=WITHIN, show_default=True,
               help="Remove the place if no process was started in it within this time, up to "

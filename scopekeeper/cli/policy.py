@@ -1,7 +1,10 @@
 """``scopekeeper policy``."""
 
+import os
+
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.errors import UsageError
@@ -17,19 +20,22 @@ _UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE
 """What holds where no file sets a rule; none of the other rules holds then."""
 
 
-@click.group("policy", cls=Group)
+@click.group("policy", cls=Group, epilog=examples("scopekeeper policy show cron"))
 def command() -> None:
     """Show the rules of lanes."""
 
 
-@command.command("show")
+@command.command(
+    "show", epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json")
+)
 @click.argument("lane", default="default", metavar="[LANE]")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def show(lane: str, as_json: bool) -> None:
     """Print the rules of LANE, each with the file and line that set it.
 
     A lane has the rules of its class: the part of its name before the first colon. A rule that
-    depends on the kind of a member has one line for each kind.
+    depends on the kind of a member has one line for each kind. A line on standard error notes a
+    lane that no file and none of your scopes mentions.
     """
     found, policy = find(), load()
     warn(found.ignored)
@@ -37,14 +43,18 @@ def show(lane: str, as_json: bool) -> None:
         lane = lane_class(check("lane", lane, LANE_MAX))
     except ValueError as error:
         raise UsageError(str(error)) from None
+    mentioned = policy.mentions(lane) or lane in _lanes_of_scopes()
     settings = policy.settings(lane)
     kinds = {kind: _by_kind(policy.settings(lane, kind)) for kind in KINDS}
     if as_json:
-        answer({"lane_class": lane, "rules": _document(settings),
+        answer({"lane_class": lane, "mentioned": mentioned, "rules": _document(settings),
                 "kinds": {kind: _document(each) for kind, each in kinds.items()},
                 "escaped": settings["escaped"].value,
                 "files": found.sources, "ignored": found.ignored})  # fmt: skip
         return
+    if not mentioned:
+        text = f"no file and no scope mentions the lane {lane!r}; a lane of that name would have "
+        click.echo(f"scopekeeper: {safe(text)}these rules", err=True)
     rows = []
     for key, setting in settings.items():
         shown = {f"{key} ({kind})": each[key] for kind, each in kinds.items() if key in each}
@@ -52,6 +62,18 @@ def show(lane: str, as_json: bool) -> None:
             shown = {key: next(iter(shown.values()), setting)}
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
     table(("RULE", "VALUE", "FROM"), rows, shrink=(2,))
+
+
+def _lanes_of_scopes() -> set[str]:
+    """Return the lane classes of this user's scopes; empty if they cannot be read."""
+    from scopekeeper.kernel.proc import mount_point
+    from scopekeeper.scope.snapshot import Reader
+
+    try:
+        snapshot = Reader(mount_point()).snapshot(uid=os.getuid())
+    except (OSError, LookupError):  # no cgroup2: the files can be shown all the same
+        return set()
+    return {lane_class(scope.lane) for scope in snapshot.scopes}
 
 
 def _by_kind(settings: dict[str, Setting]) -> dict[str, Setting]:

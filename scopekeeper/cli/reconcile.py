@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from scopekeeper.cli import escaped, owned, unseen
+from scopekeeper.cli.examples import examples
+from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.show import answer, table, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
@@ -22,6 +24,7 @@ from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Snapshot
+from scopekeeper.scope.selection import Selector, covers
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
@@ -44,20 +47,25 @@ class _Report:
     status: int
 
 
-@click.command("reconcile")
+@click.command(
+    "reconcile",
+    epilog=examples("scopekeeper reconcile --dry-run", "scopekeeper reconcile -s agent:main:main"),
+)
+@with_target_options(words=False)
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-@click.option("--owner", metavar="UNIT|PID", help="Only members that belong to this gateway.")
 @click.option("--unless-keeper", is_flag=True, help="Do nothing if a keeper runs, since it "
               "reconciles by itself.")  # fmt: skip
 @with_all_users("Run as every user who has scopes, by that user's policy; root only.")
 def command(
-    dry_run: bool, as_json: bool, owner: str | None, unless_keeper: bool, all_users: bool
+    selector: Selector, dry_run: bool, as_json: bool, unless_keeper: bool, all_users: bool
 ) -> None:
     """Find scopes that lost their owner, and end them by the rules of the policy.
 
-    A scope ends only if the end of its owner is proved; all others are reported. Exit status: 0
-    done; 1 something was refused; 5 processes remain that cannot be killed.
+    A scope ends only if the end of its owner is proved; all others are reported. Options restrict
+    it to some scopes and members; it then ignores processes that left their scope.
+
+    Exit status: 0 done; 1 something was refused; 5 processes remain that cannot be killed.
     """
     if unless_keeper and unseen.keeper_runs():
         if as_json:
@@ -67,9 +75,9 @@ def command(
         return
     if all_users:
         require_root("reconcile the scopes of other users")
-    reports = {os.getuid(): _reconcile(dry_run, owner)}
+    reports = {os.getuid(): _reconcile(dry_run, selector)}
     if all_users:
-        reports |= _of_others(dry_run, owner)
+        reports |= _of_others(dry_run, selector)
     for report in reports.values():
         warn(report.warnings)
     if as_json:
@@ -80,12 +88,12 @@ def command(
             "owned_problems": [text for each in reports.values() for text in each.problems],
         })  # fmt: skip
     else:
-        _print(reports, dry_run=dry_run, users=all_users)
+        _print(reports, selector, dry_run=dry_run, users=all_users)
     statuses = {report.status for report in reports.values()}
     raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
 
 
-def _reconcile(dry_run: bool, owner: str | None) -> _Report:
+def _reconcile(dry_run: bool, selector: Selector) -> _Report:
     policy = load()
     reader = Reader(
         mount_point(),
@@ -94,7 +102,10 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         sockets=functools.cache(unix_sockets.read),
     )
     snapshot = _with_units(reader.snapshot(uid=os.getuid()))
-    actions = plan(snapshot, policy, owner=owner)
+    rest = dataclasses.replace(selector, owner=None)
+    actions = plan(snapshot, policy, owner=selector.owner)
+    if rest != Selector():
+        actions = [each for each in actions if covers(rest, each.scope, each.member)]
     warnings = [*find().ignored, *unread_text(snapshot.unread)]
     if dry_run:
         done = [Done(action, "") for action in actions]
@@ -103,9 +114,11 @@ def _reconcile(dry_run: bool, owner: str | None) -> _Report:
         problem = unseen.collect()
         warnings += [problem] if problem and problem not in warnings else []
     handled = []
-    if not owner:
+    if selector == Selector():
         handled = escaped.handle(reader, policy, dry_run=dry_run, warnings=warnings)
-    paths = owned.due(reader.mount) if dry_run else owned.release(reader.mount)
+    units = {action.scope.unit for action in actions}
+    only = None if rest == Selector() else units.__contains__
+    paths = owned.due(reader.mount, only) if dry_run else owned.release(reader.mount, only)
     outcomes = {each.outcome for each in done}
     status = 1 if "refused" in outcomes or paths.failed else 0
     return _Report(
@@ -124,12 +137,12 @@ def _waits(done: Done) -> bool:
     return done.action.due is not None and done.action.verdict is not Verdict.OWNED
 
 
-def _of_others(dry_run: bool, owner: str | None) -> dict[int, _Report]:
+def _of_others(dry_run: bool, selector: Selector) -> dict[int, _Report]:
     """Reconcile as each other user who has scopes."""
     from scopekeeper import as_user
 
     uids = sorted({uid for _, uid in Reader(mount_point()).of_others(0)})
-    answers = as_user.ask(uids, lambda: asdict(_reconcile(dry_run, owner)), _LONGEST)
+    answers = as_user.ask(uids, lambda: asdict(_reconcile(dry_run, selector)), _LONGEST)
     reports = {}
     for each in answers:
         reports[each.uid] = _Report([], [], [], [], [], [f"{user(each.uid)}: {each.problem}"],
@@ -157,7 +170,7 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
 
 
-def _print(reports: dict[int, _Report], *, dry_run: bool, users: bool) -> None:
+def _print(reports: dict[int, _Report], selector: Selector, *, dry_run: bool, users: bool) -> None:
     rows = [(uid, row) for uid, report in reports.items() for row in report.rows]
     if rows:
         header = ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE",
@@ -165,7 +178,7 @@ def _print(reports: dict[int, _Report], *, dry_run: bool, users: bool) -> None:
         table(header, [row for _, row in rows], shrink=(0, 1, 2, 3, 6),
               users=[uid for uid, _ in rows] if users else None)  # fmt: skip
     else:
-        click.echo("No scopes.")
+        click.echo("No scopes." if selector == Selector() else "No scope matches.")
     if any(report.waits for report in reports.values()):
         text = "No keeper runs: what ends later ends at the first reconcile after that."
         click.echo(f"{text} A dry run begins no grace." if dry_run else text)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.launch.run import run as launch
 
@@ -11,25 +12,32 @@ from scopekeeper.launch.run import run as launch
 @click.command(
     "run",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog=examples(
+        "scopekeeper run -s agent:main:main -n time -- mcp-server-time",
+        "scopekeeper run -s build --memory-max 2G --ttl 15m -- sh -c 'echo built'",
+    ),
 )
-@click.option("-s", "--session", metavar="KEY", help="The session. Default: $SCOPEKEEPER_SESSION, "
-              "else the owner's unit or pid-<parent>.")  # fmt: skip
+@click.option("-s", "--session", metavar="KEY", help="The session: the gateway's key, the "
+              "same in each of its lives. Default: $SCOPEKEEPER_SESSION, else the owner's unit or "
+              "pid-<parent>.")  # fmt: skip
 @click.option("-l", "--lane", metavar="LANE", help="The lane. Default: $SCOPEKEEPER_LANE, else "
               "main.")  # fmt: skip
 @click.option("-n", "--name", metavar="NAME", help="The member's name. Default: the command's "
               "name.")  # fmt: skip
 @click.option("--run", metavar="RUN", help="A run id: gives the run a scope of its own within "
               "session and lane. Default: $SCOPEKEEPER_RUN.")  # fmt: skip
-@click.option("--session-id", metavar="ID", help="The gateway's id for this life of the session. "
-              "Default: $SCOPEKEEPER_SESSION_ID.")  # fmt: skip
+@click.option("--session-id", metavar="ID", help="The gateway's id of one life of the session, "
+              "another after each reset. Default: $SCOPEKEEPER_SESSION_ID.")  # fmt: skip
 @click.option("--kind", metavar="mcp|pty|exec", help="The kind of the command. Default mcp.")
 @click.option("--lifetime", metavar="gateway|session|detached",
               help="What the member ends with. Default session for pty, else gateway.")  # fmt: skip
-@click.option("--owner", metavar="PID", help="The gateway's pid. Needed if the parent process is "
-              "only a helper. Default: $SCOPEKEEPER_OWNER.")  # fmt: skip
+@click.option("--owner", metavar="PID", help="The pid of the gateway that the member belongs "
+              "to. Needed if the parent process is only a helper. Default: "
+              "$SCOPEKEEPER_OWNER.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="First stop the earlier member of the same session, "
               "lane and name, unless another gateway owns it.")  # fmt: skip
-@click.option("--ttl", metavar="DURATION", help="End the scope after this time (90s, 15m, 2h).")
+@click.option("--ttl", metavar="DURATION", help="End the whole scope at this age (90s, 15m, "
+              "2h). Set when the scope is created.")  # fmt: skip
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default 5s.")
 @click.option("--memory-max", metavar="SIZE", help="Memory limit of a new scope.")
 @click.option("--memory-high", metavar="SIZE", help="Memory above which a new scope is throttled.")
@@ -49,8 +57,9 @@ from scopekeeper.launch.run import run as launch
               "is: its container does not end with the member.")  # fmt: skip
 @click.option("--if-unavailable", metavar="fail|warn",
               help="What to do if no scope can be created. Default fail: exit 125.")  # fmt: skip
-@click.option("--own", metavar="PATH", multiple=True, help="Remove this file or folder when the "
-              "member's last process has ended. May be repeated.")  # fmt: skip
+@click.option("--own", metavar="PATH", multiple=True, help="Hand this file or folder over to the "
+              "member: it is removed when the member's last process has ended. May be "
+              "repeated.")  # fmt: skip
 @click.option("--own-scope", is_flag=True, help="Remove --own paths only when the whole scope is "
               "empty.")  # fmt: skip
 @click.option("--require", metavar="PATH", multiple=True, help="Fail at once, with status 125, "

@@ -1,45 +1,95 @@
 """The arguments and options that select scopes and members, and their lookup in a snapshot."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
 
 from scopekeeper.cli.show import safe
 from scopekeeper.errors import UsageError
-from scopekeeper.scope.model import Snapshot
+from scopekeeper.quantities import moment
+from scopekeeper.scope.mine import find_own
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import choose
-from scopekeeper.scope.selection import Selected, Selector, select
+from scopekeeper.scope.selection import STATES, Selected, Selector, select, shows
 
-_Command = Callable[..., None]
+NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
+_Command = Callable[..., Any]
+_WORDS = "[RUN|SESSION|SCOPE|MEMBER]..."
 
 
-def with_target_options(name_help: str) -> Callable[[_Command], _Command]:
-    """Add the selecting options to a command; it is called with ``selector`` and ``words``."""
+def with_target_options(
+    *, owner: str = "--owner", words: bool = True, states: Sequence[str] = STATES
+) -> Callable[[_Command], _Command]:
+    """Add the selecting options to a command; it is called with ``selector`` and ``words``.
+
+    owner is the name of the option for the owner. Without words, the command takes no arguments and
+    is not called with them. states are the choices of ``--state``.
+    """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
-        def with_selector(**given: Any) -> None:  # noqa: ANN401
-            fields = {key: given.pop(key) for key in _FIELDS}
-            command(selector=Selector(**fields), **given)
+        def with_selector(**given: Any) -> Any:  # noqa: ANN401
+            return command(selector=_selector({key: given.pop(key) for key in _FIELDS}), **given)
 
-        for add in reversed((
-            click.option("-s", "--session", metavar="KEY", help="Every scope of this session."),
-            click.option("-l", "--lane", metavar="LANE", help="Only scopes in this lane."),
-            click.option("--run", metavar="RUN", help="Only this run."),
-            click.option("--session-id", metavar="ID", help="Every scope of this life of a "
-                         "session."),
-            click.option("-n", "--name", metavar="NAME", help=name_help),
-            click.argument("words", nargs=-1, metavar="[RUN|SESSION|SCOPE|MEMBER]..."),
-        )):  # fmt: skip
-            with_selector = add(with_selector)
-        return with_selector
+        adding: _Command = with_selector
+        added = [*_options(owner, states)]
+        if words:
+            added.append(click.argument("words", nargs=-1, metavar=_WORDS))
+        for add in reversed(added):
+            adding = add(adding)
+        return adding
 
     return decorate
 
 
-_FIELDS = ("session", "lane", "run", "session_id", "name")
+_FIELDS = (
+    "session", "lane", "run", "session_id", "name", "selected_owner", "mine", "lifetimes",
+    "started_before", "states",
+)  # fmt: skip
+
+
+def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _Command], ...]:
+    return (
+        click.option("-s", "--session", metavar="KEY", help="Only scopes of this session: the "
+                     "gateway's key, the same in each of its lives."),
+        click.option("-l", "--lane", metavar="LANE", help="Only scopes in this lane."),
+        click.option("--run", metavar="RUN", help="Only this run."),
+        click.option("--session-id", metavar="ID", help="Only scopes of one life of a session: the "
+                     "gateway's id of it, another after each reset."),
+        click.option("-n", "--name", metavar="NAME", help="Only members of this name."),
+        click.option(owner, "selected_owner", metavar="UNIT|PID", help="Only members that belong "
+                     "to this gateway."),
+        click.option("--mine", is_flag=True, help="Only members of the calling gateway: its "
+                     "service in any life, or its process. $SCOPEKEEPER_OWNER overrides the "
+                     "caller."),
+        click.option("--lifetime", "lifetimes", multiple=True, type=click.Choice(LIFETIMES),
+                     help="Only scopes of this lifetime. May be repeated."),
+        click.option("--started-before", metavar="TIME", help="Only members started before this "
+                     "time (ISO 8601, or @SECONDS)."),
+        click.option("--state", "states", multiple=True, metavar="STATE", type=click.Choice(states),
+                     help=f"Only scopes in this state: {', '.join(states)}. May be repeated."),
+    )  # fmt: skip
+
+
+def _selector(given: dict[str, Any]) -> Selector:
+    """Return what the options select; raises UsageError."""
+    owner, is_mine, before = (given.pop(x) for x in ("selected_owner", "mine", "started_before"))
+    for key in ("session", "session_id", "name"):
+        if given[key] == "":
+            raise UsageError(f"--{key.replace('_', '-')} is empty", "give it a value")
+    if owner == "":
+        raise UsageError("the owner is empty", "give a unit or a pid")
+    try:
+        started = None if before is None else moment("started-before", before)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    own = find_own(Caller()) if is_mine else None
+    given |= {key: frozenset(given[key]) for key in ("lifetimes", "states")}
+    return Selector(**given, owner=owner, own=own, started_before=started)
 
 
 def select_targets(
@@ -74,6 +124,18 @@ def select_targets(
     return list(found.selected), found.missing
 
 
+def scopes_of(
+    snapshot: Snapshot, words: tuple[str, ...], selector: Selector
+) -> tuple[list[Scope], tuple[str, ...]]:
+    """Return the scopes to list for words and selector, and the words that match nothing."""
+    if not words:
+        return [scope for scope in snapshot.scopes if shows(selector, scope)], ()
+    found = choose(snapshot, words, selector)
+    chosen = [*found.selected, *(each for _, several in found.several for each in several)]
+    directories = {each.scope.directory for each in chosen}
+    return [each for each in snapshot.scopes if each.directory in directories], found.missing
+
+
 def say_missing(words: Collection[str]) -> None:
     """Print on stderr that these words match nothing."""
     for word in words:
@@ -92,14 +154,11 @@ def _unknown(word: str) -> str:
     )
 
 
-def require_target(selector: Selector, words: tuple[str, ...], *owner_options: str) -> None:
-    """Raise UsageError for a call that would select everything, or has an empty option."""
-    for option in ("session", "session_id", "name", "owner"):
-        if getattr(selector, option) == "":
-            raise UsageError(f"--{option.replace('_', '-')} is empty", "give it a value")
+def require_target(selector: Selector, words: tuple[str, ...], owner: str = "--owner") -> None:
+    """Raise UsageError for a call that would select everything; owner is that option's name."""
     if not words and selector.names_nothing():
-        *options, last = "--session", "--session-id", "--name", *owner_options
         raise UsageError(
             "no target given",
-            f"name a run, session, scope or member, or give {', '.join(options)} or {last}",
+            "name a run, session, scope or member, or give --session, --session-id, --name, "
+            f"--state, {owner} or --mine; `scopekeeper ls` lists what there is",
         )

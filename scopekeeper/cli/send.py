@@ -5,13 +5,19 @@ from collections.abc import Iterator
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import duration
 
 _PIECE = 1 << 16
 
 
-@click.command("send")
+@click.command(
+    "send",
+    epilog=examples(
+        "scopekeeper send 4f1d09c7 'make test' --enter", "scopekeeper send 4f1d09c7 --keys ctrl-c"
+    ),
+)
 @click.option("--keys", metavar="KEYS", help="Keys instead of text: ctrl-c, up, f1, alt-x, "
               "C-c; with commas between them.")  # fmt: skip
 @click.option("--stdin", is_flag=True, help="Send standard input, up to its end, instead of text.")
@@ -32,8 +38,10 @@ def command(
 ) -> None:
     """Type into a run's terminal.
 
-    RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end. Exit status:
-    0 if the run's terminal took all of it; 1 if it did not in time.
+    RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end.
+
+    Exit status: 0 the run's terminal took all of it; 1 it did not in time; 2 wrong usage; 4 there
+    is no such run.
     """
     ways = (text is not None) + (keys is not None) + stdin
     if ways > 1:

@@ -1,14 +1,16 @@
 """``scopekeeper stop``."""
 
-import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from scopekeeper.cli import owned, unseen
-from scopekeeper.cli.escaped import ended_too, left_earlier, lives_on
+from scopekeeper.cli.escaped import Handled, ended_too, left_earlier, lives_on
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
+    NOTHING,
     require_target,
     say_missing,
     select_targets,
@@ -23,61 +25,54 @@ from scopekeeper.cli.show import (
     warn,
     warn_unread,
 )
+from scopekeeper.cli.stop_preview import Preview, preview
 from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle import observe, stop, stop_target
 from scopekeeper.lifecycle.escaped import lives
-from scopekeeper.quantities import duration, moment
+from scopekeeper.quantities import duration
 from scopekeeper.scope import names
-from scopekeeper.scope.mine import find_own
-from scopekeeper.scope.model import Identity
-from scopekeeper.scope.placement import Caller
+from scopekeeper.scope.model import Identity, Snapshot
 from scopekeeper.scope.reason import Cause, Reason
-from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.selection import Selected, Selector
 from scopekeeper.scope.snapshot import Reader
 
-NOTHING_MATCHED = 4
 REMAINS = 5
 ESCAPED = 6
 
 
-@click.command("stop")
-@with_target_options("Only members of this name.")
-@click.option("--owner", metavar="UNIT|PID", help="Only members that belong to this gateway.")
-@click.option("--mine", is_flag=True, help="Only members of the calling gateway: its service in "
-              "any life, or its process. $SCOPEKEEPER_OWNER overrides the caller.")  # fmt: skip
-@click.option(
-    "--lifetime",
-    "lifetimes",
-    multiple=True,
-    type=click.Choice(LIFETIMES),
-    help="Only scopes of this lifetime. May be repeated.",
+@click.command(
+    "stop",
+    epilog=examples(
+        "scopekeeper stop agent:main:main",
+        "scopekeeper stop -s agent:main:main -n time --note 'new version'",
+        "scopekeeper stop --mine --started-before 2026-01-31T12:00 --dry-run",
+    ),
 )
-@click.option("--started-before", metavar="TIME", help="Only members started before this time (ISO "
-              "8601, or @SECONDS).")  # fmt: skip
+@with_target_options()
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default: that "
               "of the launch, else 5s.")  # fmt: skip
-@click.option("--reason", metavar="TEXT", default="", help="A reason in your words, for the record "
-              "and the history.")  # fmt: skip
+@click.option("--note", metavar="TEXT", default="", help="Why, in your words, for the record and "
+              "the history.")  # fmt: skip
+@click.option("--reason", "old_note", metavar="TEXT", default="", hidden=True)
 @with_all_users("Also those of other users; root only.")
 @click.option("--escaped", is_flag=True, help="Also end processes that had left the scope, where "
               "that is proved.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only print what would be stopped, and change "
+              "nothing.")  # fmt: skip
 @click.option("--must-exist", is_flag=True, help="Exit 4 if nothing matched.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
     selector: Selector,
     words: tuple[str, ...],
-    owner: str | None,
-    mine: bool,
-    lifetimes: tuple[str, ...],
-    started_before: str | None,
     grace: str | None,
-    reason: str,
+    note: str,
+    old_note: str,
     all_users: bool,
     escaped: bool,
+    dry_run: bool,
     must_exist: bool,
     as_json: bool,
 ) -> None:
@@ -94,23 +89,26 @@ def command(
     """
     try:
         seconds = None if grace is None else duration("grace", grace) / 1e6
-        before = None if started_before is None else moment("started-before", started_before)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    selector = dataclasses.replace(
-        selector,
-        owner=owner,
-        own=find_own(Caller()) if mine else None,
-        lifetimes=frozenset(lifetimes),
-        started_before=before,
-    )
-    require_target(selector, words, "--owner", "--mine")
+    require_target(selector, words)
     mount = mount_point()
-    snapshot = Reader(mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
+    snapshot = Reader(mount, unlock=not dry_run).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
-    by_owner = mine or owner is not None
+    by_owner = selector.own is not None or selector.owner is not None or bool(selector.states)
     targets = [stop_target.target_of(each, seconds, as_judged=by_owner) for each in selected]
-    cause = Cause(Reason.STOPPED, reason, observe.caller())
+    if dry_run:
+        still: list[Handled] = []
+        if escaped or missing or not selected:
+            uid = uid_of(all_users=all_users)
+            still = left_earlier(selector, words, uid, cause=None, warnings=[])
+            missing = tuple(word for word in missing if not any(x.names(word) for x in still))
+        units = {each.scope.unit for each in selected}
+        paths = owned.due(mount, lambda unit: unit in units or _is_named(unit, words, selector))
+        previews = preview(selected, targets)
+        _print_preview(previews, missing, still, snapshot, paths, users=all_users, as_json=as_json)
+        raise SystemExit(NOTHING_MATCHED if missing or (must_exist and not previews) else 0)
+    cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
     warnings: list[str] = []
     results = stop.stop(
         targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out,
@@ -143,7 +141,7 @@ def command(
         for left in earlier:
             click.echo(left.sentence)
         if not results and not missing and not earlier:
-            click.echo("Nothing matched.")
+            click.echo(NOTHING)
             warn_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
@@ -153,6 +151,33 @@ def command(
     raise SystemExit(_status(results, absent=absent, failed=paths.failed, escaped=lives_there))
 
 
+def _print_preview(
+    previews: Sequence[Preview],
+    missing: tuple[str, ...],
+    left: Sequence[Handled],
+    snapshot: Snapshot,
+    paths: owned.OwnedReport,
+    *,
+    users: bool,
+    as_json: bool,
+) -> None:
+    say_missing(missing)
+    if as_json:
+        answer({"dry_run": True, "stopped": [each.document for each in previews],
+                "missing": [safe_json(word) for word in missing],
+                "escaped": [each.document for each in left],
+                **unread_document(snapshot.unread, mount_point()), **paths.document})  # fmt: skip
+        return
+    for each in previews:
+        click.echo(each.sentence(label(each.selected, users=users)))
+    for process in left:
+        click.echo(process.sentence)
+    if not previews and not missing and not left:
+        click.echo(NOTHING)
+        warn_unread(snapshot.unread)
+    paths.print()
+
+
 def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
     """Return whether words or a session mean the scope of this name, which may be gone already."""
     named = names.parse_unit(unit)
@@ -160,9 +185,8 @@ def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
         return False  # no scope's name, or one that was cut: its session is unknown
     if words:
         return unit in words or named[0] in words
-    is_partial = selector.is_partial or selector.session_id is not None or selector.lifetimes
     return (
-        not is_partial
+        selector.knows_by_name
         and selector.session is not None
         and selector.matches_identity(Identity(*named[:3]))
     )

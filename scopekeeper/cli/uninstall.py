@@ -5,6 +5,7 @@ import os
 import click
 
 from scopekeeper.cli.documents import texts
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.install import MANAGER_OPTIONS, report
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
@@ -12,7 +13,11 @@ from scopekeeper.install.uninstall import uninstall
 from scopekeeper.systemd.systemctl import Systemctl
 
 
-@click.command("uninstall", params=[*MANAGER_OPTIONS])
+@click.command(
+    "uninstall",
+    params=[*MANAGER_OPTIONS],
+    epilog=examples("scopekeeper uninstall --dry-run", "scopekeeper uninstall"),
+)
 @click.option("--gateway", metavar="UNIT", help="Remove only the drop-in of this service.")
 @click.option("--force", is_flag=True, help="Uninstall even while the keeper holds terminals. It "
               "runs until they end, but they are lost if it is killed.")  # fmt: skip

@@ -3,11 +3,14 @@
 import click
 
 from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
+from scopekeeper.cli.examples import examples
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
 
-@click.command("unwrap")
+@click.command(
+    "unwrap", epilog=examples("scopekeeper unwrap --dry-run", "scopekeeper unwrap --client cursor")
+)
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.argument("files", nargs=-1, metavar="[FILE]...")

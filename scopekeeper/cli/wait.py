@@ -1,43 +1,47 @@
 """``scopekeeper wait``."""
 
-import functools
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from scopekeeper.exec.run import Ended
-
-    Wait = Callable[[float | None], Ended | None]
 
 _TIMED_OUT = 124
 """As with timeout(1)."""
 
 
-@click.command("wait")
-@click.option("--timeout", metavar="DURATION", help="Wait no longer; then exit 124.")
+@click.command("wait", epilog=examples("scopekeeper wait 4f1d09c7 --timeout 30s"))
+@click.option("--timeout", metavar="DURATION", help="Wait no longer than this, then exit 124; "
+              "the runs continue.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One versioned JSON object: how each "
               "ended.")  # fmt: skip
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
-    """Wait until runs have ended; exit with the status of the last one, as a shell reports it.
+    """Wait until runs have ended, and exit with the status of the last one.
 
-    125 if it is not known. The end of a run is known as long as its output is kept. A run that
-    `exec` did not start can be waited for, too; a keeper has to see it end.
+    The end of a run is known as long as its output is kept. A run that `exec` did not start can be
+    waited for, too; a keeper has to see it end.
+
+    Exit status: that of the last run; 4 there is no such run; 124 --timeout is over; 125 how the
+    last run ended is not known.
     """
+    from scopekeeper.exec.wait import waiter
+
     try:
         deadline = time.monotonic() + duration("timeout", timeout) / 1e6 if timeout else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    waits = [_find(wanted) for wanted in runs]
+    waits = [waiter(wanted) for wanted in runs]
     ends: list[tuple[str, Ended | None]] = []
     for run_id, wait in waits:
         try:
@@ -45,7 +49,8 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
         except TimeoutError:
             if as_json:
                 _print(ends)
-            raise _TimedOutError(f"{run_id} has not ended yet") from None
+            hint = f"it continues; `scopekeeper why {run_id}` shows its state"
+            raise _TimedOutError(f"the run {run_id} has not ended yet", hint) from None
     if as_json:
         _print(ends)
     last = ends[-1][1]
@@ -58,24 +63,6 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
 
 class _TimedOutError(ScopekeeperError):
     status = _TIMED_OUT
-
-
-def _find(wanted: str) -> "tuple[str, Wait]":
-    """Return the id of a run, and what waits for its end."""
-    from scopekeeper.exec import unheld_runs
-    from scopekeeper.exec.run import NoRunError
-    from scopekeeper.exec.wait import wait_for
-
-    try:
-        run = unheld_runs.find(wanted)
-    except unheld_runs.UnheldRunError as error:
-        return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
-    except NoRunError:
-        ended = unheld_runs.recorded(wanted)
-        if ended is None:
-            raise
-        return wanted, lambda _: ended
-    return run.id, lambda deadline: run.ended or wait_for(run.id, deadline)
 
 
 def _print(ends: "Sequence[tuple[str, Ended | None]]") -> None:

@@ -9,11 +9,14 @@ import time
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import safe, safe_json
 from scopekeeper.keeper import notices
 
 
-@click.command("watch")
+@click.command(
+    "watch", epilog=examples("scopekeeper watch", "scopekeeper watch -s agent:main:main --json")
+)
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(session: str | None, as_json: bool) -> None:

@@ -7,12 +7,12 @@ import click
 
 from scopekeeper import state
 from scopekeeper.cli import escaped, unseen
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import document, lasted, read_histories, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json
 from scopekeeper.cli.still_running import running
-from scopekeeper.cli.stop import NOTHING_MATCHED
 from scopekeeper.cli.users import uid_of, user, with_all_users
-from scopekeeper.errors import HistoryError
+from scopekeeper.errors import NOTHING_MATCHED, HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.quantities import show_bytes, show_duration
@@ -41,7 +41,7 @@ _CAUSES = {
 _OUTPUT_LINES = 10
 
 
-@click.command("why")
+@click.command("why", epilog=examples("scopekeeper why agent:main:main", "scopekeeper why time"))
 @click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="Only the newest N ends.")  # fmt: skip

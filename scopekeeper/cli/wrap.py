@@ -17,6 +17,7 @@ from scopekeeper.cli.configs import (
     rewrite_files,
     target_files,
 )
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import warn
 from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
@@ -38,7 +39,14 @@ _NOT_ALL = 1
 _NOT_READ = 2
 
 
-@click.command("wrap")
+@click.command(
+    "wrap",
+    epilog=examples(
+        "scopekeeper wrap --dry-run",
+        "scopekeeper wrap --client cursor --member-memory-max 2G",
+        "scopekeeper wrap --check ~/.cursor/mcp.json",
+    ),
+)
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
               f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
 @click.option("--update", is_flag=True, help="Also give servers that are wrapped already this "

@@ -10,6 +10,7 @@ from pathlib import Path
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy, remedy_by_words
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history.end import TRIAL
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import stop, stop_target
@@ -20,15 +21,18 @@ _TRIAL = """\
 import sys
 sys.path.insert(0, sys.argv[1])
 from scopekeeper.launch.run import run
-run({"session": "scopekeeper", "lane": "doctor", "run": sys.argv[2], "lifetime": "detached",
+run({"session": sys.argv[3], "lane": sys.argv[4], "run": sys.argv[2], "lifetime": "detached",
      "kind": "exec"}, ["sleep", "60"])
 """
 
 
 def trial(mount: str) -> Finding:
-    """Start a command in its own scope, read its record back, and stop it."""
+    """Start a command in its own scope, read its record back, and stop it.
+
+    The history does not record it.
+    """
     folder = str(Path(__file__).resolve().parents[2])
-    argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex()]
+    argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex(), *TRIAL]
     began = time.monotonic()
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from scopekeeper import regular_files, state, whole_file
-from scopekeeper.errors import ScopekeeperError, StateError, UsageError
+from scopekeeper.errors import NotFoundError, ScopekeeperError, StateError, UsageError
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -96,7 +96,7 @@ class Run:
         return folder() / self.id
 
 
-class NoRunError(ScopekeeperError):
+class NoRunError(NotFoundError):
     """There is no such run."""
 
 
@@ -202,7 +202,10 @@ def find(wanted: str) -> Run:
             raise StateError(_problem(wanted, error), hint) from None
     found = [run for run in load_all() if wanted and run.id.startswith(wanted)]
     if not found:
-        raise NoRunError(f"there is no run {wanted!r}", "`scopekeeper ls` lists what runs")
+        raise NoRunError(
+            f"there is no run {wanted!r}",
+            "`scopekeeper ls` lists what runs, `scopekeeper history` what ended",
+        )
     if len(found) > 1:
         words = ", ".join(run.id for run in found)
         raise UsageError(f"{wanted!r} can be {words}", "give more of the id")
@@ -213,7 +216,8 @@ def refuse_input(known: Run) -> None:
     """Raise ScopekeeperError if a run has ended, and so takes no input."""
     if known.ended is not None:
         why = f"it has ended ({known.ended.reason})"
-        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}")
+        hint = f"`scopekeeper logs {known.id}` shows what it wrote"
+        raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}", hint)
 
 
 def plain(run: Run) -> dict[str, Any]:

@@ -1,16 +1,39 @@
 """Waits for the end of a run, across a restart of the keeper."""
 
+import functools
 import time
+from collections.abc import Callable
 
 from scopekeeper.errors import UnavailableError
-from scopekeeper.exec import messages
+from scopekeeper.exec import messages, unheld_runs
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.reach import NoKeeperError, reach, reach_again
-from scopekeeper.exec.run import Ended, load
+from scopekeeper.exec.run import Ended, NoRunError, load
 
 _PAUSE = 0.2
 _PATIENCE = 30.0
 """Seconds without a keeper before giving up."""
+
+
+Wait = Callable[[float | None], Ended | None]
+"""Waits for an end until a deadline, as ``wait_for`` does."""
+
+
+def waiter(wanted: str) -> tuple[str, Wait]:
+    """Return the id of a run, also of one that ``exec`` did not start, and what waits for its end.
+
+    Raises what ``exec.run.find`` raises.
+    """
+    try:
+        run = unheld_runs.find(wanted)
+    except unheld_runs.UnheldRunError as error:
+        return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
+    except NoRunError:
+        ended = unheld_runs.recorded(wanted)
+        if ended is None:
+            raise
+        return wanted, lambda _: ended
+    return run.id, lambda deadline: run.ended or wait_for(run.id, deadline)
 
 
 def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:

@@ -9,7 +9,8 @@ from scopekeeper.scope.reason import Reason, Stopper
 ARGV_MAX = 8192
 """Longest command line in characters, to keep the history small."""
 
-
+TRIAL = ("scopekeeper", "doctor")
+"""Session and lane of the trial of ``doctor``, which the history leaves out."""
 UNSEEN = "nobody watched it end"
 MISSED = "it ended while no keeper watched"
 UNTOLD = "it ended, and only its parent knows how"

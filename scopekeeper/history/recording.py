@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from scopekeeper.errors import words
-from scopekeeper.history.end import MISSED, End
+from scopekeeper.history.end import MISSED, TRIAL, End
 from scopekeeper.scope.reason import Cause, Reason
 
 _OTHERS_SECONDS = 10.0
@@ -31,8 +31,11 @@ def record(ends: Sequence[End]) -> str:
 def keep(ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
     """Write the history, the first half of ``record``; return what is new, and the problem.
 
-    began are living members, each as the end to record if the real one is missed.
+    began are living members, each as the end to record if the real one is missed. The trial of
+    ``doctor`` is left out, whoever saw it end.
     """
+    ends = [end for end in ends if (end.session, end.lane) != TRIAL]
+    began = [end for end in began if (end.session, end.lane) != TRIAL]
     if not ends and not began:
         return [], ""
     try:

@@ -57,7 +57,11 @@ def gateway_unit(name: str) -> str:
     """Return the full name of a gateway's unit; raises UsageError."""
     unit = name if "." in name else f"{name}.service"
     if not _SERVICE.fullmatch(unit) or unit == KEEPER:
-        raise UsageError(f"--gateway {name!r} is no service of a gateway")
+        raise UsageError(
+            f"--gateway {name!r} is no service of a gateway",
+            "give the name of its unit, as `systemctl list-units --type=service` shows it "
+            "(for your own manager with --user)",
+        )
     if unit.startswith(_OPENCLAW):
         raise UsageError(f"{unit} is OpenClaw's", "`scopekeeper openclaw install` contains it")
     return unit

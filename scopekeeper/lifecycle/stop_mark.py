@@ -113,6 +113,25 @@ def put(
     return ""
 
 
+def why_not(directory: str, scope_directory: str) -> str:
+    """Return why ``put`` would refuse this scope or leaf; '' if it would not. Changes nothing."""
+    try:
+        raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
+        if raw is None:
+            return NO_RECORD if cgroupfs.is_populated(directory) else ""
+        if directory == scope_directory:
+            record_parser.scope(raw, scope_directory.rpartition("/")[2])
+        else:
+            record_parser.member(raw, directory.rpartition("/")[2])
+        if os.geteuid() not in (0, os.stat(directory).st_uid):
+            return _refusal(directory, PermissionError(errno.EPERM, ""))
+    except records.RecordError as error:
+        return str(error)
+    except OSError as error:
+        return _refusal(directory, error)
+    return ""
+
+
 def _refusal(directory: str, error: OSError) -> str:
     """Return why a stop may not go on without its mark; '' if it may."""
     if error.errno in cgroupfs.GONE:

@@ -139,6 +139,11 @@ class Policy:
             said |= self.kinds.get((table, kind), {})
         return {key: said[key] for key in _KEYS}
 
+    def mentions(self, lane_class: str) -> bool:
+        """Return whether a file or a built-in rule names this lane class."""
+        named = {*self.lanes, *(lane for lane, _ in self.kinds), DEFAULT, "main", *EPHEMERAL_LANES}
+        return lane_class in named
+
     def rules(self, lane_class: str, kind: str = "") -> Rules:
         """Return the rules of a lane class, for members of a kind if given."""
         said = self.settings(lane_class, kind)

@@ -8,6 +8,7 @@
 - ``birthplace``: a leaf for a child that the gateway starts itself.
 - ``launcher``: the other way, an interpreter that contains itself and becomes the command.
 - ``stop_members``: stops members and proves it.
+- ``operations``: ``list_scopes``, ``stop`` and ``wait``, of whatever this user runs.
 
 Users import from ``scopekeeper`` and ``scopekeeper.mcp`` only. The files here may import the rooms
 below (``launch``, ``lifecycle``, ``scope``, ``kernel`` and so on), and of the standard library and

@@ -11,6 +11,7 @@ from typing import Self
 from scopekeeper import errors
 from scopekeeper.errors import UnavailableError
 from scopekeeper.launch.place import Placed
+from scopekeeper.python_api.options import in_python
 from scopekeeper.python_api.process import log
 
 _START = (
@@ -77,7 +78,7 @@ def make(options: dict[str, str], environment: Mapping[str, str] | None) -> Birt
         raise UnavailableError("the program that makes the place ended before it did")
     kind, *rest = marshal.loads(called.stdout)  # noqa: S302  from our own child
     if kind == "failed":
-        raise getattr(errors, rest[0])(*rest[1:])
+        raise getattr(errors, rest[0])(*map(in_python, rest[1:]))
     placed = Placed(*rest)
     for text in placed.warnings:
         log.warning(text)

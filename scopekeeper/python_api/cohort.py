@@ -11,11 +11,12 @@ from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.python_api import aio, birthplace, stop_members
 from scopekeeper.python_api.birthplace import Birthplace
-from scopekeeper.python_api.options import Duration, Options, duration, texts
+from scopekeeper.python_api.options import Duration, Options, duration, in_python, texts
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
 _LEFT = "the cohort was left"
+_ANOTHER = "make another Cohort"
 
 
 class Cohort:
@@ -62,7 +63,7 @@ class Cohort:
         be executed, else ScopekeeperError.
         """
         if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
         options = self._session.options | texts_of_member(name, replace=replace)
         process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
@@ -102,7 +103,7 @@ class Cohort:
         what lives in it, and the caller reaps its own child. Raises ScopekeeperError.
         """
         if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more")
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
         options = self._session.options | texts_of_member(name, replace=replace)
         if within is not None:
             options["within"] = duration("within", within)
@@ -117,19 +118,22 @@ class Cohort:
         self._tidy()
         return made
 
-    def stop(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
-        """Stop all members started so far, and prove it.
+    def stop(self, *, grace: float | None = None, note: str = "", reason: str = "") -> list[Result]:
+        """Stop all members started so far, and verify that no process is left.
 
         ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
-        keeps ``reason``. Raises RemainsError, which names what cannot be killed.
+        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what cannot
+        be killed.
         """
         with self._lock:
             started: list[Process | Birthplace] = [*self._members, *self._places]
-        return self._end(started, grace, reason)
+        return self._end(started, grace, note or reason)
 
-    async def stop_async(self, *, grace: float | None = None, reason: str = "") -> list[Result]:
+    async def stop_async(
+        self, *, grace: float | None = None, note: str = "", reason: str = ""
+    ) -> list[Result]:
         """Do the same without blocking the loop. A cancelled task waits until it is done."""
-        return await _to_the_end(lambda: self.stop(grace=grace, reason=reason))
+        return await _to_the_end(lambda: self.stop(grace=grace, note=note, reason=reason))
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +168,7 @@ class Cohort:
         for each in places:
             each.close()
         with stop_members.noted_on(error):
-            self.stop(reason=_LEFT)
+            self.stop(note=_LEFT)
 
     def _end(
         self, members: Sequence[Process | Birthplace], grace: float | None, reason: str
@@ -194,7 +198,7 @@ def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
         try:
             more["name"] = names.check("name", name, names.MEMBER_MAX)
         except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise UsageError(in_python(str(error))) from None
     return more
 
 

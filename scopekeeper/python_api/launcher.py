@@ -20,6 +20,7 @@ from scopekeeper.errors import UnavailableError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.python_api import posix_spawn
+from scopekeeper.python_api.options import in_python
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.scope.placement import manager_of
 
@@ -136,7 +137,7 @@ def _note(launch: Launch, command: Command, kind: str, *rest: Any) -> None:  # n
     elif kind == "errno":
         launch.error = command.failed(*rest)
     elif kind == "failed":
-        launch.error = getattr(errors, rest[0])(*rest[1:])
+        launch.error = getattr(errors, rest[0])(*map(in_python, rest[1:]))
 
 
 def remove(launch: Launch) -> None:

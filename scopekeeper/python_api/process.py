@@ -15,6 +15,7 @@ from scopekeeper.launch import run
 from scopekeeper.launch.failure import is_unavailable, translated
 from scopekeeper.python_api import child, launcher, popen_arguments, posix_spawn
 from scopekeeper.python_api.child import Child
+from scopekeeper.python_api.options import renamed
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.python_api.popen_interface import PopenInterface
 
@@ -97,7 +98,7 @@ class Process(PopenInterface):
         except (ScopekeeperError, ValueError, OSError, LookupError) as error:
             if is_unavailable(error):
                 return False  # the launcher fails too, and reports why, or finds a way
-            raise translated(error) from None
+            raise renamed(translated(error)) from None
         if born is None:
             return False
         self._is_started(born.pid, born.directory, born.warnings)

@@ -47,11 +47,11 @@ def end(
         results = _reaping([each for each in members if isinstance(each, Process)], stopping)
         for text in warnings:
             log.warning(text)
-        _release(mount, {each.scope for each in contained})
+        release(mount, {each.scope for each in contained})
     uncontained = [each for each in members if isinstance(each, Process) and not each.directory]
     _end_uncontained(uncontained, stop_target.GRACE if grace is None else grace)
     left = [
-        (each, result) for each, result in zip(contained, results, strict=True) if _is_left(result)
+        (each, result) for each, result in zip(contained, results, strict=True) if is_left(result)
     ]
     words = [_words(each, result) for each, result in left]
     words += [
@@ -135,8 +135,8 @@ def _end_uncontained(members: Sequence[Process], grace: float) -> None:
                 each.wait(stop_target.GRACE)
 
 
-def _release(mount: str, units: set[str]) -> None:
-    """Remove owned paths that have lost their last user."""
+def release(mount: str, units: set[str]) -> None:
+    """Remove paths owned by these scopes that have lost their last user."""
     with contextlib.suppress(StateError):
         if (state.directory() / "owned").is_dir():
             from scopekeeper.owned.release import release_due
@@ -146,7 +146,8 @@ def _release(mount: str, units: set[str]) -> None:
                 log.warning(report.problem)
 
 
-def _is_left(result: stop_target.Result) -> bool:
+def is_left(result: stop_target.Result) -> bool:
+    """Return whether something lives on in what was to be stopped."""
     return result.outcome in ("remains", "refused")
 
 

@@ -11,8 +11,10 @@ from scopekeeper.scope.selection import Own
 from scopekeeper.systemd.units import manager_uid
 
 
-def find_own(caller: Caller) -> Own:
+def find_own(caller: Caller, client: int = 0) -> Own:
     """Return the owners that launches by the caller record; raises UsageError.
+
+    client is the pid of the gateway, by default the caller's parent.
 
     First the owner of a launch made now: SCOPEKEEPER_OWNER counts, and a command inside a member
     has that member's owner. Then the caller's parent and its ancestors up to the leader of their
@@ -20,10 +22,10 @@ def find_own(caller: Caller) -> Own:
     a group of its own, so a gateway does not own what that shell starts beside it.
     """
     try:
-        owner = find_owner(caller, os.environ.get("SCOPEKEEPER_OWNER", ""))
+        owner = find_owner(caller, os.environ.get("SCOPEKEEPER_OWNER", ""), str(client or ""))
     except ValueError as error:
         raise UsageError(str(error), "correct SCOPEKEEPER_OWNER, or unset it") from None
-    processes = set(_parents(os.getppid() or 1))
+    processes = set(_parents(client or os.getppid() or 1))
     if owner.fields.get("OWNER_START"):
         processes.add((int(owner.fields["OWNER_PID"]), int(owner.fields["OWNER_START"])))
     return Own(

@@ -1,9 +1,15 @@
 """Select scopes and members by the options of a command. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
 from scopekeeper.systemd.units import manager_uid
+
+STATES = (
+    "running", "placed", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty",
+    "foreign", "damaged", "forged",
+)  # fmt: skip
+"""The states of a scope, as ``Scope.state`` returns them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,12 @@ class Selector:
     """Any of these; empty is no condition."""
     started_before: float | None = None
     """Seconds since the epoch."""
+    states: frozenset[str] = frozenset()
+    """Any of these, of the whole scope; empty is no condition."""
 
     def names_nothing(self) -> bool:
         """Return whether it would select everything: no condition names something."""
-        return not self.units and not any(
+        return not (self.units or self.states) and not any(
             value is not None
             for value in (self.session, self.session_id, self.name, self.owner, self.own)
         )
@@ -67,6 +75,8 @@ class Selector:
         if self.session_id == "":
             return False  # empty in every scope that was launched without one
         if self.lifetimes and scope.lifetime not in self.lifetimes:
+            return False
+        if self.states and scope.state not in self.states:
             return False
         if scope.elsewhere and not self.units:
             return False  # a session of that name in a container is another session
@@ -105,6 +115,11 @@ class Selector:
             value is not None for value in (self.name, self.started_before, self.owner, self.own)
         )
 
+    @property
+    def knows_by_name(self) -> bool:
+        """Whether the name of a scope that is gone tells if it matched."""
+        return not (self.is_partial or self.session_id is not None or self.lifetimes or self.states)
+
 
 def is_owner(owner: Owner, wanted: str) -> bool:
     """Return whether an owner is the unit or the pid in wanted, or runs in that unit."""
@@ -139,3 +154,29 @@ def select(snapshot: Snapshot, selector: Selector) -> list[Selected]:
         matched = (m for m in living if selector.matches_member(m))
         found += [Selected(scope, member) for member in matched]
     return found
+
+
+def covers(selector: Selector, scope: Scope, member: Member | None) -> bool:
+    """Return whether the selector selects this member, or without one, all that lives in the scope.
+
+    So a stop of a whole scope is only covered if every member of it is.
+    """
+    if not selector.matches_scope(scope):
+        return False
+    if not selector.is_partial:
+        return True
+    if member is not None:
+        return selector.matches_member(member)
+    parts = scope.present_members or scope.members
+    return bool(parts) and not scope.strays and all(map(selector.matches_member, parts))
+
+
+def shows(selector: Selector, scope: Scope) -> bool:
+    """Return whether a list of scopes shows this one: it matches, or a member of it does.
+
+    Unlike ``select``, also a scope that was made in another container.
+    """
+    named = replace(selector, units=frozenset([scope.unit]))
+    return (not selector.units or scope.unit in selector.units) and bool(
+        select(Snapshot((scope,)), named)
+    )

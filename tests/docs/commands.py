@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import click
 
+from scopekeeper.cli.commands import GROUPS
+from scopekeeper.cli.examples import examples_of
 from scopekeeper.cli.main import group
 
 from .blocks import ROOT
@@ -21,7 +23,22 @@ _HEAD = """\
 def text() -> str:
     """Return the whole page."""
     context = click.Context(group, info_name="scopekeeper", **group.context_settings)
-    return _HEAD + "\n".join("".join(_section(each)) for each in _leaves(context))
+    leaves = list(_leaves(context))
+    sections = ["".join(_section(each)) for each in leaves]
+    return f"{_HEAD}{_contents(leaves)}\n" + "\n".join(sections)
+
+
+def _contents(leaves: list[click.Context]) -> str:
+    """Return one row for each group of commands, with links to them."""
+    paths = [each.command_path for each in leaves]
+    rows = ["| | |\n|---|---|\n"]
+    for title, names in GROUPS.items():
+        below = [path for name in names for path in paths if path.split()[1] == name]
+        links = ", ".join(
+            f"[{path.partition(' ')[2]}](#{path.replace(' ', '-')})" for path in below
+        )
+        rows.append(f"| {title} | {links} |\n")
+    return "".join(rows)
 
 
 def _leaves(context: click.Context) -> Iterator[click.Context]:
@@ -42,6 +59,7 @@ def _section(context: click.Context) -> Iterator[str]:
     yield f"```\n{usage}\n```\n\n"
     for paragraph in (command.help or "").split("\n\n"):
         yield _prose(paragraph) + "\n\n"
+    yield "\n".join(["```", *examples_of(command), "```\n\n"])
     yield "| option | |\n|---|---|\n"
     for option in command.get_params(context):
         record = option.get_help_record(context)

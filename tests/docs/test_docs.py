@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import scopekeeper
 from scopekeeper.cli.main import group
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
-from tests.docs import commands
+from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.systemd.manager import Units
 
@@ -29,6 +30,13 @@ def each(pages=DOCS):
 
 def test_the_commands_are_those_that_there_are():
     assert commands.text() == commands.PAGE.read_text(encoding="utf-8"), "make docs writes it"
+
+
+def test_the_python_api_is_that_of_its_docstrings():
+    text = python.PAGE.read_text(encoding="utf-8")
+    assert python.text() == text, "make docs writes it"
+    for name in scopekeeper._PUBLIC:
+        assert f"scopekeeper.{name}" in text or f"### {name}" in text or name == "__version__", name
 
 
 @each(PAGES)

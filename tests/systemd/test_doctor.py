@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.machine import PROGRAM, ROOT, Scopekeeper
+from tests.machine import PROGRAM, ROOT, Scopekeeper, eventually
 
+from .guard import Keeper
 from .manager import systemd_run_argv
 
 pytestmark = pytest.mark.systemd
@@ -68,3 +69,17 @@ def test_what_it_has_no_descriptor_for_is_a_finding(keeper: Scopekeeper) -> None
     assert "Too many open files" in done.stdout
     assert "ulimit -n" in done.stdout
     assert not done.stderr
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["without a keeper", "with a keeper"])
+def test_its_trial_is_in_no_history(
+    keeper: Scopekeeper, guard: Keeper, session: str, watched: bool
+) -> None:
+    if watched:
+        guard.start()
+    done = keeper.call("doctor")
+    assert "a scope was created, recorded and stopped" in done.stdout
+    keeper.call("run", "-s", session, "--", "true")  # comes later, so the trial has been seen too
+    eventually(lambda: guard.history(session))
+    ends = json.loads(keeper.call("history", "--json").stdout)["ends"]
+    assert {end["session"] for end in ends} == {session}

@@ -71,6 +71,23 @@ def runaway(keeper: Scopekeeper, session: str, units: Units, tmp_path: Path) -> 
     return pid
 
 
+def test_a_list_of_them_is_restricted_to_a_session(
+    keeper: Scopekeeper, session: str, runaway: int
+) -> None:
+    def listed(*words: str) -> set[int]:
+        done = keeper.call("ls", "--escaped", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return {each["pid"] for each in json.loads(done.stdout)["escaped"]}
+
+    for words in ((), ("-s", session), ("-l", "main", "-s", session), (session,)):
+        assert runaway in listed(*words), words
+    assert not listed("-s", f"{session}x")
+    assert runaway not in listed("-l", "cron")
+    for words in (("-n", "browser"), ("--mine",), ("--state", "running"), ("--run", "x")):
+        done = keeper.call("ls", "--escaped", *words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
 def row(keeper: Scopekeeper, pid: int, *arguments: str) -> dict[str, object]:
     """Return what reconcile says of a process."""
     done = keeper.call("reconcile", "--json", *arguments)

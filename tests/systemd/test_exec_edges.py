@@ -183,8 +183,9 @@ def test_a_run_that_exec_did_not_start_is_explained_and_can_be_waited_for(
     assert (ended["run"], ended["reason"], ended["status"]) == ("4f1d09c7", "exited", 3)
     assert waiting.returncode == 3
     assert keeper.call("wait", "4f1d09c7").returncode == 3, "it is in the history"
-    done = keeper.call("attach", "00000000")
-    assert (done.returncode, "there is no run '00000000'" in done.stderr) == (1, True)
+    for words in (("attach",), ("wait",), ("logs",), ("send", "--enter")):
+        done = keeper.call(*words, "00000000")
+        assert (done.returncode, "there is no run '00000000'" in done.stderr) == (4, True), words
 
 
 def cgroup(pid: int) -> str:

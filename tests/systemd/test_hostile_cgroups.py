@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli.select_options import NOTHING
 from tests import folders
 from tests.machine import (
     FOREVER,
@@ -133,7 +134,7 @@ def test_every_command_goes_on_beside_strangers(
     assert not is_alive(again.pid)
     assert scope_directory(session) == ""
     nothing = keeper.call("stop", "-s", session)
-    assert nothing.stdout == "Nothing matched.\n"
+    assert nothing.stdout == f"{NOTHING}\n"
     answer = json.loads(keeper.call("ls", "--json").stdout)
     path = strangers[len(MOUNT) :]
     if ROOT:  # nothing of root's can be in what is another user's

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli.select_options import NOTHING
 from tests.machine import (
     FOREVER,
     PATIENCE,
@@ -201,7 +202,7 @@ def test_what_was_to_outlive_its_gateway_is_spared_by_lifetime(
 
 def test_nothing_matched_is_told(keeper: Scopekeeper, session: str) -> None:
     done = keeper.call("stop", "-s", session)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Nothing matched.\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{NOTHING}\n", "")
     assert keeper.call("stop", "-s", session, "--must-exist").returncode == 4
 
 

@@ -100,7 +100,7 @@ def test_it_says_what_is_missing_in_between(state):
 
 @pytest.mark.parametrize(
     ("options", "status", "words"),
-    [(["ffff"], 1, "there is no run 'ffff'"), ([], 2, "Missing argument"),
+    [(["ffff"], 4, "there is no run 'ffff'"), ([], 2, "Missing argument"),
      ([ID, "--since", "tea time"], 2, "--since: 'tea time' is no time"),
      ([ID, "-n", "-1"], 2, "-1 is not in the range")],
 )  # fmt: skip

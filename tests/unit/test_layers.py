@@ -16,7 +16,7 @@ FLOORS = (
     "errors", "quantities", "safe_text", "version",
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "systemd",
     "scope", "policy", "history", "owned", "lifecycle", "launch",
-    "launcher", "python_api", "mcp", "mcp_clients", "exec", "keeper",
+    "launcher", "exec", "python_api", "mcp", "mcp_clients", "keeper",
     "install", "openclaw", "doctor", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers
     "main", "__main__", "__init__",

@@ -1,9 +1,13 @@
 """Which scopes and members an operator's words mean."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from scopekeeper.scope import model
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
-from scopekeeper.scope.selection import Own, Selected, Selector, select
+from scopekeeper.scope.selection import STATES, Own, Selected, Selector, covers, select, shows
 
 HERE = "pid/cgroup"
 
@@ -102,3 +106,37 @@ def test_a_session_of_the_same_name_in_another_container_is_only_meant_by_its_un
     there = scope("s", elsewhere=True)
     assert select(Snapshot((there,)), Selector(session="s")) == []
     assert select(Snapshot((there,)), Selector(units=frozenset([there.unit]))) == [Selected(there)]
+
+
+def test_what_is_about_a_whole_scope_is_covered_only_if_all_of_it_is():
+    time, git = member("time"), member("git")
+    shared = scope(members=[time, git])
+    assert covers(Selector(session="s"), shared, None)
+    assert not covers(Selector(session="t"), shared, None)
+    assert not covers(Selector(name="git"), shared, None)
+    assert covers(Selector(name="git"), shared, git)
+    assert not covers(Selector(name="git"), shared, time)
+    assert covers(Selector(owner="gw"), shared, None)
+    assert not covers(Selector(owner="gw"), scope(members=[time], strays=(9,)), None)
+    assert not covers(Selector(owner="gw"), scope(), None)
+
+
+def test_the_state_of_a_scope_narrows_down_and_is_a_target():
+    shared = scope(members=[member("git")])
+    assert not Selector(states=frozenset(["orphan"])).names_nothing()
+    assert select(Snapshot((shared,)), Selector(states=frozenset([shared.state])))
+    assert not select(Snapshot((shared,)), Selector(states=frozenset(["orphan"])))
+
+
+def test_a_list_shows_the_scopes_of_a_container_too():
+    far = scope(members=[member("git")], elsewhere=True)
+    assert not select(Snapshot((far,)), Selector(session="s"))
+    assert shows(Selector(session="s"), far)
+    assert shows(Selector(), far)
+    assert not shows(Selector(name="time"), far)
+
+
+def test_every_state_of_a_scope_can_be_selected():
+    text = Path(model.__file__).read_text(encoding="utf-8")
+    state = text.partition('"""One of the states of ``ls``')[2].partition("\ndef ")[0]
+    assert set(re.findall(r'"([a-z]+)"', state.partition('"""')[2])) == set(STATES)
