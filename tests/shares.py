@@ -75,6 +75,7 @@ EACH_USER: Share = {
     "systemd/test_unkillable.py": ALL,
     # where its files, its address, its journal and its bus are
     "docs/test_readme.py": ALL,
+    "systemd/test_bugreport.py": ("test_one_private_file_has_everything_and_nothing_secret",),
     "systemd/test_bus_calls.py": ALL,
     "systemd/test_doctor.py": ALL,
     "systemd/test_exec.py": (

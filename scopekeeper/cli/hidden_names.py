@@ -62,6 +62,8 @@ class HiddenNames:
 
     def _alias_of(self, key: str, text: str) -> str:
         kind = _KINDS[key]
+        if kind == "member" and names.parse_leaf(text) is not None:
+            return self._alias(text)  # in the journal a member is its leaf
         return self._lane(text) if kind == "lane" else self._name(kind, text)
 
     def _name(self, kind: str, text: str) -> str:

@@ -38,9 +38,9 @@ def parts() -> dict[str, Any]:
     """Return all parts by their name."""
     made: dict[str, Callable[[], dict[str, Any]]] = {
         "versions": versions,
-        "doctor": lambda: _asked("doctor", "--json"),
         "ls": lambda: _asked("ls", "--json"),
         "history": lambda: _asked("history", "--json", f"--limit={_ENDS}"),
+        "doctor": lambda: _asked("doctor", "--json"),  # last: its trial is an end of its own
         "keeper": _keeper,
         "journal": _journal,
         "log": _log_file,

@@ -202,9 +202,9 @@ def test_an_interrupt_ends_it_and_leaves_no_file_no_process_and_no_scope(
     keeper: Scopekeeper, tmp_path: Path
 ) -> None:
     asked = keeper.popen([PROGRAM, "bugreport"], start_new_session=True, cwd=tmp_path)
-    (doctor,) = eventually(lambda: children_of(asked.pid), pause=0.001)
-    # its trial is under way
+    # the trial of doctor is under way
     eventually(lambda: any(map(processes, scope_directories())), pause=0.001)
+    (doctor,) = children_of(asked.pid)
     os.killpg(asked.pid, signal.SIGINT)
     assert asked.wait(30) == -signal.SIGINT
     eventually(lambda: not is_alive(doctor))

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.cli import bugreport, captured, report_parts
+from scopekeeper.cli import captured, report_parts
 from scopekeeper.cli.hidden_names import HiddenNames
+from scopekeeper.cli.main import group
 from scopekeeper.doctor.versions import versions
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import mounts
@@ -67,6 +68,16 @@ def test_a_name_is_replaced_everywhere_it_can_stand():
         "lane-1:telegram:+41 795 and session-1",
     ]  # fmt: skip
     assert SESSION not in json.dumps(found["ls"])
+
+
+def test_a_member_of_the_journal_is_the_one_of_the_list():
+    leaf = names.leaf_name(MEMBER, "5e0c21ab")
+    report = report_of(scope_of(SESSION), lines=({"session": SESSION, "member": leaf},))
+    found = HiddenNames(report).replace(report)
+    assert found["journal"]["lines"] == [
+        {"session": "session-1", "member": r"m-member\x2d1.5e0c21ab"}
+    ]
+    assert found["ls"]["scopes"][0]["members"][0]["name"] == "member-1"
 
 
 def test_a_name_that_was_cut_in_its_unit_is_the_same_session():
@@ -153,7 +164,7 @@ def test_the_file_is_private_whatever_the_umask_and_whatever_was_there(tmp_path)
     path.chmod(0o666)
     umask = os.umask(0)
     try:
-        done = CliRunner().invoke(bugreport.command, ["-o", str(path), "--hide-names"])
+        done = CliRunner().invoke(group, ["bugreport", "-o", str(path), "--hide-names"])
     finally:
         os.umask(umask)
     assert (done.exit_code, str(path) in done.output) == (0, True)
