@@ -3,33 +3,59 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from scopekeeper.cli import ended_runs
+from scopekeeper.cli.ended_runs import ENDED
+from scopekeeper.cli.ends import Ends
+from scopekeeper.cli.ls_document import age_of, document, idle_of
 from scopekeeper.cli.show import (
     answer,
     processes,
     safe,
-    safe_json,
     table,
+    terminal_width,
     unread_document,
     warn_unread,
+    with_no_trunc,
 )
-from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
+from scopekeeper.cli.table import Column, Fit, cut, width_of, wrap
+from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.scope import activity, names
-from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
 STATES = (
-    "running", "placed", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty",
-    "ghost", "foreign", "damaged", "forged",
+    "running", "placed", "kept", "orphan", "abandoned", "expired", "leaderless", "stopping",
+    "empty", "ghost", "foreign", "damaged", "forged", ENDED,
 )  # fmt: skip
+_AFTER_STATE = 5
+
+
+COLUMNS = (
+    Column("SESSION", Fit.MIDDLE, 21),
+    Column("LANE", Fit.MIDDLE, 6, need=5),
+    Column("RUN", Fit.MIDDLE, 8, need=4),
+    Column("KIND", need=11),
+    Column("STATE"),
+    Column("MEMBERS", need=8, right=True),
+    Column("PROCS", need=9, right=True),
+    Column("MEMORY", need=2, right=True),
+    Column("CPU", need=10, right=True),
+    Column("AGE", need=3, right=True),
+    Column("ENDS", need=1),
+    Column("OWNER", Fit.END, 12, need=7),
+)
+STATUS = Column("STATUS", need=6)
+"""Beside STATE where ended runs are listed too."""
 
 
 @click.command("ls")
@@ -37,6 +63,8 @@ STATES = (
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
 @click.option("-l", "--lane", metavar="LANE", help="Only this lane.")
 @click.option("--state", type=click.Choice(STATES), help="Only scopes in this state.")
+@click.option("-a", "--all", "with_ended", is_flag=True, help="Also list the newest ended runs, "
+              "each with its exit status or signal.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope instead.")
@@ -44,18 +72,26 @@ STATES = (
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
               "know as ghost.")  # fmt: skip
+@with_no_trunc
 def command(
     as_json: bool,
     session: str | None,
     lane: str | None,
     state: str | None,
+    with_ended: bool,
     members: bool,
     escaped: bool,
     all_users: bool,
     all_owners: bool,
     compare: bool,
+    no_trunc: bool,
 ) -> None:
     """List your scopes.
+
+    ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
+    never; - is unknown, as for what ends with its owner. Without a keeper it ends at the next
+    reconcile after that. State orphan has lost its owner; kept has too, and was started to outlive
+    it.
 
     Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
     last line counts the scopes of other users.
@@ -64,24 +100,32 @@ def command(
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(as_json=as_json, all_users=all_users)
+        show(as_json=as_json, all_users=all_users, no_trunc=no_trunc)
         return
     reader = Reader(mount_point(), usage=True)
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
+    ends = Ends(snapshot)
     ghosts = _ghosts(snapshot) if compare or state == "ghost" else frozenset()
     wanted = Selector(session=session, lane=lane)
     shown = [
-        (scope, "ghost" if scope.cgroup in ghosts else scope.state)
+        (scope, "ghost" if scope.cgroup in ghosts else ends.state(scope))
         for scope in snapshot.scopes
         if any(wanted.matches_identity(each) for each in scope.identities)
     ]
     shown = [(scope, word) for scope, word in shown if state is None or word == state]
+    ended = None
+    if with_ended or state == ENDED:
+        living = {scope.unit for scope in snapshot.scopes if scope.lives}
+        ended = ended_runs.find(session, lane, living, all_users=all_users)
+        ended = ended if state in (None, ENDED) else []
     if as_json:
-        documents = [_document(scope, word, reader.now) for scope, word in shown]
-        answer({"scopes": documents, **unread_document(snapshot.unread, reader.mount)})
+        documents = [document(scope, word, ends, reader.now) for scope, word in shown]
+        over = {} if ended is None else {"ended": [each["document"] for each in ended]}
+        answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
         return
-    _print(shown, members=members, users=all_users, now=reader.now)
-    if not shown and sys.stdout.isatty():
+    listing = _Listing(shown, ends, reader.now, None if no_trunc else terminal_width())
+    listing.print(ended, members=members, users=all_users)
+    if not (shown or ended) and sys.stdout.isatty():
         click.echo("No scopes." if all_users else "You have no scopes; --all-users shows those of "
                    "every user.")  # fmt: skip
     if os.getuid() == 0 and not all_users and state is None:
@@ -110,9 +154,35 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool, now: int) -> None:
-    rows = [
-        (
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The scopes to print, each with its state; width is that of the terminal, if any."""
+
+    shown: list[tuple[Scope, str]]
+    ends: Ends
+    now: int
+    width: int | None
+
+    def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
+        """Print the table, with a column for the status if there is a list of ended runs."""
+        rows = [self._row(scope, state) for scope, state in self.shown]
+        beneath = [
+            [*self._warnings(scope), *(self._members(scope) if members else [])]
+            for scope, _ in self.shown
+        ]
+        uids = [scope.uid for scope, _ in self.shown]
+        columns = list(COLUMNS)
+        if ended is not None:
+            columns.insert(_AFTER_STATE, STATUS)
+            rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
+            rows += [each["row"] for each in ended]
+            beneath += [[] for _ in ended]
+            uids += [each["uid"] for each in ended]
+        table(columns, rows, users=uids if users else None, beneath=beneath,
+              whole=self.width is None)  # fmt: skip
+
+    def _row(self, scope: Scope, state: str) -> list[str]:
+        return [
             scope.session,
             scope.lane,
             scope.run or "-",
@@ -123,35 +193,57 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool, now: i
             "-" if scope.memory_bytes is None else show_bytes(scope.memory_bytes),
             "-" if scope.cpu_usec is None else show_duration(scope.cpu_usec / 1e6),
             show_duration(scope.age),
+            self.ends.words(scope),
             _owners(scope),
+        ]
+
+    def _warnings(self, scope: Scope) -> list[str]:
+        """Return the problems of its records, and the command that ends it."""
+        lines = []
+        if scope.damaged or scope.claims is not None:
+            what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
+            lines += self._lines(f"{safe(what)}; end it: {safe(how)}")
+        for member in scope.living_members:
+            if not scope.problem and member.problem:
+                lines += self._lines(f"{safe(member.leaf)}: {safe(member.problem)}")
+            elif member.claims:
+                lines += self._lines(f"{safe(member.leaf)}: its record says {safe(member.claims)}")
+        return lines
+
+    def _lines(self, text: str) -> list[str]:
+        """Return a text beneath a row; on a terminal it wraps."""
+        return wrap(text, self.width, "    ", "      ") if self.width else [f"    {text}"]
+
+    def _members(self, scope: Scope) -> list[str]:
+        lines = []
+        for member in scope.members:
+            argv = command_line(member.shown_pid)
+            lines += self._member(self._facts(member), safe(" ".join(argv or ["-"])))
+        holders = {member.holder for member in scope.members}
+        for text, pids in (
+            ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
+            ("outside every member", [pid for pid in scope.strays if pid not in holders]),
+        ):
+            if pids:
+                lines += self._lines(f"({text}: {' '.join(map(str, pids))})")
+        return lines
+
+    def _member(self, facts: str, argv: str) -> list[str]:
+        """Return the line of a member; on a terminal that it does not fit, its command has one."""
+        line = f"    {facts}  {argv}"
+        if self.width is None or width_of(line) <= self.width:
+            return [line]
+        return [*wrap(facts, self.width, "    ", "      "), cut(f"      {argv}", self.width)]
+
+    def _facts(self, member: Member) -> str:
+        used: MemberUsage = usage(member.pids)
+        ends = self.ends.words(member)
+        until = f", ends {ends}" if ends not in ("-", "never") else ""
+        return (
+            f"{safe(member.name)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
+            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
+            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
         )
-        for scope, state in shown
-    ]
-    table(
-        ("SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS", "PROCS", "MEMORY", "CPU", "AGE",
-         "OWNER"),
-        rows,
-        shrink=(0, 1, 2, 10),
-        right=(5, 6, 7, 8, 9),
-        users=[scope.uid for scope, _ in shown] if users else None,
-        beneath=[
-            [*_warnings(scope), *(_members(scope, now) if members else [])] for scope, _ in shown
-        ],
-    )  # fmt: skip
-
-
-def _warnings(scope: Scope) -> list[str]:
-    """Return the problems of its records, and the command that ends it."""
-    lines = []
-    if scope.damaged or scope.claims is not None:
-        what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
-        lines.append(f"    {safe(what)}; end it: {safe(how)}")
-    for member in scope.living_members:
-        if not scope.problem and member.problem:
-            lines.append(f"    {safe(member.leaf)}: {safe(member.problem)}")
-        elif member.claims:
-            lines.append(f"    {safe(member.leaf)}: its record says {safe(member.claims)}")
-    return lines
 
 
 def _owners(scope: Scope) -> str:
@@ -164,103 +256,7 @@ def _owners(scope: Scope) -> str:
     return f"{text} (another container)" if scope.elsewhere else text
 
 
-def _members(scope: Scope, now: int) -> list[str]:
-    lines = []
-    for member in scope.members:
-        used: MemberUsage = usage(member.pids)
-        argv = command_line(member.shown_pid)
-        lines.append(
-            f"    {safe(member.name)}  pid {member.shown_pid or '-'}  {member.state}"
-            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
-            f"  {safe(' '.join(argv or ['-']))}"
-        )
-    holders = {member.holder for member in scope.members}
-    for text, pids in (
-        ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
-        ("outside every member", [pid for pid in scope.strays if pid not in holders]),
-    ):
-        if pids:
-            lines.append(f"    ({text}: {' '.join(map(str, pids))})")
-    return lines
-
-
 def _ages(member: Member, now: int) -> str:
-    age, idle = _age(member, now), _idle(member, now)
+    age, idle = age_of(member, now), idle_of(member, now)
     text = "" if age is None else f"  {show_duration(age)} old"
     return text if idle is None else f"{text}, idle {show_duration(idle)}"
-
-
-def _age(member: Member, now: int) -> float | None:
-    return (now - member.born) / 1e6 if member.born else None
-
-
-def _idle(member: Member, now: int) -> float | None:
-    """Return for how many seconds it has done nothing; None if its lane does not count that."""
-    if member.idle_since is None or not member.lives:
-        return None
-    done = activity.read(member.directory, member.pids)
-    since = activity.idle_since(done, member.idle_since, now)
-    return 0.0 if since is None else (now - since) / 1e6
-
-
-def _document(scope: Scope, state: str, now: int) -> dict[str, Any]:
-    return {
-        "unit": scope.unit,
-        "cgroup": scope.cgroup,
-        **user_fields(scope.uid),
-        "session": safe_json(scope.session),
-        "session_id": scope.session_id or None,
-        "lane": safe_json(scope.lane),
-        "run": scope.run or None,
-        "kind": scope.kind or None,
-        "lifetime": scope.lifetime or None,
-        "state": state,
-        "problem": safe_json(scope.problem or scope.forgery) or None,
-        "claims": None if scope.claims is None else _identity_document(scope.claims),
-        "ended_by": scope.command_to_end(os.getuid()),
-        "owner": _owner_document(scope.owner),
-        "created": scope.created / 1e6 if scope.created else None,
-        "age_s": round(scope.age, 3),
-        "processes": len(scope.pids),
-        "memory_bytes": scope.memory_bytes,
-        "cpu_usec": scope.cpu_usec,
-        "members": [_member_document(member, now) for member in scope.members],
-    }
-
-
-def _identity_document(identity: Identity) -> dict[str, Any]:
-    return {
-        "session": safe_json(identity.session),
-        "lane": safe_json(identity.lane),
-        "run": safe_json(identity.run) or None,
-    }
-
-
-def _member_document(member: Member, now: int) -> dict[str, Any]:
-    return {
-        "name": safe_json(member.name),
-        "id": member.member_id,
-        "cgroup": member.cgroup,
-        "pid": member.pid,
-        "pids": list(member.pids),
-        "state": member.state,
-        "problem": safe_json(member.problem) or None,
-        "claims": safe_json(member.claims) or None,
-        "processes": len(member.pids),
-        "argv": command_line(member.pid if member.leader_lives else None),
-        "started": member.started / 1e6 if member.started else None,
-        "age_s": _age(member, now),
-        "idle_s": _idle(member, now),
-        "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
-    }
-
-
-def _owner_document(owner: Owner) -> dict[str, Any]:
-    return {
-        "unit": owner.unit or None,
-        "epoch": owner.epoch or None,
-        "pid": owner.pid,
-        "start_time": owner.start_time,
-        "boot_id": owner.boot_id or None,
-    }

@@ -42,15 +42,15 @@ def table(
     right: Sequence[int] = (),
     users: Sequence[int] | None = None,
     beneath: Sequence[Sequence[str]] = (),
-    whole: bool = True,
+    whole: bool = False,
 ) -> None:
     """Print a table.
 
     A plain title stands for a column that is always shown: shrink has the numbers of those that
     narrow to fit a terminal, right those that align to the right. users has the uid of each row,
-    for a column USER before the others. beneath has the lines to print under each row. Without
-    whole (see ``with_no_trunc``), columns are also dropped, and a last line names them. Output that
-    is no terminal has every column, in full.
+    for a column USER before the others. beneath has the lines to print under each row. A last line
+    names the columns that are dropped. With whole (see ``with_no_trunc``), and where the output is
+    no terminal, every column is there in full.
     """
     columns = [
         each
@@ -61,14 +61,13 @@ def table(
     if users is not None:
         columns.insert(0, Column("USER"))
         rows = [(user(uid), *row) for uid, row in zip(users, rows, strict=True)]
-    columns_can_go = any(column.need for column in columns)
-    width = None if whole and columns_can_go else terminal_width()
+    width = None if whole else terminal_width()
     drawn = lay_out(columns, rows, width)
     click.echo(drawn.header)
     for at, lines in enumerate(drawn.rows):
         for line in (*lines, *(beneath[at] if beneath else ())):
             click.echo(line)
-    if columns_can_go and width is not None:
+    if width is not None and any(column.need for column in columns):
         for line in wrap(_missing(drawn), width) if drawn.dropped or drawn.is_cut else ():
             click.echo(line)
 
