@@ -59,7 +59,7 @@ def coarse(seconds: float) -> str:
     """Return a duration in its largest unit: ``23h``, ``4m``, ``9s``."""
     text = show_duration(max(seconds, 10))
     largest = next(at for at, char in enumerate(text) if char.isalpha())
-    return text[: largest + 1] if seconds >= 10 else f"{seconds:.0f}s"
+    return text[: largest + 1] if seconds >= 10 else f"{int(seconds)}s"
 
 
 def _moments(snapshot: Snapshot) -> dict[str, float | None]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    Column("SESSION", Fit.MIDDLE, 21),
+    Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=2),
     Column("PID", right=True),
     Column("MEMBER", need=1),

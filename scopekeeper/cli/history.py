@@ -11,7 +11,7 @@ import click
 
 from scopekeeper import state
 from scopekeeper.cli import unseen
-from scopekeeper.cli.show import answer, safe_json, table, warn, with_no_trunc
+from scopekeeper.cli.show import answer, safe_json, table, terminal_width, warn, with_no_trunc
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
@@ -22,11 +22,11 @@ from scopekeeper.scope.reason import Reason
 
 COLUMNS = (
     Column("ENDED", need=1),
-    Column("SESSION", Fit.MIDDLE, 21),
+    Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
     Column("RUN", Fit.MIDDLE, 8, need=7),
     Column("MEMBER", Fit.MIDDLE, 8, need=2),
-    Column("REASON", Fit.END, 10),
+    Column("REASON"),
     Column("STATUS", need=3),
     Column("LASTED", need=4, right=True),
     Column("PEAK", need=8, right=True),
@@ -124,9 +124,12 @@ def _reason(text: str) -> Reason:
 
 
 def _print(found: list[dict[str, Any]], *, users: bool, no_trunc: bool) -> None:
+    rows = [each["row"] for each in found]
+    if terminal_width() is not None and not no_trunc:
+        rows = [[_briefly(each["ended"]), *each["row"][1:]] for each in found]
     table(
         COLUMNS,
-        [each["row"] for each in found],
+        rows,
         users=[each["uid"] for each in found] if users else None,
         whole=no_trunc,
     )
@@ -169,6 +172,13 @@ def when(moment: int) -> str:
         return datetime.fromtimestamp(moment / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def _briefly(moment: int) -> str:
+    """Format microseconds since the epoch as local time; without the date if it is of today."""
+    day, _, clock = when(moment).partition(" ")
+    today = when(time.time_ns() // 1000).partition(" ")[0]
+    return clock if day == today else f"{day[5:]} {clock[:5]}" if day[:4] == today[:4] else day
 
 
 def lasted(end: End) -> str:

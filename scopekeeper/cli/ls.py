@@ -41,7 +41,7 @@ _AFTER_STATE = 5
 
 
 COLUMNS = (
-    Column("SESSION", Fit.MIDDLE, 21),
+    Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
     Column("RUN", Fit.MIDDLE, 8, need=4),
     Column("KIND", need=11),
@@ -218,7 +218,7 @@ class _Listing:
         lines = []
         for member in scope.members:
             argv = command_line(member.shown_pid)
-            lines += self._member(self._facts(member), safe(" ".join(argv or ["-"])))
+            lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
         holders = {member.holder for member in scope.members}
         for text, pids in (
             ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
@@ -235,10 +235,10 @@ class _Listing:
             return [line]
         return [*wrap(facts, self.width, "    ", "      "), cut(f"      {argv}", self.width)]
 
-    def _facts(self, member: Member) -> str:
+    def _facts(self, scope: Scope, member: Member) -> str:
         used: MemberUsage = usage(member.pids)
         ends = self.ends.words(member)
-        until = f", ends {ends}" if ends not in ("-", "never") else ""
+        until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
         return (
             f"{safe(member.name)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
             f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"

@@ -172,7 +172,7 @@ def _columns(*, dry_run: bool) -> list[Column]:
         Column("MEMBER", Fit.MIDDLE, 8),
         Column("CLASS"),
         Column("WOULD" if dry_run else "DONE"),
-        Column("EVIDENCE", Fit.WRAP, 20),
+        Column("EVIDENCE", Fit.WRAP, 26),
     ]
 
 

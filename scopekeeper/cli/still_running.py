@@ -62,7 +62,10 @@ class Running:
         evidence = action.evidence.removeprefix(_SAID_BY_CLIENT).removeprefix("; ")
         if action.verdict is Verdict.LEADERLESS:
             evidence = evidence.partition("; ")[2]
-        text = f"{action.verdict.value}: {evidence}" if evidence else action.verdict.value
+        word = action.verdict.value
+        if action.verdict is Verdict.ORPHAN and action.step is not Step.STOP:
+            word = self.member.state  # kept, if it was started to outlive its owner
+        text = f"{word}: {evidence}" if evidence else word
         if keeper_runs or (action.step is not Step.STOP and action.due is None):
             return text
         who = "`scopekeeper reconcile`" if action.due is None else "a later reconcile"

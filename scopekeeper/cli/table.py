@@ -16,6 +16,8 @@ from scopekeeper.safe_text import safe
 GAP = 2
 """Spaces between columns."""
 _MARK = "…"
+_TOO_NARROW = 10
+"""Below this a beginning says more than two ends."""
 _ABSENT = ("", "-")
 """Cells without a value."""
 _UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
@@ -212,8 +214,8 @@ def _cut(text: str, width: int) -> str:
 
 def cut_middle(text: str, width: int) -> str:
     """Cut the middle out of a text, at colons if that loses little: ``agent:main:…:7f3a9c21``."""
-    if width_of(text) <= width:
-        return text
+    if width_of(text) <= width or width < _TOO_NARROW:
+        return _cut(text, width)
     room = width - 1
     tail = _tail(text, room // 2)
     whole = text.rfind(":")
@@ -230,11 +232,16 @@ def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) ->
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
     done = [list(row) for row in rows]
     for at in (at for at, column in enumerate(columns) if column.fit is Fit.MIDDLE):
-        short = {text: _UUID.sub(r"\1", text) for text in {row[at] for row in rows}}
+        short = {text: with_short_ids(text) for text in {row[at] for row in rows}}
         same = Counter(short.values())
         for row in done:
             row[at] = short[row[at]] if same[short[row[at]]] == 1 else row[at]
     return done
+
+
+def with_short_ids(text: str) -> str:
+    """Return a text with the first 8 digits of each UUID in it."""
+    return _UUID.sub(r"\1", text)
 
 
 def wrap(text: str, width: int, first: str = "", then: str = "") -> list[str]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from scopekeeper.cli.table import GAP, cut_middle, width_of, wrap
+from scopekeeper.cli.table import GAP, cut_middle, width_of, with_short_ids, wrap
 from scopekeeper.safe_text import safe
 
 HEADER = ("TIME", "EVENT", "SESSION", "LANE", "RUN", "MEMBER", "DETAIL")
-_WIDTHS = (8, 13, 21, 6, 8, 14)
+_WIDTHS = (8, 13, 22, 6, 8, 13)
 """Of all but the last; together they fit 80 columns."""
 _WORDS = {
     "ScopeStarted": "scope started",
@@ -36,7 +36,7 @@ def line(row: Sequence[str], width: int | None) -> str:
     """
     *short, detail = map(safe, row)
     if width is not None:
-        short = [cut_middle(cell, most) for cell, most in zip(short, _WIDTHS, strict=True)]
+        short = [_cut(cell, most) for cell, most in zip(short, _WIDTHS, strict=True)]
     padded = [
         cell + " " * (most - width_of(cell)) for cell, most in zip(short, _WIDTHS, strict=True)
     ]
@@ -47,3 +47,7 @@ def line(row: Sequence[str], width: int | None) -> str:
     indent = " " * (_WIDTHS[0] + GAP)
     first = gap.join(padded).rstrip(" ")
     return first if row == HEADER else "\n".join([first, *wrap(detail, width, indent, indent)])
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if width_of(cell) <= width else cut_middle(with_short_ids(cell), width)
