@@ -24,11 +24,11 @@ from scopekeeper.cli.show import (
 )
 from scopekeeper.cli.table import Column, Fit, cut, width_of, wrap
 from scopekeeper.cli.users import others, uid_of, with_all_users
-from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.proc import comm, mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
-from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.model import Liveness, Member, OwnerState, Scope, Snapshot
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
@@ -247,13 +247,24 @@ class _Listing:
 
 
 def _owners(scope: Scope) -> str:
-    labels = dict.fromkeys(
-        member.owner_state.owner.label
+    """Return its owners, each once, a process as ``claude[257]``."""
+    states = {
+        member.owner_state.owner: member.owner_state
         for member in scope.present_members
         if member.owner_state is not None
-    )
-    text = ", ".join(labels) or scope.owner.label
+    }
+    unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
+    text = ", ".join(dict.fromkeys(map(_title, states.values()))) or _title(unknown)
     return f"{text} (another container)" if scope.elsewhere else text
+
+
+def _title(state: OwnerState) -> str:
+    owner = state.owner
+    if owner.unit or not owner.pid:
+        return owner.label
+    # an earlier version recorded no name; the number of an ended process may be another's by now
+    name = owner.name or (comm(owner.pid) if state.liveness is Liveness.ALIVE else "")
+    return f"{name}[{owner.pid}]" if name else owner.label
 
 
 def _ages(member: Member, now: int) -> str:

@@ -85,6 +85,7 @@ def _owner_document(owner: Owner) -> dict[str, Any]:
         "unit": owner.unit or None,
         "epoch": owner.epoch or None,
         "pid": owner.pid,
+        "name": safe_json(owner.name) or None,
         "start_time": owner.start_time,
         "boot_id": owner.boot_id or None,
     }

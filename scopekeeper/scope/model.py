@@ -41,6 +41,8 @@ class Owner:
     outer_unit: str = ""
     """The service in which a process runs without being part of it, as in a terminal's unit."""
     outer_cgroup: str = ""
+    name: str = field(default="", compare=False)
+    """Of the process's program, for people: it proves nothing, and can change."""
 
     @property
     def label(self) -> str:
