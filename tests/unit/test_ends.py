@@ -6,12 +6,12 @@ import math
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_plan import SCOPES, policies
+from test_plan import SCOPES, policies, policy_of
 
 from scopekeeper.cli.ends import Ends, coarse
 from scopekeeper.lifecycle.ends import NEVER, ends_of
 from scopekeeper.lifecycle.plan import Step, plan
-from scopekeeper.policy.rules import Policy
+from scopekeeper.policy.rules import FOREVER, Policy
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 
 NOW = 200_000_000
@@ -126,6 +126,22 @@ def test_what_is_meant_to_outlive_its_starter_is_kept_and_says_until_when(scope,
         "ends": shown,
         "ends_in_s": None if seconds in (None, math.inf) else round(seconds, 3),
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "counted", "moment"),
+    [
+        (Liveness.ALIVE, (6_600_000_000, 5, 5), 6_600_000_000 + 3_600_000_000),
+        (Liveness.ALIVE, (6_600_000_000, 4, 5), None),
+        (Liveness.GONE, (6_600_000_000, 5, 5), 6_600_000_000 + 3_600_000_000),
+        (Liveness.GONE, (6_600_000_000, 4, 5), None),
+    ],
+)
+def test_what_is_idle_ends_then_and_of_what_works_nobody_knows_when(state, counted, moment):
+    policy = policy_of(idle=3_600_000_000, session_grace=FOREVER)
+    scope = scope_of(member(state, "session"), activity=(5, 5), idle_since=counted)
+    actions = plan(Snapshot((scope,), 7_200_000_000), policy)
+    assert ends_of(scope, actions, 7_200_000_000)["/x"] == moment
 
 
 @given(scopes())
