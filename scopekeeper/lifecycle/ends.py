@@ -36,9 +36,10 @@ def ends_of(scope: Scope, actions: Sequence[Action], now: int) -> dict[str, Mome
     if not holders.issuperset(scope.strays):  # they stay when every member has ended
         moments.append(NEVER)
     last = _earliest([_latest(moments) if moments else None, *bounds])
-    if is_at_work and last == NEVER:
-        last = None
-    return {scope.directory: last, **members}
+    found = {scope.directory: last, **members}
+    if is_at_work:  # it may yet be idle, and end earlier
+        found = {key: None if moment == NEVER else moment for key, moment in found.items()}
+    return found
 
 
 def _is_at_work(action: Action) -> bool:
