@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, user_fields
 from scopekeeper.errors import UsageError
 from scopekeeper.history import recording
@@ -26,7 +27,24 @@ if TYPE_CHECKING:
     from scopekeeper.history.end import End
 
 
-def show(selector: Selector, words: Collection[str], *, as_json: bool, all_users: bool) -> None:
+COLUMNS = (
+    Column("SESSION", Fit.MIDDLE, 22),
+    Column("LANE", Fit.MIDDLE, 6, need=2),
+    Column("PID", right=True),
+    Column("MEMBER", need=1),
+    Column("CGROUP", Fit.MIDDLE, 20, need=3),
+    Column("COMMAND", Fit.END, 16),
+)
+
+
+def show(
+    selector: Selector,
+    words: Collection[str],
+    *,
+    as_json: bool,
+    all_users: bool,
+    no_trunc: bool = False,
+) -> None:
     """Print the escaped processes of this user, or of all users as far as they can be read.
 
     Raises UsageError if they are selected by what is not known of them.
@@ -46,8 +64,8 @@ def show(selector: Selector, words: Collection[str], *, as_json: bool, all_users
             (each.session, each.lane, str(each.pid), "ended" if each.is_over else "running",
              each.cgroup, each.command) for each in found
         ]  # fmt: skip
-        table(("SESSION", "LANE", "PID", "MEMBER", "CGROUP", "COMMAND"), rows, shrink=(0, 4, 5),
-              users=[each.uid for each in found] if all_users else None)  # fmt: skip
+        table(COLUMNS, rows, users=[each.uid for each in found] if all_users else None,
+              whole=no_trunc)  # fmt: skip
     else:
         whose = "" if all_users else " of yours"
         which = "" if selector == Selector() and not words else " that matches"

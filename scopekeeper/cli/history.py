@@ -1,6 +1,7 @@
 """``scopekeeper history``."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +12,8 @@ import click
 from scopekeeper import state
 from scopekeeper.cli import unseen
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import answer, safe_json, table, warn
+from scopekeeper.cli.show import answer, safe_json, table, terminal_width, warn, with_no_trunc
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
@@ -19,6 +21,19 @@ from scopekeeper.history.store import HistoryStore
 from scopekeeper.quantities import show_bytes, show_duration, since
 from scopekeeper.scope.reason import Reason
 
+COLUMNS = (
+    Column("ENDED", need=1),
+    Column("SESSION", Fit.MIDDLE, 22),
+    Column("LANE", Fit.MIDDLE, 6, need=5),
+    Column("RUN", Fit.MIDDLE, 8, need=7),
+    Column("MEMBER", Fit.MIDDLE, 8, need=2),
+    Column("REASON"),
+    Column("STATUS", need=3),
+    Column("LASTED", need=4, right=True),
+    Column("PEAK", need=8, right=True),
+    Column("CPU", need=9, right=True),
+    Column("EVIDENCE", Fit.WRAP, 24, need=6),
+)
 _DEFAULT_LIMIT = 100
 _SECONDS = 10.0
 """The longest that reading all users' histories may take."""
@@ -40,6 +55,7 @@ _SECONDS = 10.0
               show_default=True, help="Only the newest N ends.")  # fmt: skip
 @with_all_users("The history of every user; root only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@with_no_trunc
 def command(
     session: str | None,
     since_text: str | None,
@@ -47,6 +63,7 @@ def command(
     limit: int,
     all_users: bool,
     as_json: bool,
+    no_trunc: bool,
 ) -> None:
     """List what ended, when, and why; the newest last.
 
@@ -75,7 +92,7 @@ def command(
     elif not found:
         click.echo("No ends are recorded.")
     else:
-        _print(found, users=all_users)
+        _print(found, users=all_users, no_trunc=no_trunc)
 
 
 def read_histories(
@@ -113,13 +130,15 @@ def _reason(text: str) -> Reason:
         ) from None
 
 
-def _print(found: list[dict[str, Any]], *, users: bool) -> None:
+def _print(found: list[dict[str, Any]], *, users: bool, no_trunc: bool) -> None:
+    rows = [each["row"] for each in found]
+    if terminal_width() is not None and not no_trunc:
+        rows = [[_briefly(each["ended"]), *each["row"][1:]] for each in found]
     table(
-        ("ENDED", "SESSION", "LANE", "MEMBER", "REASON", "LASTED", "PEAK", "CPU", "EVIDENCE"),
-        [each["row"] for each in found],
-        shrink=(1, 2, 3, 8),
-        right=(5, 6, 7),
+        COLUMNS,
+        rows,
         users=[each["uid"] for each in found] if users else None,
+        whole=no_trunc,
     )
 
 
@@ -128,13 +147,30 @@ def _row(end: End) -> list[str]:
         when(end.ended),
         end.session,
         end.lane,
+        end.run or "-",
         end.name,
         end.reason.value,
+        status(end),
         lasted(end),
         "-" if end.memory_peak is None else show_bytes(end.memory_peak),
         "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
         end.evidence or "-",
     ]
+
+
+def status(end: End) -> str:
+    """Return the exit status or the signal's name; ``-`` if neither is known."""
+    if end.signal is not None:
+        return signal_name(end.signal)
+    return "-" if end.exit_status is None else str(end.exit_status)
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGTERM``; ``signal 99`` if it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def when(moment: int) -> str:
@@ -143,6 +179,13 @@ def when(moment: int) -> str:
         return datetime.fromtimestamp(moment / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def _briefly(moment: int) -> str:
+    """Format microseconds since the epoch as local time; without the date if it is of today."""
+    day, _, clock = when(moment).partition(" ")
+    today = when(time.time_ns() // 1000).partition(" ")[0]
+    return clock if day == today else f"{day[5:]} {clock[:5]}" if day[:4] == today[:4] else day
 
 
 def lasted(end: End) -> str:

@@ -3,33 +3,57 @@
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
+from scopekeeper.cli import ended_runs
 from scopekeeper.cli.empty import nothing
+from scopekeeper.cli.ended_runs import ENDED
+from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.ls_document import age_of, document, idle_of
 from scopekeeper.cli.select_options import say_missing, scopes_of, with_target_options
 from scopekeeper.cli.show import (
     answer,
     processes,
     safe,
-    safe_json,
     table,
+    terminal_width,
     unread_document,
     warn_unread,
+    with_no_trunc,
 )
-from scopekeeper.cli.users import others, uid_of, user_fields, with_all_users
+from scopekeeper.cli.table import Column, Fit, cut, width_of, wrap
+from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED
-from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.proc import comm, mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.scope import activity, names
-from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Identity, Liveness, Member, OwnerState, Scope, Snapshot
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
+
+_AFTER_STATE = 5
+COLUMNS = (
+    Column("SESSION", Fit.MIDDLE, 22),
+    Column("LANE", Fit.MIDDLE, 6, need=5),
+    Column("RUN", Fit.MIDDLE, 8, need=4),
+    Column("KIND", need=11),
+    Column("STATE"),
+    Column("MEMBERS", need=8, right=True),
+    Column("PROCS", need=9, right=True),
+    Column("MEMORY", need=2, right=True),
+    Column("CPU", need=10, right=True),
+    Column("AGE", need=3, right=True),
+    Column("ENDS", need=1),
+    Column("OWNER", Fit.END, 12, need=7),
+)
+STATUS = Column("STATUS", need=6)
+"""Beside STATE where ended runs are listed too."""
 
 
 @click.command(
@@ -41,7 +65,9 @@ from scopekeeper.systemd import calls
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-@with_target_options(states=(*STATES, "ghost"))
+@with_target_options(states=(*STATES, "ghost", ENDED))
+@click.option("-a", "--all", "with_ended", is_flag=True, help="Also list the newest ended runs, "
+              "each with its exit status or signal.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope "
@@ -50,20 +76,28 @@ from scopekeeper.systemd import calls
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
               "know as ghost.")  # fmt: skip
+@with_no_trunc
 def command(
     selector: Selector,
     words: tuple[str, ...],
     as_json: bool,
+    with_ended: bool,
     members: bool,
     escaped: bool,
     all_users: bool,
     all_owners: bool,
     compare: bool,
+    no_trunc: bool,
 ) -> None:
     """List your scopes.
 
     A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
     leaf. The options are those of `stop`, and show the scopes in which it would stop something.
+
+    ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
+    never; - is unknown, as for what ends with its owner. Without a keeper it ends at the next
+    reconcile after that. State orphan has lost its owner; kept has too, and was started to outlive
+    it.
 
     Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
     last line counts the scopes of other users.
@@ -74,24 +108,34 @@ def command(
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(selector, words, as_json=as_json, all_users=all_users)
+        show(selector, words, as_json=as_json, all_users=all_users, no_trunc=no_trunc)
         return
     reader = Reader(mount_point(), usage=True)
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
-    ghosts = _ghosts(snapshot) if compare or "ghost" in selector.states else frozenset()
-    matched, missing = scopes_of(snapshot, words, replace(selector, states=frozenset()))
-    named = [(scope, "ghost" if scope.cgroup in ghosts else scope.state) for scope in matched]
-    shown = [each for each in named if not selector.states or each[1] in selector.states]
+    ends = Ends(snapshot)
+    states, selector = selector.states, replace(selector, states=frozenset())
+    ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
+    matched, missing = scopes_of(snapshot, words, selector)
+    named = [(scope, "ghost" if scope.cgroup in ghosts else ends.state(scope)) for scope in matched]
+    shown = [each for each in named if not states or each[1] in states]
+    ended = None
+    if with_ended or ENDED in states:
+        living = {scope.unit for scope in snapshot.scopes if scope.lives}
+        ended = ended_runs.find(selector, words, living, all_users=all_users)
+        missing = tuple(word for word in missing if not ended_runs.has(ended, word))
+        ended = ended if not states or ENDED in states else []
     say_missing(missing)
     if as_json:
-        documents = [_document(scope, word, reader.now) for scope, word in shown]
-        answer({"scopes": documents, **unread_document(snapshot.unread, reader.mount)})
+        documents = [document(scope, word, ends, reader.now) for scope, word in shown]
+        over = {} if ended is None else {"ended": [each["document"] for each in ended]}
+        answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
         raise SystemExit(NOTHING_MATCHED if missing else 0)
-    if shown or not sys.stdout.isatty():  # a script finds the header, whatever follows
-        _print(shown, members=members, users=all_users, now=reader.now)
-    if not shown and not missing:
-        nothing(_none(selector, all_users=all_users))
-    if os.getuid() == 0 and not all_users and not words and selector.knows_by_name:
+    if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
+        listing = _Listing(shown, ends, reader.now, None if no_trunc else terminal_width())
+        listing.print(ended, members=members, users=all_users)
+    if not (shown or ended or missing):
+        nothing(_none(replace(selector, states=states), all_users=all_users))
+    if os.getuid() == 0 and not (all_users or words or states) and selector.knows_by_name:
         line = others(_of_others(reader, selector))
         if line:
             click.echo(line)
@@ -130,9 +174,35 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool, now: int) -> None:
-    rows = [
-        (
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The scopes to print, each with its state; width is that of the terminal, if any."""
+
+    shown: list[tuple[Scope, str]]
+    ends: Ends
+    now: int
+    width: int | None
+
+    def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
+        """Print the table, with a column for the status if there is a list of ended runs."""
+        rows = [self._row(scope, state) for scope, state in self.shown]
+        beneath = [
+            [*self._warnings(scope), *(self._members(scope) if members else [])]
+            for scope, _ in self.shown
+        ]
+        uids = [scope.uid for scope, _ in self.shown]
+        columns = list(COLUMNS)
+        if ended is not None:
+            columns.insert(_AFTER_STATE, STATUS)
+            rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
+            rows += [each["row"] for each in ended]
+            beneath += [[] for _ in ended]
+            uids += [each["uid"] for each in ended]
+        table(columns, rows, users=uids if users else None, beneath=beneath,
+              whole=self.width is None)  # fmt: skip
+
+    def _row(self, scope: Scope, state: str) -> list[str]:
+        return [
             scope.session,
             scope.lane,
             scope.run or "-",
@@ -143,144 +213,81 @@ def _print(shown: list[tuple[Scope, str]], *, members: bool, users: bool, now: i
             "-" if scope.memory_bytes is None else show_bytes(scope.memory_bytes),
             "-" if scope.cpu_usec is None else show_duration(scope.cpu_usec / 1e6),
             show_duration(scope.age),
+            self.ends.words(scope),
             _owners(scope),
+        ]
+
+    def _warnings(self, scope: Scope) -> list[str]:
+        """Return the problems of its records, and the command that ends it."""
+        lines = []
+        if scope.damaged or scope.claims is not None:
+            what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
+            lines += self._lines(f"{safe(what)}; end it: {safe(how)}")
+        for member in scope.living_members:
+            if not scope.problem and member.problem:
+                lines += self._lines(f"{safe(member.leaf)}: {safe(member.problem)}")
+            elif member.claims:
+                lines += self._lines(f"{safe(member.leaf)}: its record says {safe(member.claims)}")
+        return lines
+
+    def _lines(self, text: str) -> list[str]:
+        """Return a text beneath a row; on a terminal it wraps."""
+        return wrap(text, self.width, "    ", "      ") if self.width else [f"    {text}"]
+
+    def _members(self, scope: Scope) -> list[str]:
+        lines = []
+        for member in scope.members:
+            argv = command_line(member.shown_pid)
+            lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
+        holders = {member.holder for member in scope.members}
+        for text, pids in (
+            ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
+            ("outside every member", [pid for pid in scope.strays if pid not in holders]),
+        ):
+            if pids:
+                lines += self._lines(f"({text}: {' '.join(map(str, pids))})")
+        return lines
+
+    def _member(self, facts: str, argv: str) -> list[str]:
+        """Return the line of a member; on a terminal that it does not fit, its command has one."""
+        line = f"    {facts}  {argv}"
+        if self.width is None or width_of(line) <= self.width:
+            return [line]
+        return [*wrap(facts, self.width, "    ", "      "), cut(f"      {argv}", self.width)]
+
+    def _facts(self, scope: Scope, member: Member) -> str:
+        used: MemberUsage = usage(member.pids)
+        ends = self.ends.words(member)
+        until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
+        return (
+            f"{safe(member.name)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
+            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
+            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
         )
-        for scope, state in shown
-    ]
-    table(
-        ("SESSION", "LANE", "RUN", "KIND", "STATE", "MEMBERS", "PROCS", "MEMORY", "CPU", "AGE",
-         "OWNER"),
-        rows,
-        shrink=(0, 1, 2, 10),
-        right=(5, 6, 7, 8, 9),
-        users=[scope.uid for scope, _ in shown] if users else None,
-        beneath=[
-            [*_warnings(scope), *(_members(scope, now) if members else [])] for scope, _ in shown
-        ],
-    )  # fmt: skip
-
-
-def _warnings(scope: Scope) -> list[str]:
-    """Return the problems of its records, and the command that ends it."""
-    lines = []
-    if scope.damaged or scope.claims is not None:
-        what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
-        lines.append(f"    {safe(what)}; end it: {safe(how)}")
-    for member in scope.living_members:
-        if not scope.problem and member.problem:
-            lines.append(f"    {safe(member.leaf)}: {safe(member.problem)}")
-        elif member.claims:
-            lines.append(f"    {safe(member.leaf)}: its record says {safe(member.claims)}")
-    return lines
 
 
 def _owners(scope: Scope) -> str:
-    labels = dict.fromkeys(
-        member.owner_state.owner.label
+    """Return its owners, each once, a process as ``claude[257]``."""
+    states = {
+        member.owner_state.owner: member.owner_state
         for member in scope.present_members
         if member.owner_state is not None
-    )
-    text = ", ".join(labels) or scope.owner.label
+    }
+    unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
+    text = ", ".join(dict.fromkeys(map(_title, states.values()))) or _title(unknown)
     return f"{text} (another container)" if scope.elsewhere else text
 
 
-def _members(scope: Scope, now: int) -> list[str]:
-    lines = []
-    for member in scope.members:
-        used: MemberUsage = usage(member.pids)
-        argv = command_line(member.shown_pid)
-        lines.append(
-            f"    {safe(member.name)}  pid {member.shown_pid or '-'}  {member.state}"
-            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, now)}"
-            f"  {safe(' '.join(argv or ['-']))}"
-        )
-    holders = {member.holder for member in scope.members}
-    for text, pids in (
-        ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
-        ("outside every member", [pid for pid in scope.strays if pid not in holders]),
-    ):
-        if pids:
-            lines.append(f"    ({text}: {' '.join(map(str, pids))})")
-    return lines
+def _title(state: OwnerState) -> str:
+    owner = state.owner
+    if owner.unit or not owner.pid:
+        return owner.label
+    # an earlier version recorded no name; the number of an ended process may be another's by now
+    name = owner.name or (comm(owner.pid) if state.liveness is Liveness.ALIVE else "")
+    return f"{name}[{owner.pid}]" if name else owner.label
 
 
 def _ages(member: Member, now: int) -> str:
-    age, idle = _age(member, now), _idle(member, now)
+    age, idle = age_of(member, now), idle_of(member, now)
     text = "" if age is None else f"  {show_duration(age)} old"
     return text if idle is None else f"{text}, idle {show_duration(idle)}"
-
-
-def _age(member: Member, now: int) -> float | None:
-    return (now - member.born) / 1e6 if member.born else None
-
-
-def _idle(member: Member, now: int) -> float | None:
-    """Return for how many seconds it has done nothing; None if its lane does not count that."""
-    if member.idle_since is None or not member.lives:
-        return None
-    done = activity.read(member.directory, member.pids)
-    since = activity.idle_since(done, member.idle_since, now)
-    return 0.0 if since is None else (now - since) / 1e6
-
-
-def _document(scope: Scope, state: str, now: int) -> dict[str, Any]:
-    return {
-        "unit": scope.unit,
-        "cgroup": scope.cgroup,
-        **user_fields(scope.uid),
-        "session": safe_json(scope.session),
-        "session_id": scope.session_id or None,
-        "lane": safe_json(scope.lane),
-        "run": scope.run or None,
-        "kind": scope.kind or None,
-        "lifetime": scope.lifetime or None,
-        "state": state,
-        "problem": safe_json(scope.problem or scope.forgery) or None,
-        "claims": None if scope.claims is None else _identity_document(scope.claims),
-        "ended_by": scope.command_to_end(os.getuid()),
-        "owner": _owner_document(scope.owner),
-        "created": scope.created / 1e6 if scope.created else None,
-        "age_s": round(scope.age, 3),
-        "processes": len(scope.pids),
-        "memory_bytes": scope.memory_bytes,
-        "cpu_usec": scope.cpu_usec,
-        "members": [_member_document(member, now) for member in scope.members],
-    }
-
-
-def _identity_document(identity: Identity) -> dict[str, Any]:
-    return {
-        "session": safe_json(identity.session),
-        "lane": safe_json(identity.lane),
-        "run": safe_json(identity.run) or None,
-    }
-
-
-def _member_document(member: Member, now: int) -> dict[str, Any]:
-    return {
-        "name": safe_json(member.name),
-        "id": member.member_id,
-        "cgroup": member.cgroup,
-        "pid": member.pid,
-        "pids": list(member.pids),
-        "state": member.state,
-        "problem": safe_json(member.problem) or None,
-        "claims": safe_json(member.claims) or None,
-        "processes": len(member.pids),
-        "argv": command_line(member.pid if member.leader_lives else None),
-        "started": member.started / 1e6 if member.started else None,
-        "age_s": _age(member, now),
-        "idle_s": _idle(member, now),
-        "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
-    }
-
-
-def _owner_document(owner: Owner) -> dict[str, Any]:
-    return {
-        "unit": owner.unit or None,
-        "epoch": owner.epoch or None,
-        "pid": owner.pid,
-        "start_time": owner.start_time,
-        "boot_id": owner.boot_id or None,
-    }

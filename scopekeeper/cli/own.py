@@ -7,6 +7,7 @@ import click
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.owned import damages
 from scopekeeper.cli.show import answer, safe, safe_json, table
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
@@ -19,6 +20,13 @@ from scopekeeper.owned.store import ClaimStore, Damaged
 from scopekeeper.scope.names import with_suffix
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
+
+_COLUMNS = (
+    Column("PATH", Fit.MIDDLE, 20),
+    Column("STATE"),
+    Column("HOLDER", Fit.MIDDLE, 12),
+    Column("EVIDENCE", Fit.WRAP, 20),
+)
 
 
 @click.command(
@@ -131,9 +139,8 @@ def _list(*, as_json: bool) -> None:
 def _print(verdicts: list[ClaimVerdict], damaged: list[Damaged]) -> None:
     if verdicts:
         table(
-            ("PATH", "STATE", "HOLDER", "EVIDENCE"),
+            _COLUMNS,
             [(v.claim.title, v.state, v.claim.holder.label, _evidence(v)) for v in verdicts],
-            shrink=(0, 2, 3),
         )
     elif not damaged:
         click.echo("No owned paths.")

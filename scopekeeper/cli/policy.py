@@ -7,6 +7,7 @@ import click
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import GRACE
 from scopekeeper.policy.files import find
@@ -61,7 +62,7 @@ def show(lane: str, as_json: bool) -> None:
         if len(set(shown.values())) < 2:
             shown = {key: next(iter(shown.values()), setting)}
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
-    table(("RULE", "VALUE", "FROM"), rows, shrink=(2,))
+    table(("RULE", "VALUE", Column("FROM", Fit.WRAP)), rows)
 
 
 def _lanes_of_scopes() -> set[str]:

@@ -11,8 +11,9 @@ import click
 from scopekeeper.cli import escaped, owned, unseen
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import with_target_options
-from scopekeeper.cli.show import answer, table, unread_text, warn
+from scopekeeper.cli.show import answer, table, unread_text, warn, with_no_trunc
 from scopekeeper.cli.stop import REMAINS
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import ManagerError
 from scopekeeper.kernel import unix_sockets
@@ -57,8 +58,14 @@ class _Report:
 @click.option("--unless-keeper", is_flag=True, help="Do nothing if a keeper runs, since it "
               "reconciles by itself.")  # fmt: skip
 @with_all_users("Run as every user who has scopes, by that user's policy; root only.")
+@with_no_trunc
 def command(
-    selector: Selector, dry_run: bool, as_json: bool, unless_keeper: bool, all_users: bool
+    selector: Selector,
+    dry_run: bool,
+    as_json: bool,
+    unless_keeper: bool,
+    all_users: bool,
+    no_trunc: bool,
 ) -> None:
     """Find scopes that lost their owner, and end them by the rules of the policy.
 
@@ -88,7 +95,7 @@ def command(
             "owned_problems": [text for each in reports.values() for text in each.problems],
         })  # fmt: skip
     else:
-        _print(reports, selector, dry_run=dry_run, users=all_users)
+        _print(reports, selector, dry_run=dry_run, users=all_users, no_trunc=no_trunc)
     statuses = {report.status for report in reports.values()}
     raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
 
@@ -170,13 +177,25 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
 
 
-def _print(reports: dict[int, _Report], selector: Selector, *, dry_run: bool, users: bool) -> None:
+def _columns(*, dry_run: bool) -> list[Column]:
+    return [
+        Column("SESSION", Fit.MIDDLE, 18),
+        Column("LANE", Fit.MIDDLE, 6, need=2),
+        Column("RUN", Fit.MIDDLE, 8, need=1),
+        Column("MEMBER", Fit.MIDDLE, 8),
+        Column("CLASS"),
+        Column("WOULD" if dry_run else "DONE"),
+        Column("EVIDENCE", Fit.WRAP, 26),
+    ]
+
+
+def _print(
+    reports: dict[int, _Report], selector: Selector, *, dry_run: bool, users: bool, no_trunc: bool
+) -> None:
     rows = [(uid, row) for uid, report in reports.items() for row in report.rows]
     if rows:
-        header = ("SESSION", "LANE", "RUN", "MEMBER", "CLASS", "WOULD" if dry_run else "DONE",
-                  "EVIDENCE")  # fmt: skip
-        table(header, [row for _, row in rows], shrink=(0, 1, 2, 3, 6),
-              users=[uid for uid, _ in rows] if users else None)  # fmt: skip
+        table(_columns(dry_run=dry_run), [row for _, row in rows],
+              users=[uid for uid, _ in rows] if users else None, whole=no_trunc)  # fmt: skip
     else:
         click.echo("No scopes." if selector == Selector() else "No scope matches.")
     if any(report.waits for report in reports.values()):

@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
+from scopekeeper.cli.table import Column, Fit, Table, lay_out, wrap
 from scopekeeper.cli.users import user
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.safe_text import safe
@@ -17,13 +18,15 @@ __all__ = [
     "safe",
     "safe_json",
     "table",
+    "terminal_width",
     "unread_document",
     "unread_text",
     "warn",
     "warn_unread",
+    "with_no_trunc",
 ]
 
-_NARROWEST = 8
+_Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def safe_json(text: str) -> str:
@@ -32,51 +35,61 @@ def safe_json(text: str) -> str:
 
 
 def table(
-    header: Sequence[str],
+    header: Sequence[str | Column],
     rows: Sequence[Sequence[str]],
     *,
     shrink: Sequence[int] = (),
     right: Sequence[int] = (),
     users: Sequence[int] | None = None,
     beneath: Sequence[Sequence[str]] = (),
+    whole: bool = False,
 ) -> None:
     """Print a table.
 
-    shrink has the numbers of the columns that narrow to fit a terminal, right those that align to
-    the right. users has the uid of each row, for a column USER before the others. beneath has the
-    lines to print under each row.
+    A plain title stands for a column that is always shown: shrink has the numbers of those that
+    narrow to fit a terminal, right those that align to the right. users has the uid of each row,
+    for a column USER before the others. beneath has the lines to print under each row. A last line
+    names the columns that are dropped. With whole (see ``with_no_trunc``), and where the output is
+    no terminal, every column is there in full.
     """
+    columns = [
+        each
+        if isinstance(each, Column)
+        else Column(each, Fit.END if at in shrink else Fit.NOT, right=at in right)
+        for at, each in enumerate(header)
+    ]
     if users is not None:
-        header = ("USER", *header)
+        columns.insert(0, Column("USER"))
         rows = [(user(uid), *row) for uid, row in zip(users, rows, strict=True)]
-        shrink, right = [at + 1 for at in shrink], [at + 1 for at in right]
-    cells = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    if sys.stdout.isatty():
-        _fit(widths, shrink, os.get_terminal_size(sys.stdout.fileno()).columns)
-    _line(header, widths, right)
-    for at, row in enumerate(cells):
-        _line(row, widths, right)
-        for line in beneath[at] if beneath else ():
+    width = None if whole else terminal_width()
+    drawn = lay_out(columns, rows, width)
+    click.echo(drawn.header)
+    for at, lines in enumerate(drawn.rows):
+        for line in (*lines, *(beneath[at] if beneath else ())):
+            click.echo(line)
+    if width is not None and any(column.need for column in columns):
+        for line in wrap(_missing(drawn), width) if drawn.dropped or drawn.is_cut else ():
             click.echo(line)
 
 
-def _fit(widths: list[int], shrink: Sequence[int], columns: int) -> None:
-    """Narrow the widest of the columns in shrink until the line fits."""
+def _missing(drawn: Table) -> str:
+    """Return a line about what a table does not show."""
+    what = f"not shown: {', '.join(drawn.dropped)}" if drawn.dropped else "cut to fit"
+    return f"({what}; --no-trunc shows all)"
+
+
+def with_no_trunc(command: _Command) -> _Command:
+    """Add the option to a command; it is called with ``no_trunc``."""
+    text = "Cut nothing, and drop no column, to fit the terminal."
+    return click.option("--no-trunc", is_flag=True, help=text)(command)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that is standard output; None if it is none."""
+    if not sys.stdout.isatty():
+        return None
     # a terminal of unknown size reports 0 columns
-    while 0 < columns < sum(widths) + 2 * (len(widths) - 1):
-        widest = max(shrink, key=lambda at: widths[at], default=None)
-        if widest is None or widths[widest] <= _NARROWEST:
-            return
-        widths[widest] -= 1
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> None:
-    shown = []
-    for at, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        text = cell if len(cell) <= width else cell[: width - 1] + "…"
-        shown.append(text.rjust(width) if at in right else text.ljust(width))
-    click.echo("  ".join(shown).rstrip())
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
 
 def answer(document: dict[str, Any]) -> None:

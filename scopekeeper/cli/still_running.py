@@ -4,8 +4,9 @@ import functools
 import os
 from dataclasses import dataclass, field
 
+from scopekeeper.cli.account import Account
 from scopekeeper.cli.history import when
-from scopekeeper.cli.show import safe, safe_json
+from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user, user_fields
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import unix_sockets
@@ -32,17 +33,17 @@ class Running:
     member: Member
     action: Action | None = field(default=None, compare=False)
 
-    def sentence(self, *, keeper_runs: bool) -> str:
+    def account(self, *, keeper_runs: bool) -> Account:
         """Say that it runs, since when, and what becomes of it if that is not plain."""
         scope, member = self.scope, self.member
         owner = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
-        subject = f"{member.name} ({member.leaf} in {scope.session}, lane {scope.lane}{owner})"
+        where = f"{member.leaf} in {scope.session}, lane {scope.lane}{owner}"
         words = "is being stopped; it has run" if scope.stopping else "is running"
         if member.started:
             ago = show_duration((boottime() - member.born) / 1e6)
             words += f" since {when(member.started)}, for {ago}"
-        parts = [f"{subject} {words}", self._left(), client(member), self._becomes(keeper_runs)]
-        return safe("; ".join(filter(None, parts)) + ".")
+        parts = filter(None, (self._left(), client(member), self._becomes(keeper_runs)))
+        return Account(member.name, where, words, tuple(parts))
 
     def _left(self) -> str:
         """Name the processes that its command has left."""
@@ -61,7 +62,10 @@ class Running:
         evidence = action.evidence.removeprefix(_SAID_BY_CLIENT).removeprefix("; ")
         if action.verdict is Verdict.LEADERLESS:
             evidence = evidence.partition("; ")[2]
-        text = f"{action.verdict.value}: {evidence}" if evidence else action.verdict.value
+        word = action.verdict.value
+        if action.verdict is Verdict.ORPHAN and action.step is not Step.STOP:
+            word = self.member.state  # kept, if it was started to outlive its owner
+        text = f"{word}: {evidence}" if evidence else word
         if keeper_runs or (action.step is not Step.STOP and action.due is None):
             return text
         who = "`scopekeeper reconcile`" if action.due is None else "a later reconcile"

@@ -10,8 +10,10 @@ import time
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import safe, safe_json
+from scopekeeper.cli.show import safe_json, terminal_width
+from scopekeeper.cli.watch_line import HEADER, cells, line
 from scopekeeper.keeper import notices
+from scopekeeper.kernel.proc import boottime
 
 
 @click.command(
@@ -22,16 +24,22 @@ from scopekeeper.keeper import notices
 def command(session: str | None, as_json: bool) -> None:
     """Print events of scopes as they happen, until interrupted.
 
-    Needs no keeper. First it prints the scopes that exist. The line ``watching`` on standard error
-    marks the moment from which no event is missed.
+    Needs no keeper. First it prints the scopes and members that exist, as those that run. The line
+    ``watching`` on standard error marks the moment from which no event is missed.
     """
+    began = boottime()
 
     def show(notice: notices.Notice) -> None:
         fields = notices.fields(notice)
+        if isinstance(notice, notices.ScopeStarted | notices.MemberStarted):
+            new = notice.scope if isinstance(notice, notices.ScopeStarted) else notice.member
+            fields["present"] = new.born < began
         if session is None or fields["session"] == session:
             click.echo(_as_json(fields) if as_json else _as_words(fields))
 
     logging.basicConfig(format="scopekeeper: %(message)s", level=logging.WARNING)
+    if not as_json:
+        click.echo(line(HEADER, terminal_width()))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_watch(show))
 
@@ -57,7 +65,4 @@ def _as_json(fields: "dict[str, notices.Value]") -> str:
 
 
 def _as_words(fields: "dict[str, notices.Value]") -> str:
-    where = f"{fields['session']}  {fields['lane']}"
-    rest = [fields["run"], *(fields.get(key) for key in ("member", "reason", "evidence"))]
-    text = "  ".join(str(each) for each in (where, *rest) if each)
-    return safe(f"{time.strftime('%H:%M:%S')}  {fields['event']:13}  {text}")
+    return line(cells(time.strftime("%H:%M:%S"), fields), terminal_width())

@@ -1,16 +1,19 @@
 """``scopekeeper why``."""
 
-import signal
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from scopekeeper import state
 from scopekeeper.cli import escaped, unseen
+from scopekeeper.cli.account import Account, paragraph
+from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.history import document, lasted, read_histories, when
-from scopekeeper.cli.show import answer, processes, safe, safe_json
-from scopekeeper.cli.still_running import running
+from scopekeeper.cli.history import document, lasted, read_histories, signal_name, when
+from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width
+from scopekeeper.cli.still_running import Running, running
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError
 from scopekeeper.history.end import End
@@ -20,7 +23,7 @@ from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
 
 if TYPE_CHECKING:
-    from scopekeeper.exec.run import Ended, Run
+    from scopekeeper.exec.run import Run
 
 _DEFAULT_LIMIT = 100
 _CAUSES = {
@@ -51,7 +54,8 @@ _OUTPUT_LINES = 10
 def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
     """Show what ended and why, one sentence for each end, the newest last; then what still runs.
 
-    Also shows what had left its scope and lives on.
+    Also shows what had left its scope and lives on. On a terminal, details are lines below the
+    sentence; else each end is one line.
 
     Give a run's id, a session's key or id, a scope's unit, or a member's name, id or leaf.
     """
@@ -67,14 +71,21 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
         ends = HistoryStore(state.directory()).read(about=about, limit=limit)
         run = None if ends or now else _load_run(what)
         if run is not None and run.ended is not None:
-            ends = [_end_of_run(run, run.ended)]
-        return [{"ended": e.ended, "lines": _lines(e), "document": document(e)} for e in ends]
+            ends = [end_of(run, run.ended)]
+        return [
+            {
+                "ended": end.ended,
+                "account": asdict(account(end)),
+                "output": _last_output(end),
+                "document": document(end),
+            }
+            for end in ends
+        ]
 
     try:
         ends = read_histories(read, all_users=all_users)[-limit:]
     except HistoryError:
-        for each in now:  # needs no history
-            click.echo(each.sentence(keeper_runs=keeper_runs), err=as_json)
+        _print_running(now, keeper_runs=keeper_runs, err=as_json)  # needs no history
         raise
     unexplained = None if now else _unexplained(what, ends)
     if as_json:
@@ -86,30 +97,36 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
         })  # fmt: skip
     else:
         _print_ends(ends, users=all_users)
-        sentences = [each.sentence(keeper_runs=keeper_runs) for each in now]
-        sentences += [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
+        _print_running(now, keeper_runs=keeper_runs)
+        sentences = [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
         sentences += [_pending_sentence(end) for end in pending]
-        for text in sentences:
-            click.echo(text)
         if unexplained and not pending:
-            click.echo(_unexplained_sentence(unexplained))
+            sentences.append(_unexplained_sentence(unexplained))
+        _print(line for text in sentences for line in paragraph(text, terminal_width()))
         if not (ends or now or unexplained or pending or left):
             click.echo(f"Nothing is known of {safe(what)}.")
     something = ends or now or unexplained or pending or left or not must_exist
     raise SystemExit(0 if something else NOTHING_MATCHED)
 
 
+def _print(lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        click.echo(line, err=err)
+
+
 def _print_ends(ends: list[dict[str, Any]], *, users: bool) -> None:
     for each in ends:
-        first, *more = each["lines"]
-        click.echo(f"{user(each['uid'])}: {first}" if users else first)
-        for line in more:
-            click.echo(line)
+        values = each["account"]  # a list was a tuple before it crossed processes
+        known = Account(**{**values, "details": tuple(values["details"])})
+        if users:
+            known = replace(known, start=f"{user(each['uid'])}: {known.start}")
+        _print(known.lines(terminal_width()))
+        _print(f"    {safe(line)}" for line in each["output"])
 
 
-def _lines(end: End) -> list[str]:
-    """Return a sentence on one end, and its last output."""
-    return [sentence(end), *(f"    {safe(line)}" for line in _last_output(end))]
+def _print_running(now: list[Running], *, keeper_runs: bool, err: bool = False) -> None:
+    for each in now:
+        _print(each.account(keeper_runs=keeper_runs).lines(terminal_width()), err=err)
 
 
 def _load_run(what: str) -> "Run | None":
@@ -126,35 +143,14 @@ def _unexplained(what: str, ends: list[dict[str, Any]]) -> "Run | None":
     return None if run is None or run.ended is not None or explained else run
 
 
-def _end_of_run(run: "Run", ended: "Ended") -> End:
-    """Return the end of a run from the run's own record."""
-    leaf = names.parse_leaf(run.leaf)
-    return End(
-        member_id=leaf[1] if leaf else run.id,
-        started=run.joined or run.started,
-        ended=ended.at,
-        session=run.session,
-        lane=run.lane,
-        name=run.name,
-        reason=Reason.of(ended.reason),
-        evidence=ended.evidence,
-        run=run.id,
-        kind="pty",
-        lifetime=run.lifetime,
-        exit_status=ended.exit_status,
-        signal=ended.signal,
-        argv=run.argv,
-        boot_id=run.boot_id,
-    )
-
-
-def _subject(end: End) -> str:
-    return f"{end.name} ({end.leaf} in {end.session}, lane {end.lane})"
+def _where(end: End) -> str:
+    return f"{end.leaf} in {end.session}, lane {end.lane}"
 
 
 def _pending_sentence(end: End) -> str:
     return safe(
-        f"{_subject(end)} has ended; the keeper is finding out how: ask again in a few seconds."
+        f"{end.name} ({_where(end)}) has ended; the keeper is finding out how: ask again in a few "
+        "seconds."
     )
 
 
@@ -175,11 +171,12 @@ def _unexplained_sentence(run: "Run") -> str:
     )
 
 
-def sentence(end: End) -> str:
-    """Return one line on one end: time, subject, cause, evidence, and resource usage."""
-    text = f"{when(end.ended)}  {_subject(end)} {_cause(end)}, {lasted(end)} after its start"
+def account(end: End) -> Account:
+    """Return what is known of one end: time, subject, cause; then evidence and resource usage."""
+    said = f"{_cause(end)}, {lasted(end)} after its start"
+    details = []
     if end.evidence and end.evidence not in _evidence_of_cause(end):
-        text += f": {end.evidence}"
+        details.append(end.evidence)
     used = []
     if end.processes:
         killed = f", {end.killed} of them by SIGKILL" if end.killed else ""
@@ -188,7 +185,10 @@ def sentence(end: End) -> str:
         used.append(f"{show_bytes(end.memory_peak)} of memory at its peak")
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
-    return safe("; ".join([text, *used]) + ".")
+    separator = ": " if details else "; "
+    return Account(
+        end.name, _where(end), said, (*details, *used), separator, f"{when(end.ended)}  "
+    )
 
 
 def _last_output(end: End) -> list[str]:
@@ -207,7 +207,7 @@ def _evidence_of_cause(end: End) -> tuple[str, ...]:
     if end.reason is Reason.EXITED:
         return (f"exit status {end.exit_status}",)
     if end.reason is Reason.SIGNALLED and end.signal is not None:
-        return (f"killed by {_name(end.signal)}",)
+        return (f"killed by {signal_name(end.signal)}",)
     return ()
 
 
@@ -216,13 +216,8 @@ def _cause(end: End) -> str:
         return "exited" if end.exit_status is None else f"exited with status {end.exit_status}"
     if end.reason is Reason.SIGNALLED:
         return (
-            "was ended by a signal" if end.signal is None else f"was ended by {_name(end.signal)}"
+            "was ended by a signal"
+            if end.signal is None
+            else f"was ended by {signal_name(end.signal)}"
         )
     return _CAUSES[end.reason]
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -111,11 +111,17 @@ def environment(pid: int) -> bytes:
 class Stat:
     """The fields of /proc/PID/stat that are used here (proc_pid_stat(5))."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_head")
 
     def __init__(self, text: str) -> None:
         """Split the text after its last ``)``: the name in field 2 can hold any character."""
-        self._fields = text.rpartition(")")[2].split()
+        self._head, _, fields = text.rpartition(")")
+        self._fields = fields.split()
+
+    @property
+    def name(self) -> str:
+        """The program's short name, or what the process calls itself (PR_SET_NAME)."""
+        return self._head.partition("(")[2]
 
     @property
     def state(self) -> str:

@@ -12,7 +12,7 @@ from scopekeeper.scope.selection import Selected
 
 _OWNERS = (
     "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START",
-    "OUTER_UNIT", "OUTER_CGROUP",
+    "OWNER_NAME", "OUTER_UNIT", "OUTER_CGROUP",
 )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ def _check_quota(launch: NewScope, scopes: list[Scope], end: _Ending) -> None:
         (
             scope
             for scope in there
-            if scope.state == "orphan"
+            if scope.state in ("orphan", "kept")
+            and scope.is_orphan
             and not scope.strays
             and scope.yielding([launch.owner]) is None
         ),

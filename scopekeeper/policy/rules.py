@@ -17,9 +17,7 @@ A lane's own table overrides ``default``, and in both the table of a kind overri
 later files override earlier ones. ``escaped`` at the top of a file is the same in ``default``.
 """
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -214,6 +212,8 @@ class _Entry:
 
 def _entries(path: str, text: str) -> list[_Entry]:
     """Return all settings of a file; raises PolicyError."""
+    import tomllib  # slow, and most machines have no file
+
     try:
         document = tomllib.loads(text)
     except RecursionError:
@@ -249,6 +249,8 @@ def _bare_text(text: str, number: int) -> str:
     bare = _BARE.fullmatch(text.split("\n")[number - 1])
     if bare is None:
         return ""
+    import tomllib
+
     try:
         tomllib.loads(f"it = {bare[2]}")
     except ValueError:
@@ -321,5 +323,7 @@ def _why_unknown(entry: _Entry) -> str:
         return f"{entry.key} is no setting of a file; put it under [lanes.{DEFAULT}] or a lane's"
     if not entry.lane and entry.key == "lane":
         return "unknown table lane; write [lanes.NAME]"
+    import difflib
+
     near = difflib.get_close_matches(entry.key, entry.known, 1)
     return f"unknown setting {entry.key}" + (f"; did you mean {near[0]}?" if near else "")

@@ -41,6 +41,8 @@ class Owner:
     outer_unit: str = ""
     """The service in which a process runs without being part of it, as in a terminal's unit."""
     outer_cgroup: str = ""
+    name: str = field(default="", compare=False)
+    """Of the process's program, for people: it proves nothing, and can change."""
 
     @property
     def label(self) -> str:
@@ -147,7 +149,7 @@ class Member:
 
     @property
     def state(self) -> str:
-        """One of abandoned, damaged, exited, forged, leaderless, orphan, placed, running."""
+        """One of abandoned, damaged, exited, forged, kept, leaderless, orphan, placed, running."""
         if self.problem:
             return "damaged"
         if self.claims:
@@ -155,19 +157,26 @@ class Member:
         if not self.lives:
             return "placed" if self.waits else "exited"
         if self.is_orphan:
-            return "orphan"
+            return "kept" if self.is_kept else "orphan"
         if self.abandoned:
             return "abandoned"
-        return "running" if self.leader_lives else "leaderless"
+        if not self.leader_lives:
+            return "leaderless"
+        return "kept" if self.is_kept else "running"
 
     @property
     def is_orphan(self) -> bool:
-        """Whether its owner's epoch is proved to be over, and it does not outlive that."""
-        return (
-            self.owner_state is not None
-            and self.owner_state.liveness is Liveness.GONE
-            and self.lifetime != "detached"
-        )
+        """Whether its owner's epoch is proved to be over, and that may end it, at once or later."""
+        return self._has_lost_owner and self.lifetime != "detached"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its owner's epoch is proved to be over, and it was started to outlive that."""
+        return self._has_lost_owner and self.lifetime in ("session", "detached")
+
+    @property
+    def _has_lost_owner(self) -> bool:
+        return self.owner_state is not None and self.owner_state.liveness is Liveness.GONE
 
     def yields_to(self, owner: Owner) -> bool:
         """Return whether a launch by that owner may replace it."""
@@ -314,13 +323,21 @@ class Scope:
         if self.has_expired:
             return "expired"
         living = [each for each in self.living_members if not (each.problem or each.claims)]
-        if living and all(member.is_orphan for member in living):
-            return "orphan"
+        if self.is_orphan:
+            return "kept" if all(member.is_kept for member in living) else "orphan"
         if living and all(member.is_orphan or member.abandoned for member in living):
             return "abandoned"
         if living and not any(member.leader_lives for member in living):
             return "leaderless"
+        if living and all(member.is_kept for member in living):
+            return "kept"
         return "placed" if self.present_members and not living else "running"
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether every living member is one, of those with a record that can be trusted."""
+        living = [each for each in self.living_members if not (each.problem or each.claims)]
+        return bool(living) and all(member.is_orphan for member in living)
 
 
 def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:

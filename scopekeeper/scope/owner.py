@@ -83,4 +83,5 @@ def _process(pid: str) -> dict[str, str]:
         return {"OWNER_PID": pid}
     if stat is None:
         raise ValueError(f"--owner {pid}: there is no such process")
-    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time)}
+    # the name is for people: it proves nothing, and a process can change it
+    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time), "OWNER_NAME": stat.name}

@@ -34,7 +34,7 @@ _JOINING = ("1", records.CHILD, records.PLACED, records.PLACING)
 _YES = ("1",)
 _OWNER = (
     "OWNER_UNIT", "OWNER_EPOCH", "OWNER_CGROUP", "OWNER_PID", "OWNER_START", "BOOT", "NAMESPACES",
-    "OUTER_UNIT", "OUTER_CGROUP",
+    "OUTER_UNIT", "OUTER_CGROUP", "OWNER_NAME",
 )  # fmt: skip
 
 
@@ -236,6 +236,7 @@ def _owner(fields: Mapping[str, str]) -> Owner:
         _text(fields, "NAMESPACES", _SHORT),
         _text(fields, "OUTER_UNIT", names.NAME_MAX),
         _path(fields, "OUTER_CGROUP"),
+        _text(fields, "OWNER_NAME", _SHORT),
     )
 
 

@@ -6,8 +6,8 @@ from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
 from scopekeeper.systemd.units import manager_uid
 
 STATES = (
-    "running", "placed", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty",
-    "foreign", "damaged", "forged",
+    "running", "placed", "kept", "orphan", "abandoned", "expired", "leaderless", "stopping",
+    "empty", "foreign", "damaged", "forged",
 )  # fmt: skip
 """The states of a scope, as ``Scope.state`` returns them."""
 

@@ -328,7 +328,7 @@ def test_what_a_killed_gateway_has_started_is_found_with_its_session_and_can_be_
     pid = pid_of(session)
     gateway.kill()
     gateway.wait()
-    eventually(lambda: keeper.scopes("-s", session)[0]["state"] == "orphan")
+    eventually(lambda: keeper.scopes("-s", session)[0]["state"] == "kept")
     (listed,) = keeper.scopes("-s", session)
     assert (listed["session"], listed["lane"], listed["run"]) == (session, "main", run)
     done = keeper.call("adopt", "-s", session, "--owner", str(os.getpid()))

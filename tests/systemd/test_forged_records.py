@@ -310,7 +310,8 @@ def test_a_flood_of_lives_is_one_row_and_ends_nothing_that_lives(
 READ_ALL = """
 import os, random, sys
 from scopekeeper.scope import names
-from scopekeeper.cli import ls, reconcile
+from scopekeeper.cli import ls, ls_document, reconcile
+from scopekeeper.cli.ends import Ends
 from scopekeeper.lifecycle import observe
 from scopekeeper.scope.placement import mount_point
 from scopekeeper.lifecycle.plan import plan
@@ -339,8 +340,12 @@ for _ in range(rounds):
     os.setxattr(leaf, "user.scopekeeper", changed(own))
     reader = Reader(mount_point(), usage=True, activity=True)
     snapshot = reader.snapshot(uid=os.getuid())
-    for each in snapshot.scopes:
-        ls._document(each, each.state, 0), ls._warnings(each), ls._members(each, 0)
+    ends = Ends(snapshot)
+    shown = [(each, ends.state(each)) for each in snapshot.scopes]
+    for each, state in shown:
+        ls_document.document(each, state, ends, snapshot.now)
+    for width in (None, 80):
+        ls._Listing(shown, ends, snapshot.now, width).print([], members=True, users=True)
     for action in plan(snapshot, Policy()):
         reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
     observe.unseen(scope)

@@ -207,7 +207,7 @@ def test_lines_of_what_lives_stay_and_those_of_what_is_over_go(
     os.utime(earlier, (1, 1))  # as if that were long ago
     assert keeper.call("reconcile").returncode == 0
     assert not earlier.exists()
-    assert lines.read_text().count("NAME=") == 1
+    assert lines.read_text().count("\0NAME=") == 1
     assert "NAME=stays" in lines.read_text()
     assert is_alive(member.pid)
     assert state_of(member.pid)

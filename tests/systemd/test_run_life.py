@@ -117,7 +117,7 @@ def test_the_next_life_of_a_killed_gateway_adopts_a_run_and_the_other_ends_by_it
     run, other = gateway.runs()
     mine, others = deaf(session), deaf(f"{session}:other")
     gateway.kill()
-    listed = {str(each["session"]): each for each in keeper.scopes("--state", "orphan")}
+    listed = {str(each["session"]): each for each in keeper.scopes("--state", "kept")}
     assert listed.keys() == {session, f"{session}:other"}
     assert (listed[session]["lane"], listed[session]["run"]) == ("cron:tidy", run)
     epoch = gateway.adopt()

@@ -35,6 +35,7 @@ def test_no_name_confuses_the_parser(name: str) -> None:
     found = proc.Stat(
         stat_text(name, field3="S", field4=7, field5=8, field20=3, field22=99, field52=9)
     )
+    assert found.name == name
     assert (found.state, found.parent, found.group) == ("S", 7, 8)
     assert (found.start_time, found.wait_status, found.has_ended) == (99, 9, False)
 

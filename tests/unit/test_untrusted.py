@@ -16,7 +16,8 @@ SCOPE = {
     "LIFETIME": "gateway", "CREATED": "1764190000000000", "BOOTTIME": "123456789",
     "TTL": "60000000", "GRACE": "0", "BOUND": "gw.service", "OWNER_UNIT": "gw.service",
     "OWNER_EPOCH": "0123456789abcdef0123456789abcdef", "OWNER_CGROUP": "/system.slice/gw.service",
-    "OWNER_PID": "4194304", "OWNER_START": "9", "BOOT": "b", "NAMESPACES": "1/2",
+    "OWNER_PID": "4194304", "OWNER_START": "9", "OWNER_NAME": "a) (b\n",
+    "BOOT": "b", "NAMESPACES": "1/2",
     "IDLE": "1 2 3", "STATE": "stopping", "STOPPER_PID": "1", "STOPPER_START": "2",
     "WHY": "stopped by request", "REASON": "x", "ASKER_PID": "5", "ASKER_UID": "1000",
     "ASKER_COMM": "sh", "MEMORY_MAX": "-1", "NEWER_FIELD": "kept",
@@ -50,6 +51,7 @@ def test_every_field_comes_back():
     assert found.claims is None
     assert (found.ttl, found.grace, found.idle) == (60_000_000, 0, (1, 2, 3))
     assert (found.owner.pid, found.owner.unit, found.bound) == (2**22, "gw.service", "gw.service")
+    assert found.owner.name == "a) (b\n"
     assert found.mark.asker == (5, 1000, "sh")
     one = record_parser.member(raw(MEMBER), LEAF)
     assert (one.name, one.claims, one.pid, one.start_time) == ("git", "", 4242, 99)

@@ -7,7 +7,7 @@ import pytest
 from ends import an_end
 
 from scopekeeper.cli.still_running import client
-from scopekeeper.cli.why import sentence
+from scopekeeper.cli.why import account
 from scopekeeper.scope.model import Member
 from scopekeeper.scope.reason import Reason
 
@@ -28,9 +28,33 @@ from scopekeeper.scope.reason import Reason
     ],
 )  # fmt: skip
 def test_a_sentence_has_the_evidence_unless_it_says_so_already(known, said):
-    text = sentence(an_end(**known))
+    text = account(an_end(**known)).line
     assert said in text
     assert text.count(known["evidence"]) <= 1
+
+
+LONG = {
+    "reason": Reason.STOPPED, "evidence": "asked for by " + "node " * 20, "processes": 5,
+    "cpu_usec": 2_100_000, "name": "git",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_on_a_terminal_details_are_indented_lines_and_no_word_is_broken(width):
+    end = an_end(**LONG)
+    first, *more = account(end).lines(width)
+    text = account(end).line
+    assert first.startswith(text[:19])
+    assert all(line.startswith("    ") for line in more)
+    assert all(len(line) <= width or len(line.split()) == 1 for line in (first, *more))
+    words = set(text.replace("(", "").replace(")", "").replace(":", "").replace(";", "").split())
+    shown = {w for line in (first, *more) for w in line.replace(":", "").replace(";", "").split()}
+    assert {each.rstrip(".,") for each in shown} == {each.rstrip(".,") for each in words}
+
+
+def test_without_a_terminal_each_end_is_one_line_for_grep():
+    (line,) = account(an_end(**LONG)).lines(None)
+    assert line.endswith("; 5 processes ended; 2.1s of CPU.")
 
 
 def test_the_client_of_a_running_server_is_named_until_it_lets_go():

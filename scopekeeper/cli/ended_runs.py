@@ -1,0 +1,133 @@
+"""Runs that have ended, for ``ls --all``: from the history, and from the records of ``exec``."""
+
+import os
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from scopekeeper.cli.ends import coarse
+from scopekeeper.quantities import show_duration
+from scopekeeper.scope.model import Identity
+from scopekeeper.scope.selection import Selector
+
+if TYPE_CHECKING:
+    from scopekeeper.exec.run import Ended, Run
+    from scopekeeper.history.end import End
+
+ENDED = "ended"
+"""Their state."""
+_MOST = 100
+"""Only the newest."""
+
+
+def find(
+    selector: Selector, words: Collection[str], living: Collection[str], *, all_users: bool
+) -> list[dict[str, Any]]:
+    """Return the ended runs, the newest last, each with "row", "uid" and "document".
+
+    Of what selector compares, an ended run has session, lane, run and name: any other condition
+    matches none. A word is a session or the id of a run. living has the units that are listed
+    anyway. Histories of other users are read by root alone. Warns if the history cannot be
+    read.
+    """
+    from scopekeeper.cli import unseen
+    from scopekeeper.cli.history import document, read_histories
+    from scopekeeper.cli.show import warn
+    from scopekeeper.errors import HistoryError
+
+    unseen.collect()
+
+    def read() -> list[dict[str, Any]]:
+        return [
+            {"ended": end.ended, "row": _row(end), "document": document(end)}
+            for end in _ends(selector, words)[-_MOST:]
+            if end.unit not in living
+        ]
+
+    try:
+        return read_histories(read, all_users=all_users and os.geteuid() == 0)[-_MOST:]
+    except HistoryError as error:
+        warn([f"the ended runs are not listed: {error}"])
+        return []
+
+
+def has(ended: list[dict[str, Any]], word: str) -> bool:
+    """Return whether a word is the session or the id of one of these runs."""
+    return any(word in (each["document"]["session"], each["document"]["run"]) for each in ended)
+
+
+def _ends(selector: Selector, words: Collection[str]) -> list["End"]:
+    from scopekeeper import state
+    from scopekeeper.exec.run import load_all
+    from scopekeeper.history.store import HistoryStore
+
+    ends = {
+        end.run: end
+        for end in HistoryStore(state.directory()).read(session=selector.session)
+        if end.kind == "pty" and end.run
+    }
+    for run in load_all():
+        if run.ended is not None and run.id not in ends:
+            ends[run.id] = end_of(run, run.ended)
+    found = [end for end in ends.values() if _is_selected(end, selector, words)]
+    return sorted(found, key=lambda end: end.ended)
+
+
+def _is_selected(end: "End", selector: Selector, words: Collection[str]) -> bool:
+    if not replace(selector, name=None).knows_by_name:
+        return False
+    is_named = selector.name in (None, end.name)
+    is_meant = not words or end.session in words or end.run in words
+    return (
+        is_named
+        and is_meant
+        and selector.matches_identity(Identity(end.session, end.lane, end.run))
+    )
+
+
+def end_of(run: "Run", ended: "Ended") -> "End":
+    """Return the end of a run from the run's own record."""
+    from scopekeeper.history.end import End
+    from scopekeeper.scope import names
+    from scopekeeper.scope.reason import Reason
+
+    leaf = names.parse_leaf(run.leaf)
+    return End(
+        member_id=leaf[1] if leaf else run.id,
+        started=run.joined or run.started,
+        ended=ended.at,
+        session=run.session,
+        lane=run.lane,
+        name=run.name,
+        reason=Reason.of(ended.reason),
+        evidence=ended.evidence,
+        run=run.id,
+        kind="pty",
+        lifetime=run.lifetime,
+        exit_status=ended.exit_status,
+        signal=ended.signal,
+        argv=run.argv,
+        boot_id=run.boot_id,
+    )
+
+
+def _row(end: "End") -> list[str]:
+    from scopekeeper.cli.history import status
+
+    now = time.time()
+    return [
+        end.session,
+        end.lane,
+        end.run,
+        end.kind,
+        ENDED,
+        status(end),
+        "-",
+        "-",
+        "-",
+        "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
+        show_duration(now - end.started / 1e6) if end.started else "?",
+        f"{coarse(max(now - end.ended / 1e6, 0))} ago",
+        end.owner or "-",
+    ]

@@ -1,0 +1,130 @@
+"""When scopes end, for ``ls``: asks the planner of ``reconcile``, and loads it only if need be."""
+
+import dataclasses
+import math
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from scopekeeper.quantities import show_duration
+from scopekeeper.scope import activity
+from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
+
+if TYPE_CHECKING:
+    from scopekeeper.policy.rules import Policy
+
+
+class Ends:
+    """The moments at which the scopes of a snapshot end, and their members.
+
+    Knows nothing of scopes of other users, whose policies are theirs, and nothing if the policy is
+    invalid. Nor does it ask the kernel who holds a server's socket, which takes longer than all of
+    ``ls``.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._now = snapshot.now
+        self._moments = _moments(snapshot)
+
+    def seconds(self, what: Scope | Member) -> float | None:
+        """Return the seconds until it ends; infinity means never, None unknown."""
+        moment = self._moments.get(what.directory)
+        return None if moment is None else max(moment - self._now, 0.0) / 1e6
+
+    def state(self, what: Scope | Member) -> str:
+        """Return its state: nothing is kept any more that a reconcile ends now."""
+        is_over = what.state == "kept" and self.seconds(what) == 0
+        return "orphan" if is_over else what.state
+
+    def words(self, what: Scope | Member) -> str:
+        """Return ``now``, ``in 23h``, ``never`` or ``-``."""
+        seconds = self.seconds(what)
+        if seconds is None:
+            return "-"
+        if seconds == math.inf:
+            return "never"
+        return f"in {coarse(seconds)}" if seconds else "now"
+
+    def document(self, what: Scope | Member) -> dict[str, object]:
+        """Return the JSON keys."""
+        seconds = self.seconds(what)
+        if seconds is None:
+            return {"ends": None, "ends_in_s": None}
+        if seconds == math.inf:
+            return {"ends": "never", "ends_in_s": None}
+        return {"ends": "later" if seconds else "now", "ends_in_s": round(seconds, 3)}
+
+
+def coarse(seconds: float) -> str:
+    """Return a duration in its largest unit: ``23h``, ``4m``, ``9s``."""
+    text = show_duration(max(seconds, 10))
+    largest = next(at for at, char in enumerate(text) if char.isalpha())
+    return text[: largest + 1] if seconds >= 10 else f"{int(seconds)}s"
+
+
+def _moments(snapshot: Snapshot) -> dict[str, float | None]:
+    own = [scope for scope in snapshot.scopes if scope.uid == os.getuid()]
+    asked = [scope for scope in own if not _goes_on(scope, snapshot)]
+    policy = _policy() if asked else None
+    if policy is None:
+        return {}
+    from scopekeeper.lifecycle.ends import ends_of
+    from scopekeeper.lifecycle.plan import plan
+
+    if policy.counts_idle:
+        measured = [_measured(scope) if scope in asked else scope for scope in snapshot.scopes]
+        snapshot = dataclasses.replace(snapshot, scopes=tuple(measured))
+    actions = plan(snapshot, policy)
+    found: dict[str, float | None] = {}
+    for scope in asked:
+        of_it = [each for each in actions if each.scope.directory == scope.directory]
+        found |= ends_of(scope, of_it, snapshot.now)
+    return found
+
+
+def _policy() -> "Policy | None":
+    from scopekeeper.errors import ScopekeeperError
+    from scopekeeper.policy.load import load
+
+    try:
+        return load()
+    except ScopekeeperError:
+        return None  # reconcile and policy show report it
+
+
+def _goes_on(scope: Scope, snapshot: Snapshot) -> bool:
+    """Return whether no policy can give a moment: its owner lives, and nothing is over.
+
+    The planner would know none either, and takes 5 ms to load.
+    """
+    if scope.problem or scope.claims or scope.ttl is not None or scope.idle_since or scope.strays:
+        return False
+    if scope.session_id and Counter(map(_place, snapshot.scopes))[_place(scope)] > 1:
+        return False  # one may supersede the other
+    return scope.state == "running" and all(map(_member_goes_on, scope.members))
+
+
+def _place(scope: Scope) -> tuple[str, str]:
+    return scope.session, scope.lane
+
+
+def _member_goes_on(member: Member) -> bool:
+    return (
+        member.leader_lives
+        and member.lifetime != "detached"
+        and not (member.problem or member.claims or member.stopping or member.abandoned)
+        and member.idle_since is None
+        and member.owner_state is not None
+        and member.owner_state.liveness is not Liveness.GONE
+    )
+
+
+def _measured(scope: Scope) -> Scope:
+    """Add the counters that show whether it is idle."""
+    members = tuple(
+        dataclasses.replace(member, activity=activity.read(member.directory, member.pids))
+        for member in scope.members
+    )
+    inside = [pid for member in members for pid in member.pids]
+    counters = activity.read(scope.directory, inside)
+    return dataclasses.replace(scope, members=members, activity=counters)

@@ -1,0 +1,91 @@
+"""The JSON objects of ``ls``."""
+
+import os
+from typing import Any
+
+from scopekeeper.cli.ends import Ends
+from scopekeeper.cli.show import safe_json
+from scopekeeper.cli.users import user_fields
+from scopekeeper.kernel.usage import command_line
+from scopekeeper.scope import activity
+from scopekeeper.scope.model import Identity, Member, Owner, Scope
+
+
+def age_of(member: Member, now: int) -> float | None:
+    """Return the seconds since its start; None if its record lacks that."""
+    return (now - member.born) / 1e6 if member.born else None
+
+
+def idle_of(member: Member, now: int) -> float | None:
+    """Return for how many seconds it has done nothing; None if its lane does not count that."""
+    if member.idle_since is None or not member.lives:
+        return None
+    done = activity.read(member.directory, member.pids)
+    since = activity.idle_since(done, member.idle_since, now)
+    return 0.0 if since is None else (now - since) / 1e6
+
+
+def document(scope: Scope, state: str, ends: Ends, now: int) -> dict[str, Any]:
+    """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME."""
+    return {
+        "unit": scope.unit,
+        "cgroup": scope.cgroup,
+        **user_fields(scope.uid),
+        "session": safe_json(scope.session),
+        "session_id": scope.session_id or None,
+        "lane": safe_json(scope.lane),
+        "run": scope.run or None,
+        "kind": scope.kind or None,
+        "lifetime": scope.lifetime or None,
+        "state": state,
+        "problem": safe_json(scope.problem or scope.forgery) or None,
+        "claims": None if scope.claims is None else _identity_document(scope.claims),
+        "ended_by": scope.command_to_end(os.getuid()),
+        "owner": _owner_document(scope.owner),
+        "created": scope.created / 1e6 if scope.created else None,
+        "age_s": round(scope.age, 3),
+        **ends.document(scope),
+        "processes": len(scope.pids),
+        "memory_bytes": scope.memory_bytes,
+        "cpu_usec": scope.cpu_usec,
+        "members": [_member_document(member, ends, now) for member in scope.members],
+    }
+
+
+def _identity_document(identity: Identity) -> dict[str, Any]:
+    return {
+        "session": safe_json(identity.session),
+        "lane": safe_json(identity.lane),
+        "run": safe_json(identity.run) or None,
+    }
+
+
+def _member_document(member: Member, ends: Ends, now: int) -> dict[str, Any]:
+    return {
+        "name": safe_json(member.name),
+        "id": member.member_id,
+        "cgroup": member.cgroup,
+        "pid": member.pid,
+        "pids": list(member.pids),
+        "state": ends.state(member),
+        "problem": safe_json(member.problem) or None,
+        "claims": safe_json(member.claims) or None,
+        "processes": len(member.pids),
+        "argv": command_line(member.pid if member.leader_lives else None),
+        "started": member.started / 1e6 if member.started else None,
+        "age_s": age_of(member, now),
+        "idle_s": idle_of(member, now),
+        **ends.document(member),
+        "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
+    }
+
+
+def _owner_document(owner: Owner) -> dict[str, Any]:
+    return {
+        "unit": owner.unit or None,
+        "epoch": owner.epoch or None,
+        "pid": owner.pid,
+        "name": safe_json(owner.name) or None,
+        "start_time": owner.start_time,
+        "boot_id": owner.boot_id or None,
+    }
