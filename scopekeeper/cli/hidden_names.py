@@ -53,7 +53,7 @@ class HiddenNames:
     def replace(self, value: Any, key: str = "") -> Any:  # noqa: ANN401  any JSON value
         """Return the report, or a part of it, with its names replaced."""
         if isinstance(value, dict):
-            return {each: self.replace(inner, each) for each, inner in value.items()}
+            return {each: self.replace(inner, _key(key, each)) for each, inner in value.items()}
         if isinstance(value, list):
             return [self.replace(inner, key) for inner in value]
         if not isinstance(value, str) or key in _AS_THEY_ARE:
@@ -143,11 +143,16 @@ def _cut_units(value: Any) -> Iterator[tuple[str, tuple[str, str, str]]]:  # noq
         yield from _cut_units(inner)
 
 
+def _key(outer: str, key: str) -> str:
+    """Return what a key means below another: an owner's name is that of a program."""
+    return "program" if (outer, key) == ("owner", "name") else key
+
+
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
     """Yield every text with its key."""
     if isinstance(value, dict):
         for each, inner in value.items():
-            yield from _texts(inner, each)
+            yield from _texts(inner, _key(key, each))
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner, key)

@@ -42,6 +42,12 @@ def report_of(*scopes: dict, lines: tuple[str, ...] = ()) -> dict:
     return {"ls": {"scopes": list(scopes)}, "journal": {"lines": list(lines)}}
 
 
+def test_an_owners_program_is_no_member_and_keeps_its_name():
+    part = {"name": "time", "owner": {"name": "sh", "pid": 5}, "program": "sh"}
+    hidden = HiddenNames(part).replace(part)
+    assert hidden == {"name": "member-1", "owner": {"name": "sh", "pid": 5}, "program": "sh"}
+
+
 def test_a_name_is_replaced_everywhere_it_can_stand():
     scope = scope_of(SESSION)
     leaf = names.leaf_name(MEMBER, "5e0c21ab")
