@@ -157,6 +157,11 @@ class Stat:
         return self.state in "ZX" and int(self._fields[17]) < 2
 
     @property
+    def has_executed(self) -> bool:
+        """Whether it has executed a program since it was forked (no PF_FORKNOEXEC)."""
+        return not int(self._fields[6]) & 0x40
+
+    @property
     def start_time(self) -> int:
         """When the process began, in clock ticks since boot."""
         return int(self._fields[19])

@@ -4,12 +4,15 @@ The C library starts the child and executes the program without running Python i
 makes it safe in a process with threads.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import functools
 import os
+import signal
 
+from scopekeeper.kernel import proc
 from scopekeeper.python_api.popen_arguments import Command
 
 # spawn.h
@@ -90,6 +93,8 @@ def spawn(leaf: int, command: Command, environment: dict[bytes, bytes]) -> tuple
             failed = library.posix_spawn(
                 ctypes.byref(pid), ctypes.c_char_p(program), actions, attributes, argv, envp
             )
+            if not failed and _was_killed_at_birth(pid.value):
+                raise CannotPlaceError(errno.EOWNERDEAD)
             return (0, int(failed)) if failed else (pid.value, 0)
 
         first = last = 0
@@ -112,6 +117,26 @@ def spawn(leaf: int, command: Command, environment: dict[bytes, bytes]) -> tuple
         library.posix_spawnattr_destroy(attributes)
         for fd in opened:
             os.close(fd)
+
+
+def _was_killed_at_birth(pid: int) -> bool:
+    """Return whether a child was killed before it executed anything; then reap it.
+
+    Linux (seen with 6.18) kills a child of clone3(2) with CLONE_INTO_CGROUP if the cgroup of its
+    parent has not been killed by ``cgroup.kill`` as often as its own, which is new: so it does
+    where a gateway was started again in a cgroup that systemd had killed. posix_spawn(3) reports
+    success.
+    """
+    with contextlib.suppress(OSError):
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_status != signal.SIGKILL:
+            return False
+        stat = proc.stat_of(pid)
+        if stat is None or stat.has_executed:
+            return False
+        os.waitpid(pid, 0)
+        return True
+    return False
 
 
 def _prepare_actions(

@@ -148,7 +148,7 @@ def test_a_user_without_a_manager_can_ask_to_run_all_the_same(
 def test_a_service_of_a_user_without_a_manager_uses_its_delegated_cgroup(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
-    name = f"delegated-{os.getpid()}.service"
+    name = f"delegated-{session[-8:]}.service"
     units.run(
         name,
         "-pUser=other",
@@ -164,7 +164,7 @@ def test_a_service_of_a_user_without_a_manager_uses_its_delegated_cgroup(
 def test_a_gateway_of_a_user_without_a_manager_launches_into_its_delegated_cgroup(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
-    name = f"gateway-{os.getpid()}.service"
+    name = f"gateway-{session[-8:]}.service"
     argv = shlex.join(keeper.argv("-s", session, "--", *FOREVER))
     units.run(
         name,

@@ -297,7 +297,7 @@ def test_a_rule_to_replace_wants_a_name_that_is_one_servers(
 def test_a_gateway_started_again_adopts_what_outlived_it(
     keeper: Scopekeeper, units: Units, session: str
 ) -> None:
-    name = f"gateway-{os.getpid()}.service"
+    name = f"gateway-{session[-8:]}.service"
     launch = " ".join(keeper.argv("-s", session, "--lifetime", "session", "--", *FOREVER))
     units.run(name, "--property=KillMode=process",
               command=("sh", "-c", f"{launch} & exec sleep 1000"))  # fmt: skip

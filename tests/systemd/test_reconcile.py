@@ -272,7 +272,7 @@ def test_reconcile_ends_a_scope_whose_time_is_over(keeper: Scopekeeper, session:
 def test_a_crashed_services_members_are_gone_at_the_latest_after_reconcile(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
-    name = f"crashing-{os.getpid()}.service"
+    name = f"crashing-{session[-8:]}.service"
     inner = shlex.join(keeper.argv("-s", session, "-n", "server", "--", *FOREVER))
     units.run(name, command=("sh", "-c", f"setsid {inner} & wait"))
     pid = eventually(lambda: member("server"))
@@ -285,7 +285,7 @@ def test_a_crashed_services_members_are_gone_at_the_latest_after_reconcile(
 def test_a_restarted_services_earlier_members_go_and_its_new_ones_stay(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
-    name = f"restarting-{os.getpid()}.service"
+    name = f"restarting-{session[-8:]}.service"
     inner = shlex.join(keeper.argv("-s", session, "-n", "server", "--", *FOREVER))
     units.run(name, command=("sh", "-c", f"setsid {inner} & exec sleep infinity"))
     old = eventually(lambda: member("server"))
@@ -311,16 +311,16 @@ def test_two_gateways_with_the_same_session_never_touch_each_other(
     for name in ("alpha", "beta"):
         inner = shlex.join(keeper.argv("-s", session, "-n", name, "--", *FOREVER))
         script = f"setsid {inner} & exec sleep infinity"
-        units.run(f"{name}-{os.getpid()}.service", command=("sh", "-c", script))
+        units.run(f"{name}-{session[-8:]}.service", command=("sh", "-c", script))
         eventually(lambda name=name: member(name))
     alpha, beta = member("alpha"), member("beta")
-    os.kill(main_pid(f"alpha-{os.getpid()}.service"), signal.SIGKILL)
-    eventually(lambda: state(f"alpha-{os.getpid()}.service") in ("failed", "inactive"))
+    os.kill(main_pid(f"alpha-{session[-8:]}.service"), signal.SIGKILL)
+    eventually(lambda: state(f"alpha-{session[-8:]}.service") in ("failed", "inactive"))
     reconcile(keeper)
     eventually(lambda: not is_alive(alpha))
     assert is_alive(beta)
     assert state(cgroup_of(beta).split("/")[-2]) == "active"
-    assert systemctl("stop", f"beta-{os.getpid()}.service").returncode == 0
+    assert systemctl("stop", f"beta-{session[-8:]}.service").returncode == 0
     eventually(lambda: not is_alive(beta))
 
 

@@ -56,7 +56,7 @@ class Gateway:
     """
 
     def __init__(self, units: Units, session: str, folder: Path) -> None:
-        self.name = f"gateway-{os.getpid()}.service"
+        self.name = f"gateway-{session[-8:]}.service"
         self._folder = folder
         said = (f"-E{name}={os.environ[name]}" for name in PASSED)
         start = f"{PROGRAM} exec -d --grace 200ms -s {session}"

@@ -446,6 +446,35 @@ def test_a_gateway_that_is_a_service_owns_its_members(
     eventually(lambda: not any(map(is_alive, members)))
 
 
+IN_A_KILLED_CGROUP = """
+import os, sys, time
+import scopekeeper
+
+own = "/sys/fs/cgroup" + open("/proc/self/cgroup").read().rpartition("::")[2].strip()
+os.mkdir(own + "/again")
+for name, text in (("cgroup.kill", "1"), ("cgroup.procs", "0")):
+    with open(f"{own}/again/{name}", "w") as file:
+        file.write(text)
+with scopekeeper.Cohort(sys.argv[1]) as cohort:
+    started = [cohort.spawn(["sleep", "infinity"], name=name) for name in ("a", "b", "c")]
+    print([each.pid for each in started], flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_a_gateway_in_a_cgroup_that_was_killed_before_starts_members_all_the_same(
+    keeper: Scopekeeper, session: str, units: Units
+) -> None:
+    """systemd leaves a unit's cgroup if something stays in it, and starts the unit there again."""
+    command = (sys.executable, "-c", IN_A_KILLED_CGROUP, session)
+    units.run(f"again-{session[-8:]}.service", "--property=Delegate=yes", command=command)
+    scope = eventually(lambda: scope_directory(session))
+    members = eventually(lambda: len(found := processes(scope)) == 3 and found)
+    names = {record_of(f"{scope}/{leaf}")["NAME"] for leaf in leaves(scope)}
+    assert (names, all(map(is_alive, members))) == ({"a", "b", "c"}, True)
+    assert keeper.call("stop", "-s", session).returncode == 0
+
+
 def test_a_member_whose_gateway_was_killed_before_it_wrote_that_is_one(
     keeper: Scopekeeper, session: str
 ) -> None:

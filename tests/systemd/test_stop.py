@@ -147,7 +147,7 @@ def test_a_name_that_several_have_is_refused(keeper: Scopekeeper, session: str) 
 def test_what_a_gateway_owns_is_stopped_by_its_unit(
     keeper: Scopekeeper, session: str, units: Units
 ) -> None:
-    gateway = f"gateway-{os.getpid()}.service"
+    gateway = f"gateway-{session[-8:]}.service"
     inner = " ".join(keeper.argv("-s", session, "--", *FOREVER))
     units.run(gateway, command=("sh", "-c", f"{inner} & exec sleep infinity"))
     mine = keeper.member("-s", session, "-l", "mine", "--", *FOREVER)
@@ -437,7 +437,7 @@ def test_a_gateway_stops_what_is_its_own_and_not_what_another_has_in_the_same_se
     stop = shlex.join([PROGRAM, "stop", "-s", session, "--mine"])
     gateways = []
     for number in (1, 2):
-        name = f"gateway{number}-{os.getpid()}.service"
+        name = f"gateway{number}-{session[-8:]}.service"
         mail = f"{tmp_path}/mail{number}"
         # the stop is called as a hook script would call it, from a shell below the gateway
         script = f"{launch} & sh -c 'read go < {mail}; {stop} > {mail}.words; true'; sleep infinity"
