@@ -172,8 +172,27 @@ EACH_VERSION: Share = {
 }
 """What systemd does for us or tells us, and older ones do or tell otherwise: run on both."""
 
-LONG: Share = {"systemd/test_cron.py": ALL, "systemd/test_fleet.py": ALL}
-"""Half a minute and more for one test: ``make test`` leaves it to ``make test-all``."""
+LONG: Share = {
+    "systemd/test_cron.py": ALL,
+    "systemd/test_fleet.py": ALL,
+    # killed at each step, many of them, each program: edges of what shorter tests prove
+    "gateway/test_stdio_client.py": (
+        "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",
+    ),
+    "systemd/test_attach.py": (
+        "test_a_program_of_the_whole_screen_is_there_again_after_attaching",
+    ),
+    "systemd/test_examples.py": ALL,
+    "systemd/test_held_pipes.py": ALL,
+    "systemd/test_history.py": (
+        "test_a_stop_killed_at_any_moment_leaves_a_history_that_can_be_used",
+    ),
+    "systemd/test_keeper_undisturbed.py": ALL,
+    "systemd/test_ledger.py": ("test_each_short_command_beside_a_keeper_is_told",),
+    "systemd/test_owned.py": ("test_a_launch_killed_at_any_step_has_handed_it_over_or_not",),
+    "systemd/test_programs.py": ALL,
+}
+"""Takes long for what it adds to the main job: ``make test`` leaves it to ``make test-all``."""
 
 MARKS = {"core": CORE, "each_user": EACH_USER, "each_version": EACH_VERSION, "long": LONG}
 

@@ -184,7 +184,7 @@ PARTS: tuple[Part, ...] = (
         (machine(f"rest@trixie:nspawn:root={inner(rest(OFTEN_AS_ROOT))}"),),
     ),
     Part(
-        "trixie-user-rest", "trixie nspawn user", "what is long", 2,
+        "trixie-user-rest", "trixie nspawn user", "what is long", 4,
         (machine(f"rest@trixie:nspawn:user={inner(f'{SYSTEMD} and long')}"),),
     ),
     Part(
