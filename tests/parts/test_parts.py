@@ -73,7 +73,7 @@ def test_the_machines_are_some_that_the_lab_has_and_every_systemd_of_it_is_among
     ("suite", "user"),
     [("trixie", "user"), ("trixie", "root"), ("bookworm", "user"), ("bookworm", "root")],
 )
-@pytest.mark.parametrize("often", [(), ("core",), ("each_user",), ("each_version",)])
+@pytest.mark.parametrize("often", [(), ("core",)])
 @pytest.mark.parametrize("long", [False, True])
 def test_a_test_on_systemd_is_run_once_in_each_container_by_all_parts_together(
     suite: str, user: str, often: tuple[str, ...], long: bool
