@@ -117,9 +117,10 @@ def test_a_name_is_replaced_by_the_same_one_everywhere(
     text = path.read_text()
     for name in (session, "stays", "leaves", session.replace(":", r"\\x3a")):
         assert name not in text, name
-    unit = next(s["unit"] for s in plain["ls"]["scopes"] if s["session"] == session)  # type: ignore[attr-defined]
-    assert unit not in text
-    (scope,) = [s for s in found["ls"]["scopes"] if s["members"][0]["program"] == "sh"]  # type: ignore[attr-defined]
+    (known,) = [s for s in plain["ls"]["scopes"] if s["session"] == session]  # type: ignore[attr-defined]
+    assert known["unit"] not in text
+    pid = known["members"][0]["pid"]
+    (scope,) = [s for s in found["ls"]["scopes"] if s["members"][0]["pid"] == pid]  # type: ignore[attr-defined]
     hidden = scope["session"]
     assert hidden.startswith("session-")
     assert hidden.replace("-", r"\x2d") in scope["unit"]

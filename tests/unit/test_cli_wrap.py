@@ -14,6 +14,7 @@ from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
+from tests.machine import eventually, text_of
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests" / "clients"
@@ -419,6 +420,8 @@ def test_it_ends_with_what_is_missing_and_with_who_has_to_be_restarted(simple, t
     client = subprocess.Popen(["claude", "1000"], executable=sleep)
     other = subprocess.Popen(["codex", "1000"], executable=sleep)
     try:
+        for each in (client, other):  # shown by the kernel only once the program is loaded
+            eventually(lambda pid=each.pid: text_of(f"/proc/{pid}/cmdline"))
         _, out, _ = call(tmp_path, "wrap", simple)
         lines = [line for line in out.splitlines() if line.startswith("Restart ")]
         assert len(lines) == 1

@@ -20,6 +20,7 @@ from scopekeeper.openclaw.status import (
     of_no_gateway,
     sessions,
 )
+from tests.machine import environment_of, eventually, text_of
 
 SHELL = "/usr/bin/scopekeeper-shell"
 TEXT = """{mcp: {servers: {
@@ -71,6 +72,7 @@ def test_what_a_killed_gateway_wrote_is_removed_and_what_a_living_one_did_is_not
     ended = subprocess.Popen(["true"])
     ended.wait()
     try:
+        eventually(lambda: text_of(f"/proc/{living.pid}/cmdline"))  # empty until it is loaded
         for pid in (living.pid, ended.pid, another.pid):
             (tmp_path / f"openclaw-{pid}.json").write_text(json.dumps({"pid": pid}))
         (tmp_path / "openclaw-x.json").write_text("{")
@@ -147,6 +149,8 @@ def reports(tmp_path, monkeypatch):
         process = subprocess.Popen(["openclaw", "1000"], executable=shutil.which("sleep"),
                                    env=variables)  # fmt: skip
         started.append(process)
+        # the kernel shows no environment until the program is loaded, which is after its exec
+        eventually(lambda: environment_of(process.pid))
         document = json.dumps({"pid": process.pid, "identity": None, **report})
         (tmp_path / f"openclaw-{process.pid}.json").write_text(document)
         return process.pid
