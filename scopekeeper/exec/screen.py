@@ -231,7 +231,9 @@ def _cells(screen: pyte.Screen, window: tuple[int, int]) -> Iterator[str]:
         for x, cell in enumerate(line):
             if not cell.data:
                 continue  # the second half of a wide character
-            if not placed:
+            # pyte keeps the mark on a wide character in its second half: it follows it at once
+            is_mark = x > 0 and unicodedata.combining(cell.data[0])
+            if not placed and not is_mark:
                 yield f"\x1b[{y - first + 1};{x + 1}H"
             if (style := _sgr(cell)) != shown:
                 shown = style

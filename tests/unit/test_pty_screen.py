@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pyte
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scopekeeper.exec.modes import Modes
@@ -194,6 +194,7 @@ def test_no_output_breaks_it(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(_pieces, max_size=40).map(b"".join))
+@example("\N{WAVY DASH}\N{COMBINING GRAVE ACCENT}x".encode())
 def test_what_was_drawn_again_is_drawn_the_same_again(output: bytes) -> None:
     drawn = redraw(output, 12, 5)
     again = redraw(drawn, 12, 5)
