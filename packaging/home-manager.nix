@@ -1,4 +1,4 @@
-# The Home Manager module: services.scopekeeper; see flake.nix for what was checked.
+# The Home Manager module: services.scopekeeper; flake.nix lists the checks.
 package:
 {
   config,

@@ -1,4 +1,4 @@
-# The NixOS module: services.scopekeeper; see flake.nix for what was checked.
+# The NixOS module: services.scopekeeper; flake.nix lists the checks.
 package:
 {
   config,

@@ -1,4 +1,4 @@
-# The package; see flake.nix for what was checked.
+# The package; flake.nix lists the checks.
 #
 # An environment, not a wrapped program: scopekeeper starts its interpreter again, and that has to
 # find the same modules.

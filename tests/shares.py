@@ -82,7 +82,7 @@ LONG: Share = {
     "systemd/test_owned.py": ("test_a_launch_killed_at_any_step_has_handed_it_over_or_not",),
     "systemd/test_programs.py": ALL,
 }
-"""Takes long for what it adds to the main job: ``make test`` leaves it to ``make test-all``."""
+"""Takes long and adds little to the main job: ``make test`` leaves it to ``make test-all``."""
 
 MARKS = {"core": CORE, "long": LONG}
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Ends:
     """The moments at which the scopes of a snapshot end, and their members.
 
-    Knows nothing of scopes of other users, whose policies are theirs, and nothing if the policy is
-    invalid. Nor does it ask the kernel who holds a server's socket, which takes longer than all of
+    Unknown for scopes of other users, who have policies of their own, and if the policy is
+    invalid. It does not ask the kernel who holds a server's socket, which takes longer than all of
     ``ls``.
     """
 

@@ -14,7 +14,7 @@ from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_document import age_of, document, idle_of
-from scopekeeper.cli.select_options import say_missing, scopes_of, with_target_options
+from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import (
     answer,
     processes,
@@ -33,6 +33,7 @@ from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Identity, Liveness, Member, OwnerState, Scope, Snapshot
+from scopekeeper.scope.resolve import listed
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
@@ -95,9 +96,9 @@ def command(
     leaf. The options are those of `stop`, and show the scopes in which it would stop something.
 
     ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
-    never; - is unknown, as for what ends with its owner. Without a keeper it ends at the next
-    reconcile after that. State orphan has lost its owner; kept has too, and was started to outlive
-    it.
+    never; - is unknown, as for a scope that ends with its owner. Without a keeper it ends at the
+    next reconcile after that. State orphan has lost its owner; kept has too, and was started to
+    outlive it.
 
     Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
     last line counts the scopes of other users.
@@ -115,7 +116,7 @@ def command(
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
-    matched, missing = scopes_of(snapshot, words, selector)
+    matched, missing = listed(snapshot, words, selector)
     named = [(scope, "ghost" if scope.cgroup in ghosts else ends.state(scope)) for scope in matched]
     shown = [each for each in named if not states or each[1] in states]
     ended = None

@@ -10,11 +10,11 @@ from scopekeeper.cli.show import safe
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import moment
 from scopekeeper.scope.mine import find_own
-from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.model import Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import choose
-from scopekeeper.scope.selection import STATES, Selected, Selector, select, shows
+from scopekeeper.scope.selection import STATES, Selected, Selector, select
 
 NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
 _Command = Callable[..., Any]
@@ -122,18 +122,6 @@ def select_targets(
     if says_missing:
         say_missing(found.missing)
     return list(found.selected), found.missing
-
-
-def scopes_of(
-    snapshot: Snapshot, words: tuple[str, ...], selector: Selector
-) -> tuple[list[Scope], tuple[str, ...]]:
-    """Return the scopes to list for words and selector, and the words that match nothing."""
-    if not words:
-        return [scope for scope in snapshot.scopes if shows(selector, scope)], ()
-    found = choose(snapshot, words, selector)
-    chosen = [*found.selected, *(each for _, several in found.several for each in several)]
-    directories = {each.scope.directory for each in chosen}
-    return [each for each in snapshot.scopes if each.directory in directories], found.missing
 
 
 def say_missing(words: Collection[str]) -> None:

@@ -95,8 +95,7 @@ def command(
     mount = mount_point()
     snapshot = Reader(mount, unlock=not dry_run).snapshot(uid=uid_of(all_users=all_users))
     selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
-    by_owner = selector.own is not None or selector.owner is not None or bool(selector.states)
-    targets = [stop_target.target_of(each, seconds, as_judged=by_owner) for each in selected]
+    targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
     if dry_run:
         still: list[Handled] = []
         if escaped or missing or not selected:

@@ -17,7 +17,7 @@ _WORDS = {
     "RunWarning": "warned",
 }
 _PRESENT = {"ScopeStarted": "scope runs", "MemberStarted": "runs"}
-"""For what was there before ``watch``."""
+"""For scopes and members that exist when ``watch`` starts."""
 
 
 def cells(clock: str, fields: Mapping[str, object]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tells interactive shells, which ignore SIGTERM and end by SIGHUP, from other processes."""
+"""Detects interactive shells, which ignore SIGTERM and end by SIGHUP."""
 
 import contextlib
 import re

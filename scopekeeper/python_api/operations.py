@@ -23,8 +23,8 @@ from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
-from scopekeeper.scope.resolve import choose
-from scopekeeper.scope.selection import STATES, Selected, Selector, select, shows
+from scopekeeper.scope.resolve import choose, listed
+from scopekeeper.scope.selection import STATES, Selected, Selector, select
 from scopekeeper.scope.snapshot import Reader
 
 Lifetime = Literal["gateway", "session", "detached"]
@@ -111,12 +111,7 @@ def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     """
     selector = _selector(selection)
     snapshot = Reader(mount_point(), usage=True).snapshot(uid=os.getuid())
-    if not words:
-        return [_scope(each) for each in snapshot.scopes if shows(selector, each)]
-    found = choose(snapshot, words, selector)
-    chosen = [*found.selected, *(each for _, several in found.several for each in several)]
-    directories = {each.scope.directory for each in chosen}
-    return [_scope(each) for each in snapshot.scopes if each.directory in directories]
+    return [_scope(each) for each in listed(snapshot, words, selector)[0]]
 
 
 def stop(
@@ -147,8 +142,7 @@ def stop(
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
     selected = _selected(snapshot, words, selector) if words else select(snapshot, selector)
-    judged = selector.own is not None or selector.owner is not None or bool(selector.states)
-    targets = [stop_target.target_of(each, seconds, as_judged=judged) for each in selected]
+    targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
     warnings: list[str] = []
     results = stopping.stop(
         targets, causes=[Cause(Reason.STOPPED, note)] * len(targets), warnings=warnings,

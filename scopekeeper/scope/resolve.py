@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.names import SUFFIX
-from scopekeeper.scope.selection import Selected, Selector, select
+from scopekeeper.scope.selection import Selected, Selector, select, shows
 
 RUN, SESSION, SCOPE, MEMBER = "run", "session", "scope", "member"
 KINDS = (RUN, SESSION, SCOPE, MEMBER)
@@ -102,3 +102,15 @@ def _narrowed(matched: list[Selected], selector: Selector) -> list[Selected]:
             elif part.member is None or part.member is each.member:
                 found.append(each)
     return found
+
+
+def listed(
+    snapshot: Snapshot, words: Sequence[str], selector: Selector
+) -> tuple[list[Scope], tuple[str, ...]]:
+    """Return the scopes that a list shows for words and selector, and unknown words."""
+    if not words:
+        return [scope for scope in snapshot.scopes if shows(selector, scope)], ()
+    found = choose(snapshot, words, selector)
+    chosen = [*found.selected, *(each for _, several in found.several for each in several)]
+    directories = {each.scope.directory for each in chosen}
+    return [each for each in snapshot.scopes if each.directory in directories], found.missing

@@ -116,8 +116,13 @@ class Selector:
         )
 
     @property
+    def judges(self) -> bool:
+        """Whether it selects by owner or state, which can change before a stop."""
+        return self.own is not None or self.owner is not None or bool(self.states)
+
+    @property
     def knows_by_name(self) -> bool:
-        """Whether the name of a scope that is gone tells if it matched."""
+        """Whether the name of a scope decides if it matches, so that it may be gone."""
         return not (self.is_partial or self.session_id is not None or self.lifetimes or self.states)
 
 

@@ -2,15 +2,22 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.machine import PATIENCE, Scopekeeper, eventually, signal_set, wait_for_command
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.machine import (
+    PATIENCE,
+    PROGRAM,
+    Scopekeeper,
+    children_of,
+    eventually,
+    is_alive,
+    signal_set,
+    wait_for_command,
+)
 
 pytestmark = pytest.mark.systemd
 
@@ -60,21 +67,17 @@ def test_an_interactive_shell_needs_no_grace(
     assert process.wait(PATIENCE) != -signal.SIGKILL
 
 
-def test_what_cleans_up_at_sigterm_is_not_cut_short_by_a_hangup(
-    keeper: Scopekeeper, session: str, terminal: tuple[int, int]
+@pytest.mark.parametrize("trap", [":", ""], ids=["cleans up", "ignores it"])
+def test_a_script_at_a_terminal_has_its_grace_and_no_hangup(
+    keeper: Scopekeeper, session: str, terminal: tuple[int, int], tmp_path: Path, trap: str
 ) -> None:
-    script = "trap 'sleep 0.5; exit 7' TERM; echo ready >&2; while :; do sleep 1000 & wait; done"
+    script = f"sleep 1000 & trap '{trap}' TERM; until [ -e {tmp_path}/go ]; do :; done; exit 7"
     process = at_terminal(keeper, session, terminal, "sh", "-c", script)
-    eventually(lambda: has(process, "SigCgt", signal.SIGTERM))
-    assert keeper.call("stop", "-s", session, timeout=PATIENCE).returncode == 0
+    eventually(lambda: has(process, "SigCgt" if trap else "SigIgn", signal.SIGTERM))
+    (sleeper,) = children_of(process.pid)
+    stopping = keeper.popen([PROGRAM, "stop", "-s", session], stdout=subprocess.DEVNULL)
+    eventually(lambda: not is_alive(sleeper))  # the signals have come
+    assert process.poll() is None
+    (tmp_path / "go").touch()
     assert process.wait(PATIENCE) == 7
-
-
-def test_a_script_that_ignores_sigterm_has_its_grace(
-    keeper: Scopekeeper, session: str, terminal: tuple[int, int]
-) -> None:
-    script = "trap '' TERM; sleep 1; exit 7"
-    process = at_terminal(keeper, session, terminal, "sh", "-c", script)
-    eventually(lambda: has(process, "SigIgn", signal.SIGTERM))
-    assert keeper.call("stop", "-s", session, timeout=PATIENCE).returncode == 0
-    assert process.wait(PATIENCE) == 7
+    assert stopping.wait(PATIENCE) == 0

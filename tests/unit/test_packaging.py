@@ -164,8 +164,8 @@ def test_arch_installs_the_wheel_the_units_and_the_license(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="makepkg refuses root")
 def test_makepkg_reads_it(tmp_path):
     shutil.copy(PACKAGING / ARCH, tmp_path)
-    told = read("makepkg", "--printsrcinfo", cwd=tmp_path)
-    assert f"pkgver = {__version__}" in told
+    printed = read("makepkg", "--printsrcinfo", cwd=tmp_path)
+    assert f"pkgver = {__version__}" in printed
 
 
 @needs("namcap")
@@ -227,8 +227,8 @@ def test_fedora_never_stops_the_slice():
 
 @needs("rpmspec")
 def test_rpm_reads_it():
-    told = read("rpmspec", "--query", "--qf", "%{name} %{version}\n", PACKAGING / FEDORA)
-    assert told.splitlines() == [f"scopekeeper {__version__}"]
+    printed = read("rpmspec", "--query", "--qf", "%{name} %{version}\n", PACKAGING / FEDORA)
+    assert printed.splitlines() == [f"scopekeeper {__version__}"]
 
 
 @needs("rpmlint")
@@ -309,9 +309,9 @@ def test_nix_parses_it(name, tmp_path):
 
 @needs("nix-instantiate")
 def test_nix_evaluates_package_and_modules(tmp_path):
-    told = nix(tmp_path, "--eval", "--strict", "--json", "--argstr", "packaging", PACKAGING,
+    printed = nix(tmp_path, "--eval", "--strict", "--json", "--argstr", "packaging", PACKAGING,
                ROOT / "tests/unit/nixpkgs_standin.nix")  # fmt: skip
-    found = json.loads(told)
+    found = json.loads(printed)
     assert found["name"] == f"scopekeeper-{__version__}"
     assert "/packaging/install-units" in found["script"]
     units = {name for name in found["home"]["xdg"]["configFile"] if name.startswith("systemd/")}
@@ -428,8 +428,8 @@ def test_the_form_asks_for_what_the_commands_print():
     assert {"bugreport --hide-names", "doctor --json"} <= set(named)
     for command in named:
         name, *options = command.split()
-        told = CliRunner().invoke(group, [name, "--help"]).output
-        assert all(option in told for option in options), command
+        printed = CliRunner().invoke(group, [name, "--help"]).output
+        assert all(option in printed for option in options), command
 
 
 def test_the_form_is_one_of_github():
