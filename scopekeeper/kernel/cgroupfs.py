@@ -54,11 +54,12 @@ class Unread:
 
 
 def read(directory: str, name: str) -> str | None:
-    """Return the text of a cgroup's file, None if it is gone or unreadable for us."""
+    """Return the text of a file of a cgroup or process, None if that is gone or unreadable."""
     try:
         return proc.read(f"{directory}/{name}")
     except OSError as error:
-        if error.errno in GONE or isinstance(error, NotADirectoryError | PermissionError):
+        # a process that ends between the open and the read gives ESRCH
+        if error.errno in (*GONE, errno.ESRCH, errno.ENOTDIR, errno.EACCES, errno.EPERM):
             return None
         raise
 

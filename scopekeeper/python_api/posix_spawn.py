@@ -11,6 +11,7 @@ import fcntl
 import functools
 import os
 import signal
+import time
 
 from scopekeeper.kernel import proc
 from scopekeeper.python_api.popen_arguments import Command
@@ -21,6 +22,8 @@ _ROOM = 1024
 """Bytes for any of the C library's structures; they have 80, 128 and 336 (x86-64)."""
 _FD_MOST = 1024
 """Highest descriptor to pass on: those below it are closed one by one."""
+_LOOKS, _PAUSE = 10_000, 0.0005
+"""How often to look at a child that has neither executed nor ended, and seconds between."""
 _NOWHERE = b"x" * 8192
 """A path that execve(2) refuses with ENAMETOOLONG, which nothing before it does."""
 
@@ -128,14 +131,19 @@ def _was_killed_at_birth(pid: int) -> bool:
     success.
     """
     with contextlib.suppress(OSError):
-        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None or ended.si_status != signal.SIGKILL:
-            return False
-        stat = proc.stat_of(pid)
-        if stat is None or stat.has_executed:
-            return False
-        os.waitpid(pid, 0)
-        return True
+        # The kernel lets the parent go on when the child gives up its memory, in execve(2) or in
+        # its exit: which of the two it was shows a moment later.
+        for _ in range(_LOOKS):
+            stat = proc.stat_of(pid)
+            if stat is None or stat.has_executed:
+                return False
+            if stat.has_ended:
+                ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_status != signal.SIGKILL:
+                    return False
+                os.waitpid(pid, 0)
+                return True
+            time.sleep(_PAUSE)
     return False
 
 

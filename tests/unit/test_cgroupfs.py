@@ -55,3 +55,13 @@ def an_owner(later: int = 0) -> Owner:
     return Owner(
         pid=os.getpid(), start_time=began, boot_id=proc.boot_id(), namespaces=proc.namespaces()
     )
+
+
+def test_a_process_that_ends_while_it_is_read_is_gone() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        fd = os.open(f"/proc/{process.pid}/status", os.O_RDONLY)
+        process.kill()
+    try:
+        assert cgroupfs.read("/proc/self/fd", str(fd)) is None
+    finally:
+        os.close(fd)
