@@ -65,6 +65,14 @@ CORE: Share = {
 LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
+    # edges beside the main job: hostile neighbours, places, containers, what a report has
+    "cgroup/test_cgroup_bugreport.py": ALL,
+    "systemd/test_bugreport.py": ALL,
+    "systemd/test_exec_edges.py": ALL,
+    "systemd/test_forged_records.py": ALL,
+    "systemd/test_hostile_cgroups.py": ALL,
+    "systemd/test_place.py": ALL,
+    "systemd/test_podman.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",
