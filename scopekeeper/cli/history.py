@@ -1,7 +1,6 @@
 """``scopekeeper history``."""
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -18,6 +17,7 @@ from scopekeeper.cli.users import require_root, user, user_fields, with_all_user
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.kernel.exit_status import signal_name
 from scopekeeper.quantities import show_bytes, show_duration, since
 from scopekeeper.scope.reason import Reason
 
@@ -163,14 +163,6 @@ def status(end: End) -> str:
     if end.signal is not None:
         return signal_name(end.signal)
     return "-" if end.exit_status is None else str(end.exit_status)
-
-
-def signal_name(number: int) -> str:
-    """Return ``SIGTERM``; ``signal 99`` if it has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def when(moment: int) -> str:

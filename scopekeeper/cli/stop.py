@@ -243,7 +243,8 @@ def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> 
     if result.outcome == "killed":
         more = " and all unreadable ones" if result.unread else ""
         return (
-            f"{name}: gone after {after}; {processes(result.terminated)} terminated, "
+            f"{name}: gone after {after}; "
+            f"{processes(max(result.terminated, result.processes))} terminated, "
             f"{result.killed} of them{more} killed"
         )
     lines = [f"{name}: {processes(len(result.remaining))} cannot be killed after {after}:"]
@@ -263,6 +264,7 @@ def _document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "terminated": result.terminated,
         "killed": result.killed,
+        "processes": result.processes,
         "milliseconds": round(result.milliseconds, 1),
         "problem": result.problem or None,
         "escaped": [

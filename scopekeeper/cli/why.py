@@ -11,13 +11,15 @@ from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.history import document, lasted, read_histories, signal_name, when
+from scopekeeper.cli.history import document, lasted, read_histories, when
 from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width
 from scopekeeper.cli.still_running import Running, running
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.kernel import exit_status
+from scopekeeper.kernel.exit_status import signal_name
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
@@ -177,7 +179,7 @@ def account(end: End) -> Account:
     details = []
     if end.evidence and end.evidence not in _evidence_of_cause(end):
         details.append(end.evidence)
-    used = []
+    used = [how] if (how := _how_its_command_ended(end)) else []
     if end.processes:
         killed = f", {end.killed} of them by SIGKILL" if end.killed else ""
         used.append(f"{processes(end.processes)} ended{killed}")
@@ -204,11 +206,21 @@ def _last_output(end: End) -> list[str]:
 
 def _evidence_of_cause(end: End) -> tuple[str, ...]:
     """Return evidence that only repeats the exit status or signal of the cause."""
-    if end.reason is Reason.EXITED:
-        return (f"exit status {end.exit_status}",)
-    if end.reason is Reason.SIGNALLED and end.signal is not None:
-        return (f"killed by {signal_name(end.signal)}",)
-    return ()
+    if end.reason not in (Reason.EXITED, Reason.SIGNALLED):
+        return ()
+    return (exit_status.words(end.exit_status, end.signal),)
+
+
+def _how_its_command_ended(end: End) -> str:
+    """Return how a member's command ended that something else has ended; '' if unknown.
+
+    A clause of its own: after the evidence it would read as the end of the owner.
+    """
+    if end.reason in (Reason.EXITED, Reason.SIGNALLED):
+        return ""
+    if end.signal is not None:
+        return f"its command was ended by {signal_name(end.signal)}"
+    return "" if end.exit_status is None else f"its command exited with status {end.exit_status}"
 
 
 def _cause(end: End) -> str:

@@ -59,9 +59,9 @@ class End:
     oom_kills: int | None = None
     """Processes that the kernel killed when out of memory."""
     processes: int | None = None
-    """Number of processes when the end began."""
+    """Number of processes when the end began, and of those that were born until it was over."""
     killed: int = 0
-    """How many of the processes needed SIGKILL."""
+    """How many of these processes needed SIGKILL."""
     seen: bool = True
     """Whether somebody watched the end."""
     stopper: Stopper | None = None
@@ -79,7 +79,8 @@ def merged(known: End, new: End) -> End:
     """Merge two reports of one end.
 
     A reason replaces ``unknown`` and no other reason: the first report is the most direct one. If
-    neither has a reason, specific evidence replaces vague evidence. Missing numbers are filled in.
+    neither has a reason, specific evidence replaces vague evidence. Missing numbers are filled in;
+    of processes the larger numbers hold.
     """
     if _explains(new, known):
         first, second = new, known
@@ -92,9 +93,13 @@ def merged(known: End, new: End) -> End:
         for name in _FILLED
         if getattr(first, name) is None and getattr(second, name) is not None
     }
+    # both from reports of the same end: each saw at most all of its processes
+    if None not in (first.processes, second.processes):
+        changes["processes"] = max(first.processes or 0, second.processes or 0)
+    changes["killed"] = max(first.killed, second.killed)
     if not first.argv and second.argv:
         changes["argv"] = second.argv
-    return dataclasses.replace(first, **changes) if changes else first  # type: ignore[arg-type]
+    return dataclasses.replace(first, **changes)  # type: ignore[arg-type]
 
 
 def _explains(new: End, known: End) -> bool:

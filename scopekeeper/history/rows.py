@@ -1,10 +1,12 @@
 """The columns of the history; converts ends to rows and back. Pure."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
 from scopekeeper.history.end import End
-from scopekeeper.scope.reason import Reason, Stopper
+from scopekeeper.kernel import exit_status
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 COLUMNS = {
     "member_id": "TEXT NOT NULL", "started": "INTEGER NOT NULL", "ended": "INTEGER NOT NULL",
@@ -62,7 +64,28 @@ def from_row(row: Sequence[str | int | None]) -> End:
     values["seen"] = bool(values["seen"])
     if stopper[0] is not None:
         values["stopper"] = Stopper(*stopper)  # type: ignore[arg-type, assignment]
-    return End(**values)  # type: ignore[arg-type]
+    return _put_right(End(**values))  # type: ignore[arg-type]
+
+
+def _put_right(end: End) -> End:
+    """Correct what earlier versions wrote.
+
+    Their evidence of a cause ends with how the member's command ended, as if that were the owner's
+    end: ``process 7 has ended (exit status 0)``. They counted processes before a stop began, and
+    the killed ones when its grace was over.
+    """
+    how = exit_status.words(end.exit_status, end.signal)
+    has_note = end.reason is Reason.STOPPED and end.evidence != f"{_asked(end)} ({how})"
+    if how and end.reason not in (Reason.EXITED, Reason.SIGNALLED) and not has_note:
+        end = dataclasses.replace(end, evidence=end.evidence.removesuffix(f" ({how})"))
+    if end.processes is not None and end.killed > end.processes:
+        end = dataclasses.replace(end, processes=end.killed)
+    return end
+
+
+def _asked(end: End) -> str:
+    """Return the evidence of a stop to which no note was given."""
+    return Cause(Reason.STOPPED, "", end.stopper).evidence
 
 
 def _words(text: str) -> tuple[str, ...]:

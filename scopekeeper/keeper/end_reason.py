@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass
 
 from scopekeeper.history.end import UNTOLD, End
-from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.kernel.exit_status import Exit, words
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.systemd.shutdown import Stopping
 
@@ -36,42 +36,40 @@ def explain(
     """Return an end with its reason and the evidence.
 
     The first that holds: killed by the OOM killer; marked by a stop; stopped by systemd for a
-    property set at the launch; ended by itself; unknown.
+    property set at the launch; ended by itself; unknown. The evidence of another cause is about
+    that alone: how the member's own command ended has fields of its own.
     """
     status, number = (exit_.status, exit_.signal) if exit_ else (None, None)
     end = dataclasses.replace(
         end, exit_status=status, signal=number, oom_kills=max(oom_kills, end.oom_kills or 0) or None
     )
     if oom_kills and status is None and number in (None, signal.SIGKILL):
-        words = f"the OOM killer killed {oom_kills} of its processes (memory.events)"
-        return _with(end, Reason.OOM_KILLED, words)
+        evidence = f"the OOM killer killed {oom_kills} of its processes (memory.events)"
+        return _with(end, Reason.OOM_KILLED, evidence)
     if cause is not None:
-        how = f" ({_words(exit_)})" if exit_ and _words(exit_) else ""
-        ended = _with(end, cause.reason, cause.evidence + how)
-        return dataclasses.replace(ended, stopper=cause.stopper)
+        return dataclasses.replace(_with(end, cause.reason, cause.evidence), stopper=cause.stopper)
     if was_ended(exit_):
         if around.bound_to and around.owner_gone:
-            words = f"systemd ended it with {around.bound_to}: {around.owner_gone}"
-            return _with(end, Reason.OWNER_GONE, words)
+            evidence = f"systemd ended it with {around.bound_to}: {around.owner_gone}"
+            return _with(end, Reason.OWNER_GONE, evidence)
         if around.ttl is not None and around.age + _SLACK >= around.ttl:
-            words = f"systemd ended it after its {around.ttl / 1e6:g} s"
-            return _with(end, Reason.TTL, words)
-        how = f" ({_words(exit_)})" if _words(exit_) else ""
+            return _with(end, Reason.TTL, f"systemd ended it after its {around.ttl / 1e6:g} s")
         if around.stopping is Stopping.MACHINE:
-            return _with(end, Reason.REBOOT, f"the machine was going down{how}")
+            return _with(end, Reason.REBOOT, "the machine was going down")
         if around.stopping is Stopping.MANAGER and exit_ is not None and exit_.signal is not None:
-            words = f"{_words(exit_)}, as the user's manager stopped with all that it ran"
-            return _with(end, Reason.SIGNALLED, words)
+            how = words(None, number)
+            evidence = f"{how}, as the user's manager stopped with all that it ran"
+            return _with(end, Reason.SIGNALLED, evidence)
     if status is not None:
-        return _with(end, Reason.EXITED, _words(exit_))
+        return _with(end, Reason.EXITED, words(status, None))
     if number is not None:
-        return _with(end, Reason.SIGNALLED, _words(exit_))
+        return _with(end, Reason.SIGNALLED, words(None, number))
     return _with(end, Reason.UNKNOWN, UNTOLD)
 
 
 def completed(end: End, seen: Exit | None) -> End:
     """Return an unknown end completed with the exit that another watch of its process saw."""
-    if end.reason is not Reason.UNKNOWN or not _words(seen):
+    if end.reason is not Reason.UNKNOWN or seen is None or not words(seen.status, seen.signal):
         return end
     return explain(end, seen, None, 0, Circumstances())
 
@@ -81,19 +79,6 @@ def was_ended(exit_: Exit | None) -> bool:
     if exit_ is None or exit_.status == 128 + signal.SIGTERM:
         return True
     return exit_.status is None and exit_.signal in (None, *_ENDED_BY_SYSTEMD)
-
-
-def _words(exit_: Exit | None) -> str:
-    """Return how a process ended in words; '' if unknown."""
-    if exit_ is None or (exit_.status is None and exit_.signal is None):
-        return ""
-    if exit_.status is not None:
-        return f"exit status {exit_.status}"
-    try:
-        name = signal.Signals(exit_.signal or 0).name
-    except ValueError:
-        name = f"signal {exit_.signal}"
-    return f"killed by {name}"
 
 
 def _with(end: End, reason: Reason, evidence: str) -> End:

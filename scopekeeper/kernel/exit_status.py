@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import struct
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,21 @@ def exit_of(wait_status: int | None, source: str) -> Exit:
     if os.WIFSIGNALED(wait_status):
         return Exit(None, os.WTERMSIG(wait_status), source)
     return Exit(os.WEXITSTATUS(wait_status), None, source)
+
+
+def words(status: int | None, number: int | None) -> str:
+    """Return how a process ended in words; '' if neither status nor signal is known."""
+    if status is not None:
+        return f"exit status {status}"
+    return "" if number is None else f"killed by {signal_name(number)}"
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGTERM``; ``signal 99`` if it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class EndedProcess(Protocol):

@@ -65,14 +65,18 @@ class Placed:
 
 
 class _Vacant(NewMember):
-    """A member without a process yet. Until then, PID and START in its record are the holder's."""
+    """A member without a process yet. Until then, PID and START in its record are the holder's.
+
+    The record says until when it waits, so that others can show it.
+    """
 
     __slots__ = ()
     joining = records.PLACING
 
-    def __init__(self, request: Request, owner: LaunchOwner) -> None:
+    def __init__(self, request: Request, owner: LaunchOwner, within: float) -> None:
         super().__init__(request, owner)
         self.record["JOINING"] = records.PLACED
+        self.record["WAITS_UNTIL"] = str(proc.boottime() + round(within * 1e6))
 
     def arrive(self, path: str, place: Place) -> None:  # noqa: ARG002
         """Move this process into the cgroup beside the leaf at path; raises OSError."""
@@ -142,7 +146,7 @@ def _hold(options: dict[str, str], within: float, channel: int) -> None:
         caller = Caller(for_child=True)
         if "require" in options:
             _require(options["require"])
-        member, directory = _make(options, environment, caller, warnings)
+        member, directory = _make(options, environment, caller, within, warnings)
     except Exception as error:  # noqa: BLE001  the caller raises it
         raised = translated(error)
         answer("failed", type(raised).__name__, raised.message, raised.hint)
@@ -171,15 +175,19 @@ def _make(
     options: dict[str, str],
     environment: dict[bytes, bytes],
     caller: Caller,
+    within: float,
     warnings: list[str],
 ) -> tuple[NewMember, str]:
+    def vacant(request: Request, owner: LaunchOwner) -> _Vacant:
+        return _Vacant(request, owner, within)
+
     request, owner, where = run.plan(options, "", environment, caller, warnings)
     _check_way(caller, where)
     try:
-        return run.enter(request, owner, caller, where, warnings, _Vacant)
+        return run.enter(request, owner, caller, where, warnings, vacant)
     except join.OtherOwnerError:
         request.run = owner.label
-        return run.enter(request, owner, caller, where, warnings, _Vacant)
+        return run.enter(request, owner, caller, where, warnings, vacant)
 
 
 def _check_way(caller: Caller, where: Place) -> None:
@@ -288,7 +296,7 @@ def _complete(member: NewMember, directory: str, caller: Caller) -> None:
         except OSError:
             continue  # it has ended
     began, pid = min(found, default=(0, 0))
-    fields = {"PID": str(pid), "START": str(began), "JOINING": ""}
+    fields = {"PID": str(pid), "START": str(began), "JOINING": "", "WAITS_UNTIL": ""}
 
     def change() -> None:
         raw = proc.attribute(leaf, records.ATTRIBUTE) or b""

@@ -148,7 +148,7 @@ def enter(
     caller: "Caller",
     where: "Place",
     warnings: list[str],
-    kind: "type[NewMember] | None" = None,
+    kind: "Callable[[Request, LaunchOwner], NewMember] | None" = None,
 ) -> "tuple[NewMember, str]":
     """Make room, enter the scope, and return this process's member and the scope's directory."""
     from scopekeeper.launch import join

@@ -61,6 +61,8 @@ def _of_member(action: Action, now: int) -> Moment:
         return now
     if action.verdict in _REPORTED:
         return NEVER
+    if action.verdict is Verdict.PLACED:
+        return action.member.waits_until if action.member is not None else None
     if action.due is not None and not _is_at_work(action):
         return action.due
     return NEVER if action.member is not None and _needs_no_owner(action.member) else None

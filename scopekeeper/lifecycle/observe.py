@@ -13,9 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
-from scopekeeper.kernel.usage import command_line
+from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.lifecycle.escaped import Escaped
+from scopekeeper.lifecycle.stop_target import Remaining
 from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord, StopMark
@@ -110,10 +111,11 @@ def unseen(directory: str, only: str = "") -> list[End]:
     return ends
 
 
-def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
+def caused(end: End, cause: Cause, ended: int, processes: int = 0, killed: int = 0) -> End:
     """Return an end that was watched, with the cause that brought it about.
 
-    killed is the number of its processes that needed SIGKILL.
+    processes is how many of it were seen until it was over, killed how many of these needed
+    SIGKILL.
     """
     evidence = [cause.evidence] if cause.evidence else []
     if not end.argv:
@@ -124,6 +126,7 @@ def caused(end: End, cause: Cause, ended: int, killed: int = 0) -> End:
         reason=cause.reason,
         evidence="; ".join(evidence),
         stopper=cause.stopper,
+        processes=max(end.processes or 0, processes, killed),
         killed=killed,
     )
 
@@ -257,3 +260,13 @@ def _memory(directory: str) -> tuple[int | None, int | None]:
         return None, None
     peak = cgroupfs.read(directory, "memory.peak")  # since Linux 5.19
     return int(peak) if peak else None, cgroupfs.keyed(events, "oom_kill")
+
+
+def unkillable(pid: int) -> Remaining:
+    """Describe a process that cannot be killed; it may have ended since."""
+    state, waits_in = "?", ""
+    with contextlib.suppress(OSError):
+        stat = proc.stat_of(pid)
+        state = stat.state if stat is not None else "?"
+        waits_in = proc.read(f"/proc/{pid}/wchan")
+    return Remaining(pid, state, waits_in or "?", describe(pid))

@@ -10,7 +10,6 @@ Nothing is stopped without a record that we can read.
 
 import contextlib
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,13 +17,20 @@ from dataclasses import dataclass, field, replace
 
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
-from scopekeeper.kernel import cgroupfs, mounts, proc
+from scopekeeper.kernel import cgroupfs, mounts, open_files
 from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.job_control import is_interactive_shell
-from scopekeeper.kernel.proc import mount_point
-from scopekeeper.kernel.usage import describe
-from scopekeeper.lifecycle import leavers, observe, remove, stop_mark, stop_witness, unseen_ends
-from scopekeeper.lifecycle.stop_target import Remaining, Result, Target
+from scopekeeper.kernel.proc import boottime, mount_point
+from scopekeeper.lifecycle import (
+    leavers,
+    observe,
+    remove,
+    stop_kills,
+    stop_mark,
+    stop_witness,
+    unseen_ends,
+)
+from scopekeeper.lifecycle.stop_target import Result, Target
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord
@@ -45,6 +51,8 @@ class _Held:
 
     result: Result
     fd: int
+    scope_inode: int
+    """Of the scope's cgroup, also if the target is a member; 0 if that is gone."""
     cause: Cause
     scope_record: ScopeRecord | None
     """As it was before this stop; None if damaged."""
@@ -53,8 +61,10 @@ class _Held:
     signalled: set[int] = field(default_factory=set)
     members: list[End] | None = None
     """Its members before the first signal; None if none was sent."""
+    seen: dict[str, set[int]] = field(default_factory=dict)
+    """The processes found in it since the stop began, by leaf; under '' all of them."""
     killed: dict[str, int] = field(default_factory=dict)
-    """How many processes were killed, by leaf."""
+    """How many of these were killed, by leaf."""
     kill_at: float | None = None
     """When its grace is over, by time.monotonic(); None before the first signal."""
     give_up_at: float | None = None
@@ -109,6 +119,9 @@ class _Held:
                 scope = self.result.target.scope_directory[len(mount_point()) :]
                 self.members += self._unrecorded(found, scope)
                 unseen_ends.announce(self.members, self.cause, scope)
+        for leaf, pids in observe.processes_by_leaf(self.directory, found, leaf=self.leaf).items():
+            self.seen.setdefault(leaf, set()).update(pids)
+        self.seen.setdefault("", set()).update(pid for inside in found.values() for pid in inside)
         return found
 
     def _unrecorded(self, found: dict[str, list[int]], scope: str) -> list[End]:
@@ -155,7 +168,7 @@ def stop(
     proved.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
-    _allow_descriptors(len(targets))
+    open_files.allow(2 * len(targets) + 64)
     results = [Result(target) for target in targets]
     stop_witness.tidy()
     asker = asker or observe.caller()
@@ -176,8 +189,10 @@ def stop(
             with EmptinessWatch(list(by_directory)) as watch:
                 _end_all(by_directory, watch, began)
             by_directory = _born_since(by_directory)
+        kills = stop_kills.Kills()
         for each in held:
             _judge(each)
+            _count(each, kills)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         _look_for_leavers(results, held, ends=ends_escaped)
         ends: dict[int, list[End]] = {}
@@ -191,15 +206,6 @@ def stop(
             each.result.problem = each.result.problem or remove.why_it_stays(_emptied(each))
     recording.tell(news)  # only now, to leave systemd its time before
     return results
-
-
-def _allow_descriptors(targets: int) -> None:
-    """Raise the soft limit of open files to what this many targets need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * targets + 64
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _open(result: Result) -> int | None:
@@ -219,8 +225,12 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     target, directory = result.target, f"/proc/self/fd/{fd}"
     before = record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
+    inode = stop_kills.number_of(target.scope_directory)
     wanted = stop_mark.fields(cause)
-    problem = stop_mark.put(directory, target.scope_directory, target.leaf, wanted, target.judged)
+    kill_at = boottime() + round(target.grace * 1e6)
+    problem = stop_mark.put(
+        directory, target.scope_directory, target.leaf, wanted, target.judged, kill_at=kill_at
+    )
     if problem == stop_mark.NOTHING:
         return None
     if problem in (stop_mark.CHANGED, stop_mark.ADOPTED):
@@ -229,7 +239,7 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return _Held(result, fd, cause, before or record_of(target.scope_directory), earlier)
+    return _Held(result, fd, inode, cause, before or record_of(target.scope_directory), earlier)
 
 
 def record_of(scope_directory: str) -> ScopeRecord | None:
@@ -325,6 +335,8 @@ def _kill(each: _Held) -> None:
     each.result.killed = sum(map(len, found.values()))
     if each.result.killed or cgroupfs.is_populated(each.directory):
         each.result.outcome = "killed"
+    # before it: another stop of the same target reports what it finds here
+    stop_kills.note(each.scope_inode, each.fd, each.killed)
     cgroupfs.kill(each.directory)
 
 
@@ -332,7 +344,22 @@ def _judge(each: _Held) -> None:
     """Look once more, whatever was seen before: the proof is that nothing lives in it now."""
     if cgroupfs.is_populated(each.directory):
         each.result.outcome = "remains"
-        each.result.remaining = tuple(_remaining(pid) for pid in cgroupfs.processes(each.directory))
+        each.result.remaining = tuple(
+            observe.unkillable(pid) for pid in cgroupfs.processes(each.directory)
+        )
+
+
+def _count(each: _Held, kills: stop_kills.Kills) -> None:
+    """Count what was seen in it, and what another stop of it has killed meanwhile."""
+    of_others = kills.of(each.scope_inode)
+    for end in each.members or ():
+        if of_others.get(end.leaf, 0) > each.killed.get(end.leaf, 0):
+            each.killed[end.leaf] = of_others[end.leaf]
+    result = each.result
+    result.killed = max(result.killed, sum(each.killed.values()))
+    result.processes = max(len(each.seen.get("", ())), result.killed)
+    if result.killed and result.outcome == "terminated":
+        result.outcome = "killed"
 
 
 def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held], *, ends: bool) -> None:
@@ -358,7 +385,9 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
         if remains and cgroupfs.is_populated(each.path_of(end.leaf)):
             continue
         if end.processes or end.leaf in each.hidden:
-            caused = observe.caused(end, each.cause, ended, each.killed.get(end.leaf, 0))
+            processes = len(each.seen.get(end.leaf, ()))
+            killed = each.killed.get(end.leaf, 0)
+            caused = observe.caused(end, each.cause, ended, processes, killed)
             ended_too = [pair[0] for pair in each.result.ended_escaped]
             yield observe.with_leavers(caused, each.result.escaped, ended_too)
         elif end.leaf not in watched:
@@ -368,13 +397,3 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
 def _emptied(each: _Held) -> remove.Emptied:
     target = each.result.target
     return remove.Emptied(target.directory, target.cgroup, target.scope_directory, each.fd)
-
-
-def _remaining(pid: int) -> Remaining:
-    """Describe a process that cannot be killed; it may have ended since."""
-    state, waits_in = "?", ""
-    with contextlib.suppress(OSError):
-        stat = proc.stat_of(pid)
-        state = stat.state if stat is not None else "?"
-        waits_in = proc.read(f"/proc/{pid}/wchan")
-    return Remaining(pid, state, waits_in or "?", describe(pid))

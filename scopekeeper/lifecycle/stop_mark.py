@@ -82,11 +82,15 @@ def put(
     leaf: str,
     mark: dict[str, str],
     judged: Judged | None = None,
+    *,
+    kill_at: int,
 ) -> str:
     """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
-    With judged, only if that is still true. Returns why it may not be stopped, '' if it may. Takes
-    the scope's lock exclusively, so that no launch and no adoption is half-way in.
+    With judged, only if that is still true. kill_at is when the stop kills what is left, in
+    microseconds of CLOCK_BOOTTIME, for those who ask meanwhile. Returns why it may not be stopped,
+    '' if it may. Takes the scope's lock exclusively, so that no launch and no adoption is half-way
+    in.
     """
     try:
         _await_record(directory)
@@ -102,7 +106,7 @@ def put(
             changed = _change(directory, leaf, judged) if judged is not None else ""
             if changed:
                 return changed
-            stop_witness.keep(directory, mark)
+            stop_witness.keep(directory, {**mark, "KILL_AT": str(kill_at)})
             fields = records.loads(raw).items()
             kept = {key: value for key, value in fields if key not in KEYS}
             os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))

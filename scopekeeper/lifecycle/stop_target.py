@@ -77,7 +77,8 @@ class Result:
     terminated: int = 0
     """Processes that were sent SIGTERM."""
     killed: int = 0
-    """Processes that were left after the grace and were killed."""
+    """Processes that were left after the grace and were killed, by this stop or by another one of
+    the same target."""
     milliseconds: float = 0.0
     remaining: tuple[Remaining, ...] = ()
     problem: str = ""
@@ -87,6 +88,8 @@ class Result:
     """Processes that had left it and were ended, each with ``terminated`` or ``killed``."""
     unread: int = 0
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
+    processes: int = 0
+    """Processes that lived in it when the stop began, or were started in it until it was over."""
 
 
 def target_of(selected: Selected, grace: float | None = None, *, as_judged: bool = False) -> Target:

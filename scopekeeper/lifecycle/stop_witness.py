@@ -32,7 +32,7 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
     """
     try:
         seen = os.stat(directory)
-        folder = _make_folder()
+        folder = make_folder()
         mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
         content = records.dumps({"BOOT": proc.boot_id(), **fields})
         whole_file.replace(f"{folder}/{seen.st_ino}", content, mode=mode)
@@ -47,7 +47,7 @@ def find(directory: str) -> record_parser.StopMark | None:
         number = os.stat(directory).st_ino
     except OSError:
         return None
-    for folder in _folders():
+    for folder in folders():
         with contextlib.suppress(OSError, ScopekeeperError, records.RecordError):
             raw = regular_files.read(f"{folder}/{number}", record_parser.SIZE_MAX)
             if records.loads(raw).get("BOOT") == proc.boot_id():
@@ -76,14 +76,16 @@ def _folder() -> str:
     return f"{state.make()}/stops"
 
 
-def _folders() -> Iterator[str]:
+def folders() -> Iterator[str]:
+    """Yield the folders whose files this user trusts."""
     with contextlib.suppress(ScopekeeperError):
         yield _folder()
     if os.geteuid() != 0:
         yield _ROOTS
 
 
-def _make_folder() -> str:
+def make_folder() -> str:
+    """Make the folder for what this user's stops keep, and return it; raises OSError."""
     folder = _folder()
     if not os.path.isdir(folder):
         mode = 0o755 if os.geteuid() == 0 else 0o700

@@ -114,6 +114,8 @@ class Member:
     """Whether it may yet leave: its launch has joined a scope that may be about to end."""
     holder: int = 0
     """The pid of the process that holds the scope for it while it waits for its first process."""
+    waits_until: int | None = None
+    """When it is removed if that has not come, in microseconds of CLOCK_BOOTTIME."""
     stopping: bool = False
     """Whether a stop of this member alone has begun."""
     stopper: int = 0

@@ -54,6 +54,9 @@ class StopMark:
     text: str
     asker: tuple[int, int, str] | None
     """The pid, uid and command of the process that requested it."""
+    kill_at: int | None = None
+    """When it kills what is left, in microseconds of CLOCK_BOOTTIME; only where its stopper keeps
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class MemberRecord:
     """Whether its launch named its kind."""
     idle: tuple[int, int, int] | None
     joining: str
+    waits_until: int | None
+    """When its leaf is removed if no process has come; missing once one has."""
     mark: StopMark | None
 
 
@@ -166,6 +171,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _choice(fields, "SAYS_KIND", _YES) == "1",
         _idle(fields),
         _choice(fields, "JOINING", _JOINING),
+        _number(fields, "WAITS_UNTIL"),
         _mark(fields),
     )
 
@@ -173,6 +179,11 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
 def stop_mark(raw: bytes) -> StopMark | None:
     """Parse the mark of a stop, None if there is none; raises RecordError."""
     return _mark(_load(raw, ()))
+
+
+def numbers(fields: Mapping[str, str]) -> dict[str, int]:
+    """Return fields that are numbers of processes; raises RecordError."""
+    return {key: _number(fields, key, PID_MAX) or 0 for key in fields}
 
 
 def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
@@ -282,4 +293,5 @@ def _mark(fields: Mapping[str, str]) -> StopMark | None:
         _text(fields, "WHY", _SHORT),
         _text(fields, "REASON", REASON_MAX),
         asker,
+        _number(fields, "KILL_AT"),
     )

@@ -252,6 +252,7 @@ class Reader:
             abandoned_since=record.abandoned,
             unsure=record.joining not in ("", CHILD, PLACED),
             holder=holder,
+            waits_until=record.waits_until if holder else None,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
             pids=pids,

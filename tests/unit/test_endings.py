@@ -50,8 +50,17 @@ def test_what_was_stopped_says_who_asked_and_how_it_went():
     cause = Cause(Reason.STOPPED, "no more", Stopper(7, 1000, "bash"))
     told = explain(END, TERMINATED, cause, 0, ALONE)
     assert told.reason is Reason.STOPPED
-    assert "bash (pid 7, uid 1000): no more (killed by SIGTERM)" in told.evidence
+    assert told.evidence == "asked for by bash (pid 7, uid 1000): no more"
     assert told.signal == 15
+
+
+@pytest.mark.parametrize("exit_", [EXITED, KILLED, TERMINATED, NOBODY_KNOWS, None])
+def test_how_a_command_ended_never_reads_as_the_end_of_its_owner(exit_):
+    told = explain(END, exit_, Cause(Reason.OWNER_GONE, "process 7 has ended"), 0, ALONE)
+    assert told.evidence == "process 7 has ended"
+    assert (told.exit_status, told.signal) == (
+        (exit_.status, exit_.signal) if exit_ else (None,) * 2
+    )
 
 
 def test_the_kernels_kill_is_its_reason_even_while_it_is_stopped():
@@ -79,7 +88,7 @@ MACHINE, LOGOUT = (Circumstances(stopping=each) for each in (Stopping.MACHINE, S
 def test_what_went_down_with_the_machine_or_its_users_manager_says_so():
     told = explain(END, TERMINATED, None, 0, MACHINE)
     assert (told.reason, told.signal) == (Reason.REBOOT, 15)
-    assert told.evidence == "the machine was going down (killed by SIGTERM)"
+    assert told.evidence == "the machine was going down"
     assert explain(END, None, None, 0, MACHINE).evidence == "the machine was going down"
     told = explain(END, TERMINATED, None, 0, LOGOUT)
     assert told.reason is Reason.SIGNALLED

@@ -58,7 +58,7 @@ ENDS = st.builds(
     killed=st.integers(0, 10**6),
     seen=st.booleans(),
     stopper=STOPPERS,
-)
+).filter(lambda end: end.processes is None or end.killed <= end.processes)
 
 
 def child(folder, body, **how):
@@ -87,6 +87,39 @@ def test_every_text_and_number_comes_back(tmp_path_factory, end):
     assert store.read() == [end]
     assert end in store.read(about=end.session)
     assert store.read(session=end.session, reasons=[end.reason]) == [end]
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({"reason": Reason.OWNER_GONE, "evidence": "process 7 has ended (exit status 0)",
+          "exit_status": 0}, {"evidence": "process 7 has ended"}),
+        ({"reason": Reason.REBOOT, "evidence": "the machine was going down (killed by SIGTERM)",
+          "signal": 15}, {"evidence": "the machine was going down"}),
+        ({"reason": Reason.STOPPED, "evidence": "asked for by a (pid 7, uid 8) (killed by SIGKILL)",
+          "signal": 9, "stopper": Stopper(7, 8, "a")},
+         {"evidence": "asked for by a (pid 7, uid 8)"}),
+        ({"reason": Reason.STOPPED, "evidence": "asked for by a (pid 7, uid 8): x (exit status 0)",
+          "exit_status": 0, "stopper": Stopper(7, 8, "a")}, {}),
+        ({"reason": Reason.SIGNALLED, "evidence": "its record says ttl (killed by SIGTERM)",
+          "signal": 15}, {}),
+        ({"processes": 1, "killed": 7}, {"processes": 7}),
+    ],
+)  # fmt: skip
+def test_a_row_of_an_earlier_version_is_put_right_when_it_is_read(tmp_path, known, shown):
+    HistoryStore(tmp_path).write([an_end(**known)])
+    assert HistoryStore(tmp_path).read() == [an_end(**(known | shown))]
+
+
+@pytest.mark.parametrize("first", ["the keeper", "the stop"])
+def test_two_reports_of_one_end_never_have_more_killed_than_processes(tmp_path, first):
+    seen = an_end(reason=Reason.OWNER_GONE, processes=1, exit_status=0)
+    counted = an_end(reason=Reason.OWNER_GONE, processes=7, killed=6)
+    store = HistoryStore(tmp_path)
+    for end in (seen, counted) if first == "the keeper" else (counted, seen):
+        store.write([end])
+    (end,) = store.read()
+    assert (end.processes, end.killed, end.exit_status) == (7, 6, 0)
 
 
 @pytest.mark.parametrize("name", ["a b", "a%20b?mode=memory#c", "\udcff"])

@@ -33,6 +33,19 @@ def test_a_sentence_has_the_evidence_unless_it_says_so_already(known, said):
     assert text.count(known["evidence"]) <= 1
 
 
+@pytest.mark.parametrize(
+    ("how", "clause"),
+    [
+        ({"exit_status": 0}, "its command exited with status 0"),
+        ({"signal": 15}, "its command was ended by SIGTERM"),
+    ],
+)
+def test_the_owner_and_the_command_have_an_end_each(how, clause):
+    end = an_end(reason=Reason.OWNER_GONE, evidence="process 7 has ended", processes=2, **how)
+    assert f": process 7 has ended; {clause}; 2 processes ended" in account(end).line
+    assert f"    {clause}" in account(end).lines(80)
+
+
 LONG = {
     "reason": Reason.STOPPED, "evidence": "asked for by " + "node " * 20, "processes": 5,
     "cpu_usec": 2_100_000, "name": "git",
