@@ -20,7 +20,7 @@ from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle.plan import Action, Verdict, plan
-from scopekeeper.lifecycle.reconcile import Done, apply
+from scopekeeper.lifecycle.reconcile import Done, apply, untouched
 from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.scope import names
@@ -29,6 +29,8 @@ from scopekeeper.scope.selection import Selector, covers
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
+_NOTHING = "nothing"
+"""What is done about a scope that another process is ending."""
 _LONGEST = 3600.0
 """Seconds that the reconcile of another user may take: several graces of up to ten minutes."""
 
@@ -72,7 +74,12 @@ def command(
     A scope ends only if the end of its owner is proved; all others are reported. Options restrict
     it to some scopes and members; it then ignores processes that left their scope.
 
-    Exit status: 0 done; 1 something was refused; 5 processes remain that cannot be killed.
+    It does not wait for what the keeper or another stop is ending: the line says who ends it, and
+    until when. "changed meanwhile" is what had ended, or was adopted, at a second look right before
+    its stop; nothing was done about it.
+
+    Exit status: 0 done, or another process is ending it and the line says until when; 1 something
+    was refused, or another stop is not proved or late; 5 processes remain that cannot be killed.
     """
     if unless_keeper and unseen.keeper_runs():
         if as_json:
@@ -115,7 +122,7 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
         actions = [each for each in actions if covers(rest, each.scope, each.member)]
     warnings = [*find().ignored, *unread_text(snapshot.unread)]
     if dry_run:
-        done = [Done(action, "") for action in actions]
+        done = [dataclasses.replace(untouched(action), outcome="") for action in actions]
     else:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
         problem = unseen.collect()
@@ -127,7 +134,9 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
     only = None if rest == Selector() else units.__contains__
     paths = owned.due(reader.mount, only) if dry_run else owned.release(reader.mount, only)
     outcomes = {each.outcome for each in done}
-    status = 1 if "refused" in outcomes or paths.failed else 0
+    status = 0 if "refused" not in outcomes and not paths.failed else 1
+    if not dry_run and not all(each.is_settled for each in done):
+        status = 1
     return _Report(
         rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in handled],
         documents=[_document(each) for each in done] + [each.document for each in handled],
@@ -213,20 +222,29 @@ def _row(done: Done, *, dry_run: bool) -> list[str]:
         action.scope.run or "-",
         action.member.name if action.member else "*",
         action.verdict.value,
-        action.step.value if dry_run else done.outcome,
+        (_NOTHING if done.other else action.step.value) if dry_run else done.outcome,
         _evidence(done),
     ]
 
 
 def _evidence(done: Done) -> str:
-    text = done.action.evidence
-    if done.result is not None and done.result.problem:
+    text = _reason(done)
+    if done.change:
+        text += f"; {done.change}"
+    elif done.result is not None and done.result.problem:
         text += f"; {done.result.problem}"
     if done.action.verdict in (Verdict.DAMAGED, Verdict.FORGED) and done.action.member is None:
         text += f"; end it: {done.action.scope.command_to_end(os.getuid())}"
     for left in done.result.remaining if done.result else ():
         text += f"; pid {left.pid} waits in {left.wchan} (state {left.state})"
     return text
+
+
+def _reason(done: Done) -> str:
+    """Return the evidence; of a stop by another process, what proves it."""
+    if done.other is not None:
+        return done.other.words
+    return done.action.evidence + ("" if done.is_settled else ", which nothing proves")
 
 
 def _document(done: Done) -> dict[str, Any]:
@@ -238,7 +256,13 @@ def _document(done: Done) -> dict[str, Any]:
         "member_id": action.member.member_id if action.member else None,
         "class": action.verdict.value,
         "action": action.step.value,
-        "evidence": action.evidence,
+        "evidence": _reason(done),
         "outcome": done.outcome or None,
-        "problem": done.result.problem or None if done.result else None,
+        "problem": (done.result.problem if done.result else done.change) or None,
+        "stopper": None
+        if done.other is None
+        else {
+            "pid": done.other.pid,
+            "kills_in_s": None if done.other.left is None else round(done.other.left, 3),
+        },
     }

@@ -114,7 +114,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Itera
     elif scope.claims is not None:  # nothing else in a forged record is trusted either
         yield whole(Step.REPORT, Verdict.FORGED, scope.forgery)
     elif scope.stopper:
-        yield whole(Step.KEEP, Verdict.STOPPING, f"process {scope.stopper} stops it")
+        yield whole(Step.KEEP, Verdict.STOPPING, _stopped_by(scope.stopper))
     elif scope.stopping:
         yield whole(Step.STOP, Verdict.STOPPING, _BEGUN)
     elif scope.has_expired:
@@ -123,6 +123,11 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Itera
         yield from superseded
     else:
         yield from _living(scope, snapshot, all_rules)
+
+
+def _stopped_by(pid: int) -> str:
+    """Return the evidence that only a record has; ``stop_in_progress`` knows what proves it."""
+    return f"its record says that process {pid} stops it"
 
 
 def _superseded(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> list[Action]:
@@ -208,9 +213,8 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: 
         evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
         return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)
     if member.stopper:
-        return Action(
-            Step.KEEP, Verdict.STOPPING, scope, member, f"process {member.stopper} stops it"
-        )
+        evidence = _stopped_by(member.stopper)
+        return Action(Step.KEEP, Verdict.STOPPING, scope, member, evidence)
     if member.stopping:
         return Action(Step.STOP, Verdict.STOPPING, scope, member, _BEGUN)
     rules = all_rules.of(scope, member)

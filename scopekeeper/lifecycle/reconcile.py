@@ -1,7 +1,7 @@
 """Carries out a plan.
 
 Before it stops a scope, it reads the scope again and plans again, so that it spares what came alive
-or got a new owner meanwhile.
+or got a new owner meanwhile. It leaves a stop to the process that carries it out.
 """
 
 import dataclasses
@@ -13,8 +13,16 @@ from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle import observe, stop, stop_mark, stop_target, unfinished_stops
+from scopekeeper.lifecycle import (
+    observe,
+    stop,
+    stop_in_progress,
+    stop_mark,
+    stop_target,
+    unfinished_stops,
+)
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
+from scopekeeper.lifecycle.stop_in_progress import StopInProgress
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.reason import Cause, Reason, Stopper
@@ -32,6 +40,9 @@ _REASONS = {
 }
 
 _CHANGED = "changed meanwhile"
+_BEING_ENDED = "being ended"
+_ENDED = "it has ended meanwhile"
+_SPARED = "a second look spares it: it was adopted, or has changed"
 _MAKING_SECONDS = 0.02
 """Longer than systemd takes from creating a scope to moving its first process in."""
 
@@ -42,8 +53,20 @@ class Done:
 
     action: Action
     outcome: str
-    """``kept``, ``reported``, ``removed``, ``changed meanwhile``, or that of a stop."""
+    """``kept``, ``reported``, ``removed``, ``being ended`` (by another process), ``changed
+    meanwhile`` (at the second look there was nothing to do any more), or that of a stop."""
     result: stop_target.Result | None = None
+    change: str = ""
+    """What had changed meanwhile."""
+    other: StopInProgress | None = None
+    """The stop of another process that is ending it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no other process stops it, or one does for sure, and until when is known."""
+        if self.action.verdict is not Verdict.STOPPING or self.action.step is not Step.KEEP:
+            return True
+        return self.other is not None and self.other.is_sure
 
 
 def apply(
@@ -67,9 +90,9 @@ def apply(
     stops: list[tuple[Action, stop_target.Target]] = []
     for action in actions:
         if action.step is Step.STOP:
-            afresh = _still_holds(action, policy, reader, snapshot)
-            if afresh is None:
-                done.append(Done(action, _CHANGED))
+            afresh = _look_again(action, policy, reader, snapshot)
+            if isinstance(afresh, Done):
+                done.append(afresh)
                 continue
             stops.append((action, stop_target.target_of(afresh, as_judged=True)))
         elif action.step is Step.REMOVE:
@@ -79,7 +102,7 @@ def apply(
                 key, value = action.mark
                 where = (action.member or action.scope).directory
                 stop_mark.change(where, action.scope.directory, {key: value})
-            done.append(Done(action, "kept" if action.step is Step.KEEP else "reported"))
+            done.append(untouched(action))
     # first, since nothing is known of them once their cgroups are gone
     problem = recording.record([end for action in removals for end in _ended(action)])
     if problem:
@@ -94,28 +117,48 @@ def apply(
         asker=asker,
     )
     done += [
-        Done(action, _CHANGED if result.outcome == "changed" else result.outcome, result)
+        Done(action, _CHANGED, result, result.problem)
+        if result.outcome == "changed"
+        else Done(action, result.outcome, result)
         for (action, _), result in zip(stops, results, strict=True)
     ]
     return done
 
 
-def _still_holds(
+def untouched(action: Action) -> Done:
+    """Return what becomes of a scope or member that this process leaves as it is."""
+    if action.verdict is not Verdict.STOPPING:
+        return Done(action, "kept" if action.step is Step.KEEP else "reported")
+    other = stop_in_progress.of(action)
+    return Done(action, "kept" if other is None else _BEING_ENDED, other=other)
+
+
+def _look_again(
     action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
-) -> Selected | None:
+) -> Selected | Done:
     """Return the scope or member as it is now, if a new plan still stops the same."""
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
     if scope is None or scope.inode != action.scope.inode:
-        return None
+        return Done(action, _CHANGED, change=_ENDED)
     wanted = action.member.member_id if action.member else None
     others = [each for each in snapshot.scopes if each.session == scope.session]
     others = [each for each in others if each.directory != scope.directory]
     afresh = dataclasses.replace(snapshot, scopes=(scope, *others))
     for again in plan(afresh, policy):
+        if again.scope is not scope:
+            continue
         same = (again.member.member_id if again.member else None) == wanted
-        if again.step is Step.STOP and again.scope is scope and same:
+        if again.step is Step.STOP and same:
             return Selected(scope, again.member)
-    return None
+        is_stopped = again.verdict is Verdict.STOPPING and again.step is Step.KEEP
+        if is_stopped and (same or again.member is None):
+            return untouched(again)
+    lives = (
+        scope.lives
+        if wanted is None
+        else any(each.lives for each in scope.members if each.member_id == wanted)
+    )
+    return Done(action, _CHANGED, change=_SPARED if lives else _ENDED)
 
 
 def _cause(action: Action) -> Cause:

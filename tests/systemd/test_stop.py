@@ -325,7 +325,9 @@ def test_a_stop_keeps_its_grace_whoever_looks_meanwhile(keeper: Scopekeeper, ses
     stop = keeper.popen([keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"])
     eventually(lambda: record_of(directory).get("STATE") == "stopping")
     looked = keeper.call("reconcile")
-    assert (looked.returncode, f"process {stop.pid} stops it" in looked.stdout) == (0, True)
+    said = f"process {stop.pid}, asked by "
+    assert (looked.returncode, said in looked.stdout) == (0, True), looked.stdout
+    assert "is ending it, and kills what is left in 16m3" in looked.stdout
     assert is_alive(process.pid)
     stop.kill()
     stop.wait()
