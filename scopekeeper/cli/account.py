@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scopekeeper.cli.table import wrap
+from scopekeeper.cli.table import cut_middle, name_in_line, wrap
 from scopekeeper.safe_text import safe
 
 _INDENT = "    "
@@ -31,15 +31,22 @@ class Account:
             text += self.separator + "; ".join(self.details)
         return safe(text + ".")
 
-    def lines(self, width: int | None) -> list[str]:
+    @property
+    def _where_words(self) -> list[str]:
+        return safe(self.where).split(" ")
+
+    def lines(self, width: int | None, *, whole: bool = False) -> list[str]:
         """Return its lines for a terminal: details are below the sentence, never broken in a word.
 
-        Without a terminal it is one line.
+        A long name is cut in the middle, unless whole. Without a terminal it is one line.
         """
         if width is None:
             return [self.line]
-        lines = paragraph(f"{self.start}{self.name} {self.said}.", width)
-        for detail in (self.where, *self.details):
+        name = self.name if whole else name_in_line(self.name, width)
+        lines = paragraph(f"{self.start}{name} {self.said}.", width)
+        room = max(width - 2 * len(_INDENT), 1)
+        where = self.where if whole else " ".join(cut_middle(x, room) for x in self._where_words)
+        for detail in (where, *self.details):
             lines += wrap(safe(detail), width, _INDENT, _INDENT + "  ")
         return lines
 

@@ -25,7 +25,7 @@ from scopekeeper.cli.show import (
     warn_unread,
     with_no_trunc,
 )
-from scopekeeper.cli.table import Column, Fit, cut, width_of, wrap
+from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
 from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.kernel.proc import comm, mount_point
@@ -261,10 +261,13 @@ class _Listing:
         ends = self.ends.words(member)
         until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
         return (
-            f"{safe(member.name)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
+            f"{self._name(member)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
             f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
             f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
         )
+
+    def _name(self, member: Member) -> str:
+        return name_in_line(member.name, self.width) if self.width else safe(member.name)
 
 
 def _owners(scope: Scope) -> str:

@@ -228,6 +228,11 @@ def cut_middle(text: str, width: int) -> str:
     return head + _MARK + tail
 
 
+def name_in_line(name: str, width: int) -> str:
+    """Return a name for a line of text, cut in the middle if it would take most of the line."""
+    return cut_middle(safe(name), max(width // 2, _TOO_NARROW))
+
+
 def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
     done = [list(row) for row in rows]

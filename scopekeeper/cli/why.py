@@ -12,7 +12,14 @@ from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import document, lasted, read_histories, when
-from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width
+from scopekeeper.cli.show import (
+    answer,
+    processes,
+    safe,
+    safe_json,
+    terminal_width,
+    with_no_trunc,
+)
 from scopekeeper.cli.still_running import Running, running
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError
@@ -53,11 +60,14 @@ _OUTPUT_LINES = 10
 @with_all_users("Also what other users run and ran; root only.")
 @click.option("--must-exist", is_flag=True, help="Exit 4 if nothing is known.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool) -> None:
+@with_no_trunc
+def command(
+    what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool, no_trunc: bool
+) -> None:
     """Show what ended and why, one sentence for each end, the newest last; then what still runs.
 
     Also shows what had left its scope and lives on. On a terminal, details are lines below the
-    sentence; else each end is one line.
+    sentence, and a long name is cut; else each end is one line.
 
     Give a run's id, a session's key or id, a scope's unit, or a member's name, id or leaf.
     """
@@ -87,7 +97,8 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
     try:
         ends = read_histories(read, all_users=all_users)[-limit:]
     except HistoryError:
-        _print_running(now, keeper_runs=keeper_runs, err=as_json)  # needs no history
+        # needs no history
+        _print_running(now, keeper_runs=keeper_runs, whole=no_trunc, err=as_json)
         raise
     unexplained = None if now else _unexplained(what, ends)
     if as_json:
@@ -98,8 +109,8 @@ def command(what: str, limit: int, all_users: bool, must_exist: bool, as_json: b
             "escaped": [escaped.Handled(each, "", "").document for each in left],
         })  # fmt: skip
     else:
-        _print_ends(ends, users=all_users)
-        _print_running(now, keeper_runs=keeper_runs)
+        _print_ends(ends, users=all_users, whole=no_trunc)
+        _print_running(now, keeper_runs=keeper_runs, whole=no_trunc)
         sentences = [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
         sentences += [_pending_sentence(end) for end in pending]
         if unexplained and not pending:
@@ -116,19 +127,22 @@ def _print(lines: Iterable[str], *, err: bool = False) -> None:
         click.echo(line, err=err)
 
 
-def _print_ends(ends: list[dict[str, Any]], *, users: bool) -> None:
+def _print_ends(ends: list[dict[str, Any]], *, users: bool, whole: bool) -> None:
     for each in ends:
         values = each["account"]  # a list was a tuple before it crossed processes
         known = Account(**{**values, "details": tuple(values["details"])})
         if users:
             known = replace(known, start=f"{user(each['uid'])}: {known.start}")
-        _print(known.lines(terminal_width()))
+        _print(known.lines(terminal_width(), whole=whole))
         _print(f"    {safe(line)}" for line in each["output"])
 
 
-def _print_running(now: list[Running], *, keeper_runs: bool, err: bool = False) -> None:
+def _print_running(
+    now: list[Running], *, keeper_runs: bool, whole: bool, err: bool = False
+) -> None:
     for each in now:
-        _print(each.account(keeper_runs=keeper_runs).lines(terminal_width()), err=err)
+        runs = each.account(keeper_runs=keeper_runs)
+        _print(runs.lines(terminal_width(), whole=whole), err=err)
 
 
 def _load_run(what: str) -> "Run | None":

@@ -45,6 +45,28 @@ def owner() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+def test_a_long_name_leaves_room_for_the_rest(keeper: Scopekeeper, session: str) -> None:
+    name = "a" * 120 + "z" * 120
+    process = keeper.member("-s", session, "-n", name, "--", *FOREVER)
+
+    def is_cut(command: str) -> bool:
+        text = "\n".join(on_terminal(command))
+        return name not in text and f"{'a' * 9}…" in text and "z" * 9 in text
+
+    assert is_cut(f"ls -s {session} --members")
+    assert is_cut(f"why {session}")
+    for command in (("ls", "--members"), ("why", session)):
+        assert name in keeper.call(*command).stdout
+    assert keeper.call("stop", "-s", session).returncode == 0
+    process.wait()
+    assert is_cut(f"why {session}")
+    assert is_cut(f"history -s {session}")
+    ran = subprocess.run(["script", "-qec", f"stty cols 80; {PROGRAM} why --no-trunc {session}",
+                          "/dev/null"], stdin=subprocess.DEVNULL, capture_output=True,
+                         text=True)  # fmt: skip
+    assert name in ran.stdout
+
+
 def test_long_keys_fit_80_columns_and_a_pipe_has_all_of_them(
     keeper: Scopekeeper, session: str
 ) -> None:

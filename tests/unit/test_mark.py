@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.history.end import UNPROVED
-from scopekeeper.lifecycle import stop_mark, stop_witness
+from scopekeeper.kernel import proc
+from scopekeeper.lifecycle import stop_kills, stop_mark, stop_witness
+from scopekeeper.lifecycle.stop_in_progress import StopInProgress
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 
@@ -78,6 +80,44 @@ def test_what_is_kept_is_believed_only_of_its_own_uid_boot_and_kind(tmp_path, st
     assert stop_witness.find(str(scope)) is None
     assert stop_witness.keep(str(scope), fields), "a link is replaced, not followed"
     assert stop_witness.find(str(scope)) is not None
+
+
+def test_kills_are_noted_for_another_stop_of_the_same_scope(tmp_path, stops):
+    scope, other = tmp_path / "scope", tmp_path / "other"
+    for directory in (scope, other):
+        directory.mkdir()
+    numbers = [stop_kills.number_of(str(each)) for each in (scope, other)]
+    leaf = os.open(scope, os.O_RDONLY)
+    try:
+        stop_kills.note(numbers[0], leaf, {"m-a.00000001": 3, "m-b.00000002": 0})
+    finally:
+        os.close(leaf)
+    assert stop_kills.Kills().of(numbers[0]) == {"m-a.00000001": 3}
+    assert stop_kills.Kills().of(numbers[1]) == {}
+    (note,) = stops.iterdir()
+    assert note.stat().st_mode & 0o777 == 0o600
+    for raw in (b"", b"\xff" * 99, records.dumps({"BOOT": "another", "m-a.00000001": "3"}),
+                records.dumps({"BOOT": proc.boot_id(), "m-a.00000001": "many"})):  # fmt: skip
+        note.write_bytes(raw)
+        assert stop_kills.Kills().of(numbers[0]) == {}
+
+
+ENDING = "is ending it, and kills what is left"
+
+
+@pytest.mark.parametrize(
+    ("asker", "left", "words", "is_sure"),
+    [
+        (Stopper(7, 0, "scopekeeper"), 4, f"the keeper (pid 7) {ENDING} in 4.0s", True),
+        (Stopper(8, 0, "sh"), -1, f"process 7, asked by sh (pid 8, uid 0), {ENDING} now", True),
+        (Stopper(7, 0, "python3"), -90, "should have killed what is left 1m30s ago", False),
+        (None, None, "process 7 is ending it; it is not known until when", False),
+    ],
+)
+def test_a_stop_by_another_process_says_whose_and_until_when(asker, left, words, is_sure):
+    found = StopInProgress(7, asker, left)
+    assert words in found.words
+    assert found.is_sure is is_sure
 
 
 def test_what_is_not_asked_for_any_more_is_removed(tmp_path, stops):

@@ -65,6 +65,14 @@ def test_on_a_terminal_details_are_indented_lines_and_no_word_is_broken(width):
     assert {each.rstrip(".,") for each in shown} == {each.rstrip(".,") for each in words}
 
 
+def test_a_long_name_is_cut_in_the_middle_on_a_terminal_and_nowhere_else():
+    end = an_end(**(LONG | {"name": "a" * 120 + "z" * 120}))
+    first, *_ = account(end).lines(80)
+    assert f"{'a' * 20}…{'z' * 19} was stopped by" in first
+    assert end.name in account(end).lines(80, whole=True)[1]
+    assert end.name in account(end).lines(None)[0]
+
+
 def test_without_a_terminal_each_end_is_one_line_for_grep():
     (line,) = account(an_end(**LONG)).lines(None)
     assert line.endswith("; 5 processes ended; 2.1s of CPU.")
