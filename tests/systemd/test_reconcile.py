@@ -21,7 +21,6 @@ from tests.machine import (
     Scopekeeper,
     cgroup_of,
     directory_of,
-    end_cgroup,
     environment_of,
     eventually,
     is_alive,
@@ -378,48 +377,3 @@ def test_a_member_that_is_adopted_after_the_last_look_is_spared(
     reconcile(keeper)
     assert is_alive(taken)
     assert not (left and is_alive(left))
-
-
-@pytest.mark.parametrize("meanwhile", ["another stop begins", "it ends"])
-def test_what_changes_after_the_plan_is_said_plainly(
-    keeper: Scopekeeper, session: str, meanwhile: str
-) -> None:
-    owner = keeper.popen(list(FOREVER))
-    stubborn = ("sh", "-c", 'trap "" TERM; echo ready; while :; do sleep 1000; done')
-    words = ("-s", session, "--owner", str(owner.pid), "--", *stubborn)
-    left = keeper.start(*words, stdout=subprocess.PIPE)
-    assert left.stdout is not None
-    assert left.stdout.readline() == b"ready\n"
-    end(owner)
-    directory = scope_directory(session)
-    snapshot = Reader(MOUNT).snapshot(uid=os.getuid())
-    orphans = [each for each in plan(snapshot, Policy()) if each.step.value == "stop"]
-    stops: list[subprocess.Popen[bytes]] = []
-
-    def change() -> None:
-        if meanwhile == "it ends":
-            end_cgroup(directory)
-            eventually(lambda: not os.path.isdir(directory))
-        elif not stops:
-            argv = [keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"]
-            stops.append(keeper.popen(argv, stdout=subprocess.DEVNULL))
-            eventually(lambda: record_of(directory).get("STATE") == "stopping")
-
-    class Changed(Reader):
-        """Changes something before the second look."""
-
-        def again(self) -> Reader:
-            change()
-            return super().again()
-
-    (done,) = carry_out.apply(
-        orphans, Policy(), Changed(MOUNT), snapshot, [], step_out=lambda: None
-    )
-    if meanwhile == "it ends":
-        assert (done.outcome, done.change) == ("changed meanwhile", "it has ended meanwhile")
-        return
-    assert done.outcome == "being ended"
-    assert done.other is not None
-    assert (done.other.pid, done.other.is_sure) == (stops[0].pid, True)
-    assert is_alive(left.pid)
-    assert keeper.call("stop", "-s", session, "--grace", "0").returncode == 0

@@ -8,11 +8,17 @@ import sys
 
 import pytest
 
+from scopekeeper.lifecycle import reconcile as carry_out
+from scopekeeper.lifecycle.plan import plan
+from scopekeeper.policy.rules import Policy
+from scopekeeper.scope.snapshot import Reader
 from tests.machine import (
     FOREVER,
+    MOUNT,
     PROGRAM,
     Scopekeeper,
     directory_of,
+    end_cgroup,
     eventually,
     is_alive,
     processes,
@@ -206,3 +212,45 @@ def test_a_place_ends_when_its_time_is_over_whoever_made_it(
     eventually(lambda: "WAITS_UNTIL" not in record_of(done.stdout.strip()))
     (scope,) = keeper.scopes()
     assert scope["ends"] == (None if owner_lives else "now")
+
+
+@pytest.mark.parametrize("meanwhile", ["another stop begins", "it ends"])
+def test_what_changes_after_the_plan_is_said_plainly(
+    keeper: Scopekeeper, session: str, meanwhile: str
+) -> None:
+    owner = keeper.popen(list(FOREVER))
+    left = ready(keeper, "-s", session, "--owner", str(owner.pid), "--", *STUBBORN)
+    owner.kill()
+    owner.wait()
+    directory = scope_directory(session)
+    snapshot = Reader(MOUNT).snapshot(uid=os.getuid())
+    orphans = [each for each in plan(snapshot, Policy()) if each.step.value == "stop"]
+    stops: list[subprocess.Popen[bytes]] = []
+
+    def change() -> None:
+        if meanwhile == "it ends":
+            end_cgroup(directory)
+            eventually(lambda: not os.path.isdir(directory))
+        elif not stops:
+            argv = [keeper.argv()[0], "stop", "-s", session, "--grace", "1000s"]
+            stops.append(keeper.popen(argv, stdout=subprocess.DEVNULL))
+            eventually(lambda: record_of(directory).get("STATE") == "stopping")
+
+    class Changed(Reader):
+        """Changes something before the second look."""
+
+        def again(self) -> Reader:
+            change()
+            return super().again()
+
+    (done,) = carry_out.apply(
+        orphans, Policy(), Changed(MOUNT), snapshot, [], step_out=lambda: None
+    )
+    if meanwhile == "it ends":
+        assert (done.outcome, done.change) == ("changed meanwhile", "it has ended meanwhile")
+        return
+    assert done.outcome == "being ended"
+    assert done.other is not None
+    assert (done.other.pid, done.other.is_sure) == (stops[0].pid, True)
+    assert is_alive(left.pid)
+    assert keeper.call("stop", "-s", session, "--grace", "0").returncode == 0
