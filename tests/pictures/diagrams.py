@@ -89,7 +89,8 @@ def launch() -> str:
 def stop() -> str:
     """Return the picture of a stop."""
     steps = (
-        ("scope", "Mark the record", ["From now on no launch joins. Why it ends", "is in a file before that."]),
+        ("scope", "Mark the record",
+         ["From now on no launch joins. Why it ends", "is in a file before that."]),
         ("scope", "SIGTERM to every process",
          ["And SIGCONT. Interactive shells get", "SIGHUP too."]),
         ("scope", "Wait for the kernel, up to the grace",

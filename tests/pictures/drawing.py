@@ -79,12 +79,10 @@ class Drawing:
     def processes(self, x: float, y: float, count: int) -> None:
         """Add a member's processes: its command, and what that has started."""
         for number in range(count):
-            name = "process" if number else "process first"
-            self._shapes.append(
-                f'<circle class="{name}" cx="{x + 18 * number:g}" cy="{y:g}" r="5"/>'
-            )
+            name, at = "process" if number else "process first", x + 18 * number
+            self._shapes.append(f'<circle class="{name}" cx="{at:g}" cy="{y:g}" r="5"/>')
             if number:
-                self._shapes.append(f'<path class="thin" d="M{x + 18 * number - 13:g} {y:g}h8"/>')
+                self._shapes.append(f'<path class="thin" d="M{at - 13:g} {y:g}h8"/>')
 
     def arrow(self, kind: str, path: str) -> None:
         """Add an arrow along a path of SVG: ``plain`` or ``ending``."""
