@@ -115,8 +115,8 @@ class Client:
         environment = {"PATH": str(self.folder / "bin"), "CLAUDE_PLUGIN_ROOT": str(root),
                        "CLAUDE_PID": str(self.process.pid) if pid is None else pid}  # fmt: skip
         return subprocess.run(
-            ["/bin/sh", "-c", command], input=event, env=environment, capture_output=True, text=True,
-            timeout=30, start_new_session=True,
+            ["/bin/sh", "-c", command], input=event, env=environment, capture_output=True,
+            text=True, timeout=30, start_new_session=True,
         )  # fmt: skip
 
     def end(self):

@@ -340,6 +340,25 @@ def test_fill_in_writes_the_address_and_the_checksum(tmp_path):
                     f"{url}/releases/download/v{__version__}/{sdist.name}"]  # fmt: skip
 
 
+def test_the_openclaw_plugin_is_written_with_the_address(tmp_path):
+    plugin = ROOT / "scopekeeper/openclaw/plugin"
+    url = "https://forge.invalid/owner/name"
+    read(PACKAGING / "openclaw-plugin", url, tmp_path / "out")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    shipped_ = {path.name: path.read_bytes() for path in plugin.iterdir()}
+    package = json.loads(written.pop("package.json"))
+    before = json.loads(shipped_.pop("package.json"))
+    assert written == shipped_
+    assert package == before | {
+        "homepage": url,
+        "repository": {"type": "git", "url": f"git+{url}.git",
+                       "directory": "scopekeeper/openclaw/plugin"},
+    }  # fmt: skip
+    assert "://" not in json.dumps(before), "else it has an address of its own"
+    done = subprocess.run([PACKAGING / "openclaw-plugin"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("usage: ")) == (2, True)
+
+
 @pytest.fixture(scope="module")
 def workflow():
     """The release workflow, as a reader of YAML sees it."""
@@ -407,7 +426,7 @@ def test_a_tag_that_is_not_the_version_ends_the_release(workflow):
         assert done.returncode == status, done.stderr
 
 
-@pytest.mark.parametrize("path", ["install-units", "fill-in"])
+@pytest.mark.parametrize("path", ["install-units", "fill-in", "openclaw-plugin"])
 def test_shellcheck_finds_nothing_in_a_script(path):
     if not shutil.which("shellcheck"):
         pytest.skip("there is no shellcheck")
