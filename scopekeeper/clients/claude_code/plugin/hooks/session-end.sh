@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # The hook SessionEnd of Claude Code: when the client has ended, ends what it started.
 #
 # The client runs this before it ends, and grants it 1.5 s. So it starts a process that waits for
