@@ -31,7 +31,7 @@ DEPENDENCIES = {
 }
 BUILD = {re.match(r"[\w-]+", each)[0] for each in PROJECT["build-system"]["requires"]}
 ARCH, FEDORA = "PKGBUILD", "scopekeeper.spec"
-NIX = ("flake.nix", "package.nix", "nixos.nix", "home-manager.nix")
+NIX = ("flake.nix", "package.nix", "options.nix", "nixos.nix", "home-manager.nix")
 RECIPES = (ARCH, FEDORA, *NIX)
 BIN = "/opt/programs"
 
@@ -290,6 +290,20 @@ def test_nix_enables_what_install_enables_and_links_all_of_a_users_units():
     assert f'"{shipped.BUS_SERVICE}"' in home
 
 
+def test_both_modules_have_the_same_options():
+    for module in ("nixos.nix", "home-manager.nix"):
+        text = text_of(module)
+        file, given = re.search(
+            r"options\.services\.scopekeeper = import (\S+) \{(.*?)\n  \};", text, re.DOTALL
+        ).groups()
+        assert file == "./options.nix"
+        names = re.findall(r"\w+", re.search(r"inherit ([^;]*);", given)[1])
+        names += re.findall(r"(?m)^    (\w+) = ", given)
+        wanted = re.match(r"(?:#.*\n)*\{(.*?)\n\}:", text_of("options.nix"), re.DOTALL)[1]
+        assert sorted(names) == sorted(re.findall(r"\w+", wanted))
+        assert "mkOption" not in text
+
+
 def nix(folder, *arguments):
     """Call nix-instantiate with a store of its own; root without nixbld gets a warning."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "NIX_STATE_DIR": str(folder),
@@ -314,6 +328,10 @@ def test_nix_evaluates_package_and_modules(tmp_path):
     found = json.loads(printed)
     assert found["name"] == f"scopekeeper-{__version__}"
     assert "/packaging/install-units" in found["script"]
+    for options in found["options"]:
+        assert set(options) == {"enable", "package", "settings"}
+        assert options["package"]["default"] == f"/out/scopekeeper-{__version__}"
+        assert "/scopekeeper/config.toml" in options["settings"]["description"]
     units = {name for name in found["home"]["xdg"]["configFile"] if name.startswith("systemd/")}
     assert {f"systemd/user/{unit}" for unit in shipped.UNITS} <= units
     assert found["home"]["home"]["packages"] == [f"/out/scopekeeper-{__version__}"]
