@@ -20,6 +20,7 @@ has_ended() {
 }
 
 if [ "$1" = --wait ]; then
+    cd / || exit 0 # the project's folder is not kept in use
     looks=0
     until has_ended "$2"; do
         looks=$((looks + 1))
