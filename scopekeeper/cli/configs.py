@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_clients import edit_diff, files
 from scopekeeper.mcp_clients.document import ParseError
@@ -20,6 +21,12 @@ from scopekeeper.safe_text import safe_lines
 NO_SUCH_SERVER = 4
 Rewriting = Callable[[str, str, Format], Rewrite]
 """Returns the rewrite of a file, from its path, text and format."""
+_COLUMNS = (
+    Column("SERVER", Fit.MIDDLE, 12),
+    Column("STATE"),
+    Column("DETAIL", Fit.WRAP, 24, need=1),
+    Column("FILE", Fit.MIDDLE, 20, need=2),
+)
 NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
 _NAMES = "|".join(FORMATS)
 FILE_OPTIONS: list[click.Parameter] = [
@@ -141,6 +148,7 @@ def report(
     *,
     as_json: bool,
     dry_run: bool,
+    no_trunc: bool = False,
     missing: Sequence[str] = (),
 ) -> None:
     """Print the state of every server, and what to do next.
@@ -155,7 +163,7 @@ def report(
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
     else:
-        _print(done, changed)
+        _print(done, changed, no_trunc=no_trunc)
         for text in missing:
             click.echo(safe(f"Still missing: {text}"))
         for client, pids in restart.items():
@@ -175,14 +183,14 @@ def report(
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
 
 
-def _print(done: Sequence[RewrittenFile], changed: str) -> None:
+def _print(done: Sequence[RewrittenFile], changed: str, *, no_trunc: bool) -> None:
     rows = [
         (outcome.name, _state(outcome, changed), outcome.detail or "-", _place(each, outcome))
         for each in done
         for outcome in each.outcomes
     ]
     if rows:
-        table(("SERVER", "STATE", "DETAIL", "FILE"), rows, shrink=(0, 2, 3))
+        table(_COLUMNS, rows, whole=no_trunc)
     for each in done:
         if each.rewrite is not None and not each.outcomes:
             click.echo(safe(f"{each.path}: no servers"))

@@ -4,6 +4,7 @@ import click
 
 from scopekeeper.cli.configs import FILE_OPTIONS, check_names, report, rewrite_files, target_files
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.show import with_no_trunc
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
@@ -13,6 +14,7 @@ from scopekeeper.mcp_clients.wrap import Selection, unwrap
 )
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@with_no_trunc
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def command(
     client: str | None,
@@ -21,6 +23,7 @@ def command(
     excepted: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
+    no_trunc: bool,
     files: tuple[str, ...],
 ) -> None:
     """Undo `wrap`: let MCP clients start their servers as before.
@@ -40,7 +43,7 @@ def command(
         write=not dry_run,
         restores=True,
     )
-    report(done, "unwrapped", as_json=as_json, dry_run=dry_run)
+    report(done, "unwrapped", as_json=as_json, dry_run=dry_run, no_trunc=no_trunc)
     check_names(done, chosen)
     failed = any(outcome.state is ServerState.UNCLEAR for each in done for outcome in each.outcomes)
     raise SystemExit(1 if failed or any(each.problem for each in done) else 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from scopekeeper.cli.configs import (
     target_files,
 )
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import warn
+from scopekeeper.cli.show import warn, with_no_trunc
 from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
@@ -54,6 +55,7 @@ _NOT_READ = 2
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--check", is_flag=True, help="Only show which servers are wrapped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@with_no_trunc
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def command(
     client: str | None,
@@ -65,6 +67,7 @@ def command(
     dry_run: bool,
     check: bool,
     as_json: bool,
+    no_trunc: bool,
     files: tuple[str, ...],
     **options: _Given,
 ) -> None:
@@ -90,7 +93,8 @@ def command(
     done = _rewritten(targets, others, chosen, launcher, write=not (check or dry_run),
                       update=update, keep_path=program is not None)  # fmt: skip
     missing = _missing() if launcher and not dry_run and _any_wrapped(done) else []
-    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, missing=missing)
+    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, no_trunc=no_trunc,
+           missing=missing)  # fmt: skip
     check_names(done, chosen)
     if launcher:
         _warn(done, update=update)
@@ -121,7 +125,7 @@ def _rewritten(
             if not keep_path and is_shared(path, os.environ):
                 this = replace(launcher, program=PROGRAM, absolute=PROGRAM)
             made = wrap(text, kind, this, chosen, update=update)
-        remedy = f"`scopekeeper wrap --update {path}`"
+        remedy = f"`scopekeeper wrap --update {shlex.quote(path)}`"
         return replace(made, outcomes=mark_missing(made.outcomes, remedy))
 
     done = rewrite_files(targets, rewriting, write=write)

@@ -6,6 +6,7 @@ Gemini CLI has a folder for each extension.
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ def _claude_projects(environment: Mapping[str, str]) -> Iterator[OtherFile]:
             path = os.path.join(project, ".mcp.json")
             if os.path.isabs(project) and path not in seen and os.path.isfile(path):
                 seen.add(path)
-                yield OtherFile(path, _CLAUDE, f"`scopekeeper wrap {path}`")
+                yield OtherFile(path, _CLAUDE, f"`scopekeeper wrap {shlex.quote(path)}`")
 
 
 def _claude_plugins(environment: Mapping[str, str]) -> Iterator[OtherFile]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
 from tests.machine import eventually, text_of
+from tests.unit.terminals import printed
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests" / "clients"
@@ -123,6 +125,39 @@ def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
     assert {path: raw for path, raw in tree(home).items() if path in before} == by_patch
     status, diff, _ = call(home, "unwrap", "--dry-run")
     assert diff.count("\n--- ") == len(HOMES) - 1
+
+
+def shown(folder, *words, cols=80):
+    """Return the lines of a call on a terminal."""
+    mine = {"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "scopekeeper", *map(str, words)]
+    return printed(command, cols, env=mine, cwd=folder)
+
+
+def test_its_table_fits_80_columns_and_is_whole_in_a_pipe(tmp_path):
+    folder = tmp_path / "a folder with a long name" / "and another one in it"
+    folder.mkdir(parents=True)
+    path = folder / "mcp.json"
+    name = "a-server-whose-name-is-much-longer-than-is-usual"
+    gone = "/opt/scopekeeper-of-another-day/bin/scopekeeper"
+    servers = {name: {"command": gone, "args": ["run", "--", "x"]}, "b": {"url": "http://x"}}
+    path.write_text(json.dumps({"mcpServers": servers}))
+    words = ("wrap", "--check", path, "--format", "cursor")
+    whole = call(tmp_path, *words)[1].splitlines()
+    assert whole[0].split() == ["SERVER", "STATE", "DETAIL", "FILE"]
+    assert all(part in whole[1] for part in (name, gone, "wrap --update", str(path)))
+    lines = shown(tmp_path, *words)
+    assert lines[-1] == "(cut to fit; --no-trunc shows all)"
+    assert max(map(len, lines)) <= 80
+    # reasons and commands are wrapped, not cut
+    at = lines[0].index("DETAIL"), lines[0].index("FILE")
+    detail = "".join(line[slice(*at)].strip() for line in lines[1:-1])
+    assert f"there is no {gone}".replace(" ", "") in detail.replace(" ", "")
+    assert "mcp.json" in lines[1]
+    assert shown(tmp_path, *words, "--no-trunc") == whole
+    narrow = shown(tmp_path, *words, cols=40)
+    assert max(map(len, narrow)) <= 40
+    assert "not shown: DETAIL, FILE" in " ".join(narrow)
 
 
 def test_check_says_each_server_and_its_status_is_for_scripts(simple, tmp_path):
@@ -378,6 +413,32 @@ def test_a_file_of_a_team_gets_no_path_of_this_machine(tmp_path):
     own.write_text(SIMPLE)
     _, _, err = call(tmp_path, "wrap", own)
     assert ("work tree" in err, os.path.isabs(servers_in(own)["a"]["command"])) == (False, True)
+
+
+def test_the_commands_that_check_prints_work_with_a_space_in_the_path(tmp_path):
+    project = tmp_path / "it's a project"
+    project.mkdir()
+    path = project / ".mcp.json"
+    servers = {"a": {"command": "x"}, "b": {"command": "/gone/scopekeeper", "args": ["run", "x"]}}
+    path.write_text(json.dumps({"mcpServers": servers}))
+    (tmp_path / ".claude.json").write_text(json.dumps({"projects": {str(project): {}}}))
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    program = bin_folder / "scopekeeper"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m scopekeeper "$@"\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    status, out, err = call(tmp_path, "wrap", "--check", **environment)
+    assert status == 1
+    (adds,) = re.findall(r"mcp\.json: `(scopekeeper wrap .*)`\n", err)
+    (updates,) = re.findall(r"`(scopekeeper wrap --update .*?)`", out)
+    for command in (adds, updates):
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True,
+            env={"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | environment,
+        )  # fmt: skip
+        assert done.stderr == "", command
+    assert call(tmp_path, "wrap", "--check", **environment)[0] == 0
 
 
 def test_check_looks_at_projects_and_plugins_too(tmp_path):
