@@ -65,7 +65,7 @@ def contained(
     gone = {each.name for each in rewrite.outcomes
             if each.program and not each.changed and is_missing(each.program)}  # fmt: skip
     if gone:
-        bare = replace(launcher, options=())
+        bare = replace(launcher, options=None)
         text = wrap(text, _KIND, bare, Selection(frozenset(gone)), update=True).text
     text = include(text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
