@@ -49,7 +49,7 @@ def command(
     folder = "" if gateway else _state_folder()
     more = {"still_wrapped": documents(wrapped), "state": safe_json(folder) or None}
     report(change, dry_run=dry_run, as_json=as_json, more=more)
-    if folder and not as_json:
+    if folder and not as_json and not change.is_nothing:
         remove = f"`rm -r {shlex.quote(folder)}`"
         click.echo(safe(f"{folder} stays, with the history and the output of runs; to remove it: "
                         f"{remove}"))  # fmt: skip
