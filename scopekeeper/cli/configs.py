@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,12 +145,12 @@ def _rewrite_file(
         changed, backup = rewrite.text != text, ""
         if changed:
             backup = files.replace(original, new, again=was_wrapped,
-                                   is_outdated=lambda old: _holds(text, old, known))  # fmt: skip
+                                   is_outdated=lambda old: holds(text, old, known))  # fmt: skip
         if not restores or any(_stays(outcome) for outcome in rewrite.outcomes):
             older = changed and not was_wrapped and files.read(backup).raw != original.raw
             return RewrittenFile(path, kind, rewrite, changed, backup=backup, is_backup_older=older)
         removed, kept = files.drop_backups(
-            original, new, lambda old: _holds(rewrite.text, old, known)
+            original, new, lambda old: holds(rewrite.text, old, known)
         )
     except ParseError as error:
         problem = f"{path}:{error.line}:{error.column}: {error.message}"
@@ -159,14 +159,6 @@ def _rewrite_file(
         return RewrittenFile(path, kind, problem=str(error))
     return RewrittenFile(path, kind, rewrite, changed, backup=backup if backup in kept else "",
                          backups_removed=tuple(removed), backups_kept=tuple(kept))  # fmt: skip
-
-
-def _holds(text: str, backup: bytes, kind: Format) -> bool:
-    """Return whether a text has every server of a backup, as it was."""
-    try:
-        return holds(text, backup.decode(), kind)
-    except UnicodeDecodeError:
-        return False
 
 
 def _stays(outcome: WrapOutcome) -> bool:
@@ -191,17 +183,17 @@ def report(
     as_json: bool,
     dry_run: bool,
     missing: Sequence[str] = (),
-    projects: Sequence[RewrittenFile] = (),
+    more: Mapping[str, object] | None = None,
 ) -> None:
     """Print the state of every server, and what to do next.
 
-    changed is the word for the rewritten ones, missing has what containment still lacks, projects
-    the files of projects that were only looked at.
+    changed is the word for the rewritten ones, missing has what containment still lacks, more has
+    more keys of the JSON object.
     """
     restart = running(each.kind.name for each in done if each.changed and each.kind)
     if as_json:
         answer({"files": [_document(each) for each in done], "missing": list(missing),
-                "restart": restart, "projects": _not_wrapped_document(projects)})  # fmt: skip
+                "restart": restart, **(more or {})})  # fmt: skip
     elif dry_run:
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
@@ -279,7 +271,8 @@ def not_wrapped(done: RewrittenFile) -> list[str]:
     return [text] if names else []
 
 
-def _not_wrapped_document(projects: Sequence[RewrittenFile]) -> list[dict[str, Any]]:
+def not_wrapped_documents(projects: Sequence[RewrittenFile]) -> list[dict[str, Any]]:
+    """Return the JSON objects of files of projects with servers to be wrapped."""
     return [
         {
             "path": safe_json(each.path),

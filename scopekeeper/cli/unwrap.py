@@ -13,7 +13,7 @@ from scopekeeper.cli.configs import (
 )
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import warn
-from scopekeeper.cli.still_wrapped import sentences, wrapped_project_files
+from scopekeeper.cli.still_wrapped import documents, sentences, wrapped_project_files
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, unwrap
 
@@ -42,10 +42,10 @@ def command(
     """
     chosen = Selection(frozenset(only), frozenset(excepted))
     targets = target_files(files, client, kind)
-    projects = [] if files else sentences(wrapped_project_files(client))
+    projects = [] if files else wrapped_project_files(client)
     if not targets and not as_json:
         click.echo(NONE_FOUND)
-        warn(projects)
+        warn(sentences(projects))
         return
     done = rewrite_files(
         targets,
@@ -54,8 +54,9 @@ def command(
         restores=True,
     )
     check_names(done, chosen)
-    report(done, "unwrapped", as_json=as_json, dry_run=dry_run)
-    warn(projects)
+    report(done, "unwrapped", as_json=as_json, dry_run=dry_run,
+           more={"still_wrapped": documents(projects)})  # fmt: skip
+    warn(sentences(projects))
     failed = print_failures([
         f"{each.path}: {outcome.name!r} stays wrapped: {outcome.detail}"
         for each in done

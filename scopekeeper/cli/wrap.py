@@ -16,6 +16,7 @@ from scopekeeper.cli.configs import (
     RewrittenFile,
     check_names,
     not_wrapped,
+    not_wrapped_documents,
     print_failures,
     report,
     rewrite_files,
@@ -104,7 +105,7 @@ def command(
     check_names(done, chosen, found)
     missing = _missing() if launcher and not dry_run and _any_wrapped(done) else []
     report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, missing=missing,
-           projects=found)  # fmt: skip
+           more={} if check else {"projects": not_wrapped_documents(found)})  # fmt: skip
     if launcher:
         warn([*warnings(done, update=update, program=program and launcher.program)])
     warn([*launchers_not_usual(done)])

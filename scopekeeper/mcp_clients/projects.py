@@ -22,7 +22,15 @@ _EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor")
 def project_folders(environment: Mapping[str, str]) -> list[str]:
     """Return the folders of projects, the current one and its git work tree first."""
     found = [*_here(), *_of_claude(environment), *_of_codex(environment), *_of_editors(environment)]
-    return [folder for folder in dict.fromkeys(found) if os.path.isabs(folder)]
+    return [folder for folder in dict.fromkeys(found) if os.path.isabs(folder) and _is_path(folder)]
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a file can have this name: JSON may have anything."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _here() -> Iterator[str]:

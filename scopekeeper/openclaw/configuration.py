@@ -8,7 +8,7 @@ from typing import Any
 from scopekeeper.mcp_clients import json5
 from scopekeeper.mcp_clients.formats import FORMATS
 from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
-from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_clients.servers import ServerState, holds
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
 from scopekeeper.openclaw.locations import PLUGIN
 
@@ -76,6 +76,11 @@ def released(text: str) -> tuple[str, Sequence[WrapOutcome]]:
     text = take(text, json5.JSON5, _ENTRY)
     rewrite = unwrap(exclude(text, json5.JSON5, _ALLOWED, PLUGIN), _KIND, _ALL)
     return rewrite.text, rewrite.outcomes
+
+
+def holds_servers(text: str, backup: bytes) -> bool:
+    """Return whether a text has every server of a backup, with the same values."""
+    return holds(text, backup, _KIND)
 
 
 def look_at(text: str) -> Found:

@@ -465,7 +465,8 @@ def test_files_of_projects_are_named_and_not_changed(tmp_path):
     )]  # fmt: skip
     write(tmp_path / "elsewhere/.mcp.json", a)
     for name, text in {
-        ".claude.json": json.dumps({"projects": {str(paths[2].parent): {}, str(here): {}}}),
+        ".claude.json": json.dumps({"projects": {str(paths[2].parent): {}, str(here): {},
+                                                 "/a\0b": {}, "/a\ud800": {}}}),
         ".codex/config.toml": f"[projects.'{paths[3].parent}']\ntrust_level = 'trusted'\n",
         ".config/Code/User/workspaceStorage/1/workspace.json":
             json.dumps({"folder": f"file://{tmp_path}/code%20d"}),
@@ -494,6 +495,8 @@ def test_files_of_projects_are_named_and_not_changed(tmp_path):
     assert "not wrapped" not in call(here, "wrap", **home)[2]
     status, _, err = call(here, "unwrap", **home)
     assert f"1 server is still wrapped in {paths[0]}; run `scopekeeper unwrap {paths[0]}`" in err
+    wrapped = json.loads(call(here, "unwrap", "--json", **home)[1])["still_wrapped"]
+    assert [each["path"] for each in wrapped] == [str(path) for path in paths]
 
 
 def test_without_a_file_of_the_user_those_of_the_project_are_named_too(simple, tmp_path):
