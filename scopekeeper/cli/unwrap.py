@@ -53,9 +53,12 @@ def command(
         write=not dry_run,
         restores=True,
     )
-    check_names(done, chosen)
+    if not as_json:  # no table if no name matches
+        check_names(done, chosen)
     report(done, "unwrapped", as_json=as_json, dry_run=dry_run,
            more={"still_wrapped": documents(projects)})  # fmt: skip
+    if as_json:
+        check_names(done, chosen)
     warn(sentences(projects))
     failed = print_failures([
         f"{each.path}: {outcome.name!r} stays wrapped: {outcome.detail}"

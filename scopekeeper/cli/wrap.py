@@ -102,10 +102,13 @@ def command(
     if check:
         done, found = done + found, []
     _name(found)
-    check_names(done, chosen, found)
+    if not as_json:  # no table if no name matches
+        check_names(done, chosen, found)
     missing = _missing() if launcher and not dry_run and _any_wrapped(done) else []
     report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, missing=missing,
            more={} if check else {"projects": not_wrapped_documents(found)})  # fmt: skip
+    if as_json:
+        check_names(done, chosen, found)
     if launcher:
         warn([*warnings(done, update=update, program=program and launcher.program)])
     warn([*launchers_not_usual(done)])

@@ -516,6 +516,9 @@ def test_a_name_that_matches_no_server_gets_a_suggestion_and_no_table(tmp_path):
         assert call(tmp_path, verb, path, "--only", "tme") == (
             4, "", "scopekeeper: warning: no server is called tme. Did you mean 'time'?\n",
         )  # fmt: skip
+        status, out, _ = call(tmp_path, verb, path, "--only", "tme", "--json")
+        (document,) = json.loads(out)["files"]
+        assert (status, len(document["servers"])) == (4, 2)
 
 
 def test_a_server_that_cannot_start_as_it_is_written_is_named(tmp_path):
