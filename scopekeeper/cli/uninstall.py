@@ -20,6 +20,7 @@ from scopekeeper.errors import StateError
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
+from scopekeeper.mcp_clients.backups import FOLDER
 from scopekeeper.systemd.systemctl import Systemctl
 
 
@@ -50,16 +51,17 @@ def command(
     more = {"still_wrapped": documents(wrapped), "state": safe_json(folder) or None}
     report(change, dry_run=dry_run, as_json=as_json, more=more)
     if folder and not as_json and not change.is_nothing:
-        remove = f"`rm -r {shlex.quote(folder)}`"
-        click.echo(safe(f"{folder} stays, with the history and the output of runs; to remove it: "
-                        f"{remove}"))  # fmt: skip
+        held = "the history and the output of runs"
+        if os.path.exists(f"{folder}/{FOLDER}"):
+            held = "the history, the output of runs and backups of `wrap`"
+        click.echo(safe(f"{folder} stays, with {held}; to remove it: rm -r {shlex.quote(folder)}"))
     warn([f"{text} before you remove scopekeeper" for text in sentences(wrapped)])
 
 
 def _state_folder() -> str:
-    """Return the folder of the history; '' if there is none."""
+    """Return the folder of the history; '' if there is none, or nothing is in it."""
     try:
         folder = state.directory()
-    except StateError:
+        return str(folder) if any(folder.iterdir()) else ""
+    except (StateError, OSError):
         return ""
-    return str(folder) if folder.exists() else ""

@@ -54,7 +54,8 @@ def test_servers_that_are_still_wrapped_are_named_with_the_command(home, words):
 
 
 def test_json_has_them_too(home):
-    (home / "state").mkdir(0o700)
+    (home / "state/runs").mkdir(parents=True)
+    (home / "state").chmod(0o700)
     told = json.loads(call("--json").stdout)
     assert [each["servers"] for each in told["still_wrapped"]] == [["a", "b"], ["a"], ["p"]]
     assert told["still_wrapped"][0] == {
@@ -66,8 +67,12 @@ def test_json_has_them_too(home):
 def test_the_folder_of_the_history_is_named(home):
     assert "history" not in call().stdout
     (home / "state").mkdir(0o700)
-    remove = f"to remove it: `rm -r {home}/state`"
-    assert f"{home}/state stays, with the history and the output of runs; {remove}" in call().stdout
+    assert "history" not in call().stdout
+    (home / "state/history.db").touch()
+    said, remove = f"{home}/state stays, with the history", f"to remove it: rm -r {home}/state\n"
+    assert f"{said} and the output of runs; {remove}" in call().stdout
+    (home / "state/backups").mkdir()
+    assert f"{said}, the output of runs and backups of `wrap`; {remove}" in call().stdout
 
 
 def test_without_wrapped_servers_and_for_one_gateway_nothing_is_said(home):
