@@ -6,7 +6,6 @@ The manager is not there: tests/systemd/test_install.py has all of it.
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from scopekeeper.cli import uninstall
 from scopekeeper.install.apply import Applied
@@ -36,27 +35,33 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(*words):
-    return CliRunner().invoke(uninstall.command, words)
+@pytest.fixture
+def call(home, capsys):
+    """Return standard output and standard error of a call."""
+
+    def do(*words):
+        uninstall.command.main(words, standalone_mode=False)
+        return capsys.readouterr()
+
+    return do
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
-def test_servers_that_are_still_wrapped_are_named_with_the_command(home, words):
+def test_servers_that_are_still_wrapped_are_named_with_the_command(home, call, words):
     done = call(*words)
-    assert done.exit_code == 0
     own = (f"3 servers are still wrapped in {home}/.claude.json, {home}/.cursor/mcp.json; run "
            "`scopekeeper unwrap` before you remove scopekeeper")  # fmt: skip
     path = f"{home}/it's a project/.mcp.json"
     quoted = path.replace("'", "'\"'\"'")
     theirs = f"1 server is still wrapped in {path}; run `scopekeeper unwrap '{quoted}'` before"
-    assert own in done.stderr
-    assert theirs in done.stderr
+    assert own in done.err
+    assert theirs in done.err
 
 
-def test_json_has_them_too(home):
+def test_json_has_them_too(home, call):
     (home / "state/runs").mkdir(parents=True)
     (home / "state").chmod(0o700)
-    told = json.loads(call("--json").stdout)
+    told = json.loads(call("--json").out)
     assert [each["servers"] for each in told["still_wrapped"]] == [["a", "b"], ["a"], ["p"]]
     assert told["still_wrapped"][0] == {
         "path": f"{home}/.claude.json", "servers": ["a", "b"], "command": "scopekeeper unwrap",
@@ -64,19 +69,19 @@ def test_json_has_them_too(home):
     assert told["state"] == f"{home}/state"
 
 
-def test_the_folder_of_the_history_is_named(home):
-    assert "history" not in call().stdout
+def test_the_folder_of_the_history_is_named(home, call):
+    assert "history" not in call().out
     (home / "state").mkdir(0o700)
-    assert "history" not in call().stdout
+    assert "history" not in call().out
     (home / "state/history.db").touch()
     said, remove = f"{home}/state stays, with the history", f"to remove it: rm -r {home}/state\n"
-    assert f"{said} and the output of runs; {remove}" in call().stdout
+    assert f"{said} and the output of runs; {remove}" in call().out
     (home / "state/backups").mkdir()
-    assert f"{said}, the output of runs and backups of `wrap`; {remove}" in call().stdout
+    assert f"{said}, the output of runs and backups of `wrap`; {remove}" in call().out
 
 
-def test_without_wrapped_servers_and_for_one_gateway_nothing_is_said(home):
-    assert "wrapped" not in call("--gateway", "x.service").stderr
+def test_without_wrapped_servers_and_for_one_gateway_nothing_is_said(home, call):
+    assert "wrapped" not in call("--gateway", "x.service").err
     for path in home.rglob("*.json"):
         path.unlink()
-    assert call().stderr == ""
+    assert call().err == ""
