@@ -227,24 +227,24 @@ def _print(done: Sequence[RewrittenFile], changed: str) -> None:
     if rows:
         table(("SERVER", "STATE", "DETAIL", "FILE"), rows, shrink=(0, 2, 3))
     for each in done:
-        for text in _what_became_of(each):
+        for text in _file_lines(each):
             click.echo(safe(text))
 
 
-def _what_became_of(each: RewrittenFile) -> Iterator[str]:
+def _file_lines(each: RewrittenFile) -> Iterator[str]:
     """Yield the lines on a file and its backup."""
     if each.rewrite is not None and not each.outcomes:
         yield f"{each.path}: no servers"
     if each.changed:
         is_new = each.backup and each.backup not in each.backups_kept
         backup = f"; backup: {each.backup}" if is_new else ""
-        earlier = ", of an earlier wrap: it has servers that the file has not"
+        earlier = ", of an earlier wrap: it has servers that the file lacks"
         yield f"{each.path}: rewritten{backup}{earlier if each.is_backup_older else ''}"
     for path in each.backups_removed:
         yield f"{path}: removed, since {each.path} has its servers as they were"
     for path in each.backups_kept:
         lacks = f"{each.path} lacks servers that are in it, or has them changed"
-        yield f"{path}: kept, since {lacks}; remove it if it is of no more use"
+        yield f"{path}: kept, since {lacks}; remove it if you do not need it"
 
 
 def _state(outcome: WrapOutcome, changed: str) -> str:

@@ -27,7 +27,7 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 IsOutdated = Callable[[bytes], bool]
-"""Returns whether a backup of this content is of no more use."""
+"""Returns whether a backup of this content is no longer needed."""
 Written = Callable[[], contextlib.AbstractContextManager[str]]
 """Writes the backup into the folder of the file under a temporary name, and yields that."""
 
@@ -92,7 +92,7 @@ class Backups:
         return found
 
     def keep(self, raw: bytes, written: Written, is_outdated: IsOutdated) -> tuple[Backup, bool]:
-        """Keep raw, unless a backup has what nothing else has; return it, and whether it is new.
+        """Return the backup, and whether it is new. It holds raw, unless an older one is needed.
 
         Raises ConfigError if something else has its name.
         """

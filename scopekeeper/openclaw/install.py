@@ -147,7 +147,7 @@ def _replaced(original: files.Original, new: str, change: GatewayChange, *, agai
         return backup
     change.warnings.append(
         f"{backup}: kept: it is of an earlier installation, and has servers that {original.path} "
-        "had not"
+        "lacks"
     )
     return ""
 

@@ -412,7 +412,7 @@ def test_a_backup_with_what_nothing_else_has_stays_and_there_is_no_second_one(si
     out = call(tmp_path, "unwrap", simple)[1]
     assert f"{backup}: kept, since {simple} lacks servers that are in it" in out
     out = call(tmp_path, "wrap", simple)[1]
-    assert f"backup: {backup}, of an earlier wrap: it has servers that the file has not" in out
+    assert f"backup: {backup}, of an earlier wrap: it has servers that the file lacks" in out
     assert (backup.read_text(), sorted(os.listdir(tmp_path))) == (
         SIMPLE,
         [".mcp.json", backup.name],
