@@ -60,7 +60,7 @@ def status_command(profile: str, config: str, as_json: bool, no_trunc: bool) -> 
     launcher = Launcher(*installed())
     remedies = _remedies(where, launcher, profile, config)
     found = configuration_of(where)
-    marked = mark_missing(found.servers, f"`{remedies.install}`")
+    marked = mark_missing(found.servers, lambda _: f"`{remedies.install}`")
     found = replace(found, servers=marked)
     findings = _installed(where, package, launcher, found, remedies)
     gateways = running.running(where, package, found.backends)

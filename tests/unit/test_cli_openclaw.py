@@ -111,6 +111,23 @@ def test_what_is_edited_between_install_and_uninstall_stays(home):
     assert (home / ".openclaw/extensions/mine").exists()
 
 
+def test_there_is_one_backup_of_the_configuration(home):
+    """OpenClaw writes its file anew; a backup is replaced once all its servers are in the file."""
+    config = home / ".openclaw/openclaw.json"
+    backup = config.with_name("openclaw.json.before-scopekeeper")
+    for added in ("// first\n", "// second\n"):
+        before = config.read_text()
+        assert f"{backup}: holds {config} as it was before\n" in call(home, "install")[1]
+        assert backup.read_text() == before
+        config.write_text(config.read_text() + added)
+        assert call(home, "uninstall")[0] == 0
+    config.write_text("{}")
+    before = backup.read_bytes()
+    assert f"{backup}: kept: it is of an earlier installation" in call(home, "install")[2]
+    assert backup.read_bytes() == before
+    assert not list(config.parent.glob("*-2"))
+
+
 def test_a_second_install_changes_nothing(home):
     call(home, "install")
     made = files(home)
