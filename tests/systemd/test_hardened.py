@@ -273,7 +273,7 @@ _AT_FIRST = "test -e {note} || {{ : >{note}; setsid {shell} -c {command} </dev/n
 def test_a_gateway_comes_back_that_one_of_its_commands_restarts(
     keeper: Scopekeeper, units: Units, session: str, tmp_path: Path, way: str
 ) -> None:
-    """A stop before a start ends the command that would start it: docs/recipes.md has the ways."""
+    """A stop before a start ends the command that would start it: docs/gateway-restart.md has the ways."""
     name = f"gw-{session[-8:]}.service"
     option = "systemctl" if ROOT else "systemctl --user"
     command = _RESTARTS[way].format(systemctl=option, name=name, program=PROGRAM, session=session)

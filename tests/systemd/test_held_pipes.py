@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import recipe
+from tests.docs.how_to import block
 from tests.machine import (
     SHELL,
     Scopekeeper,
@@ -74,7 +74,7 @@ def hangs(call: "subprocess.Popen[str]") -> bool:
 def test_by_the_rule_the_output_ends_although_a_server_holds_it(
     guard: Keeper, session: str, tmp_path: Path
 ) -> None:
-    guard.policy(recipe("A command whose output", "toml"))
+    guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
     call = begin(session, server(tmp_path))
     assert call.communicate(timeout=60)[0] == "started\n"
@@ -103,9 +103,11 @@ def test_what_should_stay_stays_by_the_rule_too(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-server").write_text("#!/bin/sh\nsetsid sleep infinity &\nwait\n")
     (tmp_path / "my-server").chmod(0o755)
-    guard.policy(recipe("A command whose output", "toml"))
+    guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
-    line = recipe("A command whose output", "sh").replace("my-server", "./my-server").strip()
+    line = (
+        block("held-output.md", "Have the keeper", "sh").replace("my-server", "./my-server").strip()
+    )
     call = begin(session, f"{line} until [ -s pid ]; do sleep 0.1; done")
     stays = eventually(lambda: processes_of(session, "my-server"))
     (tmp_path / "pid").write_text("it runs\n")
@@ -135,7 +137,7 @@ def test_a_master_of_ssh_that_writes_what_it_does_keeps_the_output(
     guard: Keeper, keeper: Scopekeeper, session: str, ssh: Ssh, by_the_book: bool
 ) -> None:
     if by_the_book:
-        guard.policy(recipe("A command whose output", "toml"))
+        guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
     call = begin(session, ssh.line("-v", "-o", "LogLevel=DEBUG", *KEPT, HOST, "echo done"))
     if not by_the_book:
