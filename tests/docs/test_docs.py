@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +18,7 @@ from scopekeeper.policy import rules
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.docs.how_to import section
+from tests.docs.shell import Shell
 from tests.machine import eventually
 from tests.systemd.manager import Units
 
@@ -129,34 +129,6 @@ def test_a_client_is_contained_checked_and_released_by_its_section(tmp_path, tit
         rewritten = [name for name, (path, was) in samples.items() if path.read_bytes() != was]
         seen.append((statuses, rewritten))
     assert seen == [({0}, clients), ({0}, clients), ({0}, [])]
-
-
-class Shell:
-    """A shell that does one line after the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._shell = subprocess.Popen(
-            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, cwd=folder,
-        )  # fmt: skip
-
-    def do(self, line: str) -> tuple[int, str]:
-        """Do a line; return its status and what it printed."""
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(f"{line}\nprintf '\\nENDED %d\\n' $?\n")
-        self._shell.stdin.flush()
-        printed = ""
-        while not (end := re.search(r"\nENDED (\d+)\n\Z", printed)):
-            more = self._shell.stdout.readline()
-            assert more, printed
-            printed += more
-        return int(end[1]), printed[: end.start()]
-
-    def end(self) -> None:
-        self._shell.stdin.close()
-        self._shell.wait()
-        self._shell.stdout.close()
 
 
 @pytest.fixture
