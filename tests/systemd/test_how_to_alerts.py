@@ -50,7 +50,9 @@ def test_watch_prints_what_the_page_shows(keeper: Scopekeeper, messages: Path) -
     assert "watching" in watch.stderr.readline()
     lines = [watch.stdout.readline() for _ in range(3)]
     assert keeper.call("stop", "-s", "agent:main:main").returncode == 0
-    lines += [watch.stdout.readline() for _ in range(2)]
+    lines += sorted(
+        (watch.stdout.readline() for _ in range(2)), key=lambda line: "time" not in line
+    )
     watch.send_signal(signal.SIGINT)
     printed = "".join(lines) + watch.communicate(timeout=60)[0]
     assert is_as_shown(printed, re.sub(r"\d\d:\d\d:\d\d", "…", shown)), printed

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def call(folder: Path, title: str) -> subprocess.CompletedProcess[str]:
     """Run the loop below a heading, with the whole path of the program, as the page says."""
-    text = block("many-machines.md", title, "sh").replace(" scopekeeper ", f" {PROGRAM} ")
+    text = block("many-machines.md", title, "sh").replace(" scopekeeper ls", f" {PROGRAM} ls")
     environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
     return subprocess.run(
         ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True,

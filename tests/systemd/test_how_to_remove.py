@@ -37,8 +37,9 @@ def ours() -> set[str]:
 
 
 def test_nothing_is_left(
-    keeper: Scopekeeper, units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    keeper: Scopekeeper, units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     """Configurations, state and rules are in a home of the test's own; units are where they are."""
     home, before = tmp_path / "home", ours()
     state, rules = home / ".local/state/scopekeeper", home / ".config/scopekeeper"
@@ -60,6 +61,11 @@ def test_nothing_is_left(
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         return done
 
+    settings = [f"SCOPEKEEPER_STATE={state}", f"SCOPEKEEPER_CONFIG={rules}"]
+    assert systemctl("set-environment", *settings).returncode == 0
+    request.addfinalizer(
+        lambda: systemctl("unset-environment", "SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG")
+    )
     do("scopekeeper install --gateway my-gateway.service --shell")
     do("scopekeeper wrap && scopekeeper openclaw install --no-keeper", HOME=str(home))
     owner = keeper.popen(list(FOREVER))
@@ -73,7 +79,7 @@ def test_nothing_is_left(
     owner.kill()
     owner.wait()
     assert ours() > before
-    assert state.exists()
+    assert (state / "runs").exists()
 
     for line in block(PAGE, "1. Let clients", "sh").splitlines():
         do(line, HOME=str(home))
@@ -85,7 +91,7 @@ def test_nothing_is_left(
     assert ours() == before
     do(block(PAGE, "5. Remove what", "sh"), HOME=str(home))
     listed, found = block(PAGE, "Check it", "sh").splitlines()
-    assert "0 unit files listed" in do(listed).stdout
+    assert "0 unit files listed" in subprocess.getoutput(here(listed))  # exits 1 then
     assert do(found, HOME=str(home)).stdout == ""
     for client, name in (("cursor", ".cursor/mcp.json"), ("openclaw", ".openclaw/openclaw.json")):
         assert text_of(home / name) == (SAMPLES / f"{client}.json").read_text()
