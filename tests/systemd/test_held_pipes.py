@@ -55,7 +55,7 @@ def processes_of(session: str, member: str) -> set[int]:
     for scope in scope_directories():
         for leaf in leaves(scope):
             fields = record_of(f"{scope}/{leaf}")
-            if record_of(scope)["SESSION"] == session and fields["NAME"] == member:
+            if record_of(scope)["SESSION"] == session and fields.get("NAME") == member:
                 found = processes(f"{scope}/{leaf}")
                 return found if len(found) > 1 else set()
     return set()
@@ -105,9 +105,8 @@ def test_what_should_stay_stays_by_the_rule_too(
     (tmp_path / "my-server").chmod(0o755)
     guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
-    line = (
-        block("held-output.md", "Have the keeper", "sh").replace("my-server", "./my-server").strip()
-    )
+    line = block("held-output.md", "Have the keeper", "sh").strip()
+    line = line.replace("my-server", "./my-server")
     call = begin(session, f"{line} until [ -s pid ]; do sleep 0.1; done")
     stays = eventually(lambda: processes_of(session, "my-server"))
     (tmp_path / "pid").write_text("it runs\n")
