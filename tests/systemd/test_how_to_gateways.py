@@ -77,6 +77,8 @@ def test_the_drop_in_has_the_lines_that_the_page_shows(keeper: Scopekeeper, unit
         written = text_of(path).replace(f"-{PROGRAM} ", "-scopekeeper ").splitlines()
         assert set(shown) <= set(written)
     finally:
+        assert keeper.call("uninstall", "--gateway", "my-gateway.service").returncode == 0
+        assert show("my-gateway.service", "DropInPaths") == ""
         assert keeper.call("uninstall").returncode == 0
 
 

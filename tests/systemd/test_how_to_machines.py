@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def call(folder: Path, title: str) -> subprocess.CompletedProcess[str]:
-    """Run the loop below a heading, with the whole path of the program, as the page says."""
+    """Run the loop below a heading, with the whole path of the program, as the page has it."""
     text = block("many-machines.md", title, "sh").replace(" scopekeeper ls", f" {PROGRAM} ls")
     environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
     return subprocess.run(
