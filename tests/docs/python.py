@@ -46,7 +46,7 @@ assert server.wait() == -15 and not scopekeeper.list_scopes(session="agent:main:
 All of them block; in asyncio, `await asyncio.to_thread(scopekeeper.stop, session=...)`. Warnings of
 launches and stops that go on are logged by the logger `scopekeeper`. `scopekeeper.mcp.stdio_client`
 takes the place of the one in the MCP SDK, with the options of `Cohort`; it needs
-`scopekeeper[mcp]`. Recipes: [a gateway in Python](recipes.md#a-gateway-in-python).
+`scopekeeper[mcp]`. How to: [a gateway in Python](gateway-python.md).
 
 What follows is made by `make docs` from the docstrings.
 

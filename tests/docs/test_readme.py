@@ -156,7 +156,9 @@ def test_the_gateway_in_python_goes_and_leaves_nothing():
 @pytest.mark.systemd
 def test_the_client_in_python_talks_to_a_server():
     pytest.importorskip("mcp")
-    (program,) = [each for each in blocks("python", "docs/recipes.md") if pages.NEEDS_MCP in each]
+    (program,) = [
+        each for each in blocks("python", "docs/gateway-python.md") if pages.NEEDS_MCP in each
+    ]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ask = "\nimport asyncio\nprint(*[tool.name for tool in asyncio.run(tools()).tools])"
     ran = subprocess.run(
