@@ -11,7 +11,15 @@ from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.python_api import aio, birthplace, stop_members
 from scopekeeper.python_api.birthplace import Birthplace
-from scopekeeper.python_api.options import Duration, Options, duration, in_python, texts
+from scopekeeper.python_api.options import (
+    Duration,
+    Options,
+    duration,
+    in_python,
+    plain_text,
+    seconds,
+    texts,
+)
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
@@ -25,10 +33,15 @@ class Cohort:
     The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` apply
     when the scope is made. The owner is this process's unit, else this process. All cohorts of one
     session and lane share a scope, also those of other processes. Leaving the block, or ``stop``,
-    ends the members that this cohort started, each with all that is in its leaf, and nothing else.
-    What a member starts through scopekeeper is a member of its own.
+    ends the members that this cohort started, each with all that is in its leaf, and what they
+    launched through scopekeeper themselves (``scopekeeper run``, a ``Cohort`` of their own), unless
+    that has the lifetime ``session`` or ``detached``. It ends nothing else.
 
-    Safe to use from several threads. Raises UsageError.
+    Without ``with``, call ``close``: neither the end of the program nor that of the object does.
+    A signal whose action is to end the program, as SIGTERM by default, does not leave the block.
+
+    Safe to use from several threads, and in the process that made it: in a forked child, leaving
+    the block, ``stop`` and ``close`` do nothing, and nothing can be started. Raises UsageError.
     """
 
     def __init__(
@@ -38,8 +51,13 @@ class Cohort:
         self._members: list[Process] = []
         self._places: list[Birthplace] = []
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._is_left = False
         self._many = 64
+
+    def __repr__(self) -> str:
+        session, lane = (self._session.options.get(key) for key in ("session", "lane"))
+        return f"<Cohort session={session!r} lane={lane!r} members={len(self._members)}>"
 
     @property
     def members(self) -> tuple[Process, ...]:
@@ -62,8 +80,7 @@ class Cohort:
         ``user``, ``group`` and ``extra_groups``. Raises what Popen raises where the command cannot
         be executed, else ScopekeeperError.
         """
-        if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
+        self._check_open()
         options = self._session.options | texts_of_member(name, replace=replace)
         process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
@@ -102,8 +119,7 @@ class Cohort:
         child's environment without what the place adds, by default this process's. ``stop`` ends
         what lives in it, and the caller reaps its own child. Raises ScopekeeperError.
         """
-        if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
+        self._check_open()
         options = self._session.options | texts_of_member(name, replace=replace)
         if within is not None:
             options["within"] = duration("within", within)
@@ -118,19 +134,26 @@ class Cohort:
         self._tidy()
         return made
 
-    def stop(self, *, grace: float | None = None, note: str = "", reason: str = "") -> list[Result]:
+    def stop(
+        self, *, grace: Duration | None = None, note: str = "", reason: str = ""
+    ) -> list[Result]:
         """Stop all members started so far, and verify that no process is left.
 
-        ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
-        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what cannot
-        be killed.
+        Returns a result for each member, also for those that members launched. ``grace`` is the
+        time between SIGTERM and SIGKILL, by default the scope's; the history keeps ``note``, whose
+        old name is ``reason``. Raises RemainsError, which names what lives on; UsageError, before
+        the first signal.
         """
+        wait = None if grace is None else seconds("grace", grace)
+        why = plain_text("note", note) or plain_text("reason", reason)
+        if self._is_of_parent:
+            return []
         with self._lock:
             started: list[Process | Birthplace] = [*self._members, *self._places]
-        return self._end(started, grace, note or reason)
+        return self._end(started, wait, why)
 
     async def stop_async(
-        self, *, grace: float | None = None, note: str = "", reason: str = ""
+        self, *, grace: Duration | None = None, note: str = "", reason: str = ""
     ) -> list[Result]:
         """Do the same without blocking the loop. A cancelled task waits until it is done."""
         return await _to_the_end(lambda: self.stop(grace=grace, note=note, reason=reason))
@@ -162,6 +185,8 @@ class Cohort:
 
         Raises RemainsError; if ``error`` ended the block, that gets a note instead.
         """
+        if self._is_of_parent:
+            return
         with self._lock:
             self._is_left = True
             places = list(self._places)
@@ -169,6 +194,18 @@ class Cohort:
             each.close()
         with stop_members.noted_on(error):
             self.stop(note=_LEFT)
+
+    @property
+    def _is_of_parent(self) -> bool:
+        """Whether this process was forked from the one that made the cohort."""
+        return os.getpid() != self._pid
+
+    def _check_open(self) -> None:
+        """Raise UsageError if nothing can be started in it."""
+        if self._is_of_parent:
+            raise UsageError(f"the cohort belongs to process {self._pid}", _ANOTHER)
+        if self._is_left:
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
 
     def _end(
         self, members: Sequence[Process | Birthplace], grace: float | None, reason: str
@@ -185,7 +222,7 @@ class Cohort:
         with self._lock:
             self._places = [each for each in self._places if os.path.isdir(each.directory)]
             if always or len(self._members) > self._many:
-                self._members = [each for each in self._members if not stop_members.is_over(each)]
+                self._members = stop_members.not_over(self._members)
                 self._many = max(64, 2 * len(self._members))
 
 
@@ -196,7 +233,7 @@ def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
     more = {"replace": "1"} if replace else {}
     if name is not None:
         try:
-            more["name"] = names.check("name", name, names.MEMBER_MAX)
+            more["name"] = names.check("name", plain_text("name", name), names.MEMBER_MAX)
         except ValueError as error:
             raise UsageError(in_python(str(error))) from None
     return more

@@ -57,6 +57,9 @@ class Options(TypedDict, total=False):
     """What to do if no scope can be made, by default ``fail``."""
 
 
+_TEXTS = (
+    "session", "lane", "run", "session_id", "kind", "lifetime", "placement", "if_unavailable",
+)  # fmt: skip
 _DURATIONS = ("ttl", "grace", "within", "timeout")
 _ARGUMENTS = (*Options.__annotations__, "session", "lane", "name", "replace", "within", "timeout")
 _NAMES = "|".join(sorted((each.replace("_", "-") for each in _ARGUMENTS), key=len, reverse=True))
@@ -71,6 +74,11 @@ def texts(session: str | None, lane: str | None, given: Options) -> dict[str, st
     unknown = sorted(given.keys() - Options.__annotations__.keys())
     if unknown:
         raise TypeError(f"there is no option {unknown[0]!r}")
+    for name, value in {"session": session, "lane": lane, **given}.items():
+        if name in _TEXTS and value is not None:
+            plain_text(name, value)
+        if name in _DURATIONS and value is not None:
+            _check_positive(name, value)
     found = {
         name: _text(name, value)
         for name, value in {"session": session, "lane": lane, **given}.items()
@@ -99,7 +107,32 @@ def renamed(error: ScopekeeperError) -> ScopekeeperError:
 
 def duration(name: str, value: Duration) -> str:
     """Return a duration as ``run`` reads it; raises UsageError."""
+    _check_positive(name, value)
     return _text(name, value)
+
+
+def seconds(name: str, given: Duration) -> float:
+    """Return a duration in seconds; raises UsageError."""
+    from scopekeeper import quantities
+
+    try:
+        return quantities.duration(name, duration(name, given)) / 1e6
+    except ValueError as error:
+        raise UsageError(in_python(str(error))) from None
+
+
+def plain_text(name: str, value: object) -> str:
+    """Return a value that has to be text; raises UsageError."""
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{name}={value!r} is not text", f"give text, such as {name}={str(value)!r}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    """Raise UsageError, with the value as it was given, for a time before now."""
+    span = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    if isinstance(span, int | float) and span < 0:
+        raise UsageError(f"{name}={value!r} is less than nothing", "give 0 or more")
 
 
 def _text(name: str, value: object) -> str:

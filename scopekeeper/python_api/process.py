@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.kernel import proc
 from scopekeeper.launch import run
 from scopekeeper.launch.failure import is_unavailable, translated
 from scopekeeper.python_api import child, launcher, popen_arguments, posix_spawn
@@ -42,6 +43,7 @@ class Process(PopenInterface):
     """The name of its leaf there, which is the name and an id."""
     directory = ""
     """The leaf's directory in the cgroup2 hierarchy."""
+    start_time = ""
 
     def __init__(self, args: Any, session: Session, **popen: Any) -> None:  # noqa: ANN401
         """Start it, and return when the command runs.
@@ -112,6 +114,8 @@ class Process(PopenInterface):
         self.pid, self.directory = pid, directory
         scope, _, self.member = directory.rpartition("/")
         self.scope = scope.rpartition("/")[2]
+        with contextlib.suppress(OSError):  # SIGCHLD is ignored, and it has ended
+            self.start_time = proc.start_time(pid)
         for text in warnings:
             log.warning(text)
 
