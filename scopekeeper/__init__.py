@@ -10,6 +10,13 @@ in CONTRIBUTING.md; tests/unit/test_layers.py holds it.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from scopekeeper import errors as errors
+    from scopekeeper import mcp as mcp
+    from scopekeeper.exec.run import Ended as Ended
+    from scopekeeper.lifecycle.escaped import Escaped as Escaped
+    from scopekeeper.lifecycle.stop_target import Remaining as Remaining
+    from scopekeeper.lifecycle.stop_target import Result as Result
+    from scopekeeper.lifecycle.stop_target import Target as Target
     from scopekeeper.python_api.aio import AsyncProcess as AsyncProcess
     from scopekeeper.python_api.birthplace import Birthplace as Birthplace
     from scopekeeper.python_api.cohort import Cohort as Cohort
@@ -17,19 +24,34 @@ if TYPE_CHECKING:
     from scopekeeper.python_api.cohort import spawn_async as spawn_async
     from scopekeeper.python_api.operations import MemberInfo as MemberInfo
     from scopekeeper.python_api.operations import ScopeInfo as ScopeInfo
+    from scopekeeper.python_api.operations import Selection as Selection
     from scopekeeper.python_api.operations import list_scopes as list_scopes
     from scopekeeper.python_api.operations import stop as stop
     from scopekeeper.python_api.operations import wait as wait
+    from scopekeeper.python_api.options import Options as Options
     from scopekeeper.python_api.process import Process as Process
     from scopekeeper.version import __version__ as __version__
+
+__all__ = [
+    "AsyncProcess", "Birthplace", "Cohort", "Ended", "Escaped", "MemberInfo", "Options", "Process",
+    "Remaining", "Result", "ScopeInfo", "Selection", "Target", "__version__", "errors",
+    "list_scopes", "spawn", "spawn_async", "stop", "wait",
+]  # fmt: skip
 
 _PUBLIC = {
     "AsyncProcess": "python_api.aio",
     "Birthplace": "python_api.birthplace",
     "Cohort": "python_api.cohort",
+    "Ended": "exec.run",
+    "Escaped": "lifecycle.escaped",
     "MemberInfo": "python_api.operations",
+    "Options": "python_api.options",
     "Process": "python_api.process",
+    "Remaining": "lifecycle.stop_target",
+    "Result": "lifecycle.stop_target",
     "ScopeInfo": "python_api.operations",
+    "Selection": "python_api.operations",
+    "Target": "lifecycle.stop_target",
     "list_scopes": "python_api.operations",
     "spawn": "python_api.cohort",
     "spawn_async": "python_api.cohort",
@@ -38,16 +60,25 @@ _PUBLIC = {
     "__version__": "version",
 }
 """Public names, and the module of each."""
+_MODULES = ("errors", "mcp")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # a type checker has to find names that do not exist
 
-    value: object = getattr(importlib.import_module(f"scopekeeper.{_PUBLIC[name]}"), name)
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in _PUBLIC and name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        if name in _MODULES:
+            try:
+                return importlib.import_module(f"scopekeeper.{name}")
+            except ImportError as error:
+                raise AttributeError(
+                    f"scopekeeper.{name} needs scopekeeper[mcp]: {error}"
+                ) from None
+        return getattr(importlib.import_module(f"scopekeeper.{_PUBLIC[name]}"), name)

@@ -23,7 +23,7 @@ from scopekeeper.python_api import launcher, popen_arguments, stop_members
 from scopekeeper.python_api.cohort import texts_of_member
 from scopekeeper.python_api.options import Options, texts
 from scopekeeper.python_api.popen_arguments import Command
-from scopekeeper.python_api.process import log
+from scopekeeper.python_api.process import warn
 
 _SECONDS = 10.0
 """How long a launcher that the SDK has killed may take to be gone."""
@@ -91,8 +91,7 @@ class _Launching(threading.Thread):
     def run(self) -> None:
         with self._channel:
             self._launch = self._talk()
-        for text in self._launch.warnings:
-            log.warning(text)
+        warn(self._launch.warnings)
 
     @property
     def is_server(self) -> bool:

@@ -20,9 +20,20 @@ from scopekeeper.python_api.options import (
     seconds,
     texts,
 )
+from scopekeeper.python_api.popen_arguments import AsyncPopenOptions, PopenOptions
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
+
+
+class SpawnOptions(Options, PopenOptions, total=False):
+    """The options of Cohort, and the arguments of ``subprocess.Popen``."""
+
+
+class AsyncSpawnOptions(Options, AsyncPopenOptions, total=False):
+    """The same for ``spawn_async``."""
+
+
 _LEFT = "the cohort was left"
 _ANOTHER = "make another Cohort"
 
@@ -50,6 +61,8 @@ class Cohort:
         self._session = Session(texts(session, lane, options))
         self._members: list[Process] = []
         self._places: list[Birthplace] = []
+        grace = options.get("grace")
+        self._grace = None if grace is None else seconds("grace", grace)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._is_left = False
@@ -71,7 +84,7 @@ class Cohort:
         *,
         name: str | None = None,
         replace: bool = False,
-        **popen: Any,  # noqa: ANN401
+        **popen: Unpack[PopenOptions],
     ) -> Process:
         """Start a member and return when its command runs; waits while its scope is being stopped.
 
@@ -87,7 +100,7 @@ class Cohort:
             self._members.append(process)
             late = self._is_left
         if late:
-            self._end([process], None, _LEFT)
+            self._end([process], self._grace, _LEFT)
             raise UsageError(f"{_LEFT} while {process.member} was started; it was stopped")
         self._tidy()
         return process
@@ -98,11 +111,11 @@ class Cohort:
         *,
         name: str | None = None,
         replace: bool = False,
-        **popen: Any,  # noqa: ANN401
+        **popen: Unpack[AsyncPopenOptions],
     ) -> aio.AsyncProcess:
         """Do the same without blocking the loop; the pipes are streams of asyncio."""
         return await aio.spawn(
-            lambda **how: self.spawn(args, name=name, replace=replace, **how), popen
+            lambda **how: self.spawn(args, name=name, replace=replace, **how), {**popen}
         )
 
     def place(
@@ -129,7 +142,7 @@ class Cohort:
             late = self._is_left
         if late:
             made.close()
-            self._end([made], None, _LEFT)
+            self._end([made], self._grace, _LEFT)
             raise UsageError(f"{_LEFT} while {made.member} was placed; it was removed")
         self._tidy()
         return made
@@ -140,11 +153,12 @@ class Cohort:
         """Stop all members started so far, and verify that no process is left.
 
         Returns a result for each member, also for those that members launched. ``grace`` is the
-        time between SIGTERM and SIGKILL, by default the scope's; the history keeps ``note``, whose
+        time between SIGTERM and SIGKILL, by default the cohort's, else the scope's; the
+        history keeps ``note``, whose
         old name is ``reason``. Raises RemainsError, which names what lives on; UsageError, before
         the first signal.
         """
-        wait = None if grace is None else seconds("grace", grace)
+        wait = self._grace if grace is None else seconds("grace", grace)
         why = plain_text("note", note) or plain_text("reason", reason)
         if self._is_of_parent:
             return []
@@ -246,14 +260,14 @@ def spawn(
     lane: str | None = None,
     name: str | None = None,
     replace: bool = False,
-    **more: Any,  # noqa: ANN401
+    **more: Unpack[SpawnOptions],
 ) -> Process:
     """Start one member in the scope of a session and lane, as ``Cohort.spawn`` does.
 
     ``more`` are options of Cohort and arguments of ``subprocess.Popen``. Nothing here stops it; its
     lifetime decides what does.
     """
-    options, popen = _sorted(more)
+    options, popen = _sorted({**more})
     return Cohort(session, lane, **options).spawn(args, name=name, replace=replace, **popen)
 
 
@@ -264,10 +278,10 @@ async def spawn_async(
     lane: str | None = None,
     name: str | None = None,
     replace: bool = False,
-    **more: Any,  # noqa: ANN401
+    **more: Unpack[AsyncSpawnOptions],
 ) -> aio.AsyncProcess:
     """Do the same without blocking the loop; the pipes are streams of asyncio."""
-    options, popen = _sorted(more)
+    options, popen = _sorted({**more})
     cohort = Cohort(session, lane, **options)
     return await cohort.spawn_async(args, name=name, replace=replace, **popen)
 

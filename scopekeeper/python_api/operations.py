@@ -15,6 +15,7 @@ from scopekeeper.launch.leave_scope import step_aside
 from scopekeeper.lifecycle import left_earlier, observe, stop_target
 from scopekeeper.lifecycle import stop as stopping
 from scopekeeper.python_api import remains
+from scopekeeper.python_api.limits import named_limits
 from scopekeeper.python_api.options import Duration, plain_text, seconds
 from scopekeeper.python_api.process import log
 from scopekeeper.python_api.stop_members import release
@@ -102,6 +103,7 @@ class ScopeInfo:
     members: tuple[MemberInfo, ...]
 
 
+@named_limits()
 def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     """Return this user's scopes in which something is selected, as ``scopekeeper ls`` lists them.
 
@@ -114,6 +116,7 @@ def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     return [_scope(each) for each in listed(snapshot, words, selector)[0]]
 
 
+@named_limits()
 def stop(
     *words: str,
     grace: Duration | None = None,

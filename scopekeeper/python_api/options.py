@@ -64,7 +64,8 @@ _DURATIONS = ("ttl", "grace", "within", "timeout")
 _ARGUMENTS = (*Options.__annotations__, "session", "lane", "name", "replace", "within", "timeout")
 _NAMES = "|".join(sorted((each.replace("_", "-") for each in _ARGUMENTS), key=len, reverse=True))
 _OPTION = re.compile(
-    rf"--({_NAMES})\b(?!-)(?:: (?=')| (?=(?:system|user|cgroup:)))?|(?<=unknown )(if-unavailable) "
+    rf"--({_NAMES})\b(?!-)(?:: (?=')| (?=(?:system|user|cgroup:|\d+: )))?"
+    r"|(?<=unknown )(if-unavailable) "
 )
 """An option of ``run``; with what is between it and its value."""
 
@@ -132,7 +133,7 @@ def _check_positive(name: str, value: object) -> None:
     """Raise UsageError, with the value as it was given, for a time before now."""
     span = value.total_seconds() if isinstance(value, dt.timedelta) else value
     if isinstance(span, int | float) and span < 0:
-        raise UsageError(f"{name}={value!r} is less than nothing", "give 0 or more")
+        raise UsageError(f"{name}={value!r} is negative", "give 0 or more")
 
 
 def _text(name: str, value: object) -> str:

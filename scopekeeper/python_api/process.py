@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +17,19 @@ from scopekeeper.launch import run
 from scopekeeper.launch.failure import is_unavailable, translated
 from scopekeeper.python_api import child, launcher, popen_arguments, posix_spawn
 from scopekeeper.python_api.child import Child
-from scopekeeper.python_api.options import renamed
+from scopekeeper.python_api.limits import named_limits
+from scopekeeper.python_api.options import in_python, renamed
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.python_api.popen_interface import PopenInterface
 
 log = logging.getLogger("scopekeeper")
 """Warnings of launches that go on."""
+
+
+def warn(texts: Sequence[str]) -> None:
+    """Log warnings of a launch, with the names of arguments instead of those of options."""
+    for text in texts:
+        log.warning(in_python(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,10 @@ class Process(PopenInterface):
         Raises what ``Popen`` raises where the command cannot be executed, else ScopekeeperError.
         """
         super().__init__(args)
+        with named_limits():
+            self._read_and_start(args, session, popen)
+
+    def _read_and_start(self, args: Any, session: Session, popen: dict[str, Any]) -> None:  # noqa: ANN401
         command, asked = popen_arguments.read(args, popen)
         audited = (command.shown, command.argv, command.cwd, command.environment)
         sys.audit("subprocess.Popen", *audited)
@@ -116,8 +128,7 @@ class Process(PopenInterface):
         self.scope = scope.rpartition("/")[2]
         with contextlib.suppress(OSError):  # SIGCHLD is ignored, and it has ended
             self.start_time = proc.start_time(pid)
-        for text in warnings:
-            log.warning(text)
+        warn(warnings)
 
 
 class _NotExecutedError(Exception):
