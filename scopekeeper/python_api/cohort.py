@@ -42,14 +42,13 @@ class Cohort:
     """The members that are started through it, in the scope of its session and lane.
 
     The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` apply
-    when the scope is made. The owner is this process's unit, else this process. All cohorts of one
-    session and lane share a scope, also those of other processes. Leaving the block, or ``stop``,
-    ends the members that this cohort started, each with all that is in its leaf, and what they
-    launched through scopekeeper themselves (``scopekeeper run``, a ``Cohort`` of their own), unless
-    that has the lifetime ``session`` or ``detached``. It ends nothing else.
+    when the scope is made. All cohorts of one session and lane share a scope, also those of other
+    processes. Leaving the block, or ``stop``, ends the members that this cohort started, each with
+    all that is in its leaf, and what they launched themselves by ``scopekeeper run`` or a
+    ``Cohort``, unless that has the lifetime ``session`` or ``detached``. It ends nothing else; a
+    ``scopekeeper exec`` of a member goes on, since the keeper runs it.
 
     Without ``with``, call ``close``: neither the end of the program nor that of the object does.
-    A signal whose action is to end the program, as SIGTERM by default, does not leave the block.
 
     Safe to use from several threads, and in the process that made it: in a forked child, leaving
     the block, ``stop`` and ``close`` do nothing, and nothing can be started. Raises UsageError.
@@ -153,14 +152,13 @@ class Cohort:
         """Stop all members started so far, and verify that no process is left.
 
         Returns a result for each member, also for those that members launched. ``grace`` is the
-        time between SIGTERM and SIGKILL, by default the cohort's, else the scope's; the
-        history keeps ``note``, whose
-        old name is ``reason``. Raises RemainsError, which names what lives on; UsageError, before
-        the first signal.
+        time between SIGTERM and SIGKILL, by default the cohort's, else the scope's; the history
+        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what lives
+        on; UsageError, before the first signal.
         """
         wait = self._grace if grace is None else seconds("grace", grace)
         why = plain_text("note", note) or plain_text("reason", reason)
-        if self._is_of_parent:
+        if self._is_of_parent():
             return []
         with self._lock:
             started: list[Process | Birthplace] = [*self._members, *self._places]
@@ -199,7 +197,7 @@ class Cohort:
 
         Raises RemainsError; if ``error`` ended the block, that gets a note instead.
         """
-        if self._is_of_parent:
+        if self._is_of_parent():
             return
         with self._lock:
             self._is_left = True
@@ -209,14 +207,13 @@ class Cohort:
         with stop_members.noted_on(error):
             self.stop(note=_LEFT)
 
-    @property
     def _is_of_parent(self) -> bool:
-        """Whether this process was forked from the one that made the cohort."""
+        """Return whether this process was forked from the one that made the cohort."""
         return os.getpid() != self._pid
 
     def _check_open(self) -> None:
         """Raise UsageError if nothing can be started in it."""
-        if self._is_of_parent:
+        if self._is_of_parent():
             raise UsageError(f"the cohort belongs to process {self._pid}", _ANOTHER)
         if self._is_left:
             raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)

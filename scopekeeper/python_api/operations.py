@@ -131,6 +131,8 @@ def stop(
     SIGKILL, by default that of the launch, else 5 s. ``note`` is kept in the history. With
     ``escaped``, processes that had left a stopped scope are ended too, if that is proved.
 
+    Without ``escaped`` such processes are named by RemainsError, also if the scope has gone.
+
     Returns one result for each scope or member, and none if the options match nothing. Raises
     NotFoundError if a word matches nothing, and stops nothing then; RemainsError, which has the
     results, if a process is left or something was refused; UsageError.

@@ -32,11 +32,11 @@ class Options(TypedDict, total=False):
     lifetime: Literal["gateway", "session", "detached"] | None
     """What the member ends with, by default ``session`` for a pty, else ``gateway``."""
     owner: int | None
-    """The gateway's pid, by default the unit of this process, else this process."""
+    """The gateway's pid, by default the service that this process is part of, else this process."""
     ttl: Duration | None
     """End the scope after this time."""
     grace: Duration | None
-    """Between SIGTERM and SIGKILL, by default 5 s."""
+    """Between SIGTERM and SIGKILL, by default 5 s; of a cohort also in a scope that has another."""
     memory_max: Limit | None
     """Bytes for a new scope."""
     memory_high: Limit | None

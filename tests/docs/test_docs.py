@@ -169,6 +169,28 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
 
 
 @pytest.mark.systemd
+def test_its_handler_of_sigterm_leaves_the_block():
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (program,) = [each for each in blocks(page, "python") if "SIGTERM" in each]
+    longer = program.replace('["sleep", "1"]', '["sleep", "1000"]')
+    assert longer != program
+    gateway = subprocess.Popen([sys.executable, "-c", longer])
+
+    def listed() -> bool:
+        ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True, check=True)
+        return "agent:main" in ran.stdout
+
+    try:
+        eventually(listed)
+        gateway.terminate()
+        assert gateway.wait() == 143
+        eventually(lambda: not listed())
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
+@pytest.mark.systemd
 @each([page for page in DOCS if blocks(page.read_text(encoding="utf-8"), "python")])
 def test_its_python_runs_and_leaves_nothing(page):
     for program in blocks(page.read_text(encoding="utf-8"), "python"):
