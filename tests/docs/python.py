@@ -60,7 +60,8 @@ this process itself. [Concepts](concepts.md#who-may-end-what) has the whole rule
 All functions block; in asyncio, `await asyncio.to_thread(scopekeeper.stop, session=...)`. The
 logger `scopekeeper` gets the warnings of launches and stops that go on.
 `scopekeeper.mcp.stdio_client` takes the place of the one in the MCP SDK, with the options of
-`Cohort`; it needs `scopekeeper[mcp]`. Recipes: [a gateway in Python](recipes.md#a-gateway-in-python).
+`Cohort`; it needs `scopekeeper[mcp]`. Recipes:
+[a gateway in Python](recipes.md#a-gateway-in-python).
 
 What follows is made by `make docs` from the docstrings.
 
