@@ -224,9 +224,23 @@ class Cohort:
         if not members:
             return []
         try:
-            return stop_members.end(members, grace=grace, reason=reason)
-        finally:
+            results = stop_members.end(members, grace=grace, reason=reason)
+        except BaseException:
             self._tidy(always=True)
+            raise
+        self._forget(members)
+        return results
+
+    def _forget(self, stopped: Sequence[Process | Birthplace]) -> None:
+        """Forget members that were stopped, with all that they launched, if they are over."""
+        known = set(map(id, stopped))
+        with self._lock:
+            self._places = [each for each in self._places if os.path.isdir(each.directory)]
+            self._members = [
+                each
+                for each in self._members
+                if id(each) not in known or not stop_members.is_over(each)
+            ]
 
     def _tidy(self, *, always: bool = False) -> None:
         """Forget members that are over; not at every call, since it looks at each."""

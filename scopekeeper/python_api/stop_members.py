@@ -119,7 +119,7 @@ def noted_on(error: BaseException | None) -> Iterator[None]:
 
 def not_over(members: Sequence[Process]) -> list[Process]:
     """Return the members that have not ended, or have left something: in a leaf, or launched."""
-    over = {each for each in members if _is_over(each)}
+    over = {each for each in members if is_over(each)}
     launchers = frozenset[str]()
     if any(each.directory for each in over):
         launchers = launched_members.launchers_of_living(mount_point())
@@ -130,7 +130,8 @@ def not_over(members: Sequence[Process]) -> list[Process]:
     ]
 
 
-def _is_over(member: Process) -> bool:
+def is_over(member: Process) -> bool:
+    """Return whether a member has ended and its leaf is empty."""
     return member.poll() is not None and not (
         member.directory and cgroupfs.is_populated(member.directory)
     )
