@@ -38,30 +38,6 @@ __all__ = [
     "list_scopes", "spawn", "spawn_async", "stop", "wait",
 ]  # fmt: skip
 
-_PUBLIC = {
-    "AsyncProcess": "python_api.aio",
-    "Birthplace": "python_api.birthplace",
-    "Cohort": "python_api.cohort",
-    "Ended": "exec.run",
-    "Escaped": "lifecycle.escaped",
-    "MemberInfo": "python_api.operations",
-    "Options": "python_api.options",
-    "Process": "python_api.process",
-    "Remaining": "lifecycle.stop_target",
-    "Result": "lifecycle.stop_target",
-    "ScopeInfo": "python_api.operations",
-    "Selection": "python_api.operations",
-    "Target": "lifecycle.stop_target",
-    "list_scopes": "python_api.operations",
-    "spawn": "python_api.cohort",
-    "spawn_async": "python_api.cohort",
-    "stop": "python_api.operations",
-    "wait": "python_api.operations",
-    "__version__": "version",
-}
-"""Public names, and the module of each."""
-_MODULES = ("errors", "mcp")
-
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
@@ -70,15 +46,8 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # a type checker has to find names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name not in _PUBLIC and name not in _MODULES:
+        if name not in __all__ and name != "mcp":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import importlib
+        from scopekeeper.python_api.public import find
 
-        if name in _MODULES:
-            try:
-                return importlib.import_module(f"scopekeeper.{name}")
-            except ImportError as error:
-                raise AttributeError(
-                    f"scopekeeper.{name} needs scopekeeper[mcp]: {error}"
-                ) from None
-        return getattr(importlib.import_module(f"scopekeeper.{_PUBLIC[name]}"), name)
+        return find(name)

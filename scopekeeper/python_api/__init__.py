@@ -10,6 +10,7 @@
 - ``stop_members``: stops members and proves it; ``launched_members`` finds what they launched, and
   ``remains`` names what is left.
 - ``limits``: what a process without descriptors gets.
+- ``public``: the names that ``scopekeeper`` has.
 - ``operations``: ``list_scopes``, ``stop`` and ``wait``, of whatever this user runs.
 
 Users import from ``scopekeeper`` and ``scopekeeper.mcp`` only. The files here may import the rooms

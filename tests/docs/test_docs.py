@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import scopekeeper
 from scopekeeper.cli.main import group
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
+from scopekeeper.python_api import public
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.machine import eventually
@@ -36,7 +36,7 @@ def test_the_commands_are_those_that_there_are():
 def test_the_python_api_is_that_of_its_docstrings():
     text = python.PAGE.read_text(encoding="utf-8")
     assert python.text() == text, "make docs writes it"
-    for name in scopekeeper._PUBLIC:
+    for name in public.PUBLIC:
         assert f"scopekeeper.{name}" in text or f"### {name}" in text or name == "__version__", name
 
 

@@ -257,7 +257,7 @@ def test_importing_the_package_imports_nothing_of_it():
 class Reluctant(subprocess.Popen):
     """A child that is not gone when it was killed, as one with much memory, but when it may go."""
 
-    scope = member = ""
+    scope = member = directory = ""
     in_time = True
 
     def __init__(self, *arguments, may_go, **named):

@@ -12,7 +12,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper.errors import LimitError, ScopekeeperError, UsageError
-from scopekeeper.python_api import popen_arguments
+from scopekeeper.python_api import popen_arguments, public
 from scopekeeper.python_api.options import in_python, renamed
 from scopekeeper.python_api.popen_arguments import PopenOptions
 
@@ -97,7 +97,7 @@ def test_an_argument_that_there_is_not_is_a_type_error():
 
 
 def test_every_public_name_is_there_and_no_other():
-    assert set(scopekeeper.__all__) == {*scopekeeper._PUBLIC, "errors"}
+    assert set(scopekeeper.__all__) == {*public.PUBLIC, "errors"}
     found = {}
     exec("from scopekeeper import *", found)
     assert set(scopekeeper.__all__) <= found.keys()
