@@ -43,7 +43,8 @@ async def stdio_client(
 
     ``name`` names the member, by default the command does; ``options`` are those of
     ``scopekeeper.Cohort``. On the way out the SDK closes the server's stdin, waits, and terminates
-    it; then its leaf is stopped. Raises what the SDK raises, ScopekeeperError, RemainsError.
+    it; then its leaf is stopped, with what it launched through scopekeeper, as of a ``Cohort``.
+    Raises what the SDK raises, ScopekeeperError, RemainsError.
     """
     member = texts(session, lane, options) | texts_of_member(name, replace=False)
     environment = sdk.get_default_environment() | (server.env or {})

@@ -72,7 +72,10 @@ def _ordinary(snapshot: Snapshot) -> Iterator[tuple[Scope, Member]]:
 
 def _is_one_arriving(snapshot: Snapshot) -> bool:
     """Return whether systemd has moved a launch into its new scope, where it has no leaf yet."""
-    return any(scope.strays and not scope.members for scope in snapshot.scopes)
+    return any(
+        scope.strays and not scope.members and scope.age < _SETTLE_SECONDS
+        for scope in snapshot.scopes
+    )
 
 
 class _Held:
