@@ -94,8 +94,13 @@ class Result:
     def __str__(self) -> str:
         """Return one line: the scope, the member, and what became of it."""
         name = self.target.unit + (f": {self.target.leaf}" if self.target.leaf else "")
-        left = f"; {_processes(len(self.escaped))} that had left it" if self.escaped else ""
-        return safe(f"{name}: {self.words}{left}")
+        text = f"{name}: {self.words}"
+        if self.ended_escaped:
+            text += f"; {_processes(len(self.ended_escaped))} that had left it ended"
+        if self.escaped:
+            lives = "lives" if len(self.escaped) == 1 else "live"
+            text += f"; {_processes(len(self.escaped))} that had left it {lives} on"
+        return safe(text)
 
     @property
     def words(self) -> str:

@@ -36,6 +36,7 @@ class AsyncSpawnOptions(Options, AsyncPopenOptions, total=False):
 
 _LEFT = "the cohort was left"
 _ANOTHER = "make another Cohort"
+_FORGOTTEN_AT_ONCE = 128
 
 
 class Cohort:
@@ -247,7 +248,8 @@ class Cohort:
         with self._lock:
             self._places = [each for each in self._places if os.path.isdir(each.directory)]
             if always or len(self._members) > self._many:
-                self._members = stop_members.not_over(self._members)
+                least = 0 if always else _FORGOTTEN_AT_ONCE
+                self._members = stop_members.not_over(self._members, least=least)
                 self._many = max(64, 2 * len(self._members))
 
 

@@ -117,9 +117,14 @@ def noted_on(error: BaseException | None) -> Iterator[None]:
         error.add_note(str(remains))
 
 
-def not_over(members: Sequence[Process]) -> list[Process]:
-    """Return the members that have not ended, or have left something: in a leaf, or launched."""
+def not_over(members: Sequence[Process], *, least: int = 0) -> list[Process]:
+    """Return the members that have not ended, or have left something: in a leaf, or launched.
+
+    To find the latter takes a look at all scopes: with fewer than ``least`` to forget, return all.
+    """
     over = {each for each in members if is_over(each)}
+    if len(over) < least:
+        return list(members)
     launchers = frozenset[str]()
     if any(each.directory for each in over):
         launchers = launched_members.launchers_of_living(mount_point())

@@ -208,10 +208,12 @@ def test_what_had_left_a_scope_is_named_and_ended(
         assert "escaped=True" in raised.value.hint
         assert "\n" not in str(raised.value)
         assert [[x.pid for x in each.escaped] for each in raised.value.results] == [[runaway.pid]]
+        assert str(raised.value.results[0]).endswith("; 1 process that had left it lives on")
         assert is_alive(runaway.pid)
     eventually(lambda: not scope_directories())
     (result,) = scopekeeper.stop(*words, escaped=True, **named)
     assert [(each.pid, how) for each, how in result.ended_escaped] == [(runaway.pid, "terminated")]
+    assert str(result).endswith("was already empty; 1 process that had left it ended")
     assert (result.target.unit, result.target.leaf) == (runaway.scope, runaway.member)
     assert runaway.wait() == -signal.SIGTERM
     runaway.stdin.close()
