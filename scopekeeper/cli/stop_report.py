@@ -32,29 +32,19 @@ def sentence(selected: Selected, result: stop_target.Result, *, users: bool = Fa
 
 
 def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> str:
-    name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
+    name = label(selected, users=users)
     if result.outcome == "refused":
-        text = f"{name}: skipped: {safe(result.problem)}"
+        text = f"{name}: {safe(result.words)}"
         if selected.member is not None and selected.member.problem:
             text += f"; end it with its scope: scopekeeper stop {safe(selected.scope.unit)}"
         elif selected.scope.damaged:
             text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
         return text
-    if result.outcome == "empty":
-        if selected.member is not None and selected.member.waits:
-            return f"{name}: its place is removed; no process had come"
-        return f"{name}: was already empty"
-    if result.outcome == "changed":
-        return f"{name}: left alone: {result.problem}"
-    if result.outcome == "terminated":
-        return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
-    if result.outcome == "killed":
-        more = " and all unreadable ones" if result.unread else ""
-        return (
-            f"{name}: gone after {after}; {processes(result.terminated)} terminated, "
-            f"{result.killed} of them{more} killed"
-        )
-    lines = [f"{name}: {processes(len(result.remaining))} cannot be killed after {after}:"]
+    if result.outcome == "empty" and selected.member is not None and selected.member.waits:
+        return f"{name}: its place is removed; no process had come"
+    if result.outcome != "remains":
+        return f"{name}: {safe(result.words)}"
+    lines = [f"{name}: {result.words}:"]
     lines += [
         f"  pid {left.pid} in state {left.state}, waiting in {left.wchan}: {safe(left.command)}"
         for left in result.remaining

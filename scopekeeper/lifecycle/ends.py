@@ -63,6 +63,8 @@ def _of_member(action: Action, now: int) -> Moment:
         return NEVER
     if action.due is not None and not _is_at_work(action):
         return action.due
+    if action.verdict is Verdict.PLACED:
+        return None  # its holder knows how long it waits for a process
     return NEVER if action.member is not None and _needs_no_owner(action.member) else None
 
 

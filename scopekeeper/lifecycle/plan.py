@@ -23,6 +23,7 @@ class Verdict(enum.Enum):
     """The state in which a scope or a member is found."""
 
     OWNED = "owned"
+    KEPT = "kept"
     PLACED = "placed"
     ORPHAN = "orphan"
     EXPIRED = "expired"
@@ -226,7 +227,8 @@ def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: 
     if idle is not None:
         return idle
     state = member.owner_state
-    return Action(Step.KEEP, Verdict.OWNED, scope, member, state.evidence if state else "")
+    verdict = Verdict.KEPT if member.is_kept else Verdict.OWNED
+    return Action(Step.KEEP, verdict, scope, member, state.evidence if state else "")
 
 
 def _moment(action: Action) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from scopekeeper.scope import names, records
 from scopekeeper.scope.model import Identity, Owner
+from scopekeeper.scope.placement import LAUNCHERS_LENGTH, MOST_LAUNCHERS
 from scopekeeper.scope.records import KINDS, LIFETIMES, RecordError
 
 SIZE_MAX = 32 * 1024
@@ -100,6 +101,8 @@ class MemberRecord:
     """Whether its launch named its kind."""
     idle: tuple[int, int, int] | None
     joining: str
+    launched_in: tuple[str, ...]
+    """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
     mark: StopMark | None
 
 
@@ -166,6 +169,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _choice(fields, "SAYS_KIND", _YES) == "1",
         _idle(fields),
         _choice(fields, "JOINING", _JOINING),
+        _launchers(fields),
         _mark(fields),
     )
 
@@ -207,6 +211,14 @@ def _number(fields: Mapping[str, str], key: str, most: int = NUMBER_MAX) -> int 
         if value <= most:
             return value
     raise _damaged(key, text)
+
+
+def _launchers(fields: Mapping[str, str]) -> tuple[str, ...]:
+    text = _text(fields, "LAUNCHED_IN", LAUNCHERS_LENGTH)
+    found = tuple(text.split(" ")) if text else ()
+    if len(found) > MOST_LAUNCHERS:
+        raise _damaged("LAUNCHED_IN", text)
+    return found
 
 
 def _text(fields: Mapping[str, str], key: str, longest: int) -> str:

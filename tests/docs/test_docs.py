@@ -11,10 +11,10 @@ import time
 import pytest
 from click.testing import CliRunner
 
-import scopekeeper
 from scopekeeper.cli.main import group
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
+from scopekeeper.python_api import public
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.docs.how_to import section
@@ -38,7 +38,7 @@ def test_the_commands_are_those_that_there_are():
 def test_the_python_api_is_that_of_its_docstrings():
     text = python.PAGE.read_text(encoding="utf-8")
     assert python.text() == text, "make docs writes it"
-    for name in scopekeeper._PUBLIC:
+    for name in public.PUBLIC:
         assert f"scopekeeper.{name}" in text or f"### {name}" in text or name == "__version__", name
 
 
@@ -164,6 +164,28 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
         shell.end()
         scope = [] if os.geteuid() == 0 else ["--user"]
         subprocess.run(["systemctl", *scope, "stop", "scopekeeper.service"], check=False)
+
+
+@pytest.mark.systemd
+def test_its_handler_of_sigterm_leaves_the_block():
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (program,) = [each for each in blocks(page, "python") if "SIGTERM" in each]
+    longer = program.replace('["sleep", "1"]', '["sleep", "1000"]')
+    assert longer != program
+    gateway = subprocess.Popen([sys.executable, "-c", longer])
+
+    def listed() -> bool:
+        ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True, check=True)
+        return "agent:main" in ran.stdout
+
+    try:
+        eventually(listed)
+        gateway.terminate()
+        assert gateway.wait() == 143
+        eventually(lambda: not listed())
+    finally:
+        gateway.kill()
+        gateway.wait()
 
 
 @pytest.mark.systemd
