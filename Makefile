@@ -112,9 +112,10 @@ site: prepare ## the pages of docs/ as a site in build/site
 pictures: prepare ## film README's picture in a machine of the lab, and draw it
 	@$(RUN) tests.pictures
 
-docs: prepare ## write docs/commands.md and docs/python.md from the code
+docs: prepare ## write docs/commands.md, docs/python.md and the drawings from the code
 	@$(INTERPRETER) -m tests.docs.commands
 	@$(INTERPRETER) -m tests.docs.python
+	@$(INTERPRETER) -m tests.pictures.diagrams
 
 clean: ## remove what make made here; the lab's images stay (python -m tests.lab clean)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -13,21 +13,10 @@ let
   bus = "org.scopekeeper.Keeper1.service";
 in
 {
-  options.services.scopekeeper = {
-    enable = lib.mkEnableOption "scopekeeper, its keeper and the cleanup at the manager's start";
-    package = lib.mkOption {
-      type = lib.types.package;
-      default = package pkgs;
-      description = "The package to use.";
-    };
-    settings = lib.mkOption {
-      inherit (toml) type;
-      default = { };
-      example = {
-        lanes.cron.supersede = true;
-      };
-      description = "The rules of lanes: ~/.config/scopekeeper/config.toml.";
-    };
+  options.services.scopekeeper = import ./options.nix {
+    inherit lib pkgs package;
+    what = "scopekeeper, its keeper and the cleanup at the manager's start";
+    rules = ": ~/.config/scopekeeper/config.toml";
   };
 
   config = lib.mkIf cfg.enable {

@@ -11,21 +11,10 @@ let
   toml = pkgs.formats.toml { };
 in
 {
-  options.services.scopekeeper = {
-    enable = lib.mkEnableOption "scopekeeper, its keeper and the cleanup at boot, for the system and for users";
-    package = lib.mkOption {
-      type = lib.types.package;
-      default = package pkgs;
-      description = "The package to use.";
-    };
-    settings = lib.mkOption {
-      inherit (toml) type;
-      default = { };
-      example = {
-        lanes.cron.supersede = true;
-      };
-      description = "The rules of lanes, for every user: /etc/scopekeeper/config.toml.";
-    };
+  options.services.scopekeeper = import ./options.nix {
+    inherit lib pkgs package;
+    what = "scopekeeper, its keeper and the cleanup at boot, for the system and for users";
+    rules = ", for every user: /etc/scopekeeper/config.toml";
   };
 
   config = lib.mkIf cfg.enable {

@@ -10,6 +10,13 @@ in CONTRIBUTING.md; tests/unit/test_layers.py holds it.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from scopekeeper import errors as errors
+    from scopekeeper import mcp as mcp
+    from scopekeeper.exec.run import Ended as Ended
+    from scopekeeper.lifecycle.escaped import Escaped as Escaped
+    from scopekeeper.lifecycle.stop_target import Remaining as Remaining
+    from scopekeeper.lifecycle.stop_target import Result as Result
+    from scopekeeper.lifecycle.stop_target import Target as Target
     from scopekeeper.python_api.aio import AsyncProcess as AsyncProcess
     from scopekeeper.python_api.birthplace import Birthplace as Birthplace
     from scopekeeper.python_api.cohort import Cohort as Cohort
@@ -17,37 +24,30 @@ if TYPE_CHECKING:
     from scopekeeper.python_api.cohort import spawn_async as spawn_async
     from scopekeeper.python_api.operations import MemberInfo as MemberInfo
     from scopekeeper.python_api.operations import ScopeInfo as ScopeInfo
+    from scopekeeper.python_api.operations import Selection as Selection
     from scopekeeper.python_api.operations import list_scopes as list_scopes
     from scopekeeper.python_api.operations import stop as stop
     from scopekeeper.python_api.operations import wait as wait
+    from scopekeeper.python_api.options import Options as Options
     from scopekeeper.python_api.process import Process as Process
     from scopekeeper.version import __version__ as __version__
 
-_PUBLIC = {
-    "AsyncProcess": "python_api.aio",
-    "Birthplace": "python_api.birthplace",
-    "Cohort": "python_api.cohort",
-    "MemberInfo": "python_api.operations",
-    "Process": "python_api.process",
-    "ScopeInfo": "python_api.operations",
-    "list_scopes": "python_api.operations",
-    "spawn": "python_api.cohort",
-    "spawn_async": "python_api.cohort",
-    "stop": "python_api.operations",
-    "wait": "python_api.operations",
-    "__version__": "version",
-}
-"""Public names, and the module of each."""
+__all__ = [
+    "AsyncProcess", "Birthplace", "Cohort", "Ended", "Escaped", "MemberInfo", "Options", "Process",
+    "Remaining", "Result", "ScopeInfo", "Selection", "Target", "__version__", "errors",
+    "list_scopes", "spawn", "spawn_async", "stop", "wait",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # a type checker has to find names that do not exist
 
-    value: object = getattr(importlib.import_module(f"scopekeeper.{_PUBLIC[name]}"), name)
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in __all__ and name != "mcp":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from scopekeeper.python_api.public import find
+
+        return find(name)

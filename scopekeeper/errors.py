@@ -3,7 +3,22 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Stopped(Protocol):
+        """What a ``scopekeeper.Result`` has; that is in a room above this one."""
+
+        target: Any
+        outcome: str
+        terminated: int
+        killed: int
+        milliseconds: float
+        remaining: tuple[Any, ...]
+        problem: str
+        escaped: tuple[Any, ...]
+        ended_escaped: tuple[tuple[Any, str], ...]
+        unread: int
+
 
 FAILED = 125
 """Exit status when scopekeeper itself failed, as in env(1) and timeout(1)."""
@@ -66,13 +81,12 @@ class ForeignError(ScopekeeperError):
 class RemainsError(ScopekeeperError):
     """Processes that cannot be killed, or may not be; also those that had left their scope.
 
-    results has the proved outcome of each member, as ``scopekeeper.lifecycle.stop.stop`` returns
-    it.
+    results has the proved outcome of each member, each a ``scopekeeper.Result``.
     """
 
     status = 5
 
-    def __init__(self, message: str, hint: str = "", results: "Sequence[Any]" = ()) -> None:
+    def __init__(self, message: str, hint: str = "", results: "Sequence[Stopped]" = ()) -> None:
         super().__init__(message, hint)
         self.results = tuple(results)
 

@@ -23,7 +23,7 @@ from scopekeeper.python_api import launcher, popen_arguments, stop_members
 from scopekeeper.python_api.cohort import texts_of_member
 from scopekeeper.python_api.options import Options, texts
 from scopekeeper.python_api.popen_arguments import Command
-from scopekeeper.python_api.process import log
+from scopekeeper.python_api.process import warn
 
 _SECONDS = 10.0
 """How long a launcher that the SDK has killed may take to be gone."""
@@ -43,7 +43,8 @@ async def stdio_client(
 
     ``name`` names the member, by default the command does; ``options`` are those of
     ``scopekeeper.Cohort``. On the way out the SDK closes the server's stdin, waits, and terminates
-    it; then its leaf is stopped. Raises what the SDK raises, ScopekeeperError, RemainsError.
+    it; then its leaf is stopped, with what it launched through scopekeeper, as of a ``Cohort``.
+    Raises what the SDK raises, ScopekeeperError, RemainsError.
     """
     member = texts(session, lane, options) | texts_of_member(name, replace=False)
     environment = sdk.get_default_environment() | (server.env or {})
@@ -91,8 +92,7 @@ class _Launching(threading.Thread):
     def run(self) -> None:
         with self._channel:
             self._launch = self._talk()
-        for text in self._launch.warnings:
-            log.warning(text)
+        warn(self._launch.warnings)
 
     @property
     def is_server(self) -> bool:

@@ -35,6 +35,13 @@ CORE: Share = {
         "test_the_grace_is_kept",
         "test_two_stops_of_one_scope_agree",
     ),
+    "systemd/test_cohort_stop.py": (
+        "test_a_forked_child_ends_nothing_of_its_parents",
+        "test_a_launch_that_is_stopped_on_its_way_is_ended",
+        "test_a_member_that_is_a_run_itself_is_stopped_where_it_went[-gateway]",
+        "test_what_had_left_a_scope_is_named_and_ended[False]",
+        "test_what_members_launched_is_stopped_and_nothing_else",
+    ),
     "systemd/test_two_gateways.py": ALL,
     # ended where its gateway has
     "systemd/test_reconcile.py": ALL,
@@ -56,6 +63,7 @@ CORE: Share = {
     "gateway/test_stdio_client.py": (
         "test_a_cancelled_client_leaves_nothing",
         "test_a_server_answers_the_same_and_leaves_nothing",
+        "test_a_server_that_is_wrapped_already_leaves_nothing",
         "test_an_exception_inside_comes_out_and_leaves_nothing",
     ),
     "gateway/test_wrapped_server.py": ALL,

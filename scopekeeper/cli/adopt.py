@@ -10,7 +10,7 @@ from scopekeeper.cli.select_options import (
     with_target_options,
 )
 from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
-from scopekeeper.cli.stop import label
+from scopekeeper.cli.stop_report import label
 from scopekeeper.cli.users import uid_of, user_fields, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.lifecycle import adopt

@@ -1,31 +1,71 @@
 """What ``wrap`` and ``unwrap`` share: find the files, rewrite them, report the result."""
 
+import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_clients import edit_diff, files
 from scopekeeper.mcp_clients.document import ParseError
 from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
 from scopekeeper.mcp_clients.running import running
-from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_clients.servers import ServerState, holds
 from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
 from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4
+NONE_FOUND = "No configuration of a known client was found in its usual place."
 Rewriting = Callable[[str, str, Format], Rewrite]
 """Returns the rewrite of a file, from its path, text and format."""
+_COLUMNS = (
+    Column("SERVER", Fit.MIDDLE, 12),
+    Column("STATE"),
+    Column("DETAIL", Fit.WRAP, 24, need=1),
+    Column("FILE", Fit.MIDDLE, 20, need=2),
+)
 NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
 _NAMES = "|".join(FORMATS)
+
+
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # click 8.1 has no type parameter
+
+
+class _Client(_Choice):
+    """The name of a client; a wrong one gets a suggestion."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Return the name; raises BadParameter."""
+        try:
+            name: str = super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(error.message.rstrip(".") + suggestion(str(value), FORMATS), param, ctx)
+        return name
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a question with the known name that is most like another; '' if none is."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
 FILE_OPTIONS: list[click.Parameter] = [
-    click.Option(["--client"], type=click.Choice([*FORMATS]), metavar=_NAMES,
+    click.Option(["--client"], type=_Client([*FORMATS]), metavar=_NAMES,
                  help="Only the files of this client."),
-    click.Option(["--format", "kind"], type=click.Choice([*FORMATS]), metavar=_NAMES,
+    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar=_NAMES,
                  help="Read FILE in this format, whatever its name."),
     click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, even if it "
                  "is disabled. May be repeated."),
@@ -52,7 +92,11 @@ class RewrittenFile:
     backups_kept: tuple[str, ...] = ()
     """Backups that differ from what was restored."""
     remedy: str = ""
-    """What contains the servers of a file that only --check looks at."""
+    """What contains the servers of a file that is only looked at."""
+    is_projects: bool = False
+    """Whether it is a file of a project, and only looked at."""
+    is_backup_older: bool = False
+    """Whether the backup holds other servers than the file had."""
 
     @property
     def outcomes(self) -> tuple[WrapOutcome, ...]:
@@ -97,7 +141,7 @@ def _rewrite_file(
     try:
         original = files.read(path)
         text = original.text()
-        kind = kind or _format(path, text)
+        known = kind = kind or _format(path, text)
         rewrite = rewriting(path, text, kind)
         if not write:
             return RewrittenFile(
@@ -107,10 +151,14 @@ def _rewrite_file(
         was_wrapped = any(outcome.program for outcome in rewrite.outcomes)
         changed, backup = rewrite.text != text, ""
         if changed:
-            backup = files.replace(original, new, again=was_wrapped)
+            backup = files.replace(original, new, again=was_wrapped,
+                                   is_outdated=lambda old: holds(text, old, known))  # fmt: skip
         if not restores or any(_stays(outcome) for outcome in rewrite.outcomes):
-            return RewrittenFile(path, kind, rewrite, changed, backup=backup)
-        removed, kept = files.drop_backups(original, new)
+            older = changed and not was_wrapped and files.read(backup).raw != original.raw
+            return RewrittenFile(path, kind, rewrite, changed, backup=backup, is_backup_older=older)
+        removed, kept = files.drop_backups(
+            original, new, lambda old: holds(rewrite.text, old, known)
+        )
     except ParseError as error:
         problem = f"{path}:{error.line}:{error.column}: {error.message}"
         return RewrittenFile(path, kind, problem=problem)
@@ -141,21 +189,24 @@ def report(
     *,
     as_json: bool,
     dry_run: bool,
+    no_trunc: bool = False,
     missing: Sequence[str] = (),
+    more: Mapping[str, object] | None = None,
 ) -> None:
     """Print the state of every server, and what to do next.
 
-    changed is the word for the rewritten ones, missing has what containment still lacks.
+    changed is the word for the rewritten ones, missing has what containment still lacks, more has
+    more keys of the JSON object.
     """
     restart = running(each.kind.name for each in done if each.changed and each.kind)
     if as_json:
         answer({"files": [_document(each) for each in done], "missing": list(missing),
-                "restart": restart})  # fmt: skip
+                "restart": restart, **(more or {})})  # fmt: skip
     elif dry_run:
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
     else:
-        _print(done, changed)
+        _print(done, changed, no_trunc=no_trunc)
         for text in missing:
             click.echo(safe(f"Still missing: {text}"))
         for client, pids in restart.items():
@@ -166,37 +217,47 @@ def report(
         if dry_run and not as_json:
             for outcome in each.outcomes:
                 if not outcome.changed and outcome.state is not ServerState.LEFT_OUT:
-                    text = f"{outcome.name}: {_state(outcome, changed)}"
+                    text = f"'{outcome.name}': {_state(outcome, changed)}"
                     detail = f": {outcome.detail}" if outcome.detail else ""
                     click.echo(safe(f"{each.path}: {text}{detail}"), err=True)
-        if each.remedy and any(outcome.state in NOT_CONTAINED for outcome in each.outcomes):
-            warn([f"{each.path}: {each.remedy}"])
+        if each.remedy:
+            warn(not_wrapped(each))
         if each.problem:
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
 
 
-def _print(done: Sequence[RewrittenFile], changed: str) -> None:
+def _print(done: Sequence[RewrittenFile], changed: str, *, no_trunc: bool) -> None:
     rows = [
         (outcome.name, _state(outcome, changed), outcome.detail or "-", _place(each, outcome))
         for each in done
         for outcome in each.outcomes
     ]
     if rows:
-        table(("SERVER", "STATE", "DETAIL", "FILE"), rows, shrink=(0, 2, 3))
+        table(_COLUMNS, rows, whole=no_trunc)
     for each in done:
-        if each.rewrite is not None and not each.outcomes:
-            click.echo(safe(f"{each.path}: no servers"))
-        if each.changed:
-            is_new = each.backup and each.backup not in each.backups_kept
-            backup = f"; backup: {each.backup}" if is_new else ""
-            click.echo(safe(f"{each.path}: rewritten{backup}"))
-        for path in each.backups_removed:
-            click.echo(safe(f"{path}: removed, since {each.path} is as it was"))
-        for path in each.backups_kept:
-            click.echo(safe(f"{path}: kept, since it differs from {each.path}"))
+        for text in _file_lines(each):
+            click.echo(safe(text))
+
+
+def _file_lines(each: RewrittenFile) -> Iterator[str]:
+    """Yield the lines on a file and its backup."""
+    if each.rewrite is not None and not each.outcomes:
+        yield f"{each.path}: no servers"
+    if each.changed:
+        is_new = each.backup and each.backup not in each.backups_kept
+        backup = f"; backup: {each.backup}" if is_new else ""
+        earlier = ", of an earlier wrap: it has servers that the file lacks"
+        yield f"{each.path}: rewritten{backup}{earlier if each.is_backup_older else ''}"
+    for path in each.backups_removed:
+        yield f"{path}: removed, since {each.path} has its servers as they were"
+    for path in each.backups_kept:
+        lacks = f"{each.path} lacks servers that are in it, or has them changed"
+        yield f"{path}: kept, since {lacks}; remove it if you do not need it"
 
 
 def _state(outcome: WrapOutcome, changed: str) -> str:
+    if outcome.updated:
+        return "updated"
     if outcome.changed:
         return changed
     if outcome.state is ServerState.WRAPPED and changed == "wrapped":
@@ -207,6 +268,28 @@ def _state(outcome: WrapOutcome, changed: str) -> str:
 def _place(done: RewrittenFile, outcome: WrapOutcome) -> str:
     """Return the file, and the table inside it if a file can have several."""
     return " ".join([done.path, *outcome.place[1:-1]])
+
+
+def not_wrapped(done: RewrittenFile) -> list[str]:
+    """Return a sentence if a file that is only looked at has servers to be contained."""
+    states = (ServerState.NOT_WRAPPED,) if done.is_projects else NOT_CONTAINED
+    names = ", ".join(outcome.name for outcome in done.outcomes if outcome.state in states)
+    run = "run " if done.is_projects else ""
+    text = f"{done.path} has servers that are not wrapped: {names}; {run}{done.remedy}"
+    return [text] if names else []
+
+
+def not_wrapped_documents(projects: Sequence[RewrittenFile]) -> list[dict[str, Any]]:
+    """Return the JSON objects of files of projects with servers to be wrapped."""
+    return [
+        {
+            "path": safe_json(each.path),
+            "remedy": safe_json(each.remedy),
+            "servers": [o.name for o in each.outcomes if o.state is ServerState.NOT_WRAPPED],
+        }
+        for each in projects
+        if not_wrapped(each)
+    ]
 
 
 def _document(done: RewrittenFile) -> dict[str, Any]:
@@ -227,17 +310,33 @@ def _document(done: RewrittenFile) -> dict[str, Any]:
                 "state": outcome.state.value,
                 "detail": outcome.detail or None,
                 "changed": outcome.changed,
+                "updated": outcome.updated,
+                "dropped": list(outcome.dropped),
+                "added": list(outcome.added),
             }
             for outcome in done.outcomes
         ],
     }
 
 
-def check_names(done: Sequence[RewrittenFile], chosen: Selection) -> None:
-    """Warn of names that match no server; exit 4 if no --only name matches any."""
+def check_names(
+    done: Sequence[RewrittenFile], chosen: Selection, others: Sequence[RewrittenFile] = ()
+) -> None:
+    """Warn of names that match no server; exit 4 if no --only name matches any.
+
+    Names of servers in other files are no reason for a warning.
+    """
     names = {outcome.name for each in done for outcome in each.outcomes}
-    unknown = sorted((chosen.only | chosen.excepted) - names)
-    for name in unknown:
-        click.echo(f"scopekeeper: warning: no server is called {safe(name)}", err=True)
+    known = names.union(outcome.name for each in others for outcome in each.outcomes)
+    for name in sorted((chosen.only | chosen.excepted) - known):
+        text = f"no server is called {safe(name)}{safe(suggestion(name, known))}"
+        click.echo(f"scopekeeper: warning: {text}", err=True)
     if chosen.only and not chosen.only & names and not any(each.problem for each in done):
         raise SystemExit(NO_SUCH_SERVER)
+
+
+def print_failures(failures: Sequence[str]) -> bool:
+    """Print what could not be done, on stderr; return whether there is anything."""
+    for text in failures:
+        click.echo(f"scopekeeper: {safe(text)}", err=True)
+    return bool(failures)

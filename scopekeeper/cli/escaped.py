@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,20 +12,16 @@ from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, user_fields
 from scopekeeper.errors import UsageError
-from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle import left_earlier as earlier
 from scopekeeper.lifecycle.bring_back import bring_back, step
-from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
-from scopekeeper.lifecycle.escaped_end import BY_RULE, ends_of
+from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members
+from scopekeeper.lifecycle.escaped_end import BY_RULE
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Identity
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
-
-if TYPE_CHECKING:
-    from scopekeeper.history.end import End
-
 
 COLUMNS = (
     Column("SESSION", Fit.MIDDLE, 22),
@@ -99,7 +95,7 @@ class Handled:
 
     def names(self, word: str) -> bool:
         """Return whether a word is its session, scope or leaf."""
-        return word in (self.escaped.session, self.escaped.scope, self.escaped.leaf)
+        return earlier.is_named(self.escaped, word)
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -140,7 +136,7 @@ def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]
         living = living_members(snapshot)
         outcomes = {each.pid: "reported" for each in found}
         outcomes |= end([each for each in found if steps[each.pid] == "stop"], living, uid)
-        _record(found, outcomes, BY_RULE, warnings)
+        earlier.record(found, outcomes, BY_RULE, warnings)
         for cgroup in {each.cgroup for each in found if steps[each.pid] == "return"}:
             try:
                 brought = bring_back(
@@ -182,31 +178,9 @@ def left_earlier(
 
     With a cause, end what is proved to be a leftover, and write that to the history.
     """
-    if not words and selector.session is None:
-        return []
-    snapshot = Reader(mount_point()).snapshot(uid=uid)
-    found = [each for each in find(snapshot, uid) if _is_meant(each, selector, words)]
+    found = earlier.find_left(selector, words, uid)
     outcomes: dict[int, str] = {}
     if cause is not None:
-        doomed = [each for each in found if may_be_ended(each)]
-        outcomes = end(doomed, living_members(snapshot), uid)
-        _record(found, outcomes, cause, warnings)
+        outcomes = earlier.end_left(found, uid, cause, warnings)
     decided = "report" if cause is None else "stop"
     return [Handled(each, decided, outcomes.get(each.pid, "")) for each in found]
-
-
-def _record(
-    found: Sequence[Escaped], outcomes: dict[int, str], cause: Cause, warnings: list[str]
-) -> None:
-    by_user: dict[int, list[End]] = {}
-    for each in found:
-        by_user.setdefault(each.uid, []).extend(ends_of([each], outcomes, cause))
-    news, problems = recording.keep_for_users(by_user)
-    recording.tell(news)
-    warnings += problems
-
-
-def _is_meant(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
-    if words:
-        return any(Handled(each, "", "").names(word) for word in words)
-    return selector.knows_by_name and selector.matches_identity(Identity(each.session, each.lane))

@@ -1,6 +1,7 @@
 """``scopekeeper install``."""
 
 import os
+from collections.abc import Mapping
 
 import click
 
@@ -57,8 +58,10 @@ def command(
     report(change, dry_run=dry_run, as_json=as_json)
 
 
-def report(change: Applied, *, dry_run: bool, as_json: bool) -> None:
-    """Print what was done, or would be done."""
+def report(
+    change: Applied, *, dry_run: bool, as_json: bool, more: Mapping[str, object] | None = None
+) -> None:
+    """Print what was done, or would be done; more has more keys of the JSON object."""
     if as_json:
         answer({
             "dry_run": dry_run,
@@ -68,6 +71,7 @@ def report(change: Applied, *, dry_run: bool, as_json: bool) -> None:
             "ran": [safe_json(line) for line in change.ran],
             "then": safe_json(change.then) or None,
             "warnings": [safe_json(text) for text in change.warnings],
+            **(more or {}),
         })  # fmt: skip
         return
     print_change(change, dry_run=dry_run)

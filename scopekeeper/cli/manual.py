@@ -27,16 +27,17 @@ _ENVIRONMENT = {
     "SCOPEKEEPER_DETACH_KEYS": "The keys that detach from a run. Default: ctrl-\\.",
     "SCOPEKEEPER_CONFIG": "The folder of config.toml and config.d, instead of "
         "~/.config/scopekeeper. The keeper uses it only if its own environment sets it.",
-    "SCOPEKEEPER_STATE": "The folder of the history, the runs and the records of owned paths. If "
-        "the folder exists and is not private, a folder scopekeeper-UID inside it is used.",
+    "SCOPEKEEPER_STATE": "The folder of the history, the runs, the records of owned paths and "
+        "the backups of `wrap`. If the folder exists and is not private, a folder scopekeeper-UID "
+        "inside it is used.",
     "SCOPEKEEPER_DEBUG": "If set, an internal error shows its traceback.",
 }  # fmt: skip
 _FILES = {
     "/etc/scopekeeper/config.toml, ~/.config/scopekeeper/config.toml, and config.d/*.toml beside":
         "The rules of lanes; later files override earlier ones.",
     "/var/lib/scopekeeper, ~/.local/state/scopekeeper":
-        "The history, the output of runs, and the records of owned paths: for root, and for any "
-        "other user.",
+        "The history, the output of runs, the records of owned paths, and backups of files in git "
+        "work trees: for root, and for any other user.",
 }  # fmt: skip
 _SHELL = """\
 scopekeeper-shell replaces a shell wherever one is configured by its path. It moves itself into the

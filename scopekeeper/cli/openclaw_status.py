@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import answer, safe, safe_json, table, warn
+from scopekeeper.cli.show import answer, safe, safe_json, table, warn, with_no_trunc
+from scopekeeper.cli.table import Column, Fit
 from scopekeeper.doctor.parts import gateways as unbound_gateways
 from scopekeeper.errors import ConfigError
 from scopekeeper.kernel.proc import mount_point
@@ -30,13 +31,25 @@ GATEWAY_OPTIONS: list[click.Parameter] = [
     click.Option(["--json", "as_json"], is_flag=True, help="Print one versioned JSON object."),
 ]  # fmt: skip
 
+_PARTS = (Column("PART"), Column("STATE"), Column("DETAIL", Fit.WRAP, 24))
+SESSIONS = (
+    Column("AGENT", Fit.MIDDLE, 8, need=1),
+    Column("SESSION", Fit.MIDDLE, 22),
+    Column("LANE", Fit.MIDDLE, 6, need=2),
+    Column("STATE"),
+    Column("MEMBERS", need=4, right=True),
+    Column("PROCS", need=3, right=True),
+    Column("WHAT", Fit.MIDDLE, 24),
+)
+
 
 @click.command(
     "status",
     params=[*GATEWAY_OPTIONS],
     epilog=examples("scopekeeper openclaw status", "scopekeeper openclaw status --json"),
 )
-def status_command(profile: str, config: str, as_json: bool) -> None:
+@with_no_trunc
+def status_command(profile: str, config: str, as_json: bool, no_trunc: bool) -> None:
     """Show for each agent and session what is contained, what is not, and why.
 
     Each gap comes with the command that mends it. Exit status: 0 everything is contained, and the
@@ -47,7 +60,7 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
     launcher = Launcher(*installed())
     remedies = _remedies(where, launcher, profile, config)
     found = configuration_of(where)
-    marked = mark_missing(found.servers, f"`{remedies.install}`")
+    marked = mark_missing(found.servers, lambda _: f"`{remedies.install}`")
     found = replace(found, servers=marked)
     findings = _installed(where, package, launcher, found, remedies)
     gateways = running.running(where, package, found.backends)
@@ -71,7 +84,7 @@ def status_command(profile: str, config: str, as_json: bool) -> None:
             "servers": [server_document(each) for each in found.servers],
         })  # fmt: skip
     else:
-        _print(findings, sessions)
+        _print(findings, sessions, no_trunc=no_trunc)
         warn(found.notes)
     raise SystemExit(0 if status.is_fine(findings, sessions) else 1)
 
@@ -139,9 +152,11 @@ def _changed(where: locations.GatewayPaths) -> float:
     return max(times, default=0.0)
 
 
-def _print(findings: Sequence[GatewayFinding], sessions: Sequence[status.Session]) -> None:
-    table(("PART", "STATE", "DETAIL"), [(f.part, f.verdict.value, f.detail) for f in findings],
-          shrink=(2,), beneath=[_mend(f.fix) for f in findings])  # fmt: skip
+def _print(
+    findings: Sequence[GatewayFinding], sessions: Sequence[status.Session], *, no_trunc: bool
+) -> None:
+    table(_PARTS, [(f.part, f.verdict.value, f.detail) for f in findings],
+          beneath=[_mend(f.fix) for f in findings], whole=no_trunc)  # fmt: skip
     if not sessions:
         return
     click.echo()
@@ -149,8 +164,7 @@ def _print(findings: Sequence[GatewayFinding], sessions: Sequence[status.Session
         (s.agent, s.session, s.lane, s.state, str(s.members), str(s.processes), s.detail)
         for s in sessions
     ]
-    table(("AGENT", "SESSION", "LANE", "STATE", "MEMBERS", "PROCS", "WHAT"), rows,
-          shrink=(1, 6), right=(4, 5), beneath=[_mend(s.fix) for s in sessions])  # fmt: skip
+    table(SESSIONS, rows, beneath=[_mend(s.fix) for s in sessions], whole=no_trunc)
 
 
 def _mend(fix: str) -> list[str]:

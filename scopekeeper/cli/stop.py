@@ -1,13 +1,12 @@
 """``scopekeeper stop``."""
 
-import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import click
 
 from scopekeeper.cli import owned, unseen
-from scopekeeper.cli.escaped import Handled, ended_too, left_earlier, lives_on
+from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
     NOTHING,
@@ -16,25 +15,19 @@ from scopekeeper.cli.select_options import (
     select_targets,
     with_target_options,
 )
-from scopekeeper.cli.show import (
-    answer,
-    processes,
-    safe,
-    safe_json,
-    unread_document,
-    warn,
-    warn_unread,
-)
-from scopekeeper.cli.stop_preview import Preview, preview
-from scopekeeper.cli.users import uid_of, user, user_fields, with_all_users
+from scopekeeper.cli.show import answer, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.stop_preview import preview
+from scopekeeper.cli.stop_report import document, label, sentence
+from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
+from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle import observe, stop, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration
 from scopekeeper.scope import names
-from scopekeeper.scope.model import Identity, Snapshot
+from scopekeeper.scope.model import Identity
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selected, Selector
 from scopekeeper.scope.snapshot import Reader
@@ -92,89 +85,136 @@ def command(
     except ValueError as error:
         raise UsageError(str(error)) from None
     require_target(selector, words)
-    mount = mount_point()
-    snapshot = Reader(mount, unlock=not dry_run).snapshot(uid=uid_of(all_users=all_users))
+    uid = uid_of(all_users=all_users)
+    snapshot = Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid)
     selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
     targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
+    given = _Given(selector, words, uid, escaped, all_users, must_exist, as_json)
+    found = _Found(snapshot.unread, selected, targets, missing)
     if dry_run:
-        still: list[Handled] = []
-        if escaped or missing or not selected:
-            uid = uid_of(all_users=all_users)
-            still = left_earlier(selector, words, uid, cause=None, warnings=[])
-            missing = tuple(word for word in missing if not any(x.names(word) for x in still))
-        units = {each.scope.unit for each in selected}
-        paths = owned.due(mount, lambda unit: unit in units or _is_named(unit, words, selector))
-        previews = preview(selected, targets)
-        _print_preview(previews, missing, still, snapshot, paths, users=all_users, as_json=as_json)
-        raise SystemExit(NOTHING_MATCHED if missing or (must_exist and not previews) else 0)
-    cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
+        raise SystemExit(_preview(given, found))
+    raise SystemExit(_stop(given, found, Cause(Reason.STOPPED, note or old_note, observe.caller())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the call asks for."""
+
+    selector: Selector
+    words: tuple[str, ...]
+    uid: int | None
+    """Of this user only; None for all users."""
+    escaped: bool
+    users: bool
+    must_exist: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What it selects."""
+
+    unread: Sequence[Unread]
+    selected: Sequence[Selected]
+    targets: Sequence[stop_target.Target]
+    missing: tuple[str, ...]
+    """Words that match nothing that has a scope."""
+
+
+def _preview(given: _Given, found: _Found) -> int:
+    """Print what a stop would do; return the exit status."""
+    earlier, missing = _left_earlier(given, found)
+    mount = mount_point()
+    paths = owned.due(mount, _is_of(given, found))
+    previews = preview(found.selected, found.targets)
+    say_missing(missing)
+    if given.as_json:
+        answer({"dry_run": True, "stopped": [each.document for each in previews],
+                "missing": [safe_json(word) for word in missing],
+                "escaped": [each.document for each in earlier],
+                **unread_document(found.unread, mount), **paths.document})  # fmt: skip
+    else:
+        lines = [each.sentence(label(each.selected, users=given.users)) for each in previews]
+        _print(lines, earlier, paths, found, missing)
+    return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
+
+
+def _stop(given: _Given, found: _Found, cause: Cause) -> int:
+    """Stop what was found, and print the outcome; return the exit status."""
     warnings: list[str] = []
     results = stop.stop(
-        targets, causes=[cause] * len(targets), warnings=warnings, step_out=step_out,
-        ends_escaped=escaped,
+        found.targets, causes=[cause] * len(found.targets), warnings=warnings, step_out=step_out,
+        ends_escaped=given.escaped,
     )  # fmt: skip
-    earlier = []
-    if escaped or missing or not results:
-        earlier = left_earlier(
-            selector, words, uid_of(all_users=all_users),
-            cause=cause if escaped else None, warnings=warnings,
-        )  # fmt: skip
-        named = {each.pid for result in results for each in result.escaped}
-        earlier = [each for each in earlier if each.escaped.pid not in named]
-        missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
+    reported = {each.pid for result in results for each in result.escaped}
+    earlier, missing = _left_earlier(
+        given, found, reported, cause=cause if given.escaped else None, warnings=warnings
+    )
     say_missing(missing)
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
-    units = {each.scope.unit for each in selected}
-    paths = owned.release(mount, lambda unit: unit in units or _is_named(unit, words, selector))
+    mount = mount_point()
+    paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
         result.escaped = tuple(filter(lives, result.escaped))
-    if as_json:
-        stopped = [_document(*pair) for pair in zip(selected, results, strict=True)]
+    if given.as_json:
+        stopped = [document(*pair) for pair in zip(found.selected, results, strict=True)]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
-                **unread_document(snapshot.unread, mount), **paths.document})  # fmt: skip
+                **unread_document(found.unread, mount), **paths.document})  # fmt: skip
     else:
-        for each, result in zip(selected, results, strict=True):
-            click.echo(sentence(each, result, users=all_users))
-        for left in earlier:
-            click.echo(left.sentence)
-        if not results and not missing and not earlier:
-            click.echo(NOTHING)
-            warn_unread(snapshot.unread)
-        paths.print()
-    absent = bool(missing) or (must_exist and not results)
-    lives_there = any(result.escaped for result in results) or not all(
-        each.has_ended for each in earlier
-    )
-    raise SystemExit(_status(results, absent=absent, failed=paths.failed, escaped=lives_there))
+        lines = [sentence(each, result, users=given.users)
+                 for each, result in zip(found.selected, results, strict=True)]  # fmt: skip
+        _print(lines, earlier, paths, found, missing)
+    absent = bool(missing) or (given.must_exist and not results)
+    live = any(result.escaped for result in results) or not all(x.has_ended for x in earlier)
+    return _status(results, absent=absent, failed=paths.failed, escaped=live)
 
 
-def _print_preview(
-    previews: Sequence[Preview],
-    missing: tuple[str, ...],
-    left: Sequence[Handled],
-    snapshot: Snapshot,
-    paths: owned.OwnedReport,
+def _left_earlier(
+    given: _Given,
+    found: _Found,
+    reported: Collection[int] = (),
     *,
-    users: bool,
-    as_json: bool,
+    cause: Cause | None = None,
+    warnings: list[str] | None = None,
+) -> tuple[list[Handled], tuple[str, ...]]:
+    """Return what had left its scope earlier, and the words that do not match that either.
+
+    The pids in reported are left out: the results of the stop have them. With a cause, ends what
+    is proved to be a leftover.
+    """
+    if not given.escaped and not found.missing and found.selected:
+        return [], ()
+    left = left_earlier(
+        given.selector, given.words, given.uid,
+        cause=cause, warnings=[] if warnings is None else warnings,
+    )  # fmt: skip
+    left = [each for each in left if each.escaped.pid not in reported]
+    unknown = (word for word in found.missing if not any(each.names(word) for each in left))
+    return left, tuple(unknown)
+
+
+def _print(
+    lines: Sequence[str],
+    earlier: Sequence[Handled],
+    paths: owned.OwnedReport,
+    found: _Found,
+    missing: tuple[str, ...],
 ) -> None:
-    say_missing(missing)
-    if as_json:
-        answer({"dry_run": True, "stopped": [each.document for each in previews],
-                "missing": [safe_json(word) for word in missing],
-                "escaped": [each.document for each in left],
-                **unread_document(snapshot.unread, mount_point()), **paths.document})  # fmt: skip
-        return
-    for each in previews:
-        click.echo(each.sentence(label(each.selected, users=users)))
-    for process in left:
-        click.echo(process.sentence)
-    if not previews and not missing and not left:
+    """Print one sentence for each target, and what else there is."""
+    for line in (*lines, *(each.sentence for each in earlier)):
+        click.echo(line)
+    if not lines and not missing and not earlier:
         click.echo(NOTHING)
-        warn_unread(snapshot.unread)
+        warn_unread(found.unread)
     paths.print()
+
+
+def _is_of(given: _Given, found: _Found) -> Callable[[str], bool]:
+    """Return whether an owned path of a unit goes with this stop."""
+    units = {each.scope.unit for each in found.selected}
+    return lambda unit: unit in units or _is_named(unit, given.words, given.selector)
 
 
 def _is_named(unit: str, words: tuple[str, ...], selector: Selector) -> bool:
@@ -200,95 +240,3 @@ def _status(results: list[stop_target.Result], *, absent: bool, failed: bool, es
     if escaped:
         return ESCAPED
     return NOTHING_MATCHED if absent else 0
-
-
-def label(selected: Selected, *, users: bool = False) -> str:
-    """Return the name of a scope or member in a sentence; with users, also its user."""
-    unit = safe(selected.scope.unit) + (f" of {user(selected.scope.uid)}" if users else "")
-    return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
-
-
-def sentence(selected: Selected, result: stop_target.Result, *, users: bool = False) -> str:
-    """Return the outcome in one line, or in several if processes remain or had left it."""
-    lines = [_outcome(selected, result, users=users)]
-    if result.problem and result.outcome in ("empty", "terminated", "killed"):
-        lines.append(f"  {safe(result.problem)}")
-    if result.escaped:
-        count = processes(len(result.escaped))
-        lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")
-    lines += [f"  {lives_on(each)}" for each in result.escaped]
-    if result.ended_escaped:
-        lines.append(f"  {processes(len(result.ended_escaped))} that had left it:")
-    lines += [f"  {ended_too(*pair)}" for pair in result.ended_escaped]
-    return "\n".join(lines)
-
-
-def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> str:
-    name, after = label(selected, users=users), f"{result.milliseconds:.0f} ms"
-    if result.outcome == "refused":
-        text = f"{name}: skipped: {safe(result.problem)}"
-        if selected.member is not None and selected.member.problem:
-            text += f"; end it with its scope: scopekeeper stop {safe(selected.scope.unit)}"
-        elif selected.scope.damaged:
-            text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
-        return text
-    if result.outcome == "empty":
-        if selected.member is not None and selected.member.waits:
-            return f"{name}: its place is removed; no process had come"
-        return f"{name}: was already empty"
-    if result.outcome == "changed":
-        return f"{name}: left alone: {result.problem}"
-    if result.outcome == "terminated":
-        return f"{name}: gone after {after}; {processes(result.terminated)} terminated"
-    if result.outcome == "killed":
-        more = " and all unreadable ones" if result.unread else ""
-        return (
-            f"{name}: gone after {after}; "
-            f"{processes(max(result.terminated, result.processes))} terminated, "
-            f"{result.killed} of them{more} killed"
-        )
-    lines = [f"{name}: {processes(len(result.remaining))} cannot be killed after {after}:"]
-    lines += [
-        f"  pid {left.pid} in state {left.state}, waiting in {left.wchan}: {safe(left.command)}"
-        for left in result.remaining
-    ]
-    return "\n".join(lines)
-
-
-def _document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
-    return {
-        "unit": selected.scope.unit,
-        **user_fields(selected.scope.uid),
-        "member": selected.member.name if selected.member else None,
-        "member_id": selected.member.member_id if selected.member else None,
-        "outcome": result.outcome,
-        "terminated": result.terminated,
-        "killed": result.killed,
-        "processes": result.processes,
-        "milliseconds": round(result.milliseconds, 1),
-        "problem": result.problem or None,
-        "escaped": [
-            {
-                "pid": each.pid,
-                "command": safe_json(each.command),
-                "cgroup": safe_json(each.cgroup),
-                "uid": each.uid,
-                "why_not": each.why_not or None,
-            }
-            for each in result.escaped
-        ],
-        "ended_escaped": [
-            {
-                "pid": each.pid,
-                "command": safe_json(each.command),
-                "cgroup": safe_json(each.cgroup),
-                "uid": each.uid,
-                "outcome": outcome,
-            }
-            for each, outcome in result.ended_escaped
-        ],
-        "remaining": [
-            {"pid": r.pid, "state": r.state, "wchan": r.wchan, "command": r.command}
-            for r in result.remaining
-        ],
-    }

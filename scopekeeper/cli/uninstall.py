@@ -1,15 +1,26 @@
 """``scopekeeper uninstall``."""
 
 import os
+import shlex
 
 import click
 
+from scopekeeper import state
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.install import MANAGER_OPTIONS, report
+from scopekeeper.cli.show import safe, safe_json, warn
+from scopekeeper.cli.still_wrapped import (
+    documents,
+    sentences,
+    wrapped_files,
+    wrapped_project_files,
+)
+from scopekeeper.errors import StateError
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
+from scopekeeper.mcp_clients.backups import FOLDER
 from scopekeeper.systemd.systemctl import Systemctl
 
 
@@ -26,12 +37,31 @@ def command(
 ) -> None:
     """Undo `install`: remove the files that it wrote, except those edited since.
 
-    Scopes, their history and running gateways are not touched; a keeper that holds no terminals is
-    stopped. Refused while commands of `scopekeeper exec` or instances of scopekeeper@.service run.
-    Exit status: 0 done; 1 something was refused or failed.
+    Scopes, their slice, their history and running gateways are not touched; a keeper that holds no
+    terminals is stopped. Refused while commands of `scopekeeper exec` or instances of
+    scopekeeper@.service run. It ends with what stays: servers that are still wrapped, and the
+    folder of the history. Exit status: 0 done; 1 something was refused or failed.
     """
     places = places_of(manager_of(user=user, system=system, verb="uninstall"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     manager = Systemctl(places.manager, places.units)
     change = uninstall(manager, places, texts(), unit, force=force, dry_run=dry_run)
-    report(change, dry_run=dry_run, as_json=as_json)
+    wrapped = [] if gateway else [*wrapped_files(), *wrapped_project_files()]
+    folder = "" if gateway else _state_folder()
+    more = {"still_wrapped": documents(wrapped), "state": safe_json(folder) or None}
+    report(change, dry_run=dry_run, as_json=as_json, more=more)
+    if folder and not as_json and not change.is_nothing:
+        held = "the history and the output of runs"
+        if os.path.exists(f"{folder}/{FOLDER}"):
+            held = "the history, the output of runs and backups of `wrap`"
+        click.echo(safe(f"{folder} stays, with {held}; to remove it: rm -r {shlex.quote(folder)}"))
+    warn([f"{text} before you remove scopekeeper" for text in sentences(wrapped)])
+
+
+def _state_folder() -> str:
+    """Return the folder of the history; '' if there is none, or nothing is in it."""
+    try:
+        folder = state.directory()
+        return str(folder) if any(folder.iterdir()) else ""
+    except (StateError, OSError):
+        return ""

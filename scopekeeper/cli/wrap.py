@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,22 +11,27 @@ import click
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import (
     FILE_OPTIONS,
+    NONE_FOUND,
     NOT_CONTAINED,
     RewrittenFile,
     check_names,
+    not_wrapped,
+    not_wrapped_documents,
+    print_failures,
     report,
     rewrite_files,
     target_files,
 )
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import warn
+from scopekeeper.cli.show import warn, with_no_trunc
+from scopekeeper.cli.wrap_warnings import launchers_not_usual, remedy_for, warnings
 from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
 from scopekeeper.mcp_clients.formats import Format
 from scopekeeper.mcp_clients.git import is_shared
-from scopekeeper.mcp_clients.other_files import OtherFile, other_files
+from scopekeeper.mcp_clients.other_files import OtherFile, plugin_files, project_files
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Rewrite, Selection, look, wrap
@@ -50,10 +56,11 @@ _NOT_READ = 2
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
               f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
 @click.option("--update", is_flag=True, help="Also give servers that are wrapped already this "
-              "launcher, and the options of run given here in place of theirs.")  # fmt: skip
+              "launcher and exactly the options of run given here; without any, none.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print a diff, and change nothing.")
 @click.option("--check", is_flag=True, help="Only show which servers are wrapped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@with_no_trunc
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 def command(
     client: str | None,
@@ -65,17 +72,19 @@ def command(
     dry_run: bool,
     check: bool,
     as_json: bool,
+    no_trunc: bool,
     files: tuple[str, ...],
     **options: _Given,
 ) -> None:
     """Rewrite the configuration of MCP clients so that their servers are contained.
 
     Puts `scopekeeper run` before the command of each stdio server; all else in FILE stays as it is.
-    Without FILE, it rewrites the files of all known clients in their usual places. A backup stays
-    beside each file. A client reads the new file at its next start. Exit status: 0 done; 1 a file
-    was refused, or a server in it could not be wrapped; 4 no server has a name given with --only.
-    With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read. Without FILE, --check
-    also looks at the projects that Claude Code knows, and at the plugins of clients.
+    Without FILE, it rewrites the files of all known clients in their usual places, and names those
+    of projects: of the current folder, its git work tree, and the folders that clients have opened.
+    A backup of each file is kept. A client reads the new file at its next start. Exit status: 0
+    done; 1 a file was refused, or a server in it could not be wrapped; 4 no server has a name given
+    with --only. With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read. Without
+    FILE, --check also looks at the files of projects, and at the plugins of clients.
     """
     if check and (dry_run or update):
         raise UsageError("--check never changes a file",
@@ -83,27 +92,68 @@ def command(
     chosen = Selection(frozenset(only), frozenset(excepted))
     launcher = None if check else _launcher(program, options)
     targets = target_files(files, client, kind)
-    others = other_files(os.environ, client) if check and not files else []
-    if not targets and not others and not as_json:
-        click.echo("No configuration of a known client was found.")
+    projects = [] if files else project_files(os.environ, client)
+    plugins = plugin_files(os.environ, client) if check and not files else []
+    found = _looked_at(projects + plugins, chosen)
+    if not targets and not (check and found) and not as_json:
+        click.echo(NONE_FOUND)
+        _name(found)
         return
-    done = _rewritten(targets, others, chosen, launcher, write=not (check or dry_run),
+    done = _rewritten(targets, chosen, launcher, write=not (check or dry_run),
                       update=update, keep_path=program is not None)  # fmt: skip
+    if check:
+        done, found = done + found, []
+    _name(found)
+    if not as_json:  # no table if no name matches
+        check_names(done, chosen, found)
     missing = _missing() if launcher and not dry_run and _any_wrapped(done) else []
-    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, missing=missing)
-    check_names(done, chosen)
+    report(done, "" if check else "wrapped", as_json=as_json, dry_run=dry_run, no_trunc=no_trunc,
+           missing=missing,
+           more={} if check else {"projects": not_wrapped_documents(found)})  # fmt: skip
+    if as_json:
+        check_names(done, chosen, found)
     if launcher:
-        _warn(done, update=update)
-    bad = NOT_CONTAINED if check else (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
-    failed = any(outcome.state in bad for each in done for outcome in each.outcomes)
+        warn([*warnings(done, update=update, program=program and launcher.program)])
+    warn([*launchers_not_usual(done)])
+    if launcher:
+        with contextlib.suppress(ScopekeeperError):
+            warn([f"{each.detail}: {each.fix}" for each in gateways(Caller())])
+    if check:
+        raise SystemExit(_status_of_check(done))
+    failures = _failures(done)
+    if as_json or not dry_run:  # else the diff is followed by the state of each server
+        print_failures(failures)
+    raise SystemExit(1 if failures or any(each.problem for each in done) else 0)
+
+
+def _name(found: Sequence[RewrittenFile]) -> None:
+    """Name the files of projects with servers to be wrapped."""
+    for each in found:
+        warn([each.problem] if each.problem else not_wrapped(each))
+
+
+def _status_of_check(done: Sequence[RewrittenFile]) -> int:
     if any(each.problem for each in done):
-        raise SystemExit(_NOT_READ if check else 1)
-    raise SystemExit(_NOT_ALL if failed else 0)
+        return _NOT_READ
+    return _NOT_ALL if any(o.state in NOT_CONTAINED for each in done for o in each.outcomes) else 0
+
+
+def _failures(done: Sequence[RewrittenFile]) -> list[str]:
+    """Return a sentence for each server that the client cannot start contained."""
+    texts = []
+    for each in done:
+        for outcome in each.outcomes:
+            name = f"{each.path}: {outcome.name!r}"
+            if outcome.state is ServerState.UNCLEAR:
+                leave = f"to leave it out: --except {shlex.quote(outcome.name)}"
+                texts.append(f"{name} cannot be wrapped: {outcome.detail}; {leave}")
+            elif outcome.state is ServerState.NO_LAUNCHER:
+                texts.append(f"{name} cannot start: {outcome.detail}")
+    return texts
 
 
 def _rewritten(
     targets: Sequence[tuple[str, Format | None]],
-    others: Sequence[OtherFile],
     chosen: Selection,
     launcher: Launcher | None,
     *,
@@ -121,14 +171,20 @@ def _rewritten(
             if not keep_path and is_shared(path, os.environ):
                 this = replace(launcher, program=PROGRAM, absolute=PROGRAM)
             made = wrap(text, kind, this, chosen, update=update)
-        remedy = f"`scopekeeper wrap --update {path}`"
+        remedy = remedy_for(path, made.outcomes)
         return replace(made, outcomes=mark_missing(made.outcomes, remedy))
 
-    done = rewrite_files(targets, rewriting, write=write)
-    for other in others:
-        (found,) = rewrite_files([(other.path, other.kind)], rewriting, write=False)
-        done.append(replace(found, remedy=other.remedy))
-    return done
+    return rewrite_files(targets, rewriting, write=write)
+
+
+def _looked_at(others: Sequence[OtherFile], chosen: Selection) -> list[RewrittenFile]:
+    """Look at the files of projects and plugins."""
+    done = _rewritten([(other.path, other.kind) for other in others], chosen, None,
+                      write=False, update=False, keep_path=False)  # fmt: skip
+    return [
+        replace(each, remedy=other.remedy, is_projects=other.is_projects)
+        for each, other in zip(done, others, strict=True)
+    ]
 
 
 def _any_wrapped(done: Sequence[RewrittenFile]) -> bool:
@@ -146,22 +202,6 @@ def _missing() -> list[str]:
         return []
     stays = "what a killed client leaves stays until the next `scopekeeper reconcile`"
     return [f"the keeper: {found.detail}. Until it is there, {stays}. To add it: {found.fix}"]
-
-
-def _warn(done: Sequence[RewrittenFile], *, update: bool) -> None:
-    texts = []
-    for each in done:
-        changes = any(outcome.changed for outcome in each.outcomes)
-        if changes and is_shared(each.path, os.environ):
-            texts.append(f"{each.path} is in a git work tree: everybody who uses it needs "
-                         f"{PROGRAM} in PATH, or cannot start its servers")  # fmt: skip
-        differ = [outcome.name for outcome in each.outcomes if outcome.differs]
-        if differ and not update:
-            texts.append(f"{each.path}: {', '.join(differ)}: wrapped already, with other options, "
-                         "which stay; to change them: add --update")  # fmt: skip
-    warn(texts)
-    with contextlib.suppress(ScopekeeperError):
-        warn([f"{each.detail}: {each.fix}" for each in gateways(Caller())])
 
 
 _OF_RUN = [each for each in plain.command.params if each.name not in _NOT_WRITTEN]

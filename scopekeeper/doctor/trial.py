@@ -1,10 +1,12 @@
 """A real launch and a real stop: proves what the other checks only infer."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from scopekeeper.doctor.finding import Finding, Status
@@ -29,12 +31,21 @@ run({"session": sys.argv[3], "lane": sys.argv[4], "run": sys.argv[2], "lifetime"
 def trial(mount: str) -> Finding:
     """Start a command in its own scope, read its record back, and stop it.
 
-    The history does not record it.
+    The history does not record it. Ctrl-C takes effect after it, so that it leaves no scope without
+    a process; a second one at once.
     """
+    with _interrupt_later():
+        return _launch_and_stop(mount)
+
+
+def _launch_and_stop(mount: str) -> Finding:
     folder = str(Path(__file__).resolve().parents[2])
     argv = [sys.executable, "-IS", "-c", _TRIAL, folder, os.urandom(4).hex(), *TRIAL]
     began = time.monotonic()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # a session of its own: Ctrl-C at the terminal does not signal it
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         path = _leaf_of(process)
         if not path:
@@ -74,6 +85,28 @@ def trial(mount: str) -> Finding:
     return Finding(
         "trial", Status.OK, f"a scope was created, recorded and stopped in {elapsed:.0f} ms"
     )
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Raise the first KeyboardInterrupt at the end of the block, a second one at once."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _leaf_of(process: subprocess.Popen[bytes]) -> str:

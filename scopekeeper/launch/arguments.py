@@ -12,7 +12,7 @@ _VALUED = {
     "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
     "--placement": "placement", "--if-unavailable": "if_unavailable",
 }  # fmt: skip
-_FLAGS = {
+FLAGS = {
     "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
     "--real-shell": "real_shell", "--no-container": "no_container",
 }  # fmt: skip
@@ -32,8 +32,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
         if not argument.startswith("-"):
             break
         name, equals, value = argument.partition("=")
-        if argument in _FLAGS:
-            options[_FLAGS[argument]] = "1"
+        if argument in FLAGS:
+            options[FLAGS[argument]] = "1"
         elif equals and name[:2] == "--" and name in _VALUED:
             options[_VALUED[name]] = value
         elif argument in _VALUED and at + 1 < len(arguments):

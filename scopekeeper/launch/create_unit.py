@@ -10,7 +10,7 @@ from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
-from scopekeeper.systemd.units import KEEPER, SLICE
+from scopekeeper.systemd.units import KEEPER, SLICE, epoch_of
 from scopekeeper.users import home_of
 
 _INFINITY = 2**64 - 1
@@ -117,8 +117,8 @@ def _has_same_pids() -> bool:
 def _to_bind(manager: Manager, owner: LaunchOwner) -> str:
     """Return the service with which systemd shall end the scope; '' if none.
 
-    BindsTo= would start a service again that has ended. And a guest outlives a service that leaves
-    its other processes alone: cron's jobs stay when cron is restarted.
+    A guest outlives a service that leaves its other processes alone: cron's jobs stay when cron is
+    restarted.
     """
     if owner.has_ended:
         return ""
@@ -143,7 +143,17 @@ def _start(manager: Manager, member: NewMember, place: Place) -> str:
     description = "".join(char if char.isprintable() else "?" for char in text)
     pid = posix.getpid() if _has_same_pids() else 0
     properties = scope_properties(description, SLICE, bound_to, settings, pid)
-    if _has_keeper(place):
+    has_keeper = _has_keeper(place)
+    if has_keeper:
         properties.append(("Wants", ("as", [KEEPER])))
-    manager.start_scope(member.unit, properties)
+    if not bound_to:
+        manager.start_scope(member.unit, properties)
+        return ""
+    # BindsTo= has systemd also start the service, which may have ended a moment ago. Without what
+    # the scope requires, systemd stops the scope at once instead (seen with 252, 254, 257, 262).
+    if not exists(place.base):
+        manager.start_if_possible(SLICE)
+    if has_keeper and not epoch_of(place.mount, f"{place.base.removeprefix(place.mount)}/{KEEPER}"):
+        manager.start_if_possible(KEEPER)
+    manager.start_scope(member.unit, properties, "ignore-requirements")
     return bound_to

@@ -163,6 +163,10 @@ def _check(raw: bytes, directory: str, member: NewMember, warnings: list[str]) -
         raise ConflictError(
             f"the scope {member.unit} ends with {bound}", "give this one another --run"
         )
+    if "session_id" in request.asked and request.session_id != from_record.get("SESSION_ID", ""):
+        text = "--session-id has no effect: the scope exists, with another one; give another --run"
+        if text not in warnings:
+            warnings.append(text)
     for option, value in (request.limits | request.durations).items():
         if option not in request.asked or option == "grace":
             continue

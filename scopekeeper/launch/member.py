@@ -47,6 +47,7 @@ class NewMember:
             "LIFETIME": request.lifetime,
             "STARTED": str(time.time_ns() // 1000),
             "BOOTTIME": str(boottime()),
+            "LAUNCHED_IN": request.launched_in,
             **owner.fields,
         }
 

@@ -25,8 +25,8 @@ class Request:
 
     __slots__ = (
         "asked", "durations", "explicit_run", "if_unavailable", "ignores_replace", "kind", "lane",
-        "lifetime", "limits", "member_limits", "name", "owner", "placement", "replace", "room",
-        "run", "session", "session_id",
+        "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
+        "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,8 @@ class Request:
         self.asked = options.keys()
         self.ignores_replace = False
         """Whether the lane's rule to replace is not followed, since its members have no names."""
+        self.launched_in = ""
+        """The members that the launch came from, as ``Caller.launched_in`` has them."""
         for option, choices in _CHOICES.items():
             if option in options and options[option] not in choices:
                 raise ValueError(

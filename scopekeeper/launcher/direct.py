@@ -172,7 +172,12 @@ def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
 
 
 class _Slim(ast.NodeTransformer):
-    """Removes annotations, which nothing reads at run time."""
+    """Removes annotations, and what only type checkers see: nothing reads them at run time."""
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
+        self.generic_visit(node)
+        is_checked = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return (node.orelse or ast.copy_location(ast.Pass(), node)) if is_checked else node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)

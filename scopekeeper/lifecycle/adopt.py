@@ -69,5 +69,7 @@ def _bound_to(directory: str) -> str:
 
 
 def _write(directory: str, scope_directory: str, fields: dict[str, str]) -> str:
-    changed = stop_mark.change(directory, scope_directory, fields | {"ORPHANED": ""})
+    # what launched it belonged to the owner before
+    fields = fields | {"ORPHANED": "", "LAUNCHED_IN": ""}
+    changed = stop_mark.change(directory, scope_directory, fields)
     return "" if changed else "it is being stopped, or is not yours to change"

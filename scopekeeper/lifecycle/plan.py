@@ -142,6 +142,9 @@ def _superseded(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> list[Act
     evidence = f"the run {newer[0].session_id} came after it"
     if yielding is None:
         return [Action(Step.STOP, Verdict.SUPERSEDED, scope, None, evidence)]
+    idle = _scope_idle(scope, snapshot, all_rules)
+    if idle is not None and idle.step is Step.STOP:
+        return [idle]  # the others too
     return [
         Action(Step.STOP, Verdict.SUPERSEDED, scope, member, evidence)
         if member in yielding
@@ -182,8 +185,7 @@ def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Act
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
         return
-    rules = all_rules.of(scope)
-    idle = _idle(scope, None, snapshot.now, rules) if rules.idle_of == "scope" else None
+    idle = _scope_idle(scope, snapshot, all_rules)
     if idle is not None:
         yield idle
         if idle.step is Step.STOP:
@@ -280,6 +282,12 @@ def _after(grace: int, since: int | None, now: int) -> tuple[Step, str, int | No
     if due <= now:
         return Step.STOP, f"; its grace of {show_duration(grace / 1e6)} is over", None
     return Step.KEEP, f"; ends in {show_duration((due - now) / 1e6)}", due
+
+
+def _scope_idle(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Action | None:
+    """Return what the rule about idleness says of a whole scope; None if nothing."""
+    rules = all_rules.of(scope)
+    return _idle(scope, None, snapshot.now, rules) if rules.idle_of == "scope" else None
 
 
 def _idle(scope: Scope, member: Member | None, now: int, rules: Rules) -> Action | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scopekeeper.lifecycle.escaped import Escaped
+from scopekeeper.safe_text import safe
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Owner
 from scopekeeper.scope.selection import Selected
@@ -31,7 +32,9 @@ class Target:
 
     directory: str
     cgroup: str
+    """Its path below the mount point; '' if it was gone before the stop."""
     grace: float = GRACE
+    """Seconds."""
     judged: Judged | None = field(default=None, compare=False)
     """What must still be true of it; None if it was named, whatever lives in it."""
 
@@ -90,6 +93,41 @@ class Result:
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
     processes: int = 0
     """Processes that lived in it when the stop began, or were started in it until it was over."""
+
+    def __str__(self) -> str:
+        """Return one line: the scope, the member, and what became of it."""
+        name = self.target.unit + (f": {self.target.leaf}" if self.target.leaf else "")
+        text = f"{name}: {self.words}"
+        if self.ended_escaped:
+            text += f"; {_processes(len(self.ended_escaped))} that had left it ended"
+        if self.escaped:
+            lives = "lives" if len(self.escaped) == 1 else "live"
+            text += f"; {_processes(len(self.escaped))} that had left it {lives} on"
+        return safe(text)
+
+    @property
+    def words(self) -> str:
+        """What became of it, without its name."""
+        after = f"{self.milliseconds:.0f} ms"
+        if self.outcome == "refused":
+            return f"skipped: {self.problem}"
+        if self.outcome == "changed":
+            return f"left alone: {self.problem}"
+        if self.outcome == "terminated":
+            return f"gone after {after}; {_processes(self.terminated)} terminated"
+        if self.outcome == "killed":
+            more = " and all unreadable ones" if self.unread else ""
+            return (
+                f"gone after {after}; {_processes(max(self.terminated, self.processes))} "
+                f"terminated, {self.killed} of them{more} killed"
+            )
+        if self.outcome == "remains":
+            return f"{_processes(len(self.remaining))} cannot be killed after {after}"
+        return "was already empty"
+
+
+def _processes(count: int) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"
 
 
 def target_of(selected: Selected, grace: float | None = None, *, as_judged: bool = False) -> Target:

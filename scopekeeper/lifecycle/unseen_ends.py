@@ -23,7 +23,9 @@ from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import namespaces, read
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.scope import names, record_parser, records
+from scopekeeper.scope.model import Liveness, Owner
 from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.snapshot import Reader
 
 _READ_MOST = launch_ledger.MOST + (1 << 20)
 _SETTLED_SECONDS = 10.0
@@ -41,12 +43,12 @@ class _Line:
     end: End
     leaf: str
     """The leaf's path in the cgroup2 hierarchy."""
-    namespaces: str
+    owner: Owner
     cause: Cause | None
 
     def is_over(self, mount: str, here: str) -> bool:
         """Return True if the member's leaf is empty or gone."""
-        if self.namespaces != here:
+        if self.owner.namespaces != here:
             return False  # of another container, invisible from here
         try:
             return "populated 0" in read(f"{mount}{self.leaf}/cgroup.events")
@@ -88,7 +90,7 @@ def over(mount: str) -> list[End]:
 def launched(scope: str) -> dict[str, End]:
     """Return, by leaf, the members that launches wrote into the cgroup path of a scope."""
     here = namespaces()
-    lines = (each for each in _all_lines() if each.namespaces == here and each.cause is None)
+    lines = (each for each in _all_lines() if each.owner.namespaces == here and each.cause is None)
     by_path = {each.leaf: dataclasses.replace(each.end, seen=True) for each in lines}
     below = f"{scope}/"
     return {path[len(below) :]: end for path, end in by_path.items() if path.startswith(below)}
@@ -107,7 +109,7 @@ def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     announced = {
         (each.end.member_id, each.end.started): each.cause
         for each in _all_lines(_OF_STOP)
-        if each.namespaces == here
+        if each.owner.namespaces == here
     }
     return [
         cause or announced.get((end.member_id, end.started))
@@ -122,7 +124,7 @@ def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
     """
     here = namespaces()
     for each in reversed(_all_lines()):
-        if (each.end.run, each.end.pid, each.namespaces) == (run, pid, here):
+        if (each.end.run, each.end.pid, each.owner.namespaces) == (run, pid, here):
             return each.leaf, each.end.started
     return None
 
@@ -143,6 +145,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     recent, _ = _read(where)
     here = namespaces()
     over: dict[tuple[str, int], End] = {}
+    owners = Reader(mount)
     now = time.time_ns() // 1000
 
     old_lines, new_lines = list(_lines(earlier)), list(_lines(recent))
@@ -151,7 +154,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
-                over[key] = _end_of(each, now)
+                over[key] = _end_of(each, now, owners)
     ends = list(over.values())
     problem = recording.record(ends)
     if not problem:
@@ -170,14 +173,23 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     return ends, problem
 
 
-def _end_of(each: _Line, now: int) -> End:
+def _end_of(each: _Line, now: int, owners: Reader) -> End:
     end = dataclasses.replace(each.end, ended=now)
     if each.cause is None:
-        return end
+        return dataclasses.replace(end, evidence=_with_service(each, owners))
     evidence = "; ".join(filter(None, (each.cause.evidence, UNSEEN)))
     return dataclasses.replace(
         end, reason=each.cause.reason, evidence=evidence, stopper=each.cause.stopper
     )
+
+
+def _with_service(each: _Line, owners: Reader) -> str:
+    """Return what is known of an end: systemd ends a member with the service that owns it."""
+    if each.owner.unit and each.end.lifetime == "gateway":
+        state = owners.owner_state(each.owner)
+        if state.liveness is Liveness.GONE:
+            return f"{BETWEEN_LOOKS}, and so did its owner: {state.evidence}"
+    return BETWEEN_LOOKS
 
 
 @contextlib.contextmanager
@@ -253,7 +265,7 @@ def _parse(line: bytes) -> _Line:
         seen=False,
     )
     why = None if member.mark is None else stop_mark.stated(member.mark)
-    return _Line(line, end, f"{scope}/{leaf}", owner.namespaces, why)
+    return _Line(line, end, f"{scope}/{leaf}", owner, why)
 
 
 def _fields(end: End) -> dict[str, str]:

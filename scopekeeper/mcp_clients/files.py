@@ -1,27 +1,25 @@
 """Reads a configuration file and replaces it atomically, with a backup.
 
 The new text goes into a temporary file beside it, with the same mode, owner and attributes, is
-synced to disk, and is then renamed over the file. The backup stays beside it.
+synced to disk, and is then renamed over the file.
 """
 
 import contextlib
 import errno
 import os
-import re
 import stat
 from dataclasses import dataclass
 
 from scopekeeper import whole_file
 from scopekeeper.errors import ConfigError
-
-BACKUP = ".before-scopekeeper"
-"""The suffix of a backup; from the second backup on, a number follows."""
+from scopekeeper.mcp_clients import backups
+from scopekeeper.mcp_clients.backups import Backup, IsOutdated
 
 _MOST = 64 << 20
 """Bytes. Some clients keep their history in their configuration; even that is smaller."""
 
-_NUMBER = re.compile(r"(?:-[0-9]+)?")
 _ACL = "system.posix_acl"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
@@ -64,45 +62,60 @@ def read(path: str) -> Original:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def replace(original: Original, new: bytes, *, again: bool = False) -> str:
-    """Replace the file, and return the path of the backup.
+def _never(_: bytes) -> bool:
+    return False
 
-    again is for a file that scopekeeper has rewritten before: a backup that exists is enough.
-    Raises ConfigError, with nothing changed.
+
+def replace(
+    original: Original, new: bytes, *, again: bool = False, is_outdated: IsOutdated = _never
+) -> str:
+    """Replace the file, and return the path of its backup.
+
+    A backup of other content is replaced if it is outdated, and else kept. again is for a file
+    that scopekeeper has rewritten before: any backup is enough. Raises ConfigError, with nothing
+    changed.
     """
-    path = os.path.dirname(original.target)
     try:
         # all goes through this descriptor: a user could exchange a folder that root works in
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(os.path.dirname(original.target), _FOLDER)
         try:
             _refuse_changed(original, folder)
             _refuse(original, folder)
-            backup = _replace(original, new, folder, again=again)
+            return _replace(original, new, folder, again=again, is_outdated=is_outdated)
         finally:
             os.close(folder)
     except OSError as error:
         raise ConfigError(f"{original.path}: nothing was changed: {error.strerror}") from None
-    return os.path.join(path, backup)
 
 
-def _replace(original: Original, new: bytes, folder: int, *, again: bool) -> str:
-    """Replace the file in an opened folder; return the name of the backup."""
-    with _written(original, new, folder) as ready:
-        there = _backups(original, folder) if again else []
-        backup, is_new = (there[0], False) if there else _back_up(original, folder)
+def _replace(
+    original: Original, new: bytes, folder: int, *, again: bool, is_outdated: IsOutdated
+) -> str:
+    """Replace the file in an opened folder; return the path of the backup."""
+    with (
+        _written(original, new, folder) as ready,
+        backups.opened(original.target, folder, make=True) as known,
+    ):
+        there = known.existing() if again else []
+        if there:
+            backup, is_new = there[0], False
+        else:
+            backup, is_new = known.keep(
+                original.raw, lambda: _written(original, original.raw, folder), is_outdated
+            )
         try:
             _refuse_changed(original, folder)
             name = os.path.basename(original.target)
             os.rename(ready, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             # if the rename was done, and an interrupt came right after, keep the backup
-            if is_new and _exists(ready, folder):
-                os.unlink(backup, dir_fd=folder)
+            if is_new and Backup("", ready, folder).exists():
+                known.remove(backup)
             raise
     # if a power cut loses the rename, the old file is still there, whole
     with contextlib.suppress(OSError):
-        _sync(folder)
-    return backup
+        backups.sync(folder)
+    return backup.path
 
 
 def _refuse(original: Original, folder: int) -> None:
@@ -180,87 +193,33 @@ def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:
         os.close(source)
 
 
-def _back_up(original: Original, folder: int) -> tuple[str, bool]:
-    """Write a backup beside the file; return its name, and whether it is new.
+def drop_backups(
+    original: Original, new: bytes, is_outdated: IsOutdated = _never
+) -> tuple[list[str], list[str]]:
+    """Remove the backups that hold what the file holds now, and outdated ones.
 
-    Overwrites no file. An existing backup with the same content is reused.
+    Returns the paths removed and kept.
     """
-    number = 1
-    while True:
-        name = os.path.basename(original.target) + BACKUP + (f"-{number}" if number > 1 else "")
-        if not _exists(name, folder):
-            with _written(original, original.raw, folder) as ready:
-                try:
-                    # unlike rename, link does not overwrite a file that just appeared
-                    os.link(ready, name, src_dir_fd=folder, dst_dir_fd=folder,
-                            follow_symlinks=False)  # fmt: skip
-                except FileExistsError:
-                    continue
-                except OSError as error:
-                    if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-                        raise
-                    # no hard links on this filesystem: reserve the name first
-                    flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                    os.close(os.open(name, flags, 0o600, dir_fd=folder))
-                    os.rename(ready, name, src_dir_fd=folder, dst_dir_fd=folder)
-            _sync(folder)
-            return name, True
-        if _has(name, folder, original.raw):
-            return name, False
-        number += 1
-
-
-def _backups(original: Original, folder: int) -> list[str]:
-    """Return the names of the backups in an opened folder, the first one first."""
-    start = os.path.basename(original.target) + BACKUP
-    found = [name for name in os.listdir(folder) if _NUMBER.fullmatch(name.removeprefix(start))]
-    return sorted((name for name in found if name.startswith(start)), key=lambda n: (len(n), n))
-
-
-def drop_backups(original: Original, new: bytes) -> tuple[list[str], list[str]]:
-    """Remove the backups that hold what the file holds now; return the paths removed and kept."""
-    path = os.path.dirname(original.target)
     removed: list[str] = []
     kept: list[str] = []
     try:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(os.path.dirname(original.target), _FOLDER)
     except OSError:
         return [], []
     try:
-        for name in _backups(original, folder):
-            done = kept
-            if _has(name, folder, new) and _has(os.path.basename(original.target), folder, new):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=folder)
-                    done = removed
-            done.append(os.path.join(path, name))
+        file = Backup(original.target, os.path.basename(original.target), folder)
+        with backups.opened(original.target, folder) as known:
+            for backup in known.existing():
+                done = kept
+                if _is_spare(backup.read(), new, is_outdated) and file.read() == new:
+                    with contextlib.suppress(OSError):
+                        known.remove(backup)
+                        done = removed
+                done.append(backup.path)
     finally:
         os.close(folder)
     return removed, kept
 
 
-def _exists(name: str, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _has(name: str, folder: int, raw: bytes) -> bool:
-    """Return whether a file has exactly this content."""
-    try:
-        descriptor = os.open(name, _READ, dir_fd=folder)
-    except OSError:
-        return False
-    with open(descriptor, "rb") as file:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(raw) + 1) == raw
-
-
-def _sync(folder: int) -> None:
-    """Sync the names in a folder to disk, if its filesystem can."""
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
+def _is_spare(content: bytes | None, new: bytes, is_outdated: IsOutdated) -> bool:
+    return content is not None and (content == new or is_outdated(content))

@@ -55,6 +55,11 @@ FORMATS = {
     )
 }  # fmt: skip
 
+PROJECT_FILES = {
+    ".mcp.json": "claude-code", ".cursor/mcp.json": "cursor", ".vscode/mcp.json": "vscode",
+    ".codex/config.toml": "codex", ".gemini/settings.json": "gemini",
+}  # fmt: skip
+"""The files in the folder of a project, with their clients."""
 _NAMES = {
     "openclaw.json": "openclaw",
     "claude_desktop_config.json": "claude-desktop",

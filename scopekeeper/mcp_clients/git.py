@@ -1,12 +1,10 @@
-"""Recognises files of a project that a team shares through git."""
+"""Recognises files in git work trees, and those of a project that a team shares."""
 
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients.formats import found
-
-_SHARED = frozenset((".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json"))
+from scopekeeper.mcp_clients.formats import PROJECT_FILES, found
 
 
 def is_shared(path: str, environment: Mapping[str, str]) -> bool:
@@ -15,12 +13,24 @@ def is_shared(path: str, environment: Mapping[str, str]) -> bool:
     A user's own file is not, even in a home that is a work tree.
     """
     whole = PurePath(os.path.abspath(path))
-    if not {whole.name, f"{whole.parent.name}/{whole.name}"} & _SHARED:
+    if not {whole.name, f"{whole.parent.name}/{whole.name}"} & PROJECT_FILES.keys():
         return False
     if any(_same(path, own) for own, _ in found(environment)):
         return False
-    # a work tree or submodule has a file .git
-    return any(os.path.lexists(folder / ".git") for folder in whole.parents)
+    return in_work_tree(path)
+
+
+def in_work_tree(path: str) -> bool:
+    """Return whether a file is in a git work tree, tracked or not."""
+    return top_level(os.path.dirname(os.path.abspath(path))) is not None
+
+
+def top_level(folder: str) -> str | None:
+    """Return the folder of the git work tree around a folder; None if it is in none."""
+    whole = PurePath(os.path.abspath(folder))
+    # a linked work tree or submodule has a file .git
+    tops = (each for each in (whole, *whole.parents) if os.path.lexists(each / ".git"))
+    return next(map(str, tops), None)
 
 
 def _same(path: str, other: str) -> bool:

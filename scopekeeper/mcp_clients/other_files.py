@@ -1,18 +1,16 @@
 """Finds files with servers that ``wrap`` does not rewrite unasked: those of projects and plugins.
 
-Claude Code names its projects in its own file, and its plugins in ``installed_plugins.json``;
-Gemini CLI has a folder for each extension.
+Claude Code names its plugins in ``installed_plugins.json``; Gemini CLI has a folder for each
+extension.
 """
 
-import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.formats import FORMATS, Format
+from scopekeeper.mcp_clients.formats import FORMATS, PROJECT_FILES, Format, found
+from scopekeeper.mcp_clients.projects import project_folders, read_object
 
 _CLAUDE = FORMATS["claude-code"]
 _FLAT = replace(_CLAUDE, places=((),))
@@ -28,30 +26,36 @@ class OtherFile:
     kind: Format
     remedy: str
     """What contains its servers."""
+    is_projects: bool = False
+    """Whether it is in the folder of a project, where ``wrap FILE`` may rewrite it."""
 
 
-def other_files(environment: Mapping[str, str], client: str | None = None) -> list[OtherFile]:
-    """Return the files of projects and plugins that exist, for one client or for all."""
-    found: list[OtherFile] = []
+def project_files(environment: Mapping[str, str], client: str | None = None) -> list[OtherFile]:
+    """Return the files of projects that exist, for one client or for all.
+
+    A project is the current folder, its git work tree, and what a client has opened.
+    """
+    seen = {os.path.realpath(path) for path, _ in found(environment)}
+    files = []
+    for folder in project_folders(environment):
+        for name, owner in PROJECT_FILES.items():
+            path = os.path.join(folder, name)
+            real = os.path.realpath(path)
+            if client in (None, owner) and real not in seen and os.path.isfile(real):
+                seen.add(real)
+                remedy = f"`scopekeeper wrap {shlex.quote(path)}`"
+                files.append(OtherFile(path, FORMATS[owner], remedy, is_projects=True))
+    return files
+
+
+def plugin_files(environment: Mapping[str, str], client: str | None = None) -> list[OtherFile]:
+    """Return the files of plugins that exist, for one client or for all."""
+    files: list[OtherFile] = []
     if client in (None, "claude-code"):
-        found += _claude_projects(environment)
-        found += _claude_plugins(environment)
+        files += _claude_plugins(environment)
     if client in (None, "gemini"):
-        found += _gemini_extensions(environment)
-    return found
-
-
-def _claude_projects(environment: Mapping[str, str]) -> Iterator[OtherFile]:
-    own = (("CLAUDE_CONFIG_DIR", ".claude.json"), ("HOME", ".claude.json"))
-    seen = set()
-    for variable, name in own:
-        folder = environment.get(variable, "")
-        projects = _read(f"{folder}/{name}").get("projects") if folder else None
-        for project in projects if isinstance(projects, dict) else ():
-            path = os.path.join(project, ".mcp.json")
-            if os.path.isabs(project) and path not in seen and os.path.isfile(path):
-                seen.add(path)
-                yield OtherFile(path, _CLAUDE, f"`scopekeeper wrap {path}`")
+        files += _gemini_extensions(environment)
+    return files
 
 
 def _claude_plugins(environment: Mapping[str, str]) -> Iterator[OtherFile]:
@@ -59,8 +63,8 @@ def _claude_plugins(environment: Mapping[str, str]) -> Iterator[OtherFile]:
     folder = environment.get("CLAUDE_CONFIG_DIR") or (f"{home}/.claude" if home else "")
     if not folder:
         return
-    enabled = _read(f"{folder}/settings.json").get("enabledPlugins")
-    plugins = _read(f"{folder}/plugins/installed_plugins.json").get("plugins")
+    enabled = read_object(f"{folder}/settings.json").get("enabledPlugins")
+    plugins = read_object(f"{folder}/plugins/installed_plugins.json").get("plugins")
     for name, entries in plugins.items() if isinstance(plugins, dict) else ():
         if isinstance(enabled, dict) and enabled.get(name) is False:
             continue
@@ -73,12 +77,12 @@ def _claude_plugins(environment: Mapping[str, str]) -> Iterator[OtherFile]:
 
 def _plugin_files(folder: str, owner: str, program: str) -> Iterator[OtherFile]:
     manifest = f"{folder}/.claude-plugin/plugin.json"
-    named = _read(manifest).get("mcpServers")
+    named = read_object(manifest).get("mcpServers")
     paths = [f"{folder}/.mcp.json"]
     if isinstance(named, str):
         paths.append(os.path.normpath(f"{folder}/{named}"))
     for path in dict.fromkeys(paths):
-        data = _read(path)
+        data = read_object(path)
         if data:
             yield OtherFile(path, _CLAUDE if "mcpServers" in data else _FLAT,
                             _around(owner, program))  # fmt: skip
@@ -94,7 +98,7 @@ def _gemini_extensions(environment: Mapping[str, str]) -> Iterator[OtherFile]:
         return
     for name in names:
         path = f"{folder}/{name}/gemini-extension.json"
-        if _read(path).get("mcpServers"):
+        if read_object(path).get("mcpServers"):
             yield OtherFile(path, _GEMINI, _around(f"Gemini CLI's extension {name}", "gemini"))
 
 
@@ -103,12 +107,3 @@ def _around(owner: str, program: str) -> str:
         f"it belongs to {owner}, whose update replaces it: start the client contained, by "
         f"`scopekeeper run -n {program} -- {program}`"
     )
-
-
-def _read(path: str) -> dict[str, Any]:
-    """Return the JSON object in a file; {} if there is none."""
-    try:
-        data = json.loads(files.read(path).raw)
-    except (ConfigError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

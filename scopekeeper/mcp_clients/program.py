@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from scopekeeper.errors import UsageError
@@ -34,13 +34,32 @@ def installed() -> tuple[str, str]:
     return (PROGRAM, path) if is_usual else (path, path)
 
 
-def mark_missing(servers: Iterable[WrapOutcome], remedy: str) -> tuple[WrapOutcome, ...]:
+def launcher_path() -> str:
+    """Return the absolute path of the launcher; if it is not installed, a placeholder."""
+    try:
+        return installed()[1]
+    except UsageError:
+        return f"/path/to/{PROGRAM}"
+
+
+def not_usual() -> str:
+    """Return why some clients do not find the launcher by its name; '' if all do."""
+    if shutil.which(PROGRAM, path=USUAL_PATH):
+        return ""
+    return (
+        f"{PROGRAM} is not in {USUAL_PATH}: a client that the desktop starts may have no other PATH"
+    )
+
+
+def mark_missing(
+    servers: Iterable[WrapOutcome], remedy: Callable[[WrapOutcome], str]
+) -> tuple[WrapOutcome, ...]:
     """Mark the servers whose launcher does not exist, and that were not changed."""
     return tuple(
         replace(
             each,
             state=ServerState.NO_LAUNCHER,
-            detail=f"there is no {each.program}: {remedy}",
+            detail=f"there is no {each.program}: {remedy(each)}",
         )
         if each.state is ServerState.WRAPPED and not each.changed and is_missing(each.program)
         else each

@@ -152,6 +152,18 @@ def classify(server: McpServer, kind: Format) -> tuple[ServerState, str]:
     return ServerState.NOT_WRAPPED, ""
 
 
+def holds(text: str, backup: bytes, kind: Format) -> bool:
+    """Return whether a text has every server of a backup, with the same values."""
+    try:
+        now, before = (
+            {(each.place, each.name): each.data for each in read(one, kind).servers}
+            for one in (text, backup.decode())
+        )
+    except ValueError:  # a ParseError, or not UTF-8
+        return False
+    return all(key in now and now[key] == data for key, data in before.items())
+
+
 def is_wrapped(data: dict[str, object]) -> bool:
     """Return whether a server starts through ``scopekeeper run``, no matter who wrote that."""
     command, args = data.get("command"), data.get("args")

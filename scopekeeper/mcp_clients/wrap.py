@@ -4,17 +4,17 @@ Both change as little as possible. The command moves into the args as it is writ
 ``unwrap`` restores the text to the byte, except for what was edited in between.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scopekeeper.launch.arguments import parse as parse_run
-from scopekeeper.mcp_clients.document import Edit, Pair, Value, apply
+from scopekeeper.mcp_clients.document import Edit, Pair, Raw, Value, apply
 from scopekeeper.mcp_clients.formats import Format
 from scopekeeper.mcp_clients.quoting import member_name, quoter
+from scopekeeper.mcp_clients.run_options import NAME, name_in, options_in, spelled
 from scopekeeper.mcp_clients.servers import (
-    PROGRAM,
     Configuration,
     McpServer,
     ServerState,
@@ -29,7 +29,6 @@ from scopekeeper.mcp_clients.text_edit import (
     without_values,
 )
 
-_NAME = "--name"
 _KIND = ("--kind", "mcp")
 """Said on the launch: it ends as soon as its stdin is closed and nobody can talk to it."""
 _LAST_LINE = re.compile(r"(?:\r\n|[\n\r])[^\n\r]*\Z")
@@ -56,8 +55,8 @@ class Launcher:
     """The launcher as a client finds it in a usual PATH."""
     absolute: str
     """The launcher for a server that sets its own PATH."""
-    options: tuple[str, ...] = ()
-    """Options of ``run``, besides the name."""
+    options: tuple[str, ...] | None = ()
+    """Options of ``run``, besides the name; None for those that a wrapped server has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,24 @@ class WrapOutcome:
     state: ServerState
     detail: str = ""
     changed: bool = False
+    command: str = ""
+    """The command in the file; '' if it is not a string."""
+    odd_args: tuple[str, ...] = ()
+    """Its args that are not strings."""
     program: str = ""
     """The launcher that the server had; '' if it was not wrapped."""
+    launcher: str = ""
+    """The launcher that it has now; '' if it is not wrapped."""
+    options: tuple[str, ...] = ()
+    """The options of ``run`` that it has now, each as it is typed in a shell."""
     differs: bool = False
     """Whether it stays wrapped with other options than those given."""
+    updated: bool = False
+    """Whether it was wrapped, and has got another launcher or other options."""
+    dropped: tuple[str, ...] = ()
+    """The options that an update has removed."""
+    added: tuple[str, ...] = ()
+    """The options that an update has added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ def wrap(
 ) -> Rewrite:
     """Wrap every server that is not wrapped yet; raises ParseError.
 
-    With update, those that are wrapped get this launcher, and these options if there are any.
+    With update, those that are wrapped get this launcher and exactly these options.
     """
 
     def change(server: McpServer, state: ServerState) -> "_Change | None":
@@ -128,6 +141,9 @@ class _Change:
     edits: list[Edit] = field(default_factory=list)
     detail: str = ""
     differs: bool = False
+    updated: bool = False
+    dropped: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 def _rewrite(
@@ -141,21 +157,13 @@ def _rewrite(
     edits: list[Edit] = []
     expected = configuration.data
     for server in configuration.servers:
-        state, detail = classify(server, kind)
-        program = _program(server) if state is ServerState.WRAPPED else ""
+        found = _found(server, kind)
         if chosen.leaves_out(server.name):
-            outcomes.append(
-                WrapOutcome(server.name, server.place, ServerState.LEFT_OUT, program=program)
-            )
+            outcomes.append(replace(found, state=ServerState.LEFT_OUT, detail=""))
             continue
-        done = change(server, state)
-        if done is None:
-            outcomes.append(WrapOutcome(server.name, server.place, state, detail, program=program))
-            continue
-        changed = bool(done.edits)
-        outcomes.append(WrapOutcome(server.name, server.place, done.state, done.detail, changed,
-                                    program, done.differs))  # fmt: skip
-        if changed:
+        done = change(server, found.state)
+        outcomes.append(found if done is None else _outcome(found, done))
+        if done is not None and done.edits:
             edits += done.edits
             _set(expected, server, done)  # nothing below reads what this server was
     rewritten = apply(text, edits)
@@ -164,8 +172,40 @@ def _rewrite(
     return Rewrite(rewritten, tuple(outcomes), configuration.notes, tuple(edits))
 
 
-def _program(server: McpServer) -> str:
-    return str(server.data["command"]) if isinstance(server.data, dict) else ""
+def _found(server: McpServer, kind: Format) -> WrapOutcome:
+    """Return the outcome for a server that is not changed."""
+    state, detail = classify(server, kind)
+    program, options = _launched(server.data) if state is ServerState.WRAPPED else ("", ())
+    data = server.data if isinstance(server.data, dict) else {}
+    command, args = data.get("command"), data.get("args")
+    odd = [arg for arg in args if not isinstance(arg, str)] if isinstance(args, list) else []
+    return WrapOutcome(
+        server.name, server.place, state, detail,
+        command=command if isinstance(command, str) else "",
+        odd_args=tuple(
+            arg.text if isinstance(arg, Raw) else json.dumps(arg, default=str) for arg in odd
+        ),
+        program=program, launcher=program, options=options,
+    )  # fmt: skip
+
+
+def _outcome(found: WrapOutcome, done: _Change) -> WrapOutcome:
+    launcher, options = found.launcher, found.options
+    if done.edits:
+        now = {"command": done.command, "args": done.args}
+        launcher, options = _launched(now) if done.state is ServerState.WRAPPED else ("", ())
+    return replace(
+        found, state=done.state, detail=done.detail, changed=bool(done.edits), launcher=launcher,
+        options=options, differs=done.differs, updated=done.updated, dropped=done.dropped,
+        added=done.added,
+    )  # fmt: skip
+
+
+def _launched(data: object) -> tuple[str, tuple[str, ...]]:
+    """Return the launcher of a wrapped server, and its options as they are typed in a shell."""
+    assert isinstance(data, dict)  # noqa: S101  its state implies it
+    words = [str(word) for word in data["args"][: inner_command(data["args"])]]
+    return str(data["command"]), tuple(spelled(options_in(words))) if words else ()
 
 
 def _set(expected: object, server: McpServer, done: _Change) -> None:
@@ -196,8 +236,8 @@ def _wrapped(text: str, kind: Format, server: McpServer, launcher: Launcher) -> 
     name = member_name(server.name)
     empty = server.args is not None and not server.args.value.items
     # `--name=NAME` marks args that were empty, so that unwrap restores empty args
-    named = [f"{_NAME}={name}"] if empty else [_NAME, name]
-    words = ["run", *named, *_KIND, *launcher.options, "--"]
+    named = [f"{NAME}={name}"] if empty else [NAME, name]
+    words = ["run", *named, *_KIND, *(launcher.options or ()), "--"]
     ours = [*map(quote, words), raw]
     edits = [Edit(command.value.start, command.value.end, quote(program))]
     comma = "," if text[command.key_end : command.value.start].endswith(":") else ", "
@@ -234,15 +274,14 @@ def _updated(
     own, program = inner_command(data["args"]), _launcher_for(data, launcher)
     if not own or not isinstance(data["args"][own], str):
         return None
-    before = [str(word) for word in data["args"][:own]]
-    words = ["run", *_name_in(before, server.name), *_KIND, *launcher.options, "--"]
-    if not launcher.options:
-        words = before
-    same = _meaning(before) == _meaning(words)
-    if same and (not update or data["command"] == program):
+    words = before = [str(word) for word in data["args"][:own]]
+    if launcher.options is not None:
+        words = ["run", *name_in(before, server.name), *_KIND, *launcher.options, "--"]
+    had, gets = spelled(options_in(before)), spelled(options_in(words))
+    if sorted(had) == sorted(gets) and (not update or data["command"] == program):
         return None
     if not update:
-        given = shlex.join(launcher.options)
+        given = shlex.join(launcher.options or ())
         return _Change(ServerState.WRAPPED, detail=f"its options are not: {given}", differs=True)
     items = args.value.items
     quote = quoter(kind, text[items[own].start])
@@ -251,23 +290,20 @@ def _updated(
     edits = [Edit(command.value.start, command.value.end, quote(program)),
              *replace_items(args.value, own, list(map(quote, words)), between, text)]  # fmt: skip
     left = [*words, *data["args"][own:]]
-    return _Change(ServerState.WRAPPED, program, left, edits, str(data["args"][own]))
+    dropped = tuple(option for option in had if option not in gets)
+    added = tuple(option for option in gets if option not in had)
+    detail = _updates(str(data["args"][own]), dropped, added)
+    return _Change(ServerState.WRAPPED, program, left, edits, detail, updated=True,
+                   dropped=dropped, added=added)  # fmt: skip
 
 
-def _name_in(words: list[str], server: str) -> list[str]:
-    """Return the name option for a wrapped server, with the name that it has."""
-    parsed = parse_run([*words[1:], PROGRAM])
-    name = parsed[0].get("name") if parsed else None
-    if name and f"{_NAME}={name}" in words:  # it marks args that were empty
-        return [f"{_NAME}={name}"]
-    return [_NAME, name or member_name(server)]
-
-
-def _meaning(words: list[str]) -> object:
-    """Return the options in the args of a wrapped server, without its name and kind."""
-    parsed = parse_run([*words[1:], PROGRAM])
-    options = parsed[0] if parsed else {"": ""}
-    return {key: value for key, value in options.items() if key not in ("name", "kind")}
+def _updates(command: str, dropped: tuple[str, ...], added: tuple[str, ...]) -> str:
+    """Return the command of an updated server, and what has changed before it."""
+    parts = [
+        (word, " ".join(options)) for word, options in (("dropped", dropped), ("added", added))
+    ]
+    changes = [f"{word}: {options}" for word, options in parts if options]
+    return "; ".join([command, *(changes or ["another launcher"])])
 
 
 def _new_member(text: str, server: McpServer, command: Pair, array: str, comma: str) -> Edit:
@@ -318,7 +354,7 @@ def _unwrapped(text: str, server: McpServer) -> _Change:
     if rest:
         edits += remove_items(text, args.value, own, items[own + 1].start)
         left: object = rest
-    elif any(word.startswith(f"{_NAME}=") for word in data["args"][:own]) or ours.strip():
+    elif any(word.startswith(f"{NAME}=") for word in data["args"][:own]) or ours.strip():
         last = args.value.commas[own]
         edits += remove_items(text, args.value, own, (items[own].end if last < 0 else last + 1))
         left = []

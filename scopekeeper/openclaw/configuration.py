@@ -8,7 +8,7 @@ from typing import Any
 from scopekeeper.mcp_clients import json5
 from scopekeeper.mcp_clients.formats import FORMATS
 from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
-from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_clients.servers import ServerState, holds
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
 from scopekeeper.openclaw.locations import PLUGIN
 
@@ -65,7 +65,7 @@ def contained(
     gone = {each.name for each in rewrite.outcomes
             if each.program and not each.changed and is_missing(each.program)}  # fmt: skip
     if gone:
-        bare = replace(launcher, options=())
+        bare = replace(launcher, options=None)
         text = wrap(text, _KIND, bare, Selection(frozenset(gone)), update=True).text
     text = include(text, json5.JSON5, _ALLOWED, PLUGIN)
     return put(text, json5.JSON5, _ENTRY, entry.value), rewrite.outcomes
@@ -76,6 +76,11 @@ def released(text: str) -> tuple[str, Sequence[WrapOutcome]]:
     text = take(text, json5.JSON5, _ENTRY)
     rewrite = unwrap(exclude(text, json5.JSON5, _ALLOWED, PLUGIN), _KIND, _ALL)
     return rewrite.text, rewrite.outcomes
+
+
+def holds_servers(text: str, backup: bytes) -> bool:
+    """Return whether a text has every server of a backup, with the same values."""
+    return holds(text, backup, _KIND)
 
 
 def look_at(text: str) -> Found:

@@ -86,7 +86,7 @@ def install(
         if new != text:
             was_wrapped = any(server.program for server in servers)
             if not dry_run:
-                change.backup = files.replace(original, new.encode(), again=was_wrapped)
+                change.backup = _replaced(original, new, change, again=was_wrapped)
             _note_config(change, places, text, new)
         undoing.pop_all()
     if not dry_run:
@@ -133,6 +133,23 @@ def uninstall(places: GatewayPaths, *, force: bool = False, dry_run: bool = Fals
         prune(actions)
         running.forget_ended()
     return change
+
+
+def _replaced(original: files.Original, new: str, change: GatewayChange, *, again: bool) -> str:
+    """Replace the configuration; return its backup, '' if that is of an earlier installation."""
+    text = original.text()
+
+    def is_outdated(old: bytes) -> bool:
+        return configuration.holds_servers(text, old)
+
+    backup = files.replace(original, new.encode(), again=again, is_outdated=is_outdated)
+    if again or files.read(backup).raw == original.raw:
+        return backup
+    change.warnings.append(
+        f"{backup}: kept: it is of an earlier installation, and has servers that {original.path} "
+        "lacks"
+    )
+    return ""
 
 
 def _note_config(change: GatewayChange, places: GatewayPaths, text: str, new: str) -> None:

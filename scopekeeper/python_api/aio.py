@@ -28,11 +28,20 @@ class AsyncProcess:
         self.process = process
         """The ``Popen`` behind it; its pipes belong to the streams here."""
         self.pid = process.pid
-        self.scope, self.member = process.scope, process.member
+        """The command's."""
+        self.scope = process.scope
+        """The unit of its scope; '' where it was started uncontained."""
+        self.member = process.member
+        """The name of its leaf there, which is the name and an id."""
+        self.directory = process.directory
+        """The leaf's directory in the cgroup2 hierarchy."""
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
         self._ended = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<AsyncProcess {self.pid} {self.member} returncode={self.returncode}>"
 
     @property
     def returncode(self) -> int | None:

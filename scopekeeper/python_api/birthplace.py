@@ -11,8 +11,9 @@ from typing import Self
 from scopekeeper import errors
 from scopekeeper.errors import UnavailableError
 from scopekeeper.launch.place import Placed
+from scopekeeper.python_api.limits import named_limits
 from scopekeeper.python_api.options import in_python
-from scopekeeper.python_api.process import log
+from scopekeeper.python_api.process import warn
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -63,6 +64,7 @@ class Birthplace:
         self.close()
 
 
+@named_limits()
 def make(options: dict[str, str], environment: Mapping[str, str] | None) -> Birthplace:
     """Make a place that this process owns; raises ScopekeeperError.
 
@@ -80,6 +82,5 @@ def make(options: dict[str, str], environment: Mapping[str, str] | None) -> Birt
     if kind == "failed":
         raise getattr(errors, rest[0])(*map(in_python, rest[1:]))
     placed = Placed(*rest)
-    for text in placed.warnings:
-        log.warning(text)
+    warn(placed.warnings)
     return Birthplace(placed, os.environ if environment is None else environment)

@@ -11,24 +11,48 @@ from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import Result
 from scopekeeper.python_api import aio, birthplace, stop_members
 from scopekeeper.python_api.birthplace import Birthplace
-from scopekeeper.python_api.options import Duration, Options, duration, in_python, texts
+from scopekeeper.python_api.options import (
+    Duration,
+    Options,
+    duration,
+    in_python,
+    plain_text,
+    seconds,
+    texts,
+)
+from scopekeeper.python_api.popen_arguments import AsyncPopenOptions, PopenOptions
 from scopekeeper.python_api.process import Process, Session
 
 T = TypeVar("T")
+
+
+class SpawnOptions(Options, PopenOptions, total=False):
+    """The options of Cohort, and the arguments of ``subprocess.Popen``."""
+
+
+class AsyncSpawnOptions(Options, AsyncPopenOptions, total=False):
+    """The same for ``spawn_async``."""
+
+
 _LEFT = "the cohort was left"
 _ANOTHER = "make another Cohort"
+_FORGOTTEN_AT_ONCE = 128
 
 
 class Cohort:
     """The members that are started through it, in the scope of its session and lane.
 
     The options are those of ``scopekeeper run``; limits of the scope, ``ttl`` and ``grace`` apply
-    when the scope is made. The owner is this process's unit, else this process. All cohorts of one
-    session and lane share a scope, also those of other processes. Leaving the block, or ``stop``,
-    ends the members that this cohort started, each with all that is in its leaf, and nothing else.
-    What a member starts through scopekeeper is a member of its own.
+    when the scope is made. All cohorts of one session and lane share a scope, also those of other
+    processes. Leaving the block, or ``stop``, ends the members that this cohort started, each with
+    all that is in its leaf, and what they launched themselves by ``scopekeeper run`` or a
+    ``Cohort``, unless that has the lifetime ``session`` or ``detached``. It ends nothing else; a
+    ``scopekeeper exec`` of a member goes on, since the keeper runs it.
 
-    Safe to use from several threads. Raises UsageError.
+    Without ``with``, call ``close``: neither the end of the program nor that of the object does.
+
+    Safe to use from several threads, and in the process that made it: in a forked child, leaving
+    the block, ``stop`` and ``close`` do nothing, and nothing can be started. Raises UsageError.
     """
 
     def __init__(
@@ -37,9 +61,16 @@ class Cohort:
         self._session = Session(texts(session, lane, options))
         self._members: list[Process] = []
         self._places: list[Birthplace] = []
+        grace = options.get("grace")
+        self._grace = None if grace is None else seconds("grace", grace)
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._is_left = False
         self._many = 64
+
+    def __repr__(self) -> str:
+        session, lane = (self._session.options.get(key) for key in ("session", "lane"))
+        return f"<Cohort session={session!r} lane={lane!r} members={len(self._members)}>"
 
     @property
     def members(self) -> tuple[Process, ...]:
@@ -53,7 +84,7 @@ class Cohort:
         *,
         name: str | None = None,
         replace: bool = False,
-        **popen: Any,  # noqa: ANN401
+        **popen: Unpack[PopenOptions],
     ) -> Process:
         """Start a member and return when its command runs; waits while its scope is being stopped.
 
@@ -62,15 +93,14 @@ class Cohort:
         ``user``, ``group`` and ``extra_groups``. Raises what Popen raises where the command cannot
         be executed, else ScopekeeperError.
         """
-        if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
+        self._check_open()
         options = self._session.options | texts_of_member(name, replace=replace)
         process = Process(args, Session(options, self._session.making), **popen)
         with self._lock:
             self._members.append(process)
             late = self._is_left
         if late:
-            self._end([process], None, _LEFT)
+            self._end([process], self._grace, _LEFT)
             raise UsageError(f"{_LEFT} while {process.member} was started; it was stopped")
         self._tidy()
         return process
@@ -81,11 +111,11 @@ class Cohort:
         *,
         name: str | None = None,
         replace: bool = False,
-        **popen: Any,  # noqa: ANN401
+        **popen: Unpack[AsyncPopenOptions],
     ) -> aio.AsyncProcess:
         """Do the same without blocking the loop; the pipes are streams of asyncio."""
         return await aio.spawn(
-            lambda **how: self.spawn(args, name=name, replace=replace, **how), popen
+            lambda **how: self.spawn(args, name=name, replace=replace, **how), {**popen}
         )
 
     def place(
@@ -102,8 +132,7 @@ class Cohort:
         child's environment without what the place adds, by default this process's. ``stop`` ends
         what lives in it, and the caller reaps its own child. Raises ScopekeeperError.
         """
-        if self._is_left:
-            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
+        self._check_open()
         options = self._session.options | texts_of_member(name, replace=replace)
         if within is not None:
             options["within"] = duration("within", within)
@@ -113,24 +142,31 @@ class Cohort:
             late = self._is_left
         if late:
             made.close()
-            self._end([made], None, _LEFT)
+            self._end([made], self._grace, _LEFT)
             raise UsageError(f"{_LEFT} while {made.member} was placed; it was removed")
         self._tidy()
         return made
 
-    def stop(self, *, grace: float | None = None, note: str = "", reason: str = "") -> list[Result]:
+    def stop(
+        self, *, grace: Duration | None = None, note: str = "", reason: str = ""
+    ) -> list[Result]:
         """Stop all members started so far, and verify that no process is left.
 
-        ``grace`` is the seconds between SIGTERM and SIGKILL, by default the scope's; the history
-        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what cannot
-        be killed.
+        Returns a result for each member, also for those that members launched. ``grace`` is the
+        time between SIGTERM and SIGKILL, by default the cohort's, else the scope's; the history
+        keeps ``note``, whose old name is ``reason``. Raises RemainsError, which names what lives
+        on; UsageError, before the first signal.
         """
+        wait = self._grace if grace is None else seconds("grace", grace)
+        why = plain_text("note", note) or plain_text("reason", reason)
+        if self._is_of_parent():
+            return []
         with self._lock:
             started: list[Process | Birthplace] = [*self._members, *self._places]
-        return self._end(started, grace, note or reason)
+        return self._end(started, wait, why)
 
     async def stop_async(
-        self, *, grace: float | None = None, note: str = "", reason: str = ""
+        self, *, grace: Duration | None = None, note: str = "", reason: str = ""
     ) -> list[Result]:
         """Do the same without blocking the loop. A cancelled task waits until it is done."""
         return await _to_the_end(lambda: self.stop(grace=grace, note=note, reason=reason))
@@ -162,6 +198,8 @@ class Cohort:
 
         Raises RemainsError; if ``error`` ended the block, that gets a note instead.
         """
+        if self._is_of_parent():
+            return
         with self._lock:
             self._is_left = True
             places = list(self._places)
@@ -170,22 +208,48 @@ class Cohort:
         with stop_members.noted_on(error):
             self.stop(note=_LEFT)
 
+    def _is_of_parent(self) -> bool:
+        """Return whether this process was forked from the one that made the cohort."""
+        return os.getpid() != self._pid
+
+    def _check_open(self) -> None:
+        """Raise UsageError if nothing can be started in it."""
+        if self._is_of_parent():
+            raise UsageError(f"the cohort belongs to process {self._pid}", _ANOTHER)
+        if self._is_left:
+            raise UsageError(f"{_LEFT}, so nothing is started in it any more", _ANOTHER)
+
     def _end(
         self, members: Sequence[Process | Birthplace], grace: float | None, reason: str
     ) -> list[Result]:
         if not members:
             return []
         try:
-            return stop_members.end(members, grace=grace, reason=reason)
-        finally:
+            results = stop_members.end(members, grace=grace, reason=reason)
+        except BaseException:
             self._tidy(always=True)
+            raise
+        self._forget(members)
+        return results
+
+    def _forget(self, stopped: Sequence[Process | Birthplace]) -> None:
+        """Forget members that were stopped, with all that they launched, if they are over."""
+        known = set(map(id, stopped))
+        with self._lock:
+            self._places = [each for each in self._places if os.path.isdir(each.directory)]
+            self._members = [
+                each
+                for each in self._members
+                if id(each) not in known or not stop_members.is_over(each)
+            ]
 
     def _tidy(self, *, always: bool = False) -> None:
         """Forget members that are over; not at every call, since it looks at each."""
         with self._lock:
             self._places = [each for each in self._places if os.path.isdir(each.directory)]
             if always or len(self._members) > self._many:
-                self._members = [each for each in self._members if not stop_members.is_over(each)]
+                least = 0 if always else _FORGOTTEN_AT_ONCE
+                self._members = stop_members.not_over(self._members, least=least)
                 self._many = max(64, 2 * len(self._members))
 
 
@@ -196,7 +260,7 @@ def texts_of_member(name: str | None, *, replace: bool) -> dict[str, str]:
     more = {"replace": "1"} if replace else {}
     if name is not None:
         try:
-            more["name"] = names.check("name", name, names.MEMBER_MAX)
+            more["name"] = names.check("name", plain_text("name", name), names.MEMBER_MAX)
         except ValueError as error:
             raise UsageError(in_python(str(error))) from None
     return more
@@ -209,14 +273,14 @@ def spawn(
     lane: str | None = None,
     name: str | None = None,
     replace: bool = False,
-    **more: Any,  # noqa: ANN401
+    **more: Unpack[SpawnOptions],
 ) -> Process:
     """Start one member in the scope of a session and lane, as ``Cohort.spawn`` does.
 
     ``more`` are options of Cohort and arguments of ``subprocess.Popen``. Nothing here stops it; its
     lifetime decides what does.
     """
-    options, popen = _sorted(more)
+    options, popen = _sorted({**more})
     return Cohort(session, lane, **options).spawn(args, name=name, replace=replace, **popen)
 
 
@@ -227,10 +291,10 @@ async def spawn_async(
     lane: str | None = None,
     name: str | None = None,
     replace: bool = False,
-    **more: Any,  # noqa: ANN401
+    **more: Unpack[AsyncSpawnOptions],
 ) -> aio.AsyncProcess:
     """Do the same without blocking the loop; the pipes are streams of asyncio."""
-    options, popen = _sorted(more)
+    options, popen = _sorted({**more})
     cohort = Cohort(session, lane, **options)
     return await cohort.spawn_async(args, name=name, replace=replace, **popen)
 

@@ -3,21 +3,22 @@
 import datetime as dt
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
-from scopekeeper.errors import NotFoundError, RemainsError, UsageError
+from scopekeeper.errors import NotFoundError, UsageError
 from scopekeeper.exec.run import Ended
 from scopekeeper.exec.wait import waiter
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import observe, stop_target
+from scopekeeper.lifecycle import left_earlier, observe, stop_target
 from scopekeeper.lifecycle import stop as stopping
-from scopekeeper.python_api.options import Duration, duration, in_python
+from scopekeeper.python_api import remains
+from scopekeeper.python_api.limits import named_limits
+from scopekeeper.python_api.options import Duration, plain_text, seconds
 from scopekeeper.python_api.process import log
-from scopekeeper.python_api.stop_members import is_left, release
-from scopekeeper.quantities import duration as microseconds
+from scopekeeper.python_api.stop_members import release
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.placement import Caller
@@ -102,6 +103,7 @@ class ScopeInfo:
     members: tuple[MemberInfo, ...]
 
 
+@named_limits()
 def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     """Return this user's scopes in which something is selected, as ``scopekeeper ls`` lists them.
 
@@ -114,6 +116,7 @@ def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     return [_scope(each) for each in listed(snapshot, words, selector)[0]]
 
 
+@named_limits()
 def stop(
     *words: str,
     grace: Duration | None = None,
@@ -128,37 +131,76 @@ def stop(
     SIGKILL, by default that of the launch, else 5 s. ``note`` is kept in the history. With
     ``escaped``, processes that had left a stopped scope are ended too, if that is proved.
 
+    Without ``escaped`` such processes are named by RemainsError, also if the scope has gone.
+
     Returns one result for each scope or member, and none if the options match nothing. Raises
     NotFoundError if a word matches nothing, and stops nothing then; RemainsError, which has the
     results, if a process is left or something was refused; UsageError.
     """
     selector = _selector(selection)
-    if not words and selector.names_nothing():
-        raise UsageError(
-            "no target given",
-            "give a word, or session=, session_id=, name=, owner=, mine= or state=",
-        )
-    seconds = None if grace is None else _seconds("grace", grace)
+    _check_target(words, selector, selection)
+    wait_seconds = None if grace is None else seconds("grace", grace)
+    cause = Cause(Reason.STOPPED, plain_text("note", note), observe.stopper(os.getpid()))
     mount = mount_point()
     snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
-    selected = _selected(snapshot, words, selector) if words else select(snapshot, selector)
-    targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
+    selected, gone = select(snapshot, selector), False
+    if words:
+        selected, gone = _selected(snapshot, words, selector)
+    targets = [
+        stop_target.target_of(each, wait_seconds, as_judged=selector.judges) for each in selected
+    ]
     warnings: list[str] = []
     results = stopping.stop(
-        targets, causes=[Cause(Reason.STOPPED, note)] * len(targets), warnings=warnings,
-        step_out=step_aside, asker=observe.stopper(os.getpid()), ends_escaped=escaped,
+        targets, causes=[cause] * len(targets), warnings=warnings,
+        step_out=step_aside, ends_escaped=escaped,
     )  # fmt: skip
+    if escaped or gone or not results:
+        results += _end_earlier(selector, words, results, cause if escaped else None, warnings)
     for text in warnings:
         log.warning(text)
     release(mount, {each.scope.unit for each in selected})
-    problems = [
-        _problem(each, result)
-        for each, result in zip(selected, results, strict=True)
-        if is_left(result) or result.escaped
-    ]
-    if problems:
-        raise RemainsError("; ".join(problems), "look with: scopekeeper ls --members", results)
+    remains.check(results)
     return results
+
+
+def _check_target(words: tuple[str, ...], selector: Selector, given: Selection) -> None:
+    """Raise UsageError if everything of this user would be stopped."""
+    if words or not selector.names_nothing():
+        return
+    narrows = [f"{key}=" for key, value in given.items() if value not in (None, False, ())]
+    enough = "a word, or session=, session_id=, name=, owner=, mine= or state="
+    if narrows:
+        raise UsageError(
+            f"no target given: {' and '.join(narrows)} alone is not enough", f"add {enough}"
+        )
+    raise UsageError("no target given", f"give {enough}")
+
+
+def _end_earlier(
+    selector: Selector,
+    words: tuple[str, ...],
+    results: Sequence[stop_target.Result],
+    cause: Cause | None,
+    warnings: list[str],
+) -> list[stop_target.Result]:
+    """Return a result for each member of which something lives on that had left it earlier.
+
+    With a cause, what is proved to be a leftover is ended.
+    """
+    uid = os.getuid()
+    named = {each.pid for result in results for each in result.escaped}
+    found = [x for x in left_earlier.find_left(selector, words, uid) if x.pid not in named]
+    outcomes = {} if cause is None else left_earlier.end_left(found, uid, cause, warnings)
+    by_target: dict[str, stop_target.Result] = {}
+    for each in found:
+        path = f"{each.scope}/{each.leaf}".rstrip("/")  # the cgroup itself is gone
+        result = by_target.setdefault(path, stop_target.Result(stop_target.Target(path, "")))
+        outcome = outcomes.get(each.pid, "")
+        if outcome in ("terminated", "killed"):
+            result.ended_escaped += ((each, outcome),)
+        else:
+            result.escaped += (each,)
+    return list(by_target.values())
 
 
 def wait(*runs: str, timeout: Duration | None = None) -> list[Ended | None]:
@@ -169,8 +211,7 @@ def wait(*runs: str, timeout: Duration | None = None) -> list[Ended | None]:
     runs after ``timeout``, NotFoundError if there is no such run, UnavailableError if no keeper
     can be reached. For a member that this process started, use ``Process.wait``.
     """
-    seconds = None if timeout is None else _seconds("timeout", timeout)
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
     waits = [waiter(run) for run in runs]
     ends = []
     for run, wait_until in waits:
@@ -189,7 +230,10 @@ def _selector(given: Selection) -> Selector:
     for key in ("session", "session_id", "name", "owner"):
         if given.get(key) == "":
             raise UsageError(f"{key}='' is empty", "give it a value, or leave it out")
-    owner, before = given.get("owner"), given.get("started_before")
+    for key in ("session", "lane", "run", "session_id", "name"):
+        if given.get(key) is not None:
+            plain_text(key, given.get(key))
+    owner = given.get("owner")
     return Selector(
         session=given.get("session"),
         lane=given.get("lane"),
@@ -200,7 +244,18 @@ def _selector(given: Selection) -> Selector:
         own=find_own(Caller(), os.getpid()) if given.get("mine") else None,
         lifetimes=_set("lifetime", given.get("lifetime", ()), LIFETIMES),
         states=_set("state", given.get("state", ()), STATES),
-        started_before=before.timestamp() if isinstance(before, dt.datetime) else before,
+        started_before=_moment(given.get("started_before")),
+    )
+
+
+def _moment(given: object) -> float | None:
+    """Return a moment in seconds since the epoch; raises UsageError."""
+    if isinstance(given, dt.datetime):
+        return given.timestamp()
+    if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
+        return given
+    raise UsageError(
+        f"started_before={given!r} is no moment", "give a datetime, or seconds since the epoch"
     )
 
 
@@ -211,34 +266,23 @@ def _set(name: str, given: str | Iterable[str], allowed: Iterable[str]) -> froze
     return found
 
 
-def _seconds(name: str, given: Duration) -> float:
-    try:
-        return microseconds(name, duration(name, given)) / 1e6
-    except ValueError as error:
-        raise UsageError(in_python(str(error))) from None
-
-
-def _selected(snapshot: Snapshot, words: tuple[str, ...], selector: Selector) -> list[Selected]:
+def _selected(
+    snapshot: Snapshot, words: tuple[str, ...], selector: Selector
+) -> tuple[list[Selected], bool]:
+    """Return what words name, and whether one of them only names what had left a scope."""
     found = choose(snapshot, words, selector)
     for word, members in found.several:
         leaves = ", ".join(each.member.leaf for each in members if each.member)
         raise UsageError(f"{len(members)} members are called {word}: {leaves}",
                          f"give one of these, or name={word!r} for all of them")  # fmt: skip
-    if found.missing:
+    left = left_earlier.find_left(selector, words, os.getuid()) if found.missing else []
+    missing = [w for w in found.missing if not any(left_earlier.is_named(x, w) for x in left)]
+    if missing:
         raise NotFoundError(
-            f"no run, session, scope or member of yours is {found.missing[0]!r}",
+            f"no run, session, scope or member of yours is {missing[0]!r}",
             "scopekeeper.list_scopes() returns what there is",
         )
-    return list(found.selected)
-
-
-def _problem(selected: Selected, result: stop_target.Result) -> str:
-    name = selected.scope.unit + (f": {selected.member.name}" if selected.member else "")
-    if result.outcome == "refused":
-        return f"{name} was skipped: {result.problem}"
-    left = [f"pid {each.pid} ({each.command[:60]}) cannot be killed" for each in result.remaining]
-    left += [f"pid {each.pid} ({each.command[:60]}) had left it" for each in result.escaped]
-    return f"{name}: {', '.join(left) or 'something cannot be killed'}"
+    return list(found.selected), bool(left)
 
 
 def _scope(scope: Scope) -> ScopeInfo:

@@ -32,11 +32,11 @@ class Options(TypedDict, total=False):
     lifetime: Literal["gateway", "session", "detached"] | None
     """What the member ends with, by default ``session`` for a pty, else ``gateway``."""
     owner: int | None
-    """The gateway's pid, by default the unit of this process, else this process."""
+    """The gateway's pid, by default the service that this process is part of, else this process."""
     ttl: Duration | None
     """End the scope after this time."""
     grace: Duration | None
-    """Between SIGTERM and SIGKILL, by default 5 s."""
+    """Between SIGTERM and SIGKILL, by default 5 s; of a cohort also in a scope that has another."""
     memory_max: Limit | None
     """Bytes for a new scope."""
     memory_high: Limit | None
@@ -57,11 +57,15 @@ class Options(TypedDict, total=False):
     """What to do if no scope can be made, by default ``fail``."""
 
 
+_TEXTS = (
+    "session", "lane", "run", "session_id", "kind", "lifetime", "placement", "if_unavailable",
+)  # fmt: skip
 _DURATIONS = ("ttl", "grace", "within", "timeout")
 _ARGUMENTS = (*Options.__annotations__, "session", "lane", "name", "replace", "within", "timeout")
 _NAMES = "|".join(sorted((each.replace("_", "-") for each in _ARGUMENTS), key=len, reverse=True))
 _OPTION = re.compile(
-    rf"--({_NAMES})\b(?!-)(?:: (?=')| (?=(?:system|user|cgroup:)))?|(?<=unknown )(if-unavailable) "
+    rf"--({_NAMES})\b(?!-)(?:: (?=')| (?=(?:system|user|cgroup:|\d+: )))?"
+    r"|(?<=unknown )(if-unavailable) "
 )
 """An option of ``run``; with what is between it and its value."""
 
@@ -71,6 +75,11 @@ def texts(session: str | None, lane: str | None, given: Options) -> dict[str, st
     unknown = sorted(given.keys() - Options.__annotations__.keys())
     if unknown:
         raise TypeError(f"there is no option {unknown[0]!r}")
+    for name, value in {"session": session, "lane": lane, **given}.items():
+        if name in _TEXTS and value is not None:
+            plain_text(name, value)
+        if name in _DURATIONS and value is not None:
+            _check_positive(name, value)
     found = {
         name: _text(name, value)
         for name, value in {"session": session, "lane": lane, **given}.items()
@@ -99,7 +108,32 @@ def renamed(error: ScopekeeperError) -> ScopekeeperError:
 
 def duration(name: str, value: Duration) -> str:
     """Return a duration as ``run`` reads it; raises UsageError."""
+    _check_positive(name, value)
     return _text(name, value)
+
+
+def seconds(name: str, given: Duration) -> float:
+    """Return a duration in seconds; raises UsageError."""
+    from scopekeeper import quantities
+
+    try:
+        return quantities.duration(name, duration(name, given)) / 1e6
+    except ValueError as error:
+        raise UsageError(in_python(str(error))) from None
+
+
+def plain_text(name: str, value: object) -> str:
+    """Return a value that has to be text; raises UsageError."""
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{name}={value!r} is not text", f"give text, such as {name}={str(value)!r}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    """Raise UsageError, with the value as it was given, for a time before now."""
+    span = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    if isinstance(span, int | float) and span < 0:
+        raise UsageError(f"{name}={value!r} is negative", "give 0 or more")
 
 
 def _text(name: str, value: object) -> str:

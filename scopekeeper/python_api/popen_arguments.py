@@ -5,11 +5,47 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, TypedDict
 
 from scopekeeper.errors import UsageError
+
+Stream = int | IO[Any] | None
+
+
+class PopenOptions(TypedDict, total=False):
+    """The arguments of ``subprocess.Popen`` that a member can have."""
+
+    bufsize: int
+    executable: str | bytes | os.PathLike[str] | None
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    close_fds: bool
+    shell: bool
+    cwd: str | bytes | os.PathLike[str] | None
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None
+    universal_newlines: bool | None
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Collection[int]
+    encoding: str | None
+    errors: str | None
+    text: bool | None
+    umask: int
+    pipesize: int
+    process_group: int | None
+    startupinfo: None
+    creationflags: int
+
+
+class AsyncPopenOptions(PopenOptions, total=False):
+    """The same, and the one that streams of asyncio have."""
+
+    limit: int
+    """Bytes that a stream buffers, by default 65536."""
+
 
 _DEFAULTS: dict[str, Any] = {
     "bufsize": -1, "executable": None, "stdin": None, "stdout": None, "stderr": None,

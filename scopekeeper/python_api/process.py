@@ -7,20 +7,29 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.kernel import proc
 from scopekeeper.launch import run
 from scopekeeper.launch.failure import is_unavailable, translated
 from scopekeeper.python_api import child, launcher, popen_arguments, posix_spawn
 from scopekeeper.python_api.child import Child
-from scopekeeper.python_api.options import renamed
+from scopekeeper.python_api.limits import named_limits
+from scopekeeper.python_api.options import in_python, renamed
 from scopekeeper.python_api.popen_arguments import Command
 from scopekeeper.python_api.popen_interface import PopenInterface
 
 log = logging.getLogger("scopekeeper")
 """Warnings of launches that go on."""
+
+
+def warn(texts: Sequence[str]) -> None:
+    """Log warnings of a launch, with the names of arguments instead of those of options."""
+    for text in texts:
+        log.warning(in_python(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Process(PopenInterface):
     """The name of its leaf there, which is the name and an id."""
     directory = ""
     """The leaf's directory in the cgroup2 hierarchy."""
+    start_time = ""
 
     def __init__(self, args: Any, session: Session, **popen: Any) -> None:  # noqa: ANN401
         """Start it, and return when the command runs.
@@ -49,6 +59,10 @@ class Process(PopenInterface):
         Raises what ``Popen`` raises where the command cannot be executed, else ScopekeeperError.
         """
         super().__init__(args)
+        with named_limits():
+            self._read_and_start(args, session, popen)
+
+    def _read_and_start(self, args: Any, session: Session, popen: dict[str, Any]) -> None:  # noqa: ANN401
         command, asked = popen_arguments.read(args, popen)
         audited = (command.shown, command.argv, command.cwd, command.environment)
         sys.audit("subprocess.Popen", *audited)
@@ -112,8 +126,9 @@ class Process(PopenInterface):
         self.pid, self.directory = pid, directory
         scope, _, self.member = directory.rpartition("/")
         self.scope = scope.rpartition("/")[2]
-        for text in warnings:
-            log.warning(text)
+        with contextlib.suppress(OSError):  # SIGCHLD is ignored, and it has ended
+            self.start_time = proc.start_time(pid)
+        warn(warnings)
 
 
 class _NotExecutedError(Exception):

@@ -1,6 +1,7 @@
 """Stops members that this process started, and proves it."""
 
 import contextlib
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,10 @@ from scopekeeper import state
 from scopekeeper.errors import RemainsError, StateError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.kernel.usage import describe
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import stop, stop_target
+from scopekeeper.lifecycle import observe, stop, stop_target
+from scopekeeper.python_api import launched_members, remains
 from scopekeeper.python_api.birthplace import Birthplace
 from scopekeeper.python_api.launcher import Launch
 from scopekeeper.python_api.process import Process, log
@@ -18,6 +21,8 @@ from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason
 
 _PAUSE = 0.01
+_ROUNDS = 64
+"""How often to look for members that were launched by members which were stopped just now."""
 
 
 def end(
@@ -25,44 +30,79 @@ def end(
 ) -> list[stop_target.Result]:
     """Stop members, each with all that it has left in its leaf, and reap them.
 
-    A Launch or a Birthplace is a member that something else reaps. ``grace`` is the seconds between
-    SIGTERM and SIGKILL, None for that of the scopes. Returns one result for each contained member;
-    raises RemainsError.
+    Also what they launched through scopekeeper. A Launch or a Birthplace is a member that something
+    else reaps. ``grace`` is the seconds between SIGTERM and SIGKILL, None for that of the scopes.
+    Returns one result for each contained member; raises RemainsError.
     """
     contained = [each for each in members if each.directory]
+    children = [each for each in contained if isinstance(each, Process)]
     results: list[stop_target.Result] = []
     if contained:
         mount = mount_point()
-        targets = [_target(each, mount, grace) for each in contained]
-        cause, warnings = Cause(Reason.STOPPED, reason), list[str]()
-
-        def stopping() -> list[stop_target.Result]:
-            return stop.stop(
-                targets,
-                causes=[cause] * len(targets),
-                warnings=warnings,
-                step_out=step_aside,
-            )
-
-        results = _reaping([each for each in members if isinstance(each, Process)], stopping)
-        for text in warnings:
-            log.warning(text)
-        release(mount, {each.scope for each in contained})
+        results = _stop([_target(each, mount, grace) for each in contained], children, reason)
+        results += _stop_launched(contained, children, grace, reason)
+        release(mount, {each.target.unit for each in results})
     uncontained = [each for each in members if isinstance(each, Process) and not each.directory]
     _end_uncontained(uncontained, stop_target.GRACE if grace is None else grace)
-    left = [
-        (each, result) for each, result in zip(contained, results, strict=True) if is_left(result)
+    others = [
+        f"pid {each.pid} ({describe(each.pid)[:60]}), which was started as {each.member}, lives in "
+        f"{cgroup}"
+        for each in children
+        if (cgroup := launched_members.lives_elsewhere(each)) and not _is_named(each.pid, results)
     ]
-    words = [_words(each, result) for each, result in left]
-    words += [
-        f"pid {gone.pid} ({gone.command[:60]}) had left {each.member} and lives in {gone.cgroup}"
-        for each, result in zip(contained, results, strict=True)
-        for gone in result.escaped
-    ]
-    words += [f"pid {each.pid} cannot be killed" for each in uncontained if each.poll() is None]
-    if words:
-        raise RemainsError("; ".join(words), "look with: scopekeeper ls --members", results)
+    others += [f"pid {each.pid} cannot be killed" for each in uncontained if each.poll() is None]
+    remains.check(results, others)
     return results
+
+
+def _stop(
+    targets: list[stop_target.Target], children: Sequence[Process], reason: str
+) -> list[stop_target.Result]:
+    """Stop targets, and reap children meanwhile."""
+    warnings: list[str] = []
+
+    def stopping() -> list[stop_target.Result]:
+        return stop.stop(
+            targets,
+            causes=[Cause(Reason.STOPPED, reason)] * len(targets),
+            warnings=warnings,
+            step_out=step_aside,
+            asker=observe.stopper(os.getpid()),
+        )
+
+    results = _reaping(children, stopping)
+    for text in warnings:
+        log.warning(text)
+    return results
+
+
+def _stop_launched(
+    launchers: Sequence[Process | Launch | Birthplace],
+    children: Sequence[Process],
+    grace: float | None,
+    reason: str,
+) -> list[stop_target.Result]:
+    """Stop what members launched through scopekeeper, and what that launched, until none lives."""
+    known = {launched_members.key_of(each.directory) for each in launchers}
+    results: list[stop_target.Result] = []
+    mount = mount_point()
+    for _ in range(_ROUNDS):
+        found = launched_members.find(known, children, mount)
+        targets = [stop_target.target_of(each, grace, as_judged=True) for each in found]
+        targets = [each for each in targets if launched_members.key_of(each.directory) not in known]
+        if not targets:
+            break
+        results += _stop(targets, children, reason)
+        known.update(launched_members.key_of(each.directory) for each in targets)
+    return results
+
+
+def _is_named(pid: int, results: Sequence[stop_target.Result]) -> bool:
+    """Return whether a result names a process already."""
+    return any(
+        pid in [*(x.pid for x in each.remaining), *(x.pid for x in each.escaped)]
+        for each in results
+    )
 
 
 @contextlib.contextmanager
@@ -75,6 +115,24 @@ def noted_on(error: BaseException | None) -> Iterator[None]:
             raise
         log.error(str(remains))
         error.add_note(str(remains))
+
+
+def not_over(members: Sequence[Process], *, least: int = 0) -> list[Process]:
+    """Return the members that have not ended, or have left something: in a leaf, or launched.
+
+    To find the latter takes a look at all scopes: with fewer than ``least`` to forget, return all.
+    """
+    over = {each for each in members if is_over(each)}
+    if len(over) < least:
+        return list(members)
+    launchers = frozenset[str]()
+    if any(each.directory for each in over):
+        launchers = launched_members.launchers_of_living(mount_point())
+    return [
+        each
+        for each in members
+        if each not in over or launched_members.key_of(each.directory) in launchers
+    ]
 
 
 def is_over(member: Process) -> bool:
@@ -144,18 +202,3 @@ def release(mount: str, units: set[str]) -> None:
             report = release_due(mount, only=lambda claim: claim.holder.unit in units)
             if report.problem:
                 log.warning(report.problem)
-
-
-def is_left(result: stop_target.Result) -> bool:
-    """Return whether something lives on in what was to be stopped."""
-    return result.outcome in ("remains", "refused")
-
-
-def _words(member: Process | Launch | Birthplace, result: stop_target.Result) -> str:
-    """Return a line that names the member and what is left of it."""
-    if result.outcome == "refused":
-        return f"{member.member} in {member.scope} was left alone: {result.problem}"
-    left = ", ".join(
-        f"pid {each.pid} ({each.command[:60]}) in state {each.state}" for each in result.remaining
-    )
-    return f"{member.member} in {member.scope} cannot be killed: {left or 'something'}"

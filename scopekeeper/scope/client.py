@@ -47,13 +47,8 @@ def passes_on(pid: str) -> bool:
     return option[:1] == "-" and option[:2] != "--" and "c" in option
 
 
-def is_guest(pid: str, unit_path: str) -> bool:
-    """Return whether a process in a service is a program of its own rather than the service's.
-
-    It is the service's if it is the main process, or if it and all between run the same program as
-    the main process (helpers, workers). A terminal emulator, a cron daemon, an editor, a CI runner
-    have guests, which end without them. In doubt it is the service's.
-    """
+def lineage(pid: str, unit_path: str) -> list[str]:
+    """Return a process in a service and those of its ancestors that are in it too."""
     chain = [pid]
     try:
         while len(chain) < FURTHEST:
@@ -63,9 +58,19 @@ def is_guest(pid: str, unit_path: str) -> bool:
             chain.append(above)
     except (OSError, LookupError):
         pass  # hidden from us
+    return chain
+
+
+def is_guest(chain: list[str]) -> bool:
+    """Return whether a process in a service is a program of its own rather than the service's.
+
+    chain is its lineage. It is the service's if it is the main process, or if it and all between
+    run the same program as the main process (helpers, workers). A terminal emulator, a cron daemon,
+    an editor, a CI runner have guests, which end without them. In doubt it is the service's.
+    """
     if len(chain) == 1:
         # the main process, or one that has left its parent (a daemon of a guest's)
-        return _started_by_systemd(pid) not in ("", pid)
+        return _started_by_systemd(chain[0]) not in ("", chain[0])
     programs = [_program(each) for each in chain]
     return bool(programs[0]) and any(each != programs[0] for each in programs)
 

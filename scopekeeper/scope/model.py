@@ -102,6 +102,8 @@ class Member:
     kind: str = ""
     lifetime: str = ""
     owner_state: OwnerState | None = None
+    launched_in: tuple[str, ...] = ()
+    """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
     orphaned: int | None = None
     """When it was first seen without its owner, in microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None

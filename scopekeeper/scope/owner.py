@@ -3,9 +3,9 @@
 import posix
 
 from scopekeeper.kernel.proc import boot_id, exists, namespaces, stat_of
-from scopekeeper.scope.client import is_guest, is_systemd
+from scopekeeper.scope.client import is_guest, is_systemd, lineage
 from scopekeeper.scope.placement import Caller
-from scopekeeper.systemd.units import epoch_of, unit_at
+from scopekeeper.systemd.units import epoch_of, precedes_life, unit_at
 
 
 class LaunchOwner:
@@ -54,7 +54,12 @@ def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner
     if path:
         epoch = epoch_of(caller.mount, path)
         lost = _is_lost(client)
-        if epoch and not lost and is_guest(client, path):
+        chain = lineage(str(posix.getpid()) if lost else client, path)
+        # what an earlier life left (KillMode=process) is in the cgroup of the next one
+        is_earlier = bool(epoch) and precedes_life(chain[-1], path, epoch)
+        if is_earlier and lost:
+            epoch = ""
+        if epoch and not lost and (is_earlier or is_guest(chain)):
             fields |= {"OUTER_UNIT": unit_at(path), "OUTER_CGROUP": path}
             return LaunchOwner(fields | _process(client))
         if epoch or lost:

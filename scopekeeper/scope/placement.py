@@ -12,6 +12,10 @@ from scopekeeper.kernel.proc import attribute, cgroup_of, mount_point
 from scopekeeper.scope import names, records
 from scopekeeper.systemd.units import SLICE, is_main_process
 
+MOST_LAUNCHERS = 8
+"""Members that a record names as those that a launch came from: a bound for its size."""
+LAUNCHERS_LENGTH = MOST_LAUNCHERS * 512
+
 
 class Caller:
     """The calling process: its cgroup, and the member of ours that it runs in, if any."""
@@ -37,6 +41,22 @@ class Caller:
             if raw is not None and names.parse_unit(scope.rpartition("/")[2]):
                 self.enclosing = records.loads(raw)
                 self.scope_directory = scope
+
+    def launched_in(self) -> str:
+        """Return the members that a launch by the caller comes from, the nearest last.
+
+        Each is ``UNIT/LEAF``; '' outside of every member. What was started to outlive its starter
+        does not belong to that one, so the list begins with it.
+        """
+        if self.enclosing is None:
+            return ""
+        further = ""
+        if self.enclosing.get("LIFETIME") == "gateway":
+            further = self.enclosing.get("LAUNCHED_IN", "")
+            if len(further) > LAUNCHERS_LENGTH:  # no launch of ours wrote that
+                further = ""
+        nearest = "/".join(self.directory.split("/")[-2:])
+        return " ".join([*further.split(" ")[1 - MOST_LAUNCHERS :], nearest]).lstrip()
 
     def manager_path(self) -> str:
         """Return the path of the user's manager, or the prefix of the system's (mostly '')."""

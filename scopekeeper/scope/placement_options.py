@@ -86,7 +86,9 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
         except OSError as error:
             raise UnavailableError(f"cannot make {folder} ({error.strerror})") from None
     if not exists(folder + "/cgroup.controllers"):
-        raise UsageError(f"{folder} is not a cgroup2 directory; name one below {caller.mount}")
+        raise UsageError(
+            f"{folder or '/'} is not a cgroup2 directory; name one below {caller.mount}"
+        )
     if not posix.access(folder, posix.W_OK) or not posix.access(
         folder + "/cgroup.procs", posix.W_OK
     ):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from scopekeeper.scope import names, records
 from scopekeeper.scope.model import Identity, Owner
+from scopekeeper.scope.placement import LAUNCHERS_LENGTH, MOST_LAUNCHERS
 from scopekeeper.scope.records import KINDS, LIFETIMES, RecordError
 
 SIZE_MAX = 32 * 1024
@@ -105,6 +106,8 @@ class MemberRecord:
     joining: str
     waits_until: int | None
     """When its leaf is removed if no process has come; missing once one has."""
+    launched_in: tuple[str, ...]
+    """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
     mark: StopMark | None
 
 
@@ -172,6 +175,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _idle(fields),
         _choice(fields, "JOINING", _JOINING),
         _number(fields, "WAITS_UNTIL"),
+        _launchers(fields),
         _mark(fields),
     )
 
@@ -218,6 +222,14 @@ def _number(fields: Mapping[str, str], key: str, most: int = NUMBER_MAX) -> int 
         if value <= most:
             return value
     raise _damaged(key, text)
+
+
+def _launchers(fields: Mapping[str, str]) -> tuple[str, ...]:
+    text = _text(fields, "LAUNCHED_IN", LAUNCHERS_LENGTH)
+    found = tuple(text.split(" ")) if text else ()
+    if len(found) > MOST_LAUNCHERS:
+        raise _damaged("LAUNCHED_IN", text)
+    return found
 
 
 def _text(fields: Mapping[str, str], key: str, longest: int) -> str:

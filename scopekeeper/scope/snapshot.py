@@ -246,6 +246,7 @@ class Reader:
             kind=record.kind,
             lifetime=record.lifetime,
             owner_state=self.owner_state(record.owner),
+            launched_in=record.launched_in,
             orphaned=record.orphaned,
             leaderless=record.leaderless,
             abandoned=self._proof_of_abandonment(record) if leads else "",

@@ -197,12 +197,15 @@ class Manager:
         kind = AwayError if self._is_private else UnavailableError
         return kind(_HUNG_UP + why)
 
-    def start_scope(self, unit: str, properties: list[tuple[str, tuple[str, object]]]) -> None:
+    def start_scope(
+        self, unit: str, properties: list[tuple[str, tuple[str, object]]], mode: str = "fail"
+    ) -> None:
         """Make a scope with this process in it, and wait until the process is inside.
 
-        Raises CallError (``UnitExists`` if there is one of that name), ManagerError.
+        mode is that of the job (systemctl(1), ``--job-mode=``). Raises CallError (``UnitExists`` if
+        there is one of that name), ManagerError.
         """
-        values = (unit, "fail", properties, ())
+        values = (unit, mode, properties, ())
         for attempt in range(_TRIES):
             try:
                 self._call_once("StartTransientUnit", "ssa(sv)a(sa(sv))", values, _PATH, _INTERFACE)
@@ -243,6 +246,13 @@ class Manager:
             if now - began > _LONGEST_LOOK:
                 pause = min(1.5 * pause, _LONGEST_LOOK)
         return True
+
+    def start_if_possible(self, unit: str) -> None:
+        """Queue the start of a unit; do nothing if it cannot be started."""
+        try:
+            self.call("StartUnit", "ss", (unit, "fail"))
+        except CallError:
+            return
 
     def attach(self, unit: str, leaf: str) -> None:
         """Have the manager move this process into a leaf that it may not enter by itself."""
@@ -295,9 +305,9 @@ def scope_properties(
 
     bound_to is the owner's unit if the scope has to end with it: ``BindsTo=`` covers its stop and
     its crash, ``StopPropagatedFrom=`` its restart (since 254), and ``Before=`` keeps the scope
-    alive while a stopping owner drains. settings are properties of type t by their D-Bus names.
-    pid is ours if systemd runs in the same PID namespace; 0 means the sender of the call, which
-    systemd has to look up on the bus.
+    alive while a stopping owner drains. Such a scope needs the job mode ``ignore-requirements``.
+    settings are properties of type t by their D-Bus names. pid is ours if systemd runs in the same
+    PID namespace; 0 means the sender of the call, which systemd has to look up on the bus.
     """
     properties: list[tuple[str, tuple[str, object]]] = [
         ("Description", ("s", description)),

@@ -4,11 +4,13 @@ On the hot path of ``run``: builtin modules only.
 """
 
 import posix
+import time
 
-from scopekeeper.kernel.proc import attribute, exists
+from scopekeeper.kernel.proc import attribute, environment, exists, stat_of
 
 KEEPER = "scopekeeper.service"
 SLICE = "scopekeeper.slice"
+_TICKS = posix.sysconf("SC_CLK_TCK")
 
 
 def epoch_of(mount: str, unit_path: str) -> str:
@@ -31,6 +33,25 @@ def epoch_of(mount: str, unit_path: str) -> str:
     except OSError:
         pass
     return written.decode("ascii", "replace") if written else ""
+
+
+def precedes_life(pid: str, unit_path: str, epoch: str) -> bool:
+    """Return whether a process in a unit's cgroup is surely left from an earlier life of the unit.
+
+    It began before the manager made the link to this life's InvocationID (``epoch``), and was
+    executed without it: a clock that was set back does not make it so. False where either is
+    hidden.
+    """
+    try:
+        if f"INVOCATION_ID={epoch}".encode() in environment(int(pid)).split(b"\0"):
+            return False
+        stat = stat_of(pid)
+        link = f"{links_folder(unit_path)}/invocation:{unit_at(unit_path)}"
+        made = posix.lstat(link).st_mtime
+    except OSError:
+        return False
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return stat is not None and booted + (stat.start_time + 1) / _TICKS < made
 
 
 def links_folder(unit_path: str) -> str:

@@ -16,6 +16,7 @@ from .conftest import SYSTEM_PATH, Who, dpkg, install, is_installed
 
 pytestmark = pytest.mark.deb
 
+SOURCE = Path(__file__).parents[2] / "scopekeeper"
 HOT = Path("/usr/lib/python3/dist-packages/scopekeeper/launcher")
 # What the machine, dpkg and the tests write on their own; records and caches of others.
 NOT_OURS = (
@@ -108,6 +109,22 @@ def test_a_report_is_made_by_the_package(who):
     assert [
         name for name, part in found.items() if isinstance(part, dict) and "problem" in part
     ] == []
+
+
+def test_the_plugins_are_in_the_package_as_in_the_checkout(package):
+    installed = HOT.parent
+    for folder in ("clients", "openclaw/plugin"):
+        paths = [path for path in (SOURCE / folder).rglob("*") if path.is_file()]
+        assert paths
+        for path in paths:
+            assert (installed / path.relative_to(SOURCE)).read_bytes() == path.read_bytes()
+
+
+def test_the_folder_of_claude_code_is_a_marketplace(package):
+    folder = HOT.parent / "clients/claude_code"
+    market = json.loads((folder / ".claude-plugin/marketplace.json").read_text())
+    plugin = folder / market["plugins"][0]["source"]
+    assert (plugin / ".claude-plugin/plugin.json").is_file()
 
 
 def test_an_upgrade_restarts_the_keepers_and_nothing_else(package):

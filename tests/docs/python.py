@@ -9,10 +9,6 @@ from collections.abc import Iterator
 
 import scopekeeper
 from scopekeeper import errors
-from scopekeeper.exec.run import Ended
-from scopekeeper.lifecycle.stop_target import Remaining, Result
-from scopekeeper.python_api.operations import Selection
-from scopekeeper.python_api.options import Options
 
 from .blocks import ROOT
 
@@ -26,7 +22,7 @@ with the block:
 ```python
 import scopekeeper
 
-with scopekeeper.Cohort(session="agent:main:main", memory_max="2G") as cohort:
+with scopekeeper.Cohort(session="agent:main:main") as cohort:
     server = cohort.spawn(["sleep", "60"], name="time")
     (scope,) = scopekeeper.list_scopes(session="agent:main:main")
     print(scope.unit, scope.state, [member.name for member in scope.members])
@@ -39,14 +35,33 @@ import scopekeeper
 
 server = scopekeeper.spawn(["sleep", "60"], session="agent:main:main", name="time")
 for result in scopekeeper.stop(session="agent:main:main", note="a new version"):
-    print(result.outcome, result.terminated, result.killed)
+    print(result)  # scopekeeper-agent:main:main-main.scope: gone after 12 ms; 1 process terminated
 assert server.wait() == -15 and not scopekeeper.list_scopes(session="agent:main:main")
 ```
 
-All of them block; in asyncio, `await asyncio.to_thread(scopekeeper.stop, session=...)`. Warnings of
-launches and stops that go on are logged by the logger `scopekeeper`. `scopekeeper.mcp.stdio_client`
-takes the place of the one in the MCP SDK, with the options of `Cohort`; it needs
-`scopekeeper[mcp]`. Recipes: [a gateway in Python](recipes.md#a-gateway-in-python).
+By default SIGTERM ends Python at once, without leaving the block. What runs is then an orphan until
+`scopekeeper reconcile` or a keeper ends it. A handler that raises leaves the block:
+
+```python
+import signal
+import sys
+
+import scopekeeper
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with scopekeeper.Cohort(session="agent:main:main") as cohort:
+    cohort.spawn(["sleep", "1"]).wait()
+```
+
+The owner of a member is the service of this process, if this process is the main one there or a
+helper that runs the same program. Else, as behind `ExecStart=timeout 1h python3 gateway.py`, it is
+this process itself. [Concepts](concepts.md#who-may-end-what) has the whole rule.
+
+All functions block; in asyncio, `await asyncio.to_thread(scopekeeper.stop, session=...)`. The
+logger `scopekeeper` gets the warnings of launches and stops that go on.
+`scopekeeper.mcp.stdio_client` takes the place of the one in the MCP SDK, with the options of
+`Cohort`; it needs `scopekeeper[mcp]`. How to:
+[a gateway in Python](gateway-python.md).
 
 What follows is made by `make docs` from the docstrings.
 
@@ -56,13 +71,19 @@ _METHODS = {
     "Birthplace": ("fileno", "close"),
 }
 _TABLES = (
-    (Options, "Options", ""),
-    (Selection, "Selection", ""),
+    (scopekeeper.Options, "Options", ""),
+    (scopekeeper.Selection, "Selection", ""),
     (scopekeeper.ScopeInfo, "ScopeInfo", ""),
     (scopekeeper.MemberInfo, "MemberInfo", ""),
-    (Result, "Result", "What `stop`, `Cohort.stop` and RemainsError have of each target."),
-    (Remaining, "Remaining", ""),
-    (Ended, "Ended", "What `wait` returns of each run."),
+    (
+        scopekeeper.Result,
+        "Result",
+        "What `stop`, `Cohort.stop` and RemainsError have of each target. As text it is one line.",
+    ),
+    (scopekeeper.Target, "Target", ""),
+    (scopekeeper.Remaining, "Remaining", ""),
+    (scopekeeper.Escaped, "Escaped", ""),
+    (scopekeeper.Ended, "Ended", "What `wait` returns of each run."),
 )
 
 

@@ -7,21 +7,23 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-import scopekeeper
 from scopekeeper.cli.main import group
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
+from scopekeeper.python_api import public
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
+from tests.docs.how_to import section
+from tests.docs.shell import Shell
 from tests.machine import eventually
 from tests.systemd.manager import Units
 
-KINDS = {"", "bash", "console", "ini", "json", "python", "sh", "shell", "shell-session", "toml"}
+KINDS = {"", "bash", "console", "ini", "json", "python", "sh", "shell", "shell-session", "toml",
+         "yaml"}  # fmt: skip
 DOCS = PAGES[1:]
 
 
@@ -36,7 +38,7 @@ def test_the_commands_are_those_that_there_are():
 def test_the_python_api_is_that_of_its_docstrings():
     text = python.PAGE.read_text(encoding="utf-8")
     assert python.text() == text, "make docs writes it"
-    for name in scopekeeper._PUBLIC:
+    for name in public.PUBLIC:
         assert f"scopekeeper.{name}" in text or f"### {name}" in text or name == "__version__", name
 
 
@@ -90,50 +92,43 @@ def test_every_rule_is_in_the_table_of_rules():
         assert listed.count(key) == 1 or key in table, key
 
 
-def test_the_configurations_of_clients_are_wrapped_by_its_commands(tmp_path):
-    (tmp_path / ".openclaw").mkdir()
-    for name, path in (("openclaw", ".openclaw/openclaw.json"), ("cursor", ".cursor/mcp.json")):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_bytes((ROOT / "tests" / "clients" / f"{name}.json").read_bytes())
+_FILES = {
+    "claude-code": ".claude.json",
+    "codex": ".codex/config.toml",
+    "cursor": ".cursor/mcp.json",
+    "vscode": ".config/Code/User/mcp.json",
+    "gemini": ".gemini/settings.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("title", "clients"),
+    [
+        ("Claude Code", ["claude-code"]),
+        ("Codex", ["codex"]),
+        ("Cursor and VS Code", ["cursor", "vscode"]),
+        ("Gemini CLI", ["gemini"]),
+    ],
+)
+def test_a_client_is_contained_checked_and_released_by_its_section(tmp_path, title, clients):
+    """Its commands alone, in a home with all clients: the files of the others stay."""
+    samples = {}
+    for client, name in _FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (sample,) = (ROOT / "tests" / "clients").glob(f"{client}.[jt][so][om]*")
+        samples[client] = (path, sample.read_bytes())
+        path.write_bytes(sample.read_bytes())
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    for page in DOCS:
-        for line in "".join(blocks(page.read_text(encoding="utf-8"), "bash")).splitlines():
-            ran = subprocess.run(
-                [sys.executable, "-m", *shlex.split(line, comments=True)], env=environment,
-                capture_output=True, text=True,
-            )  # fmt: skip
-            # status says 1 where a gateway is not started again yet
-            assert ran.returncode == 0 or "status" in line, (line, ran.stdout, ran.stderr)
-    assert b"scopekeeper" in (tmp_path / ".cursor" / "mcp.json").read_bytes()
-    assert b"scopekeeper" in (tmp_path / ".openclaw" / "openclaw.json").read_bytes()
-
-
-class Shell:
-    """A shell that does one line after the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._shell = subprocess.Popen(
-            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, cwd=folder,
-        )  # fmt: skip
-
-    def do(self, line: str) -> tuple[int, str]:
-        """Do a line; return its status and what it printed."""
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(f"{line}\nprintf '\\nENDED %d\\n' $?\n")
-        self._shell.stdin.flush()
-        printed = ""
-        while not (end := re.search(r"\nENDED (\d+)\n\Z", printed)):
-            more = self._shell.stdout.readline()
-            assert more, printed
-            printed += more
-        return int(end[1]), printed[: end.start()]
-
-    def end(self) -> None:
-        self._shell.stdin.close()
-        self._shell.wait()
-        self._shell.stdout.close()
+    seen = []
+    for lines in blocks(section("clients.md", title), "bash"):
+        statuses = set()
+        for line in lines.splitlines():
+            words = [sys.executable, "-m", *shlex.split(line)]
+            statuses.add(subprocess.run(words, env=environment, capture_output=True).returncode)
+        rewritten = [name for name, (path, was) in samples.items() if path.read_bytes() != was]
+        seen.append((statuses, rewritten))
+    assert seen == [({0}, clients), ({0}, clients), ({0}, [])]
 
 
 @pytest.fixture
@@ -158,7 +153,10 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
                 status, printed = shell.do(line)
                 if is_as_shown(printed, expected) or time.monotonic() > deadline:
                     break  # what was begun with & may not be there at once
-                assert line.startswith(("scopekeeper ls", "scopekeeper logs")), (line, printed)
+                assert line.startswith(("scopekeeper ls", "scopekeeper logs", "ss ")), (
+                    line,
+                    printed,
+                )
                 time.sleep(0.1)
             assert status == 0, (line, printed)
             assert is_as_shown(printed, expected), (line, printed, expected)
@@ -166,6 +164,28 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
         shell.end()
         scope = [] if os.geteuid() == 0 else ["--user"]
         subprocess.run(["systemctl", *scope, "stop", "scopekeeper.service"], check=False)
+
+
+@pytest.mark.systemd
+def test_its_handler_of_sigterm_leaves_the_block():
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (program,) = [each for each in blocks(page, "python") if "SIGTERM" in each]
+    longer = program.replace('["sleep", "1"]', '["sleep", "1000"]')
+    assert longer != program
+    gateway = subprocess.Popen([sys.executable, "-c", longer])
+
+    def listed() -> bool:
+        ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True, check=True)
+        return "agent:main" in ran.stdout
+
+    try:
+        eventually(listed)
+        gateway.terminate()
+        assert gateway.wait() == 143
+        eventually(lambda: not listed())
+    finally:
+        gateway.kill()
+        gateway.wait()
 
 
 @pytest.mark.systemd

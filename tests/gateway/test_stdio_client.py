@@ -18,6 +18,7 @@ from scopekeeper.errors import RemainsError, UsageError
 from scopekeeper.mcp import stdio_client as ours
 from tests.machine import (
     ATTRIBUTE,
+    PROGRAM,
     directory_of,
     environment_of,
     eventually,
@@ -83,6 +84,24 @@ def test_a_server_answers_the_same_and_leaves_nothing(tmp_path):
     )  # fmt: skip
     assert not any(map(is_alive, pids))
     eventually(lambda: not os.path.exists(scope))
+
+
+def test_a_server_that_is_wrapped_already_leaves_nothing(tmp_path):
+    """``wrap`` writes such a command: it moves to a member of its own."""
+    session = f"test:client:{uuid.uuid4().hex[:8]}"
+    written, where = tmp_path / "pids", []
+    command = ["run", "-n", "time", "--", "sh", "-c", SERVER, str(written)]
+    parameters = StdioServerParameters(command=PROGRAM, args=command)
+
+    async def use():
+        async with ours(parameters, session=session) as streams, ClientSession(*streams) as client:
+            await client.initialize()
+            where.extend(directory_of(int(pid)) for pid in text_of(written).split())
+
+    anyio.run(use)
+    assert [os.path.basename(each)[:7] for each in where] == ["m-time."] * 2
+    assert not any(is_alive(int(pid)) for pid in text_of(written).split())
+    eventually(lambda: not scope_directory(session))
 
 
 def test_an_exception_inside_comes_out_and_leaves_nothing(tmp_path):

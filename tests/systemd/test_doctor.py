@@ -2,12 +2,23 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.machine import PROGRAM, ROOT, Scopekeeper, eventually
+from tests.machine import (
+    PROGRAM,
+    ROOT,
+    Scopekeeper,
+    children_of,
+    eventually,
+    rounds,
+    scope_directories,
+    text_of,
+)
 
 from .guard import Keeper
 from .manager import systemd_run_argv
@@ -83,3 +94,36 @@ def test_its_trial_is_in_no_history(
     eventually(lambda: guard.history(session))
     ends = json.loads(keeper.call("history", "--json").stdout)["ends"]
     assert {end["session"] for end in ends} == {session}
+
+
+def trial_scopes() -> list[str]:
+    """Return the scopes of trials."""
+    return [each for each in scope_directories() if "scopekeeper-scopekeeper-doctor-" in each]
+
+
+def test_an_interrupted_trial_leaves_no_scope(keeper: Scopekeeper) -> None:
+    """Ctrl-C signals all of the terminal's process group; so does this, over the whole launch."""
+    took = 0.0
+    for part in (None, *rounds(60, least=8, seconds=8)):
+        doctor = subprocess.Popen(
+            [PROGRAM, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, text=True,
+        )  # fmt: skip
+        keeper.started.append(doctor)
+        (child, *_) = eventually(lambda doctor=doctor: launches_of(doctor.pid), pause=0.001)
+        began = time.monotonic()
+        if part is None:  # how long it takes
+            eventually(lambda child=child: not os.path.exists(f"/proc/{child}"), pause=0.001)
+            took = time.monotonic() - began
+        else:
+            until = began + part * took
+            eventually(lambda until=until: time.monotonic() >= until, pause=0.0005)
+            os.killpg(doctor.pid, signal.SIGINT)
+        doctor.communicate(timeout=60)
+        eventually(lambda: not trial_scopes(), seconds=10)
+
+
+def launches_of(pid: int) -> list[int]:
+    """Return the children of a doctor that are trials."""
+    mark = "scopekeeper.launch.run"
+    return [each for each in children_of(pid) if mark in text_of(f"/proc/{each}/cmdline")]

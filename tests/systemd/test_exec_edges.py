@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,25 @@ def test_a_command_gets_none_of_the_callers_descriptors(
         each.close()
     os.close(master)
     os.close(slave)
+
+
+_LATE = """\
+import os, select
+poll = select.poll()
+poll.register(0, select.POLLIN)
+poll.poll()
+os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+"""
+"""Becomes a bash whose input has ended already."""
+
+
+def test_a_shell_ends_with_its_input_even_if_that_ends_before_the_prompt(
+    installed: Installed, keeper: Scopekeeper, session: str
+) -> None:
+    assert installed
+    for command in ((sys.executable, "-c", _LATE), ("bash", "--norc", "--noprofile")):
+        done = keeper.call("exec", "-s", session, "--", *command, timeout=30)
+        assert done.returncode == 0, (done.stdout, done.stderr)
 
 
 def test_where_its_output_cannot_be_written_the_status_is_the_commands(

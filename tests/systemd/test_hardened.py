@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.how_to import block, here
 from tests.machine import (
     FOREVER,
     MOUNT,
@@ -261,10 +262,10 @@ def test_install_warns_of_a_gateway_whose_stop_leaves_processes(
 
 
 _RESTARTS = {
-    "restart": "{systemctl} restart {name}",
-    "stop, then start": "{systemctl} stop {name}; sleep 1; {systemctl} start {name}",
-    "detached": "{program} run -s {session}:up --lifetime detached -- "
-    "sh -c '{systemctl} stop {name}; sleep 1; {systemctl} start {name}'",
+    "restart": block("gateway-restart.md", "Only a restart", "sh"),
+    "stop, then start": "systemctl --user stop my-gateway; sleep 1; "
+    "systemctl --user start my-gateway",
+    "detached": block("gateway-restart.md", "Something in between", "sh"),
 }
 _AT_FIRST = "test -e {note} || {{ : >{note}; setsid {shell} -c {command} </dev/null & }}\n"
 
@@ -273,10 +274,10 @@ _AT_FIRST = "test -e {note} || {{ : >{note}; setsid {shell} -c {command} </dev/n
 def test_a_gateway_comes_back_that_one_of_its_commands_restarts(
     keeper: Scopekeeper, units: Units, session: str, tmp_path: Path, way: str
 ) -> None:
-    """A stop before a start ends the command that would start it: docs/recipes.md has the ways."""
+    """A stop before a start ends the command that would start it; the page has the other ways."""
     name = f"gw-{session[-8:]}.service"
-    option = "systemctl" if ROOT else "systemctl --user"
-    command = _RESTARTS[way].format(systemctl=option, name=name, program=PROGRAM, session=session)
+    command = here(_RESTARTS[way]).replace("my-gateway", name).replace("./upgrade", "sleep 1")
+    command = command.replace("scopekeeper run -s upgrade", f"{PROGRAM} run -s {session}:up")
     note = tmp_path / "done"
     first = _AT_FIRST.format(note=note, shell=SHELL, command=shlex.quote(command))
     script = tmp_path / "gateway"

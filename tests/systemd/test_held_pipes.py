@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import recipe
+from tests.docs.how_to import block
 from tests.machine import (
     SHELL,
     Scopekeeper,
@@ -55,7 +55,7 @@ def processes_of(session: str, member: str) -> set[int]:
     for scope in scope_directories():
         for leaf in leaves(scope):
             fields = record_of(f"{scope}/{leaf}")
-            if record_of(scope)["SESSION"] == session and fields["NAME"] == member:
+            if record_of(scope)["SESSION"] == session and fields.get("NAME") == member:
                 found = processes(f"{scope}/{leaf}")
                 return found if len(found) > 1 else set()
     return set()
@@ -74,7 +74,7 @@ def hangs(call: "subprocess.Popen[str]") -> bool:
 def test_by_the_rule_the_output_ends_although_a_server_holds_it(
     guard: Keeper, session: str, tmp_path: Path
 ) -> None:
-    guard.policy(recipe("A command whose output", "toml"))
+    guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
     call = begin(session, server(tmp_path))
     assert call.communicate(timeout=60)[0] == "started\n"
@@ -103,9 +103,10 @@ def test_what_should_stay_stays_by_the_rule_too(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-server").write_text("#!/bin/sh\nsetsid sleep infinity &\nwait\n")
     (tmp_path / "my-server").chmod(0o755)
-    guard.policy(recipe("A command whose output", "toml"))
+    guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
-    line = recipe("A command whose output", "sh").replace("my-server", "./my-server").strip()
+    line = block("held-output.md", "Have the keeper", "sh").strip()
+    line = line.replace("my-server", "./my-server")
     call = begin(session, f"{line} until [ -s pid ]; do sleep 0.1; done")
     stays = eventually(lambda: processes_of(session, "my-server"))
     (tmp_path / "pid").write_text("it runs\n")
@@ -135,7 +136,7 @@ def test_a_master_of_ssh_that_writes_what_it_does_keeps_the_output(
     guard: Keeper, keeper: Scopekeeper, session: str, ssh: Ssh, by_the_book: bool
 ) -> None:
     if by_the_book:
-        guard.policy(recipe("A command whose output", "toml"))
+        guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
     call = begin(session, ssh.line("-v", "-o", "LogLevel=DEBUG", *KEPT, HOST, "echo done"))
     if not by_the_book:

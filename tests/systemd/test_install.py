@@ -155,6 +155,20 @@ def test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing(
     assert succeeds(call("uninstall")) == "Nothing to change.\n"
 
 
+def test_uninstall_ends_with_what_stays(call: Call, keeper: Scopekeeper, tmp_path: Path) -> None:
+    project = tmp_path / ".mcp.json"
+    project.write_text('{"mcpServers": {"a": {"command": "x"}}}')
+    succeeds(call("install"))
+    succeeds(keeper.call("wrap", str(project)))
+    done = keeper.call("uninstall", KIND, cwd=tmp_path)
+    said = f"1 server is still wrapped in {project}; run `scopekeeper unwrap {project}`"
+    assert said in done.stderr
+    told = json.loads(succeeds(keeper.call("uninstall", KIND, "--json", cwd=tmp_path)))
+    assert [each["servers"] for each in told["still_wrapped"]] == [["a"]]
+    succeeds(keeper.call("unwrap", str(project)))
+    assert "still wrapped" not in keeper.call("uninstall", KIND, cwd=tmp_path).stderr
+
+
 def test_systemd_understands_every_unit_and_the_keepers_is_as_closed_as_its_head_says(
     call: Call, units: Units
 ) -> None:

@@ -23,7 +23,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
-from .manager import systemctl
+from .manager import Units, systemctl
 from .test_history import rows
 
 pytestmark = pytest.mark.systemd
@@ -98,6 +98,30 @@ def test_why_leaves_to_the_keeper_what_that_is_finding_out(
     (row,) = eventually(lambda: rows(guard.state))
     assert row["reason"] == "signalled"
     assert "SIGTERM" in keeper.call("why", session).stdout
+
+
+def test_what_ended_with_its_service_without_a_keeper_is_told_with_that(
+    keeper: Scopekeeper, units: Units, session: str, state: Path
+) -> None:
+    unit = "scopekeeper-test-gateway.service"
+    units.write(
+        unit,
+        f"""\
+[Service]
+Environment=PATH={os.environ["PATH"]} SCOPEKEEPER_STATE={state}
+ExecStart=sh -c '{PROGRAM} run -s {session} -n it -- sleep infinity & wait'
+""",
+    )
+    assert systemctl("start", unit).returncode == 0
+    eventually(lambda: keeper.scopes("-s", session))
+    assert systemctl("kill", "--signal=SIGKILL", "--kill-whom=main", unit).returncode == 0
+    eventually(lambda: not scope_directories())
+    (end,) = history(session)
+    assert (end["reason"], end["seen"]) == ("unknown", False)
+    assert (
+        end["evidence"]
+        == f"it ended before anyone looked, and so did its owner: {unit} has stopped"
+    )
 
 
 def test_a_short_command_without_a_keeper_is_told(

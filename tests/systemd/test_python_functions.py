@@ -125,3 +125,40 @@ def test_errors_of_a_launch_name_arguments(keeper: Scopekeeper, session: str) ->
     assert "session_id=" in done.stderr
     assert "--session" not in done.stderr
     assert "--session" in subprocess.run([PROGRAM, "stop"], capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("way", ["spawn", "place", "replace"])
+def test_a_scope_of_another_life_is_not_joined_in_silence(
+    keeper: Scopekeeper, session: str, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    assert keeper
+    with scopekeeper.Cohort(session, session_id="1") as first:
+        first.spawn(FOREVER, name="a")
+        with scopekeeper.Cohort(session, session_id="1", ttl=60) as same:
+            same.spawn(FOREVER)
+        (warning,) = caplog.messages
+        assert warning == "ttl= has no effect: the scope exists, with none"
+        caplog.clear()
+        with scopekeeper.Cohort(session, session_id="2") as second:
+            if way == "place":
+                second.place("b")
+            else:
+                second.spawn(FOREVER, name="b", replace=way == "replace")
+            (warning,) = caplog.messages
+            assert warning.startswith("session_id= has no effect: the scope exists, with another")
+            assert "give another run=" in warning
+
+
+def test_a_cohorts_own_grace_counts_in_a_scope_that_has_another(
+    keeper: Scopekeeper, session: str
+) -> None:
+    assert keeper
+    script = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+    with scopekeeper.Cohort(session, grace="1h") as first:
+        stays = first.spawn(FOREVER)
+        with scopekeeper.Cohort(session, grace=0.05) as second:
+            stubborn = second.spawn(["sh", "-c", script], stdout=subprocess.PIPE)
+            assert stubborn.stdout.readline() == b"ready\n"
+        assert stubborn.wait() == -signal.SIGKILL
+        assert is_alive(stays.pid)
+        stubborn.stdout.close()

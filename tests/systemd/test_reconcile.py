@@ -104,6 +104,14 @@ def test_a_living_gateways_members_are_never_touched(keeper: Scopekeeper, sessio
     assert is_alive(running.pid)
 
 
+def test_what_was_started_to_outlive_its_owner_is_kept(keeper: Scopekeeper, session: str) -> None:
+    end(gateway(keeper, session, "apart", options=("--lifetime", "detached")))
+    pid = member("apart")
+    assert reconcile(keeper)["apart"][:2] == ("kept", "keep")
+    assert "kept" in keeper.call("ls", "-s", session).stdout
+    assert is_alive(pid)
+
+
 def test_dry_run_changes_nothing(keeper: Scopekeeper, session: str) -> None:
     end(gateway(keeper, session, "left"))
     pid = member("left")

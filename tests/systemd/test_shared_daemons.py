@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import recipe
+from tests.docs.how_to import block
 from tests.machine import (
     Scopekeeper,
     directory_of,
@@ -94,9 +94,9 @@ def result(building: "subprocess.Popen[bytes]") -> tuple[int, str]:
 def test_a_build_goes_on_when_the_session_that_built_first_ends(
     keeper: Scopekeeper, session: str, tmp_path: Path, by_the_book: bool
 ) -> None:
-    """By the recipe; without it, what happens is in docs/limits.md."""
+    """As the page has it; without it, what happens is in docs/limits.md."""
     if by_the_book:
-        words = recipe("A build daemon", "sh").split()
+        words = block("shared-daemons.md", "A build daemon", "sh").split()
         start = words[: words.index("--")]
         assert start[:2] == ["scopekeeper", "run"]
         (tmp_path / "nothing.may-end").touch()
@@ -124,7 +124,7 @@ def test_a_build_goes_on_when_the_session_that_built_first_ends(
 def test_a_kept_connection_is_used_by_all_sessions_and_ends_with_none(
     keeper: Scopekeeper, session: str, ssh: Ssh
 ) -> None:
-    words = recipe("ssh with", "sh").split()
+    words = block("shared-daemons.md", "A kept connection", "sh").split()
     at = words.index("ssh", words.index("--"))
     started = keeper.call(*words[1:at], *ssh.words(*words[at + 1 :]))
     assert started.returncode == 0, started.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import recipe
+from tests.docs.how_to import block
 from tests.machine import (
     ROOT,
     SHELL,
@@ -115,11 +115,11 @@ def settles_in(pid: int, session: str) -> None:
 
 
 def by_the_book(tmux: Tmux, founder: str) -> None:
-    """Follow the recipe, in a command of a session."""
-    conf = recipe("tmux", "")
+    """Follow the page, in a command of a session."""
+    conf = block("shared-daemons.md", "tmux", "")
     assert "/usr/bin/scopekeeper-shell" in conf
     tmux.configure(conf.replace("/usr/bin/scopekeeper-shell", SHELL))
-    tmux.by(founder, recipe("tmux", "sh"))
+    tmux.by(founder, block("shared-daemons.md", "tmux", "sh"))
 
 
 def test_in_a_server_of_its_own_a_session_ends_with_its_windows_and_no_others(

@@ -39,10 +39,14 @@ let
   };
   package = flake.packages.x86_64-linux.default;
   config.services.scopekeeper = { enable = true; inherit package; settings.lanes.cron.supersede = true; };
-  configured = module: (module { inherit config lib pkgs; }).config;
+  evaluated = module: module { inherit config lib pkgs; };
 in
 {
   inherit (package) name script;
-  nixos = configured flake.nixosModules.default;
-  home = configured flake.homeManagerModules.default;
+  nixos = (evaluated flake.nixosModules.default).config;
+  home = (evaluated flake.homeManagerModules.default).config;
+  options = map (module: (evaluated module).options.services.scopekeeper) [
+    flake.nixosModules.default
+    flake.homeManagerModules.default
+  ];
 }

@@ -62,6 +62,18 @@ def record(argv: list[str], typed: list[bytes] = (), cols: int = 80, rows: int =
     return output
 
 
+def printed(argv: list[str], cols: int = 80, **how: object) -> list[str]:
+    """Return the lines that a program prints on a terminal until it ends."""
+    master, slave = pty.openpty()
+    set_size(slave, cols, 24)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, **how)
+    os.close(slave)
+    data = read_until(master, time.monotonic() + PATIENCE)
+    os.close(master)
+    process.wait(PATIENCE)
+    return data.decode().replace("\r\n", "\n").splitlines()
+
+
 def _answer(fd: int, pid: int) -> bytes:
     """Return what a program writes until it, and whatever it has started, waits for more."""
     data, end = b"", time.monotonic() + PATIENCE

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli import openclaw_status
+from scopekeeper.cli.table import lay_out
 from scopekeeper.install import origin
+from tests.unit.terminals import printed
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "tests" / "clients" / "openclaw.json").read_text()
@@ -106,6 +109,23 @@ def test_what_is_edited_between_install_and_uninstall_stays(home):
     assert "openclaw.json.before-scopekeeper: kept" in err
     assert (home / DROP_IN).with_name("20-mine.conf").exists()
     assert (home / ".openclaw/extensions/mine").exists()
+
+
+def test_there_is_one_backup_of_the_configuration(home):
+    """OpenClaw writes its file anew; a backup is replaced once all its servers are in the file."""
+    config = home / ".openclaw/openclaw.json"
+    backup = config.with_name("openclaw.json.before-scopekeeper")
+    for added in ("// first\n", "// second\n"):
+        before = config.read_text()
+        assert f"{backup}: holds {config} as it was before\n" in call(home, "install")[1]
+        assert backup.read_text() == before
+        config.write_text(config.read_text() + added)
+        assert call(home, "uninstall")[0] == 0
+    config.write_text("{}")
+    before = backup.read_bytes()
+    assert f"{backup}: kept: it is of an earlier installation" in call(home, "install")[2]
+    assert backup.read_bytes() == before
+    assert not list(config.parent.glob("*-2"))
 
 
 def test_a_second_install_changes_nothing(home):
@@ -339,6 +359,38 @@ def test_status_says_what_is_lost_without_each_part(home):
     config.write_text(config.read_text().replace('"enabled": false,', ""))
     out = call(home, "status")[1]
     assert out.count("edited, or written by somebody else") == 2
+
+
+def test_what_status_says_fits_80_columns_and_is_whole_in_a_pipe(home):
+    whole = call(home, "status")[1].splitlines()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "scopekeeper", "openclaw", "status"]
+    lines = printed(command, env=environment, cwd=home)
+    # a command is one line, to be copied
+    table = [line for line in lines if not line.startswith("    to mend it: ")]
+    assert max(map(len, table)) <= 80
+    assert [line for line in whole if line not in lines], "some reason is longer"
+
+    def words(printed):
+        return " ".join(" ".join(printed).split())
+
+    for line in whole[1:]:
+        *_, detail = re.split(r"  +", line)
+        assert detail in words(lines), detail
+    assert printed([*command, "--no-trunc"], env=environment, cwd=home) == whole
+
+
+def test_the_sessions_fit_80_columns():
+    session = "agent:main:telegram:group:-1001234567890:thread:1234567890"
+    lost = "pid 7: /usr/bin/node /srv/servers/one/index.js (server one is not wrapped)"
+    rows = [("main", session, "main", "running", "3", "5", "fetch, git, time"),
+            ("-", "-", "-", "not contained", "0", "1", lost)]  # fmt: skip
+    drawn = lay_out(openclaw_status.SESSIONS, rows, 80)
+    lines = [drawn.header, *(line for row in drawn.rows for line in row)]
+    assert max(map(len, lines)) <= 80
+    assert {"SESSION", "STATE", "WHAT"} <= set(drawn.header.split())
+    assert "pid 7: " in lines[2]
+    assert "not wrapped)" in lines[2]
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done(home):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_clients.formats import FORMATS
 from tests.machine import eventually, text_of
+from tests.unit.terminals import printed
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests" / "clients"
@@ -51,13 +54,21 @@ def simple(tmp_path):
 
 def call(folder, *words, **environment):
     """Return exit status, standard output and standard error."""
-    mine = {"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    mine = {"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT),
+            "SCOPEKEEPER_STATE": str(folder / "state")}  # fmt: skip
     ran = subprocess.run(
         [sys.executable, "-m", "scopekeeper", *map(str, words)],
         cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         env=mine | environment,
     )  # fmt: skip
     return ran.returncode, ran.stdout, ran.stderr
+
+
+def write(path, servers):
+    """Write a project's file, and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"mcpServers": servers}))
+    return path
 
 
 def tree(folder):
@@ -112,8 +123,8 @@ def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
     status, diff, said = call(home, "wrap", "--dry-run")
     assert (status, tree(home)) == (0, before)
     assert f"--- {home}/.config/Code - Insiders/User/profiles/-1a2b/mcp.json\t\n" in diff
-    assert f"{home}/.cursor/mcp.json: later: disabled\n" in said
-    assert f"{home}/.cursor/mcp.json: figma: remote: it has url\n" in said
+    assert f"{home}/.cursor/mcp.json: 'later': disabled\n" in said
+    assert f"{home}/.cursor/mcp.json: 'figma': remote: it has url\n" in said
     patch = ["patch", "-s", "-p1", "-d", "/"] if shutil.which("patch") else GIT_APPLY
     subprocess.run(patch, cwd="/", input=diff.encode(), check=True)
     by_patch = tree(home)
@@ -123,6 +134,39 @@ def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
     assert {path: raw for path, raw in tree(home).items() if path in before} == by_patch
     status, diff, _ = call(home, "unwrap", "--dry-run")
     assert diff.count("\n--- ") == len(HOMES) - 1
+
+
+def shown(folder, *words, cols=80):
+    """Return the lines of a call on a terminal."""
+    mine = {"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "scopekeeper", *map(str, words)]
+    return printed(command, cols, env=mine, cwd=folder)
+
+
+def test_its_table_fits_80_columns_and_is_whole_in_a_pipe(tmp_path):
+    folder = tmp_path / "a folder with a long name" / "and another one in it"
+    folder.mkdir(parents=True)
+    path = folder / "mcp.json"
+    name = "a-server-whose-name-is-much-longer-than-is-usual"
+    gone = "/opt/scopekeeper-of-another-day/bin/scopekeeper"
+    servers = {name: {"command": gone, "args": ["run", "--", "x"]}, "b": {"url": "http://x"}}
+    path.write_text(json.dumps({"mcpServers": servers}))
+    words = ("wrap", "--check", path, "--format", "cursor")
+    whole = call(tmp_path, *words)[1].splitlines()
+    assert whole[0].split() == ["SERVER", "STATE", "DETAIL", "FILE"]
+    assert all(part in whole[1] for part in (name, gone, "wrap --update", str(path)))
+    lines = shown(tmp_path, *words)
+    assert lines[-1] == "(cut to fit; --no-trunc shows all)"
+    assert max(map(len, lines)) <= 80
+    # reasons and commands are wrapped, not cut
+    at = lines[0].index("DETAIL"), lines[0].index("FILE")
+    detail = "".join(line[slice(*at)].strip() for line in lines[1:-1])
+    assert f"there is no {gone}".replace(" ", "") in detail.replace(" ", "")
+    assert "mcp.json" in lines[1]
+    assert shown(tmp_path, *words, "--no-trunc") == whole
+    narrow = shown(tmp_path, *words, cols=40)
+    assert max(map(len, narrow)) <= 40
+    assert "not shown: DETAIL, FILE" in " ".join(narrow)
 
 
 def test_check_says_each_server_and_its_status_is_for_scripts(simple, tmp_path):
@@ -139,8 +183,9 @@ def test_check_says_each_server_and_its_status_is_for_scripts(simple, tmp_path):
     status, out, err = call(tmp_path, "wrap", "--check", *files, "--format", "cursor")
     assert status == 2
     assert err.startswith(f"scopekeeper: {tmp_path}/broken.json:1:2: ")
-    assert call(tmp_path, "wrap", "--check")[:2] == (
-        0, "No configuration of a known client was found.\n",
+    simple.unlink()
+    assert call(tmp_path, "wrap", "--check") == (
+        0, "No configuration of a known client was found in its usual place.\n", "",
     )  # fmt: skip
 
 
@@ -174,6 +219,7 @@ def test_json_says_all_of_it(simple, tmp_path):
     assert done["backup"] == f"{simple}.before-scopekeeper"
     assert done["servers"][1] == {
         "name": "b", "place": ["mcpServers"], "state": "wrapped", "detail": "y", "changed": True,
+        "updated": False, "dropped": [], "added": [],
     }  # fmt: skip
     assert missing["problem"] == f"{tmp_path}/none.json: No such file or directory"
     dry = json.loads(call(tmp_path, "unwrap", simple, "--json", "--dry-run")[1])["files"][0]
@@ -230,6 +276,8 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
     for words, told in [
         (["--client", "codex"], "--client looks for files itself"),
         (["--client", "notepad"], "'notepad' is not one of"),
+        (["--client", "claude"], "'gemini'. Did you mean 'claude-code'? See `scopekeeper wrap"),
+        (["--format", "vscod"], "Did you mean 'vscode'?"),
         (["--memory-max", "lots"], "memory"),
         (["--lifetime", "long"], "unknown lifetime 'long'"),
         (["--session", ""], "session is empty"),
@@ -252,9 +300,13 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
 def test_a_server_that_cannot_be_wrapped_is_told_and_the_others_are(tmp_path):
     path = tmp_path / ".mcp.json"
     path.write_text('{"mcpServers": {"a": {"command": "~/x"}, "b": {"command": "y"}}}')
-    status, out, _ = call(tmp_path, "wrap", path)
-    assert (status, '"~/x"}' in path.read_text()) == (1, True)
-    assert "its client may not expand ~ in args" in out
+    for words in ([], [], ["--json"]):
+        status, out, err = call(tmp_path, "wrap", path, *words)
+        assert (status, '"~/x"}' in path.read_text()) == (1, True)
+        assert "its client may not expand ~ in args" in out
+        assert f"scopekeeper: {path}: 'a' cannot be wrapped: its client may not expand ~" in err
+        assert err.endswith("; to leave it out: --except a\n")
+    assert call(tmp_path, "wrap", path, "--except", "a")[::2] == (0, "")
     assert json.loads(path.read_text())["mcpServers"]["b"]["args"][-1] == "y"
     assert call(tmp_path, "wrap", "--check", path)[0] == 1
 
@@ -323,23 +375,50 @@ def test_other_options_for_a_wrapped_server_are_named_and_written_only_on_reques
     assert (simple.read_text(), os.listdir(tmp_path)) == (SIMPLE, [".mcp.json"])
 
 
-def test_an_update_without_options_only_mends_the_launcher(simple, tmp_path):
-    program = installed(tmp_path / "gone")
+def test_an_update_gives_exactly_these_options_and_lists_what_it_changes(simple, tmp_path):
+    call(tmp_path, "wrap", simple, "--member-memory-max", "4G", "--own", "/a b", "--replace")
+    words = ("wrap", "--update", simple, "--json")
+    done = json.loads(call(tmp_path, *words, "--grace", "10", "--replace")[1])["files"][0]
+    for server in done["servers"]:
+        assert (server["updated"], server["added"]) == (True, ["--grace 10"])
+        assert server["dropped"] == ["--member-memory-max 4G", "--own '/a b'"]
+    status, out, _ = call(tmp_path, "wrap", "--update", simple)
+    rows = [line.split() for line in out.splitlines()]
+    assert ["a", "updated", "x;", "dropped:", "--grace", "10", "--replace", str(simple)] in rows
+    assert (status, servers_in(simple)["a"]["args"]) == (
+        0, ["run", "--name", "a", "--kind", "mcp", "--", "x"],
+    )  # fmt: skip
+    assert "already wrapped" in call(tmp_path, "wrap", "--update", simple)[1]
+    assert call(tmp_path, "unwrap", simple)[0] == 0
+    assert (simple.read_text(), os.listdir(tmp_path)) == (SIMPLE, [".mcp.json"])
+
+
+def test_the_command_that_mends_a_missing_launcher_keeps_the_options(simple, tmp_path):
+    program, here = installed(tmp_path / "gone"), installed(tmp_path / "here")
+    path = {"PATH": f"{here.parent}:{os.environ['PATH']}"}
     call(tmp_path, "wrap", simple, "--program", program, "--memory-max", "2G")
     program.unlink()
     status, out, _ = call(tmp_path, "wrap", "--check", simple)
-    assert (status, out.count(f"there is no {program}: `scopekeeper wrap --update")) == (1, 2)
-    assert call(tmp_path, "wrap", simple)[0] == 1
-    here = installed(tmp_path / "here")
-    assert call(tmp_path, "wrap", "--update", simple, "--program", here)[0] == 0
-    assert call(tmp_path, "wrap", "--check", simple)[0] == 0
+    command = f"scopekeeper wrap --update {simple} --memory-max 2G"
+    assert (status, out.count(f"there is no {program}: `{command}`")) == (1, 2)
+    status, _, err = call(tmp_path, "wrap", simple)
+    assert (status, f"{simple}: 'a' cannot start: there is no {program}: `" in err) == (1, True)
+    subprocess.run(shlex.split(command), check=True, capture_output=True,
+                   env={"HOME": str(tmp_path)} | path, executable=here)  # fmt: skip
     assert servers_in(simple)["a"] == {
         "command": str(here),
         "args": ["run", "--name", "a", "--kind", "mcp", "--memory-max", "2G", "--", "x"],
     }
+    # with different options, one command for each server
+    call(tmp_path, "wrap", simple, "--update", "--only", "b", "--ttl", "4h", "--program", program)
+    call(tmp_path, "wrap", simple, "--update", "--only", "a", "--program", program)
+    program.unlink(missing_ok=True)
+    _, out, _ = call(tmp_path, "wrap", "--check", simple)
+    assert f"`scopekeeper wrap --update --only b {simple} --ttl 4h`" in out
+    assert f"`scopekeeper wrap --update --only a {simple}`" in out
 
 
-def test_backups_do_not_pile_up(simple, tmp_path):
+def test_there_is_one_backup_and_unwrap_removes_it_once_nothing_needs_it(simple, tmp_path):
     backup = Path(f"{simple}.before-scopekeeper")
     call(tmp_path, "wrap", simple, "--only", "a")
     document = json.loads(call(tmp_path, "wrap", simple, "--json")[1])
@@ -350,14 +429,177 @@ def test_backups_do_not_pile_up(simple, tmp_path):
     out = call(tmp_path, "unwrap", simple)[1]
     assert f"{backup}: removed" in out
     assert os.listdir(tmp_path) == [".mcp.json"]
+    # a client writes its file anew, with a server more, while it is wrapped
     call(tmp_path, "wrap", simple)
-    edited = SIMPLE.replace("}}}", "}}} ")
-    simple.write_text(simple.read_text() + " ")
+    data = json.loads(simple.read_text())
+    data["mcpServers"]["c"] = {"command": "z"}
+    simple.write_text(json.dumps({"numStartups": 2, **data}, indent=1))
+    assert f"{backup}: removed, since {simple} has its" in call(tmp_path, "unwrap", simple)[1]
+    assert os.listdir(tmp_path) == [".mcp.json"]
+
+
+def test_a_backup_with_what_nothing_else_has_stays_and_there_is_no_second_one(simple, tmp_path):
+    backup = Path(f"{simple}.before-scopekeeper")
+    call(tmp_path, "wrap", simple)
+    data = json.loads(simple.read_text())
+    del data["mcpServers"]["a"]
+    simple.write_text(json.dumps(data))
     out = call(tmp_path, "unwrap", simple)[1]
-    assert f"{backup}: kept, since it differs from {simple}" in out
-    assert simple.read_text() == edited
-    assert backup.read_text() == SIMPLE
-    assert sorted(os.listdir(tmp_path)) == [".mcp.json", backup.name]
+    assert f"{backup}: kept, since {simple} lacks servers that are in it" in out
+    out = call(tmp_path, "wrap", simple)[1]
+    assert f"backup: {backup}, of an earlier wrap: it has servers that the file lacks" in out
+    assert (backup.read_text(), sorted(os.listdir(tmp_path))) == (
+        SIMPLE,
+        [".mcp.json", backup.name],
+    )
+    # the server is there again: nothing needs it any more, and the next wrap replaces it
+    call(tmp_path, "unwrap", simple)
+    restored = SIMPLE.replace("}}}", '}}, "more": 1}')
+    simple.write_text(restored)
+    assert f"backup: {backup}\n" in call(tmp_path, "wrap", simple)[1]
+    assert backup.read_text() == restored
+
+
+def test_the_backup_of_a_file_in_a_git_work_tree_cannot_be_committed(tmp_path):
+    repo = tmp_path / "repo"
+    subprocess.run(["git", "init", "-q", repo], check=True)
+    path = write(repo / ".mcp.json", {"a": {"command": "x", "env": {"KEY": "secret"}}})
+    before = path.read_text()
+    _, out, _ = call(tmp_path, "wrap", path)
+    backup = Path(f"{tmp_path}/state/backups{path}")
+    assert f"; backup: {backup}\n" in out
+    assert (backup.read_text(), backup.stat().st_mode & 0o777) == (before, 0o600)
+    untracked = subprocess.check_output(["git", "status", "--short", "-uall"], cwd=repo, text=True)
+    assert untracked == "?? .mcp.json\n"
+    assert f"{backup}: removed" in call(tmp_path, "unwrap", path)[1]
+    assert (path.read_text(), list((tmp_path / "state").iterdir())) == (before, [])
+
+
+def test_unwrap_fails_only_for_what_it_was_asked_to_unwrap(tmp_path):
+    odd = {"command": "scopekeeper", "args": ["run", "--nonsense", "--", "x"]}
+    path = write(tmp_path / ".mcp.json", {"a": {"command": "~/x"}, "b": {"command": "y"}})
+    before = path.read_bytes()
+    assert call(tmp_path, "wrap", path)[0] == 1
+    for _ in range(2):
+        assert call(tmp_path, "unwrap", path)[::2] == (0, "")
+        assert path.read_bytes() == before
+    write(path, {"a": {"command": "~/x"}, "odd": odd})
+    status, _, err = call(tmp_path, "unwrap", path)
+    why = "cannot tell where the options end and the command begins"
+    assert (status, err) == (1, f"scopekeeper: {path}: 'odd' stays wrapped: {why}\n")
+
+
+def test_files_of_projects_are_named_and_not_changed(tmp_path):
+    """Those of the current folder, of the git work tree around it, and of known projects."""
+    repo, here = tmp_path / "repo", tmp_path / "repo" / "sub"
+    (repo / ".git").mkdir(parents=True)
+    a = {"a": {"command": "x"}}
+    paths = [write(path, a) for path in (
+        here / ".mcp.json", repo / ".cursor/mcp.json", tmp_path / "it's/.mcp.json",
+        tmp_path / "codex/.mcp.json", tmp_path / "code d/.mcp.json", tmp_path / "cursor/.mcp.json",
+    )]  # fmt: skip
+    write(tmp_path / "elsewhere/.mcp.json", a)
+    for name, text in {
+        ".claude.json": json.dumps({"projects": {str(paths[2].parent): {}, str(here): {},
+                                                 "/a\0b": {}, "/a\ud800": {}}}),
+        ".codex/config.toml": f"[projects.'{paths[3].parent}']\ntrust_level = 'trusted'\n",
+        ".config/Code/User/workspaceStorage/1/workspace.json":
+            json.dumps({"folder": f"file://{tmp_path}/code%20d"}),
+        ".config/Code/User/workspaceStorage/2/workspace.json": "[]",
+        ".config/Cursor/User/workspaceStorage/3/workspace.json":
+            json.dumps({"folder": f"file://{tmp_path}/cursor"}),
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = tree(tmp_path)
+    named = [f"scopekeeper: warning: {path} has servers that are not wrapped: a; run `scopekeeper "
+             f"wrap {shlex.quote(str(path))}`" for path in paths]  # fmt: skip
+    home = {"HOME": str(tmp_path)}
+    for words, status in (([], 0), (["--dry-run"], 0), (["--check"], 1)):
+        done = call(here, "wrap", *words, **home)
+        assert (done[0], sorted(done[2].splitlines())) == (status, sorted(named)), words
+    projects = json.loads(call(here, "wrap", "--json", **home)[1])["projects"]
+    assert [each["path"] for each in projects] == [str(path) for path in paths]
+    assert projects[0]["servers"] == ["a"]
+    # a choice of client or servers holds for them too
+    assert call(here, "wrap", "--client", "cursor", **home)[2].splitlines() == [named[1]]
+    assert call(here, "wrap", "--except", "a", **home)[2] == ""
+    assert tree(tmp_path) == before
+    for path in paths:
+        assert call(here, "wrap", path, **home)[0] == 0
+    assert "not wrapped" not in call(here, "wrap", **home)[2]
+    status, _, err = call(here, "unwrap", **home)
+    assert f"1 server is still wrapped in {paths[0]}; run `scopekeeper unwrap {paths[0]}`" in err
+    wrapped = json.loads(call(here, "unwrap", "--json", **home)[1])["still_wrapped"]
+    assert [each["path"] for each in wrapped] == [str(path) for path in paths]
+
+
+def test_without_a_file_of_the_user_those_of_the_project_are_named_too(simple, tmp_path):
+    status, out, err = call(tmp_path, "wrap")
+    assert (status, out) == (
+        0, "No configuration of a known client was found in its usual place.\n",
+    )  # fmt: skip
+    assert f"{simple} has servers that are not wrapped: a, b; run" in err
+    assert call(tmp_path, "wrap", "--check")[0] == 1
+    simple.write_text("{")
+    assert f"{simple}:1:2: " in call(tmp_path, "wrap")[2]
+
+
+def test_a_name_that_matches_no_server_gets_a_suggestion_and_no_table(tmp_path):
+    path = write(tmp_path / ".mcp.json", {"time": {"command": "x"}, "git": {"command": "y"}})
+    for verb in ("wrap", "unwrap"):
+        assert call(tmp_path, verb, path, "--only", "tme") == (
+            4, "", "scopekeeper: warning: no server is called tme. Did you mean 'time'?\n",
+        )  # fmt: skip
+        status, out, _ = call(tmp_path, verb, path, "--only", "tme", "--json")
+        (document,) = json.loads(out)["files"]
+        assert (status, len(document["servers"])) == (4, 2)
+
+
+def test_a_server_that_cannot_start_as_it_is_written_is_named(tmp_path):
+    program = installed(tmp_path / "bin")
+    spaced = installed(tmp_path / "a folder")
+    path = write(tmp_path / ".mcp.json", {
+        "line": {"command": 'bash -c "x"'}, "path": {"command": f"{program} ls"},
+        "spaced": {"command": str(spaced)}, "later": {"command": "/opt/my app/run"},
+        "odd": {"command": "x", "args": ["good", 3, None]},
+    })  # fmt: skip
+    status, _, err = call(tmp_path, "wrap", path)
+    assert (status, len(err.splitlines())) == (0, 3)
+    assert f"{path}: line: there is no program 'bash -c \"x\"': a command has no arguments" in err
+    assert f"{path}: path: there is no program '{program} ls'" in err
+    assert (
+        f"{path}: odd: not a string in its args, so that its client may refuse it: 3, null" in err
+    )
+    assert call(tmp_path, "wrap", path)[::2] == (0, "")
+
+
+def test_a_name_that_a_desktop_does_not_find_is_named_with_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / "repo/.git").mkdir(parents=True)
+    path = write(tmp_path / "repo/.mcp.json", {"a": {"command": "x"}})
+    program = installed(tmp_path / "my bin")
+    found = {"PATH": f"{program.parent}:/usr/bin:/bin"}
+    said = (f"{path}: scopekeeper is not in /usr/local/bin:/usr/bin:/bin: ",
+            f"`sudo ln -s '{program}' /usr/local/bin/`",
+            f"`scopekeeper wrap --update --program '{program}' {path} --ttl 4h`")  # fmt: skip
+    for words in (["--ttl", "4h"], ["--check"]):
+        ran = subprocess.run(
+            [program, "wrap", path, *words], env={"HOME": str(tmp_path), **found,
+            "SCOPEKEEPER_STATE": str(tmp_path / "state")}, text=True, capture_output=True,
+        )  # fmt: skip
+        assert ran.returncode == 0
+        assert all(text in ran.stderr for text in said), ran.stderr
+    # a path is found from everywhere; but the others may not have it, and it may be wrong
+    gone = tmp_path / "gone/scopekeeper"
+    _, _, err = call(tmp_path, "wrap", "--update", path, "--program", gone, **found)
+    shared, wrong = err.splitlines()
+    assert f"{path} is in a git work tree: everybody who uses it needs {gone}, or " in shared
+    assert f"{path}: there is no {gone}: its servers cannot start" in wrong
+    from scopekeeper.mcp_clients import program as launcher
+
+    assert launcher.not_usual()
+    monkeypatch.setattr(launcher, "USUAL_PATH", str(program.parent))
+    assert launcher.not_usual() == ""
 
 
 def test_a_file_of_a_team_gets_no_path_of_this_machine(tmp_path):
@@ -378,6 +620,32 @@ def test_a_file_of_a_team_gets_no_path_of_this_machine(tmp_path):
     own.write_text(SIMPLE)
     _, _, err = call(tmp_path, "wrap", own)
     assert ("work tree" in err, os.path.isabs(servers_in(own)["a"]["command"])) == (False, True)
+
+
+def test_the_commands_that_check_prints_work_with_a_space_in_the_path(tmp_path):
+    project = tmp_path / "it's a project"
+    project.mkdir()
+    path = project / ".mcp.json"
+    servers = {"a": {"command": "x"}, "b": {"command": "/gone/scopekeeper", "args": ["run", "x"]}}
+    path.write_text(json.dumps({"mcpServers": servers}))
+    (tmp_path / ".claude.json").write_text(json.dumps({"projects": {str(project): {}}}))
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    program = bin_folder / "scopekeeper"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m scopekeeper "$@"\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    status, out, err = call(tmp_path, "wrap", "--check", **environment)
+    assert status == 1
+    (adds,) = re.findall(r"; run `(scopekeeper wrap .*)`", err)
+    (updates,) = re.findall(r"`(scopekeeper wrap --update .*?)`", out)
+    for command in (updates, adds):
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True,
+            env={"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | environment,
+        )  # fmt: skip
+        assert done.stderr == "", command
+    assert call(tmp_path, "wrap", "--check", **environment)[0] == 0
 
 
 def test_check_looks_at_projects_and_plugins_too(tmp_path):
@@ -403,8 +671,10 @@ def test_check_looks_at_projects_and_plugins_too(tmp_path):
     found = json.loads(out)["files"]
     names = [server["name"] for each in found for server in each["servers"]]
     assert (status, sorted(names)) == (1, ["a", "f", "g", "o"])
-    assert f"{project}/.mcp.json: `scopekeeper wrap {project}/.mcp.json`" in err
-    assert "Claude Code's plugin flat@m" in err
+    assert f"{project}/.mcp.json has servers that are not wrapped: a; run `scopekeeper wrap" in err
+    assert (
+        f"{cache}/flat/.mcp.json has servers that are not wrapped: f; it belongs to Claude" in err
+    )
     assert "`scopekeeper run -n gemini -- gemini`" in err
     assert call(tmp_path, "wrap", "--check", "--client", "codex")[0] == 0
     assert tree(tmp_path) == before

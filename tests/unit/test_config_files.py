@@ -55,19 +55,76 @@ def test_the_file_is_replaced_and_what_was_there_is_kept_beside_it(path):
     assert names(path) == ["mcp.json", "mcp.json.before-scopekeeper"]
 
 
-def test_a_backup_is_never_overwritten_nor_made_twice(path):
-    def change(new):
-        return os.path.basename(files.replace(files.read(str(path)), new))
+def change(path, new, **options):
+    return files.replace(files.read(str(path)), new, **options)
 
-    assert change(NEW) == "mcp.json.before-scopekeeper"
-    assert change(b"3") == "mcp.json.before-scopekeeper-2"
+
+def test_there_is_one_backup_and_what_nothing_else_has_is_never_overwritten(path):
+    backup = Path(f"{path}.before-scopekeeper")
+    assert [change(path, new) for new in (NEW, b"3")] == [str(backup)] * 2
+    assert backup.read_bytes() == OLD
+    assert change(path, b"4", is_outdated=lambda old: old == OLD) == str(backup)
+    assert (backup.read_bytes(), path.read_bytes()) == (b"3", b"4")
+    assert names(path) == [path.name, backup.name]
+
+
+def test_what_is_no_file_but_has_the_name_of_the_backup_is_refused(path):
+    backup = Path(f"{path}.before-scopekeeper")
+    backup.symlink_to("/nonexistent")
+    with pytest.raises(ConfigError, match=r"before-scopekeeper: is in the way of the backup"):
+        change(path, NEW)
+    assert path.read_bytes() == OLD
+    assert names(path) == [path.name, backup.name]
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """The folder that the backups of files in git work trees are in."""
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_the_backup_of_a_file_in_a_git_work_tree_is_private_and_not_in_it(path, state):
+    (path.parents[1] / ".git").mkdir()
+    path.chmod(0o644)
+    backup = Path(change(path, NEW))
+    assert backup == state / "backups" / path.relative_to("/")
+    assert (backup.read_bytes(), names(path)) == (OLD, [path.name])
+    for each in (backup, *backup.parents[: len(path.parents)]):
+        assert stat.S_IMODE(each.stat().st_mode) & 0o077 == 0, each
+    assert change(path, b"3", again=True) == str(backup)
+    assert files.drop_backups(files.read(str(path)), b"3") == ([], [str(backup)])
     path.write_bytes(OLD)
-    assert change(b"4") == "mcp.json.before-scopekeeper"
-    Path(f"{path}.before-scopekeeper-3").symlink_to("/nonexistent")
-    assert change(b"5") == "mcp.json.before-scopekeeper-4"
-    assert [Path(f"{path}.before-scopekeeper{end}").read_bytes() for end in ("", "-2", "-4")] == [
-        OLD, NEW, b"4",
-    ]  # fmt: skip
+    assert files.drop_backups(files.read(str(path)), OLD) == ([str(backup)], [])
+    assert os.listdir(state) == []
+
+
+def test_a_backup_is_found_wherever_an_earlier_one_was_put(path, state):
+    """The file came into a work tree, or left it, after it was rewritten."""
+    beside = [Path(change(path, NEW)), path.with_name("mcp.json.before-scopekeeper-2")]
+    beside[1].write_bytes(b"2")
+    (path.parent / ".git").mkdir()
+    assert change(path, b"3", again=True) == str(beside[0])
+    stored = change(path, b"4")
+    assert stored.startswith(str(state))
+    (path.parent / ".git").rmdir()
+    removed, kept = files.drop_backups(
+        files.read(str(path)), b"4", is_outdated=lambda old: old in (OLD, b"3")
+    )
+    assert (removed, kept) == ([stored, str(beside[0])], [str(beside[1])])
+
+
+@pytest.mark.parametrize("what", ["a file", "a file in it"])
+def test_without_a_place_for_the_backup_nothing_is_changed(path, state, what):
+    (path.parent / ".git").mkdir()
+    if what == "a file":
+        state.write_text("")
+    else:
+        state.mkdir(0o700)
+        (state / "backups").write_text("")
+    with pytest.raises(ConfigError, match="nothing was changed: no place for its backup"):
+        change(path, NEW)
+    assert path.read_bytes() == OLD
 
 
 def test_without_hard_links_the_backup_is_made_all_the_same(path, monkeypatch):

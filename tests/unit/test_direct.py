@@ -105,3 +105,11 @@ def test_a_module_that_is_there_is_not_loaded_again(launcher):
     )
     assert "is first" not in ran.stderr
     assert ran.returncode == 0, ran.stderr
+
+
+def test_what_only_type_checkers_see_is_not_compiled():
+    """The launcher reads a file of a bounded size at once."""
+    whole = direct.compile_hot()
+    assert b"scopekeeper.scope.owner" in whole
+    assert b"collections.abc" not in whole
+    assert b"python_api.aio" not in whole

@@ -54,7 +54,7 @@ def test_the_wheel_has_units_plugin_pages_and_completions(builds):
     wheel = zipfile.ZipFile(path)
     names = set(wheel.namelist())
     data = f"scopekeeper-{__version__}.data"
-    for folder in ("units", "scopekeeper/openclaw/plugin"):
+    for folder in ("units", "scopekeeper/openclaw/plugin", "scopekeeper/clients"):
         there = [name for name in files_of_the_checkout() if name.startswith(f"{folder}/")]
         assert there
         assert {f"scopekeeper/{name.removeprefix('scopekeeper/')}" for name in there} <= names

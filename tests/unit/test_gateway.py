@@ -23,7 +23,7 @@ from scopekeeper.python_api import (
     options,
     popen_arguments,
     popen_interface,
-    stop_members,
+    remains,
 )
 from scopekeeper.systemd.manager import CallError
 from tests.machine import eventually
@@ -207,15 +207,17 @@ def test_popen_has_no_method_that_is_not_our_own():
 
 
 def test_what_remains_is_named():
-    class Left:
-        member, scope, directory = "m-x.12345678", "scopekeeper-s-main.scope", "/nowhere"
-
-    target = Target("/nowhere", "/nowhere")
-    result = Result(target, "remains", remaining=(Remaining(7, "D", "nfs_wait", "cat /mnt/x"),))
-    words = stop_members._words(Left(), result)
+    target = Target("/nowhere/scopekeeper-s-main.scope/m-x.12345678", "/nowhere")
+    left = (Remaining(7, "D", "nfs_wait", "cat /mnt/x\n/y"),)
+    result = Result(target, "remains", remaining=left)
+    with pytest.raises(RemainsError) as raised:
+        remains.check([result], ["pid 8 lives elsewhere"])
+    words = str(raised.value)
     assert "m-x.12345678 in scopekeeper-s-main.scope" in words
-    assert "pid 7 (cat /mnt/x) in state D" in words
-    assert RemainsError(words, results=[result]).results == (result,)
+    assert "pid 7 (cat /mnt/x\\n/y) in state D" in words
+    assert "pid 8 lives elsewhere" in words
+    assert raised.value.results == (result,)
+    remains.check([Result(target, "killed")])
 
 
 def test_errors_are_of_the_classes_that_are_written_down():
@@ -255,7 +257,7 @@ def test_importing_the_package_imports_nothing_of_it():
 class Reluctant(subprocess.Popen):
     """A child that is not gone when it was killed, as one with much memory, but when it may go."""
 
-    scope = member = ""
+    scope = member = directory = ""
     in_time = True
 
     def __init__(self, *arguments, may_go, **named):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli import stop
+
 PLUGIN = Path(__file__).parents[2] / "scopekeeper" / "openclaw" / "plugin"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js here (node)")
@@ -208,6 +210,39 @@ def test_what_is_over_is_stopped_by_its_names_and_the_time_of_the_event(program)
         assert lifetimes == (["gateway"] if key == "agent:a:main" else ["gateway", "session"])
 
 
+def test_every_option_that_it_gives_is_one_of_the_command(program):
+    fire(program, called=1, events=[
+        ("session_end", "{sessionKey: 'agent:main:cron:1', sessionId: 'i', reason: 'reset'}", "{}"),
+    ])  # fmt: skip
+    (call,) = calls(program)
+    assert call.endswith(" --note OpenClaw session_end: reset")
+    shown = {name for each in stop.command.params if not getattr(each, "hidden", False)
+             for name in each.opts}  # fmt: skip
+    assert {word for word in call.split() if word.startswith("--")} <= shown
+
+
+def test_a_scopekeeper_that_does_not_know_note_is_called_again_with_reason(program):
+    text = program.read_text()
+    older = 'case " $* " in *" --note "*) echo "No such option: --note" >&2; exit 2;; esac'
+    program.write_text(text.replace("#!/bin/sh\n", f"#!/bin/sh\n{older}\n"))
+    end = ("session_end", "{sessionKey: 'agent:main:main', sessionId: 'i', reason: 'reset'}", "{}")
+    _, warned = fire(program, called=1, events=[end])
+    (call,) = calls(program)
+    assert call.endswith(" --reason OpenClaw session_end: reset")
+    assert warned == []
+
+
+def test_a_call_that_is_wrong_otherwise_is_warned_of_once(program):
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.calls"; echo wrong >&2; exit 2\n')
+    end = ("session_end", "{sessionKey: 'agent:main:main', sessionId: 'i', reason: 'reset'}", "{}")
+    wait = ("wait", "null", "null")
+    until = ("hooks.wait = async () => { while (warned.length < 1)"
+             " await new Promise((ok) => setTimeout(ok, 10)); };")  # fmt: skip
+    _, warned = fire(program, called=2, before=until, events=[end, wait])
+    assert [line.split()[-4] for line in calls(program)] == ["--note", "--reason"]
+    assert warned == ["scopekeeper: stop: wrong"]
+
+
 def test_a_session_that_goes_on_is_not_stopped(program):
     fire(program, called=1, events=[
         ("agent_end", "{}", "{sessionKey: 'agent:main:main', sessionId: 'i', trigger: 'user'}"),
@@ -355,6 +390,12 @@ def test_the_package_has_what_its_registries_require():
     assert package["openclaw"]["compat"]["pluginApi"].startswith(">=")
     assert package["openclaw"]["build"]["openclawVersion"]
     assert [PLUGIN / each for each in package["openclaw"]["extensions"]] == [PLUGIN / "index.js"]
+    install = package["openclaw"]["install"]
+    assert install["npmSpec"] == install["clawhubSpec"].removeprefix("clawhub:") == package["name"]
+    assert f"{install['defaultChoice']}Spec" in install
+    # what OpenClaw 2026.9 documents; ClawHub warns of others
+    assert set(package["openclaw"]) <= {"extensions", "install", "compat", "build"}
+    assert set(manifest) <= {"id", "name", "description", "version", "activation", "configSchema"}
 
 
 @pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")

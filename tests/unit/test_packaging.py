@@ -31,7 +31,7 @@ DEPENDENCIES = {
 }
 BUILD = {re.match(r"[\w-]+", each)[0] for each in PROJECT["build-system"]["requires"]}
 ARCH, FEDORA = "PKGBUILD", "scopekeeper.spec"
-NIX = ("flake.nix", "package.nix", "nixos.nix", "home-manager.nix")
+NIX = ("flake.nix", "package.nix", "options.nix", "nixos.nix", "home-manager.nix")
 RECIPES = (ARCH, FEDORA, *NIX)
 BIN = "/opt/programs"
 
@@ -290,6 +290,20 @@ def test_nix_enables_what_install_enables_and_links_all_of_a_users_units():
     assert f'"{shipped.BUS_SERVICE}"' in home
 
 
+def test_both_modules_have_the_same_options():
+    for module in ("nixos.nix", "home-manager.nix"):
+        text = text_of(module)
+        file, given = re.search(
+            r"options\.services\.scopekeeper = import (\S+) \{(.*?)\n  \};", text, re.DOTALL
+        ).groups()
+        assert file == "./options.nix"
+        names = re.findall(r"\w+", re.search(r"inherit ([^;]*);", given)[1])
+        names += re.findall(r"(?m)^    (\w+) = ", given)
+        wanted = re.match(r"(?:#.*\n)*\{(.*?)\n\}:", text_of("options.nix"), re.DOTALL)[1]
+        assert sorted(names) == sorted(re.findall(r"\w+", wanted))
+        assert "mkOption" not in text
+
+
 def nix(folder, *arguments):
     """Call nix-instantiate with a store of its own; root without nixbld gets a warning."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "NIX_STATE_DIR": str(folder),
@@ -314,6 +328,10 @@ def test_nix_evaluates_package_and_modules(tmp_path):
     found = json.loads(printed)
     assert found["name"] == f"scopekeeper-{__version__}"
     assert "/packaging/install-units" in found["script"]
+    for options in found["options"]:
+        assert set(options) == {"enable", "package", "settings"}
+        assert options["package"]["default"] == f"/out/scopekeeper-{__version__}"
+        assert "/scopekeeper/config.toml" in options["settings"]["description"]
     units = {name for name in found["home"]["xdg"]["configFile"] if name.startswith("systemd/")}
     assert {f"systemd/user/{unit}" for unit in shipped.UNITS} <= units
     assert found["home"]["home"]["packages"] == [f"/out/scopekeeper-{__version__}"]
@@ -338,6 +356,25 @@ def test_fill_in_writes_the_address_and_the_checksum(tmp_path):
     sums = read("bash", "-c", '. ./PKGBUILD; echo "$sha256sums $source"', cwd=tmp_path).split()
     assert sums == [hashlib.sha256(b"a release").hexdigest(),
                     f"{url}/releases/download/v{__version__}/{sdist.name}"]  # fmt: skip
+
+
+def test_the_openclaw_plugin_is_written_with_the_address(tmp_path):
+    plugin = ROOT / "scopekeeper/openclaw/plugin"
+    url = "https://forge.invalid/owner/name"
+    read(PACKAGING / "openclaw-plugin", url, tmp_path / "out")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    shipped_ = {path.name: path.read_bytes() for path in plugin.iterdir()}
+    package = json.loads(written.pop("package.json"))
+    before = json.loads(shipped_.pop("package.json"))
+    assert written == shipped_
+    assert package == before | {
+        "homepage": url,
+        "repository": {"type": "git", "url": f"git+{url}.git",
+                       "directory": "scopekeeper/openclaw/plugin"},
+    }  # fmt: skip
+    assert "://" not in json.dumps(before), "else it has an address of its own"
+    done = subprocess.run([PACKAGING / "openclaw-plugin"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("usage: ")) == (2, True)
 
 
 @pytest.fixture(scope="module")
@@ -407,7 +444,7 @@ def test_a_tag_that_is_not_the_version_ends_the_release(workflow):
         assert done.returncode == status, done.stderr
 
 
-@pytest.mark.parametrize("path", ["install-units", "fill-in"])
+@pytest.mark.parametrize("path", ["install-units", "fill-in", "openclaw-plugin"])
 def test_shellcheck_finds_nothing_in_a_script(path):
     if not shutil.which("shellcheck"):
         pytest.skip("there is no shellcheck")

@@ -558,3 +558,14 @@ Plans.TestCase.settings = settings(
     phases=[Phase.generate],
 )
 TestPlans = Plans.TestCase
+
+
+def test_an_idle_scope_ends_whole_although_a_later_run_takes_a_part_of_it() -> None:
+    plans = Plans()
+    plans.rules_change("sub", Lane(supersede=True, idle=60 * SECOND))
+    ours, anothers = (0, "", True, False), (1, "", True, False)
+    plans.cohort_comes("sub", "gateway", "1", None, "", 0, [ours, anothers])
+    plans.plan_is_carried_out()
+    plans.time_passes(61 * SECOND)
+    plans.next_run_of_a_session_comes(0, "", [ours])
+    plans.check()

@@ -1,12 +1,20 @@
 """Errors of the Python API name its arguments; ``dir`` shows what it has."""
 
+import contextlib
+import datetime as dt
 import math
+import os
+import resource
+import subprocess
+import sys
 
 import pytest
 
 import scopekeeper
-from scopekeeper.errors import ScopekeeperError, UsageError
+from scopekeeper.errors import LimitError, ScopekeeperError, UsageError
+from scopekeeper.python_api import popen_arguments, public
 from scopekeeper.python_api.options import in_python, renamed
+from scopekeeper.python_api.popen_arguments import PopenOptions
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,7 @@ from scopekeeper.python_api.options import in_python, renamed
         ("start it with systemd-run --user", "start it with systemd-run --user"),
         ("look with: scopekeeper ls --members", "look with: scopekeeper ls --members"),
         ("--own-scope and --owner", "--own-scope and owner="),
+        ("--owner 999999: there is no such process", "owner=999999: there is no such process"),
     ],
 )  # fmt: skip
 def test_options_become_arguments_and_other_programs_options_stay(text, expected):
@@ -41,6 +50,13 @@ def test_the_hint_of_an_error_is_renamed_too():
         ({"ttl": []}, "ttl=[] is not valid; give seconds, a timedelta"),
         ({"kind": "x"}, "unknown kind 'x'"),
         ({"session": ""}, "session"),
+        ({"session": 5}, "session=5 is not text; give text, such as session='5'"),
+        ({"session_id": 5}, "session_id=5 is not text"),
+        ({"lane": 5}, "lane=5 is not text"),
+        ({"run": 5}, "run=5 is not text"),
+        ({"ttl": -3}, "ttl=-3 is negative"),
+        ({"grace": dt.timedelta(seconds=-1)}, "is negative"),
+        ({"grace": "soon"}, "grace='soon' is not a duration"),
     ],
 )  # fmt: skip
 def test_an_error_of_a_cohort_has_no_option_in_it(options, text):
@@ -54,7 +70,13 @@ def test_an_error_of_a_cohort_has_no_option_in_it(options, text):
     ("call", "text"),
     [
         (scopekeeper.stop, "no target given; give a word, or session="),
-        (lambda: scopekeeper.stop(lane="cron"), "no target given"),
+        (lambda: scopekeeper.stop(lane="cron"), "no target given: lane= alone is not enough"),
+        (lambda: scopekeeper.stop(session=42), "session=42 is not text"),
+        (lambda: scopekeeper.list_scopes(session=42), "session=42 is not text"),
+        (lambda: scopekeeper.list_scopes(name=3), "name=3 is not text"),
+        (lambda: scopekeeper.Cohort("s").spawn(["x"], name=3), "name=3 is not text"),
+        (lambda: scopekeeper.stop(session="s", note=5), "note=5 is not text"),
+        (lambda: scopekeeper.list_scopes(started_before="yesterday"), "started_before='yesterday'"),
         (lambda: scopekeeper.stop(state="x"), "state='x' is not valid; use one of running"),
         (lambda: scopekeeper.list_scopes(lifetime=["x"]), "lifetime='x' is not valid; use one of"),
         (lambda: scopekeeper.stop(session=""), "session='' is empty"),
@@ -72,6 +94,79 @@ def test_an_error_of_a_function_has_no_option_in_it(call, text):
 def test_an_argument_that_there_is_not_is_a_type_error():
     with pytest.raises(TypeError, match="no argument 'sesion'"):
         scopekeeper.stop(sesion="s")
+
+
+def test_every_public_name_is_there_and_no_other():
+    assert set(scopekeeper.__all__) == {*public.PUBLIC, "errors"}
+    found = {}
+    exec("from scopekeeper import *", found)
+    assert set(scopekeeper.__all__) <= found.keys()
+    assert not hasattr(scopekeeper, "nonsense")
+
+
+@pytest.mark.parametrize("name", ["errors", "mcp"])
+def test_a_module_is_there_without_an_import_of_its_own(name):
+    if name == "mcp":
+        pytest.importorskip("mcp.client.stdio")
+    script = f"import scopekeeper; print(scopekeeper.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"scopekeeper.{name}\n", done.stderr
+
+
+def test_without_the_sdk_its_client_is_no_attribute():
+    """``hasattr`` asks, as programs do that show a module."""
+    script = "import sys; sys.modules['mcp'] = None; import scopekeeper; scopekeeper.mcp"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "AttributeError: scopekeeper.mcp needs scopekeeper[mcp]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ("terminated", "gone after 24 ms; 1 process terminated"),
+        ("killed", "gone after 24 ms; 1 process terminated, 2 of them killed"),
+        ("empty", "was already empty"),
+        ("refused", "skipped: it is\\x1b another's"),
+        ("remains", "1 process cannot be killed after 24 ms"),
+    ],
+)
+def test_a_result_is_printed_as_one_line(outcome, text):
+    left = (scopekeeper.Remaining(7, "D", "nfs_wait", "cat"),)
+    target = scopekeeper.Target("/x/scopekeeper-s-main.scope/m-a.12345678", "/x")
+    result = scopekeeper.Result(target, outcome, 1, 2, 24.4, left, "it is\x1b another's")
+    assert str(result) == f"scopekeeper-s-main.scope: m-a.12345678: {text}"
+
+
+def test_a_cohort_shows_its_session():
+    cohort = scopekeeper.Cohort("agent:main:main", "cron")
+    assert repr(cohort) == "<Cohort session='agent:main:main' lane='cron' members=0>"
+
+
+@pytest.mark.parametrize("call", [
+    lambda: scopekeeper.Cohort("s").spawn(["true"], stdin=subprocess.PIPE),
+    lambda: scopekeeper.Cohort("s").place("x"),
+    scopekeeper.list_scopes,
+    lambda: scopekeeper.stop(session="nobody-has-this"),
+])  # fmt: skip
+def test_a_process_without_descriptors_gets_a_limit_error(call):
+    scopekeeper.list_scopes("nobody-has-this")  # everything is loaded
+    held = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open("/", os.O_RDONLY))
+        with pytest.raises(LimitError, match=r"LimitNOFILE="):
+            call()
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_arguments_of_popen_are_those_that_are_typed():
+    assert PopenOptions.__annotations__.keys() == popen_arguments._DEFAULTS.keys()
 
 
 def test_dir_shows_what_is_loaded_on_first_use():

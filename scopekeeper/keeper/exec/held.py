@@ -7,6 +7,7 @@ loses nothing, and the next one duplicates nothing.
 
 import array
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scopekeeper.exec.log import Log
+from scopekeeper.keeper.exec.end_of_input import EndOfInput, attributes_of, edits_lines
 
 _PAGE = 4096
 """A terminal returns no more at once (N_TTY_BUF_SIZE), and a pipe of a user over the limit
@@ -112,6 +114,7 @@ class Held:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []
         self._typed = b""
+        self._end: EndOfInput | None = None
         for fd in descriptors.all:
             os.set_blocking(fd, False)
         if descriptors.is_terminal:
@@ -127,6 +130,8 @@ class Held:
         """Close the descriptors; a terminal hangs up on the processes that still use it."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._end is not None:
+            self._end.cancel()
         if self._fds.output >= 0:
             self._loop.remove_reader(self._fds.output)
         if self._fds.input >= 0:
@@ -248,17 +253,25 @@ class Held:
         After the beginning of a line, the first VEOF only passes that on (termios(3)); the second
         is the end.
         """
-        try:
-            attributes = termios.tcgetattr(self._fds.input)
-        except termios.error as error:  # it is not an OSError
-            raise OSError(*error.args) from None
-        lines, characters = bool(attributes[3] & termios.ICANON), attributes[6]
+        attributes = attributes_of(self._fds.input)
+        lines, characters = edits_lines(attributes), attributes[6]
         end, *others = (
             each if isinstance(each, bytes) else bytes([each])
             for each in (characters[number] for number in (termios.VEOF, termios.VEOL))
         )
         begun = self._typed not in (b"", b"\n", b"\r", end, *others)
+        if lines:
+            self._watch(end)
         return end * 2 if lines and begun else end
+
+    def _watch(self, end: bytes) -> None:
+        def type_again() -> None:
+            with contextlib.suppress(OSError):
+                self.write(end)
+
+        if self._end is not None:
+            self._end.cancel()
+        self._end = EndOfInput(self._loop, self._fds.input, type_again)
 
     @property
     def size(self) -> tuple[int, int] | None:

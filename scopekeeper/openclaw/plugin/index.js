@@ -91,7 +91,7 @@ export default {
 // Ends what this gateway has started for a session up to now. The time separates the lives of the
 // session: the next one may start before `stop` runs, with the same key and, from 2026.9 on, the
 // same id.
-function end(program, { sessionKey, sessionId }, reason, leaving = false) {
+function end(program, { sessionKey, sessionId }, note, leaving = false) {
   const session = sessionOf(sessionKey);
   const id = hasScopePerLife(sessionKey) ? sessionIdOf(sessionId) : undefined;
   if (session === undefined && id === undefined) return;
@@ -104,7 +104,7 @@ function end(program, { sessionKey, sessionId }, reason, leaving = false) {
     "--lifetime", "gateway",
     // when the gateway leaves, members of lifetime session go on; `detached` never ends here
     ...(leaving ? [] : ["--lifetime", "session"]),
-    "--reason", `OpenClaw ${reason}`,
+    "--note", `OpenClaw ${note}`,
   ]);
   if (!leaving) forget(sessionKey, sessionId);
 }
@@ -115,7 +115,7 @@ function endLife(program, ended) {
     "stop", "--mine",
     "--started-before", `@${ended / 1000}`,
     "--lifetime", "gateway",
-    "--reason", "OpenClaw gateway_start: restarted in the same process",
+    "--note", "OpenClaw gateway_start: restarted in the same process",
   ]);
 }
 

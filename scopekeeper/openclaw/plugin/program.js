@@ -6,6 +6,7 @@ const AT_ONCE = 4;
 const LONGEST_MS = 60_000;
 const MOST_WAITING = 1000;
 const STDERR_KEPT = 4096;
+const USAGE_ERROR = 2;
 
 export class Program {
   #path;
@@ -74,7 +75,12 @@ export class Program {
       });
       child.on("exit", (status, signal) => {
         this.#missed = false;
-        if (status !== 0) this.#warn(`${args[0]}: ${stderr.trim() || signal || status}`);
+        const older = status === USAGE_ERROR ? forOlder(args) : undefined;
+        if (older !== undefined) {
+          this.call(older);
+        } else if (status !== 0) {
+          this.#warn(`${args[0]}: ${stderr.trim() || signal || status}`);
+        }
         over();
       });
     } catch (error) {
@@ -94,4 +100,10 @@ export class Program {
     }
     this.#missed = missing;
   }
+}
+
+// The same call for a scopekeeper that does not know --note yet; undefined if it has none.
+function forOlder(args) {
+  const at = args.indexOf("--note");
+  return at < 0 ? undefined : args.with(at, "--reason");
 }

@@ -1,0 +1,74 @@
+"""What ``wrap`` warns of: servers that may not start, and files that it does not rewrite."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+
+from scopekeeper.cli.configs import RewrittenFile
+from scopekeeper.mcp_clients.doubts import doubts
+from scopekeeper.mcp_clients.git import is_shared
+from scopekeeper.mcp_clients.program import launcher_path, not_usual
+from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
+from scopekeeper.mcp_clients.wrap import WrapOutcome
+
+
+def warnings(done: Sequence[RewrittenFile], *, update: bool, program: str | None) -> Iterator[str]:
+    """Yield a sentence for each problem of files that were rewritten.
+
+    program is the launcher that the caller wants; None for the usual one.
+    """
+    for each in done:
+        changed = [outcome for outcome in each.outcomes if outcome.changed]
+        if changed and is_shared(each.path, os.environ):
+            needs = program if program and "/" in program else f"{PROGRAM} in PATH"
+            yield (f"{each.path} is in a git work tree: everybody who uses it needs {needs}, or "
+                   "cannot start its servers")  # fmt: skip
+        if changed and program and "/" in program and not os.access(program, os.X_OK):
+            yield f"{each.path}: there is no {program}: its servers cannot start"
+        for outcome in changed:
+            if not outcome.updated:
+                yield from (f"{each.path}: {outcome.name}: {text}" for text in doubts(outcome))
+        differ = [outcome.name for outcome in each.outcomes if outcome.differs]
+        if differ and not update:
+            yield (f"{each.path}: {', '.join(differ)}: wrapped already, with other options, which "
+                   "stay; to change them: add --update")  # fmt: skip
+
+
+def launchers_not_usual(done: Sequence[RewrittenFile]) -> Iterator[str]:
+    """Yield a sentence for each file whose launcher only some clients find."""
+    for each in done:
+        bare = [
+            o for o in each.outcomes if o.state is ServerState.WRAPPED and o.launcher == PROGRAM
+        ]
+        if bare and (reason := not_usual()):
+            path = launcher_path()
+            link = f"`sudo ln -s {shlex.quote(path)} /usr/local/bin/`"
+            update = f"`{update_command(each.path, bare, path)}`"
+            yield f"{each.path}: {reason}; link it there: {link}, or write its path: {update}"
+
+
+def update_command(path: str, servers: Sequence[WrapOutcome], program: str = "") -> str:
+    """Return the command that gives servers of a file another launcher, with the same options.
+
+    If their options differ, it is for the first one.
+    """
+    words = ["scopekeeper", "wrap", "--update"]
+    first = servers[0]
+    if any(each.options != first.options for each in servers):
+        words += ["--only", shlex.quote(first.name)]
+    if program:
+        words += ["--program", shlex.quote(program)]
+    return " ".join([*words, shlex.quote(path), *first.options])
+
+
+def remedy_for(path: str, outcomes: Sequence[WrapOutcome]) -> Callable[[WrapOutcome], str]:
+    """Return a function that returns what mends a server whose launcher is missing."""
+    wrapped = [each for each in outcomes if each.program]
+
+    def remedy(server: WrapOutcome) -> str:
+        if "/" not in server.program and is_shared(path, os.environ):
+            return f"`sudo ln -s {shlex.quote(launcher_path())} /usr/local/bin/`"
+        others = [each for each in wrapped if each is not server]
+        return f"`{update_command(path, [server, *others])}`"
+
+    return remedy

@@ -1,0 +1,23 @@
+"""Finds servers that do not start as they are written, wrapped or not."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+
+from scopekeeper.mcp_clients.wrap import WrapOutcome
+
+_BLANKS = re.compile(r"\S\s+\S")
+
+
+def doubts(server: WrapOutcome) -> Iterator[str]:
+    """Yield what is wrong with the command and args of a server that was not wrapped before."""
+    command = server.command
+    if _BLANKS.search(command) and not shutil.which(command):
+        program = command.split(maxsplit=1)[0]
+        if shutil.which(program):  # else it may be a path with blanks, and not there yet
+            yield (f"there is no program {shlex.quote(command)}: a command has no arguments, move "
+                   "them to args")  # fmt: skip
+    if server.odd_args:
+        odd = ", ".join(server.odd_args)
+        yield f"not a string in its args, so that its client may refuse it: {odd}"

@@ -1,0 +1,142 @@
+"""What the members of a cohort have launched through scopekeeper, as members of their own.
+
+``scopekeeper run`` moves to a leaf of its own, also where it is itself a member's command, as
+``wrap`` writes it. Its record names the members that it was launched from. A child of this process
+needs no such record: it is this process's wherever it has gone.
+
+Nothing is found by an environment, and nothing is stopped but a whole leaf with a record of ours.
+"""
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from scopekeeper.kernel import cgroupfs, mounts, proc
+from scopekeeper.python_api.process import Process
+from scopekeeper.scope import names
+from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.selection import Selected
+from scopekeeper.scope.snapshot import Reader
+
+_SETTLE_SECONDS, _PAUSE = 2.0, 0.01
+"""How long a launch may take from its scope's making, by systemd, to its own leaf there."""
+
+
+def key_of(directory: str) -> str:
+    """Return how records name the member with this leaf."""
+    return "/".join(directory.split("/")[-2:])
+
+
+def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> list[Selected]:
+    """Return living members that were launched from any of these, or lead to one of the children.
+
+    launchers are keys of members that are gone. Waits for launches that are on their way. A member
+    whose lifetime is to outlive its starter is only found as a child.
+    """
+    known = set(launchers)
+    until = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        with contextlib.ExitStack() as closing:
+            held = [each for each in map(_Held, children) if each.opens(closing)]
+            snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
+            pairs = [*_launched(snapshot, known), *(each.leads_in(snapshot) for each in held)]
+        found = {each[1].directory: Selected(*each) for each in pairs if each is not None}
+        if found or time.monotonic() > until or not _is_one_arriving(snapshot):
+            return list(found.values())
+        time.sleep(_PAUSE)
+
+
+def launchers_of_living(mount: str) -> frozenset[str]:
+    """Return the keys of all members from which a member was launched that ``find`` may return."""
+    snapshot = Reader(mount).snapshot(uid=os.getuid())
+    return frozenset(key for _, member in _ordinary(snapshot) for key in member.launched_in)
+
+
+def _launched(snapshot: Snapshot, known: set[str]) -> Iterator[tuple[Scope, Member]]:
+    for scope, member in _ordinary(snapshot):
+        if not known.isdisjoint(member.launched_in) and key_of(member.directory) not in known:
+            yield scope, member
+
+
+def _ordinary(snapshot: Snapshot) -> Iterator[tuple[Scope, Member]]:
+    """Yield the members that end with their starter, and whose records can be trusted."""
+    for scope in snapshot.scopes:
+        if scope.elsewhere or scope.problem or scope.claims is not None:
+            continue
+        for member in scope.present_members:
+            if member.lifetime == "gateway" and not (member.problem or member.claims):
+                yield scope, member
+
+
+def _is_one_arriving(snapshot: Snapshot) -> bool:
+    """Return whether systemd has moved a launch into its new scope, where it has no leaf yet."""
+    return any(
+        scope.strays and not scope.members and scope.age < _SETTLE_SECONDS
+        for scope in snapshot.scopes
+    )
+
+
+class _Held:
+    """A child that lives on, held by a pidfd while it is looked for."""
+
+    def __init__(self, child: Process) -> None:
+        self._child = child
+        self._pidfd = -1
+
+    def opens(self, closing: contextlib.ExitStack) -> bool:
+        """Open the pidfd; False if the child has ended or is not proved to be this process's."""
+        child = self._child
+        try:
+            self._pidfd = os.pidfd_open(child.pid)
+            closing.callback(os.close, self._pidfd)
+            stat = proc.stat_of(child.pid)
+        except OSError:
+            return False
+        return (
+            child.poll() is None
+            and stat is not None
+            and stat.parent == os.getpid()
+            and str(stat.start_time) == child.start_time
+        )
+
+    def leads_in(self, snapshot: Snapshot) -> tuple[Scope, Member] | None:
+        """Return the member that the child is the command of."""
+        for scope in snapshot.scopes:
+            for member in scope.members:
+                if (
+                    member.pid == self._child.pid
+                    and str(member.start_time) == self._child.start_time
+                    and member.pid in member.pids
+                    and not (member.problem or member.claims or scope.elsewhere)
+                ):
+                    return (scope, member) if self._is_in(member) else None
+        return None
+
+    def _is_in(self, member: Member) -> bool:
+        """Return whether the child is in the leaf now, and has run since the pidfd was opened."""
+        path = cgroupfs.path_of(self._child.pid)
+        return bool(path) and mounts.is_within(path, member.cgroup) and not self._has_ended()
+
+    def _has_ended(self) -> bool:
+        waiting = select.poll()
+        waiting.register(self._pidfd, select.POLLIN)
+        return bool(waiting.poll(0))
+
+
+def lives_elsewhere(child: Process) -> str:
+    """Return the cgroup of a child that lives outside of its leaf; '' if it does not."""
+    if not child.directory or child.poll() is not None:
+        return ""
+    path = cgroupfs.path_of(child.pid)
+    return "" if key_of(child.directory) == _leaf_in(path) else path
+
+
+def _leaf_in(path: str) -> str:
+    """Return the key of the innermost leaf of ours in a cgroup path, '' if there is none."""
+    parts = path.split("/")
+    for at in range(len(parts) - 1, 0, -1):
+        if names.parse_leaf(parts[at]) and names.parse_unit(parts[at - 1]):
+            return f"{parts[at - 1]}/{parts[at]}"
+    return ""

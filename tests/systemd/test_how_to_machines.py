@@ -1,0 +1,81 @@
+"""What docs/many-machines.md has somebody do, done over a real ssh to this machine."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.how_to import block
+from tests.machine import FOREVER, PROGRAM, Scopekeeper
+
+from .ssh import HOST, IS_THERE, Ssh
+
+pytestmark = [
+    pytest.mark.systemd,
+    pytest.mark.skipif(not IS_THERE, reason="there is no ssh, or no server for it"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with the file of hosts: this machine, and one that is down."""
+    ssh = Ssh(tmp_path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "hosts").write_text(f"{HOST}\ndown\n")
+    (folder / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {ssh.configuration} "$@"\n')
+    (folder / "ssh").chmod(0o755)
+    with ssh.configuration.open("a") as file:
+        file.write("Host down\nHostName 127.0.0.1\nPort 1\n")
+    yield folder
+    ssh.close()
+
+
+def call(folder: Path, title: str) -> subprocess.CompletedProcess[str]:
+    """Run the loop below a heading, with the whole path of the program, as the page has it."""
+    text = block("many-machines.md", title, "sh").replace(" scopekeeper ls", f" {PROGRAM} ls")
+    environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
+    return subprocess.run(
+        ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_each_machine_that_answers_has_a_file_and_the_others_are_named(
+    keeper: Scopekeeper, session: str, folder: Path
+) -> None:
+    keeper.member("-s", session, "--", *FOREVER)
+    done = call(folder, "Ask all of them")
+    (scope,) = json.loads((folder / f"{HOST}.ls.json").read_text())["scopes"]
+    assert scope["session"] == session
+    assert "down: ssh or scopekeeper failed" in done.stderr
+    assert HOST not in done.stderr
+
+
+def test_a_machine_is_named_as_long_as_it_has_orphans(
+    keeper: Scopekeeper, session: str, folder: Path
+) -> None:
+    owner = keeper.popen(list(FOREVER))
+    keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    assert call(folder, "Find leftovers").stdout == ""
+    owner.kill()
+    owner.wait()
+    assert call(folder, "Find leftovers").stdout == f"{HOST} has orphans\n"
+    assert keeper.call("reconcile").returncode == 0
+    assert call(folder, "Find leftovers").stdout == ""
+
+
+def test_what_it_has_one_collect_is_one_document_each(
+    keeper: Scopekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    page = (Path(__file__).parents[2] / "docs" / "many-machines.md").read_text()
+    rows = [line.split("`")[1].split()[1:] for line in page.splitlines() if line[:3] == "| `"]
+    assert len(rows) == 6
+    for words in rows:
+        done = keeper.call(*words)
+        assert done.returncode in ((0, 1) if words[0] == "doctor" else (0,)), done.stderr
+        assert json.loads(done.stdout)["version"] == 1
