@@ -10,7 +10,7 @@ from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, ended_too, left_earlier, lives_on
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
-    NOTHING,
+    nothing_matched,
     require_target,
     say_missing,
     select_targets,
@@ -105,7 +105,9 @@ def command(
         units = {each.scope.unit for each in selected}
         paths = owned.due(mount, lambda unit: unit in units or _is_named(unit, words, selector))
         previews = preview(selected, targets)
-        _print_preview(previews, missing, still, snapshot, paths, users=all_users, as_json=as_json)
+        _print_preview(
+            previews, missing, still, snapshot, paths, selector, users=all_users, as_json=as_json
+        )
         raise SystemExit(NOTHING_MATCHED if missing or (must_exist and not previews) else 0)
     cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
     warnings: list[str] = []
@@ -122,7 +124,7 @@ def command(
         named = {each.pid for result in results for each in result.escaped}
         earlier = [each for each in earlier if each.escaped.pid not in named]
         missing = tuple(word for word in missing if not any(each.names(word) for each in earlier))
-    say_missing(missing)
+    say_missing(missing, snapshot, all_users=all_users)
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     units = {each.scope.unit for each in selected}
@@ -140,7 +142,7 @@ def command(
         for left in earlier:
             click.echo(left.sentence)
         if not results and not missing and not earlier:
-            click.echo(NOTHING)
+            click.echo(nothing_matched(selector, snapshot))
             warn_unread(snapshot.unread)
         paths.print()
     absent = bool(missing) or (must_exist and not results)
@@ -156,11 +158,12 @@ def _print_preview(
     left: Sequence[Handled],
     snapshot: Snapshot,
     paths: owned.OwnedReport,
+    selector: Selector,
     *,
     users: bool,
     as_json: bool,
 ) -> None:
-    say_missing(missing)
+    say_missing(missing, snapshot, all_users=users)
     if as_json:
         answer({"dry_run": True, "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
@@ -172,7 +175,7 @@ def _print_preview(
     for process in left:
         click.echo(process.sentence)
     if not previews and not missing and not left:
-        click.echo(NOTHING)
+        click.echo(nothing_matched(selector, snapshot))
         warn_unread(snapshot.unread)
     paths.print()
 
