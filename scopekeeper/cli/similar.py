@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.names import PREFIX
 from scopekeeper.scope.selection import Selector
 
 _CLOSE = 0.75
@@ -33,7 +34,8 @@ def hint(wanted: str, known: Iterable[str]) -> str:
 
 def like_word(word: str, snapshot: Snapshot) -> str:
     """Return the hint for a word, which may be the name of anything. Pure."""
-    return hint(word, (name for scope in snapshot.scopes for name in _names(scope)))
+    is_unit = word.startswith(PREFIX)
+    return hint(word, (name for each in snapshot.scopes for name in _names(each, is_unit=is_unit)))
 
 
 def like_selected(selector: Selector, snapshot: Snapshot) -> str:
@@ -54,6 +56,10 @@ def like_selected(selector: Selector, snapshot: Snapshot) -> str:
     return ""
 
 
-def _names(scope: Scope) -> Iterator[str]:
-    yield from (scope.session, scope.session_id, scope.run, scope.unit)
+def _names(scope: Scope, *, is_unit: bool) -> Iterator[str]:
+    """Yield the names of a scope: its unit has those of session and lane in it."""
+    if is_unit:
+        yield scope.unit
+        return
+    yield from (scope.session, scope.session_id, scope.run)
     yield from (member.name for member in scope.living_members)
