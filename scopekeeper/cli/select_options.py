@@ -17,7 +17,7 @@ from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import choose
 from scopekeeper.scope.selection import STATES, Selected, Selector, select
 
-_NOTHING = "Nothing matched; `scopekeeper ls` lists what there is"
+NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
 _Command = Callable[..., Any]
 _WORDS = "[RUN|SESSION|SCOPE|MEMBER]..."
 
@@ -156,7 +156,7 @@ def say_missing(words: Collection[str], snapshot: Snapshot, *, all_users: bool) 
 def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
     """Return the line for options that match nothing, with what is named alike."""
     alike = like_selected(selector, snapshot)
-    return f"{_NOTHING}{safe(alike) or '.'}"
+    return f"{NOTHING.removesuffix('.')}{safe(alike)}" if alike else NOTHING
 
 
 def _unknown(word: str, *, all_users: bool) -> str:

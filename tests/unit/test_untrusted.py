@@ -20,7 +20,8 @@ SCOPE = {
     "BOOT": "b", "NAMESPACES": "1/2",
     "IDLE": "1 2 3", "STATE": "stopping", "STOPPER_PID": "1", "STOPPER_START": "2",
     "WHY": "stopped by request", "REASON": "x", "ASKER_PID": "5", "ASKER_UID": "1000",
-    "ASKER_COMM": "sh", "ASKER_USER": "op", "ASKER_TTY": "pts/3", "MEMORY_MAX": "-1", "NEWER_FIELD": "kept",
+    "ASKER_COMM": "sh", "ASKER_USER": "op", "ASKER_TTY": "pts/3",
+    "MEMORY_MAX": "-1", "NEWER_FIELD": "kept",
 }  # fmt: skip
 MEMBER = {
     "NAME": "git", "PID": "4242", "START": "99", "KIND": "exec", "LIFETIME": "session",
