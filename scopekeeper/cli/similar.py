@@ -7,7 +7,9 @@ from scopekeeper.scope.names import PREFIX
 from scopekeeper.scope.selection import Selector
 
 _CLOSE = 0.75
-"""How alike two names have to be, of 1."""
+"""How alike two short names have to be, of 1."""
+_ERRORS = 2
+"""Characters in which long names may differ: more are another id, not a typing error."""
 _MOST = 3
 
 
@@ -19,7 +21,8 @@ def similar(wanted: str, known: Iterable[str]) -> list[str]:
     import difflib
 
     names = [name for name in dict.fromkeys(known) if name and _letters(name) != _letters(wanted)]
-    return difflib.get_close_matches(wanted, names, _MOST, _CLOSE)
+    cutoff = max(_CLOSE, 1 - _ERRORS / max(len(wanted), 1))
+    return difflib.get_close_matches(wanted, names, _MOST, cutoff)
 
 
 def _letters(name: str) -> str:

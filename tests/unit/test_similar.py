@@ -21,6 +21,12 @@ def test_what_is_like_it_is_found(wanted: str, found: list[str]) -> None:
     assert bool(hint(wanted, KNOWN)) is bool(found)
 
 
+def test_another_id_is_no_typing_error() -> None:
+    ids = ["agent:main:subagent:5e0c21ab", "agent:main:subagent:91f2ce07"]
+    assert similar("agent:main:subagent:0d3a7714", ids) == []
+    assert similar("agent:main:subagnet:5e0c21ab", ids) == ids[:1]
+
+
 def test_another_number_is_another_thing() -> None:
     assert similar("agent:x:1", ["agent:x:2", "agent:y:1"]) == ["agent:y:1"]
 
