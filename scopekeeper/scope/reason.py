@@ -1,6 +1,7 @@
 """Why a member ended: one of a closed list, with its evidence. Pure."""
 
 import enum
+import re
 from dataclasses import dataclass, field
 
 
@@ -48,6 +49,11 @@ class Stopper:
         user = f"user {self.user}" if self.user else f"uid {self.uid}"
         facts = (f"pid {self.pid}", user, self.terminal)
         return f"{self.command or 'a process'} ({', '.join(filter(None, facts))})"
+
+
+def without_user(text: str) -> str:
+    """Return a text in which each stopper is named without its user."""
+    return re.sub(r"(\(pid \d+), user [^,()]+", r"\1", text)
 
 
 @dataclass(frozen=True, slots=True)
