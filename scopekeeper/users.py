@@ -12,14 +12,9 @@ def home_of(uid: int) -> str:
     and services lack it. Most users are in /etc/passwd, and reading that takes a tenth of the time
     of importing and asking pwd.
     """
-    number = str(uid)
-    try:
-        for line in read("/etc/passwd").split("\n"):
-            fields = line.split(":")
-            if len(fields) > 5 and fields[2] == number:  # passwd(5)
-                return fields[5]
-    except OSError:
-        pass
+    found = _entry(uid)
+    if found:
+        return found[5]
     import pwd
 
     try:
@@ -27,3 +22,29 @@ def home_of(uid: int) -> str:
     except KeyError:
         home = posix.environ.get(b"HOME", b"").decode("utf-8", "surrogateescape")
         return home if home.startswith("/") else ""
+
+
+def name_of(uid: int) -> str:
+    """Return a user's name, '' if unknown."""
+    found = _entry(uid)
+    if found:
+        return found[0]
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _entry(uid: int) -> list[str]:
+    """Return the fields of a user's line in /etc/passwd, [] if there is none (passwd(5))."""
+    number = str(uid)
+    try:
+        for line in read("/etc/passwd").split("\n"):
+            fields = line.split(":")
+            if len(fields) > 5 and fields[2] == number:
+                return fields
+    except OSError:
+        pass
+    return []

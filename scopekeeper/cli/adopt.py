@@ -4,7 +4,7 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
-    NOTHING,
+    nothing_matched,
     require_target,
     select_targets,
     with_target_options,
@@ -54,7 +54,7 @@ def command(
     except ValueError as error:
         raise UsageError(str(error)) from None
     snapshot = Reader(caller.mount, unlock=True).snapshot(uid=uid_of(all_users=all_users))
-    selected, missing = select_targets(snapshot, words, selector, "adopt")
+    selected, missing = select_targets(snapshot, words, selector, "adopt", all_users=all_users)
     adopted = adopt.adopt(selected, new, force=force)
     if as_json:
         found = [
@@ -76,7 +76,7 @@ def command(
             name = label(Selected(each.selected.scope, each.member), users=all_users)
             click.echo(f"{name}: {done}")
         if not adopted and not missing:
-            click.echo(NOTHING)
+            click.echo(nothing_matched(selector, snapshot))
             warn_unread(snapshot.unread)
     if any(each.problem for each in adopted):
         raise SystemExit(1)

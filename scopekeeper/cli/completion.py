@@ -54,7 +54,7 @@ _ARGUMENTS: dict[str, Callable[[], Iterable[str]]] = {
     "RUN": lambda: (run.id for run in load_all()),
     "RUN...": lambda: (run.id for run in load_all()),
     "[RUN|SESSION|SCOPE|MEMBER]...": _running,
-    "SESSION|RUN|SCOPE|MEMBER": _running_or_ended,
+    "[SESSION|RUN|SCOPE|MEMBER|SESSION/MEMBER]": _running_or_ended,
 }
 _FILES = ("COMMAND [ARG]...", "FILE", "[FILE]...", "PATH", "PATH...", "[UNIT] PATH...")
 

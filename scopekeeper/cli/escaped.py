@@ -149,10 +149,14 @@ def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]
     return [Handled(each, steps[each.pid], outcomes.get(each.pid, "")) for each in found]
 
 
-def about(word: str, uid: int | None) -> list[Escaped]:
-    """Return what has left the scopes and members of this session, unit or leaf, and lives."""
+def about(word: str, selector: Selector, uid: int | None) -> list[Escaped]:
+    """Return what has left the scopes and members of this session, unit or leaf, and lives.
+
+    Without a word, of the selector's session and lane.
+    """
     snapshot = Reader(mount_point()).snapshot(uid=uid)
-    return [each for each in find(snapshot, uid) if Handled(each, "", "").names(word)]
+    words = [word] if word else []
+    return [each for each in find(snapshot, uid) if _is_selected(each, selector, words)]
 
 
 def ended_too(each: Escaped, outcome: str) -> str:

@@ -125,7 +125,7 @@ def command(
         ended = ended_runs.find(selector, words, living, all_users=all_users)
         missing = tuple(word for word in missing if not ended_runs.has(ended, word))
         ended = ended if not states or ENDED in states else []
-    say_missing(missing)
+    say_missing(missing, snapshot, all_users=all_users)
     if as_json:
         documents = [document(scope, word, ends, reader.now) for scope, word in shown]
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}

@@ -19,6 +19,7 @@ from scopekeeper.exec import keeper_address
 from scopekeeper.exec.spawn_keeper import LOG
 from scopekeeper.kernel import proc
 from scopekeeper.regular_files import open_regular
+from scopekeeper.scope.reason import without_user
 from scopekeeper.systemd import journal_lines
 from scopekeeper.systemd.units import KEEPER
 
@@ -117,7 +118,7 @@ def without_arguments(value: Any) -> Any:  # noqa: ANN401  any JSON value
     if isinstance(value, list):
         return [without_arguments(each) for each in value]
     if not isinstance(value, dict):
-        return _shortened(value) if isinstance(value, str) else value
+        return _shortened(without_user(value)) if isinstance(value, str) else value
     kept = {}
     for key, inner in value.items():
         if key == "argv":

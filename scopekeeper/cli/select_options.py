@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli.show import safe
+from scopekeeper.cli.similar import like_selected, like_word
 from scopekeeper.errors import UsageError
 from scopekeeper.quantities import moment
 from scopekeeper.scope.mine import find_own
@@ -46,13 +47,27 @@ def with_target_options(
     return decorate
 
 
-_FIELDS = (
-    "session", "lane", "run", "session_id", "name", "selected_owner", "mine", "lifetimes",
-    "started_before", "states",
-)  # fmt: skip
+def with_key_options(command: _Command) -> _Command:
+    """Add the options that select by a name; the command is called with ``selector``."""
+
+    @functools.wraps(command)
+    def with_selector(**given: Any) -> Any:  # noqa: ANN401
+        rest = {"selected_owner": None, "mine": False, "started_before": None,
+                "lifetimes": (), "states": ()}  # fmt: skip
+        keys = {key: given.pop(key) for key in _KEYS}
+        return command(selector=_selector(keys | rest), **given)
+
+    adding: _Command = with_selector
+    for add in reversed(_key_options()):
+        adding = add(adding)
+    return adding
 
 
-def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _Command], ...]:
+_KEYS = ("session", "lane", "run", "session_id", "name")
+_FIELDS = (*_KEYS, "selected_owner", "mine", "lifetimes", "started_before", "states")
+
+
+def _key_options() -> tuple[Callable[[_Command], _Command], ...]:
     return (
         click.option("-s", "--session", metavar="KEY", help="Only scopes of this session: the "
                      "gateway's key, the same in each of its lives."),
@@ -61,6 +76,12 @@ def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _C
         click.option("--session-id", metavar="ID", help="Only scopes of one life of a session: the "
                      "gateway's id of it, another after each reset."),
         click.option("-n", "--name", metavar="NAME", help="Only members of this name."),
+    )  # fmt: skip
+
+
+def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _Command], ...]:
+    return (
+        *_key_options(),
         click.option(owner, "selected_owner", metavar="UNIT|PID", help="Only members that belong "
                      "to this gateway."),
         click.option("--mine", is_flag=True, help="Only members of the calling gateway: its "
@@ -99,6 +120,7 @@ def select_targets(
     verb: str,
     *,
     says_missing: bool = True,
+    all_users: bool = False,
 ) -> tuple[list[Selected], tuple[str, ...]]:
     """Return what words and selector select together, and the words that match nothing.
 
@@ -120,25 +142,33 @@ def select_targets(
     for note in found.notes:
         click.echo(f"scopekeeper: {safe(note)}", err=True)
     if says_missing:
-        say_missing(found.missing)
+        say_missing(found.missing, snapshot, all_users=all_users)
     return list(found.selected), found.missing
 
 
-def say_missing(words: Collection[str]) -> None:
-    """Print on stderr that these words match nothing."""
+def say_missing(words: Collection[str], snapshot: Snapshot, *, all_users: bool) -> None:
+    """Print on stderr that these words match nothing, with what is named alike."""
     for word in words:
-        click.echo(f"scopekeeper: {safe(_unknown(word))}", err=True)
+        text = _unknown(word, all_users=all_users) + like_word(word, snapshot)
+        click.echo(f"scopekeeper: {safe(text)}", err=True)
 
 
-def _unknown(word: str) -> str:
+def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
+    """Return the line for options that match nothing, with what is named alike."""
+    alike = like_selected(selector, snapshot)
+    return f"{NOTHING.removesuffix('.')}{safe(alike)}" if alike else NOTHING
+
+
+def _unknown(word: str, *, all_users: bool) -> str:
     from scopekeeper.exec.run import is_id, load
 
     run = load(word) if is_id(word) else None
     if run is not None and run.ended is not None:
         return f"the run {word} has ended already"
+    whose, option = ("", " --all-users") if all_users else (" of yours", "")
     return (
-        f"no run, session, scope or member of yours is {word!r}; give names and ids in full, as "
-        "`scopekeeper ls --members` lists them"
+        f"no run, session, scope or member{whose} is {word!r}; give names and ids in full, as "
+        f"`scopekeeper ls --members{option}` lists them"
     )
 
 

@@ -18,6 +18,7 @@ from scopekeeper.policy.load import load
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.resolve import meanings
+from scopekeeper.scope.selection import Selector, select
 from scopekeeper.scope.snapshot import Reader
 
 _MOST_NAMED = 3
@@ -92,17 +93,23 @@ class Running:
         }
 
 
-def running(what: str, uid: int | None) -> list[Running]:
-    """Return the living members that match, the oldest first; none without cgroup2."""
+def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
+    """Return the living members that match, the oldest first; none without cgroup2.
+
+    what is a word, '' for none; with it the selector narrows what the word matches.
+    """
     try:
         reader = Reader(mount_point(), sockets=functools.cache(unix_sockets.read))
         snapshot = reader.snapshot(uid=uid)
     except LookupError:
         return []
     found = {}
-    for each in (each for kind in meanings(snapshot, what).values() for each in kind):
+    matched = [each for kind in meanings(snapshot, what).values() for each in kind]
+    for each in matched if what else select(snapshot, selector):
+        if selector != Selector() and not selector.matches_scope(each.scope):
+            continue
         for member in (each.member,) if each.member else each.scope.living_members:
-            if member in each.scope.living_members:
+            if member in each.scope.living_members and selector.matches_member(member):
                 found[member.directory] = (each.scope, member)
     planned = _planned(snapshot) if found else {}
     pairs = sorted(found.values(), key=lambda pair: pair[1].born)

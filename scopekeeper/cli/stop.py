@@ -9,7 +9,7 @@ from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
-    NOTHING,
+    nothing_matched,
     require_target,
     say_missing,
     select_targets,
@@ -20,14 +20,13 @@ from scopekeeper.cli.stop_preview import preview
 from scopekeeper.cli.stop_report import document, label, sentence
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
-from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
 from scopekeeper.lifecycle import observe, stop, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration
 from scopekeeper.scope import names
-from scopekeeper.scope.model import Identity
+from scopekeeper.scope.model import Identity, Snapshot
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selected, Selector
 from scopekeeper.scope.snapshot import Reader
@@ -90,7 +89,7 @@ def command(
     selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
     targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
     given = _Given(selector, words, uid, escaped, all_users, must_exist, as_json)
-    found = _Found(snapshot.unread, selected, targets, missing)
+    found = _Found(snapshot, selected, targets, missing)
     if dry_run:
         raise SystemExit(_preview(given, found))
     raise SystemExit(_stop(given, found, Cause(Reason.STOPPED, note or old_note, observe.caller())))
@@ -114,7 +113,7 @@ class _Given:
 class _Found:
     """What it selects."""
 
-    unread: Sequence[Unread]
+    snapshot: Snapshot
     selected: Sequence[Selected]
     targets: Sequence[stop_target.Target]
     missing: tuple[str, ...]
@@ -127,15 +126,15 @@ def _preview(given: _Given, found: _Found) -> int:
     mount = mount_point()
     paths = owned.due(mount, _is_of(given, found))
     previews = preview(found.selected, found.targets)
-    say_missing(missing)
+    say_missing(missing, found.snapshot, all_users=given.users)
     if given.as_json:
         answer({"dry_run": True, "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
-                **unread_document(found.unread, mount), **paths.document})  # fmt: skip
+                **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         lines = [each.sentence(label(each.selected, users=given.users)) for each in previews]
-        _print(lines, earlier, paths, found, missing)
+        _print(lines, earlier, paths, given, found, missing)
     return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
 
 
@@ -150,7 +149,7 @@ def _stop(given: _Given, found: _Found, cause: Cause) -> int:
     earlier, missing = _left_earlier(
         given, found, reported, cause=cause if given.escaped else None, warnings=warnings
     )
-    say_missing(missing)
+    say_missing(missing, found.snapshot, all_users=given.users)
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     mount = mount_point()
@@ -161,11 +160,11 @@ def _stop(given: _Given, found: _Found, cause: Cause) -> int:
         stopped = [document(*pair) for pair in zip(found.selected, results, strict=True)]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
-                **unread_document(found.unread, mount), **paths.document})  # fmt: skip
+                **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         lines = [sentence(each, result, users=given.users)
                  for each, result in zip(found.selected, results, strict=True)]  # fmt: skip
-        _print(lines, earlier, paths, found, missing)
+        _print(lines, earlier, paths, given, found, missing)
     absent = bool(missing) or (given.must_exist and not results)
     live = any(result.escaped for result in results) or not all(x.has_ended for x in earlier)
     return _status(results, absent=absent, failed=paths.failed, escaped=live)
@@ -199,6 +198,7 @@ def _print(
     lines: Sequence[str],
     earlier: Sequence[Handled],
     paths: owned.OwnedReport,
+    given: _Given,
     found: _Found,
     missing: tuple[str, ...],
 ) -> None:
@@ -206,8 +206,8 @@ def _print(
     for line in (*lines, *(each.sentence for each in earlier)):
         click.echo(line)
     if not lines and not missing and not earlier:
-        click.echo(NOTHING)
-        warn_unread(found.unread)
+        click.echo(nothing_matched(given.selector, found.snapshot))
+        warn_unread(found.snapshot.unread)
     paths.print()
 
 

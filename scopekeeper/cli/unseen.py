@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError
@@ -26,8 +27,10 @@ def collect() -> str:
     return ""
 
 
-def pending(about: str) -> list[End]:
+def pending(about: str, equal: Mapping[str, str]) -> list[End]:
     """Return the ends of ``about`` that a running keeper has not recorded yet.
+
+    about may be '', equal has the wanted values of fields of an end.
 
     Waits a moment for the keeper, which takes up to six seconds if it may yet learn more.
     """
@@ -35,7 +38,7 @@ def pending(about: str) -> list[End]:
         mount = mount_point()
         deadline = time.monotonic() + _KEEPER_SECONDS
         while True:
-            ends = [end for end in unseen_ends.over(mount) if _is_about(end, about)]
+            ends = [end for end in unseen_ends.over(mount) if _is_about(end, about, equal)]
             waiting = _unrecorded(ends) if ends else []
             if not waiting or not keeper_runs():
                 return []
@@ -60,8 +63,10 @@ def _unrecorded(ends: list[End]) -> list[End]:
     return [end for end in ends if (end.member_id, end.started) not in known]
 
 
-def _is_about(end: End, about: str) -> bool:
-    return about in (
+def _is_about(end: End, about: str, equal: Mapping[str, str]) -> bool:
+    if any(getattr(end, field) != value for field, value in equal.items()):
+        return False
+    return not about or about in (
         end.session, end.session_id, end.run, end.name, end.member_id, end.unit,
         end.unit.removesuffix(".scope"),
     )  # fmt: skip

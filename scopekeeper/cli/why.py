@@ -1,7 +1,9 @@
 """``scopekeeper why``."""
 
+import os
+import sys
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +14,7 @@ from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import document, lasted, read_histories, when
+from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import (
     answer,
     processes,
@@ -20,21 +23,26 @@ from scopekeeper.cli.show import (
     terminal_width,
     with_no_trunc,
 )
-from scopekeeper.cli.still_running import Running, running
+from scopekeeper.cli.similar import like_selected, like_word
+from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
-from scopekeeper.errors import NOTHING_MATCHED, HistoryError
+from scopekeeper.cli.why_target import Target
+from scopekeeper.errors import NOTHING_MATCHED, HistoryError, UsageError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel import exit_status
 from scopekeeper.kernel.exit_status import signal_name
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.quantities import show_bytes, show_duration
-from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
+from scopekeeper.scope.selection import Selector
+from scopekeeper.scope.snapshot import Reader
 
 if TYPE_CHECKING:
     from scopekeeper.exec.run import Run
 
-_DEFAULT_LIMIT = 100
+_SHOWN, _SHOWN_JSON = 20, 100
 _CAUSES = {
     Reason.OOM_KILLED: "was killed because it ran out of memory",
     Reason.STOPPED: "was stopped by request",
@@ -53,35 +61,125 @@ _CAUSES = {
 _OUTPUT_LINES = 10
 
 
-@click.command("why", epilog=examples("scopekeeper why agent:main:main", "scopekeeper why time"))
-@click.argument("what", metavar="SESSION|RUN|SCOPE|MEMBER")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
-              show_default=True, help="Only the newest N ends.")  # fmt: skip
+@click.command(
+    "why",
+    epilog=examples(
+        "scopekeeper why agent:main:main", "scopekeeper why -s agent:main:main -n time --all"
+    ),
+)
+@click.argument("what", metavar="[SESSION|RUN|SCOPE|MEMBER|SESSION/MEMBER]", required=False)
+@with_key_options
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N ends. "
+              f"Default {_SHOWN}, with --json {_SHOWN_JSON}.")  # fmt: skip
+@click.option("--all", "every", is_flag=True, help="Every end that the history has.")
 @with_all_users("Also what other users run and ran; root only.")
 @click.option("--must-exist", is_flag=True, help="Exit 4 if nothing is known.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_no_trunc
 def command(
-    what: str, limit: int, all_users: bool, must_exist: bool, as_json: bool, no_trunc: bool
+    what: str | None,
+    selector: Selector,
+    limit: int | None,
+    every: bool,
+    all_users: bool,
+    must_exist: bool,
+    as_json: bool,
+    no_trunc: bool,
 ) -> None:
-    """Show what ended and why, one sentence for each end, the newest last; then what still runs.
+    """Show what still runs, then what ended and why, one sentence for each end, the newest last.
 
     Also shows what had left its scope and lives on. On a terminal, details are lines below the
     sentence, and a long name is cut; else each end is one line.
 
-    Give a run's id, a session's key or id, a scope's unit, or a member's name, id or leaf.
+    Give a run's id, a session's key or id, a scope's unit, a member's name, id or leaf, or a
+    session and a member's name as SESSION/MEMBER. Options narrow that down, or stand for it.
     """
-    leaf = names.parse_leaf(what)
-    about = leaf[1] if leaf else what
-    now = running(what, uid_of(all_users=all_users))
-    keeper_runs = bool(now) and unseen.keeper_runs()
+    target = Target(what or "", selector)
+    if not (target.word or target.keys):
+        raise UsageError(
+            "no target given",
+            "name a run, session, scope or member, or give --session or --name; "
+            "`scopekeeper history` lists all ends",
+        )
+    if every and limit is not None:
+        raise UsageError("--all and --limit exclude each other", "give one of them")
+    shown = None if every else limit or (_SHOWN_JSON if as_json else _SHOWN)
     unseen.collect()
-    pending = unseen.pending(about)
-    left = escaped.about(what, uid_of(all_users=all_users))
+
+    def look(at: Target) -> _Known:
+        return _look(at, shown, all_users=all_users, as_json=as_json, whole=no_trunc)
+
+    known = look(target)
+    parts = target.parts()
+    if not known.something and parts is not None:
+        known = look(parts)
+    if as_json:
+        answer(known.document)
+    else:
+        known.print(users=all_users, whole=no_trunc)
+        if not known.something:
+            click.echo(_nothing(target))
+    raise SystemExit(0 if known.something or not must_exist else NOTHING_MATCHED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Everything that is known of a target."""
+
+    ends: list[dict[str, Any]]
+    now: list[Running]
+    pending: list[End]
+    left: list[Escaped]
+    unexplained: "Run | None"
+    has_more: bool
+    """Whether the history has earlier ends."""
+    keeper_runs: bool
+
+    @property
+    def something(self) -> bool:
+        """Whether anything is known."""
+        return bool(self.ends or self.now or self.pending or self.left or self.unexplained)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Its JSON object."""
+        return {
+            "ends": [each["document"] for each in self.ends],
+            "running": [each.document for each in self.now],
+            "pending": [_pending_document(end) for end in self.pending],
+            "escaped": [escaped.Handled(each, "", "").document for each in self.left],
+            "has_more": self.has_more,
+        }
+
+    def print(self, *, users: bool, whole: bool) -> None:
+        """Print what runs, then what ended, the newest last; whole names where whole is set."""
+        _print_running(self.now, keeper_runs=self.keeper_runs, whole=whole)
+        _print_sentences(
+            f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in self.left
+        )
+        if self.has_more:
+            text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
+            click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
+        _print_ends(self.ends, users=users, whole=whole)
+        _print_sentences(map(_pending_sentence, self.pending))
+        if self.unexplained and not self.pending:
+            _print_sentences([_unexplained_sentence(self.unexplained)])
+
+
+def _look(
+    target: Target, shown: int | None, *, all_users: bool, as_json: bool, whole: bool
+) -> _Known:
+    """Find out everything about a target; raises HistoryError after printing what runs."""
+    uid = uid_of(all_users=all_users)
+    now = target.running(uid)
+    keeper_runs = bool(now) and unseen.keeper_runs()
+    pending = target.pending()
+    left = target.escaped(uid)
+    limit = None if shown is None else shown + 1
 
     def read() -> list[dict[str, Any]]:
-        ends = HistoryStore(state.directory()).read(about=about, limit=limit)
-        run = None if ends or now else _load_run(what)
+        ends = target.read(HistoryStore(state.directory()), limit)
+        run = None if ends or now else _load_run(target.word)
         if run is not None and run.ended is not None:
             ends = [end_of(run, run.ended)]
         return [
@@ -95,31 +193,33 @@ def command(
         ]
 
     try:
-        ends = read_histories(read, all_users=all_users)[-limit:]
+        ends = read_histories(read, all_users=all_users)
     except HistoryError:
         # needs no history
-        _print_running(now, keeper_runs=keeper_runs, whole=no_trunc, err=as_json)
+        _print_running(now, keeper_runs=keeper_runs, whole=whole, err=as_json)
         raise
-    unexplained = None if now else _unexplained(what, ends)
-    if as_json:
-        answer({
-            "ends": [each["document"] for each in ends],
-            "running": [each.document for each in now],
-            "pending": [_pending_document(end) for end in pending],
-            "escaped": [escaped.Handled(each, "", "").document for each in left],
-        })  # fmt: skip
-    else:
-        _print_ends(ends, users=all_users, whole=no_trunc)
-        _print_running(now, keeper_runs=keeper_runs, whole=no_trunc)
-        sentences = [f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in left]
-        sentences += [_pending_sentence(end) for end in pending]
-        if unexplained and not pending:
-            sentences.append(_unexplained_sentence(unexplained))
-        _print(line for text in sentences for line in paragraph(text, terminal_width()))
-        if not (ends or now or unexplained or pending or left):
-            click.echo(f"Nothing is known of {safe(what)}.")
-    something = ends or now or unexplained or pending or left or not must_exist
-    raise SystemExit(0 if something else NOTHING_MATCHED)
+    has_more = shown is not None and len(ends) > shown
+    ends = ends if shown is None else ends[-shown:]
+    unexplained = None if now else _unexplained(target.word, ends)
+    return _Known(ends, now, pending, left, unexplained, has_more, keeper_runs)
+
+
+def _nothing(target: Target) -> str:
+    """Return the line for a target of which nothing is known, with what is named alike."""
+    try:
+        snapshot = Reader(mount_point()).snapshot(uid=os.getuid())
+    except LookupError:
+        return f"Nothing is known of {safe(target.shown)}."
+    alike = (
+        like_word(target.word, snapshot)
+        if target.word
+        else like_selected(target.selector, snapshot)
+    )
+    return f"Nothing is known of {safe(target.shown)}{safe(alike) or '.'}"
+
+
+def _print_sentences(texts: Iterable[str]) -> None:
+    _print(line for text in texts for line in paragraph(text, terminal_width()))
 
 
 def _print(lines: Iterable[str], *, err: bool = False) -> None:

@@ -53,7 +53,8 @@ def slice_(where: Place) -> Iterator[Finding]:
         yield Finding("slice", Status.OK, f"{SLICE} is installed in {folder}")
         return
     yield Finding(
-        "slice", Status.NOTE, f"{SLICE} is not installed: systemd creates one without limits",
+        "slice", Status.NOTE, f"{SLICE} is not installed, and need not be: systemd creates it with "
+        "the first scope; installed, it can have limits for all scopes together",
         _install(where.manager),
     )  # fmt: skip
 

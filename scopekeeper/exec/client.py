@@ -5,13 +5,14 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.keeper_address import address, reachable
 from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
+from scopekeeper.exec.silence import await_answer
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
@@ -48,7 +49,7 @@ class Connection:
         except OSError as error:
             self.socket.close()
             raise UnavailableError(f"no keeper listens at {address()}: {error.strerror}") from None
-        _, uid, _ = struct.unpack(
+        self._pid, uid, _ = struct.unpack(
             "iII", self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         if uid not in (0, os.geteuid()):
@@ -63,17 +64,30 @@ class Connection:
 
     def ask(self, *descriptors: int, **request: object) -> dict[str, Any]:
         """Send a request and return its answer; raises the ScopekeeperError that it reports."""
+        self._request(descriptors, request)
+        return self.answer()
+
+    def ask_soon(self, *descriptors: int, **request: object) -> dict[str, Any]:
+        """Ask for what the keeper does at once; also raises SilentError."""
+        self._request(descriptors, request)
+        return self.answer(may_be_silent=False)
+
+    def _request(self, descriptors: Sequence[int], request: dict[str, object]) -> None:
         data = protocol.message(**request)
         # if the keeper hangs up early, its answer says why
         with contextlib.suppress(OSError):
             sent = socket.send_fds(self.socket, [data], list(descriptors)) if descriptors else 0
             if sent < len(data):
                 self.socket.sendall(data[sent:])
-        return self.answer()
 
-    def answer(self) -> dict[str, Any]:
-        """Wait for the next answer; raises ScopekeeperError."""
+    def answer(self, *, may_be_silent: bool = True) -> dict[str, Any]:
+        """Wait for the next answer; raises ScopekeeperError.
+
+        Unless the keeper may be silent, SilentError if it does nothing for some seconds.
+        """
         while True:
+            if not (may_be_silent or self._waiting):
+                await_answer(self.socket, self._pid)
             kind, payload = self.receive()
             if kind == protocol.JSON:
                 with understood():

@@ -41,7 +41,7 @@ def tidy(most: int = MOST, ended_keep: int = ENDED_KEPT) -> Tidied:
         if taken <= most and len(ended) - at <= ended_keep:
             break
         size = taken_by(run.folder)
-        problem = _take_away(run)
+        problem = remove(run)
         if problem:
             problems.append(problem)
         else:
@@ -74,8 +74,8 @@ def _left_over(folder: pathlib.Path) -> list[pathlib.Path]:
         return []
 
 
-def _take_away(run: Run) -> str:
-    """Remove a run, atomically for readers; return what went wrong."""
+def remove(run: Run) -> str:
+    """Remove the folder of a run, atomically for readers; return what went wrong."""
     aside = run.folder.with_name(_REMOVED + run.id)
     try:
         run.folder.rename(aside)

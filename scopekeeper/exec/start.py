@@ -109,21 +109,23 @@ def _duration(name: str, wished: int | None, said: dict[str, str]) -> int | None
 def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     """Start a run and return it with the pid of its command, a child of this process.
 
-    Raises NotStartedError, NotHeldError, ScopekeeperError, ValueError.
+    Raises NotStartedError, NotHeldError, SilentError, ScopekeeperError, ValueError.
     """
     program.find_program(wish.command[0])
     run, options = describe(wish)
     ends = _Ends(wish)
     try:
         try:
-            connection.ask(*ends.ours, do="hold", run=plain(run))
+            connection.ask_soon(*ends.ours, do="hold", run=plain(run))
         except UnavailableError as error:
             raise NotHeldError(error.message, error.hint) from None
         child = _Child(options, wish, ends)
     finally:
         ends.close()
     try:
-        connection.ask(child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time)
+        connection.ask_soon(
+            child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time
+        )
     except BaseException:
         child.give_up()
         raise
@@ -131,7 +133,7 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else FAILED
-        connection.ask(do="failed", run=run.id, status=code)
+        connection.ask_soon(do="failed", run=run.id, status=code)
         raise NotStartedError(code)
     return dataclasses.replace(run, pid=child.pid, start_time=child.start_time), child.pid
 

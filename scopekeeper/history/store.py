@@ -13,8 +13,9 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError
@@ -107,14 +108,15 @@ class HistoryStore:
         *,
         about: str | None = None,
         session: str | None = None,
+        equal: Mapping[str, str] = MappingProxyType({}),
         since: int | None = None,
         reasons: Sequence[Reason] = (),
         limit: int | None = None,
     ) -> list[End]:
         """Return ends, the oldest first; with a limit, the newest of them.
 
-        about is a session or its id, a run, a scope's unit, a member's id or name. Raises
-        HistoryError.
+        about is a session or its id, a run, a scope's unit, a member's id or name; equal has the
+        wanted texts of fields of ``End``. Raises HistoryError.
         """
         wanted: list[tuple[str, list[bytes | int]]] = []
         if about is not None:
@@ -122,6 +124,8 @@ class HistoryStore:
             either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
             values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
             wanted.append((f"({either})", [rows.to_text(value) for value in values]))
+        for field, value in equal.items():
+            wanted.append((f"{field} = CAST(? AS TEXT)", [rows.to_text(value)]))
         if session is not None:
             wanted.append(("session = CAST(? AS TEXT)", [rows.to_text(session)]))
         if since is not None:

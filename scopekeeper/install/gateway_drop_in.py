@@ -88,10 +88,13 @@ def leaves_behind(unit: str, mode: str, units: str, option: str) -> list[str]:
         f"mkdir -p {folder} && printf '[Service]\\nKillMode=mixed\\n' > "
         f"{folder}/20-kill-mode.conf && systemctl{option} daemon-reload"
     )
-    text = f"{unit} has KillMode={mode}: what it starts outside of scopes stays when it stops. "
-    text += "Terminals need that no more: `scopekeeper exec` keeps them. To end the rest: "
+    text = (
+        f"{unit} has KillMode={mode}: what it starts outside of scopes keeps running after it "
+        "stops. Terminals do not need that: `scopekeeper exec` keeps them. To have a stop end all "
+        "of it: "
+    )
     inside = (
-        f"{unit}: a command that it started, and that stops it to start it again, ends with the "
-        f"stop; from inside, use: systemctl{option} restart {unit}"
+        f"{unit}: a stop also ends its commands in scopes, even the one that asks for the stop. "
+        f"Such a command restarts it with: systemctl{option} restart {unit}"
     )
     return [text + mend, inside]

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from scopekeeper.errors import ConfigError, RefusedError, UsageError
+from scopekeeper.install import gateway_report, pip_scripts, plan
 from scopekeeper.install import locations as placing
-from scopekeeper.install import pip_scripts, plan
 from scopekeeper.install.apply import (
     Applied,
     ManagerCommand,
@@ -86,7 +86,9 @@ def install(
     change.ran = spelled(talk)
     if not dry_run:
         carry_out(actions, talk, manager, change)
-    _remarks(change, manager, places, gateway)
+    _remarks(change, manager, places)
+    if gateway:
+        _report_gateway(change, manager, places, gateway, program, shell=shell)
     _make_fast(change, program, dry_run=dry_run)
     return change
 
@@ -132,14 +134,8 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: str) -> None:
+def _remarks(change: Applied, manager: Systemctl, places: Locations) -> None:
     option = " --user" if places.manager == "user" else ""
-    if gateway and places.drop_in(gateway) in change.written:
-        change.then = f"{gateway} is contained from its next start on: systemctl{option} restart "
-        change.then += gateway
-    if gateway:
-        mode = manager.property_of_service(gateway, "KillMode")
-        change.warnings += leaves_behind(gateway, mode, places.units, option)
     unit = f"{places.units}/{KEEPER}"
     if (
         unit in change.written
@@ -155,6 +151,26 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations, gateway: st
             "all of it ends at this user's last logout, and starts at the next login; to have it "
             f"stay: {lingering.remedy(os.getuid())}"
         )
+
+
+def _report_gateway(
+    change: Applied,
+    manager: Systemctl,
+    places: Locations,
+    unit: str,
+    program: str,
+    *,
+    shell: bool,
+) -> None:
+    option = " --user" if places.manager == "user" else ""
+    gateway = gateway_report.look_at(manager, unit)
+    if places.drop_in(unit) in change.written:
+        restart = f"systemctl{option} restart {unit}"
+        change.then = gateway_report.outcome(gateway, restart)
+    lacks = gateway_report.missing(gateway, program, shell=shell)
+    change.warnings += [lacks] if lacks else []
+    mode = manager.property_of_service(unit, "KillMode")
+    change.warnings += leaves_behind(unit, mode, places.units, option)
 
 
 def _make_fast(change: Applied, program: str, *, dry_run: bool) -> None:

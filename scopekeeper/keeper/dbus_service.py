@@ -19,7 +19,7 @@ from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.kernel import proc
-from scopekeeper.lifecycle import adopt
+from scopekeeper.lifecycle import adopt, observe
 from scopekeeper.lifecycle.plan import plan
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.owner import find_owner
@@ -207,7 +207,7 @@ class Interface(ServiceInterface):
             return Stopper(0, os.getuid(), "D-Bus")
         known = reply.body[0]
         pid, uid = known["ProcessID"].value, known["UnixUserID"].value
-        return Stopper(pid, uid, proc.comm(pid))
+        return observe.described(pid, uid)
 
     def _select(self, given: dict[str, Any]) -> list[Selected]:
         unknown = sorted(given.keys() - {*_SELECTORS, "unit"})

@@ -15,6 +15,8 @@ from scopekeeper.users import home_of
 
 _INFINITY = 2**64 - 1
 """Infinity in a property of type t."""
+_GRACE = 5_000_000
+"""Microseconds that systemd's own stop waits, unless the launch says; its own default is 90 s."""
 _PROPERTIES = {
     "memory_max": "MemoryMax",
     "memory_high": "MemoryHigh",
@@ -137,7 +139,7 @@ def _start(manager: Manager, member: NewMember, place: Place) -> str:
         bound_to = _to_bind(manager, owner)
     settings = {
         _PROPERTIES[name]: _INFINITY if value < 0 else value
-        for name, value in (request.limits | request.durations).items()
+        for name, value in ({"grace": _GRACE} | request.limits | request.durations).items()
     }
     text = f"scopekeeper: {request.session[:120]}, lane {request.lane[:60]}"
     description = "".join(char if char.isprintable() else "?" for char in text)

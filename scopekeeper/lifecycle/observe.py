@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel.terminals import terminal_of
 from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.lifecycle.escaped import Escaped
@@ -21,7 +22,10 @@ from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord, StopMark
 from scopekeeper.scope.records import ATTRIBUTE, CHILD, PLACED, PLACING, RecordError
+from scopekeeper.users import name_of
 
+_NAME_MAX = 64
+"""Characters of a user's name that are kept."""
 _NAMED = 5
 """Processes that one end names, of those that had left the member."""
 
@@ -34,9 +38,14 @@ def caller() -> Stopper:
 def stopper(pid: int) -> Stopper:
     """Describe a process as the one that asked for a stop."""
     try:
-        return Stopper(pid, os.stat(f"/proc/{pid}").st_uid, proc.comm(pid))
+        return described(pid, os.stat(f"/proc/{pid}").st_uid)
     except OSError:
-        return Stopper(pid, os.getuid(), "")
+        return described(pid, os.getuid())
+
+
+def described(pid: int, uid: int) -> Stopper:
+    """Return a process of this user with all that is visible of it now."""
+    return Stopper(pid, uid, proc.comm(pid), name_of(uid)[:_NAME_MAX], terminal_of(pid))
 
 
 def members(

@@ -4,9 +4,9 @@ Above all it writes the mark of a stop, which keeps launches from joining:
 
 ``STATE=stopping``; ``STOPPER_PID`` and ``STOPPER_START`` are the process that carries it out, which
 tells a running stop from a killed one; ``WHY`` and ``REASON`` are the cause; ``ASKER_PID``,
-``ASKER_UID`` and ``ASKER_COMM`` are the process that asked for it. The processes in the cgroup can
-write all of that themselves, so the cause is read from where the stopper keeps it
-(``stop_witness``).
+``ASKER_UID``, ``ASKER_COMM``, ``ASKER_USER`` and ``ASKER_TTY`` describe the process that asked for
+it. The processes in the cgroup can write all of that themselves, so the cause is read from where
+the stopper keeps it (``stop_witness``).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ CHANGED = "something else has come to live in it"
 ADOPTED = "it has got another owner"
 KEYS = (
     "STATE", "STOPPER_PID", "STOPPER_START", "WHY", "REASON",
-    "ASKER_PID", "ASKER_UID", "ASKER_COMM",
+    "ASKER_PID", "ASKER_UID", "ASKER_COMM", "ASKER_USER", "ASKER_TTY",
 )  # fmt: skip
 _LOCK_SECONDS = 1.0
 
@@ -49,6 +49,8 @@ def fields(cause: Cause) -> dict[str, str]:
             "ASKER_PID": str(cause.stopper.pid),
             "ASKER_UID": str(cause.stopper.uid),
             "ASKER_COMM": cause.stopper.command,
+            "ASKER_USER": cause.stopper.user,
+            "ASKER_TTY": cause.stopper.terminal,
         }
     return mark
 

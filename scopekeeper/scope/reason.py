@@ -1,7 +1,8 @@
 """Why a member ended: one of a closed list, with its evidence. Pure."""
 
 import enum
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 
 class Reason(enum.Enum):
@@ -39,9 +40,20 @@ class Stopper:
     uid: int
     command: str
     """Its /proc/PID/comm, which the kernel cuts to 15 bytes."""
+    user: str = field(default="", compare=False)
+    """The name of its uid, for people; '' if it is unknown."""
+    terminal: str = field(default="", compare=False)
+    """``pts/3``; '' if it has none: a short-lived script is found by the terminal of its caller."""
 
     def __str__(self) -> str:
-        return f"{self.command or 'a process'} (pid {self.pid}, uid {self.uid})"
+        user = f"user {self.user}" if self.user else f"uid {self.uid}"
+        facts = (f"pid {self.pid}", user, self.terminal)
+        return f"{self.command or 'a process'} ({', '.join(filter(None, facts))})"
+
+
+def without_user(text: str) -> str:
+    """Return a text in which each stopper is named without its user."""
+    return re.sub(r"(\(pid \d+), user [^,()]+", r"\1", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class StopMark:
     why: str
     """The value of a ``Reason``, maybe a newer version's."""
     text: str
-    asker: tuple[int, int, str] | None
-    """The pid, uid and command of the process that requested it."""
+    asker: tuple[int, int, str, str, str] | None
+    """The pid, uid, command, user and terminal of the process that requested it."""
     kill_at: int | None = None
     """When it kills what is left, in microseconds of CLOCK_BOOTTIME; only where its stopper keeps
     it."""
@@ -298,7 +298,8 @@ def _mark(fields: Mapping[str, str]) -> StopMark | None:
     asker_uid = _number(fields, "ASKER_UID", UID_MAX)
     asker = None
     if asker_pid is not None and asker_uid is not None:
-        asker = (asker_pid, asker_uid, _text(fields, "ASKER_COMM", _SHORT))
+        texts = [_text(fields, f"ASKER_{key}", _SHORT) for key in ("COMM", "USER", "TTY")]
+        asker = (asker_pid, asker_uid, texts[0], texts[1], texts[2])
     return StopMark(
         _number(fields, "STOPPER_PID", PID_MAX),
         _number(fields, "STOPPER_START"),

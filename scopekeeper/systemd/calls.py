@@ -138,6 +138,15 @@ def service_property(kind: str, unit: str, name: str) -> str:
         return _text(getattr(found.Service, name))
 
 
+def exec_start(kind: str, unit: str) -> tuple[tuple[str, ...], ...]:
+    """Return the commands of ExecStart= of a service: the path of each, then its arguments."""
+    with _unit(kind, unit) as found:
+        return tuple(
+            (os.fsdecode(path), *map(os.fsdecode, words[1:]))
+            for path, words, *_ in found.Service.ExecStart
+        )
+
+
 def start_unit(kind: str, unit: str) -> None:
     """Queue the start of a unit."""
     with _manager(kind) as manager:

@@ -82,6 +82,10 @@ class Systemctl:
         """Return a property of a service; '' of a template."""
         return "" if "@." in unit else calls.service_property(self.kind, unit, name)
 
+    def exec_start(self, unit: str) -> tuple[tuple[str, ...], ...]:
+        """Return the commands of a service, each with the path of its program first."""
+        return calls.exec_start(self.kind, unit)
+
     def instances(self, template: str) -> list[str]:
         """Return the instances of a template that run, failed, or start by themselves."""
         pattern = template.replace("@", "@*", 1)

@@ -14,8 +14,9 @@ pytestmark = [pytest.mark.builds, pytest.mark.timeout(900)]
 
 
 def test_pipx_uv_and_pip_install_it_and_the_packages_exist(tmp_path):
-    (text,) = [block for block in blocks("") if "pipx install" in block]
-    packages, pipx, uv, pip, link = text.splitlines()
+    lines = "".join([*blocks(""), *blocks("", "docs/install.md")]).splitlines()
+    wanted = ("apt install gcc", "pipx install", "uv tool install", "/bin/pip install", "ln -s")
+    packages, pipx, uv, pip, link = (next(x for x in lines if words in x) for words in wanted)
     tools = tmp_path / "tools"
     subprocess.run([sys.executable, "-m", "venv", tools], check=True)
     subprocess.run([tools / "bin/pip", "install", "-q", "pipx", "uv"], check=True)

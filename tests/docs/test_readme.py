@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 
 from tests.docs import blocks as pages
 from tests.docs.blocks import ROOT
+from tests.machine import cgroup_of, eventually, text_of
+from tests.systemd.manager import Units, main_pid, systemctl
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -91,7 +94,8 @@ def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):
 
 
 def test_the_programs_are_linked_into_a_fresh_account(tmp_path):
-    (line,) = re.findall(r"^.*\bln -s .*$", README, flags=re.MULTILINE)
+    text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^.*\bln -s .*$", text, flags=re.MULTILINE)
     programs = tmp_path / ".local/share/scopekeeper/bin"
     programs.mkdir(parents=True)
     for name in ("scopekeeper", "scopekeeper-shell"):
@@ -120,10 +124,40 @@ def test_openclaw_is_contained_and_released_by_its_commands(tmp_path):
 def test_the_sample_unit_runs_a_command():
     from scopekeeper.launch.arguments import parse
 
-    (line,) = re.findall(r"^ExecStart=scopekeeper run (.*)$", README, flags=re.MULTILINE)
+    (line,) = re.findall(r"^ExecStart=/usr/bin/scopekeeper run (.*)$", README, flags=re.MULTILINE)
     options, command = parse(shlex.split(line))
     assert options
     assert command
+
+
+def test_it_fits_two_screens_and_no_block_has_two_ways_to_install():
+    assert README.count("\n") <= 200
+    for block in blocks(""):
+        ways = [each for each in ("apt install ./", "pipx ", "uv tool", "venv") if each in block]
+        assert len(ways) <= 1, block
+
+
+@pytest.mark.systemd
+def test_the_sample_unit_starts_with_the_path_that_it_gives_for_a_users_own_folder():
+    """systemd does not search the PATH of whoever writes the unit."""
+    (path,) = set(re.findall(r"`(%h/\S+)`", README))
+    (unit,) = [block for block in blocks("ini") if "ExecStart=" in block]
+    program, gateway = "/usr/bin/scopekeeper", "/usr/bin/my-gateway"
+    assert program in unit
+    unit = unit.replace(program, path).replace(gateway, "/bin/sleep infinity")
+    link = Path(path.replace("%h", str(Path.home())))
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(shutil.which("scopekeeper"))
+    units = Units()
+    try:
+        units.write("readme-gateway.service", unit)
+        assert systemctl("start", "readme-gateway.service").returncode == 0
+        pid = eventually(lambda: main_pid("readme-gateway.service"))
+        eventually(lambda: "/readme-gateway.service/scopekeeper-" in cgroup_of(pid))
+        eventually(lambda: text_of(f"/proc/{pid}/comm") == "sleep\n")
+    finally:
+        units.close()
+        link.unlink()
 
 
 @pytest.mark.systemd
@@ -221,7 +255,7 @@ def shape(sentence):
     """Return a sentence without what is the machine's own: numbers, ids, and who called."""
     for pattern, sign in (
         (r"m-git\.\w{8}", "LEAF"),
-        (r"by .{1,15} \(pid", "by CALLER (pid"),
+        (r"by .{1,15} \(pid \d+, user [^,)]+(, [^)]+)?\)", "by CALLER"),
         (r"([\d.]+[dhms])+|\d+", "N"),
         ("processes", "process"),
     ):

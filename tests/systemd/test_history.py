@@ -237,8 +237,8 @@ def test_each_of_several_attempts_has_its_own_reason(
     assert keeper.call("reconcile").returncode == 0
     told = keeper.call("why", session)
     assert (told.returncode, told.stderr) == (0, "")
-    lines = told.stdout.splitlines()
-    assert len(lines) == 6
+    first, *lines = told.stdout.splitlines()
+    assert len(lines) == 5
     for line, text in zip(lines, words, strict=False):
         assert "was stopped by request" in line
         assert text in line
@@ -246,7 +246,60 @@ def test_each_of_several_attempts_has_its_own_reason(
     assert "nobody watched it end" in lines[3]
     assert "its owner is gone, " in lines[4]
     assert f"process {owner} has ended" in lines[4]
-    assert re.fullmatch(r"sibling \(m-sibling\.\w{8} in .* is running since .*\.", lines[5])
+    assert re.fullmatch(r"sibling \(m-sibling\.\w{8} in .* is running since .*\.", first)
+
+
+def test_what_runs_comes_first_and_only_the_newest_ends_follow(
+    keeper: Scopekeeper, session: str, state: Path
+) -> None:
+    for number in range(23):
+        keeper.run("-s", session, "-n", f"n{number:02d}", "--", "true")
+    assert keeper.call("reconcile").returncode == 0
+    keeper.member("-s", session, "-n", "living", "--", *FOREVER)
+    told = keeper.call("why", session)
+    assert told.stderr == "Only the newest 20 ends are shown; --all shows every one.\n"
+    first, *lines = told.stdout.splitlines()
+    assert "living (m-living." in first
+    assert [re.search(r"  (n\d\d) ", line)[1] for line in lines] == [
+        f"n{number:02d}" for number in range(3, 23)
+    ]
+    told = keeper.call("why", session, "--all")
+    assert (told.stderr, told.stdout.count("\n")) == ("", 24)
+    assert keeper.call("why", session, "--limit", "23").stderr == ""
+    assert len(json.loads(keeper.call("why", session, "--json").stdout)["ends"]) == 23
+    cut = json.loads(keeper.call("why", session, "--json", "--limit", "2").stdout)
+    assert (len(cut["ends"]), cut["has_more"]) == (2, True)
+    assert keeper.call("why", session, "--all", "--limit", "2").returncode == 2
+
+
+def test_options_and_a_pair_narrow_it_down(keeper: Scopekeeper, session: str, state: Path) -> None:
+    other = f"{session}/b"
+    for key, lane, name in ((session, "a", "git"), (session, "b", "git"), (session, "a", "x"),
+                            (other, "a", "git")):  # fmt: skip
+        keeper.member("-s", key, "-l", lane, "-n", name, "--", *FOREVER)
+
+    def seen(*words: str) -> list[tuple[str, str, str]]:
+        told = json.loads(keeper.call("why", "--json", *words).stdout)
+        kept = [*told["running"], *told["ends"]]
+        return sorted((each["session"], each["lane"], each["member"]) for each in kept)
+
+    def are_found() -> None:
+        git = [(session, lane, "git") for lane in ("a", "b")]
+        assert seen("-s", session) == [git[0], (session, "a", "x"), git[1]]
+        assert seen("-s", session, "-n", "git") == git
+        assert seen(session, "-n", "git", "-l", "b") == git[1:]
+        assert seen(f"{session}/git") == git
+        assert seen(f"{session}/git", "-l", "a") == git[:1]
+        assert seen(other) == [(other, "a", "git")], "the whole word comes first"
+        assert seen(f"{other}/git") == [(other, "a", "git")]
+        assert seen("-s", session, "-n", "nobody") == []
+
+    are_found()
+    for key in (session, other):
+        assert keeper.call("stop", "-s", key).returncode == 0
+    are_found()
+    assert keeper.call("why").returncode == 2
+    assert "no target given" in keeper.call("why").stderr
 
 
 @pytest.mark.parametrize("what", ["session", "unit", "id", "leaf", "name"])

@@ -52,7 +52,7 @@ def test_a_service_by_its_unit_shows_and_ends_all_that_it_started(
 ) -> None:
     text = block("gateway-service.md", "With `ExecStart=`", "ini")
     text = text.replace("/usr/bin/my-gateway", str(gateway))
-    units.write("my-gateway.service", text.replace("=scopekeeper", f"={PROGRAM}"))
+    units.write("my-gateway.service", text.replace("=/usr/bin/scopekeeper", f"={PROGRAM}"))
     assert systemctl("start", "my-gateway.service").returncode == 0
     *lines, look = here(block("gateway-service.md", "Check it", "sh")).splitlines()
     printed = [subprocess.check_output(["sh", "-c", line], text=True) for line in lines]

@@ -1,6 +1,7 @@
 """What the keeper says on the bus, to whom, and whom it takes a call to be from."""
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -88,5 +89,6 @@ def test_who_called_over_the_bus_is_who_asked_for_the_stop(
     (end,) = on_the_bus.ends(session)
     stopper = {"pid": caller.pid, "uid": os.getuid(), "command": "busctl"}
     assert end["stopper"] == stopper
-    words = f"asked for by busctl (pid {caller.pid}, uid {os.getuid()}): over the bus"
+    user = pwd.getpwuid(os.getuid()).pw_name
+    words = f"asked for by busctl (pid {caller.pid}, user {user}): over the bus"
     assert end["evidence"] == words

@@ -11,6 +11,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    ROOT,
     Scopekeeper,
     cgroup_of,
     directory_of,
@@ -77,6 +78,33 @@ def test_ls_says_what_it_does_not_find(keeper: Scopekeeper, session: str) -> Non
     done = keeper.call("ls", session)
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert repr(session) in done.stderr
+
+
+def test_a_typing_error_gets_a_hint_and_no_other_status(keeper: Scopekeeper, session: str) -> None:
+    """A script may stop what is over already."""
+    keeper.member("-s", session, "-n", "files", "--", *FOREVER)
+    wrong = session.replace("test:", "tset:")
+    nothing = "Nothing matched; `scopekeeper ls` lists what there is"
+    for more in ((), ("--dry-run",)):
+        done = keeper.call("stop", "-s", wrong, *more)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"{nothing}; is it {session}?\n"
+        done = keeper.call("stop", "-s", session, "-n", "flies", *more)
+        assert (done.returncode, done.stdout) == (0, f"{nothing}; is it files?\n")
+        done = keeper.call("stop", "-s", "something-else", *more)
+        assert (done.returncode, done.stdout) == (0, f"{nothing}.\n")
+        done = keeper.call("stop", wrong, *more)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr.endswith(f"; is it {session}?\n")
+        assert "of yours is" in done.stderr
+    done = keeper.call("why", wrong)
+    assert (done.returncode, done.stdout) == (0, f"Nothing is known of {wrong}; is it {session}?\n")
+    if ROOT:
+        for verb in ("stop", "ls"):
+            done = keeper.call(verb, wrong, "--all-users")
+            assert done.returncode == 4
+            assert "of yours" not in done.stderr
+            assert "ls --members --all-users" in done.stderr
 
 
 def test_a_terminal_gets_one_line_and_no_header(

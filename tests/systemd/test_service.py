@@ -179,6 +179,13 @@ def test_members_of_a_gateway_end_with_its_unit(
     eventually(lambda: not scope_directories())
 
 
+def test_systemds_own_stop_waits_for_the_grace(keeper: Scopekeeper, session: str) -> None:
+    for lane, options, wanted in (("one", [], "5s"), ("two", ["--grace", "2s"], "2s")):
+        member = keeper.member("-s", session, "-l", lane, *options, "--", *FOREVER)
+        unit = os.path.basename(os.path.dirname(directory_of(member.pid)))
+        assert show(unit, "TimeoutStopUSec") == wanted
+
+
 def test_a_stopping_gateway_drains_with_its_members_alive(
     keeper: Scopekeeper, session: str, units: Units, name: str, tmp_path: Path
 ) -> None:

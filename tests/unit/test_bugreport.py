@@ -21,6 +21,7 @@ from scopekeeper.doctor.versions import versions
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import mounts
 from scopekeeper.scope import names
+from scopekeeper.scope.reason import Stopper
 from scopekeeper.systemd import journal_lines
 
 SESSION, MEMBER = "agent:spark:telegram:+41 79", "time"
@@ -122,6 +123,9 @@ def test_a_command_line_is_its_programs_name_and_users_are_left_out():
     assert "hunter2" not in json.dumps(found)
     title = {"argv": ["postgres: alice secret/database"]}
     assert report_parts.without_arguments(title) == {"program": "postgres:"}
+    asked = str(Stopper(7, 1000, "timeout", "alice", "pts/3"))
+    shown = report_parts.without_arguments({"lines": [f"asked for by {asked}: x"]})
+    assert shown == {"lines": ["asked for by timeout (pid 7, pts/3): x"]}
     assert report_parts.without_arguments({"argv": None}) == {"program": None}
     assert report_parts.without_arguments({"argv": ["x" * 9999]})["program"][-1] == "…"
 

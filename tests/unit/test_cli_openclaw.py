@@ -174,7 +174,8 @@ def test_the_drop_in_has_whole_paths_and_the_units_own_name(home):
     assert os.access(program, os.X_OK)
     assert lines["Environment"] == f"SHELL={program}-shell"
     assert lines["ExecStartPre"] == f"-{program} reconcile --owner %n"
-    assert lines["ExecStopPost"] == f"-{program} stop --owner %n --lifetime gateway"
+    note = '"%n has ended: ${SERVICE_RESULT}"'
+    assert lines["ExecStopPost"] == f"-{program} stop --owner %n --lifetime gateway --note {note}"
 
 
 @pytest.mark.parametrize(("text", "words"), [

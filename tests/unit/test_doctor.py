@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Status
+from scopekeeper.scope.placement import Place
 
 
 def test_a_shell_of_ours_that_is_not_there_is_told_and_any_other_shell_is_not(
@@ -18,3 +21,18 @@ def test_a_shell_of_ours_that_is_not_there_is_told_and_any_other_shell_is_not(
     assert found.status is Status.OK
     monkeypatch.setenv("SHELL", "/bin/sh")
     assert not list(parts.shell())
+
+
+def test_a_slice_that_is_not_installed_is_said_to_be_no_lack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before `scopekeeper install` it stands among the first lines that anybody sees."""
+    where = Place("/sys/fs/cgroup", "/sys/fs/cgroup/x", "user", "/user.slice")
+    monkeypatch.setattr(parts, "UNIT_FOLDERS", {"user": [str(tmp_path)]})
+    (found,) = parts.slice_(where)
+    assert found.status is Status.NOTE
+    assert "need not be: systemd creates it with the first scope" in found.detail
+    assert found.fix == "scopekeeper install --user"
+    (tmp_path / "scopekeeper.slice").touch()
+    (found,) = parts.slice_(where)
+    assert found.status is Status.OK

@@ -215,9 +215,25 @@ def test_a_client_that_leaves_before_it_started_anything_takes_the_run_along(
     assert server.runs == ["1a2b3c4d"]
     client.socket.close()
     eventually(lambda: server.runs == [])
-    ended = server.recorded("1a2b3c4d")["ended"]
-    assert (ended["reason"], ended["exit_status"]) == ("unknown", None)
     eventually(lambda: server.descriptors == server.before)
+    eventually(lambda: not list(server.state.glob("runs/*")))
+
+
+def test_a_client_that_gives_up_on_a_stopped_keeper_leaves_no_run(
+    server: Server, master: int
+) -> None:
+    """The keeper reads the request later, when the process that came with it has ended."""
+    client = server.client()
+    assert client.ask(master, do="hold", run=begun()) == {"ok": True}
+    child = subprocess.Popen(["true"])
+    pidfd = os.pidfd_open(child.pid)
+    child.wait()
+    about = {"run": "1a2b3c4d", "pid": child.pid, "start": 1}
+    assert "has ended already" in client.ask(pidfd, do="started", **about)["problem"]
+    os.close(pidfd)
+    client.socket.close()
+    eventually(lambda: server.runs == [])
+    eventually(lambda: not list(server.state.glob("runs/*")))
 
 
 def test_the_process_of_a_run_has_to_be_the_one_of_its_descriptor(

@@ -20,7 +20,8 @@ SCOPE = {
     "BOOT": "b", "NAMESPACES": "1/2",
     "IDLE": "1 2 3", "STATE": "stopping", "STOPPER_PID": "1", "STOPPER_START": "2",
     "WHY": "stopped by request", "REASON": "x", "ASKER_PID": "5", "ASKER_UID": "1000",
-    "ASKER_COMM": "sh", "MEMORY_MAX": "-1", "NEWER_FIELD": "kept",
+    "ASKER_COMM": "sh", "ASKER_USER": "op", "ASKER_TTY": "pts/3",
+    "MEMORY_MAX": "-1", "NEWER_FIELD": "kept",
 }  # fmt: skip
 MEMBER = {
     "NAME": "git", "PID": "4242", "START": "99", "KIND": "exec", "LIFETIME": "session",
@@ -52,7 +53,7 @@ def test_every_field_comes_back():
     assert (found.ttl, found.grace, found.idle) == (60_000_000, 0, (1, 2, 3))
     assert (found.owner.pid, found.owner.unit, found.bound) == (2**22, "gw.service", "gw.service")
     assert found.owner.name == "a) (b\n"
-    assert found.mark.asker == (5, 1000, "sh")
+    assert found.mark.asker == (5, 1000, "sh", "op", "pts/3")
     one = record_parser.member(raw(MEMBER), LEAF)
     assert (one.name, one.claims, one.pid, one.start_time) == ("git", "", 4242, 99)
     assert (one.orphaned, one.leaderless, one.joining) == (6, 7, "child")

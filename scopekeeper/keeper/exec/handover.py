@@ -28,13 +28,16 @@ def check(new: Run, descriptors: list[int]) -> None:
 def check_leader(pid: int, pidfd: int) -> None:
     """Check that a pidfd is that of the process it came with; raises ConflictError.
 
-    -1 means that there is none, which is valid. A reaped process has no number any more.
+    -1 means that there is none, which is valid. A process without a number was reaped: its client
+    has given up before it could become a command.
     """
     if pidfd < 0:
         return
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         lines = [line.split() for line in file if line.startswith("Pid:")]
-    if lines not in ([["Pid:", str(pid)]], [["Pid:", "-1"]]):
+    if lines == [["Pid:", "-1"]]:
+        raise ConflictError(f"the process {pid} has ended already")
+    if lines != [["Pid:", str(pid)]]:
         raise ConflictError(f"the descriptor is no pidfd of {pid}")
 
 

@@ -38,8 +38,8 @@ _SETTLE_SECONDS = 1.0
 _START_SECONDS = 30.0
 """How long a run may take to get a scope."""
 _TIDY_SECONDS = 10.0
+_NOT_STARTED = "its client did not start it"
 _LOST = "its terminal went with the keeper that held it"
-_NOT_STARTED = "whoever was about to start it did not"
 
 
 class Runs:
@@ -238,10 +238,10 @@ class Runs:
             self._conclude(live, Ended(_now(), Reason.EXITED.value, evidence, status))
 
     def abandon(self, run_id: str) -> None:
-        """End a run whose client hung up before it started the command."""
+        """Forget a run whose client hung up before it started the command."""
         live = self.live.get(run_id)
-        if live is not None and live.run.pid is None:
-            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
+        if live is not None:
+            self._expect_scope(live)
 
     # Notices
 
@@ -319,9 +319,17 @@ class Runs:
         return cgroupfs.is_populated(f"{live.run.directory}/{live.run.leaf}")
 
     def _expect_scope(self, live: Live) -> None:
-        """End a run whose client did not start the command."""
-        if live.run.id in self.live and live.run.pid is None:
-            self._conclude(live, Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED))
+        """Forget a run whose client did not start the command: nothing has run."""
+        if live.run.id not in self.live or live.run.pid is not None:
+            return
+        self._let_go(live)
+        problem = log_retention.remove(live.run)
+        if problem:
+            _log.error("%s", problem)
+        ended = Ended(_now(), Reason.UNKNOWN.value, _NOT_STARTED)
+        live.run = dataclasses.replace(live.run, ended=ended)  # for listeners, not written down
+        for call in tuple(live.on_end):
+            call()
 
     def _conclude(self, live: Live, ended: Ended) -> None:
         """Record the rest of its output and how it ended, and close its descriptors."""

@@ -1,0 +1,68 @@
+"""Names like one that matches nothing, so that a typing error is seen."""
+
+from collections.abc import Iterable, Iterator
+
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.names import PREFIX
+from scopekeeper.scope.selection import Selector
+
+_CLOSE = 0.75
+"""How alike two short names have to be, of 1."""
+_ERRORS = 2
+"""Characters in which long names may differ: more are another id, not a typing error."""
+_MOST = 3
+
+
+def similar(wanted: str, known: Iterable[str]) -> list[str]:
+    """Return the names most like a wanted one that is not among them, the most alike first. Pure.
+
+    Names that differ in their digits alone are different things, not typing errors.
+    """
+    import difflib
+
+    names = [name for name in dict.fromkeys(known) if name and _letters(name) != _letters(wanted)]
+    cutoff = max(_CLOSE, 1 - _ERRORS / max(len(wanted), 1))
+    return difflib.get_close_matches(wanted, names, _MOST, cutoff)
+
+
+def _letters(name: str) -> str:
+    return "".join(char for char in name if not char.isdigit())
+
+
+def hint(wanted: str, known: Iterable[str]) -> str:
+    """Return ``; is it alpha?`` for a name that matches nothing, '' without a similar one. Pure."""
+    found = similar(wanted, known)
+    return f"; is it {' or '.join(found)}?" if found else ""
+
+
+def like_word(word: str, snapshot: Snapshot) -> str:
+    """Return the hint for a word, which may be the name of anything. Pure."""
+    is_unit = word.startswith(PREFIX)
+    return hint(word, (name for each in snapshot.scopes for name in _names(each, is_unit=is_unit)))
+
+
+def like_selected(selector: Selector, snapshot: Snapshot) -> str:
+    """Return the hint for the first option of a selector that no scope has. Pure."""
+    scopes = snapshot.scopes
+    members = [member for scope in scopes for member in scope.living_members]
+    owners = [each.owner_state.owner.unit for each in members if each.owner_state is not None]
+    for wanted, known in (
+        (selector.session, [scope.session for scope in scopes]),
+        (selector.lane, [scope.lane for scope in scopes]),
+        (selector.run, [scope.run for scope in scopes]),
+        (selector.session_id, [scope.session_id for scope in scopes]),
+        (selector.name, [member.name for member in members]),
+        (selector.owner, owners),
+    ):
+        if wanted is not None and wanted not in known:
+            return hint(wanted, known)
+    return ""
+
+
+def _names(scope: Scope, *, is_unit: bool) -> Iterator[str]:
+    """Yield the names of a scope: its unit has those of session and lane in it."""
+    if is_unit:
+        yield scope.unit
+        return
+    yield from (scope.session, scope.session_id, scope.run)
+    yield from (member.name for member in scope.living_members)

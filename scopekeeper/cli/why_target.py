@@ -1,0 +1,67 @@
+"""What ``why`` is asked about: a word, and the options that narrow it; found in each source."""
+
+from dataclasses import dataclass, replace
+
+from scopekeeper.cli import escaped, unseen
+from scopekeeper.cli.still_running import Running, running
+from scopekeeper.history.end import End
+from scopekeeper.history.store import HistoryStore
+from scopekeeper.lifecycle.escaped import Escaped
+from scopekeeper.scope import names
+from scopekeeper.scope.selection import Selector
+
+_KEYS = ("session", "lane", "run", "session_id", "name")
+"""The fields of a selector that the history has too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A word, '' for none, and a selector of which only the keys count."""
+
+    word: str
+    selector: Selector
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The wanted values of fields, by the names of those of an end."""
+        values = {key: getattr(self.selector, key) for key in _KEYS}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @property
+    def _about(self) -> str:
+        """The word as the history has it: of a leaf, the member's id."""
+        leaf = names.parse_leaf(self.word)
+        return leaf[1] if leaf else self.word
+
+    @property
+    def shown(self) -> str:
+        """Return it as the user gave it."""
+        return " ".join([*([self.word] if self.word else []), *self.keys.values()])
+
+    def read(self, store: HistoryStore, limit: int | None) -> list[End]:
+        """Return the newest ends, the oldest first; raises HistoryError."""
+        return store.read(about=self._about or None, equal=self.keys, limit=limit)
+
+    def running(self, uid: int | None) -> list[Running]:
+        """Return the living members."""
+        return running(self.word, self.selector, uid)
+
+    def pending(self) -> list[End]:
+        """Return the ends that a running keeper has not recorded yet."""
+        return unseen.pending(self._about, self.keys)
+
+    def escaped(self, uid: int | None) -> list[Escaped]:
+        """Return what has left its scope and lives."""
+        if self.keys.keys() - {"session", "lane"}:
+            return []
+        return escaped.about(self.word, self.selector, uid)
+
+    def parts(self) -> "Target | None":
+        """Return the target that ``SESSION/MEMBER`` stands for; None if it is nothing of the kind.
+
+        A key may have slashes too: the last one counts, and only if the whole word is unknown.
+        """
+        session, _, name = self.word.rpartition("/")
+        if not (session and name) or self.keys.keys() & {"session", "name"}:
+            return None
+        return Target("", replace(self.selector, session=session, name=name))

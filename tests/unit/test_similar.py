@@ -1,0 +1,39 @@
+"""A name that matches nothing is shown beside those that are like it."""
+
+import pytest
+
+from scopekeeper.cli.similar import hint, like_selected, similar
+from scopekeeper.scope.model import Scope, Snapshot
+from scopekeeper.scope.selection import Selector
+
+KNOWN = ("alpha", "agent:main:main", "agent:spark:main", "alpha", "")
+
+
+@pytest.mark.parametrize(("wanted", "found"), [
+    ("alpa", ["alpha"]),
+    ("agent:main:man", ["agent:main:main"]),
+    ("beta", []),
+    ("", []),
+])  # fmt: skip
+def test_what_is_like_it_is_found(wanted: str, found: list[str]) -> None:
+    assert similar(wanted, KNOWN)[:1] == found
+    assert hint(wanted, KNOWN).startswith("; is it " + found[0] if found else "")
+    assert bool(hint(wanted, KNOWN)) is bool(found)
+
+
+def test_another_id_is_no_typing_error() -> None:
+    ids = ["agent:main:subagent:5e0c21ab", "agent:main:subagent:91f2ce07"]
+    assert similar("agent:main:subagent:0d3a7714", ids) == []
+    assert similar("agent:main:subagnet:5e0c21ab", ids) == ids[:1]
+
+
+def test_another_number_is_another_thing() -> None:
+    assert similar("agent:x:1", ["agent:x:2", "agent:y:1"]) == ["agent:y:1"]
+
+
+def test_the_option_that_nothing_has_gets_the_hint() -> None:
+    scope = Scope("u.scope", "/d", "/c", 0, "alpha", "main")
+    snapshot = Snapshot((scope,), 0)
+    assert like_selected(Selector(session="alpa"), snapshot) == "; is it alpha?"
+    assert like_selected(Selector(session="alpha", lane="mian"), snapshot) == "; is it main?"
+    assert like_selected(Selector(session="alpha", lane="main"), snapshot) == ""
