@@ -14,7 +14,6 @@ from scopekeeper.kernel import proc
 from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
 
-FOLDER = "scopekeeper-keeper"
 _FORMAT = "%(asctime)s  %(message)s"
 _LOG_MOST, _LOG_KEPT = 1 << 20, 1 << 18
 """Most bytes of the log file, and how many stay when it is shortened."""
@@ -46,7 +45,7 @@ class StandsAlone:
         where = choose_placement.find(caller, placement_options.wanted())
         if where.manager:
             return
-        folder = f"{where.base}/{FOLDER}"
+        folder = f"{where.base}/{placement_options.KEEPER_FOLDER}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755)
         proc.write(f"{folder}/cgroup.procs", "0")
