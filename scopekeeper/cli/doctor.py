@@ -14,8 +14,8 @@ _COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Sta
 
 
 @click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
-@click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with this "
-              "placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
+@click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with "
+              "this placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(placement: str | None, as_json: bool) -> None:
     """Check that scopekeeper works on this machine, and print how to fix what does not.

@@ -102,6 +102,12 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         each.remove()
 
 
+def keepers(container: Inside) -> list[str]:
+    """Return the command lines of the keepers in a container."""
+    lines = container.do("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
+    return re.findall("keeper --standalone", lines)
+
+
 def checks(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Return the lines of ``doctor``, by check, with what follows each."""
     parts = re.split(r"^(ok|note|limit|fail) +([\w]+) +", done.stdout, flags=re.MULTILINE)[1:]
@@ -169,6 +175,7 @@ def test_doctors_cure_for_a_user_in_a_container_is_one(inside: Callable[..., Ins
     refused = container.call("exec", "-d", "--", "sleep", "5", user=USER)
     assert refused.returncode == 125
     assert refused.stderr.count("\n") == 1
+    assert not keepers(container), "one was started for a run that is refused"
     found = checks(container.call("doctor", user=USER))["placement"]
     assert "RestrictAddressFamilies" not in found
     cure = found.partition("as root in the container: ")[2].splitlines()[0]
@@ -176,6 +183,52 @@ def test_doctors_cure_for_a_user_in_a_container_is_one(inside: Callable[..., Ins
     assert container.do("sh", "-c", cure).returncode == 0
     assert container.call("run", "-s", "u", "--", "true", user=USER).returncode == 0
     assert checks(container.call("doctor", user=USER))["trial"].startswith("ok")
+
+
+def test_a_cgroup_that_a_user_may_not_move_to_is_refused_with_the_reason(
+    inside: Callable[..., Inside],
+) -> None:
+    container, folder = inside("--cgroupns=private"), f"{MOUNT}/foo"
+    placement = ("--placement", f"cgroup:{folder}")
+    refused = container.call("run", *placement, "--", "true", user=USER)
+    assert refused.returncode == 125
+    cure = f"mkdir -p {folder}"
+    assert f"the cgroup {folder} does not exist; make it first: {cure}" in refused.stderr
+    assert container.do("sh", "-c", cure).returncode == 0
+    refused = container.call("run", *placement, "--", "true", user=USER)
+    for most in (f"uid {USER}; delegate it: ", f"write access to {MOUNT}/cgroup.procs; "):
+        assert most in refused.stderr
+        found = checks(container.call("doctor", *placement, user=USER))["placement"]
+        assert found.startswith("fail")
+        cure = re.search("chown [^,\n]*", refused.stderr.partition(most)[2])[0]
+        for words in (("run",), ("exec", "-d")):
+            refused = container.call(*words, *placement, "-s", "a", "--", "true", user=USER)
+            assert refused.returncode == 125
+            assert refused.stderr.count("\n") == 1
+        assert not [each for each in os.scandir(MOUNT + container.cgroup + "/foo") if each.is_dir()]
+        assert not keepers(container)
+        assert container.do("sh", "-c", cure).returncode == 0, cure
+        refused = container.call("run", *placement, "-s", "a", "--", "true", user=USER)
+    assert refused.returncode == 0, refused.stderr
+    found = checks(container.call("doctor", *placement, user=USER))
+    assert found["placement"].startswith(f"ok new scopes go to cgroup {folder} (")
+    history = container.call("history", "--json", user=USER).stdout
+    assert '"exit_status": 125' not in history, "the command never ran"
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "cgroup:/nope", f"cgroup:{MOUNT}/nope"])
+def test_doctor_checks_the_placement_of_its_environment(
+    inside: Callable[..., Inside], wrong: str
+) -> None:
+    container = inside("--cgroupns=private")
+    for words in (("env", f"SCOPEKEEPER_PLACEMENT={wrong}", PROGRAM, "doctor"),
+                  (PROGRAM, "doctor", "--placement", wrong)):  # fmt: skip
+        done = container.do(*words)
+        assert done.returncode == 2
+        assert checks(done)["placement"].startswith("fail")
+    container.do("mkdir", f"{MOUNT}/bar")
+    done = container.call("doctor", "--placement", f"cgroup:{MOUNT}/bar")
+    assert checks(done)["placement"].startswith(f"ok new scopes go to cgroup {MOUNT}/bar (")
 
 
 def test_a_readonly_hierarchy_gets_its_cure(inside: Callable[..., Inside]) -> None:
