@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import PROGRAM, ROOT, eventually, text_of
+from tests import folders
+from tests.machine import PROGRAM, ROOT, end_cgroup, eventually, text_of
 
 pytestmark = [
     pytest.mark.systemd,
@@ -141,6 +142,36 @@ def test_without_a_cgroup_namespace_scopes_stay_in_the_containers_own_cgroup(
     assert not pids_of(seconds)
     container.remove()
     eventually(lambda: not os.path.exists(MOUNT + own))
+
+
+def test_what_an_ended_container_left_is_removed_and_what_a_living_one_made_is_not(
+    inside: Callable[..., Inside],
+) -> None:
+    folder, seconds = f"{MOUNT}/left-{uuid.uuid4().hex[:8]}", length()
+    placed = ("run", "--placement", f"cgroup:{folder}", "-s")
+    ended, lives = inside("--cgroupns=host"), inside("--cgroupns=host")
+    os.mkdir(folder)
+    try:
+        for name, container in (("ended", ended), ("lives", lives)):
+            assert container.call(*placed, f"left:{name}", "--", "true").returncode == 0
+        lives.background(*placed, "left:runs", "--", "sleep", seconds, ready=seconds)
+        ended.remove()
+        assert subprocess.run([PROGRAM, "reconcile"], timeout=60).returncode == 0
+        left = [name for name in os.listdir(folder) if name.endswith(".scope")]
+        assert sorted(left) == [
+            "scopekeeper-left:lives-main.scope",
+            "scopekeeper-left:runs-main.scope",
+        ]
+        assert pids_of(seconds)
+        lives.remove()
+        assert subprocess.run([PROGRAM, "reconcile"], timeout=60).returncode == 0
+        assert not [name for name in os.listdir(folder) if name.endswith(".scope")]
+        history = subprocess.run([PROGRAM, "history", "--json"], capture_output=True, text=True)
+        assert "left:" not in history.stdout, "what ran there is no end of this machine"
+    finally:
+        lives.remove()
+        end_cgroup(folder)
+        eventually(lambda: folders.remove(folder))
 
 
 def test_the_command_that_doctor_names_gives_a_cgroup_namespace(
