@@ -193,13 +193,24 @@ def test_a_killed_keeper_takes_the_terminals_and_the_next_one_tells_so(
     silent = begin(container, f"{session}:silent", *words)
     assert ended(container, silent)[0]["reason"] == "no output"
     back = at("attach", lasting)
-    back.expect("its terminal with it")
+    back.expect(
+        r"its terminal with it: no more output comes; waiting for its end, ctrl-\\ detaches"
+    )
+    gone = at("attach", lasting)
+    gone.expect("detaches")
+    gone.type(DETACH)
+    assert gone.status() == 0
+    follower = container.popen(container.words(PROGRAM, "logs", "-f", lasting),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    said = f"scopekeeper: the keeper of {lasting} has ended, and its terminal with it: no more "
+    assert follower.stderr.readline().decode().startswith(said)
     sent = container.call("send", lasting, "x")
     assert (sent.returncode, "takes no input any more" in sent.stderr) == (1, True)
     assert is_alive(survivor)
     assert [each["run"] for each in container.scopes("--state", "running")] == [lasting]
     assert container.call("stop", "-s", session).returncode == 0
     back.expect("ended: stopped by request")
+    assert follower.wait(PATIENCE) == 0
     assert ended(container, lasting)[0]["reason"] == "stopped by request"
 
 
