@@ -226,5 +226,10 @@ def test_what_ended_with_the_keeper_is_not_lost_while_there_is_none(
     assert container.keepers() == [], "who only looks starts none"
     assert container.call("logs", "-f", run).returncode == 0, "but who waits for the end does"
     assert ended(container, run)[0]["reason"] == "unknown"
+    said = container.call("wait", run).stderr
+    assert f"{run} ended without a known status: it ended, and only its parent knows how" in said
+    rows = [line for line in container.call("ls", "-a").stdout.splitlines() if run in line]
+    assert len(rows) == 1, rows
+    assert "ended" in rows[0].split()
     assert "for an unknown reason" in container.call("why", run).stdout
     eventually(lambda: "≤" in container.call("history", "-s", session).stdout)
