@@ -18,7 +18,7 @@ from scopekeeper.systemd import lingering
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
 _REAPING_SECONDS = 0.5
-KEEPER = "scopekeeper keeper --standalone --linger infinity &"
+KEEPER = "scopekeeper keeper --linger infinity &"
 UNSHARE = (
     "unshare --cgroup --mount sh -c 'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 "
     '/sys/fs/cgroup && exec "$@"\' sh COMMAND'
