@@ -262,6 +262,21 @@ def test_doctor_checks_the_placement_of_its_environment(
     assert checks(done)["placement"].startswith(f"ok new scopes go to cgroup {MOUNT}/bar (")
 
 
+@pytest.mark.controllers
+def test_doctors_cure_for_missing_controllers_is_one(inside: Callable[..., Inside]) -> None:
+    found = checks(inside("--cgroupns=private").call("doctor"))["controllers"]
+    cure = found.partition("in the container: ")[2].splitlines()[0]
+    assert cure.startswith(f"mkdir -p {MOUNT}/init; "), found
+    seconds = length()
+    container = inside("--cgroupns=private", command=("sh", "-c", f"{cure}; exec sleep {seconds}"))
+    eventually(lambda: pids_of(seconds))
+    assert checks(container.call("doctor"))["controllers"].startswith("ok")
+    shown = f"cat {MOUNT}$({TELL})/../memory.max {MOUNT}$({TELL})/../pids.max"
+    limits = ("--memory-max", "50M", "--tasks-max", "20")
+    done = container.call("run", "-s", "m", *limits, "--", "sh", "-c", shown)
+    assert (done.stdout, done.stderr) == (f"{50 << 20}\n20\n", "")
+
+
 def test_a_readonly_hierarchy_gets_its_cure(inside: Callable[..., Inside]) -> None:
     container = inside("--cgroupns=private", f"--volume={MOUNT}:{MOUNT}:ro")
     done = container.call("run", "-s", "r", "--", "true")
