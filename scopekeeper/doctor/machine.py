@@ -93,7 +93,9 @@ def container() -> Iterator[Finding]:
 
 def cgroup_namespace(caller: Caller) -> Iterator[Finding]:
     """Check that a container without systemd has a cgroup namespace of its own."""
-    if not without_systemd() or not containers.shares_hierarchy(caller.mount, caller.path):
+    if not containers.without_systemd() or not containers.shares_hierarchy(
+        caller.mount, caller.path
+    ):
         return
     yield Finding(
         "cgroupns", Status.LIMIT,
@@ -102,11 +104,6 @@ def cgroup_namespace(caller: Caller) -> Iterator[Finding]:
         "start it with --cgroupns=private; in a privileged pod of Kubernetes, start its command "
         f"with: {UNSHARE}",
     )  # fmt: skip
-
-
-def without_systemd() -> bool:
-    """Return whether this is a container without systemd."""
-    return not proc.exists("/run/systemd/system") and containers.in_container()
 
 
 def _is_reaped() -> bool:
@@ -128,7 +125,7 @@ def systemd(caller: Caller) -> Iterator[Finding]:
             "systemd", Status.LIMIT,
             "not running: scopes are plain cgroups, and only a keeper or reconcile ends them when "
             "their gateway ends or their time is up",
-            f"start the keeper before the gateway: {KEEPER}" if without_systemd()
+            f"start the keeper before the gateway: {KEEPER}" if containers.without_systemd()
             else "run this where systemd is PID 1",
         )  # fmt: skip
         return

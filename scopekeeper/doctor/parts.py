@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scopekeeper.doctor.finding import Finding, Status
-from scopekeeper.doctor.machine import KEEPER, version_of, without_systemd
+from scopekeeper.doctor.machine import KEEPER, version_of
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.containers import shares_hierarchy
+from scopekeeper.kernel.containers import shares_hierarchy, without_systemd
 from scopekeeper.launcher import direct
 from scopekeeper.policy.files import find
 from scopekeeper.scope.placement import Caller, Place

@@ -2,7 +2,7 @@
 
 import posix
 
-from scopekeeper.kernel.proc import exists
+from scopekeeper.kernel.proc import cgroup_of, exists
 
 MARKS = ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")
 """Files that systemd-nspawn, Docker and Podman make in their containers; containerd makes none."""
@@ -20,6 +20,28 @@ def in_container() -> bool:
         return False
 
 
+def without_systemd() -> bool:
+    """Return whether this is a container in which no systemd runs."""
+    if exists("/run/systemd/system"):  # sd_booted(3)
+        return False
+    return not _has_hidden_systemd() and in_container()
+
+
+def _has_hidden_systemd() -> bool:
+    """Return whether our first process is a systemd whose /run this process does not see.
+
+    So it is in a service with TemporaryFileSystem=. In a container that shares the machine's PID
+    namespace, the first process has another root.
+    """
+    try:
+        if not cgroup_of("1").endswith("/init.scope"):
+            return False
+        first, own = posix.stat("/proc/1/root"), posix.stat("/")
+    except OSError:
+        return True  # hidden by ProtectProc=, or not ours to look at
+    return (first.st_dev, first.st_ino) == (own.st_dev, own.st_ino)
+
+
 def shares_hierarchy(mount: str, path: str) -> bool:
     """Return whether the top of a cgroup2 mount belongs to the machine, and we are in a container.
 
@@ -30,5 +52,5 @@ def shares_hierarchy(mount: str, path: str) -> bool:
     if not path or path.startswith("/.."):
         return False  # our own cgroup is the top, or it is not below it
     if exists(f"{mount}/init.scope"):
-        return True  # of a systemd that we do not see
+        return not _has_hidden_systemd()
     return not exists(f"{mount}/cgroup.type") and in_container()  # only the first cgroup has none

@@ -78,9 +78,9 @@ def folder_of_root(caller: Caller) -> str:
 
 def _remedy(caller: Caller) -> tuple[str, ...]:
     """Return how the caller can get a place; () if that is not known."""
-    from scopekeeper.kernel.containers import in_container
+    from scopekeeper.kernel.containers import without_systemd
 
-    if not exists("/run/systemd/system") and in_container():
+    if without_systemd():
         if is_read_only(caller.mount):
             return (READ_ONLY_IN_CONTAINER,)
         return (f"as root in the container: {_delegation(caller.uid, caller.directory)}",)
@@ -168,10 +168,9 @@ def _delegation(uid: int, folder: str) -> str:
 
 def _writable() -> str:
     """Return how a cgroup mount becomes writable."""
-    from scopekeeper.kernel.containers import in_container
+    from scopekeeper.kernel.containers import without_systemd
 
-    is_containers = in_container() and not exists("/run/systemd/system")
-    return READ_ONLY_IN_CONTAINER if is_containers else READ_ONLY
+    return READ_ONLY_IN_CONTAINER if without_systemd() else READ_ONLY
 
 
 def _delegated_ancestor(caller: Caller) -> str:

@@ -115,10 +115,11 @@ def checks(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {name: f"{status} {text}" for status, name, text in zip(*[iter(parts)] * 3, strict=True)}
 
 
+@pytest.mark.parametrize("more", [(), ("--pid=host",)], ids=["", "nor a PID namespace"])
 def test_without_a_cgroup_namespace_scopes_stay_in_the_containers_own_cgroup(
-    inside: Callable[..., Inside],
+    inside: Callable[..., Inside], more: tuple[str, ...]
 ) -> None:
-    container, seconds = inside("--cgroupns=host"), length()
+    container, seconds = inside("--cgroupns=host", *more), length()
     container.background("run", "-s", "h", "--", "sleep", seconds, ready=seconds)
     (pid,) = pids_of(seconds)
     own = container.cgroup
@@ -201,8 +202,12 @@ def test_with_a_cgroup_namespace_scopes_are_at_its_top(inside: Callable[..., Ins
     assert container.do("sh", "-c", moved + launch).stdout.startswith("/scopekeeper/")
 
 
-def test_doctors_cure_for_a_user_in_a_container_is_one(inside: Callable[..., Inside]) -> None:
-    container = inside("--cgroupns=private")
+@pytest.mark.parametrize("namespace", ["private", "host"])
+def test_doctors_cure_for_a_user_in_a_container_is_one(
+    inside: Callable[..., Inside], namespace: str
+) -> None:
+    container = inside(f"--cgroupns={namespace}")
+    own = MOUNT + (container.cgroup if namespace == "host" else "")
     refused = container.call("exec", "-d", "--", "sleep", "5", user=USER)
     assert refused.returncode == 125
     assert refused.stderr.count("\n") == 1
@@ -210,7 +215,7 @@ def test_doctors_cure_for_a_user_in_a_container_is_one(inside: Callable[..., Ins
     found = checks(container.call("doctor", user=USER))["placement"]
     assert "RestrictAddressFamilies" not in found
     cure = found.partition("as root in the container: ")[2].splitlines()[0]
-    assert cure == f"chown {USER} {' '.join(MOUNT + file for file in FILES)}"
+    assert cure == f"chown {USER} {' '.join(own + file for file in FILES)}"
     assert container.do("sh", "-c", cure).returncode == 0
     assert container.call("run", "-s", "u", "--", "true", user=USER).returncode == 0
     assert checks(container.call("doctor", user=USER))["trial"].startswith("ok")
