@@ -130,7 +130,8 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
 def _not_a_cgroup(caller: Caller, folder: str) -> UsageError:
     """Return why a folder that was named cannot hold scopes."""
     if exists(folder) or not folder.startswith(f"{caller.mount}/"):
-        return UsageError(f"{folder} is not a cgroup2 directory", f"name one below {caller.mount}")
+        text = f"{folder or '/'} is not a cgroup2 directory"
+        return UsageError(text, f"name one below {caller.mount}")
     return UsageError(f"the cgroup {folder} does not exist", f"make it first: mkdir -p {folder}")
 
 
