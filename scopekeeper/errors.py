@@ -26,6 +26,10 @@ FAILED = 125
 NOTHING_MATCHED = 4
 """Exit status of an operator's command if nothing there is what was named."""
 
+READ_ONLY_IN_CONTAINER = (
+    "start the container with a writable /sys/fs/cgroup: podman run --security-opt "
+    "unmask=/sys/fs/cgroup, docker run --privileged"
+)
 READ_ONLY = "remove ProtectControlGroups= and ReadOnlyPaths= from its service"
 NO_SOCKETS = "add AF_UNIX to RestrictAddressFamilies= of its service"
 NO_RUN = "remove ProtectHome=, InaccessiblePaths= and TemporaryFileSystem= from its service"

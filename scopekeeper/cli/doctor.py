@@ -1,5 +1,7 @@
 """``scopekeeper doctor``."""
 
+import os
+
 import click
 
 from scopekeeper.cli.examples import examples
@@ -12,12 +14,16 @@ _COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Sta
 
 
 @click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
+@click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with "
+              "this placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-def command(as_json: bool) -> None:
+def command(placement: str | None, as_json: bool) -> None:
     """Check that scopekeeper works on this machine, and print how to fix what does not.
 
     Exit status: 0 usable; 1 usable with limits; 2 not usable.
     """
+    if placement is not None:
+        os.environ["SCOPEKEEPER_PLACEMENT"] = placement  # the trial's launch reads it too
     findings = examine()
     status = verdict(findings)
     if as_json:

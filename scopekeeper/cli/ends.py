@@ -24,7 +24,7 @@ class Ends:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._now = snapshot.now
-        self._moments = _moments(snapshot)
+        self._moments, self._unstarted = _moments(snapshot)
 
     def seconds(self, what: Scope | Member) -> float | None:
         """Return the seconds until it ends; infinity means never, None unknown."""
@@ -37,12 +37,14 @@ class Ends:
         return "orphan" if is_over else what.state
 
     def words(self, what: Scope | Member) -> str:
-        """Return ``now``, ``in 23h``, ``never`` or ``-``."""
+        """Return ``now``, ``in 23h``, ``10s after reconcile``, ``never`` or ``-``."""
         seconds = self.seconds(what)
         if seconds is None:
             return "-"
         if seconds == math.inf:
             return "never"
+        if seconds and what.directory in self._unstarted:
+            return f"{coarse(seconds)} after reconcile"
         return f"in {coarse(seconds)}" if seconds else "now"
 
     def document(self, what: Scope | Member) -> dict[str, object]:
@@ -62,13 +64,14 @@ def coarse(seconds: float) -> str:
     return text[: largest + 1] if seconds >= 10 else f"{int(seconds)}s"
 
 
-def _moments(snapshot: Snapshot) -> dict[str, float | None]:
+def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str]]:
+    """Return the moments by directory, and which of them count from the next reconcile."""
     own = [scope for scope in snapshot.scopes if scope.uid == os.getuid()]
     asked = [scope for scope in own if not _goes_on(scope, snapshot)]
     policy = _policy() if asked else None
     if policy is None:
-        return {}
-    from scopekeeper.lifecycle.ends import ends_of
+        return {}, frozenset()
+    from scopekeeper.lifecycle.ends import ends_of, unstarted
     from scopekeeper.lifecycle.plan import plan
 
     if policy.counts_idle:
@@ -79,7 +82,15 @@ def _moments(snapshot: Snapshot) -> dict[str, float | None]:
     for scope in asked:
         of_it = [each for each in actions if each.scope.directory == scope.directory]
         found |= ends_of(scope, of_it, snapshot.now)
-    return found
+    waiting = unstarted(actions, found)
+    return found, frozenset() if not waiting or _keeper_runs() else waiting
+
+
+def _keeper_runs() -> bool:
+    """Return whether a keeper runs: it starts the time of a grace at once."""
+    from scopekeeper.exec import keeper_address  # slow: imports sockets and json
+
+    return keeper_address.runs()
 
 
 def _policy() -> "Policy | None":

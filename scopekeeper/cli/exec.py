@@ -148,8 +148,9 @@ def _warn_of_logout() -> None:
 
 def _start(wish: "Wish") -> "tuple[Run, int]":
     from scopekeeper.exec.reach import reach
-    from scopekeeper.exec.start import NotHeldError, start
+    from scopekeeper.exec.start import NotHeldError, check, start
 
+    check(wish)
     placement = wish.options.get("placement", "")
     with reach(placement) as connection:
         try:

@@ -4,9 +4,13 @@ import difflib
 
 import click
 
+from scopekeeper.cli import given_once
+
 
 class Group(click.Group):
     """Prints its help if no subcommand is given, and suggests one for a name that is unknown.
+
+    Refuses an option that is given twice but takes one value.
 
     click 8.1 prints the help by itself; click 8.2 raises the help text as a usage error. Only newer
     versions of click suggest a command.
@@ -29,7 +33,10 @@ class Group(click.Group):
         known, name = self.list_commands(ctx), args[0]
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {name!r}.{self._suggestion(name, known)}", ctx)
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            given_once.check(command, found, rest, ctx)
+        return found, command, rest
 
     def _suggestion(self, name: str, known: list[str]) -> str:
         close = difflib.get_close_matches(name.lower(), [*self.others, *known], n=1)

@@ -6,6 +6,7 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.errors import UsageError
+from scopekeeper.kernel.proc import exists
 from scopekeeper.quantities import duration
 
 
@@ -13,8 +14,8 @@ from scopekeeper.quantities import duration
 @click.option("--linger", metavar="DURATION", default="30s", help="How long the keeper stays with "
               "nothing to do; infinity to stay forever. Default 30s.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Do not take a name on D-Bus.")
-@click.option("--standalone", is_flag=True, help="Run without systemd: outside the caller's scope, "
-              "and not on D-Bus. Without systemd, `exec` starts a keeper this way.")  # fmt: skip
+@click.option("--standalone", is_flag=True, help="Run outside the caller's scope, and not on "
+              "D-Bus. The default without systemd.")  # fmt: skip
 def command(linger: str, no_bus: bool, standalone: bool) -> None:
     """Watch scopes, and do at once what `reconcile` would do later.
 
@@ -31,10 +32,11 @@ def command(linger: str, no_bus: bool, standalone: bool) -> None:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from scopekeeper.keeper.main import run
 
-    if not standalone:
+    if not standalone and exists("/run/systemd/system"):  # sd_booted(3)
         run(linger=seconds, on_the_bus=not no_bus)
         return
-    from scopekeeper.keeper.no_systemd import StandsAlone
+    from scopekeeper.keeper.no_systemd import StandsAlone, leave_member
 
+    leave_member()
     with StandsAlone() as alone:
         run(linger=seconds, on_the_bus=False, listens=alone.listens)

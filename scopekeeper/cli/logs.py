@@ -12,13 +12,14 @@ import click
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.errors import UsageError
-from scopekeeper.exec import log, run, unheld_runs
+from scopekeeper.exec import log, messages, run, unheld_runs
 from scopekeeper.exec.text import Plain
 from scopekeeper.quantities import since
 from scopekeeper.safe_text import safe_lines
 
 _PIECE = 64 << 10
 _INTERVAL = 0.1
+_ANSWER_SECONDS = 1.0
 _LOOKED_AFTER = 10
 """Reads of a silent run between checks that its keeper runs."""
 
@@ -82,7 +83,7 @@ def _show(
 
     Returns whether the run has ended.
     """
-    quiet = 0
+    quiet, lost = 0, False
     while True:
         # check first: output before the end is printed below
         now = run.load(run_id)
@@ -98,18 +99,25 @@ def _show(
             _write(filtered(data))
         if ended or not follow:
             return ended
-        if quiet % _LOOKED_AFTER == 0:
-            _look_after()
+        if quiet % _LOOKED_AFTER == 0 and _look_after(run_id) and not lost:
+            lost = True
+            click.echo(f"scopekeeper: {messages.lost_words(run_id)}", err=True)
         _wait(_INTERVAL)
 
 
-def _look_after() -> None:
-    """Make sure that a keeper records the end, if it was killed and nothing restarts it."""
-    from scopekeeper.errors import UnavailableError
+def _look_after(run_id: str) -> bool:
+    """Make sure that a keeper records the end, if it was killed and nothing restarts it.
+
+    Returns whether the run's terminal is lost.
+    """
+    from scopekeeper.errors import ScopekeeperError
+    from scopekeeper.exec.client import understood
     from scopekeeper.exec.reach import reach_again
 
-    with contextlib.suppress(UnavailableError):
-        reach_again().__exit__()
+    with contextlib.suppress(ScopekeeperError), reach_again() as connection, understood():
+        connection.socket.settimeout(_ANSWER_SECONDS)
+        return messages.is_lost(connection.ask(do="wait", run=run_id))
+    return False
 
 
 def _write(data: bytes) -> None:

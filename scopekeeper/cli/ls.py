@@ -97,8 +97,8 @@ def command(
 
     ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
     never; - is unknown, as for a scope that ends with its owner. Without a keeper it ends at the
-    next reconcile after that. State orphan has lost its owner; kept has too, and was started to
-    outlive it.
+    next reconcile after that, and a grace counts from the first one: 10s after reconcile. State
+    orphan has lost its owner; kept has too, and was started to outlive it.
 
     Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
     last line counts the scopes of other users.
@@ -131,6 +131,8 @@ def command(
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}
         answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
         raise SystemExit(NOTHING_MATCHED if missing else 0)
+    listed_below = {each["document"]["run"] for each in ended or ()}
+    shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
     if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
         listing = _Listing(shown, ends, reader.now, None if no_trunc else terminal_width())
         listing.print(ended, members=members, users=all_users)

@@ -10,6 +10,7 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.quantities import duration
+from scopekeeper.scope.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,9 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     last = ends[-1][1]
     status = last.status if last is not None else None
     if status is None and not as_json:
-        how = f"{last.reason}: {last.evidence}" if last is not None else "nobody saw how"
+        how = "nobody saw how" if last is None else last.evidence
+        if last is not None and last.reason != Reason.UNKNOWN.value:
+            how = f"{last.reason}: {how}"
         click.echo(f"scopekeeper: {ends[-1][0]} ended without a known status: {how}", err=True)
     sys.exit(125 if status is None else status)
 

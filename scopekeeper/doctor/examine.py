@@ -6,7 +6,7 @@ from scopekeeper.doctor import machine, parts
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy
 from scopekeeper.doctor.trial import trial
-from scopekeeper.scope import choose_placement
+from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
 
 
@@ -21,13 +21,16 @@ def examine() -> list[Finding]:
     try:
         caller = Caller()
         findings += _found("systemd", lambda: machine.systemd(caller))
-        where = choose_placement.find(caller)
+        findings += _found("cgroupns", lambda: machine.cgroup_namespace(caller))
+        wanted = placement_options.wanted()
+        where = choose_placement.find(caller, wanted)
     except Exception as error:  # noqa: BLE001  a check that raises is a finding
         fix = remedy(error) or machine.remedy()
         found = Finding("placement", Status.FAIL, detail(error), fix)
         return [*findings, found]
-    findings.append(Finding("placement", Status.OK, f"new scopes go to {where}"))
-    findings += _found("controllers", lambda: parts.controllers(where))
+    by = "" if wanted == "auto" else f" (SCOPEKEEPER_PLACEMENT={wanted})"
+    findings.append(Finding("placement", Status.OK, f"new scopes go to {where}{by}"))
+    findings += _found("controllers", lambda: parts.controllers(where, caller))
     findings += _found("slice", lambda: parts.slice_(where))
     findings += _found("launcher", parts.launcher)
     findings += _found("shell", parts.shell)

@@ -11,13 +11,19 @@ from pathlib import Path
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import remedy_by_words
 from scopekeeper.errors import ScopekeeperError, words
-from scopekeeper.kernel import proc
+from scopekeeper.kernel import containers, proc
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import lingering
 
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
 _REAPING_SECONDS = 0.5
+KEEPER = "scopekeeper keeper --linger infinity &"
+UNSHARE = (
+    "unshare --cgroup --mount sh -c 'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 "
+    '/sys/fs/cgroup && exec "$@"\' sh COMMAND'
+)
+"""Gives a privileged container a cgroup namespace of its own."""
 
 
 def hierarchy() -> Finding:
@@ -67,12 +73,15 @@ def procfs() -> Finding:
 
 def container() -> Iterator[Finding]:
     """Note if this is a container, and check that its first process reaps."""
-    for mark in ("/run/systemd/container", "/.dockerenv", "/run/.containerenv"):
+    for mark in containers.MARKS:
         if Path(mark).exists():
             text = Path(mark).read_text(encoding="utf-8", errors="replace").strip()
             kind = text if mark.startswith("/run/systemd") else ""
             yield Finding("container", Status.NOTE, f"this is a container {kind}".rstrip())
             break
+    else:
+        if containers.in_container():
+            yield Finding("container", Status.NOTE, "this is a container")
     if not proc.exists("/run/systemd/system") and not _is_reaped():
         yield Finding(
             "init", Status.LIMIT,
@@ -80,6 +89,21 @@ def container() -> Iterator[Finding]:
             "each keeps its pid",
             "start the container with an init: docker run --init, podman run --init, or tini",
         )  # fmt: skip
+
+
+def cgroup_namespace(caller: Caller) -> Iterator[Finding]:
+    """Check that a container without systemd has a cgroup namespace of its own."""
+    if not containers.without_systemd() or not containers.shares_hierarchy(
+        caller.mount, caller.path
+    ):
+        return
+    yield Finding(
+        "cgroupns", Status.LIMIT,
+        f"this container has no cgroup namespace of its own: its cgroup is {caller.path}, and `ls` "
+        "also shows scopes of other containers",
+        "start it with --cgroupns=private; in a privileged pod of Kubernetes, start its command "
+        f"with: {UNSHARE}",
+    )  # fmt: skip
 
 
 def _is_reaped() -> bool:
@@ -101,7 +125,8 @@ def systemd(caller: Caller) -> Iterator[Finding]:
             "systemd", Status.LIMIT,
             "not running: scopes are plain cgroups, and only a keeper or reconcile ends them when "
             "their gateway ends or their time is up",
-            "run this where systemd is PID 1",
+            f"start the keeper before the gateway: {KEEPER}" if containers.without_systemd()
+            else "run this where systemd is PID 1",
         )  # fmt: skip
         return
     kind = "system" if caller.uid == 0 else "user"

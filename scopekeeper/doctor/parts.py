@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scopekeeper.doctor.finding import Finding, Status
-from scopekeeper.doctor.machine import version_of
+from scopekeeper.doctor.machine import KEEPER, version_of
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.containers import shares_hierarchy, without_systemd
 from scopekeeper.launcher import direct
 from scopekeeper.policy.files import find
 from scopekeeper.scope.placement import Caller, Place
@@ -22,7 +23,7 @@ from scopekeeper.systemd.units import SLICE, manager_uid, unit_at
 _CONTROLLERS = ("memory", "pids", "cpu")
 
 
-def controllers(where: Place) -> Iterator[Finding]:
+def controllers(where: Place, caller: Caller) -> Iterator[Finding]:
     """Check that the controllers for limits are delegated."""
     folder = where.mount + where.manager_path if where.manager else where.base
     have = (cgroupfs.read(folder, "cgroup.controllers") or "").split()
@@ -31,8 +32,10 @@ def controllers(where: Place) -> Iterator[Finding]:
         yield Finding("controllers", Status.OK, f"{', '.join(_CONTROLLERS)} are delegated")
         return
     whole = (cgroupfs.read(where.mount, "cgroup.controllers") or "").split()
-    fix = "delegate them to this container or service (Delegate=yes)"
-    if where.manager == "user" and not set(missing) - set(whole):
+    fix = "delegate them to this service (Delegate=yes)"
+    if without_systemd():
+        fix = _enable_in_container(where, caller, missing)
+    elif where.manager == "user" and not set(missing) - set(whole):
         fix = (
             "sudo mkdir -p /etc/systemd/system/user@.service.d && printf "
             "'[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee "
@@ -42,6 +45,27 @@ def controllers(where: Place) -> Iterator[Finding]:
         "controllers", Status.LIMIT,
         f"{', '.join(missing)} not delegated: limits on these have no effect", fix,
     )  # fmt: skip
+
+
+def _enable_in_container(where: Place, caller: Caller, missing: list[str]) -> str:
+    """Return how a container gets controllers for its scopes.
+
+    A cgroup with processes of its own cannot give controllers to its children (cgroups(7)).
+    """
+    if shares_hierarchy(caller.mount, caller.path):
+        return "give the container a cgroup namespace of its own, see cgroupns above"
+    top, given = where.mount, cgroupfs.read(where.mount, "cgroup.controllers") or ""
+    if absent := [name for name in missing if name not in given.split()]:
+        return (
+            f"the runtime gives this container no {', '.join(absent)}: run `scopekeeper doctor` on "
+            "the machine, as the user of the runtime; it prints what to change there"
+        )
+    enabled = " ".join(f"+{name}" for name in missing)
+    return (
+        f"as root, before anything else starts in the container: mkdir -p {top}/init; "
+        f"xargs -rn1 < {top}/cgroup.procs > {top}/init/cgroup.procs; "
+        f"echo '{enabled}' > {top}/cgroup.subtree_control"
+    )
 
 
 def slice_(where: Place) -> Iterator[Finding]:
@@ -140,7 +164,7 @@ def keeper(where: Place) -> Finding:
     return Finding(
         "keeper", Status.NOTE, "does not run, and does not start by itself: only reconcile cleans "
         "up",
-        _install(where.manager) if where.manager else "scopekeeper keeper --standalone",
+        _install(where.manager) if where.manager else KEEPER,
     )  # fmt: skip
 
 

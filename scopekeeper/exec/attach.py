@@ -68,6 +68,8 @@ def run(
         drawn = _drawn(output, now, known, size, whole=whole) if picture else b""
         attached.show(drawn)
         with terminal:
+            if now.lost:
+                attached.report_lost()
             if terminal.size() != size:
                 attached.resize()
             elif size == (now.cols, now.rows) and _is_full_screen(drawn):
@@ -200,8 +202,6 @@ class Attachment:
         with understood():
             attached = messages.attached(answer)
         self._position = attached.position
-        if attached.lost:
-            _say(f"[the keeper of {run_id} has ended, and its terminal with it]")
         return attached
 
     def begin_again(self, run_id: str) -> None:
@@ -217,14 +217,25 @@ class Attachment:
             try:
                 self._connection = reach_again(RESTART)
                 self._connection.socket.settimeout(RESTART / 2)
-                self.begin(run_id, self._position)
+                now = self.begin(run_id, self._position)
                 self._connection.socket.settimeout(None)
             except UnavailableError as error:
                 if time.monotonic() > deadline:
                     hint = "the run may go on: attach again"
                     raise UnavailableError(error.message, hint) from None
             else:
+                if now.lost:
+                    self.report_lost()
                 return
+
+    def report_lost(self) -> None:
+        """Report that no more output comes, below what is drawn."""
+        hint = self._detach.hint if self._terminal.typed else ""
+        text = f"[{messages.lost_words(self._run_id)}{hint}]"
+        if self._terminal.shown:
+            self.show(f"\r\n{text}\r\n".encode())
+        else:
+            _say(text)
 
     def show(self, data: bytes) -> None:
         """Queue output for the terminal."""

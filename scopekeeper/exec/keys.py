@@ -106,6 +106,12 @@ class Detach:
         """Whether the beginning of a key of several bytes is held back."""
         return bool(self._held) and self._sequence.startswith(b"\x1b")
 
+    @property
+    def hint(self) -> str:
+        """How to detach, to add to a sentence; '' if no keys do."""
+        keys = (f"ctrl-{chr(key + 64).lower()}" if key < 32 else chr(key) for key in self._sequence)
+        return f", {','.join(keys)} detaches" if self._sequence else ""
+
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Return the input to pass on, and whether the detach keys were typed.
 

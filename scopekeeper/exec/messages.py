@@ -185,6 +185,19 @@ def attached(values: dict[str, Any]) -> Attached:
     )
 
 
+def is_lost(values: dict[str, Any]) -> bool:
+    """Read from the answer to ``wait`` whether the run's terminal is lost; raises ProtocolError."""
+    return _Fields(values).flag("lost")
+
+
+def lost_words(run_id: str) -> str:
+    """Return what is said of a run whose terminal is lost, and which goes on."""
+    return (
+        f"the keeper of {run_id} has ended, and its terminal with it: no more output comes; "
+        "waiting for its end"
+    )
+
+
 def news(values: dict[str, Any]) -> News:
     """Read a message between output; raises ProtocolError, or the error that it reports."""
     raise_problem(values)

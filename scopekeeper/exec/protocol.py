@@ -26,7 +26,8 @@ The requests:
   cols 0 is no window.
 - ``{"do": "send", "run": ID, "seconds": S}``, then ``D`` and ``E`` frames, then a shutdown of that
   direction: two answers, the second is ``{"ok": true, "bytes": N}`` once the run took all.
-- ``{"do": "wait", "run": ID}``: two answers, the second is ``{"ended": {...}}``.
+- ``{"do": "wait", "run": ID}``: two answers, the first has "run" and "lost" as that to attach, the
+  second is ``{"ended": {...}}``.
 """
 
 import json

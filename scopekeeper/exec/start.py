@@ -22,6 +22,7 @@ from scopekeeper.launch import run as run_
 from scopekeeper.launch.request import Request
 from scopekeeper.policy.cached import CachedRules
 from scopekeeper.quantities import duration
+from scopekeeper.scope import choose_placement
 from scopekeeper.scope.names import lane_class
 from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
@@ -106,12 +107,26 @@ def _duration(name: str, wished: int | None, said: dict[str, str]) -> int | None
     return wished
 
 
+def check(wish: Wish) -> None:
+    """Raise what the launch would raise if its command or a place for its scope is missing.
+
+    For a look before a keeper is started for it. Raises NotStartedError, ScopekeeperError,
+    ValueError.
+    """
+    program.find_program(wish.command[0])
+    _, options = describe(wish)
+    request = Request(
+        options, program.original_environment(), wish.command[0], CachedRules(list[str]())
+    )
+    outlives = request.lifetime != "gateway"
+    choose_placement.find(Caller(for_child=True), request.placement, outlives=outlives)
+
+
 def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     """Start a run and return it with the pid of its command, a child of this process.
 
     Raises NotStartedError, NotHeldError, SilentError, ScopekeeperError, ValueError.
     """
-    program.find_program(wish.command[0])
     run, options = describe(wish)
     ends = _Ends(wish)
     try:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import stat
+import sys
 from typing import Self
 
 from scopekeeper.errors import ScopekeeperError
@@ -14,12 +15,25 @@ from scopekeeper.kernel import proc
 from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
 
-FOLDER = "scopekeeper-keeper"
+_OF_MEMBER = frozenset(
+    f"SCOPEKEEPER_{name}"
+    for name in ("SESSION", "SESSION_ID", "LANE", "RUN", "KIND", "SCOPE", "MEMBER")
+)
 _FORMAT = "%(asctime)s  %(message)s"
 _LOG_MOST, _LOG_KEPT = 1 << 20, 1 << 18
 """Most bytes of the log file, and how many stay when it is shortened."""
 
 _log = logging.getLogger("scopekeeper")
+
+
+def leave_member() -> None:
+    """Execute this program again without the variables of the member that started it, if any.
+
+    With them, the keeper is a process that left that member, and may be ended as one.
+    """
+    if "SCOPEKEEPER_MEMBER" in os.environ:
+        kept = {name: value for name, value in os.environ.items() if name not in _OF_MEMBER}
+        os.execve(sys.executable, sys.orig_argv, kept)  # noqa: S606  that is what is wanted
 
 
 class StandsAlone:
@@ -46,7 +60,7 @@ class StandsAlone:
         where = choose_placement.find(caller, placement_options.wanted())
         if where.manager:
             return
-        folder = f"{where.base}/{FOLDER}"
+        folder = f"{where.base}/{placement_options.KEEPER_FOLDER}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755)
         proc.write(f"{folder}/cgroup.procs", "0")

@@ -3,8 +3,8 @@
 It watches *bases*, the folders that directly contain scopes:
 
 - Standing bases, whether they exist yet or not: ``scopekeeper.slice`` of the uid's managers; for
-  root also ``scopekeeper`` at the top of the mount; for another uid without a manager the cgroup
-  delegated to it.
+  root also ``scopekeeper`` at the top of the mount, or below the cgroup of a container that shares
+  it; for another uid without a manager the cgroup delegated to it.
 - The folder of every scope that a walk of the whole hierarchy finds at the start: a service's own
   cgroup (``Delegate=yes``), a delegated one, the PATH of ``--placement cgroup:PATH``.
 - Folders noted by ``run``: when it creates a scope in a plain cgroup, it puts a link to that folder
@@ -36,7 +36,7 @@ from scopekeeper.launch.create_cgroup import notes_folder
 from scopekeeper.scope import names
 from scopekeeper.scope.choose_placement import find
 from scopekeeper.scope.placement import Caller, managed
-from scopekeeper.scope.placement_options import FOLDER, wanted
+from scopekeeper.scope.placement_options import folder_of_root, wanted
 from scopekeeper.scope.search import Search
 from scopekeeper.systemd.units import answers
 
@@ -47,7 +47,7 @@ def standing_bases(caller: Caller) -> list[str]:
     """Return the folders in which the caller's uid creates scopes by default."""
     bases = [managed(caller, "user").base]
     if caller.uid == 0:
-        bases += [managed(caller, "system").base, f"{caller.mount}/{FOLDER}"]
+        bases += [managed(caller, "system").base, folder_of_root(caller)]
     elif not answers(caller.uid):
         # a delegated cgroup; a launch without a runtime folder leaves no note of it
         with contextlib.suppress(ScopekeeperError):

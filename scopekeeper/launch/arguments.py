@@ -1,6 +1,7 @@
 """Reads the arguments of ``run``. On the hot path: no imports.
 
-The click command handles, and explains, whatever this parser does not understand.
+The click command handles, and explains, whatever this parser does not understand: also an option
+that is given twice and takes one value.
 """
 
 _VALUED = {
@@ -34,9 +35,9 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
         name, equals, value = argument.partition("=")
         if argument in FLAGS:
             options[FLAGS[argument]] = "1"
-        elif equals and name[:2] == "--" and name in _VALUED:
+        elif equals and name[:2] == "--" and name in _VALUED and _VALUED[name] not in options:
             options[_VALUED[name]] = value
-        elif argument in _VALUED and at + 1 < len(arguments):
+        elif argument in _VALUED and at + 1 < len(arguments) and _VALUED[argument] not in options:
             at += 1
             options[_VALUED[argument]] = arguments[at]
         elif name in REPEATED and (equals or at + 1 < len(arguments)):

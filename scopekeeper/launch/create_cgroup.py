@@ -39,11 +39,20 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
     except OSError as error:
         if error.errno in (*GONE, errno.EEXIST):
             return False  # another launcher was faster
+        _remove(directory)
         raise
     finally:
         if lock >= 0:
             posix.close(lock)
         posix.close(fd)
+
+
+def _remove(directory: str) -> None:
+    """Remove the scope of a launch that was refused, unless another launch is in it."""
+    try:
+        posix.rmdir(directory)
+    except OSError:
+        pass
 
 
 def notes_folder(uid: int) -> str:

@@ -67,9 +67,10 @@ class NewMember:
         """Move into the leaf at path; raises OSError, ScopekeeperError."""
         try:
             write(f"{path}/cgroup.procs", "0")
-        except PermissionError:
+        except PermissionError as error:
             # in a login session we may not write to a common ancestor; the manager may
             if not place.manager:
+                error.filename = f"{path}/cgroup.procs"
                 raise
             from scopekeeper.systemd.manager import Manager
 

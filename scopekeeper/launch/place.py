@@ -34,6 +34,7 @@ from scopekeeper.scope import names, records
 from scopekeeper.scope.client_of_call import client_of_call
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place, manager_of
+from scopekeeper.scope.placement_options import common_ancestor
 
 WITHIN = "1m"
 _LONGEST_USEC = 3_600_000_000
@@ -196,8 +197,7 @@ def _check_way(caller: Caller, where: Place) -> None:
     As for a move, the caller has to be able to write to the ``cgroup.procs`` of the closest common
     ancestor. ``run`` asks systemd to move it then; for a birth nobody can be asked.
     """
-    own, base = f"{caller.directory}/".split("/"), f"{where.base}/".split("/")
-    common = "/".join(a for a, _ in _while_equal(own, base)) or caller.mount
+    common = common_ancestor(caller, where.base)
     if proc.exists(f"{common}/cgroup.procs") and not os.access(f"{common}/cgroup.procs", os.W_OK):
         raise UnavailableError(
             f"a child of a process in {caller.path or '/'} cannot be born in {where}: uid "
@@ -205,11 +205,6 @@ def _check_way(caller: Caller, where: Place) -> None:
             "start the gateway as a service of the user's manager (systemd-run --user), or use "
             "scopekeeper run",
         )
-
-
-def _while_equal(one: list[str], other: list[str]) -> list[tuple[str, str]]:
-    pairs = list(zip(one, other, strict=False))
-    return pairs[: next((at for at, (a, b) in enumerate(pairs) if a != b), len(pairs))]
 
 
 def _report(

@@ -1,7 +1,7 @@
 """When a scope or a member ends if nothing changes, by the plan of ``reconcile``. Pure."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scopekeeper.lifecycle.plan import Action, Step, Verdict
 from scopekeeper.scope.model import Liveness, Member, Scope
@@ -40,6 +40,21 @@ def ends_of(scope: Scope, actions: Sequence[Action], now: int) -> dict[str, Mome
     if is_at_work:  # it may yet be idle, and end earlier
         found = {key: None if moment == NEVER else moment for key, moment in found.items()}
     return found
+
+
+def unstarted(actions: Sequence[Action], moments: Mapping[str, Moment]) -> frozenset[str]:
+    """Return the directories of scopes and members whose moment counts from the next reconcile.
+
+    That carries out these actions, and writes the mark from which their time counts.
+    """
+    found = set()
+    for action in actions:
+        if action.mark is None or _is_at_work(action):
+            continue
+        for directory in (action.scope.directory, (action.member or action.scope).directory):
+            if moments.get(directory) == action.due:
+                found.add(directory)
+    return frozenset(found)
 
 
 def _is_at_work(action: Action) -> bool:

@@ -107,7 +107,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Itera
     if scope.problem and not scope.is_stillborn:
         verdict = Verdict.DAMAGED if scope.damaged else Verdict.FOREIGN
         yield whole(Step.REPORT, verdict, scope.problem)
-    elif scope.elsewhere:
+    elif scope.is_anothers:
         yield whole(Step.KEEP, Verdict.OWNED, "it was made in another container")
     elif not scope.lives:
         yield whole(Step.REMOVE, Verdict.EMPTY, _why_empty(scope, snapshot))
@@ -155,6 +155,8 @@ def _superseded(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> list[Act
 
 def _why_empty(scope: Scope, snapshot: Snapshot) -> str:
     is_loaded = snapshot.units is not None and scope.unit in snapshot.units
+    if scope.elsewhere:
+        return "no process lives in it, and the container that made it has ended"
     kept = scope.manager and is_loaded
     return "no process lives in it" + (", but systemd keeps it" if kept else "")
 

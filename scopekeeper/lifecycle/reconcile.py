@@ -171,6 +171,8 @@ def _cause(action: Action) -> Cause:
 
 def _ended(action: Action) -> list[End]:
     """Return the unwatched ends in what is about to be removed."""
+    if action.scope.elsewhere:  # ends of that container
+        return []
     return observe.unseen(action.scope.directory, action.member.leaf if action.member else "")
 
 

@@ -228,6 +228,8 @@ class Scope:
     """The pid of the process that stops it, if it lives and is not this one; else 0."""
     elsewhere: bool = False
     """Whether it was made in another container, whose pids and sessions are not valid here."""
+    container_ended: bool = False
+    """Whether no process of that container runs any more; never known if systemd made the scope."""
     owner: Owner = field(default_factory=Owner)
     members: tuple[Member, ...] = ()
     strays: tuple[int, ...] = ()
@@ -285,6 +287,11 @@ class Scope:
     def is_stillborn(self) -> bool:
         """Whether its launch was killed before it wrote the record, and it is empty."""
         return self.unrecorded and bool(self.manager) and not self.lives
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether it is left to the container that made it: it may use it yet."""
+        return self.elsewhere and (self.lives or not self.container_ended)
 
     @property
     def has_expired(self) -> bool:

@@ -5,6 +5,7 @@ import posix
 from scopekeeper.errors import (
     NO_RUN,
     READ_ONLY,
+    READ_ONLY_IN_CONTAINER,
     ScopekeeperError,
     UnavailableError,
     UsageError,
@@ -14,7 +15,9 @@ from scopekeeper.scope.placement import Caller, Place, managed
 from scopekeeper.systemd.units import answers, manager_uid, unit_at
 
 FOLDER = "scopekeeper"
-"""The folder that root makes at the top of a cgroup2 mount without systemd."""
+"""The folder that root makes for scopes without systemd."""
+KEEPER_FOLDER = "scopekeeper-keeper"
+"""The cgroup of a keeper without systemd, beside the scopes."""
 
 
 def find(caller: Caller, wanted: str = "auto", *, outlives: bool = False) -> Place:
@@ -46,7 +49,7 @@ def _automatic(caller: Caller, *, outlives: bool) -> Place:
     if caller.uid == 0:
         if exists("/run/systemd/system"):
             return managed(caller, "system")
-        return _folder(caller, f"{caller.mount}/{FOLDER}", make=True)
+        return _folder(caller, folder_of_root(caller), make=True)
     if answers(caller.uid):
         return managed(caller, "user")
     delegated = _delegated_ancestor(caller)
@@ -56,8 +59,31 @@ def _automatic(caller: Caller, *, outlives: bool) -> Place:
     raise UnavailableError(f"{text} for uid {caller.uid}", *_remedy(caller))
 
 
+def folder_of_root(caller: Caller) -> str:
+    """Return the folder of root's scopes without systemd.
+
+    It is at the top of the mount. In a container that shares the machine's cgroup namespace it is
+    below the container's own cgroup, so that the container's end, pause and limits cover it.
+    """
+    if not exists("/run/systemd/system"):
+        from scopekeeper.kernel.containers import shares_hierarchy
+
+        if shares_hierarchy(caller.mount, caller.path):
+            above = caller.scope_directory.rpartition("/")[0]
+            if not above and caller.path.endswith(f"/{KEEPER_FOLDER}"):
+                above = caller.directory.rpartition("/")[0]
+            return above or f"{caller.directory}/{FOLDER}"
+    return f"{caller.mount}/{FOLDER}"
+
+
 def _remedy(caller: Caller) -> tuple[str, ...]:
-    """Return what the caller's service has to change; () if that is not known."""
+    """Return how the caller can get a place; () if that is not known."""
+    from scopekeeper.kernel.containers import without_systemd
+
+    if without_systemd():
+        if is_read_only(caller.mount):
+            return (READ_ONLY_IN_CONTAINER,)
+        return (f"as root in the container: {_delegation(caller.uid, caller.directory)}",)
     manager = f"{caller.mount}/user.slice/user-{caller.uid}.slice/user@{caller.uid}.service"
     if exists(manager):  # it runs, and its sockets are hidden from us
         return (NO_RUN,)
@@ -84,22 +110,68 @@ def _folder(caller: Caller, folder: str, *, make: bool = False) -> Place:
         except FileExistsError:
             pass
         except OSError as error:
-            raise UnavailableError(f"cannot make {folder} ({error.strerror})") from None
+            fix = (_writable(),) if is_read_only(caller.mount) else ()
+            raise UnavailableError(f"cannot make {folder} ({error.strerror})", *fix) from None
     if not exists(folder + "/cgroup.controllers"):
-        raise UsageError(
-            f"{folder or '/'} is not a cgroup2 directory; name one below {caller.mount}"
-        )
+        raise _not_a_cgroup(caller, folder)
     if not posix.access(folder, posix.W_OK) or not posix.access(
         folder + "/cgroup.procs", posix.W_OK
     ):
         if is_read_only(folder):
-            raise UnavailableError(f"{folder} is read-only here", READ_ONLY)
+            raise UnavailableError(f"{folder} is read-only here", _writable())
         raise UnavailableError(
             f"{folder} may not be written by uid {caller.uid}",
-            f"delegate it: chown {caller.uid} {folder} {folder}/cgroup.procs "
-            f"{folder}/cgroup.subtree_control",
+            f"delegate it: {_delegation(caller.uid, folder)}",
         )
+    _check_way(caller, folder)
     return Place(caller.mount, folder)
+
+
+def _not_a_cgroup(caller: Caller, folder: str) -> UsageError:
+    """Return why a folder that was named cannot hold scopes."""
+    if exists(folder) or not folder.startswith(f"{caller.mount}/"):
+        text = f"{folder or '/'} is not a cgroup2 directory"
+        return UsageError(text, f"name one below {caller.mount}")
+    return UsageError(f"the cgroup {folder} does not exist", f"make it first: mkdir -p {folder}")
+
+
+def _check_way(caller: Caller, folder: str) -> None:
+    """Raise UnavailableError if the kernel will refuse to move the caller into a folder.
+
+    The caller has to be able to write to the ``cgroup.procs`` of the closest common ancestor of
+    both cgroups (cgroups(7), delegation containment).
+    """
+    procs = f"{common_ancestor(caller, folder)}/cgroup.procs"
+    if exists(procs) and not posix.access(procs, posix.W_OK):
+        raise UnavailableError(
+            f"uid {caller.uid} may not move a process from the cgroup {caller.path or '/'} to "
+            f"{folder}: the kernel asks for write access to {procs}",
+            f"chown {caller.uid} {procs}, or start the caller in a cgroup below {folder}",
+        )
+
+
+def common_ancestor(caller: Caller, folder: str) -> str:
+    """Return the closest cgroup directory that is at or above the caller's own and a folder."""
+    common = caller.mount
+    own, wanted = caller.directory.split("/"), folder.split("/")
+    for count in range(caller.mount.count("/") + 2, min(len(own), len(wanted)) + 1):
+        if own[:count] != wanted[:count]:
+            break
+        common = "/".join(own[:count])
+    return common
+
+
+def _delegation(uid: int, folder: str) -> str:
+    """Return the command with which root lets a user make cgroups in a folder."""
+    files = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+    return " ".join((f"chown {uid} {folder}", *(f"{folder}/{file}" for file in files)))
+
+
+def _writable() -> str:
+    """Return how a cgroup mount becomes writable."""
+    from scopekeeper.kernel.containers import without_systemd
+
+    return READ_ONLY_IN_CONTAINER if without_systemd() else READ_ONLY
 
 
 def _delegated_ancestor(caller: Caller) -> str:

@@ -5,7 +5,7 @@ cgroupfs is always right about what runs, and faster to read than to ask systemd
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from scopekeeper.kernel import cgroupfs, peers, proc
 from scopekeeper.kernel.cgroupfs import Unread
@@ -48,6 +48,7 @@ class Reader:
         self._namespaces = proc.namespaces()
         self.now = proc.boottime()
         self._owners: dict[Owner, OwnerState] = {}
+        self._living_namespaces: frozenset[str] | None = None
 
     def again(self) -> "Reader":
         """Return a new reader with the same options, which checks owners and the clock again."""
@@ -155,6 +156,7 @@ class Reader:
             return Scope(session=session, lane=lane, run=run, problem=str(error),
                          damaged=damaged, **known)  # type: ignore[arg-type]  # fmt: skip
         identity = record.identity
+        elsewhere = self._is_elsewhere(record.owner.namespaces, path, members, strays)
         return Scope(
             session=identity.session,
             lane=identity.lane,
@@ -170,7 +172,10 @@ class Reader:
             grace=record.grace,
             stopping=record.mark is not None,
             stopper=_living_stopper(record.mark),
-            elsewhere=self._is_elsewhere(record.owner.namespaces, path, members, strays),
+            elsewhere=elsewhere,
+            container_ended=elsewhere
+            and not pids
+            and self._has_ended(record.owner.namespaces, path),
             idle_since=record.idle,
             owner=record.owner,
             **known,  # type: ignore[arg-type]
@@ -190,6 +195,21 @@ class Reader:
             return not manager_of(path)
         pids = [*strays, *(pid for member in members for pid in member.pids)]
         return all(_is_nested(pid) for pid in pids)
+
+    def _has_ended(self, recorded: str, path: str) -> bool:
+        """Return whether no process runs in the namespaces of the container that made a scope.
+
+        A cgroup is of this boot, and its user is checked with its directory. What the systemd of a
+        container made is left to systemd.
+        """
+        if manager_of(path):
+            return False
+        if self._living_namespaces is None:
+            self._living_namespaces = frozenset(_living_namespaces())
+        pids, _, cgroups = recorded.partition("/")
+        shares_pids = pids == self._namespaces.partition("/")[0]
+        which = f"cgroup:[{cgroups}]" if shares_pids else f"pid:[{pids}]"
+        return which not in self._living_namespaces
 
     def _inside(
         self, directory: str, unread: list[Unread]
@@ -352,6 +372,14 @@ def _runs(pid: int, start_time: int) -> bool:
         return proc.runs(pid, start_time)
     except OSError:
         return False
+
+
+def _living_namespaces() -> Iterator[str]:
+    """Yield the PID and cgroup namespaces of every process that we may look at."""
+    for pid in proc.pids():
+        for kind in ("pid", "cgroup"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
 def _is_nested(pid: int) -> bool:

@@ -132,6 +132,22 @@ def test_it_leaves_when_there_is_nothing_to_keep(container: Container, session: 
     assert made == [], "no folder of its own stays, nor a scope"
 
 
+def test_without_systemd_a_plain_one_stands_alone_too(container: Container, session: str) -> None:
+    script = f"{PROGRAM} keeper --linger infinity & echo $!; exec sleep infinity"
+    words = container.words(PROGRAM, "run", "-s", session, "--", "sh", "-c", script)
+    gateway = container.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    keeper = int(gateway.stdout.readline())
+    home = f"{container.folder}/scopekeeper" if ROOT else container.folder
+    eventually(lambda: directory_of(keeper) == f"{home}/scopekeeper-keeper")
+    assert container.call("exec", "-s", f"{session}:x", "--", "true").returncode == 0
+    container.call("stop", "-s", session, "--escaped")
+    assert gateway.wait(PATIENCE) == -signal.SIGTERM
+    assert is_alive(keeper), "it is neither in the scope of its caller nor counted as of it"
+    os.kill(keeper, signal.SIGTERM)
+    eventually(lambda: not is_alive(keeper))
+    assert "bus" not in gateway.stderr.read().decode()
+
+
 def test_one_that_goes_away_under_a_call_is_replaced(container: Container, session: str) -> None:
     assert container.call("exec", "-s", session, "--", "true").returncode == 0
     (keeper,) = container.keepers()

@@ -193,13 +193,24 @@ def test_a_killed_keeper_takes_the_terminals_and_the_next_one_tells_so(
     silent = begin(container, f"{session}:silent", *words)
     assert ended(container, silent)[0]["reason"] == "no output"
     back = at("attach", lasting)
-    back.expect("its terminal with it")
+    back.expect(
+        r"its terminal with it: no more output comes; waiting for its end, ctrl-\\ detaches"
+    )
+    gone = at("attach", lasting)
+    gone.expect("detaches")
+    gone.type(DETACH)
+    assert gone.status() == 0
+    follower = container.popen(container.words(PROGRAM, "logs", "-f", lasting),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    said = f"scopekeeper: the keeper of {lasting} has ended, and its terminal with it: no more "
+    assert follower.stderr.readline().decode().startswith(said)
     sent = container.call("send", lasting, "x")
     assert (sent.returncode, "takes no input any more" in sent.stderr) == (1, True)
     assert is_alive(survivor)
     assert [each["run"] for each in container.scopes("--state", "running")] == [lasting]
     assert container.call("stop", "-s", session).returncode == 0
     back.expect("ended: stopped by request")
+    assert follower.wait(PATIENCE) == 0
     assert ended(container, lasting)[0]["reason"] == "stopped by request"
 
 
@@ -215,5 +226,10 @@ def test_what_ended_with_the_keeper_is_not_lost_while_there_is_none(
     assert container.keepers() == [], "who only looks starts none"
     assert container.call("logs", "-f", run).returncode == 0, "but who waits for the end does"
     assert ended(container, run)[0]["reason"] == "unknown"
+    said = container.call("wait", run).stderr
+    assert f"{run} ended without a known status: it ended, and only its parent knows how" in said
+    rows = [line for line in container.call("ls", "-a").stdout.splitlines() if run in line]
+    assert len(rows) == 1, rows
+    assert "ended" in rows[0].split()
     assert "for an unknown reason" in container.call("why", run).stdout
     eventually(lambda: "≤" in container.call("history", "-s", session).stdout)

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,7 +135,6 @@ def test_the_command_of_the_pod_contains_its_gateway(
 
 @pytest.mark.skipif(not ROOT, reason="only root's container can write to the machine's cgroups")
 def test_in_a_privileged_pod_scopes_stay_in_the_pod(keeper: Scopekeeper, podman: list[str]) -> None:
-    text = block("kubernetes.md", "If the pod has to", "")
-    script = textwrap.dedent(text.partition("- |\n")[2])
-    more = ("--privileged", "--cgroupns=host", "--detach", "my-image", "sh", "-c", script)
+    command, _ = pod()
+    more = ("--privileged", "--cgroupns=host", "--detach", "my-image", *command)
     contained(call(*podman, *more).strip())

@@ -101,6 +101,7 @@ def scope_of(*members, **known):
 def as_root(monkeypatch, tmp_path):
     monkeypatch.setattr("os.getuid", lambda: 0)
     monkeypatch.setattr("scopekeeper.cli.ends._policy", Policy)
+    monkeypatch.setattr("scopekeeper.cli.ends._keeper_runs", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,26 @@ def test_what_is_meant_to_outlive_its_starter_is_kept_and_says_until_when(scope,
         "ends": shown,
         "ends_in_s": None if seconds in (None, math.inf) else round(seconds, 3),
     }
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        (scope_of(member(Liveness.GONE, "session")), "1d after reconcile"),
+        (scope_of(member(Liveness.GONE, "session", orphaned=1)), "in 23h"),
+        (scope_of(member(Liveness.ALIVE, "gateway", kind="mcp", leader_lives=False)),
+         "10s after reconcile"),
+        (scope_of(member(Liveness.ALIVE, "gateway", kind="mcp", leader_lives=False,
+                         leaderless=3_600_000_000)), "in 10s"),
+        (scope_of(member(Liveness.GONE, "gateway")), "now"),
+        (scope_of(member(Liveness.ALIVE, "gateway"), ttl=60_000_000, age=15), "in 45s"),
+    ],
+)  # fmt: skip
+def test_without_a_keeper_a_grace_that_no_reconcile_has_started_stands_still(
+    monkeypatch, scope, words
+):
+    monkeypatch.setattr("scopekeeper.cli.ends._keeper_runs", lambda: False)
+    assert Ends(Snapshot((scope,), 3_600_000_000)).words(scope) == words
 
 
 @pytest.mark.parametrize(

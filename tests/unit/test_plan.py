@@ -56,6 +56,7 @@ SCOPES = st.builds(
     stopping=st.booleans(),
     stopper=st.sampled_from([0, 0, 7]),
     elsewhere=st.booleans(),
+    container_ended=st.booleans(),
     unrecorded=st.booleans(),
     members=st.lists(MEMBERS, max_size=4).map(tuple),
     strays=PIDS,
@@ -218,10 +219,13 @@ def test_an_orphan_with_damaged_siblings_or_strays_is_stopped_alone(snapshot):
 
 
 @given(SNAPSHOTS)
-def test_nothing_of_another_container_is_stopped_or_removed(snapshot):
+def test_of_another_container_only_what_is_empty_and_left_is_removed(snapshot):
     for action in plan(snapshot, Policy()):
-        if action.scope.elsewhere:
-            assert action.step in (Step.KEEP, Step.REPORT)
+        if action.scope.elsewhere and action.step not in (Step.KEEP, Step.REPORT):
+            assert action.step is Step.REMOVE
+            assert action.member is None
+            assert action.scope.container_ended
+            assert not action.scope.pids
 
 
 @given(SNAPSHOTS)

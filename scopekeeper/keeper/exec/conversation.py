@@ -226,8 +226,8 @@ class Conversation:
         self.say(ok=True)
 
     def _wait(self, known: Run) -> None:
-        self.say(ok=True, run=run.plain(known))
         live = self._runs.live.get(known.id)
+        self.say(ok=True, run=run.plain(known), lost=_is_lost(live, known))
         if known.ended is not None or live is None:
             self.tell_end(known)
             return
@@ -249,7 +249,7 @@ class Conversation:
         position = request.position
         if position < 0:
             position = live.log.end if live is not None else log.end(known.folder)
-        lost = live is not None and live.held is None and known.ended is None
+        lost = _is_lost(live, known)
         self.say(ok=True, run=run.plain(known), lost=lost, **{"from": position})
         self._viewer = Viewer(self, self._loop, known, live, position)
         if live is not None:
@@ -307,6 +307,11 @@ class Conversation:
     def _listen_to(self, calls: list[Callable[[], None]], call: Callable[[], None]) -> None:
         calls.append(call)
         self._undo.append(lambda: calls.remove(call))
+
+
+def _is_lost(live: Live | None, known: Run) -> bool:
+    """Return whether a run goes on whose terminal went with the keeper that held it."""
+    return live is not None and live.held is None and known.ended is None
 
 
 def _nothing() -> None:
