@@ -11,7 +11,9 @@ from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.systemd.units import KEEPER, manager_uid
 
 SECONDS = 5.0
-"""How long a keeper may do nothing while a request waits."""
+"""How long a keeper may be stopped while a request waits, and how often to look at it."""
+_LOOKS = 4
+"""After so many looks at a keeper that does nothing it hangs: it may wait for a slow systemd."""
 _BUSY = ("R", "D")
 """States of a process that waits for the CPU or for a disk (proc_pid_stat(5))."""
 _STOPPED = ("T", "t")
@@ -28,11 +30,15 @@ def await_answer(connection: socket.socket, pid: int) -> None:
     """
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
-    before = _activity(pid)
+    before, idle = _activity(pid), 0
     while not waiting.poll(SECONDS * 1000):
         now = _activity(pid)
-        if now is not None and now == before and now[0] not in _BUSY:
-            raise _silent(pid, now[0])
+        if now is None or now != before or now[0] in _BUSY:
+            idle = 0
+        else:
+            idle += 1
+            if now[0] in _STOPPED or idle == _LOOKS:
+                raise _silent(pid, now[0])
         before = now
 
 
@@ -48,7 +54,9 @@ def _activity(pid: int) -> tuple[str, int] | None:
 
 def _silent(pid: int, state: str) -> SilentError:
     is_stopped = state in _STOPPED
-    what = "is stopped (SIGSTOP)" if is_stopped else f"has done nothing for {SECONDS:.0f} s"
+    what = (
+        "is stopped (SIGSTOP)" if is_stopped else f"has done nothing for {_LOOKS * SECONDS:.0f} s"
+    )
     try:
         path = cgroup_of(str(pid))
     except (OSError, LookupError):

@@ -1,23 +1,19 @@
-"""``exec`` while the keeper hangs: it says so soon, starts nothing and leaves nothing."""
+"""``exec`` while the keeper is stopped: it says so, starts nothing and leaves nothing."""
 
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.machine import ROOT, Scopekeeper, eventually, is_emulated, text_of
+from tests.machine import ROOT, Scopekeeper, eventually, text_of
 
 from .installed import UNIT, Installed
 from .manager import systemctl
 from .test_exec import begin, wait
 
 pytestmark = pytest.mark.systemd
-
-SOON = 120 if is_emulated() else 25
-"""Seconds; without a limit it waits forever."""
 
 
 def test_a_keeper_that_is_stopped_is_named_and_no_run_is_left(
@@ -28,15 +24,12 @@ def test_a_keeper_that_is_stopped_is_named_and_no_run_is_left(
     stopped = installed.pid
     os.kill(stopped, signal.SIGSTOP)
     eventually(lambda: ") T " in text_of(f"/proc/{stopped}/stat"))
-    began = time.monotonic()
     done = keeper.call("exec", "-d", "-s", session, "--", "sleep", "99")
-    took = time.monotonic() - began
     mend = f"systemctl{'' if ROOT else ' --user'} restart {UNIT}"
     assert (done.returncode, done.stdout) == (125, "")
     assert f"the keeper (pid {stopped}) is stopped" in done.stderr
     assert done.stderr.endswith(f"{mend}\n")
     assert done.stderr.count("\n") == 1
-    assert took < SOON
     os.kill(stopped, signal.SIGCONT)
     second = begin(keeper, session, "-n", "after", "--", "true")  # after what was asked before it
     assert wait(keeper, second)["status"] == 0
