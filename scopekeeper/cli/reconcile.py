@@ -74,7 +74,7 @@ def command(
     A scope ends only if the end of its owner is proved; all others are reported. Options restrict
     it to some scopes and members; it then ignores processes that left their scope.
 
-    It does not wait for what the keeper or another stop is ending: the line says who ends it, and
+    It does not wait for the keeper or for another stop: the line says who ends it, and
     until when. "changed meanwhile" is what had ended, or was adopted, at a second look right before
     its stop; nothing was done about it.
 

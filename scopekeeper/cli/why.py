@@ -205,7 +205,7 @@ def _look(
 
 
 def _nothing(target: Target) -> str:
-    """Return the line for a target of which nothing is known, with what is named alike."""
+    """Return the line for an unknown target, with similar names."""
     try:
         snapshot = Reader(mount_point()).snapshot(uid=os.getuid())
     except LookupError:

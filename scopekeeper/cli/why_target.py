@@ -16,7 +16,7 @@ _KEYS = ("session", "lane", "run", "session_id", "name")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A word, '' for none, and a selector of which only the keys count."""
+    """A word, '' for none, and a selector; only its keys count."""
 
     word: str
     selector: Selector
@@ -57,7 +57,7 @@ class Target:
         return escaped.about(self.word, self.selector, uid)
 
     def parts(self) -> "Target | None":
-        """Return the target that ``SESSION/MEMBER`` stands for; None if it is nothing of the kind.
+        """Return the target that ``SESSION/MEMBER`` stands for; None if it is none.
 
         A key may have slashes too: the last one counts, and only if the whole word is unknown.
         """

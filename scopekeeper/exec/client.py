@@ -68,7 +68,7 @@ class Connection:
         return self.answer()
 
     def ask_soon(self, *descriptors: int, **request: object) -> dict[str, Any]:
-        """Ask for what the keeper does at once; also raises SilentError."""
+        """Send a request that the keeper answers at once; also raises SilentError."""
         self._request(descriptors, request)
         return self.answer(may_be_silent=False)
 

@@ -85,7 +85,7 @@ def folders() -> Iterator[str]:
 
 
 def make_folder() -> str:
-    """Make the folder for what this user's stops keep, and return it; raises OSError."""
+    """Make the folder of this user's stops, and return it; raises OSError."""
     folder = _folder()
     if not os.path.isdir(folder):
         mode = 0o755 if os.geteuid() == 0 else 0o700

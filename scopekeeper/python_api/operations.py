@@ -183,7 +183,7 @@ def _end_earlier(
     cause: Cause | None,
     warnings: list[str],
 ) -> list[stop_target.Result]:
-    """Return a result for each member of which something lives on that had left it earlier.
+    """Return a result for each member that living processes had left earlier.
 
     With a cause, what is proved to be a leftover is ended.
     """

@@ -102,7 +102,7 @@ def trial_scopes() -> list[str]:
 
 
 def test_an_interrupted_trial_leaves_no_scope(keeper: Scopekeeper) -> None:
-    """Ctrl-C signals all of the terminal's process group; so does this, over the whole launch."""
+    """Signal the whole process group, as Ctrl-C does, at each moment of the launch."""
     took = 0.0
     for part in (None, *rounds(60, least=8, seconds=8)):
         doctor = subprocess.Popen(
