@@ -81,6 +81,24 @@ LONG: Share = {
     "systemd/test_hostile_cgroups.py": ALL,
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
+    # without systemd, and what the pages of how-to show
+    "cgroup/test_standalone_keeper.py": ALL,
+    "cgroup/test_standalone_runs.py": ALL,
+    "systemd/test_how_to_alerts.py": ALL,
+    "systemd/test_how_to_containers.py": ALL,
+    "systemd/test_how_to_gateways.py": ALL,
+    "systemd/test_how_to_limits.py": ALL,
+    "systemd/test_how_to_machines.py": ALL,
+    "systemd/test_how_to_remove.py": ALL,
+    "systemd/test_inside_podman.py": ALL,
+    # bad input, what others left in the way, what is installed: unit tests have most of it
+    "systemd/test_bad_input.py": ALL,
+    "systemd/test_foreign.py": ALL,
+    "systemd/test_install.py": ALL,
+    "systemd/test_gateway_report.py": ALL,
+    "systemd/test_claude_code_plugin.py": ALL,
+    "systemd/test_doctor.py": ("test_an_interrupted_trial_leaves_no_scope",),
+    "systemd/test_exec_silent.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",

@@ -133,7 +133,7 @@ def test_the_command_of_the_pod_contains_its_gateway(
     assert "history.db" in call("podman", "exec", container, "find", "/state")
 
 
-@pytest.mark.skipif(not ROOT, reason="only root's container can write to the machine's cgroups")
+@pytest.mark.root  # only root's container can write to the machine's cgroups
 def test_in_a_privileged_pod_scopes_stay_in_the_pod(keeper: Scopekeeper, podman: list[str]) -> None:
     command, _ = pod()
     more = ("--privileged", "--cgroupns=host", "--detach", "my-image", *command)

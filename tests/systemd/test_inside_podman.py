@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests import folders
-from tests.machine import PROGRAM, ROOT, end_cgroup, eventually, text_of
+from tests.machine import PROGRAM, end_cgroup, eventually, text_of
 
 pytestmark = [
     pytest.mark.systemd,
+    pytest.mark.root,  # for a container of the machine's own files
     pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed"),
-    pytest.mark.skipif(not ROOT, reason="a container of the machine's own files takes root"),
 ]
 
 MOUNT = "/sys/fs/cgroup"
