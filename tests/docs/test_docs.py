@@ -194,7 +194,7 @@ def test_its_python_runs_and_leaves_nothing(page):
     for program in blocks(page.read_text(encoding="utf-8"), "python"):
         if NEEDS_MCP in program:
             continue  # test_readme runs it
-        subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+        subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=300)
 
     def is_gone() -> bool:  # the holder of a place that was removed looks every 0.1 s
         ran = subprocess.run(["scopekeeper", "ls"], capture_output=True, text=True, check=True)

@@ -289,7 +289,7 @@ print(member.poll())
 def test_a_forked_child_ends_nothing_of_its_parents(keeper: Scopekeeper, session: str) -> None:
     assert keeper
     done = subprocess.run(
-        [sys.executable, "-c", FORKING, session], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FORKING, session], capture_output=True, text=True, timeout=300
     )
     assert done.stdout.splitlines() == ["refused", "[]", "None True", "-15"], done.stderr
 
@@ -309,7 +309,7 @@ def test_the_history_names_this_process_as_the_one_that_asked(
 ) -> None:
     script = f'{sys.executable} -c "$0" {session}; :'
     pid = subprocess.run(
-        ["sh", "-c", script, ASKING], capture_output=True, text=True, timeout=60
+        ["sh", "-c", script, ASKING], capture_output=True, text=True, timeout=300
     ).stdout.strip()
     ends = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
     asked = {each["member"]: each["stopper"]["pid"] for each in ends}

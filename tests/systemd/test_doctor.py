@@ -47,7 +47,7 @@ def called(*words: str, properties: tuple[str, ...], uid: str) -> subprocess.Com
     options += [f"--property=User={uid}"] if uid else []
     argv = systemd_run_argv("--pipe", "--wait", f"--setenv=PATH={os.environ['PATH']}", *options)
     return subprocess.run(
-        [*argv, "--", PROGRAM, *words], capture_output=True, text=True, timeout=120
+        [*argv, "--", PROGRAM, *words], capture_output=True, text=True, timeout=300
     )
 
 
@@ -119,7 +119,7 @@ def test_an_interrupted_trial_leaves_no_scope(keeper: Scopekeeper) -> None:
             until = began + part * took
             eventually(lambda until=until: time.monotonic() >= until, pause=0.0005)
             os.killpg(doctor.pid, signal.SIGINT)
-        doctor.communicate(timeout=60)
+        doctor.communicate(timeout=300)
         eventually(lambda: not trial_scopes(), seconds=10)
 
 

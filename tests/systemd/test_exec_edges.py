@@ -42,7 +42,7 @@ def test_a_command_gets_none_of_the_callers_descriptors(
     given = [ours.fileno(), master, slave]
     for way in ("--pty", "--pipe"):
         words = [PROGRAM, "exec", "-d", way, "-s", f"{session}:{way}", "--", "sleep", "infinity"]
-        done = subprocess.run(words, pass_fds=given, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(words, pass_fds=given, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert descriptors_of(pid_of(f"{session}:{way}")) == {0, 1, 2}
     member = keeper.popen(
@@ -71,7 +71,7 @@ def test_a_shell_ends_with_its_input_even_if_that_ends_before_the_prompt(
 ) -> None:
     assert installed
     for command in ((sys.executable, "-c", _LATE), ("bash", "--norc", "--noprofile")):
-        done = keeper.call("exec", "-s", session, "--", *command, timeout=30)
+        done = keeper.call("exec", "-s", session, "--", *command, timeout=300)
         assert done.returncode == 0, (done.stdout, done.stderr)
 
 

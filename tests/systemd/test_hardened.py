@@ -87,7 +87,7 @@ def launch(
     command = ["sed", "-n", "s/^0:://p", "/proc/self/cgroup"]
     return subprocess.run(
         [*argv, *options, "--", PROGRAM, "run", "-s", session, "--", *command],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def as_lab(*words: str, hidden: bool) -> list[str]:
 def reconcile(*, hidden: bool) -> str:
     """Do a ``reconcile``, and return what it says."""
     argv = as_lab("reconcile", hidden=hidden)
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -237,7 +237,7 @@ def test_doctor_finds_a_first_process_that_does_not_reap(keeper: Scopekeeper, re
         [*argv, inner, "sh", sys.executable, "-c", first],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert "cgroup2" in done.stdout, done.stderr
     assert ("does not reap" in done.stdout) is not reaps

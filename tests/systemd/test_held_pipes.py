@@ -77,7 +77,7 @@ def test_by_the_rule_the_output_ends_although_a_server_holds_it(
     guard.policy(block("held-output.md", "Have the keeper", "toml"))
     guard.start()
     call = begin(session, server(tmp_path))
-    assert call.communicate(timeout=60)[0] == "started\n"
+    assert call.communicate(timeout=300)[0] == "started\n"
     assert call.returncode == 0
     eventually(lambda: not is_alive(int(text_of(tmp_path / "server"))))
 
@@ -90,7 +90,7 @@ def test_without_it_the_server_stays_and_the_caller_waits_until_it_is_stopped(
     assert hangs(call)
     assert is_alive(int(text_of(tmp_path / "server")))
     assert keeper.call("stop", "-s", session).returncode == 0
-    assert call.communicate(timeout=60)[0] == "started\n"
+    assert call.communicate(timeout=300)[0] == "started\n"
 
 
 def test_what_should_stay_stays_by_the_rule_too(
@@ -110,9 +110,9 @@ def test_what_should_stay_stays_by_the_rule_too(
     call = begin(session, f"{line} until [ -s pid ]; do sleep 0.1; done")
     stays = eventually(lambda: processes_of(session, "my-server"))
     (tmp_path / "pid").write_text("it runs\n")
-    call.communicate(timeout=60)
+    call.communicate(timeout=300)
     leftover = begin(session, server(tmp_path))
-    leftover.communicate(timeout=60)  # the keeper has done what it does by the rule
+    leftover.communicate(timeout=300)  # the keeper has done what it does by the rule
     assert all(map(is_alive, stays))
     assert keeper.call("stop", "-s", session).returncode == 0
     assert not any(map(is_alive, stays))
@@ -125,7 +125,7 @@ KEPT = ("-o", "ControlMaster=auto", "-o", "ControlPersist=600")
 def test_a_master_of_ssh_keeps_nobody_waiting(keeper: Scopekeeper, session: str, ssh: Ssh) -> None:
     """It has its stderr at /dev/null, since OpenSSH 8.5."""
     call = begin(session, ssh.line(*KEPT, HOST, "echo done"))
-    assert call.communicate(timeout=60)[0] == "done\n"
+    assert call.communicate(timeout=300)[0] == "done\n"
     assert is_alive(ssh.master)
     assert keeper.call("stop", "-s", session).returncode == 0
 
@@ -143,5 +143,5 @@ def test_a_master_of_ssh_that_writes_what_it_does_keeps_the_output(
         assert hangs(call)
         assert is_alive(ssh.master)
         assert keeper.call("stop", "-s", session).returncode == 0
-    assert call.communicate(timeout=60)[0] == "done\n"
+    assert call.communicate(timeout=300)[0] == "done\n"
     eventually(lambda: not ssh.master)

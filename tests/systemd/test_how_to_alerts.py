@@ -55,7 +55,7 @@ def test_watch_prints_what_the_page_shows(keeper: Scopekeeper, messages: Path) -
         (watch.stdout.readline() for _ in range(2)), key=lambda line: "time" not in line
     )
     watch.send_signal(signal.SIGINT)
-    printed = "".join(lines) + watch.communicate(timeout=60)[0]
+    printed = "".join(lines) + watch.communicate(timeout=300)[0]
     assert is_as_shown(printed, re.sub(r"\d\d:\d\d:\d\d", "…", shown)), printed
     assert watch.returncode == 0
 

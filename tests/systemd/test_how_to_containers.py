@@ -61,7 +61,7 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
 
 
 def call(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout
 
@@ -102,7 +102,7 @@ def test_a_gateway_is_contained_in_podman(keeper: Scopekeeper, podman: list[str]
     container = call(*podman, *options(line), "--detach", "my-image", *command).strip()
     contained(container)
     doctor = subprocess.run(["podman", "exec", container, "scopekeeper", "doctor"],
-                            capture_output=True, text=True, timeout=120)  # fmt: skip
+                            capture_output=True, text=True, timeout=300)  # fmt: skip
     assert doctor.returncode == 1, "usable, with limits"
     (start, _), (stop, expected) = transcript(block("container.md", "Check it", "shell-session"))
     script = f"{start}\nuntil scopekeeper ls -s agent:x:1 | grep -q running; do :; done\n{stop}"

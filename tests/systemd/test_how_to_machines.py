@@ -40,7 +40,7 @@ def call(folder: Path, title: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
     return subprocess.run(
         ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=120,
+        timeout=300,
     )  # fmt: skip
 
 

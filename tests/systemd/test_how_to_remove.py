@@ -56,7 +56,7 @@ def test_nothing_is_left(
     def do(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["bash", "-c", here(line)], env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         return done

@@ -37,7 +37,7 @@ class Inside:
     def do(self, *command: str, user: str = "0") -> subprocess.CompletedProcess[str]:
         """Do a command inside to its end."""
         argv = ["podman", "exec", "-u", user, self.name, *command]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=300)
 
     def call(self, *words: str, user: str = "0") -> subprocess.CompletedProcess[str]:
         """Complete a command of the program inside."""
@@ -60,7 +60,7 @@ class Inside:
 
 
 def podman(*words: str) -> str:
-    done = subprocess.run(["podman", *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["podman", *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -157,7 +157,7 @@ def test_what_an_ended_container_left_is_removed_and_what_a_living_one_made_is_n
             assert container.call(*placed, f"left:{name}", "--", "true").returncode == 0
         lives.background(*placed, "left:runs", "--", "sleep", seconds, ready=seconds)
         ended.remove()
-        assert subprocess.run([PROGRAM, "reconcile"], timeout=60).returncode == 0
+        assert subprocess.run([PROGRAM, "reconcile"], timeout=300).returncode == 0
         left = [name for name in os.listdir(folder) if name.endswith(".scope")]
         assert sorted(left) == [
             "scopekeeper-left:lives-main.scope",
@@ -165,7 +165,7 @@ def test_what_an_ended_container_left_is_removed_and_what_a_living_one_made_is_n
         ]
         assert pids_of(seconds)
         lives.remove()
-        assert subprocess.run([PROGRAM, "reconcile"], timeout=60).returncode == 0
+        assert subprocess.run([PROGRAM, "reconcile"], timeout=300).returncode == 0
         assert not [name for name in os.listdir(folder) if name.endswith(".scope")]
         history = subprocess.run([PROGRAM, "history", "--json"], capture_output=True, text=True)
         assert "left:" not in history.stdout, "what ran there is no end of this machine"

@@ -110,7 +110,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Call systemd-analyze of our manager."""
     return subprocess.run(
         ["systemd-analyze", *([] if ROOT else ["--user"]), *arguments],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def test_what_else_stands_there_hurts_no_launch_and_no_look(
     try:
         member = keeper.member("-s", session, "--", *FOREVER)
         for command in (["ls"], ["history"], ["reconcile"], ["stop", "-s", session]):
-            done = keeper.call(*command, timeout=60)
+            done = keeper.call(*command, timeout=300)
             assert done.returncode == 0, done.stderr
             assert len(done.stderr.splitlines()) <= 1
         assert member.wait(60) == -signal.SIGTERM

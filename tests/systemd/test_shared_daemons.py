@@ -86,7 +86,7 @@ def build(keeper: Scopekeeper, folder: Path, session: str, name: str) -> "subpro
 
 
 def result(building: "subprocess.Popen[bytes]") -> tuple[int, str]:
-    output = building.communicate(timeout=60)[0]
+    output = building.communicate(timeout=300)[0]
     return building.returncode, output.decode().strip()
 
 
@@ -139,7 +139,7 @@ def test_a_kept_connection_is_used_by_all_sessions_and_ends_with_none(
     )  # fmt: skip
     assert keeper.call("stop", "-s", ours).returncode == 0
     assert not is_alive(one.pid)
-    assert two.communicate(b"goes on\n", timeout=60)[0] == b"goes on\n"
+    assert two.communicate(b"goes on\n", timeout=300)[0] == b"goes on\n"
     assert ssh.master == master
     assert keeper.call("stop", "-s", "ssh").returncode == 0
     assert not is_alive(master)

@@ -61,14 +61,14 @@ class Tmux:
         """Do a command as a gateway does one of a session's."""
         done = subprocess.run(
             [SHELL, "-c", command], env=self.variables | {"SCOPEKEEPER_SESSION": session} | more,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def call(self, *words: str, **more: str) -> str:
         return subprocess.run(
-            ["tmux", *words], env=self.variables | more, capture_output=True, text=True, timeout=60
+            ["tmux", *words], env=self.variables | more, capture_output=True, text=True, timeout=300
         ).stdout
 
     def panes(self, name: str) -> list[int]:

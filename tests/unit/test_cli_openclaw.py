@@ -50,7 +50,7 @@ def call(home, *words, **environment):
     mine = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
         [sys.executable, "-m", "scopekeeper", "openclaw", *map(str, words)],
-        env=mine | environment, cwd=home, capture_output=True, text=True, timeout=60,
+        env=mine | environment, cwd=home, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return ran.returncode, ran.stdout, ran.stderr
 

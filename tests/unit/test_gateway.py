@@ -144,7 +144,7 @@ def talked_to(start, how):
     text = "é\r\n" if how.keys() & {"text", "encoding", "universal_newlines"} else b"bytes" * 50_000
     with start([sys.executable, "-c", TALKER], **pipes) as process:
         kinds = [type(each) for each in (process.stdin, process.stdout, process.stderr)]
-        answer = process.communicate(None if process.stdin is None else text, timeout=60)
+        answer = process.communicate(None if process.stdin is None else text, timeout=300)
         assert process.communicate() == answer
     return kinds, answer, process.returncode, process.poll(), process.wait()
 

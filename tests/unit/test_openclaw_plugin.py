@@ -22,7 +22,7 @@ def node(script, *, folder=None, **environment):
     ran = subprocess.run(
         [NODE, "--input-type=module", "-e", names + script],
         env={"PATH": os.environ["PATH"], "PLUGIN": str(PLUGIN), **environment},
-        cwd=folder, capture_output=True, text=True, timeout=60,
+        cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]
@@ -403,7 +403,7 @@ def test_the_package_holds_every_file_of_the_plugin(tmp_path):
     packed = subprocess.run(
         ["npm", "pack", "--dry-run", "--json", "--offline", "--ignore-scripts", str(PLUGIN)],
         cwd=tmp_path, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     (package,) = json.loads(packed.stdout)
     assert {each["path"] for each in package["files"]} == set(os.listdir(PLUGIN))
