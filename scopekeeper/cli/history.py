@@ -133,7 +133,10 @@ def _reason(text: str) -> Reason:
 def _print(found: list[dict[str, Any]], *, users: bool, no_trunc: bool) -> None:
     rows = [each["row"] for each in found]
     if terminal_width() is not None and not no_trunc:
-        rows = [[_briefly(each["ended"]), *each["row"][1:]] for each in found]
+        rows = [
+            [briefly(each["ended"], seen=each["document"]["seen"]), *each["row"][1:]]
+            for each in found
+        ]
     table(
         COLUMNS,
         rows,
@@ -173,11 +176,15 @@ def when(moment: int) -> str:
         return "?"
 
 
-def _briefly(moment: int) -> str:
-    """Format microseconds since the epoch as local time; without the date if it is of today."""
+def briefly(moment: int, *, seen: bool) -> str:
+    """Format the time of an end; without the date if it is of today, with ``≤`` if nothing saw it.
+
+    moment is in microseconds since the epoch.
+    """
     day, _, clock = when(moment).partition(" ")
     today = when(time.time_ns() // 1000).partition(" ")[0]
-    return clock if day == today else f"{day[5:]} {clock[:5]}" if day[:4] == today[:4] else day
+    text = clock if day == today else f"{day[5:]} {clock[:5]}" if day[:4] == today[:4] else day
+    return text if seen else f"≤{text}"
 
 
 def lasted(end: End) -> str:

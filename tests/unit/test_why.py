@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from ends import an_end
 
+from scopekeeper.cli.history import briefly, when
 from scopekeeper.cli.still_running import client
 from scopekeeper.cli.why import account
 from scopekeeper.scope.model import Member
@@ -89,3 +90,10 @@ def test_the_client_of_a_running_server_is_named_until_it_lets_go():
         finally:
             server.kill()
     assert client(member) == ""
+
+
+def test_the_time_of_an_end_that_nothing_saw_is_the_latest_possible():
+    moment = 1_000_000_000_000_000
+    day = when(moment).partition(" ")[0]
+    assert briefly(moment, seen=True) == day
+    assert briefly(moment, seen=False) == f"≤{day}"
