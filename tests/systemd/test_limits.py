@@ -135,7 +135,9 @@ def test_the_keeper_tells_who_was_out_of_memory_while_the_siblings_go_on(
     ]
     assert all(24 << 20 < end["memory_peak"] <= 32 << 20 for end in ends), "not of its first look"
     told = keeper.call("why", session).stdout.splitlines()
-    assert [line.count("because it ran out of memory") for line in told] == [1, 1, 0]
+    assert [line.count("because it ran out of memory") for line in told] == [0, 1, 1], (
+        "what runs is first"
+    )
     assert "sibling" in told[2]
     sibling.stdin.write(b"go on\n")
     sibling.stdin.flush()
