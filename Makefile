@@ -59,7 +59,7 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 test-all test-openclaw: NPM = yes
 test: NPM = $(WITHIN)$(findstring openclaw,$(PARTS))
 
-test: prepare ## lint, types, unit tests, the main job on real systemds: some 7 minutes
+test: prepare ## lint, types, unit tests, the main job on real systemds: some 6 minutes
 	@$(RUN) tests.parts test $(PARTS) $(PART_ARGS)
 
 test-all: prepare ## everything there is, with a table: hours
