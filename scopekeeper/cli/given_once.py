@@ -31,5 +31,5 @@ def _refusal(command: click.Command, option: click.Option, context: click.Contex
     text = f"{option.opts[-1]} is given twice and takes one value"
     arguments = [each.metavar or "" for each in command.params if isinstance(each, click.Argument)]
     if option.name in _ARGUMENTS_TOO and any("|SESSION|" in each for each in arguments):
-        return f"{text}. To name several, write: {context.command_path} A B"
+        return f"{text}. To name several, give words: {context.command_path} ONE OTHER"
     return text

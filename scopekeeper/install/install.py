@@ -23,6 +23,8 @@ from scopekeeper.install.gateway_drop_in import drop_ins, leaves_behind
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.install.shipped import ENABLED, TIMER
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import lingering
 from scopekeeper.systemd.systemctl import Systemctl
 from scopekeeper.systemd.units import KEEPER
@@ -103,7 +105,18 @@ def _talk(actions: Sequence[FileAction], manager: Systemctl) -> Talk:
         talk.then.append(ManagerCommand(manager.argv("start", TIMER)))
         if not enabled:
             talk.back.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *ENABLED)))
+    if _has_scopes() and not manager.runs(KEEPER):
+        # the next scope would start it, and what runs already may lose its owner before
+        talk.then.append(ManagerCommand(manager.argv("start", "--no-block", KEEPER)))
     return talk
+
+
+def _has_scopes() -> bool:
+    """Return whether anything of this user's runs in a scope."""
+    try:
+        return any(scope.lives for scope in Reader(mount_point()).snapshot(uid=os.getuid()).scopes)
+    except LookupError:  # no cgroup2
+        return False
 
 
 def refuse_writable(program: str) -> None:

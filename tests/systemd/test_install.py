@@ -310,11 +310,13 @@ def test_the_timer_ends_an_orphan_where_no_keeper_runs(
 ) -> None:
     owner = gateway(keeper)
     member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
-    end(owner)
     soon = INSTALLED / f"{TIMER}.d" / "soon.conf"
     soon.parent.mkdir(parents=True)
     soon.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=10ms\nAccuracySec=1ms\n")
     succeeds(call("install"))
+    succeeds(systemctl("stop", UNIT))
+    end(owner)
+    succeeds(systemctl("restart", TIMER))
     assert member.wait(PATIENCE) == -signal.SIGTERM
     assert state(UNIT) == "inactive", "no keeper did it"
     eventually(lambda: state(AT_BOOT) == "inactive")
@@ -372,6 +374,18 @@ def test_openclaw_is_told_if_its_unit_leaves_processes(
         systemctl("daemon-reload")
 
 
+def test_the_keeper_is_started_for_what_runs_already(
+    call: Call, keeper: Scopekeeper, session: str
+) -> None:
+    owner = subprocess.Popen(FOREVER)
+    member = keeper.member("-s", session, f"--owner={owner.pid}", "--", *FOREVER)
+    done = call("install", KIND)
+    assert done.returncode == 0, done.stderr
+    owner.kill()
+    owner.wait()
+    eventually(lambda: not is_alive(member.pid))
+
+
 def test_a_killed_gateway_comes_back_without_what_it_had(
     call: Call, keeper: Scopekeeper, units: Units, session: str, before: dict[str, object]
 ) -> None:
@@ -411,7 +425,7 @@ ExecStart=/bin/sh -c '{PROGRAM} run {place} -s {session} -- sleep infinity & exe
     (told,) = json.loads(succeeds(keeper.call("history", "-s", session, "--json")))["ends"]
     assert told["reason"] == "stopped by request"
     assert show(UNIT, "ActiveState") == "inactive"
-    assert "Nothing to change" in succeeds(call("install"))
+    assert ": written" not in succeeds(call("install"))
     drop_in = INSTALLED / f"{name}.d"
     assert f"{drop_in}/10-scopekeeper.conf: removed" in succeeds(
         call("uninstall", "--gateway", name)

@@ -57,6 +57,6 @@ def test_a_launch_with_two_sessions_is_not_parsed_without_click(again):
 def test_the_refusal_names_how_to_name_several():
     for words in (["stop", "-s", "a", "-s", "b"], ["ls", "-n", "a", "--name", "b"]):
         said = CliRunner().invoke(group, words, prog_name="scopekeeper").output
-        assert f"write: scopekeeper {words[0]} A B" in said
+        assert f"give words: scopekeeper {words[0]} ONE OTHER" in said
     said = CliRunner().invoke(group, ["stop", "-l", "a", "-l", "b"]).output
     assert "A B" not in said
