@@ -134,9 +134,8 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
     only = None if rest == Selector() else units.__contains__
     paths = owned.due(reader.mount, only) if dry_run else owned.release(reader.mount, only)
     outcomes = {each.outcome for each in done}
-    status = 0 if "refused" not in outcomes and not paths.failed else 1
-    if not dry_run and not all(each.is_settled for each in done):
-        status = 1
+    settled = dry_run or all(each.is_settled for each in done)
+    status = 1 if "refused" in outcomes or paths.failed or not settled else 0
     return _Report(
         rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in handled],
         documents=[_document(each) for each in done] + [each.document for each in handled],

@@ -191,7 +191,7 @@ def is_lost(values: dict[str, Any]) -> bool:
 
 
 def lost_words(run_id: str) -> str:
-    """Return what is said of a run whose terminal is lost, and which goes on."""
+    """Return the words about a run that continues without its terminal."""
     return (
         f"the keeper of {run_id} has ended, and its terminal with it: no more output comes; "
         "waiting for its end"

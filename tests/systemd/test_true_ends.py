@@ -108,18 +108,23 @@ def test_no_more_are_killed_than_were_ended(
     assert f"{end['processes']} processes ended, {end['killed']} of them by SIGKILL" in told
 
 
-def test_a_stop_counts_what_the_keeper_kills_meanwhile(
-    guard: Keeper, keeper: Scopekeeper, session: str
-) -> None:
-    guard.start()
+def being_ended(keeper: Scopekeeper, session: str, grace: str) -> subprocess.Popen[bytes]:
+    """Start a member that ignores SIGTERM, end its owner, and wait until the keeper stops it."""
     owner = keeper.popen(list(FOREVER))
-    stubborn = ready(
-        keeper, "-s", session, "--grace", "3s", "--owner", str(owner.pid), "--", *STUBBORN
-    )
+    member = ready(keeper, "-s", session, "--grace", grace, "--owner", str(owner.pid), "--",
+                   *STUBBORN)  # fmt: skip
     scope = scope_directory(session)
     owner.kill()
     owner.wait()
     eventually(lambda: record_of(scope).get("STATE") == "stopping")
+    return member
+
+
+def test_a_stop_counts_what_the_keeper_kills_meanwhile(
+    guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    guard.start()
+    stubborn = being_ended(keeper, session, "3s")
     told = say(guard, "stop", "-s", session, "--grace", "1000s")
     assert stubborn.wait() == -signal.SIGKILL, "by the keeper, whose grace was over"
     assert "; 2 processes terminated, 2 of them killed" in told
@@ -131,14 +136,7 @@ def test_reconcile_says_that_the_keeper_is_ending_it_and_until_when(
     guard: Keeper, keeper: Scopekeeper, session: str
 ) -> None:
     guard.start()
-    owner = keeper.popen(list(FOREVER))
-    stubborn = ready(
-        keeper, "-s", session, "--grace", "590s", "--owner", str(owner.pid), "--", *STUBBORN
-    )
-    scope = scope_directory(session)
-    owner.kill()
-    owner.wait()
-    eventually(lambda: record_of(scope).get("STATE") == "stopping")
+    stubborn = being_ended(keeper, session, "590s")
     for options in ((), ("--dry-run",)):
         done = keeper.call("reconcile", *options)
         row = next(line for line in done.stdout.splitlines() if line.startswith(session))
