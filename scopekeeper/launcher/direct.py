@@ -98,11 +98,11 @@ sys.path.insert(0, FOLDER)
 if SHELL or sys.argv[1:2] == ["run"]:
     import marshal, posix
 
-    def load(name, file, path, code):
+    def load(name, file, is_package, code):
         sys.modules[name] = module = type(sys)(name)
-        module.__file__ = file
-        if path:
-            module.__path__ = path
+        module.__file__ = FOLDER + "/" + file
+        if is_package:
+            module.__path__ = [module.__file__[: -len("/__init__.py")]]
         exec(code, module.__dict__)
         parent, _, child = name.rpartition(".")
         if parent:
@@ -133,8 +133,13 @@ _SHEBANG_MAX = 127
 
 
 _FOLDER = Path(__file__).parent
-_MOST = 131_000
-"""Bytes that the launcher reads at once; malloc(3) maps memory for larger blocks."""
+_MOST = 256 << 10
+"""Bytes that the launcher reads at once: twice what there is to read."""
+
+
+def _folder() -> Path:
+    """Return the folder of the package, which ``sys.path`` has."""
+    return Path(__file__).resolve().parents[2]
 
 
 def _file(name: str) -> str:
@@ -150,11 +155,10 @@ def compile_hot(*more: str, shell: str = "") -> bytes:
 
     shell is the path of scopekeeper-shell in the file for it.
     """
-    folder = str(Path(__file__).resolve().parents[2])
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     joining = [_piece(name) for name in (*_JOINING, *more)]
     content = {
-        "FOLDER": folder, "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST,
+        "FOLDER": str(_folder()), "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST,
         "SHELL": shell,
     }  # fmt: skip
     whole = marshal.dumps((loader, content))
@@ -163,12 +167,17 @@ def compile_hot(*more: str, shell: str = "") -> bytes:
     return whole
 
 
-def _piece(name: str) -> tuple[str, str, tuple[str, ...], CodeType]:
+def _piece(name: str) -> tuple[str, str, bool, CodeType]:
+    """Return a module's name, its file in the folder of the package, whether it is one, its code.
+
+    The code names its file without the folder: how long that is must not change what is read.
+    """
     module = importlib.import_module(name)
-    file = str(module.__file__)
-    tree = _Slim().visit(ast.parse(Path(file).read_bytes()))
+    source = Path(str(module.__file__))
+    file = str(source.resolve().relative_to(_folder()))
+    tree = _Slim().visit(ast.parse(source.read_bytes()))
     code = compile(tree, file, "exec", dont_inherit=True, optimize=2)
-    return name, file, tuple(getattr(module, "__path__", ())), code
+    return name, file, hasattr(module, "__path__"), code
 
 
 class _Slim(ast.NodeTransformer):
@@ -204,7 +213,7 @@ class Installation:
 
 def this() -> Installation:
     """Return the installation of this interpreter and this copy of the package."""
-    return Installation(sys.executable, str(Path(__file__).resolve().parents[2]), str(_FOLDER))
+    return Installation(sys.executable, str(_folder()), str(_FOLDER))
 
 
 def script(where: Installation) -> bytes:

@@ -1,10 +1,12 @@
 """The fast launcher does what the slow one does, from one compiled file."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,23 @@ def test_it_launches(launcher):
 def test_what_the_fast_parser_leaves_goes_to_click(launcher):
     assert "--lifetime" in call(launcher, "run", "--help").stdout
     assert call(launcher, "--version").stdout == f"scopekeeper {__version__}\n"
+
+
+def test_the_path_of_the_package_may_be_as_long_as_one_can_be(tmp_path):
+    deep = str(tmp_path / "folder")
+    deep += "/" + "x" * 200 + ("/" + "x" * 200) * ((3_900 - len(deep)) // 201 - 1)
+    shutil.copytree(Path(direct.__file__).parents[1], f"{deep}/scopekeeper")
+    launcher = tmp_path / "scopekeeper"
+    written = subprocess.run(
+        [sys.executable, "-m", "scopekeeper.launcher.direct", launcher],
+        env={"PYTHONPATH": deep}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (written.returncode, written.stderr) == (0, "")
+    ran = call(launcher, "run", "--placement", "mars", "--", "true", SCOPEKEEPER_DEBUG="1")
+    found = r'File "scopekeeper/launch/run.py", line \d+, in run\n +_launch'
+    assert re.search(found, ran.stderr), "with the line of the source"
+    ran = call(tmp_path / "scopekeeper-shell", "-c", "echo ready")
+    assert (ran.stdout, ran.stderr) == ("ready\n", "")
 
 
 def test_it_can_still_say_where_something_failed(launcher):
