@@ -115,6 +115,18 @@ LONG: Share = {
     "systemd/test_ledger.py": ("test_each_short_command_beside_a_keeper_is_told",),
     "systemd/test_owned.py": ("test_a_launch_killed_at_any_step_has_handed_it_over_or_not",),
     "systemd/test_programs.py": ALL,
+    # on this machine: tests of the tests and of packaging, and what a hostile output costs
+    "lab/test_lab.py": ALL,
+    "parts/test_parts.py": ALL,
+    "pictures/test_svg.py": ALL,
+    "unit/test_distributions.py": ALL,
+    "unit/test_packaging.py": ALL,
+    "unit/test_prerequisites.py": ALL,
+    "unit/test_processes.py": (
+        "test_the_connector_tells_of_those_that_are_watched[600]",
+        "test_hundreds_come_and_go_and_leave_no_descriptor",
+    ),
+    "unit/test_pty_screen.py": ("test_a_hostile_output_costs_little",),
 }
 """Takes long and adds little to the main job: ``make test`` leaves it to ``make test-all``."""
 

@@ -142,7 +142,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "unit", "here", "what needs no machine of its own", 4,
-        ((*PYTEST, *PATIENT, "-m", HERE, "tests"),), first=True,
+        ((*PYTEST, *PATIENT, "-m", f"{HERE} and not long", "tests"),), first=True,
     ),
     Part(
         "trixie-user-1", "trixie nspawn user", "all but what is long, first half", 5,
@@ -170,6 +170,10 @@ PARTS: tuple[Part, ...] = (
         first=True,
     ),
     # from here on: what `make test` leaves
+    Part(
+        "unit-rest", "here", "what unit leaves: packaging, the tests of the tests", 2,
+        ((*PYTEST, *PATIENT, "-m", f"{HERE} and long", "tests"),),
+    ),
     virtual("trixie"),
     Part(
         "deb", "both Debians, nspawn root", "the .deb, installed, used and purged", 8,

@@ -34,7 +34,9 @@ def test_what_is_replaced_at_once_is_not_drawn_and_a_long_wait_is_cut() -> None:
     assert [round(frame.at, 2) for frame in found] == [0, 1.3, 2.3]
 
 
-EVENTS = st.lists(st.tuples(st.floats(0, 10), st.text(max_size=30)), min_size=1, max_size=6)
+# pyte takes a superscript in a control sequence for a digit, and fails
+TEXTS = st.text(st.characters(exclude_categories=["No", "Cs"]), max_size=30)
+EVENTS = st.lists(st.tuples(st.floats(0, 10), TEXTS), min_size=1, max_size=6)
 
 
 @given(EVENTS, st.text(max_size=20))

@@ -305,9 +305,19 @@ def test_on_a_read_only_disk_it_is_removed_and_said_that_the_claim_stays(world, 
     monkeypatch.undo()
 
 
-def test_the_folder_of_a_turn_that_nobody_uses_is_due_at_once(world):
+@pytest.fixture
+def sleeper():
+    """Return a process that uses no folder; a test's own parent may be one it cannot look at."""
+    argv = ["sleep", "100"]
+    with subprocess.Popen(argv) as process:
+        eventually(lambda: text_of(f"/proc/{process.pid}/cmdline").split("\0")[:-1] == argv)
+        yield process.pid
+        process.kill()
+
+
+def test_the_folder_of_a_turn_that_nobody_uses_is_due_at_once(world, sleeper):
     path = world.folder()
-    world.populate(os.getppid())
+    world.populate(sleeper)
     member = world.here.living(Kind.MEMBER, LEAF)
     (given,) = give(world.store, world.here, [path], [member], keep=False)
     assert given.use == ""
@@ -343,9 +353,9 @@ def test_what_a_process_uses_is_kept_while_it_lives(world, use):
     assert world.release() == {"turn": "removed"}
 
 
-def test_what_nobody_uses_is_kept_where_that_is_asked_for(world):
+def test_what_nobody_uses_is_kept_where_that_is_asked_for(world, sleeper):
     path = world.folder()
-    world.populate(os.getppid())
+    world.populate(sleeper)
     member = world.here.living(Kind.MEMBER, LEAF)
     give(world.store, world.here, [path], [member], keep=True)
     assert world.release() == {}
