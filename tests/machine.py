@@ -292,6 +292,12 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in text_of(f"/proc/{pid}/task/{pid}/children").split()]
 
 
+def trials_of(doctor: int) -> list[int]:
+    """Return the launches that a doctor tries."""
+    mark = "scopekeeper.launch.run"
+    return [each for each in children_of(doctor) if mark in text_of(f"/proc/{each}/cmdline")]
+
+
 _LIMITS = {
     "x86_64": {7: (2, True), 23: (4, False), 202: (3, False), 232: (3, True), 270: (4, False),
                271: (2, False), 281: (3, True), 441: (3, False)},

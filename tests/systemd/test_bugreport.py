@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from tests.machine import (
     children_of,
     eventually,
     is_alive,
-    processes,
     scope_directories,
     text_of,
+    trials_of,
 )
 
 from .installed import UNIT, Installed
@@ -199,13 +200,32 @@ def test_it_replaces_no_link_and_no_device_and_says_where_it_cannot_write(
     assert not [each for each in tmp_path.iterdir() if each not in (path, other)]
 
 
+def one_with_its_trial(
+    keeper: Scopekeeper, folder: Path
+) -> tuple[subprocess.Popen[bytes], int] | None:
+    """Return a bugreport whose doctor has just begun its trial, and the doctor's pid.
+
+    None if the trial was over before this process had its turn to look.
+    """
+    asked = keeper.popen([PROGRAM, "bugreport"], start_new_session=True, cwd=folder)
+
+    def begun() -> list[int]:
+        return [each for each in children_of(asked.pid) if trials_of(each)]
+
+    eventually(lambda: begun() or asked.poll() is not None, pause=0.001)
+    found = begun()
+    if found and asked.poll() is None:
+        return asked, found[0]
+    asked.wait(60)
+    for each in folder.iterdir():
+        each.unlink()
+    return None
+
+
 def test_an_interrupt_ends_it_and_leaves_no_file_no_process_and_no_scope(
     keeper: Scopekeeper, tmp_path: Path
 ) -> None:
-    asked = keeper.popen([PROGRAM, "bugreport"], start_new_session=True, cwd=tmp_path)
-    # the trial of doctor is under way
-    eventually(lambda: any(map(processes, scope_directories())), pause=0.001)
-    (doctor,) = children_of(asked.pid)
+    asked, doctor = eventually(lambda: one_with_its_trial(keeper, tmp_path), seconds=300)
     os.killpg(asked.pid, signal.SIGINT)
     assert asked.wait(30) == -signal.SIGINT
     eventually(lambda: not is_alive(doctor))

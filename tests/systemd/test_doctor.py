@@ -13,11 +13,10 @@ from tests.machine import (
     PROGRAM,
     ROOT,
     Scopekeeper,
-    children_of,
     eventually,
     rounds,
     scope_directories,
-    text_of,
+    trials_of,
 )
 
 from .guard import Keeper
@@ -110,7 +109,7 @@ def test_an_interrupted_trial_leaves_no_scope(keeper: Scopekeeper) -> None:
             start_new_session=True, text=True,
         )  # fmt: skip
         keeper.started.append(doctor)
-        (child, *_) = eventually(lambda doctor=doctor: launches_of(doctor.pid), pause=0.001)
+        (child, *_) = eventually(lambda doctor=doctor: trials_of(doctor.pid), pause=0.001)
         began = time.monotonic()
         if part is None:  # how long it takes
             eventually(lambda child=child: not os.path.exists(f"/proc/{child}"), pause=0.001)
@@ -121,9 +120,3 @@ def test_an_interrupted_trial_leaves_no_scope(keeper: Scopekeeper) -> None:
             os.killpg(doctor.pid, signal.SIGINT)
         doctor.communicate(timeout=300)
         eventually(lambda: not trial_scopes(), seconds=10)
-
-
-def launches_of(pid: int) -> list[int]:
-    """Return the children of a doctor that are trials."""
-    mark = "scopekeeper.launch.run"
-    return [each for each in children_of(pid) if mark in text_of(f"/proc/{each}/cmdline")]
