@@ -336,6 +336,7 @@ def test_the_timer_ends_an_orphan_where_no_keeper_runs(
     soon.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=10ms\nAccuracySec=1ms\n")
     succeeds(call("install"))
     succeeds(systemctl("stop", UNIT))
+    eventually(lambda: state(AT_BOOT) == "inactive")  # what the timer began at the installation
     end(owner)
     succeeds(systemctl("restart", TIMER))
     assert member.wait(PATIENCE) == -signal.SIGTERM
