@@ -25,7 +25,7 @@ from scopekeeper.launch.run import run as launch
 @click.option("-n", "--name", metavar="NAME", help="The member's name. Default: the command's "
               "name.")  # fmt: skip
 @click.option("--run", metavar="RUN", help="A run id: gives the run a scope of its own within "
-              "session and lane. Default: $SCOPEKEEPER_RUN.")  # fmt: skip
+              "session and lane. Default: $SCOPEKEEPER_RUN, in the same lane.")  # fmt: skip
 @click.option("--session-id", metavar="ID", help="The gateway's id of one life of the session, "
               "another after each reset. Default: $SCOPEKEEPER_SESSION_ID.")  # fmt: skip
 @click.option("--kind", metavar="mcp|pty|exec", help="The kind of the command. Default mcp.")

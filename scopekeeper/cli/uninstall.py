@@ -37,10 +37,10 @@ def command(
 ) -> None:
     """Undo `install`: remove the files that it wrote, except those edited since.
 
-    Scopes, their slice, their history and running gateways are not touched; a keeper that holds no
-    terminals is stopped. Refused while commands of `scopekeeper exec` or instances of
-    scopekeeper@.service run. It ends with what stays: servers that are still wrapped, and the
-    folder of the history. Exit status: 0 done; 1 something was refused or failed.
+    Scopes, their history and running gateways are not touched. A keeper that holds no terminals is
+    stopped, and the slice if nothing runs in it. Refused while commands of `scopekeeper exec` or
+    instances of scopekeeper@.service run. It ends with what stays: servers that are still wrapped,
+    and the folder of the history. Exit status: 0 done; 1 something was refused or failed.
     """
     places = places_of(manager_of(user=user, system=system, verb="uninstall"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)

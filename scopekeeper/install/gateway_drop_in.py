@@ -83,18 +83,12 @@ def leaves_behind(unit: str, mode: str, units: str, option: str) -> list[str]:
     """
     if mode not in LEAVES_PROCESSES:
         return []
-    folder = f"{units}/{unit}.d"
     mend = (
-        f"mkdir -p {folder} && printf '[Service]\\nKillMode=mixed\\n' > "
-        f"{folder}/20-kill-mode.conf && systemctl{option} daemon-reload"
+        "printf '[Service]\\nKillMode=mixed\\n' | install -Dm644 /dev/stdin "
+        f"{units}/{unit}.d/20-kill-mode.conf && systemctl{option} daemon-reload"
     )
-    text = (
-        f"{unit} has KillMode={mode}: what it starts outside of scopes keeps running after it "
-        "stops. Terminals do not need that: `scopekeeper exec` keeps them. To have a stop end all "
-        "of it: "
-    )
-    inside = (
-        f"{unit}: a stop also ends its commands in scopes, even the one that asks for the stop. "
-        f"Such a command restarts it with: systemctl{option} restart {unit}"
-    )
-    return [text + mend, inside]
+    restart = f"systemctl{option} restart {unit}"
+    return [
+        f"{unit}: KillMode={mode} leaves what is in no scope at a stop; to end it too: {mend}",
+        f"{unit}: a command of its own that stops it ends too; from inside, restart it: {restart}",
+    ]

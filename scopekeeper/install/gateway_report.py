@@ -1,4 +1,4 @@
-"""What ``install --gateway`` reports: what the drop-in does, and what of the gateway is contained.
+"""What ``install --gateway`` reports: when the drop-in takes effect, and what is not contained.
 
 ExecStart= and the running processes show that. A gateway that does not run may start its servers
 either way, and the report then leaves it open.
@@ -18,7 +18,6 @@ from scopekeeper.systemd.systemctl import Systemctl
 from scopekeeper.systemd.units import manager_uid
 
 _PROGRAM = "scopekeeper"
-_LAUNCH = "`scopekeeper run -s SESSION -n NAME -- COMMAND`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,37 +77,26 @@ def _owns(unit: str, by_manager: str, member: Member) -> bool:
     return manager_uid(state.owner.cgroup or state.owner.outer_cgroup) == by_manager
 
 
-def outcome(gateway: Gateway, restart: str) -> str:
-    """Return what the drop-in does, and from when on. Pure.
+def outcome(unit: str, option: str) -> str:
+    """Return from when on the drop-in has an effect. Pure.
 
-    restart is the command that restarts the gateway.
+    option is that of systemctl for the unit's manager.
     """
-    unit = gateway.unit
-    who = unit
-    if gateway.goes_through_us:
-        who = f"{unit}, which ExecStart= starts in a scope with all that it starts"
     return (
-        f"{who}: from its next start on, its scopes end when it stops, and leftovers end before it "
-        f"starts: {restart}"
+        f"{unit}: from its next start on, its scopes end with it: systemctl{option} restart {unit}"
     )
 
 
-def missing(gateway: Gateway, program: str, *, shell: bool) -> str:
+def missing(gateway: Gateway, program: str, option: str) -> str:
     """Return what of a gateway is not contained, and how to contain it; '' if nothing. Pure.
 
-    program is our own absolute path; shell says whether the drop-in sets its ``SHELL``.
+    program is our own absolute path, option that of systemctl for the unit's manager.
     """
     if gateway.goes_through_us or (gateway.contained and not gateway.outside):
         return ""
-    unit, also = gateway.unit, " or through $SHELL" if shell else ""
-    text = f"the drop-in does not contain {unit} itself: only what it starts with {_LAUNCH}{also} "
-    text += "is in a scope. "
-    if gateway.runs:
-        text += f"Now: {_count(gateway.contained, 'member')} in scopes, "
-        text += f"{_count(gateway.outside, 'other process', 'es')} in none. "
-    start = f"ExecStart={quoted(program)} run -n gateway -- "
-    return f"{text}To contain all that it starts, set Delegate=yes and {start}COMMAND in its unit"
-
-
-def _count(number: int, what: str, plural: str = "s") -> str:
-    return f"{number} {what}{'' if number == 1 else plural}"
+    unit, what = gateway.unit, "what it starts without scopekeeper is"
+    if gateway.outside:
+        what = "1 process is" if gateway.outside == 1 else f"{gateway.outside} processes are"
+    start = f"ExecStart={quoted(program)} run -n gateway -- COMMAND"
+    edit = f"systemctl{option} edit --full {unit}"
+    return f"{unit}: {what} in no scope; to contain it all: {edit}, with Delegate=yes and {start}"

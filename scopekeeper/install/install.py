@@ -90,7 +90,7 @@ def install(
         carry_out(actions, talk, manager, change)
     _remarks(change, manager, places)
     if gateway:
-        _report_gateway(change, manager, places, gateway, program, shell=shell)
+        _report_gateway(change, manager, places, gateway, program)
     _make_fast(change, program, dry_run=dry_run)
     return change
 
@@ -156,34 +156,29 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations) -> None:
         and manager.runs(KEEPER)
     ):
         change.warnings.append(
-            "a keeper that runs is as it was before; nothing is lost by: "
+            "the keeper runs with its former unit; nothing is lost by: "
             f"systemctl{option} try-restart {KEEPER}"
         )
     if places.manager == "user" and not lingering.lingers(os.getuid()):
         change.warnings.append(
-            "all of it ends at this user's last logout, and starts at the next login; to have it "
-            f"stay: {lingering.remedy(os.getuid())}"
+            "all of it ends at this user's last logout; to have it stay: "
+            f"{lingering.remedy(os.getuid())}"
         )
 
 
 def _report_gateway(
-    change: Applied,
-    manager: Systemctl,
-    places: Locations,
-    unit: str,
-    program: str,
-    *,
-    shell: bool,
+    change: Applied, manager: Systemctl, places: Locations, unit: str, program: str
 ) -> None:
     option = " --user" if places.manager == "user" else ""
     gateway = gateway_report.look_at(manager, unit)
     if places.drop_in(unit) in change.written:
-        restart = f"systemctl{option} restart {unit}"
-        change.then = gateway_report.outcome(gateway, restart)
-    lacks = gateway_report.missing(gateway, program, shell=shell)
-    change.warnings += [lacks] if lacks else []
-    mode = manager.property_of_service(unit, "KillMode")
-    change.warnings += leaves_behind(unit, mode, places.units, option)
+        change.then = gateway_report.outcome(unit, option)
+    lacks = gateway_report.missing(gateway, program, option)
+    if lacks:
+        change.warnings.append(lacks)
+    if not gateway.goes_through_us:  # else nothing of it is outside of a scope
+        mode = manager.property_of_service(unit, "KillMode")
+        change.warnings += leaves_behind(unit, mode, places.units, option)
 
 
 def _make_fast(change: Applied, program: str, *, dry_run: bool) -> None:

@@ -27,10 +27,12 @@ from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.install.shipped import ENABLED, TEMPLATE
+from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import runs
 from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.scope.placement import Caller, managed
 from scopekeeper.systemd.systemctl import Systemctl
-from scopekeeper.systemd.units import KEEPER
+from scopekeeper.systemd.units import KEEPER, SLICE
 
 
 def uninstall(
@@ -51,6 +53,7 @@ def uninstall(
     if not gateway:
         actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
         _turn_off(manager, actions, talk, change, force=force)
+        _stop_slice(manager, talk, change)
     plan_of(actions, change)
     removed = [each.piece for each in actions if each.step is FileStep.REMOVE]
     talk.then = reloads(removed, manager)
@@ -86,6 +89,25 @@ def _turn_off(
     if instances:
         talk.first.append(ManagerCommand(manager.argv("disable", "--quiet", TEMPLATE)))
         change.warnings.append("these go on until they end: " + ", ".join(instances))
+
+
+def _stop_slice(manager: Systemctl, talk: Talk, change: Applied) -> None:
+    """Have the slice stopped if nothing runs in it; it would stay loaded, without its file."""
+    if not manager.runs(SLICE):
+        return
+    try:
+        directory = managed(Caller(), manager.kind).base
+    except LookupError:  # no cgroup2
+        return
+    if cgroupfs.is_populated(directory):
+        change.warnings.append(
+            f"{SLICE} stays, with what runs in it; once that has ended: scopekeeper uninstall"
+        )
+        return
+    # a scope that begins in between keeps running: the job mode leaves out what needs the slice
+    # (seen with 252 and 257)
+    alone = ("stop", "--job-mode=ignore-requirements", SLICE)
+    talk.first.append(ManagerCommand(manager.argv(*alone), is_needed=False))
 
 
 def _held() -> list[Run]:

@@ -5,6 +5,7 @@ import fcntl
 import posix
 
 from scopekeeper.kernel.proc import make_cgroup, open_lock
+from scopekeeper.launch import start_keeper
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.placement import Place
@@ -35,6 +36,7 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
 
             limit_folder(place.base, directory, member.request.limits, warnings)
         _leave_note(place)
+        start_keeper.start(place.uid)
         return enter(directory, member, place)
     except OSError as error:
         if error.errno in (*GONE, errno.EEXIST):

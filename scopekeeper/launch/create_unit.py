@@ -5,13 +5,13 @@ import time
 
 from scopekeeper.errors import READ_ONLY, ForeignError, ManagerError, UnavailableError
 from scopekeeper.kernel.proc import exists, is_read_only, read
+from scopekeeper.launch import start_keeper
 from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
-from scopekeeper.systemd.units import KEEPER, SLICE, epoch_of
-from scopekeeper.users import home_of
+from scopekeeper.systemd.units import KEEPER, SLICE
 
 _INFINITY = 2**64 - 1
 """Infinity in a property of type t."""
@@ -96,18 +96,6 @@ def _leave(manager: Manager, directory: str, member: NewMember, caller: Caller) 
     manager.reset_failed(member.unit)
 
 
-def _has_keeper(place: Place) -> bool:
-    """Return whether the keeper is installed; wanting a unit that does not exist takes longer."""
-    folders = ["/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/"]
-    if place.manager == "user":
-        home = home_of(place.uid)
-        folders += [
-            f"/run/user/{place.uid}/systemd/", f"{home}/.config/systemd/",
-            f"{home}/.local/share/systemd/",
-        ]  # fmt: skip
-    return any(exists(f"{folder}{place.manager}/{KEEPER}") for folder in folders)
-
-
 def _has_same_pids() -> bool:
     """Return whether systemd shares our PID namespace; False in a service that cannot see PID 1."""
     try:
@@ -145,7 +133,7 @@ def _start(manager: Manager, member: NewMember, place: Place) -> str:
     description = "".join(char if char.isprintable() else "?" for char in text)
     pid = posix.getpid() if _has_same_pids() else 0
     properties = scope_properties(description, SLICE, bound_to, settings, pid)
-    has_keeper = _has_keeper(place)
+    has_keeper = start_keeper.is_installed(place.manager, place.uid)
     if has_keeper:
         properties.append(("Wants", ("as", [KEEPER])))
     if not bound_to:
@@ -155,7 +143,7 @@ def _start(manager: Manager, member: NewMember, place: Place) -> str:
     # the scope requires, systemd stops the scope at once instead (seen with 252, 254, 257, 262).
     if not exists(place.base):
         manager.start_if_possible(SLICE)
-    if has_keeper and not epoch_of(place.mount, f"{place.base.removeprefix(place.mount)}/{KEEPER}"):
+    if has_keeper and not start_keeper.is_active(place.manager, place.uid):
         manager.start_if_possible(KEEPER)
     manager.start_scope(member.unit, properties, "ignore-requirements")
     return bound_to

@@ -156,7 +156,7 @@ def _check(raw: bytes, directory: str, member: NewMember, warnings: list[str]) -
         refuse_identity(directory, member.unit, said)
     bound = from_record.get("BOUND", "")
     if bound and (request.lifetime != "gateway" or member.owner.unit != bound):
-        if not request.explicit_run and request.run != member.owner.label:
+        if not request.explicit_run and request.run != request.run_beside(member.owner.label):
             raise OtherOwnerError(bound)
         from scopekeeper.errors import ConflictError
 

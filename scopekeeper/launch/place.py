@@ -187,7 +187,7 @@ def _make(
     try:
         return run.enter(request, owner, caller, where, warnings, vacant)
     except join.OtherOwnerError:
-        request.run = owner.label
+        request.run = request.run_beside(owner.label)
         return run.enter(request, owner, caller, where, warnings, vacant)
 
 

@@ -65,11 +65,12 @@ class Request:
         self.session = session if session is not None else outer
         if session is not None or outer:
             names.check("session", self.session, names.SESSION_MAX)
-        # lane, run and session id in the environment belong to the session there
+        # lane, run and session id in the environment belong to the session there, the run to the
+        # lane there too: it can be the owner, because another gateway's scope was in that lane
         same = not outer or self.session == outer
-        lane = given("lane")
+        lane, outer_lane = given("lane"), inherited("LANE") if same else ""
         if lane is None:
-            lane = (inherited("LANE") if same else "") or "main"
+            lane = outer_lane or "main"
         self.lane = names.check("lane", lane, names.LANE_MAX)
         if rules is not None:
             options = {**self._applicable(rules(names.lane_class(self.lane)), options), **options}
@@ -81,8 +82,9 @@ class Request:
         self.session_id = session_id and names.check("session id", session_id, names.RUN_MAX)
         run = given("run")
         self.explicit_run = run is not None
+        is_there = same and outer_lane in ("", self.lane)
         self.run = (
-            self._default_run(inherited("RUN") if same else "", options.get("ephemeral"))
+            self._default_run(inherited("RUN") if is_there else "", options.get("ephemeral"))
             if run is None
             else (names.check("run", run, names.RUN_MAX))
         )
@@ -124,6 +126,13 @@ class Request:
             return self.session_id
         # a scope has one lifetime: members with another lifetime than gateway get their own scope
         return "" if self.lifetime == "gateway" else self.lifetime
+
+    def run_beside(self, owner: str) -> str:
+        """Return the run of a scope beside one that ends with a unit, and that this cannot join.
+
+        owner is the label of this launch's owner.
+        """
+        return owner if self.lifetime == "gateway" else self.lifetime
 
     def _read_quantities(self, options: dict[str, str]) -> None:
         from scopekeeper import quantities

@@ -129,7 +129,7 @@ def contain(
     try:
         member, directory = enter(request, owner, caller, where, warnings)
     except join.OtherOwnerError:
-        request.run = owner.label
+        request.run = request.run_beside(owner.label)
         member, directory = enter(request, owner, caller, where, warnings)
     for text in warnings:
         if warn is not None:

@@ -42,7 +42,7 @@ _SHELL = (
 )  # fmt: skip
 _MAKING = (
     "scopekeeper.errors", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
-    "scopekeeper.launch.create_unit",
+    "scopekeeper.launch.start_keeper", "scopekeeper.launch.create_unit",
 )  # fmt: skip
 
 _SCRIPT = """\

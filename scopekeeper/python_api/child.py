@@ -89,7 +89,7 @@ def join(
     try:
         return _join(request, owner, where, caller, birth, warnings)
     except scope.OtherOwnerError:
-        request.run = owner.label
+        request.run = request.run_beside(owner.label)
         return _join(request, owner, where, caller, birth, warnings)
 
 

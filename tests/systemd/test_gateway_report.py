@@ -1,6 +1,7 @@
 """``install --gateway`` says what of a gateway is contained, and that is so."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -46,17 +47,32 @@ def test_a_gateway_that_starts_its_servers_itself_is_not_called_contained(
     main = gateway(units, name)
     done = call("install", "--gateway", name, "--dry-run")
     said = succeeds(done)
-    assert f"does not contain {name} itself" in done.stderr
-    assert "Now: 0 members in scopes, 1 other process in none." in done.stderr
-    assert "is contained" not in said
-    assert "its scopes end when it stops, and leftovers end before it starts: systemctl" in said
+    assert f"{name}: 1 process is in no scope; " in done.stderr
+    assert f"{name}: from its next start on, its scopes end with it: systemctl" in said
 
     server = f"{PROGRAM} run -s {session} -- sleep 6663 &"
     assert gateway(units, name, server=server) != main
     eventually(lambda: session in keeper.call("ls").stdout)
     done = call("install", "--gateway", name, "--dry-run")
-    assert "Now: 1 member in scopes, 1 other process in none." in done.stderr
+    assert f"{name}: 1 process is in no scope; " in done.stderr, "not that of its server"
     assert keeper.call("stop", "-s", session).returncode == 0
+
+
+def test_each_warning_is_one_line_and_each_thing_is_said_once(
+    call: Call, units: Units, session: str, keeper: Scopekeeper
+) -> None:
+    name = f"gateway-{session[-8:]}.service"
+    assert keeper
+    gateway(units, name, more="KillMode=process")
+    for shell in ((), ("--shell",)):
+        done = call("install", "--gateway", name, *shell)
+        *_, then = succeeds(done).splitlines()
+        assert then.startswith(f"{name}: from its next start on, ")
+        begin = f"scopekeeper: warning: {name}: "
+        lines = [line for line in done.stderr.splitlines() if line.startswith(begin)]
+        facts = [line.removeprefix(begin).rpartition(": ")[0] for line in lines]
+        assert len(facts) == 3
+        assert [each for each in facts if len(each) > 80] == []
 
 
 def test_the_line_that_it_gives_contains_all_that_the_gateway_starts(
@@ -67,15 +83,12 @@ def test_the_line_that_it_gives_contains_all_that_the_gateway_starts(
     gateway(units, name, more="KillMode=process")
     done = call("install", "--gateway", name)
     succeeds(done)
-    assert "set Delegate=yes and ExecStart=" in done.stderr
-    line = done.stderr.partition("Delegate=yes and ExecStart=")[2].partition("COMMAND in its unit")[
-        0
-    ]
+    (line,) = re.findall(r"with Delegate=yes and ExecStart=(.*)COMMAND\n", done.stderr)
     more = "KillMode=process\nDelegate=yes\nRestart=always\nRestartSec=0"
     main = gateway(units, name, start=line, more=more)
     done = call("install", "--gateway", name, "--dry-run")
     succeeds(done)
-    assert "does not contain" not in done.stderr
+    assert name not in done.stderr, "nothing is left to mend"
     (server,) = children_of(main)
     assert "/scopekeeper-" in cgroup_of(server), "it is in a scope"
     os.kill(main, signal.SIGKILL)

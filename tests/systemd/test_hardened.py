@@ -254,8 +254,8 @@ def test_install_warns_of_a_gateway_whose_stop_leaves_processes(
     assert done.returncode == 0, done.stderr
     assert ("KillMode=process" in done.stderr) is (mode == "process")
     if mode == "process":
-        (command,) = re.findall(r"To have a stop end all of it: (.*)", done.stderr)
-        command = command.replace(command.split()[2], f"{UNIT_FOLDER}/{name}.d")
+        (command,) = re.findall(r"to end it too: (.*)", done.stderr)
+        command = re.sub(r"\S+/20-", f"{UNIT_FOLDER}/{name}.d/20-", command)
         assert subprocess.run(["sh", "-c", command]).returncode == 0
         assert show(name, "KillMode") == "mixed"
         shutil.rmtree(f"{UNIT_FOLDER}/{name}.d")

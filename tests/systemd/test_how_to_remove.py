@@ -90,8 +90,9 @@ def test_nothing_is_left(
     do(block(PAGE, "3. Remove the keeper", "sh"))
     assert ours() == before
     do(block(PAGE, "5. Remove what", "sh"), HOME=str(home))
-    listed, found = block(PAGE, "Check it", "sh").splitlines()
+    listed, loaded, found = block(PAGE, "Check it", "sh").splitlines()
     assert "0 unit files listed" in subprocess.getoutput(here(listed))  # exits 1 then
+    assert "\n0 loaded units listed" in f"\n{do(loaded).stdout}"
     assert do(found, HOME=str(home)).stdout == ""
     for client, name in (("cursor", ".cursor/mcp.json"), ("openclaw", ".openclaw/openclaw.json")):
         assert text_of(home / name) == (SAMPLES / f"{client}.json").read_text()

@@ -155,6 +155,27 @@ def test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing(
     assert succeeds(call("uninstall")) == "Nothing to change.\n"
 
 
+def test_uninstall_takes_the_slice_from_the_manager_once_nothing_runs_in_it(
+    call: Call, keeper: Scopekeeper, session: str
+) -> None:
+    stays = "scopekeeper.slice stays, with what runs in it; once that has ended: scopekeeper unin"
+    member = keeper.member("-s", session, "--", *FOREVER)
+    succeeds(call("install"))
+    done = call("uninstall")
+    succeeds(done)
+    assert done.stderr.count(stays) == 1
+    assert is_alive(member.pid)
+    assert state("scopekeeper.slice") == "active"
+    member.kill()
+    member.wait()
+    eventually(lambda: not scope_directory(session))
+    done = call("uninstall")
+    assert "stop --job-mode=ignore-requirements scopekeeper.slice" in succeeds(done)
+    assert "stays" not in done.stderr
+    assert "scopekeeper" not in systemctl("list-units", "--all", "scopekeeper*").stdout
+    assert not Path(SLICE).exists()
+
+
 def test_uninstall_ends_with_what_stays(call: Call, keeper: Scopekeeper, tmp_path: Path) -> None:
     project = tmp_path / ".mcp.json"
     project.write_text('{"mcpServers": {"a": {"command": "x"}}}')
@@ -315,6 +336,7 @@ def test_the_timer_ends_an_orphan_where_no_keeper_runs(
     soon.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=10ms\nAccuracySec=1ms\n")
     succeeds(call("install"))
     succeeds(systemctl("stop", UNIT))
+    eventually(lambda: state(AT_BOOT) == "inactive")  # what the timer began at the installation
     end(owner)
     succeeds(systemctl("restart", TIMER))
     assert member.wait(PATIENCE) == -signal.SIGTERM
@@ -362,7 +384,7 @@ def test_openclaw_is_told_if_its_unit_leaves_processes(
         assert systemctl("daemon-reload").returncode == 0
         done = keeper.call("openclaw", "install", "--no-keeper")
         assert done.returncode == 0, done.stderr
-        assert (f"{name} has KillMode=process" in done.stderr) is (mode == "process")
+        assert (f"{name}: KillMode=process leaves" in done.stderr) is (mode == "process")
         said = keeper.call("openclaw", "status", "--json")
         (unit,) = [each for each in json.loads(said.stdout)["parts"] if each["part"] == "unit"]
         assert unit["verdict"] == ("lacks" if mode == "process" else "ok")

@@ -1,5 +1,6 @@
 """Two gateways of one user that use the same session keys: neither ends what is the other's."""
 
+import json
 import os
 import signal
 import uuid
@@ -16,6 +17,7 @@ from tests.machine import (
     directory_of,
     eventually,
     is_alive,
+    leaves,
     processes,
     record_of,
     rewrite_record,
@@ -97,6 +99,48 @@ def test_a_run_supersedes_only_runs_of_the_same_gateway(
     assert keeper.call("reconcile").returncode == 0
     assert is_alive(theirs)
     assert second.poll() is None
+
+
+def test_a_gateway_is_the_run_only_beside_another_gateways_scope(
+    keeper: Scopekeeper, units: Units, session: str
+) -> None:
+    """What the second gateway's member launches in another lane, or to outlive it, has its own."""
+    launch = f"{PROGRAM} run"
+    more = (
+        f"{launch} -n same {{}} & {launch} -l nested -n nested {{}} &"
+        f"{launch} -l cron --session-id 1 -n cron {{}} &"
+        f"{launch} --lifetime detached -n detached {{}} & exec sleep infinity"
+    ).replace("{}", "sleep infinity")
+    scripts = {
+        "first": f"{launch} -s {session} -n first sleep infinity & exec sleep infinity",
+        "second": f"{launch} -s {session} -n second -- sh -c '{more}' & exec sleep infinity",
+    }
+    names = {each: f"{each}-{session[-8:]}.service" for each in scripts}
+    for each, script in scripts.items():
+        units.run(names[each], command=("sh", "-c", script))
+        eventually(lambda each=each: runs(session).get(each) is not None)
+    found = eventually(lambda: there if len(there := runs(session)) == 6 else {})
+    assert found == {
+        "first": ("main", ""), "second": ("main", names["second"]),
+        "same": ("main", names["second"]), "nested": ("nested", ""), "cron": ("cron", "1"),
+        "detached": ("main", "detached"),
+    }  # fmt: skip
+    listed = json.loads(keeper.call("ls", "-s", session, "--json").stdout)["scopes"]
+    assert {(each["lane"], each["run"] or "") for each in listed} == set(found.values())
+    assert keeper.call("stop", "-s", session).returncode == 0
+
+
+def runs(session: str) -> dict[str, tuple[str, str]]:
+    """Return lane and run of the scope of each living member of a session, by its name."""
+    found = {}
+    for scope in scope_directories():
+        record = record_of(scope)
+        if record.get("SESSION") == session:
+            for leaf in leaves(scope):
+                name = record_of(f"{scope}/{leaf}").get("NAME")
+                if name:
+                    found[name] = (record["LANE"], record.get("RUN", ""))
+    return found
 
 
 def test_room_is_not_made_of_another_gateways_leftovers(

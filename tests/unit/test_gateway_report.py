@@ -24,24 +24,31 @@ def test_only_a_gateway_that_systemd_starts_through_us_is_in_a_scope(
 ) -> None:
     gateway = Gateway("g.service", commands)
     assert gateway.goes_through_us is through
-    assert ("starts in a scope" in outcome(gateway, "systemctl restart g.service")) is through
-    assert (missing(gateway, PROGRAM, shell=False) == "") is through
+    assert (missing(gateway, PROGRAM, "") == "") is through
 
 
-def test_what_is_missing_names_what_runs_now_and_the_line_that_mends_it() -> None:
-    assert missing(Gateway("g.service", (PLAIN,), True, 2, 0), PROGRAM, shell=False) == ""
-    text = missing(Gateway("g.service", (PLAIN,), True, 1, 12), PROGRAM, shell=False)
-    assert "`scopekeeper run -s SESSION -n NAME -- COMMAND` is in a scope" in text
-    assert "Now: 1 member in scopes, 12 other processes in none" in text
-    assert 'ExecStart="/opt/scope keeper/bin/scopekeeper" run -n gateway -- COMMAND' in text
-    text = missing(Gateway("g.service", (PLAIN,)), PROGRAM, shell=True)
-    assert "or through $SHELL is in a scope" in text
-    assert "Now" not in text
+def test_what_is_missing_counts_what_runs_now_and_has_the_command_that_mends_it() -> None:
+    assert missing(Gateway("g.service", (PLAIN,), True, 2, 0), PROGRAM, "") == ""
+    text = missing(Gateway("g.service", (PLAIN,), True, 1, 12), PROGRAM, " --user")
+    mend = "systemctl --user edit --full g.service, with Delegate=yes and ExecStart="
+    line = f'{mend}"/opt/scope keeper/bin/scopekeeper" run -n gateway -- COMMAND'
+    assert text == f"g.service: 12 processes are in no scope; to contain it all: {line}"
+    assert ": 1 process is in" in missing(Gateway("g.service", (), True, 0, 1), PROGRAM, "")
+    for quiet in (Gateway("g.service", (PLAIN,)), Gateway("g.service", (PLAIN,), True)):
+        assert ": what it starts without scopekeeper is in no scope; " in missing(
+            quiet, PROGRAM, ""
+        )
+
+
+def test_the_outcome_is_one_line_with_the_command_for_it() -> None:
+    text = outcome("g.service", " --user")
+    assert text.startswith("g.service: from its next start on, its scopes end with it: ")
+    assert text.endswith(": systemctl --user restart g.service")
 
 
 def test_only_a_mode_that_leaves_processes_is_warned_of() -> None:
     assert leaves_behind("g.service", "control-group", "/etc/systemd/system", "") == []
     left, inside = leaves_behind("g.service", "process", "/etc/systemd/system", "")
-    assert "keeps running after it stops" in left
+    assert left.startswith("g.service: KillMode=process leaves what is in no scope")
     assert left.endswith("20-kill-mode.conf && systemctl daemon-reload")
-    assert inside.endswith("restarts it with: systemctl restart g.service")
+    assert inside.endswith(": systemctl restart g.service")

@@ -55,7 +55,10 @@ def scratch():
 
 
 PLACED = {"scopekeeper.errors", "scopekeeper.scope.placement_options"}
-CREATING = {"scopekeeper.launch.create_cgroup", "scopekeeper.launch.limits"}
+CREATING = {
+    "scopekeeper.launch.create_cgroup", "scopekeeper.launch.limits",
+    "scopekeeper.launch.start_keeper",
+}  # fmt: skip
 
 
 def modules_of(folder, *arguments, **variables):

@@ -23,6 +23,19 @@ def test_lane_and_run_of_another_session_are_not_taken_over():
     assert (made.session, made.lane, made.run) == ("mine", "main", "")
 
 
+def test_a_run_of_another_lane_is_not_taken_over():
+    there = {"SESSION": "s", "LANE": "main", "RUN": "gateway.service"}
+    assert request(there).run == request(there, lane="main").run == "gateway.service"
+    assert request(there, lane="nested").run == ""
+    assert request(there, lane="cron", session_id="1").run == "1"
+    assert request({"SESSION": "s", "RUN": "r"}, lane="cron").run == "r", "it names no lane"
+
+
+def test_beside_a_scope_that_ends_with_a_unit_is_the_owners_or_that_of_the_lifetime():
+    assert request(session="s").run_beside("gateway.service") == "gateway.service"
+    assert request(session="s", lifetime="detached").run_beside("gateway.service") == "detached"
+
+
 def test_a_lane_in_the_environment_without_a_session_holds():
     assert request({"LANE": "cron"}, session="mine").lane == "cron"
 
