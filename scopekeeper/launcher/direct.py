@@ -32,7 +32,8 @@ _JOINING = (
     "scopekeeper.systemd", "scopekeeper.systemd.units",
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.client",
-    "scopekeeper.scope.owner", "scopekeeper.launch.request", "scopekeeper.launch.member",
+    "scopekeeper.scope.owner", "scopekeeper.clients", "scopekeeper.clients.table",
+    "scopekeeper.clients.identity", "scopekeeper.launch.request", "scopekeeper.launch.member",
     "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.join",
     "scopekeeper.main",
 )  # fmt: skip
