@@ -6,10 +6,9 @@ Parsing TOML takes longer than a launch, so it happens once for each change of t
 from scopekeeper import regular_files
 from scopekeeper.clients.format import Row, loads
 from scopekeeper.clients.table import DIGEST, TABLE
+from scopekeeper.clients.variables import FILE
 from scopekeeper.policy.cache_format import runtime_path
 from scopekeeper.policy.files import find_file
-
-FILE = "clients.toml"
 
 
 def table(warnings: list[str]) -> tuple[Row, ...]:

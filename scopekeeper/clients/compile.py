@@ -25,6 +25,10 @@ TABLE = (
     #     prefix, lane, owner
 {rows}
 )  # fmt: skip
+VARIABLES = (
+{variables}
+)  # fmt: skip
+"""All variables of sessions."""
 '''
 
 
@@ -66,7 +70,9 @@ def module() -> str:
     rows = parse([(source.name, source.read_text(encoding="utf-8"))])
     digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:8]
     lines = (f"    ({_inner(row[:4])},\n     {_inner(row[4:])})," for row in rows)
-    return _MODULE.format(digest=digest, rows="\n".join(lines))
+    names = dict.fromkeys(name for row in rows for name in row[2])
+    variables = "\n".join(f'    b"{name}",' for name in names)
+    return _MODULE.format(digest=digest, rows="\n".join(lines), variables=variables)
 
 
 def _inner(fields: tuple[object, ...]) -> str:

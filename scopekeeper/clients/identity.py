@@ -1,6 +1,6 @@
 """The session that a client names in the environment of what it starts.
 
-On the hot path of ``run``: builtin modules only.
+On the hot path of a ``run`` with such a variable: builtin modules only.
 
 A variable is inherited further than it is true: a gateway that was started from an agent's shell
 has that agent's id, and so has a tmux server that a command founded. So the id counts only if the
@@ -15,8 +15,9 @@ Names of processes prove nothing against a process that lies; it could as well l
 import posix
 
 from scopekeeper.clients.table import TABLE
+from scopekeeper.clients.variables import has_file, may_name
 from scopekeeper.kernel.proc import environment as environment_of
-from scopekeeper.kernel.proc import exists, read, stat_of
+from scopekeeper.kernel.proc import read, stat_of
 from scopekeeper.scope.client import FURTHEST, SHELLS
 
 TYPE_CHECKING = False
@@ -61,16 +62,13 @@ def of_launch(
     starter is the pid of the process that starts it, by default our parent. configured: whether
     there is a folder that may have a user's table.
     """
-    if "session" in options or environment.get(b"SCOPEKEEPER_SESSION"):
+    if not may_name(options, environment, configured=configured):
         return Named()
     table: Sequence[Row] = TABLE
-    if configured:
-        from scopekeeper.policy.files import folders
+    if configured and has_file():
+        from scopekeeper.clients.cached import table as cached
 
-        if any(exists(f"{folder}/clients.toml") for folder in folders()):
-            from scopekeeper.clients.cached import table as cached
-
-            table = cached(warnings)
+        table = cached(warnings)
     owner = options.get("owner") or environment.get(b"SCOPEKEEPER_OWNER", b"").decode("latin-1")
     return find(table, environment, owner or starter or str(posix.getppid()))
 

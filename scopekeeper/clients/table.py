@@ -18,3 +18,11 @@ TABLE = (
     ("hermes", ("hermes",), ("HERMES_SESSION_ID",), (),
      "hermes", "main", "starter"),
 )  # fmt: skip
+VARIABLES = (
+    b"CLAUDE_CODE_SESSION_ID",
+    b"CODEX_SESSION_ID",
+    b"CODEX_THREAD_ID",
+    b"COPILOT_AGENT_SESSION_ID",
+    b"HERMES_SESSION_ID",
+)  # fmt: skip
+"""All variables of sessions."""

@@ -26,8 +26,8 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "durations", "explicit_run", "if_unavailable", "ignored", "ignores_replace", "kind",
-        "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
+        "asked", "durations", "explicit_run", "if_unavailable", "ignored", "ignores_replace",
+        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
         "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 

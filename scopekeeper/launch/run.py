@@ -178,7 +178,8 @@ def plan(
 
     Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
-    from scopekeeper.clients import identity
+    from scopekeeper import launch
+    from scopekeeper.clients.variables import may_name
     from scopekeeper.kernel import proc
     from scopekeeper.launch.request import Request
     from scopekeeper.scope import choose_placement
@@ -199,12 +200,17 @@ def plan(
     client = options.get("parent") or (
         client_of_stdin() if options.get("kind", "mcp") == "mcp" else ""
     )
-    named = identity.of_launch(options, environment, client, warnings, configured=configured)
+    named = None
+    if may_name(options, environment, configured=configured):
+        launch.load_later("scopekeeper.clients.identity")
+        from scopekeeper.clients.identity import of_launch
+
+        named = of_launch(options, environment, client, warnings, configured=configured)
     request = Request(options, environment, command, rules, named)
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")
     request.launched_in = caller.launched_in()
-    owner = find_owner(caller, request.owner, named.owner or client)
+    owner = find_owner(caller, request.owner, (named.owner if named else "") or client)
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"
     return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)

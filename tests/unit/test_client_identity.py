@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -159,11 +160,11 @@ def test_an_option_and_our_own_variable_come_first(started):
 def test_the_client_owns_what_its_proxy_starts_if_the_table_says_so(started):
     table = [(*row[:6], "client") for row in TABLE]
     found = find(started("claude", "gateway"), table=table)
-    assert open(f"/proc/{found.owner}/comm").read() == "claude\n"
+    assert Path("/proc", found.owner, "comm").read_text() == "claude\n"
     assert find(started("claude", "gateway")).owner == ""
 
 
 def test_the_compiled_table_is_that_of_the_file():
     assert compiler.module() == (compiler.FOLDER / "table.py").read_text()
     assert f'"{DIGEST}"' in compiler.module()
-    assert TABLE == compiler.read([str(compiler.FOLDER / "clients.toml")], ())
+    assert compiler.read([str(compiler.FOLDER / "clients.toml")], ()) == TABLE

@@ -21,7 +21,7 @@ ALLOWED = {
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.owner",
     "scopekeeper.scope.client",
-    "scopekeeper.clients", "scopekeeper.clients.identity", "scopekeeper.clients.table",
+    "scopekeeper.clients", "scopekeeper.clients.table", "scopekeeper.clients.variables",
     "scopekeeper.history", "scopekeeper.history.launch_ledger",
     "scopekeeper.launch", "scopekeeper.launch.arguments", "scopekeeper.launch.join",
     "scopekeeper.launch.member", "scopekeeper.launch.program", "scopekeeper.launch.request",
