@@ -27,8 +27,8 @@ class Request:
 
     __slots__ = (
         "asked", "durations", "explicit_run", "if_unavailable", "ignored", "ignores_replace",
-        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
-        "replace", "room", "run", "session", "session_id",
+        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner",
+        "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
