@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from scopekeeper.clients import compile as compiler
 from scopekeeper.clients import identity
+from scopekeeper.clients.ignored import why
 from scopekeeper.clients.table import DIGEST, TABLE
+from scopekeeper.scope import record_parser, records
 
 ID = "5e0c21ab-0000-4000-8000-000000000000"
 CLAUDE = {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDECODE": "1"}
@@ -162,6 +164,24 @@ def test_the_client_owns_what_its_proxy_starts_if_the_table_says_so(started):
     found = find(started("claude", "gateway"), table=table)
     assert Path("/proc", found.owner, "comm").read_text() == "claude\n"
     assert find(started("claude", "gateway")).owner == ""
+
+
+def note(text):
+    fields = {"NAME": "x", "PID": "7", "START": "8", "IGNORED": text}
+    return record_parser.member(records.dumps(fields), "m-x.12345678").ignored
+
+
+def test_the_note_in_a_record_comes_back_and_has_a_sentence():
+    for reason in records.IGNORED:
+        assert note(f"MY_ID {reason}") == f"MY_ID {reason}"
+        assert why(f"MY_ID {reason}").startswith("MY_ID is ignored: ")
+    assert note("") == ""
+
+
+@pytest.mark.parametrize("text", ["MY_ID", "MY_ID other", "MY ID invalid", "x" * 129, "É invalid"])
+def test_another_note_is_damage(text):
+    with pytest.raises(records.RecordError, match="IGNORED"):
+        note(text)
 
 
 def test_the_compiled_table_is_that_of_the_file():
