@@ -387,10 +387,13 @@ def test_a_wrong_table_of_a_user_is_one_line_and_the_launch_goes_on(
 
 
 def test_a_run_at_a_terminal_of_its_own_is_of_the_session(
-    keeper: Scopekeeper, client: Callable[..., Client]
+    keeper: Scopekeeper, client: Callable[..., Client], tmp_path: Path
 ) -> None:
     one = client("claude")
-    one.start(PROGRAM, "exec", "-d", "--", *FOREVER)
+    line = shlex.join([PROGRAM, "exec", "-d", "--json", "--", *FOREVER])
+    one.start("/bin/sh", "-c", f"{line} > {tmp_path}/run; true", own=True)
+    run = json.loads(eventually(lambda: text_of(tmp_path / "run")))
+    assert run["session"] == one.session  # type: ignore[attr-defined]
     (found,) = eventually(lambda: [
         scope for scope in keeper.scopes()
         if scope["kind"] == "pty" and scope["session"] == one.session  # type: ignore[attr-defined]
