@@ -99,6 +99,11 @@ LONG: Share = {
     "systemd/test_claude_code_plugin.py": ALL,
     "systemd/test_doctor.py": ("test_an_interrupted_trial_leaves_no_scope",),
     "systemd/test_exec_silent.py": ALL,
+    "systemd/test_client_sessions.py": (
+        "test_a_bad_value_is_ignored_and_the_launch_goes_on",
+        "test_a_wrong_table_of_a_user_is_one_line_and_the_launch_goes_on",
+        "test_over_ssh_a_client_does_not_pass_its_session_on",
+    ),
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",

@@ -27,6 +27,7 @@ from scopekeeper.cli.show import (
 )
 from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
 from scopekeeper.cli.users import others, uid_of, with_all_users
+from scopekeeper.clients.ignored import why
 from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.kernel.proc import comm, mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
@@ -242,6 +243,8 @@ class _Listing:
         for member in scope.members:
             argv = command_line(member.shown_pid)
             lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
+            if member.ignored:
+                lines += self._lines(f"  {why(member.ignored)}")
         holders = {member.holder for member in scope.members}
         for text, pids in (
             ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),

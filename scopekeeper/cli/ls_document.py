@@ -77,7 +77,14 @@ def _member_document(member: Member, ends: Ends, now: int) -> dict[str, Any]:
         "idle_s": idle_of(member, now),
         **ends.document(member),
         "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
+        "ignored": _ignored_document(member.ignored),
     }
+
+
+def _ignored_document(ignored: str) -> dict[str, str] | None:
+    """Return the variable of a client that does not name the session, and why."""
+    variable, _, reason = ignored.partition(" ")
+    return {"variable": variable, "reason": reason} if ignored else None
 
 
 def _owner_document(owner: Owner) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _ENVIRONMENT = {
     "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do if no scope can be created.",
     "SCOPEKEEPER_SHELL": "The real shell that scopekeeper-shell executes.",
     "SCOPEKEEPER_DETACH_KEYS": "The keys that detach from a run. Default: ctrl-\\.",
-    "SCOPEKEEPER_CONFIG": "The folder of config.toml and config.d, instead of "
+    "SCOPEKEEPER_CONFIG": "The folder of config.toml, config.d and clients.toml, instead of "
         "~/.config/scopekeeper. The keeper uses it only if its own environment sets it.",
     "SCOPEKEEPER_STATE": "The folder of the history, the runs, the records of owned paths and "
         "the backups of `wrap`. If the folder exists and is not private, a folder scopekeeper-UID "
@@ -35,6 +35,8 @@ _ENVIRONMENT = {
 _FILES = {
     "/etc/scopekeeper/config.toml, ~/.config/scopekeeper/config.toml, and config.d/*.toml beside":
         "The rules of lanes; later files override earlier ones.",
+    "/etc/scopekeeper/clients.toml, ~/.config/scopekeeper/clients.toml":
+        "More clients, and the variables that hold the ids of their sessions.",
     "/var/lib/scopekeeper, ~/.local/state/scopekeeper":
         "The history, the output of runs, the records of owned paths, and backups of files in git "
         "work trees: for root, and for any other user.",

@@ -35,6 +35,7 @@ def examine() -> list[Finding]:
     findings += _found("launcher", parts.launcher)
     findings += _found("shell", parts.shell)
     findings += _found("policy", parts.policy)
+    findings += _found("clients", parts.clients)
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
     findings += _found("escaped", lambda: parts.escapes(caller))

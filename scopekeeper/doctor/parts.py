@@ -13,7 +13,7 @@ from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.containers import shares_hierarchy, without_systemd
 from scopekeeper.launcher import direct
-from scopekeeper.policy.files import find
+from scopekeeper.policy.files import find, find_file
 from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.scope.placement_options import is_delegated
 from scopekeeper.scope.snapshot import Reader
@@ -138,6 +138,27 @@ def policy() -> Finding:
         return Finding("policy", Status.LIMIT, problems, "correct the file, or move it away")
     files = ", ".join(path for path in found.sources if os.path.exists(path))
     return Finding("policy", Status.OK, files or "no file: the built-in rules apply")
+
+
+def clients() -> Iterator[Finding]:
+    """Check that a user's table of clients can be read, if there is one."""
+    from scopekeeper.clients.compile import read
+    from scopekeeper.clients.parse import ClientsError
+    from scopekeeper.clients.table import TABLE
+    from scopekeeper.clients.variables import FILE
+
+    found = find_file(FILE, "the table of clients")
+    files = ", ".join(path for path in found.sources if os.path.exists(path))
+    if found.ignored:
+        problems = "; ".join(found.ignored)
+        yield Finding("clients", Status.LIMIT, problems, "correct the file, or move it away")
+    elif files:
+        try:
+            read(found.sources, TABLE)
+        except ClientsError as error:
+            yield Finding("clients", Status.LIMIT, error.message, "correct the file")
+        else:
+            yield Finding("clients", Status.OK, files)
 
 
 def keeper(where: Place) -> Finding:

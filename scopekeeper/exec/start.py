@@ -13,6 +13,7 @@ import termios
 import time
 from dataclasses import dataclass
 
+from scopekeeper.clients import identity
 from scopekeeper.errors import FAILED, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.run import Run, plain
@@ -66,7 +67,7 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
     options["parent"] = str(os.getppid() or 1)
     environment = program.original_environment()
     rules = CachedRules(list[str]())  # the launch reports problems of the rules
-    request = Request(options, environment, wish.command[0], rules)
+    request = _request(options, environment, wish, rules)
     said = {} if request.lifetime == "detached" else rules(lane_class(request.lane))
     session = request.session or find_owner(Caller(), request.owner, options["parent"]).label
     run = Run(
@@ -89,6 +90,17 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
     if wish.log_max is not None:
         run = dataclasses.replace(run, log_max=wish.log_max)
     return run, options
+
+
+def _request(
+    options: dict[str, str], environment: dict[bytes, bytes], wish: Wish, rules: CachedRules
+) -> Request:
+    """Return the request as the launch will read it."""
+    silent = list[str]()  # the launch warns
+    named = identity.of_launch(
+        options, environment, options.get("parent", ""), silent, configured=True
+    )
+    return Request(options, environment, wish.command[0], rules, named)
 
 
 def _kept(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,9 +127,7 @@ def check(wish: Wish) -> None:
     """
     program.find_program(wish.command[0])
     _, options = describe(wish)
-    request = Request(
-        options, program.original_environment(), wish.command[0], CachedRules(list[str]())
-    )
+    request = _request(options, program.original_environment(), wish, CachedRules(list[str]()))
     outlives = request.lifetime != "gateway"
     choose_placement.find(Caller(for_child=True), request.placement, outlives=outlives)
 

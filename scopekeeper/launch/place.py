@@ -185,10 +185,12 @@ def _make(
     request, owner, where = run.plan(options, "", environment, caller, warnings)
     _check_way(caller, where)
     try:
-        return run.enter(request, owner, caller, where, warnings, vacant)
+        made = run.enter(request, owner, caller, where, warnings, vacant)
     except join.OtherOwnerError:
         request.run = request.run_beside(owner.label)
-        return run.enter(request, owner, caller, where, warnings, vacant)
+        made = run.enter(request, owner, caller, where, warnings, vacant)
+    run.warn_of_ignored(request, owner, warnings)
+    return made
 
 
 def _check_way(caller: Caller, where: Place) -> None:

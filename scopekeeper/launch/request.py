@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scopekeeper.clients.identity import Named
+
 SCOPE_LIMITS = ("memory_max", "memory_high", "tasks_max", "cpu_weight")
 MEMBER_LIMITS = ("member_memory_max", "member_tasks_max")
 _ROOM = ("supersede", "max_scopes", "when_full")
@@ -24,9 +26,9 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "durations", "explicit_run", "if_unavailable", "ignores_replace", "kind", "lane",
-        "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
-        "replace", "room", "run", "session", "session_id",
+        "asked", "durations", "explicit_run", "if_unavailable", "ignored", "ignores_replace",
+        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner",
+        "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
@@ -35,11 +37,15 @@ class Request:
         environment: dict[bytes, bytes],
         command: str,
         rules: "Callable[[str], dict[str, str]] | None" = None,
+        named: "Named | None" = None,
     ) -> None:
         """Read the options; the environment, then the rules of the lane, supply missing ones.
 
-        rules returns more options for a lane's class. Raises ValueError.
+        rules returns more options for a lane's class; named has the session that the client names.
+        Raises ValueError.
         """
+        self.ignored = named.ignored if named else ""
+        """The client's variable that does not count, as the record has it."""
         self.asked = options.keys()
         self.ignores_replace = False
         """Whether the lane's rule to replace is not followed, since its members have no names."""
@@ -70,10 +76,12 @@ class Request:
         same = not outer or self.session == outer
         lane, outer_lane = given("lane"), inherited("LANE") if same else ""
         if lane is None:
-            lane = outer_lane or "main"
+            lane = outer_lane or (named.lane if named else "") or "main"
         self.lane = names.check("lane", lane, names.LANE_MAX)
         if rules is not None:
             options = {**self._applicable(rules(names.lane_class(self.lane)), options), **options}
+        if named is not None and not self.session:
+            self.session = named.session
         self.kind = options.get("kind", "mcp")
         self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
         session_id = given("session_id")

@@ -131,6 +131,7 @@ def contain(
     except join.OtherOwnerError:
         request.run = request.run_beside(owner.label)
         member, directory = enter(request, owner, caller, where, warnings)
+    warn_of_ignored(request, owner, warnings)
     for text in warnings:
         if warn is not None:
             warn(text)
@@ -177,6 +178,8 @@ def plan(
 
     Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
+    from scopekeeper import launch
+    from scopekeeper.clients.variables import may_name
     from scopekeeper.kernel import proc
     from scopekeeper.launch.request import Request
     from scopekeeper.scope import choose_placement
@@ -185,23 +188,40 @@ def plan(
     from scopekeeper.users import home_of
 
     rules = None
-    if (
+    configured = (
         proc.exists("/etc/scopekeeper")
         or b"SCOPEKEEPER_CONFIG" in posix.environ
         or proc.exists(home_of(caller.uid) + _USERS_RULES)
-    ):
+    )
+    if configured:
         from scopekeeper.policy.cached import CachedRules
 
         rules = CachedRules(warnings)
-    request = Request(options, environment, command, rules)
+    client = options.get("parent") or (
+        client_of_stdin() if options.get("kind", "mcp") == "mcp" else ""
+    )
+    named = None
+    if may_name(options, environment, configured=configured):
+        launch.load_later("scopekeeper.clients.identity")
+        from scopekeeper.clients.identity import of_launch
+
+        named = of_launch(options, environment, client, warnings, configured=configured)
+    request = Request(options, environment, command, rules, named)
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")
     request.launched_in = caller.launched_in()
-    client = options.get("parent") or (client_of_stdin() if request.kind == "mcp" else "")
-    owner = find_owner(caller, request.owner, client)
+    owner = find_owner(caller, request.owner, (named.owner if named else "") or client)
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"
     return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)
+
+
+def warn_of_ignored(request: "Request", owner: "LaunchOwner", warnings: list[str]) -> None:
+    """Add a warning for a client's variable that does not count, once for each owner."""
+    if request.ignored:
+        from scopekeeper.clients import ignored
+
+        ignored.warn(request.ignored, owner, warnings)
 
 
 def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:

@@ -32,10 +32,14 @@ _JOINING = (
     "scopekeeper.systemd", "scopekeeper.systemd.units",
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.client",
-    "scopekeeper.scope.owner", "scopekeeper.launch.request", "scopekeeper.launch.member",
+    "scopekeeper.scope.owner", "scopekeeper.clients", "scopekeeper.clients.table",
+    "scopekeeper.clients.variables",
+    "scopekeeper.launch.request", "scopekeeper.launch.member",
     "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.join",
     "scopekeeper.main",
 )  # fmt: skip
+_LATER = ("scopekeeper.clients.identity",)
+"""In the same file, but loaded only by the launches that need them."""
 _SHELL = (
     "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
     "scopekeeper.launch.shell",
@@ -115,9 +119,14 @@ if SHELL or sys.argv[1:2] == ["run"]:
                 load(*piece)
         posix.close(making)
 
+    def load_later(name):
+        if name not in sys.modules:
+            load(*marshal.loads(LATER[name]))
+
     for piece in JOINING:
         load(*piece)
     sys.modules["scopekeeper.launch"].load_more = load_more
+    sys.modules["scopekeeper.launch"].load_later = load_later
 if SHELL:
     from scopekeeper.launch.shell import main
 
@@ -126,7 +135,7 @@ from scopekeeper.main import main
 
 main()
 """
-"""Runs first; FOLDER, JOINING, MAKING, MOST and SHELL are defined."""
+"""Runs first; FOLDER, JOINING, LATER, MAKING, MOST and SHELL are defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -157,9 +166,10 @@ def compile_hot(*more: str, shell: str = "") -> bytes:
     """
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     joining = [_piece(name) for name in (*_JOINING, *more)]
+    later = {name: marshal.dumps(_piece(name)) for name in _LATER}
     content = {
-        "FOLDER": str(_folder()), "JOINING": joining, "MAKING": _file("make"), "MOST": _MOST,
-        "SHELL": shell,
+        "FOLDER": str(_folder()), "JOINING": joining, "LATER": later, "MAKING": _file("make"),
+        "MOST": _MOST, "SHELL": shell,
     }  # fmt: skip
     whole = marshal.dumps((loader, content))
     if len(whole) > _MOST:

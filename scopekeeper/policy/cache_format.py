@@ -32,9 +32,14 @@ def is_valid(key: str, value: str) -> bool:
 
 def compiled_path() -> str:
     """Return the path of the compiled rules; '' without a runtime directory."""
+    return runtime_path("rules")
+
+
+def runtime_path(name: str) -> str:
+    """Return the path of a file of ours in the runtime directory; '' without that."""
     uid = posix.getuid()
     runtime = "/run" if uid == 0 else f"/run/user/{uid}"
     try:
-        return f"{runtime}/scopekeeper/rules" if posix.stat(runtime).st_uid == uid else ""
+        return f"{runtime}/scopekeeper/{name}" if posix.stat(runtime).st_uid == uid else ""
     except OSError:
         return ""

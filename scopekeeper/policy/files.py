@@ -1,4 +1,4 @@
-"""Finds the policy's files.
+"""Finds the policy's files, and others beside them.
 
 It decides for every program which files count: those of /etc, and those in this uid's home from the
 password database. ``$HOME`` does not count: ``sudo -E`` passes it on, and services of the system
@@ -26,13 +26,15 @@ def folders() -> list[str]:
 
 
 class Found:
-    """The policy files that count, in reading order, and those that do not."""
+    """The files that count, in reading order, and those that do not."""
 
-    __slots__ = ("ignored", "signature", "sources")
+    __slots__ = ("ignored", "signature", "sources", "what")
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
+        """What the files hold, for people."""
         self.sources: list[str] = []
-        """Includes config.toml of each folder even if it does not exist yet."""
+        """Includes files in the folders themselves that do not exist yet."""
         self.ignored: list[str] = []
         """A sentence for each existing folder or file that does not count."""
         self.signature = ""
@@ -41,14 +43,9 @@ class Found:
 
 def find() -> Found:
     """Find policy files; only those of root and of this uid count."""
-    found = Found()
+    found = Found("the policy")
     parts: list[str] = []
-    for folder in folders():
-        if not folder.startswith("/"):
-            found.ignored.append(f"the policy in {folder} is ignored: give its whole path")
-            continue
-        if not _counts(folder, _FOLDER, found):
-            continue
+    for folder in _counting(found):
         _add(f"{folder}/config.toml", found, parts)
         more = f"{folder}/config.d"
         try:
@@ -61,6 +58,27 @@ def find() -> Found:
                     _add(f"{more}/{name}", found, parts)
     found.signature = "; ".join(parts).replace("\n", " ")
     return found
+
+
+def find_file(name: str, what: str) -> Found:
+    """Find the files of one name beside the policy; what they hold is for messages."""
+    found = Found(what)
+    parts: list[str] = []
+    for folder in _counting(found):
+        _add(f"{folder}/{name}", found, parts)
+    found.signature = "; ".join(parts).replace("\n", " ")
+    return found
+
+
+def _counting(found: Found) -> list[str]:
+    """Return the folders that count."""
+    counting = []
+    for folder in folders():
+        if not folder.startswith("/"):
+            found.ignored.append(f"{found.what} in {folder} is ignored: give its whole path")
+        elif _counts(folder, _FOLDER, found):
+            counting.append(folder)
+    return counting
 
 
 def _add(path: str, found: Found, parts: list[str]) -> None:
@@ -91,7 +109,7 @@ def _counts(path: str, kind: int, found: Found) -> bool:
         problem = f"others can write to it; chmod go-w {path}"
     else:
         return True
-    found.ignored.append(f"the policy in {path} is ignored: {problem}")
+    found.ignored.append(f"{found.what} in {path} is ignored: {problem}")
     return False
 
 

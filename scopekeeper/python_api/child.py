@@ -111,6 +111,7 @@ def _join(
         raise
     if outcome != JOINED:
         return None
+    run.warn_of_ignored(request, owner, warnings)
     fields = child.ledger_fields(directory[len(caller.mount) :])
     launch_ledger.append(launch_ledger.line(fields))
     return child

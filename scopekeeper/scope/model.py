@@ -104,6 +104,8 @@ class Member:
     owner_state: OwnerState | None = None
     launched_in: tuple[str, ...] = ()
     """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
+    ignored: str = ""
+    """The variable of a client that does not count, a blank, and the reason."""
     orphaned: int | None = None
     """When it was first seen without its owner, in microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None

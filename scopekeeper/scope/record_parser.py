@@ -109,6 +109,9 @@ class MemberRecord:
     launched_in: tuple[str, ...]
     """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
     mark: StopMark | None
+    ignored: str
+    """The variable of a client that does not count, a blank, and the reason; '' if there is none.
+    """
 
 
 def scope(raw: bytes | None, unit: str) -> ScopeRecord:
@@ -177,6 +180,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _number(fields, "WAITS_UNTIL"),
         _launchers(fields),
         _mark(fields),
+        _ignored(fields),
     )
 
 
@@ -230,6 +234,14 @@ def _launchers(fields: Mapping[str, str]) -> tuple[str, ...]:
     if len(found) > MOST_LAUNCHERS:
         raise _damaged("LAUNCHED_IN", text)
     return found
+
+
+def _ignored(fields: Mapping[str, str]) -> str:
+    text = _text(fields, "IGNORED", _SHORT)
+    variable, _, reason = text.partition(" ")
+    if text and not (variable.isascii() and variable.isidentifier() and reason in records.IGNORED):
+        raise _damaged("IGNORED", text)
+    return text
 
 
 def _text(fields: Mapping[str, str], key: str, longest: int) -> str:

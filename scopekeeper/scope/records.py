@@ -20,6 +20,9 @@ OF_SCOPE = ("SESSION", "LANE")
 OF_MEMBER = ("NAME", "PID", "START")
 """Required fields of a scope's and of a member's record."""
 
+IGNORED = ("inherited", "invalid", "incomplete")
+"""Why the variable of a client does not count: in a member's record after its name."""
+
 CHILD = "child"
 """JOINING in a member's record: PID and START are still those of the process that starts it."""
 PLACED, PLACING = "placed", "placing"

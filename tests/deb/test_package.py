@@ -113,7 +113,7 @@ def test_a_report_is_made_by_the_package(who):
 
 def test_the_plugins_are_in_the_package_as_in_the_checkout(package):
     installed = HOT.parent
-    for folder in ("clients", "openclaw/plugin"):
+    for folder in ("clients/claude_code", "openclaw/plugin"):
         paths = [path for path in (SOURCE / folder).rglob("*") if path.is_file()]
         assert paths
         for path in paths:

@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from scopekeeper.cli.main import group
+from scopekeeper.clients.parse import parse as parse_clients
+from scopekeeper.clients.table import TABLE
 from scopekeeper.launch.arguments import parse
 from scopekeeper.policy import rules
 from scopekeeper.python_api import public
@@ -73,7 +75,8 @@ def test_every_command_and_option_that_it_names_is_there(page):
 def test_its_samples_can_be_read(page):
     text = page.read_text(encoding="utf-8")
     for block in blocks(text, "toml"):
-        rules.parse([(page.name, block)])
+        of_page = parse_clients if page.name == "clients.md" else rules.parse
+        of_page([(page.name, block)])
     for block in blocks(text, "json"):
         for server in json.loads(block)["mcpServers"].values():
             assert server["args"][0] == "run"
@@ -81,6 +84,14 @@ def test_its_samples_can_be_read(page):
     for block in blocks(text, "ini"):
         for line in re.findall(r"^ExecStart=scopekeeper run (.*)$", block, flags=re.MULTILINE):
             assert parse(shlex.split(line)) is not None
+
+
+def test_every_client_is_named_with_its_variables():
+    text = section("clients.md", "How a session gets its name")
+    for name, _, variables, _, prefix, *_ in TABLE:
+        assert all(f"`{variable}`" in text for variable in variables)
+        assert (f"`{prefix}:ID`" in text) is bool(variables)
+        assert f"`{name}`" in section("clients.md", "Add a client")
 
 
 def test_every_rule_is_in_the_table_of_rules():

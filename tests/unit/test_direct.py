@@ -126,6 +126,34 @@ def test_a_module_that_is_there_is_not_loaded_again(launcher):
     assert ran.returncode == 0, ran.stderr
 
 
+LATER = """
+import marshal, sys
+code, content = marshal.loads(open(sys.argv[1], "rb").read())
+sys.argv = ["scopekeeper", "run"]
+try:
+    exec(code, content)
+except SystemExit:
+    pass
+name = "scopekeeper.clients.identity"
+assert name not in sys.modules, "only launches that need it load it"
+for _ in range(2):
+    sys.modules["scopekeeper.launch"].load_later(name)
+    found = sys.modules[name]
+assert found.__spec__ is None, "it is not from a file of its own"
+from scopekeeper.clients.identity import find
+assert find is found.find
+"""
+
+
+def test_what_few_launches_need_is_in_the_compiled_file_and_not_loaded_before(launcher):
+    (compiled,) = launcher.parent.glob("hot.*")
+    ran = subprocess.run(
+        [sys.executable, "-c", LATER, str(compiled)], capture_output=True, text=True
+    )
+    assert "AssertionError" not in ran.stderr
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_what_only_type_checkers_see_is_not_compiled():
     """The launcher reads a file of a bounded size at once."""
     whole = direct.compile_hot()

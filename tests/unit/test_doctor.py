@@ -6,6 +6,7 @@ import pytest
 
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Status
+from scopekeeper.policy import files
 from scopekeeper.scope.placement import Place
 
 
@@ -21,6 +22,24 @@ def test_a_shell_of_ours_that_is_not_there_is_told_and_any_other_shell_is_not(
     assert found.status is Status.OK
     monkeypatch.setenv("SHELL", "/bin/sh")
     assert not list(parts.shell())
+
+
+def test_a_table_of_clients_is_checked_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SYSTEM", str(tmp_path / "etc"))
+    monkeypatch.setitem(files.posix.environ, files.VARIABLE, str(tmp_path).encode())
+    assert not list(parts.clients())
+    table = tmp_path / "clients.toml"
+    table.write_text('[mine]\nprograms = ["mine"]\n')
+    (found,) = parts.clients()
+    assert (found.status, found.detail) == (Status.OK, str(table))
+    table.write_text("[mine]\n")
+    (found,) = parts.clients()
+    assert (found.status, "[mine]: name its programs" in found.detail) == (Status.LIMIT, True)
+    table.chmod(0o666)
+    (found,) = parts.clients()
+    assert (found.status, "others can write to it" in found.detail) == (Status.LIMIT, True)
 
 
 def test_a_slice_that_is_not_installed_is_said_to_be_no_lack(

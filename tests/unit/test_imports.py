@@ -21,6 +21,7 @@ ALLOWED = {
     "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.records",
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.owner",
     "scopekeeper.scope.client",
+    "scopekeeper.clients", "scopekeeper.clients.table", "scopekeeper.clients.variables",
     "scopekeeper.history", "scopekeeper.history.launch_ledger",
     "scopekeeper.launch", "scopekeeper.launch.arguments", "scopekeeper.launch.join",
     "scopekeeper.launch.member", "scopekeeper.launch.program", "scopekeeper.launch.request",
@@ -133,15 +134,24 @@ def test_a_terminal_of_tmux_costs_one_module_more(scratch):
     assert more == {"scopekeeper.launch.tmux"}
 
 
-def test_loading_the_hot_path_imports_nothing_else():
+def loaded_by(*names):
+    """Return what importing these modules imports."""
     program = (
         f"import sys; before = set(sys.modules); sys.path.insert(0, {str(ROOT)!r}); "
-        "import scopekeeper.launch.join, scopekeeper.launch.request; "
-        "print(*sorted(set(sys.modules) - before), sep='\\n')"
+        f"import {', '.join(names)}; print(*sorted(set(sys.modules) - before), sep='\\n')"
     )
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert set(ran.stdout.split()) <= ALLOWED
+    return set(ran.stdout.split())
+
+
+def test_loading_the_hot_path_imports_nothing_else():
+    assert loaded_by("scopekeeper.launch.join", "scopekeeper.launch.request") <= ALLOWED
+
+
+def test_a_variable_of_a_client_costs_one_module_more():
+    more = loaded_by("scopekeeper.clients.identity") - ALLOWED
+    assert more == {"scopekeeper.clients.identity"} == set(direct._LATER)
 
 
 def test_a_wrong_command_loads_even_less():

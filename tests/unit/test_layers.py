@@ -15,7 +15,7 @@ FLOORS = (
     # from the ground up: each room may import from those before it
     "errors", "quantities", "safe_text", "version",
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "systemd",
-    "scope", "policy", "history", "owned", "lifecycle", "launch",
+    "scope", "policy", "clients", "history", "owned", "lifecycle", "launch",
     "launcher", "exec", "python_api", "mcp", "mcp_clients", "keeper",
     "install", "openclaw", "doctor", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopekeeper.clients.identity import Named
 from scopekeeper.launch.arguments import parse
 from scopekeeper.launch.request import Request
 
@@ -38,6 +39,29 @@ def test_beside_a_scope_that_ends_with_a_unit_is_the_owners_or_that_of_the_lifet
 
 def test_a_lane_in_the_environment_without_a_session_holds():
     assert request({"LANE": "cron"}, session="mine").lane == "cron"
+
+
+CLIENT = Named("claude:7", "cli")
+
+
+def test_a_client_names_session_and_lane_if_nothing_else_does():
+    made = Request({}, {}, "true", None, CLIENT)
+    assert (made.session, made.lane, made.ignored) == ("claude:7", "cli", "")
+    assert Request({"lane": "cron"}, {}, "true", None, CLIENT).lane == "cron"
+    assert Request({}, {b"SCOPEKEEPER_LANE": b"cron"}, "true", None, CLIENT).lane == "cron"
+    assert Request({}, {b"SCOPEKEEPER_SESSION": b"s"}, "true", None, Named()).session == "s"
+
+
+def test_the_rules_of_the_lane_that_a_client_names_apply():
+    asked = []
+
+    def rules(lane_class):
+        asked.append(lane_class)
+        return {"replace": "1"}
+
+    made = Request({}, {}, "true", rules, CLIENT)
+    assert asked == ["cli"]
+    assert not made.replace, "all servers of a client are in its session"
 
 
 def test_two_runs_of_one_cron_job_never_share_a_scope():

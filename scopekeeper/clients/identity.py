@@ -1,0 +1,171 @@
+"""The session that a client names in the environment of what it starts.
+
+On the hot path of a ``run`` with such a variable: builtin modules only.
+
+A variable is inherited further than it is true: a gateway that was started from an agent's shell
+has that agent's id, and so has a tmux server that a command founded. So the id counts only if the
+process that starts the launch is the client, or descends from it within one session of the kernel
+(setsid(2)) and with no other client between. Clients start their commands in sessions of their own;
+the shell that runs such a command (``sh -c``) counts as the client. The client has not inherited
+the id itself, either: what has set a variable for its children does not have it.
+
+Names of processes prove nothing against a process that lies; it could as well lie in the variable.
+"""
+
+import posix
+
+from scopekeeper.clients.table import TABLE
+from scopekeeper.clients.variables import has_file, may_name
+from scopekeeper.kernel.proc import environment as environment_of
+from scopekeeper.kernel.proc import read, stat_of
+from scopekeeper.scope.client import FURTHEST, SHELLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scopekeeper.clients.format import Row
+    from scopekeeper.kernel.proc import Stat
+
+ID_MAX = 128
+_COMM_MAX = 15
+_INTERPRETERS = ("node", "nodejs", "bun", "deno", "python")
+_SUFFIXES = (".js", ".mjs", ".cjs", ".py")
+
+
+class Named:
+    """What a client names; all texts are '' if none does."""
+
+    __slots__ = ("ignored", "lane", "owner", "session")
+
+    def __init__(
+        self, session: str = "", lane: str = "", owner: str = "", ignored: str = ""
+    ) -> None:
+        self.session = session
+        self.lane = lane
+        self.owner = owner
+        """The pid of the client, if that is the owner of what it starts."""
+        self.ignored = ignored
+        """The variable that does not count, a blank, and one of records.IGNORED."""
+
+
+def of_launch(
+    options: dict[str, str],
+    environment: dict[bytes, bytes],
+    starter: str,
+    warnings: list[str],
+    *,
+    configured: bool,
+) -> Named:
+    """Return the session of a launch for which neither an option nor our own variable names one.
+
+    starter is the pid of the process that starts it, by default our parent. configured: whether
+    there is a folder that may have a user's table.
+    """
+    if not may_name(options, environment, configured=configured):
+        return Named()
+    table: Sequence[Row] = TABLE
+    if configured and has_file():
+        from scopekeeper.clients.cached import table as cached
+
+        table = cached(warnings)
+    owner = options.get("owner") or environment.get(b"SCOPEKEEPER_OWNER", b"").decode("latin-1")
+    return find(table, environment, owner or starter or str(posix.getppid()))
+
+
+def find(table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str) -> Named:
+    """Return the session of a launch; starter is the pid of the process that starts it."""
+    said = [
+        variable
+        for row in table
+        for variable in row[2]
+        if environment.get(variable.encode())  # an empty one is not set
+    ]
+    if not said:
+        return Named()
+    row, pid = _client_above(table, starter)
+    variable = next((each for each in row[2] if each in said), "") if row else ""
+    if row is None or not variable:
+        return Named(ignored=f"{said[0]} inherited")
+    value = environment[variable.encode()]
+    if not all(environment.get(each.encode()) for each in row[3]):
+        return Named(ignored=f"{variable} incomplete")
+    if not _is_id(value):
+        return Named(ignored=f"{variable} invalid")
+    if _has(pid, variable.encode() + b"=" + value):
+        return Named(ignored=f"{variable} inherited")
+    return Named(f"{row[4]}:{value.decode()}", row[5], pid if row[6] == "client" else "")
+
+
+def _client_above(table: "Sequence[Row]", starter: str) -> "tuple[Row | None, str]":
+    """Return the nearest client and its pid, from a process upwards: see the module docstring."""
+    pid = starter if starter.isdigit() else ""
+    try:
+        stat = stat_of(pid)
+        for _ in range(FURTHEST):
+            if stat is None:
+                break
+            row = _row_of(table, pid, stat)
+            if row is not None:
+                return row, pid
+            above = stat_of(stat.parent) if stat.parent else None
+            if above is None:
+                break
+            if above.session != stat.session and not (pid == starter and _runs_command(pid, stat)):
+                break
+            pid, stat = str(stat.parent), above
+    except OSError:
+        pass  # hidden from us
+    return None, ""
+
+
+def _row_of(table: "Sequence[Row]", pid: str, stat: "Stat") -> "Row | None":
+    """Return the client that a process is, None if it is none; raises OSError."""
+    name = stat.name
+    for row in table:
+        for program in row[1]:
+            if program[:_COMM_MAX] == name:
+                return row
+    arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    name = _file_name(arguments[0])
+    if name.rstrip("0123456789.") in _INTERPRETERS:
+        script = next((each for each in arguments[1:] if each[:1] != "-"), "")
+        name = _file_name(script)
+        for suffix in _SUFFIXES:
+            name = name.removesuffix(suffix)
+    for row in table:
+        if name in row[1]:
+            return row
+    return None
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _runs_command(pid: str, stat: "Stat") -> bool:
+    """Return whether a process is a shell that runs one command in a session of its own."""
+    if str(stat.session) != pid:
+        return False
+    arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    if _file_name(arguments[0]).lstrip("-") not in SHELLS:
+        return False
+    option = next((each for each in arguments[1:] if each[:2] != "--"), "")
+    return option[:1] == "-" and "c" in option
+
+
+def _is_id(value: bytes) -> bool:
+    """Return whether a value can be the id of a session."""
+    if not 0 < len(value) <= ID_MAX or not value.isascii():
+        return False
+    for mark in (b"-", b"_", b"."):
+        value = value.replace(mark, b"")
+    return value.isalnum()
+
+
+def _has(pid: str, entry: bytes) -> bool:
+    """Return whether a process was executed with a variable; False if that is hidden."""
+    try:
+        return entry in environment_of(int(pid)).split(b"\0")
+    except OSError:
+        return False
