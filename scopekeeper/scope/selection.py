@@ -93,7 +93,7 @@ class Selector:
 
     def matches_member(self, member: Member) -> bool:
         """Return whether a member of a matching scope matches."""
-        if self.name is not None and self.name not in (member.name, member.claims):
+        if self.name is not None and not self._is_name_of(member):
             return False
         if member.problem:
             return True
@@ -107,6 +107,10 @@ class Selector:
         if self.own is not None and not self.own.includes(owner):
             return False
         return self.owner is None or is_owner(owner, self.owner)
+
+    def _is_name_of(self, member: Member) -> bool:
+        """Return whether the name is the member's; '' is of none, also where nothing is claimed."""
+        return bool(self.name) and self.name in (member.name, member.claims)
 
     @property
     def is_partial(self) -> bool:

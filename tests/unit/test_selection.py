@@ -34,6 +34,12 @@ def test_no_session_id_is_not_the_id_of_all_that_have_none():
     assert select(Snapshot((scope("a", members=[member("git")]),)), Selector(session_id="")) == []
 
 
+@pytest.mark.parametrize("key", ["session", "lane", "session_id", "name", "owner"])
+def test_an_empty_text_selects_nothing(key):
+    alone = scope("a", members=[member("git")], run="r")
+    assert select(Snapshot((alone,)), Selector(**{key: ""})) == []
+
+
 def test_a_member_is_meant_alone_where_others_stay():
     time, git = member("time"), member("git")
     shared = scope(members=[time, git])
