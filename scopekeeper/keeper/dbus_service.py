@@ -214,8 +214,8 @@ class Interface(ServiceInterface):
         if unknown:
             raise _error(f"cannot select by {', '.join(unknown)[:_LONGEST]}")
         wanted: dict[str, Any] = {key: _text(each.value, key) for key, each in given.items()}
-        for key in wanted:
-            if not wanted[key] and key != "run":  # a scope may have no run
+        for key, text in wanted.items():
+            if not text and key != "run":  # a scope may have no run
                 raise _error(f"{key} is empty; give it a value, or leave it out")
         unit = wanted.pop("unit", None)
         selector = Selector(**wanted, units=frozenset() if unit is None else frozenset([unit]))
