@@ -12,8 +12,9 @@ from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_clients import edit_diff, files
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
+from scopekeeper.mcp_clients.formats import FORMATS, found, recognise, shapes
 from scopekeeper.mcp_clients.running import running
 from scopekeeper.mcp_clients.servers import ServerState, holds
 from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
@@ -30,7 +31,7 @@ _COLUMNS = (
     Column("FILE", Fit.MIDDLE, 20, need=2),
 )
 NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
-_NAMES = "|".join(FORMATS)
+_NAMES = ", ".join(FORMATS)
 
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 FILE_OPTIONS: list[click.Parameter] = [
-    click.Option(["--client"], type=_Client([*FORMATS]), metavar=_NAMES,
-                 help="Only the files of this client."),
-    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar=_NAMES,
-                 help="Read FILE in this format, whatever its name."),
+    click.Option(["--client"], type=_Client([*FORMATS]), metavar="CLIENT",
+                 help=f"Only the files of this client: {_NAMES}."),
+    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar="CLIENT",
+                 help="Read FILE as one of this client, whatever its name."),
     click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, even if it "
                  "is disabled. May be repeated."),
     click.Option(["--except", "excepted"], metavar="SERVER", multiple=True,
@@ -142,7 +143,7 @@ def _rewrite_file(
         original = files.read(path)
         text = original.text()
         known = kind = kind or _format(path, text)
-        rewrite = rewriting(path, text, kind)
+        rewrite = _rewritten(path, text, kind, rewriting)
         if not write:
             return RewrittenFile(
                 path, kind, rewrite, diff=edit_diff.unified(path, text, rewrite.edits)
@@ -168,17 +169,28 @@ def _rewrite_file(
                          backups_removed=tuple(removed), backups_kept=tuple(kept))  # fmt: skip
 
 
+def _rewritten(path: str, text: str, kind: Format, rewriting: Rewriting) -> Rewrite:
+    """Return the rewrite; an error names the file."""
+    try:
+        return rewriting(path, text, kind)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", error.hint) from None
+
+
 def _stays(outcome: WrapOutcome) -> bool:
     """Return whether a server is still wrapped."""
     return bool(outcome.program) and not outcome.changed
 
 
 def _format(path: str, text: str) -> Format:
-    kind = recognise(path, text)
+    try:
+        kind = recognise(path, text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", error.hint) from None
     if kind is None:
         raise ConfigError(
-            f"{path}: neither its name nor its content shows which client it belongs to",
-            f"give --format {_NAMES}",
+            f"{path}: its servers are in no known place, or it has none",
+            f"give --format CLIENT of a client that has them there ({shapes()})",
         )
     return kind
 

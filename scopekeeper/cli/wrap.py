@@ -29,7 +29,7 @@ from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
-from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.git import is_shared
 from scopekeeper.mcp_clients.other_files import OtherFile, plugin_files, project_files
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing

@@ -1,75 +1,22 @@
-"""The known clients: where their configurations lie, in which dialect, with the servers where.
-
-A client expands placeholders in both ``command`` and ``args`` (OpenClaw, Claude Code, Cursor, VS
-Code, Gemini CLI) or in neither (Claude Desktop, Codex CLI), so a command with a placeholder still
-works as an argument. A leading ``~`` is different: only VS Code is known to expand it in both.
-"""
+"""Finds and recognises the configuration files of the known clients."""
 
 import glob
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients import json5
+from scopekeeper.mcp_clients import json5, yaml
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.json5 import Dialect
+from scopekeeper.mcp_clients.known_clients import CLIENTS
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """The configuration format of one client."""
-
-    name: str
-    dialect: Dialect | None
-    """None for TOML."""
-    places: tuple[tuple[str, ...], ...]
-    """The keys down to each table of servers; ``*`` matches every key."""
-    known: tuple[str, ...] = ()
-    """The paths of a user's own files; each starts with a variable and may have wildcards."""
-    tilde: bool = False
-    """Whether the client expands a leading ``~`` in args as it does in command."""
-
-
-_SERVERS = ("mcpServers",)
-_CONFIG = "$XDG_CONFIG_HOME"
-
-FORMATS = {
-    each.name: each
-    for each in (
-        Format("openclaw", json5.JSON5, (("mcp", "servers"),),
-               ("$OPENCLAW_CONFIG_PATH", "$OPENCLAW_STATE_DIR/openclaw.json",
-                "$OPENCLAW_HOME/.openclaw/openclaw.json", "$HOME/.openclaw/openclaw.json")),
-        Format("claude-desktop", json5.JSON, (_SERVERS,),
-               (f"{_CONFIG}/Claude/claude_desktop_config.json",)),
-        Format("claude-code", json5.JSON, (_SERVERS, ("projects", "*", "mcpServers")),
-               ("$CLAUDE_CONFIG_DIR/.claude.json", "$HOME/.claude.json")),
-        Format("cursor", json5.JSONC, (_SERVERS,), ("$HOME/.cursor/mcp.json",)),
-        Format("vscode", json5.JSONC, (("servers",),),
-               tuple(f"{_CONFIG}/{product}/User/{file}"
-                     for product in ("Code", "Code - Insiders", "VSCodium")
-                     for file in ("mcp.json", "profiles/*/mcp.json")), tilde=True),
-        Format("codex", None, (("mcp_servers",),),
-               ("$CODEX_HOME/config.toml", "$HOME/.codex/config.toml")),
-        Format("gemini", json5.COMMENTED, (_SERVERS,), ("$HOME/.gemini/settings.json",)),
-    )
-}  # fmt: skip
-
-PROJECT_FILES = {
-    ".mcp.json": "claude-code", ".cursor/mcp.json": "cursor", ".vscode/mcp.json": "vscode",
-    ".codex/config.toml": "codex", ".gemini/settings.json": "gemini",
-}  # fmt: skip
-"""The files in the folder of a project, with their clients."""
-_NAMES = {
-    "openclaw.json": "openclaw",
-    "claude_desktop_config.json": "claude-desktop",
-    ".claude.json": "claude-code",
-    ".mcp.json": "claude-code",
-}
-_FOLDERS = {
-    ".cursor": "cursor", ".vscode": "vscode", "User": "vscode", ".codex": "codex",
-    ".gemini": "gemini",
-}  # fmt: skip
+FORMATS = {each.name: each for each in CLIENTS}
+PROJECT_FILES = {name: each.name for each in CLIENTS for name in each.projects}
+"""The files in the folder of a project, which may have wildcards, with their clients."""
+_SANDBOX = "/.var/app/"
+_REFUSED = "its client runs in a sandbox of flatpak, where there is no scopekeeper"
 
 
 def found(environment: Mapping[str, str], client: str | None = None) -> list[tuple[str, Format]]:
@@ -77,6 +24,7 @@ def found(environment: Mapping[str, str], client: str | None = None) -> list[tup
     variables = {name: value for name, value in environment.items() if value}
     if home := variables.get("HOME"):
         variables.setdefault("XDG_CONFIG_HOME", f"{home}/.config")
+        variables.setdefault("XDG_DATA_HOME", f"{home}/.local/share")
     files: dict[str, Format] = {}
     for each in FORMATS.values():
         if client in (None, each.name):
@@ -84,22 +32,63 @@ def found(environment: Mapping[str, str], client: str | None = None) -> list[tup
                 variable, _, rest = pattern[1:].partition("/")
                 if start := variables.get(variable):
                     path = f"{glob.escape(start)}/{rest}" if rest else glob.escape(start)
-                    files.update((name, each) for name in sorted(glob.glob(path)))
+                    files.update((name, _at(name, each)) for name in sorted(glob.glob(path)))
     return list(files.items())
 
 
 def recognise(path: str, text: str) -> Format | None:
-    """Return the format of a file by its name, else by its content; None if neither shows it."""
+    """Return the format of a file by its name, else by its content; None if neither shows it.
+
+    Raises ConfigError if nothing here reads YAML.
+    """
     pure = PurePath(os.path.abspath(path))
-    by_name = _NAMES.get(pure.name) or _FOLDERS.get(pure.parent.name)
-    if by_name is None and pure.suffix == ".toml":
-        by_name = "codex"
-    if by_name is None:
-        by_name = _by_content(text)
-    return FORMATS[by_name] if by_name else None
+    folder = f"{pure.parent}/"
+    named = [each for each in CLIENTS if any(fnmatchcase(pure.name, name) for name in each.names)]
+    inside = [each for each in CLIENTS if any(folder.endswith(f"/{end}/") for end in each.folders)]
+    if named or inside:
+        return _at(str(pure), (named or inside)[0])
+    name = _by_yaml(text) if pure.suffix in (".yaml", ".yml") else _by_json(text)
+    return _at(str(pure), FORMATS[name]) if name else None
 
 
-def _by_content(text: str) -> str | None:
+def is_shared_name(path: str) -> bool:
+    """Return whether a file has the name of one that a team shares."""
+    patterns = [*PROJECT_FILES, *(name for each in CLIENTS for name in each.shared)]
+    return any(fnmatchcase(path, f"*/{pattern}") for pattern in patterns)
+
+
+def shapes() -> str:
+    """Return where each client has its servers, in words."""
+    by_place: dict[str, list[str]] = {}
+    for each in CLIENTS:
+        form = " with command as a list" if each.is_list else ""
+        languages = {True: "YAML", False: "JSON"}
+        language = languages[isinstance(each.dialect, yaml.YamlDialect)] if each.dialect else "TOML"
+        place = " or ".join(".".join(place) for place in each.places)
+        by_place.setdefault(f"{place}{form} ({language})", []).append(each.name)
+    return "; ".join(f"{place}: {', '.join(names)}" for place, names in by_place.items())
+
+
+def _at(path: str, kind: Format) -> Format:
+    """Return the format of a file, which says so if its client cannot start scopekeeper."""
+    return replace(kind, refused=_REFUSED) if _SANDBOX in path else kind
+
+
+def _by_yaml(text: str) -> str | None:
+    try:
+        data = yaml.parse(text, yaml.YAML)[0].data
+    except ParseError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    if "mcpServers" in data:
+        return "continue" if isinstance(data["mcpServers"], list) else "librechat"
+    if "mcp_servers" in data:
+        return "hermes"
+    return "goose" if isinstance(data.get("extensions"), dict) else None
+
+
+def _by_json(text: str) -> str | None:
     try:
         data = json5.parse(text, json5.JSON5, ()).data
     except ParseError:
@@ -107,10 +96,24 @@ def _by_content(text: str) -> str | None:
     if not isinstance(data, dict):
         return None
     mcp = data.get("mcp")
-    if isinstance(mcp, dict) and "servers" in mcp:
-        return "openclaw"
-    if "servers" in data:
-        return "vscode"
+    if isinstance(mcp, dict):
+        return _by_mcp(mcp)
+    for key, name in (("servers", "vscode"), ("context_servers", "zed"), ("amp.mcpServers", "amp")):
+        if key in data:
+            return name
     if "mcpServers" in data:
         return "claude-code" if "projects" in data else "cursor"
     return "claude-code" if "projects" in data else None
+
+
+def _by_mcp(mcp: dict[str, object]) -> str | None:
+    """Return the client with servers below ``mcp``, by how they are written."""
+    below = mcp.get("servers")
+    is_deep = isinstance(below, dict) and not isinstance(below.get("command"), str | list)
+    table = below if is_deep and isinstance(below, dict) else mcp
+    servers = [each for each in table.values() if isinstance(each, dict)]
+    if any(isinstance(each.get("command"), list) for each in servers):
+        return "opencode"
+    if is_deep:
+        return "openclaw"
+    return "crush" if any("command" in each or "url" in each for each in servers) else None
