@@ -199,7 +199,5 @@ def _prove(rewritten: str, kind: Format, expected: object) -> None:
     except ParseError:
         now = None
     if now != expected:
-        text = (
-            "nothing was changed: one of its servers is written in a way that cannot be rewritten"
-        )
+        text = "nothing was changed: a server is written in a way that cannot be rewritten"
         raise ConfigError(text, "please report this, with that server")
