@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from scopekeeper.mcp_clients.document import Edit, Pair, Value
 
-_BLANKS = re.compile(r"[ \t]*")
+_BLANKS = re.compile(r"\s*")
 _UNSAFE = re.compile(r"[,\[\]{}:]|^[-?]")
 """What text without quotes may have outside of brackets only."""
 _STEP = "  "
