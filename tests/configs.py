@@ -219,6 +219,9 @@ def toml_configs(draw):
     return FORMATS["codex"], whole if draw(st.booleans()) else whole.removesuffix(end), made
 
 
+NOT_PLAIN = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+
+
 class YamlWriter:
     """Writes the same values as YAML, in all the ways that people do."""
 
@@ -243,7 +246,7 @@ class YamlWriter:
     def word(self, text):
         """Write a string; most need no quotes."""
         plain = text and text.isascii() and text[0].isalpha() and text.replace("-", "a").isalnum()
-        if plain and text not in ("true", "y", "no", "on") and self.draw(st.booleans()):
+        if plain and text.lower() not in NOT_PLAIN and self.draw(st.booleans()):
             return text
         if "'" not in text and text.isprintable() and self.draw(st.booleans()):
             return f"'{text}'"

@@ -211,9 +211,10 @@ def report(
     more keys of the JSON object.
     """
     restart = running(each.kind.name for each in done if each.changed and each.kind)
+    writers = running(each.kind.name for each in done if each.kind and _is_written_back(each))
     if as_json:
         answer({"files": [_document(each) for each in done], "missing": list(missing),
-                "restart": restart, **(more or {})})  # fmt: skip
+                "restart": restart, "may_undo": writers, **(more or {})})  # fmt: skip
     elif dry_run:
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
@@ -224,6 +225,9 @@ def report(
         for client, pids in restart.items():
             numbers = ", ".join(map(str, pids))
             click.echo(f"Restart {client} (pid {numbers}): it reads its file only when it starts.")
+    warn([f"{client} (pid {', '.join(map(str, pids))}) runs, and writes its file from its memory: "
+          "that may undo this; end it, and run this again"
+          for client, pids in writers.items() if not dry_run])  # fmt: skip
     for each in done:
         warn([f"{each.path}: {note}" for note in (each.rewrite.notes if each.rewrite else ())])
         if dry_run and not as_json:
@@ -236,6 +240,12 @@ def report(
             warn(not_wrapped(each))
         if each.problem:
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
+
+
+def _is_written_back(done: RewrittenFile) -> bool:
+    """Return whether a file was changed that its client writes from its memory."""
+    name = os.path.basename(done.path)
+    return done.changed and done.kind is not None and name in done.kind.writes_back
 
 
 def _print(done: Sequence[RewrittenFile], changed: str, *, no_trunc: bool) -> None:

@@ -39,11 +39,13 @@ class Format:
     """Whether command is an array of the program and its arguments."""
     nested: tuple[str, ...] = ()
     """The keys of program and arguments if command may be an object that has them."""
+    flat: bool = False
+    """Whether the keys of a file may be the servers themselves."""
     settings: tuple[str, ...] = ()
     """Keys beside the servers that are none, unless they have the keys of one."""
     unchanged: tuple[tuple[tuple[str, ...], str], ...] = ()
     """Keys of a server that ``wrap`` may not change, each with the reason."""
     refused: str = ""
     """Why no server of this file may be wrapped; '' if they may."""
-    writes_back: bool = False
-    """Whether the running client writes this file from its memory."""
+    writes_back: tuple[str, ...] = ()
+    """The names of files that the running client writes from its memory."""

@@ -46,7 +46,7 @@ def recognise(path: str, text: str) -> Format | None:
     named = [each for each in CLIENTS if any(fnmatchcase(pure.name, name) for name in each.names)]
     inside = [each for each in CLIENTS if any(folder.endswith(f"/{end}/") for end in each.folders)]
     if named or inside:
-        return _at(str(pure), (named or inside)[0])
+        return _at(str(pure), _form((named or inside)[0], text))
     name = _by_yaml(text) if pure.suffix in (".yaml", ".yml") else _by_json(text)
     return _at(str(pure), FORMATS[name]) if name else None
 
@@ -74,6 +74,23 @@ def _at(path: str, kind: Format) -> Format:
     return replace(kind, refused=_REFUSED) if _SANDBOX in path else kind
 
 
+def _form(kind: Format, text: str) -> Format:
+    """Return a format whose file may be a table of servers, if this text is one."""
+    data = _json(text) if kind.flat else None
+    servers = list(data.values()) if isinstance(data, dict) else []
+    is_flat = all(
+        isinstance(each, dict) and ("command" in each or "url" in each) for each in servers
+    )
+    return replace(kind, places=((),)) if servers and is_flat else kind
+
+
+def _json(text: str) -> object:
+    try:
+        return json5.parse(text, json5.JSON5, ()).data
+    except ParseError:
+        return None
+
+
 def _by_yaml(text: str) -> str | None:
     try:
         data = yaml.parse(text, yaml.YAML)[0].data
@@ -89,10 +106,7 @@ def _by_yaml(text: str) -> str | None:
 
 
 def _by_json(text: str) -> str | None:
-    try:
-        data = json5.parse(text, json5.JSON5, ()).data
-    except ParseError:
-        return None
+    data = _json(text)
     if not isinstance(data, dict):
         return None
     mcp = data.get("mcp")
