@@ -44,11 +44,17 @@ def recognise(path: str, text: str) -> Format | None:
     pure = PurePath(os.path.abspath(path))
     folder = f"{pure.parent}/"
     named = [each for each in CLIENTS if any(fnmatchcase(pure.name, name) for name in each.names)]
-    inside = [each for each in CLIENTS if any(folder.endswith(f"/{end}/") for end in each.folders)]
+    inside = [each for each in CLIENTS if _owns(each, folder, pure.suffix)]
     if named or inside:
         return _at(str(pure), _form((named or inside)[0], text))
     name = _by_yaml(text) if pure.suffix in (".yaml", ".yml") else _by_json(text)
     return _at(str(pure), FORMATS[name]) if name else None
+
+
+def _owns(client: Format, folder: str, suffix: str) -> bool:
+    """Return whether the files in a folder are a client's; JSON is none of YAML's."""
+    is_other = suffix == ".json" and isinstance(client.dialect, yaml.YamlDialect)
+    return not is_other and any(folder.endswith(f"/{end}/") for end in client.folders)
 
 
 def is_shared_name(path: str) -> bool:

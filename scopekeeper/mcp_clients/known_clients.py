@@ -117,6 +117,7 @@ CLIENTS = (
            programs=("qwen",), packages=("@qwen-code/qwen-code",)),
     Format("antigravity", json5.JSONC, _SERVERS,
            ("$HOME/.gemini/antigravity/mcp_config.json", "$HOME/.gemini/config/mcp_config.json"),
-           title="Antigravity", folders=(".gemini/antigravity", ".gemini/config"),
+           title="Antigravity", projects=(".agents/mcp_config.json",),
+           folders=(".gemini/antigravity", ".gemini/config", ".agents"),
            programs=("antigravity", "agy")),
 )  # fmt: skip

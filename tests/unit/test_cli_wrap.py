@@ -273,6 +273,8 @@ def test_json_says_all_of_it(simple, tmp_path):
         (".zed/settings.json", "{}", "zed"),
         (".continue/mcpServers/time.yaml", "", "continue"),
         (".gemini/config/mcp_config.json", "{}", "antigravity"),
+        (".agents/mcp_config.json", "{}", "antigravity"),
+        (".continue/mcpServers/copied.json", '{"mcpServers": {}}', "cursor"),
         ("copy.json", '{"mcp": {"a": {"command": ["npx"]}}}', "opencode"),
         ("copy.json", '{"mcp": {"servers": {"a": {"command": ["npx"]}}}}', "opencode"),
         ("copy.json", '{"mcp": {"servers": {"a": {"command": "npx"}}}}', "openclaw"),
