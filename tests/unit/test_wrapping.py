@@ -143,6 +143,22 @@ def test_what_is_broken_is_refused_or_undone_all_the_same(config, pieces, at):
         undone_and_idempotent(kind, broken)
 
 
+YAML_PIECES = (
+    *("#", " #", "- ", ": ", "{", "}", "[", "]", "'", '"', ",", "\n", "\n  ", "\n- ", "?", "\t"),
+    *("&a ", "*a", "*top", "<<: *top", "!t ", "|", "a", "%"),
+)
+
+
+@given(yaml_configs(), st.lists(st.sampled_from(YAML_PIECES), min_size=1, max_size=3),
+       st.integers(0))  # fmt: skip
+def test_broken_yaml_is_refused_or_undone_all_the_same(config, pieces, at):
+    kind, text, _ = config
+    at %= len(text) + 1
+    broken = text[:at] + "".join(pieces) + text[at:]
+    with contextlib.suppress(ParseError):
+        undone_and_idempotent(kind, broken)
+
+
 KINDS = {
     "claude-project": "claude-code", "opencode-v2": "opencode", "vscode-workspace": "vscode",
     "devcontainer": "vscode",
