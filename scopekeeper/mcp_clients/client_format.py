@@ -25,6 +25,10 @@ class Format:
     """Other names of files that a team shares; ``wrap`` rewrites them only when they are named."""
     names: tuple[str, ...] = ()
     """The file names that no other client uses, with wildcards."""
+    own_keys: tuple[str, ...] = ()
+    """The keys at the top of its file that no other client uses."""
+    by_content: bool = False
+    """Whether a file that nothing else shows is its, if it has servers where this client has."""
     folders: tuple[str, ...] = ()
     """The last part of the folders whose files are all its own."""
     programs: tuple[str, ...] = ()
@@ -39,6 +43,8 @@ class Format:
     """Whether command is an array of the program and its arguments."""
     nested: tuple[str, ...] = ()
     """The keys of program and arguments if command may be an object that has them."""
+    named: bool = False
+    """Whether the servers are a list of objects, each with a name."""
     flat: bool = False
     """Whether the keys of a file may be the servers themselves."""
     settings: tuple[str, ...] = ()

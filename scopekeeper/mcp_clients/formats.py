@@ -47,8 +47,9 @@ def recognise(path: str, text: str) -> Format | None:
     inside = [each for each in CLIENTS if _owns(each, folder, pure.suffix)]
     if named or inside:
         return _at(str(pure), _form((named or inside)[0], text))
-    name = _by_yaml(text) if pure.suffix in (".yaml", ".yml") else _by_json(text)
-    return _at(str(pure), FORMATS[name]) if name else None
+    is_yaml = pure.suffix in (".yaml", ".yml")
+    known = _by_content(_yaml(text) if is_yaml else _json(text), is_yaml=is_yaml)
+    return _at(str(pure), known) if known else None
 
 
 def _owns(client: Format, folder: str, suffix: str) -> bool:
@@ -97,43 +98,39 @@ def _json(text: str) -> object:
         return None
 
 
-def _by_yaml(text: str) -> str | None:
+def _yaml(text: str) -> object:
     try:
-        data = yaml.parse(text, yaml.YAML)[0].data
+        return yaml.parse(text, yaml.YAML)[0].data
     except ParseError:
         return None
+
+
+def _by_content(data: object, *, is_yaml: bool) -> Format | None:
     if not isinstance(data, dict):
         return None
-    if "mcpServers" in data:
-        return "continue" if isinstance(data["mcpServers"], list) else "librechat"
-    if "mcp_servers" in data:
-        return "hermes"
-    return "goose" if isinstance(data.get("extensions"), dict) else None
+    of_language = [each for each in CLIENTS if each.dialect
+                   and isinstance(each.dialect, yaml.YamlDialect) == is_yaml]  # fmt: skip
+    by_key = [each for each in of_language if any(key in data for key in each.own_keys)]
+    by_place = [each for each in of_language if each.by_content and _has_servers(each, data)]
+    return next(iter(by_key + by_place), None)
 
 
-def _by_json(text: str) -> str | None:
-    data = _json(text)
-    if not isinstance(data, dict):
-        return None
-    mcp = data.get("mcp")
-    if isinstance(mcp, dict):
-        return _by_mcp(mcp)
-    for key, name in (("servers", "vscode"), ("context_servers", "zed"), ("amp.mcpServers", "amp")):
-        if key in data:
-            return name
-    if "mcpServers" in data:
-        return "claude-code" if "projects" in data else "cursor"
-    return "claude-code" if "projects" in data else None
+def _has_servers(client: Format, data: object) -> bool:
+    """Return whether there are servers where a client has them, in its form; none count too."""
+    return any(_is_table(client, _below(data, place)) for place in client.places)
 
 
-def _by_mcp(mcp: dict[str, object]) -> str | None:
-    """Return the client with servers below ``mcp``, by how they are written."""
-    below = mcp.get("servers")
-    is_deep = isinstance(below, dict) and not isinstance(below.get("command"), str | list)
-    table = below if is_deep and isinstance(below, dict) else mcp
+def _below(data: object, place: tuple[str, ...]) -> object:
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _is_table(client: Format, table: object) -> bool:
+    if client.named or not isinstance(table, dict):
+        return client.named and isinstance(table, list)
     servers = [each for each in table.values() if isinstance(each, dict)]
-    if any(isinstance(each.get("command"), list) for each in servers):
-        return "opencode"
-    if is_deep:
-        return "openclaw"
-    return "crush" if any("command" in each or "url" in each for each in servers) else None
+    if table and not servers:
+        return False
+    has_lists = any(isinstance(each.get(client.command), list) for each in servers)
+    return has_lists == client.is_list

@@ -132,7 +132,7 @@ class _Finder:
         self, value: Value, place: tuple[str, ...], path: tuple[str, ...], shared: str = ""
     ) -> Iterator[McpServer]:
         """Follow the keys of place, then yield every server there."""
-        is_list = not place and isinstance(value.data, list) and _is_yaml(self.kind)
+        is_list = not place and isinstance(value.data, list) and self.kind.named
         if not isinstance(value.data, dict) and not is_list:
             if value.data is not None:
                 where = position(self.text, value.start, "\n\r")

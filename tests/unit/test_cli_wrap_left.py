@@ -226,3 +226,53 @@ def test_reading_yaml_costs_only_those_who_have_it(tmp_path):
     assert done.returncode == 1
     assert "scopekeeper.mcp_clients.yaml" in done.stderr
     assert "ruamel" not in done.stderr
+
+
+NEWEST = """
+import sys
+from scopekeeper.mcp_clients import json5, known_clients
+from scopekeeper.mcp_clients.client_format import Format
+known_clients.CLIENTS += (Format(
+    "newest", json5.JSONC, (("tools", "servers"),), ("$HOME/.newest/tools.json",), title="Newest",
+    projects=("newest.json",), names=("newest.json",), folders=(".newest",), programs=("newest",),
+    command="run", by_content=True,
+),)
+sys.argv[0] = "scopekeeper"
+from scopekeeper.main import main
+main()
+"""
+
+
+def test_a_new_client_needs_one_entry_and_nothing_else(tmp_path):
+    server = {"tools": {"servers": {"a": {"run": "x", "args": ["y"]}}}}
+    own, project = (
+        put(tmp_path / ".newest/tools.json", server),
+        put(tmp_path / "newest.json", server),
+    )
+    copy = put(tmp_path / "copy.json", server)
+    before = own.read_bytes()
+
+    def newest(*words):
+        root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+        path = f"{installed(tmp_path / 'bin').parent}:/usr/bin:/bin"
+        environment = {"HOME": str(tmp_path), "PYTHONPATH": root, "PATH": path}
+        return subprocess.run([sys.executable, "-c", NEWEST, *map(str, words)], cwd=tmp_path,
+                              env=environment, capture_output=True, text=True)  # fmt: skip
+
+    client = subprocess.Popen(["newest", "1000"], executable=shutil.which("sleep"))
+    try:
+        eventually(lambda: text_of(f"/proc/{client.pid}/cmdline"))
+        done = newest("wrap", "--client", "newest")
+    finally:
+        client.kill()
+        client.wait()
+    assert done.returncode == 0, done.stderr
+    assert f"Restart Newest (pid {client.pid})" in done.stdout
+    assert f"run `scopekeeper wrap {project}`" in done.stderr
+    assert newest("wrap", copy).returncode == 0
+    for path in (own, copy):
+        (wrapped,) = json.loads(path.read_text())["tools"]["servers"].values()
+        assert wrapped["args"][-3:] == ["--", "x", "y"]
+    assert "tools.servers (JSON): newest" in newest("wrap", put(tmp_path / "no.json", {})).stderr
+    assert newest("unwrap", own).returncode == 0
+    assert own.read_bytes() == before
