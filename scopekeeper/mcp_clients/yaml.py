@@ -186,7 +186,7 @@ def _properties(event: Any) -> str:  # noqa: ANN401  as above
 
 
 def _merged(data: object) -> dict[str, object]:
-    """Return what a merge key brings: a mapping, or a list of them of which the first counts."""
+    """Return what a merge key brings: one mapping, or several; earlier ones override."""
     found: dict[str, object] = {}
     for each in reversed(data if isinstance(data, list) else [data]):
         found |= each if isinstance(each, dict) else {}
