@@ -9,6 +9,7 @@ import string
 from hypothesis import strategies as st
 
 from scopekeeper.mcp_clients.formats import FORMATS
+from scopekeeper.mcp_clients.json5 import Dialect
 
 COMMANDS = st.sampled_from(
     ["npx", "uvx", "/opt/a b/it's", 'say "hi"', "C:\\bin\\x.exe", "${env:HOME}/bin/é", "a\tb", "😀"]
@@ -100,10 +101,28 @@ class Writer:
         return text + self.gap(depth, line=bool(items)) + closing
 
 
+def is_json(kind):
+    return isinstance(kind.dialect, Dialect)
+
+
+def spelled(draw, kind, server):
+    """Return a server as this client writes it."""
+    if "command" not in server:
+        return server
+    rest = {key: value for key, value in server.items() if key not in ("command", "args")}
+    if kind.is_list:
+        return {"command": [server["command"], *server.get("args", [])], **rest}
+    if kind.nested and draw(st.booleans()):
+        inner = {"path" if key == "command" else key: server[key]
+                 for key in server if key in ("command", "args")}  # fmt: skip
+        return {**rest, "command": inner}
+    return {kind.command if key == "command" else key: value for key, value in server.items()}
+
+
 @st.composite
 def json_configs(draw):
     """Return a format, a text in it, and the value of the text."""
-    kind = draw(st.sampled_from([each for each in FORMATS.values() if each.dialect]))
+    kind = draw(st.sampled_from([each for each in FORMATS.values() if is_json(each)]))
     value = {"command": "not this one", "n": 1.5, "args": [None, True]}
     place = draw(st.sampled_from(kind.places))
     inner = value
@@ -111,7 +130,8 @@ def json_configs(draw):
         key = "/home/ann" if key == "*" else key  # noqa: PLW2901
         inner[key] = {"before": [], **inner.get(key, {})}
         inner = inner[key]
-    inner[place[-1]] = draw(servers())
+    made = draw(servers())
+    inner[place[-1]] = {name: spelled(draw, kind, server) for name, server in made.items()}
     writer = Writer(draw, kind.dialect)
     mark = draw(st.sampled_from(["", "\ufeff"]))
     end = draw(st.sampled_from(["", writer.line_end]))
@@ -197,3 +217,111 @@ def toml_configs(draw):
         lines.append(f"[[profiles]]{end}when = 1979-05-27 07:32:00 # then{end}n = nan{end}")
     whole = "".join([draw(st.sampled_from(["", "", "\ufeff"])), *lines])
     return FORMATS["codex"], whole if draw(st.booleans()) else whole.removesuffix(end), made
+
+
+NOT_PLAIN = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+
+
+class YamlWriter:
+    """Writes the same values as YAML, in all the ways that people do."""
+
+    def __init__(self, draw):
+        self.draw = draw
+        self.line_end = draw(st.sampled_from(["\n", "\n", "\r\n"]))
+        self.comments = 0
+
+    def one_of(self, *texts):
+        return self.draw(st.sampled_from(texts))
+
+    def note(self):
+        if self.draw(st.integers(0, 3)):
+            return ""
+        self.comments += 1
+        return f"  # c{self.comments}, ] }} - \" ':"
+
+    def line(self, indent, text):
+        before = self.one_of("", "", "", self.line_end, f"{indent}# c0, ] }} - {self.line_end}")
+        return f"{before}{indent}{text}{self.note()}{self.line_end}"
+
+    def word(self, text):
+        """Write a string; most need no quotes."""
+        plain = text and text.isascii() and text[0].isalpha() and text.replace("-", "a").isalnum()
+        if plain and text.lower() not in NOT_PLAIN and self.draw(st.booleans()):
+            return text
+        if "'" not in text and text.isprintable() and self.draw(st.booleans()):
+            return f"'{text}'"
+        escaped = "".join(
+            char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}"
+            for char in text
+        )
+        return f'"{escaped}"'
+
+    def flow(self, value):
+        if isinstance(value, list):
+            gap = self.one_of("", " ")
+            return f"[{gap}{', '.join(self.flow(item) for item in value)}{gap}]"
+        if isinstance(value, dict):
+            members = [f"{self.key(key)}: {self.flow(item)}" for key, item in value.items()]
+            return f"{{{', '.join(members)}}}"
+        return self.word(value)
+
+    def key(self, name):
+        return self.word(name)
+
+    def server(self, indent, head, server):
+        """Return the lines of a server; head is what stands before its first key."""
+        if head.endswith(":") and self.draw(st.booleans()) and self.draw(st.booleans()):
+            return [self.line(indent, f"{head} {self.flow(server)}")]
+        lines = []
+        inside = indent + "  "
+        if head.endswith(":"):
+            lines.append(self.line(indent, head))
+        for number, (key, value) in enumerate(server.items()):
+            first = number == 0 and not head.endswith(":")
+            start, at = (head, indent) if first else ("", inside)
+            lines += self.member(at, start, key, value, inside)
+        return lines
+
+    def member(self, indent, start, key, value, inside):
+        key = self.key(key)
+        if isinstance(value, list) and value and self.draw(st.booleans()):
+            step = self.one_of("", "  ", "    ")
+            gap = self.one_of(" ", "   ")
+            return [self.line(indent, f"{start}{key}:"),
+                    *(self.line(inside + step, f"-{gap}{self.word(item)}")
+                      for item in value)]  # fmt: skip
+        written = self.word(value) if isinstance(value, str) else self.flow(value)
+        return [self.line(indent, f"{start}{key}:{self.one_of(' ', '  ')}{written}")]
+
+
+@st.composite
+def yaml_configs(draw):
+    """Return a format, a text in it, and the servers in the text."""
+    kind = draw(st.sampled_from([each for each in FORMATS.values()
+                                 if each.dialect and not is_json(each)]))  # fmt: skip
+    made = draw(servers())
+    writer = YamlWriter(draw)
+    made = {name: {key: value for key, value in spelled(draw, kind, server).items()
+                   if not isinstance(value, dict) or key == "env"}
+            for name, server in made.items()}  # fmt: skip
+    place = kind.places[0][0]
+    lines = [
+        writer.line("", "top: &top {command: not this, args: [a]}"),
+        writer.line("", f"{place}:"),
+    ]
+    if not made:
+        lines[-1] = writer.line("", f"{place}: {{}}")
+    indent = writer.one_of("  ", "    ")
+    is_list = kind.name == "continue"
+    for name, server in made.items():
+        whole = {"name": name, **server} if is_list else server
+        if draw(st.booleans()) and not is_list:
+            lines += writer.server(indent, f"{writer.key(name)}:", whole)
+            continue
+        head = "- " if is_list else f"{writer.key(name)}:"
+        lines += writer.server(indent, head, whole)
+    lines.append(writer.line("", f"again: {writer.one_of('*top', '{<<: *top}')}"))
+    mark = draw(st.sampled_from(["", "", "\ufeff"]))
+    text = mark + "".join(lines)
+    text = text if draw(st.booleans()) else text.removesuffix(writer.line_end)
+    return kind, text, list(made.items()) if is_list else made

@@ -12,8 +12,9 @@ from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_clients import edit_diff, files
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import FORMATS, Format, found, recognise
+from scopekeeper.mcp_clients.formats import FORMATS, found, recognise, shapes
 from scopekeeper.mcp_clients.running import running
 from scopekeeper.mcp_clients.servers import ServerState, holds
 from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
@@ -30,7 +31,7 @@ _COLUMNS = (
     Column("FILE", Fit.MIDDLE, 20, need=2),
 )
 NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
-_NAMES = "|".join(FORMATS)
+_NAMES = ", ".join(FORMATS)
 
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 FILE_OPTIONS: list[click.Parameter] = [
-    click.Option(["--client"], type=_Client([*FORMATS]), metavar=_NAMES,
-                 help="Only the files of this client."),
-    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar=_NAMES,
-                 help="Read FILE in this format, whatever its name."),
+    click.Option(["--client"], type=_Client([*FORMATS]), metavar="CLIENT",
+                 help=f"Only the files of this client: {_NAMES}."),
+    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar="CLIENT",
+                 help="Read FILE as one of this client, whatever its name."),
     click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, even if it "
                  "is disabled. May be repeated."),
     click.Option(["--except", "excepted"], metavar="SERVER", multiple=True,
@@ -142,7 +143,7 @@ def _rewrite_file(
         original = files.read(path)
         text = original.text()
         known = kind = kind or _format(path, text)
-        rewrite = rewriting(path, text, kind)
+        rewrite = _rewritten(path, text, kind, rewriting)
         if not write:
             return RewrittenFile(
                 path, kind, rewrite, diff=edit_diff.unified(path, text, rewrite.edits)
@@ -168,17 +169,28 @@ def _rewrite_file(
                          backups_removed=tuple(removed), backups_kept=tuple(kept))  # fmt: skip
 
 
+def _rewritten(path: str, text: str, kind: Format, rewriting: Rewriting) -> Rewrite:
+    """Return the rewrite; an error names the file."""
+    try:
+        return rewriting(path, text, kind)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", error.hint) from None
+
+
 def _stays(outcome: WrapOutcome) -> bool:
     """Return whether a server is still wrapped."""
     return bool(outcome.program) and not outcome.changed
 
 
 def _format(path: str, text: str) -> Format:
-    kind = recognise(path, text)
+    try:
+        kind = recognise(path, text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", error.hint) from None
     if kind is None:
         raise ConfigError(
-            f"{path}: neither its name nor its content shows which client it belongs to",
-            f"give --format {_NAMES}",
+            f"{path}: its servers are in no known place, or it has none",
+            f"give --format CLIENT of a client that has them there ({shapes()})",
         )
     return kind
 
@@ -199,9 +211,10 @@ def report(
     more keys of the JSON object.
     """
     restart = running(each.kind.name for each in done if each.changed and each.kind)
+    writers = running(each.kind.name for each in done if each.kind and _is_written_back(each))
     if as_json:
         answer({"files": [_document(each) for each in done], "missing": list(missing),
-                "restart": restart, **(more or {})})  # fmt: skip
+                "restart": restart, "may_undo": writers, **(more or {})})  # fmt: skip
     elif dry_run:
         for each in done:
             click.echo(safe_lines(each.diff), nl=False)
@@ -212,6 +225,9 @@ def report(
         for client, pids in restart.items():
             numbers = ", ".join(map(str, pids))
             click.echo(f"Restart {client} (pid {numbers}): it reads its file only when it starts.")
+    warn([f"{client} (pid {', '.join(map(str, pids))}) runs, and writes its file from its memory: "
+          "that may undo this; end it, and run this again"
+          for client, pids in writers.items() if not dry_run])  # fmt: skip
     for each in done:
         warn([f"{each.path}: {note}" for note in (each.rewrite.notes if each.rewrite else ())])
         if dry_run and not as_json:
@@ -224,6 +240,12 @@ def report(
             warn(not_wrapped(each))
         if each.problem:
             click.echo(f"scopekeeper: {safe(each.problem)}", err=True)
+
+
+def _is_written_back(done: RewrittenFile) -> bool:
+    """Return whether a file was changed that its client writes from its memory."""
+    name = os.path.basename(done.path)
+    return done.changed and done.kind is not None and name in done.kind.writes_back
 
 
 def _print(done: Sequence[RewrittenFile], changed: str, *, no_trunc: bool) -> None:

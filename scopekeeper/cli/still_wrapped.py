@@ -8,7 +8,8 @@ from typing import Any
 
 from scopekeeper.cli.configs import rewrite_files
 from scopekeeper.cli.show import safe_json
-from scopekeeper.mcp_clients.formats import Format, found
+from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_clients.formats import found
 from scopekeeper.mcp_clients.other_files import project_files
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Selection, look

@@ -24,15 +24,16 @@ from scopekeeper.cli.configs import (
 )
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import warn, with_no_trunc
-from scopekeeper.cli.wrap_warnings import launchers_not_usual, remedy_for, warnings
+from scopekeeper.cli.wrap_warnings import launchers_not_usual, warnings
 from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
-from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.git import is_shared
 from scopekeeper.mcp_clients.other_files import OtherFile, plugin_files, project_files
 from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing
+from scopekeeper.mcp_clients.rewrap import remedy_for
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Rewrite, Selection, look, wrap
 from scopekeeper.scope import choose_placement

@@ -2,14 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from scopekeeper.cli.configs import RewrittenFile
 from scopekeeper.mcp_clients.doubts import doubts
 from scopekeeper.mcp_clients.git import is_shared
 from scopekeeper.mcp_clients.program import launcher_path, not_usual
+from scopekeeper.mcp_clients.rewrap import update_command
 from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
-from scopekeeper.mcp_clients.wrap import WrapOutcome
 
 
 def warnings(done: Sequence[RewrittenFile], *, update: bool, program: str | None) -> Iterator[str]:
@@ -45,30 +45,3 @@ def launchers_not_usual(done: Sequence[RewrittenFile]) -> Iterator[str]:
             link = f"`sudo ln -s {shlex.quote(path)} /usr/local/bin/`"
             update = f"`{update_command(each.path, bare, path)}`"
             yield f"{each.path}: {reason}; link it there: {link}, or write its path: {update}"
-
-
-def update_command(path: str, servers: Sequence[WrapOutcome], program: str = "") -> str:
-    """Return the command that gives servers of a file another launcher, with the same options.
-
-    If their options differ, it is for the first one.
-    """
-    words = ["scopekeeper", "wrap", "--update"]
-    first = servers[0]
-    if any(each.options != first.options for each in servers):
-        words += ["--only", shlex.quote(first.name)]
-    if program:
-        words += ["--program", shlex.quote(program)]
-    return " ".join([*words, shlex.quote(path), *first.options])
-
-
-def remedy_for(path: str, outcomes: Sequence[WrapOutcome]) -> Callable[[WrapOutcome], str]:
-    """Return a function that returns what mends a server whose launcher is missing."""
-    wrapped = [each for each in outcomes if each.program]
-
-    def remedy(server: WrapOutcome) -> str:
-        if "/" not in server.program and is_shared(path, os.environ):
-            return f"`sudo ln -s {shlex.quote(launcher_path())} /usr/local/bin/`"
-        others = [each for each in wrapped if each is not server]
-        return f"`{update_command(path, [server, *others])}`"
-
-    return remedy

@@ -11,7 +11,16 @@ from scopekeeper.errors import words
 from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.version import __version__
 
-_LIBRARIES = ("click", "dbus-next", "dbus-fast", "psutil", "pyroute2", "pyte", "pystemd")
+_LIBRARIES = (
+    "click",
+    "dbus-next",
+    "dbus-fast",
+    "psutil",
+    "pyroute2",
+    "pyte",
+    "pystemd",
+    "ruamel.yaml",
+)
 
 
 def versions() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Values of a configuration with their places in the text, for JSON and TOML alike. Pure.
+"""Values of a configuration with their places in the text, for JSON, TOML and YAML alike. Pure.
 
 Offsets count characters; start is the first character, end is one past the last.
 """
@@ -38,6 +38,10 @@ class Value:
     """The offset of the comma after each item of an array; -1 if it has none."""
     members: tuple["Pair", ...] = ()
     """The members of an object or inline table."""
+    block: bool = False
+    """Whether it is a list or mapping of YAML without brackets."""
+    trouble: str = ""
+    """Why it cannot be moved as it is written; '' if it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from scopekeeper.mcp_clients.wrap import WrapOutcome
 
+_SEPARATORS = {"/", "\\"}
 _BLANKS = re.compile(r"\S\s+\S")
 
 
@@ -15,9 +16,10 @@ def doubts(server: WrapOutcome) -> Iterator[str]:
     command = server.command
     if _BLANKS.search(command) and not shutil.which(command):
         program = command.split(maxsplit=1)[0]
-        if shutil.which(program):  # else it may be a path with blanks, and not there yet
-            yield (f"there is no program {shlex.quote(command)}: a command has no arguments, move "
-                   "them to args")  # fmt: skip
+        # else it may be a path with blanks, and not there yet
+        if not _SEPARATORS & set(program) or shutil.which(program):
+            yield (f"there is no program {shlex.quote(command)}: a command has no arguments; write "
+                   "each as a word of its own")  # fmt: skip
     if server.odd_args:
         odd = ", ".join(server.odd_args)
         yield f"not a string in its args, so that its client may refuse it: {odd}"

@@ -18,6 +18,7 @@ from scopekeeper.mcp_clients.backups import Backup, IsOutdated
 _MOST = 64 << 20
 """Bytes. Some clients keep their history in their configuration; even that is smaller."""
 
+_STORES = ("/nix/store/", "/gnu/store/")
 _ACL = "system.posix_acl"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -120,6 +121,11 @@ def _replace(
 
 def _refuse(original: Original, folder: int) -> None:
     name = os.path.basename(original.target)
+    if _is_generated(original):
+        raise ConfigError(
+            f"{original.path}: is a link to {original.target}, which is read-only",
+            "change it in what generates it, such as the configuration of Home Manager",
+        )
     if not os.access(name, os.W_OK, dir_fd=folder, effective_ids=True):
         raise ConfigError(f"{original.path}: may not be written")
     if original.status.st_nlink > 1:
@@ -127,6 +133,16 @@ def _refuse(original: Original, folder: int) -> None:
             f"{original.path}: has {original.status.st_nlink} hard links",
             "the other links would keep the old text: remove them, or make them symbolic links",
         )
+
+
+def _is_generated(original: Original) -> bool:
+    """Return whether a file is part of a store that only its generator writes.
+
+    Root may write it all the same, and the next generation would bring the old text back.
+    """
+    is_link = os.path.abspath(original.path) != original.target
+    read_only = not original.status.st_mode & 0o222
+    return is_link and (read_only or original.target.startswith(_STORES))
 
 
 def _refuse_changed(original: Original, folder: int) -> None:

@@ -1,75 +1,22 @@
-"""The known clients: where their configurations lie, in which dialect, with the servers where.
-
-A client expands placeholders in both ``command`` and ``args`` (OpenClaw, Claude Code, Cursor, VS
-Code, Gemini CLI) or in neither (Claude Desktop, Codex CLI), so a command with a placeholder still
-works as an argument. A leading ``~`` is different: only VS Code is known to expand it in both.
-"""
+"""Finds and recognises the configuration files of the known clients."""
 
 import glob
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients import json5
+from scopekeeper.mcp_clients import json5, yaml
+from scopekeeper.mcp_clients.client_format import Format
 from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.json5 import Dialect
+from scopekeeper.mcp_clients.known_clients import CLIENTS
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """The configuration format of one client."""
-
-    name: str
-    dialect: Dialect | None
-    """None for TOML."""
-    places: tuple[tuple[str, ...], ...]
-    """The keys down to each table of servers; ``*`` matches every key."""
-    known: tuple[str, ...] = ()
-    """The paths of a user's own files; each starts with a variable and may have wildcards."""
-    tilde: bool = False
-    """Whether the client expands a leading ``~`` in args as it does in command."""
-
-
-_SERVERS = ("mcpServers",)
-_CONFIG = "$XDG_CONFIG_HOME"
-
-FORMATS = {
-    each.name: each
-    for each in (
-        Format("openclaw", json5.JSON5, (("mcp", "servers"),),
-               ("$OPENCLAW_CONFIG_PATH", "$OPENCLAW_STATE_DIR/openclaw.json",
-                "$OPENCLAW_HOME/.openclaw/openclaw.json", "$HOME/.openclaw/openclaw.json")),
-        Format("claude-desktop", json5.JSON, (_SERVERS,),
-               (f"{_CONFIG}/Claude/claude_desktop_config.json",)),
-        Format("claude-code", json5.JSON, (_SERVERS, ("projects", "*", "mcpServers")),
-               ("$CLAUDE_CONFIG_DIR/.claude.json", "$HOME/.claude.json")),
-        Format("cursor", json5.JSONC, (_SERVERS,), ("$HOME/.cursor/mcp.json",)),
-        Format("vscode", json5.JSONC, (("servers",),),
-               tuple(f"{_CONFIG}/{product}/User/{file}"
-                     for product in ("Code", "Code - Insiders", "VSCodium")
-                     for file in ("mcp.json", "profiles/*/mcp.json")), tilde=True),
-        Format("codex", None, (("mcp_servers",),),
-               ("$CODEX_HOME/config.toml", "$HOME/.codex/config.toml")),
-        Format("gemini", json5.COMMENTED, (_SERVERS,), ("$HOME/.gemini/settings.json",)),
-    )
-}  # fmt: skip
-
-PROJECT_FILES = {
-    ".mcp.json": "claude-code", ".cursor/mcp.json": "cursor", ".vscode/mcp.json": "vscode",
-    ".codex/config.toml": "codex", ".gemini/settings.json": "gemini",
-}  # fmt: skip
-"""The files in the folder of a project, with their clients."""
-_NAMES = {
-    "openclaw.json": "openclaw",
-    "claude_desktop_config.json": "claude-desktop",
-    ".claude.json": "claude-code",
-    ".mcp.json": "claude-code",
-}
-_FOLDERS = {
-    ".cursor": "cursor", ".vscode": "vscode", "User": "vscode", ".codex": "codex",
-    ".gemini": "gemini",
-}  # fmt: skip
+FORMATS = {each.name: each for each in CLIENTS}
+PROJECT_FILES = {name: each.name for each in CLIENTS for name in each.projects}
+"""The files in the folder of a project, which may have wildcards, with their clients."""
+_SANDBOX = "/.var/app/"
+_REFUSED = "its client runs in a sandbox of flatpak, where there is no scopekeeper"
 
 
 def found(environment: Mapping[str, str], client: str | None = None) -> list[tuple[str, Format]]:
@@ -77,6 +24,7 @@ def found(environment: Mapping[str, str], client: str | None = None) -> list[tup
     variables = {name: value for name, value in environment.items() if value}
     if home := variables.get("HOME"):
         variables.setdefault("XDG_CONFIG_HOME", f"{home}/.config")
+        variables.setdefault("XDG_DATA_HOME", f"{home}/.local/share")
     files: dict[str, Format] = {}
     for each in FORMATS.values():
         if client in (None, each.name):
@@ -84,33 +32,105 @@ def found(environment: Mapping[str, str], client: str | None = None) -> list[tup
                 variable, _, rest = pattern[1:].partition("/")
                 if start := variables.get(variable):
                     path = f"{glob.escape(start)}/{rest}" if rest else glob.escape(start)
-                    files.update((name, each) for name in sorted(glob.glob(path)))
+                    files.update((name, _at(name, each)) for name in sorted(glob.glob(path)))
     return list(files.items())
 
 
 def recognise(path: str, text: str) -> Format | None:
-    """Return the format of a file by its name, else by its content; None if neither shows it."""
+    """Return the format of a file by its name, else by its content; None if neither shows it.
+
+    Raises ConfigError if nothing here reads YAML.
+    """
     pure = PurePath(os.path.abspath(path))
-    by_name = _NAMES.get(pure.name) or _FOLDERS.get(pure.parent.name)
-    if by_name is None and pure.suffix == ".toml":
-        by_name = "codex"
-    if by_name is None:
-        by_name = _by_content(text)
-    return FORMATS[by_name] if by_name else None
+    folder = f"{pure.parent}/"
+    named = [each for each in CLIENTS if any(fnmatchcase(pure.name, name) for name in each.names)]
+    inside = [each for each in CLIENTS if _owns(each, folder, pure.suffix)]
+    if named or inside:
+        return _at(str(pure), _form((named or inside)[0], text))
+    is_yaml = pure.suffix in (".yaml", ".yml")
+    known = _by_content(_yaml(text) if is_yaml else _json(text), is_yaml=is_yaml)
+    return _at(str(pure), known) if known else None
 
 
-def _by_content(text: str) -> str | None:
+def _owns(client: Format, folder: str, suffix: str) -> bool:
+    """Return whether the files in a folder are a client's; JSON is none of YAML's."""
+    is_other = suffix == ".json" and isinstance(client.dialect, yaml.YamlDialect)
+    return not is_other and any(folder.endswith(f"/{end}/") for end in client.folders)
+
+
+def is_shared_name(path: str) -> bool:
+    """Return whether a file has the name of one that a team shares."""
+    patterns = [*PROJECT_FILES, *(name for each in CLIENTS for name in each.shared)]
+    return any(fnmatchcase(path, f"*/{pattern}") for pattern in patterns)
+
+
+def shapes() -> str:
+    """Return where each client has its servers, in words."""
+    by_place: dict[str, list[str]] = {}
+    for each in CLIENTS:
+        form = " with command as a list" if each.is_list else ""
+        languages = {True: "YAML", False: "JSON"}
+        language = languages[isinstance(each.dialect, yaml.YamlDialect)] if each.dialect else "TOML"
+        place = " or ".join(".".join(place) for place in each.places)
+        by_place.setdefault(f"{place}{form} ({language})", []).append(each.name)
+    return "; ".join(f"{place}: {', '.join(names)}" for place, names in by_place.items())
+
+
+def _at(path: str, kind: Format) -> Format:
+    """Return the format of a file, which says so if its client cannot start scopekeeper."""
+    return replace(kind, refused=_REFUSED) if _SANDBOX in path else kind
+
+
+def _form(kind: Format, text: str) -> Format:
+    """Return a format whose file may be a table of servers, if this text is one."""
+    data = _json(text) if kind.flat else None
+    servers = list(data.values()) if isinstance(data, dict) else []
+    is_flat = all(
+        isinstance(each, dict) and ("command" in each or "url" in each) for each in servers
+    )
+    return replace(kind, places=((),)) if servers and is_flat else kind
+
+
+def _json(text: str) -> object:
     try:
-        data = json5.parse(text, json5.JSON5, ()).data
+        return json5.parse(text, json5.JSON5, ()).data
     except ParseError:
         return None
+
+
+def _yaml(text: str) -> object:
+    try:
+        return yaml.parse(text, yaml.YAML)[0].data
+    except ParseError:
+        return None
+
+
+def _by_content(data: object, *, is_yaml: bool) -> Format | None:
     if not isinstance(data, dict):
         return None
-    mcp = data.get("mcp")
-    if isinstance(mcp, dict) and "servers" in mcp:
-        return "openclaw"
-    if "servers" in data:
-        return "vscode"
-    if "mcpServers" in data:
-        return "claude-code" if "projects" in data else "cursor"
-    return "claude-code" if "projects" in data else None
+    of_language = [each for each in CLIENTS if each.dialect
+                   and isinstance(each.dialect, yaml.YamlDialect) == is_yaml]  # fmt: skip
+    by_key = [each for each in of_language if any(key in data for key in each.own_keys)]
+    by_place = [each for each in of_language if each.by_content and _has_servers(each, data)]
+    return next(iter(by_key + by_place), None)
+
+
+def _has_servers(client: Format, data: object) -> bool:
+    """Return whether there are servers where a client has them, in its form; none count too."""
+    return any(_is_table(client, _below(data, place)) for place in client.places)
+
+
+def _below(data: object, place: tuple[str, ...]) -> object:
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _is_table(client: Format, table: object) -> bool:
+    if client.named or not isinstance(table, dict):
+        return client.named and isinstance(table, list)
+    servers = [each for each in table.values() if isinstance(each, dict)]
+    if table and not servers:
+        return False
+    has_lists = any(isinstance(each.get(client.command), list) for each in servers)
+    return has_lists == client.is_list

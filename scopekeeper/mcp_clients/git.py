@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients.formats import PROJECT_FILES, found
+from scopekeeper.mcp_clients.formats import found, is_shared_name
 
 
 def is_shared(path: str, environment: Mapping[str, str]) -> bool:
@@ -12,8 +12,7 @@ def is_shared(path: str, environment: Mapping[str, str]) -> bool:
 
     A user's own file is not, even in a home that is a work tree.
     """
-    whole = PurePath(os.path.abspath(path))
-    if not {whole.name, f"{whole.parent.name}/{whole.name}"} & PROJECT_FILES.keys():
+    if not is_shared_name(os.path.abspath(path)):
         return False
     if any(_same(path, own) for own, _ in found(environment)):
         return False

@@ -4,12 +4,14 @@ Claude Code names its plugins in ``installed_plugins.json``; Gemini CLI has a fo
 extension.
 """
 
+import glob
 import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from scopekeeper.mcp_clients.formats import FORMATS, PROJECT_FILES, Format, found
+from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_clients.formats import FORMATS, PROJECT_FILES, found
 from scopekeeper.mcp_clients.projects import project_folders, read_object
 
 _CLAUDE = FORMATS["claude-code"]
@@ -39,12 +41,12 @@ def project_files(environment: Mapping[str, str], client: str | None = None) -> 
     files = []
     for folder in project_folders(environment):
         for name, owner in PROJECT_FILES.items():
-            path = os.path.join(folder, name)
-            real = os.path.realpath(path)
-            if client in (None, owner) and real not in seen and os.path.isfile(real):
-                seen.add(real)
-                remedy = f"`scopekeeper wrap {shlex.quote(path)}`"
-                files.append(OtherFile(path, FORMATS[owner], remedy, is_projects=True))
+            for path in sorted(glob.glob(f"{glob.escape(folder)}/{name}")):
+                real = os.path.realpath(path)
+                if client in (None, owner) and real not in seen and os.path.isfile(real):
+                    seen.add(real)
+                    remedy = f"`scopekeeper wrap {shlex.quote(path)}`"
+                    files.append(OtherFile(path, FORMATS[owner], remedy, is_projects=True))
     return files
 
 

@@ -15,7 +15,7 @@ from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_clients import files
 from scopekeeper.mcp_clients.git import top_level
 
-_EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor")
+_EDITORS = ("Code", "Code - Insiders", "VSCodium", "Code - OSS", "Cursor")
 """Folders below ``$XDG_CONFIG_HOME``."""
 
 

@@ -1,9 +1,15 @@
 """Spells words in the language of a configuration. Pure."""
 
+import re
 from collections.abc import Callable
 
-from scopekeeper.mcp_clients.formats import Format
+from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_clients.yaml import YamlDialect
 from scopekeeper.scope.names import MEMBER_MAX
+
+_PLAIN = re.compile(r"(?:--?)?[A-Za-z/][A-Za-z0-9_./@+=-]*")
+_RESERVED = frozenset(("true", "false", "yes", "no", "on", "off", "y", "n", "null"))
+"""Words that some reader of YAML takes for something else than a string."""
 
 
 def member_name(server: str) -> str:
@@ -13,12 +19,20 @@ def member_name(server: str) -> str:
 
 
 def quoter(kind: Format, mark: str) -> Callable[[str], str]:
-    """Return a function that quotes a string in the file's language, if possible with mark."""
+    """Return a function that quotes a string in the file's language, if possible with mark.
+
+    In YAML, another mark than a quote allows words without quotes.
+    """
 
     def quote(word: str) -> str:
-        if kind.dialect is None and mark == "'" and "'" not in word and word.isprintable():
+        is_yaml = isinstance(kind.dialect, YamlDialect)
+        is_plain = _PLAIN.fullmatch(word) and word.lower() not in _RESERVED
+        if is_yaml and is_plain and mark not in "\"'":
+            return word
+        own_escapes = kind.dialect is None or is_yaml
+        if own_escapes and mark == "'" and "'" not in word and word.isprintable():
             return f"'{word}'"
-        around = mark if kind.dialect is not None else '"'
+        around = '"' if own_escapes else mark
         escaped = "".join(
             f"\\{char}" if char in ("\\", around)
             else char if char.isprintable()
@@ -33,7 +47,7 @@ def quoter(kind: Format, mark: str) -> Callable[[str], str]:
 
 def _escaped(code: int, kind: Format) -> str:
     """Escape a character above U+FFFF; JSON needs a surrogate pair."""
-    if kind.dialect is None:
+    if kind.dialect is None or isinstance(kind.dialect, YamlDialect):
         return f"\\U{code:08x}"
     code -= 0x10000
     return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"

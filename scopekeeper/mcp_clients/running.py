@@ -4,28 +4,20 @@ Only for display: nothing is ever ended because of what this finds.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.usage import command_line
+from scopekeeper.mcp_clients.known_clients import CLIENTS
 
-_TITLES = {
-    "openclaw": "OpenClaw", "claude-desktop": "Claude Desktop", "claude-code": "Claude Code",
-    "cursor": "Cursor", "vscode": "VS Code", "codex": "Codex CLI", "gemini": "Gemini CLI",
-}  # fmt: skip
-_PROGRAMS = {
-    "openclaw": "openclaw", "openclaw-gateway": "openclaw", "claude-desktop": "claude-desktop",
-    "claude": "claude-code", "cursor": "cursor", "code": "vscode", "code-insiders": "vscode",
-    "codium": "vscode", "codex": "codex", "gemini": "gemini",
-}  # fmt: skip
-"""Clients by the name of their program, or of the script that node runs."""
-_PACKAGES = {
-    "/node_modules/openclaw/": "openclaw", "/node_modules/@google/gemini-cli/": "gemini",
-    "/node_modules/@openai/codex/": "codex", "/node_modules/@anthropic-ai/claude-code/":
-    "claude-code",
-}  # fmt: skip
-_INTERPRETERS = ("node", "bun", "deno")
+_TITLES = {each.name: each.title for each in CLIENTS}
+_PROGRAMS = {program: each.name for each in CLIENTS for program in each.programs}
+"""Clients by the name of their program, or of the script that an interpreter runs."""
+_PACKAGES = {f"/node_modules/{package}/": each.name for each in CLIENTS
+             for package in each.packages}  # fmt: skip
+_INTERPRETERS = re.compile(r"node|bun|deno|python[0-9.]*")
 _HELPER = "--type="
 """Of Electron: its helpers have the program's name too."""
 
@@ -52,7 +44,7 @@ def client_of(words: list[str]) -> str:
         return ""
     # a process that sets its title has one word, with blanks
     name = PurePosixPath(words[0].split(" ", 1)[0]).name
-    if name in _INTERPRETERS:
+    if _INTERPRETERS.fullmatch(name):
         script = next((word for word in words[1:] if not word.startswith("-")), "")
         for folder, client in _PACKAGES.items():
             if folder in script:

@@ -15,6 +15,7 @@ from scopekeeper.cli.main import group
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
 from scopekeeper.launch.arguments import parse
+from scopekeeper.mcp_clients.known_clients import CLIENTS
 from scopekeeper.policy import rules
 from scopekeeper.python_api import public
 from tests.docs import commands, python
@@ -109,6 +110,10 @@ _FILES = {
     "cursor": ".cursor/mcp.json",
     "vscode": ".config/Code/User/mcp.json",
     "gemini": ".gemini/settings.json",
+    "hermes": ".hermes/config.yaml",
+    "goose": ".config/goose/config.yaml",
+    "continue": ".continue/config.yaml",
+    "opencode": ".config/opencode/opencode.json",
 }
 
 
@@ -119,6 +124,8 @@ _FILES = {
         ("Codex", ["codex"]),
         ("Cursor and VS Code", ["cursor", "vscode"]),
         ("Gemini CLI", ["gemini"]),
+        ("hermes-agent, goose and Continue", ["hermes", "goose", "continue"]),
+        ("OpenCode", ["opencode"]),
     ],
 )
 def test_a_client_is_contained_checked_and_released_by_its_section(tmp_path, title, clients):
@@ -127,7 +134,8 @@ def test_a_client_is_contained_checked_and_released_by_its_section(tmp_path, tit
     for client, name in _FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        (sample,) = (ROOT / "tests" / "clients").glob(f"{client}.[jt][so][om]*")
+        samples_of = (ROOT / "tests" / "clients").glob(f"{client}.*")
+        (sample,) = (each for each in samples_of if ".wrapped" not in each.name)
         samples[client] = (path, sample.read_bytes())
         path.write_bytes(sample.read_bytes())
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
@@ -140,6 +148,25 @@ def test_a_client_is_contained_checked_and_released_by_its_section(tmp_path, tit
         rewritten = [name for name, (path, was) in samples.items() if path.read_bytes() != was]
         seen.append((statuses, rewritten))
     assert seen == [({0}, clients), ({0}, clients), ({0}, [])]
+
+
+def test_every_client_is_in_the_table_with_its_files():
+    lines = section("clients.md", "The name and the files of every client").splitlines()
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")]
+            for line in lines if line.startswith("| `")]  # fmt: skip
+    known = {each.name: each for each in CLIENTS if each.name != "openclaw"}
+    assert [row[0].strip("`") for row in rows] == list(known)
+    for name, title, own, project in rows:
+        client = known[name.strip("`")]
+        assert title == client.title
+        listed = re.findall("`([^`]*)`", own)
+        homes = {"$HOME": "~", "$XDG_CONFIG_HOME": "~/.config"}
+        paths = [path.replace(start, home) for path in client.known for start, home in homes.items()
+                 if path.startswith(start)]  # fmt: skip
+        assert set(listed) <= set(paths), name
+        assert bool(listed) == bool(client.known)
+        assert set(listed) == set(paths) or "relatives" in own, name
+        assert tuple(re.findall("`([^`]*)`", project)) == client.projects
 
 
 @pytest.fixture

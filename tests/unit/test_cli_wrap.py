@@ -15,7 +15,7 @@ from scopekeeper.cli import run, wrap
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
-from scopekeeper.mcp_clients.formats import FORMATS
+from scopekeeper.mcp_clients.formats import FORMATS, found, recognise
 from tests.machine import eventually, text_of
 from tests.unit.terminals import printed
 
@@ -30,7 +30,26 @@ HOMES = {
     ".config/Code - Insiders/User/profiles/-1a2b/mcp.json": "vscode.json",
     ".codex/config.toml": "codex.toml",
     ".gemini/settings.json": "gemini.json",
-}
+    ".config/Code - OSS/User/mcp.json": "vscode.json",
+    ".vscode-server/data/User/mcp.json": "vscode.json",
+    ".local/share/code-server/User/mcp.json": "vscode.json",
+    ".hermes/config.yaml": "hermes.yaml",
+    ".config/goose/config.yaml": "goose.yaml",
+    ".continue/config.yaml": "continue.yaml",
+    ".config/opencode/opencode.json": "opencode.json",
+    ".copilot/mcp-config.json": "copilot.json",
+    ".config/zed/settings.json": "zed.json",
+    ".cline/data/settings/cline_mcp_settings.json": "cline.json",
+    ".config/Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json":
+        "roo.json",
+    ".codeium/windsurf/mcp_config.json": "windsurf.json",
+    ".lmstudio/mcp.json": "lm-studio.json",
+    ".kiro/settings/mcp.json": "kiro.json",
+    ".config/amp/settings.json": "amp.json",
+    ".config/crush/crush.json": "crush.json",
+    ".qwen/settings.json": "qwen.json",
+    ".gemini/antigravity/mcp_config.json": "antigravity.json",
+}  # fmt: skip
 GIT_APPLY = ["git", "apply", "-p1", "--unsafe-paths"]
 SIMPLE = '{"mcpServers": {"a": {"command": "x"}, "b": {"command": "y", "args": []}}}'
 
@@ -246,13 +265,34 @@ def test_json_says_all_of_it(simple, tmp_path):
         ("copy.json", '{"else": {}}', None),
         ("copy.json", "[1]", None),
         ("copy.json", "{", None),
+        ("librechat.yaml", "", "librechat"),
+        ("opencode.jsonc", "{}", "opencode"),
+        ("shop.code-workspace", "{}", "vscode"),
+        (".devcontainer/devcontainer.json", "{}", "vscode"),
+        (".roo/mcp.json", "{}", "roo"),
+        (".zed/settings.json", "{}", "zed"),
+        (".continue/mcpServers/time.yaml", "", "continue"),
+        (".gemini/config/mcp_config.json", "{}", "antigravity"),
+        (".agents/mcp_config.json", "{}", "antigravity"),
+        (".continue/mcpServers/copied.json", '{"mcpServers": {}}', "cursor"),
+        ("copy.json", '{"mcp": {"a": {"command": ["npx"]}}}', "opencode"),
+        ("copy.json", '{"mcp": {"servers": {"a": {"command": ["npx"]}}}}', "opencode"),
+        ("copy.json", '{"mcp": {"servers": {"a": {"command": "npx"}}}}', "openclaw"),
+        ("copy.json", '{"mcp": {"a": {"type": "stdio", "command": "npx"}}}', "crush"),
+        ("copy.json", '{"mcp": {"a": 1}}', None),
+        ("copy.json", '{"context_servers": {}}', "zed"),
+        ("copy.json", '{"amp.mcpServers": {}}', "amp"),
+        ("copy.yaml", "mcp_servers: {}", "hermes"),
+        ("copy.yml", "extensions: {}", "goose"),
+        ("copy.yaml", "mcpServers: []", "continue"),
+        ("copy.yaml", "mcpServers: {}", "librechat"),
+        ("copy.yaml", "else: 1", None),
+        ("copy.yaml", "a: [", None),
     ],
 )
 def test_a_file_is_recognised_by_its_name_or_by_what_is_in_it(tmp_path, name, text, kind):
-    from scopekeeper.mcp_clients.formats import recognise
-
-    found = recognise(str(tmp_path / name), text)
-    assert (found and found.name) == kind
+    known = recognise(str(tmp_path / name), text)
+    assert (known and known.name) == kind
 
 
 def test_every_option_of_run_is_written_before_the_command(simple, tmp_path):
@@ -276,7 +316,7 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
     for words, told in [
         (["--client", "codex"], "--client looks for files itself"),
         (["--client", "notepad"], "'notepad' is not one of"),
-        (["--client", "claude"], "'gemini'. Did you mean 'claude-code'? See `scopekeeper wrap"),
+        (["--client", "claude"], "'. Did you mean 'claude-code'? See `scopekeeper wrap"),
         (["--format", "vscod"], "Did you mean 'vscode'?"),
         (["--memory-max", "lots"], "memory"),
         (["--lifetime", "long"], "unknown lifetime 'long'"),
@@ -291,7 +331,12 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
     assert call(tmp_path, "wrap", "--format", "codex")[0] == 2
     (tmp_path / "what.json").write_text("{}")
     status, _, err = call(tmp_path, "wrap", tmp_path / "what.json")
-    assert (status, "give --format openclaw|" in err) == (1, True)
+    assert (status, "; give --format CLIENT of a client that has them there (mcp.ser" in err) == (
+        1, True)  # fmt: skip
+    for shape in ("mcpServers (JSON): claude-desktop, cursor, gemini", "mcp_servers (TOML): codex",
+                  "mcp or mcp.servers with command as a list (JSON): opencode",
+                  "mcpServers (YAML): continue, librechat"):  # fmt: skip
+        assert shape in err
     status, _, err = call(tmp_path, "wrap", simple, "--only", "z")
     assert (status, err) == (4, "scopekeeper: warning: no server is called z\n")
     assert simple.read_text() == SIMPLE
@@ -349,9 +394,14 @@ def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
         assert launcher.installed() == expected
 
 
-def test_every_format_has_a_place_where_it_is_looked_for():
-    assert all(kind.known for kind in FORMATS.values())
-    assert len(HOMES) - 1 == len(FORMATS)
+def test_every_client_has_a_place_where_it_is_looked_for_or_a_name(home):
+    where = dict(found({"HOME": str(home)}))
+    assert set(where) == {str(home / name) for name in HOMES}
+    nowhere = {name for name, kind in FORMATS.items() if not kind.known}
+    assert {kind.name for kind in where.values()} | nowhere == set(FORMATS)
+    assert nowhere == {"librechat"}
+    for path, kind in where.items():  # a file that is named is the same client's
+        assert recognise(path, Path(path).read_text()).name == kind.name or "profiles" in path
 
 
 def servers_in(path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from scopekeeper.launch.arguments import parse as parse_run
 from scopekeeper.mcp_clients.document import ParseError
@@ -16,7 +17,7 @@ from scopekeeper.mcp_clients.formats import FORMATS
 from scopekeeper.mcp_clients.json5 import JSON5, parse
 from scopekeeper.mcp_clients.servers import ServerState
 from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, unwrap, wrap
-from tests.configs import COMMANDS, json_configs, toml_configs
+from tests.configs import COMMANDS, json_configs, toml_configs, yaml_configs
 
 SAMPLES = Path(__file__).parents[1] / "clients"
 ALL = Selection()
@@ -34,17 +35,24 @@ def words(name, command, args, options=("--memory-max", "2G")):
     return ["run", *name, "--kind", "mcp", *options, "--", command, *(args or [])]
 
 
-def expected(servers):
+def expected(servers, kind=DESKTOP):
     """Return the servers as they have to be when they are wrapped."""
-    made = {}
-    for name, server in servers.items():
-        if "command" in server:
-            own_path = isinstance(server.get("env"), dict) and "PATH" in server["env"]
-            args = words(name, server["command"], server.get("args"))
-            program = LAUNCHER.absolute if own_path else LAUNCHER.program
-            server = {**server, "command": program, "args": args}  # noqa: PLW2901
-        made[name] = server
-    return made
+    return {
+        name: wrapped_server(name, server, kind) if kind.command in server else server
+        for name, server in servers.items()
+    }
+
+
+def wrapped_server(name, server, kind):
+    own_path = isinstance(server.get("env"), dict) and "PATH" in server["env"]
+    program = LAUNCHER.absolute if own_path else LAUNCHER.program
+    command = server[kind.command]
+    if kind.is_list:
+        return {**server, "command": [program, *words(name, command[0], command[1:] or None)]}
+    if isinstance(command, dict):
+        args = words(name, command["path"], command.get("args"))
+        return {**server, "command": {**command, "path": program, "args": args}}
+    return {**server, kind.command: program, "args": words(name, command, server.get("args"))}
 
 
 def undone_and_idempotent(kind, text):
@@ -68,7 +76,7 @@ def test_json_of_every_dialect_is_wrapped_and_unwrapped_to_the_byte(config):
         for key in place[:-1]:
             inner = inner.get("/home/ann" if key == "*" else key, {})
         if place[-1] in inner:
-            inner[place[-1]] = expected(inner[place[-1]])
+            inner[place[-1]] = expected(inner[place[-1]], kind)
     assert readable(parse(wrapped.text, kind.dialect).data) == readable(value)
     comment = re.compile(r"c[0-9]+, \] \} \" '")
     assert comment.findall(wrapped.text) == comment.findall(text)
@@ -89,6 +97,27 @@ def test_toml_is_wrapped_and_unwrapped_to_the_byte(config):
     assert tomllib.loads(wrapped.text[mark:]).get("mcp_servers", {}) == expected(servers)
     comment = re.compile('# it\'s "c" ] }|# top')
     assert comment.findall(wrapped.text) == comment.findall(text)
+
+
+@given(yaml_configs())
+def test_yaml_is_wrapped_and_unwrapped_to_the_byte(config):
+    kind, text, servers = config
+    assert loaded(text, kind) == servers, "the strategy wrote something else"
+    wrapped = undone_and_idempotent(kind, text)
+    want = expected(dict(servers), kind)
+    assert loaded(wrapped.text, kind) == (list(want.items()) if kind.name == "continue" else want)
+    comment = re.compile("# c[^\\r\\n]*")
+    assert comment.findall(text) == comment.findall(wrapped.text)
+
+
+def loaded(text, kind):
+    """Return the servers as a client gets them."""
+    data = YAML(typ="safe", pure=True).load(text)
+    assert data["again"] == {"command": "not this", "args": ["a"]}
+    servers = data[kind.places[0][0]]
+    if kind.name == "continue":
+        return [(each.pop("name"), each) for each in servers or []]
+    return servers
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.tuples(COMMANDS, st.none() | st.just([])
@@ -114,7 +143,26 @@ def test_what_is_broken_is_refused_or_undone_all_the_same(config, pieces, at):
         undone_and_idempotent(kind, broken)
 
 
-KINDS = {"claude-project": "claude-code"}
+YAML_PIECES = (
+    *("#", " #", "- ", ": ", "{", "}", "[", "]", "'", '"', ",", "\n", "\n  ", "\n- ", "?", "\t"),
+    *("&a ", "*a", "*top", "<<: *top", "!t ", "|", "a", "%"),
+)
+
+
+@given(yaml_configs(), st.lists(st.sampled_from(YAML_PIECES), min_size=1, max_size=3),
+       st.integers(0))  # fmt: skip
+def test_broken_yaml_is_refused_or_undone_all_the_same(config, pieces, at):
+    kind, text, _ = config
+    at %= len(text) + 1
+    broken = text[:at] + "".join(pieces) + text[at:]
+    with contextlib.suppress(ParseError):
+        undone_and_idempotent(kind, broken)
+
+
+KINDS = {
+    "claude-project": "claude-code", "opencode-v2": "opencode", "vscode-workspace": "vscode",
+    "devcontainer": "vscode",
+}  # fmt: skip
 NAMES = sorted(path.stem for path in SAMPLES.iterdir() if ".wrapped" not in path.name)
 
 
@@ -148,23 +196,19 @@ def test_what_a_client_then_starts_is_run_with_the_same_command(stem):
     kind, text, wrapped = sample(stem)
 
     def started(text):
-        data = tomllib.loads(text) if kind is CODEX else parse(text, JSON5).data
-        tables = []
+        found = {}
         for place in kind.places:
-            inner = [data]
+            inner = [parsed(text, kind)]
             for key in place:
                 inner = [
                     each for table in inner
                     for each in (table.values() if key == "*" else [table.get(key, {})])
                 ]  # fmt: skip
-            tables += inner
-        return {
-            (at, name): [server["command"], *server.get("args", [])]
-            for at, table in enumerate(tables)
-            for name, server in table.items()
-            if "command" in server
-            and not (server.get("disabled") or server.get("enabled") is False)
-        }
+            for at, table in enumerate(inner):
+                servers = table.items() if isinstance(table, dict) else [
+                    (each.get("name"), each) for each in table]  # fmt: skip
+                found |= {(*place, at, name): command_of(server, kind) for name, server in servers}
+        return {server: command for server, command in found.items() if command}
 
     before, after = started(text), started(wrapped)
     assert before.keys() == after.keys()
@@ -173,8 +217,29 @@ def test_what_a_client_then_starts_is_run_with_the_same_command(stem):
         assert program.endswith("scopekeeper")
         assert args[0] == "run"
         options, command = parse_run(args[1:])
-        assert options == {"name": server[1], "kind": "mcp", "memory_max": "2G"}
+        assert options == {"name": server[-1], "kind": "mcp", "memory_max": "2G"}
         assert command == before[server]
+
+
+def parsed(text, kind):
+    if kind is CODEX:
+        return tomllib.loads(text)
+    if kind.name in ("hermes", "goose", "continue", "librechat"):
+        return YAML(typ="safe", pure=True).load(text)
+    return parse(text, JSON5).data
+
+
+def command_of(server, kind):
+    """Return what a client starts for a server; None if nothing."""
+    if not isinstance(server, dict) or server.get("disabled") or server.get("enabled") in (
+        False, "no"
+    ):  # fmt: skip
+        return None
+    command = server.get(kind.command)
+    if isinstance(command, dict):
+        command, server = command.get("path"), command
+    return command if isinstance(command, list) or command is None else [
+        command, *server.get("args", [])]  # fmt: skip
 
 
 def states(text, kind=DESKTOP, chosen=ALL):
@@ -327,7 +392,7 @@ def test_what_is_no_table_of_servers_is_refused(kind, text, words):
 
 @pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
 def test_a_file_without_servers_or_without_anything_is_left_as_it_is(kind):
-    nothing = '{"mcpServers": null, "mcp": {"servers": {}}, "projects": {"/": {}}}'
+    nothing = '{"mcpServers": null, "projects": {"/": {}}}'
     for text in ("", "\ufeff \r\n", *(["a = 1"] if kind is CODEX else ["{}", nothing])):
         done = wrap(text, kind, LAUNCHER, ALL)
         assert (done.text, done.outcomes) == (text, ())

@@ -1,0 +1,46 @@
+"""Checks that the launchers of wrapped MCP servers exist: a client cannot start one without."""
+
+import os
+from collections.abc import Iterator
+
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import ConfigError
+from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_clients.document import ParseError
+from scopekeeper.mcp_clients.formats import found
+from scopekeeper.mcp_clients.other_files import project_files
+from scopekeeper.mcp_clients.program import is_missing
+from scopekeeper.mcp_clients.rewrap import remedy_for
+from scopekeeper.mcp_clients.wrap import Selection, WrapOutcome, look
+
+
+def launchers() -> Iterator[Finding]:
+    """Check the launchers in this user's files and in those of projects; nothing if none is there.
+
+    A file that cannot be read is skipped: ``wrap --check`` reports it.
+    """
+    projects = [(each.path, each.kind) for each in project_files(os.environ)]
+    number, gone = 0, False
+    for path, kind in [*found(os.environ), *projects]:
+        wrapped = _wrapped(path, kind)
+        number += len(wrapped)
+        missing = [each for each in wrapped if is_missing(each.program)]
+        if missing:
+            gone = True
+            names = ", ".join(each.name for each in missing)
+            yield Finding(
+                "servers", Status.LIMIT,
+                f"{path}: {names}: there is no {missing[0].program}, so that they do not start",
+                remedy_for(path, wrapped)(missing[0]).strip("`"),
+            )  # fmt: skip
+    if number and not gone:
+        yield Finding("servers", Status.OK, f"the launcher of each wrapped server exists: {number}")
+
+
+def _wrapped(path: str, kind: Format) -> list[WrapOutcome]:
+    try:
+        outcomes = look(files.read(path).text(), kind, Selection()).outcomes
+    except (ParseError, ConfigError):
+        return []
+    return [each for each in outcomes if each.program]
