@@ -142,7 +142,7 @@ def policy() -> Finding:
 
 def keeper(where: Place) -> Finding:
     """Check that a keeper runs, or starts on demand."""
-    from scopekeeper.exec import keeper_address
+    from scopekeeper import keeper_address
     from scopekeeper.keeper.processes import sources_here
 
     ways = ", ".join(sources_here())

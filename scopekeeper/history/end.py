@@ -59,7 +59,8 @@ class End:
     oom_kills: int | None = None
     """Processes that the kernel killed when out of memory."""
     processes: int | None = None
-    """Number of processes when the end began, and of those that were born until it was over."""
+    """Number of processes when its stop began, and of those that were born until it was over; of
+    what ended otherwise, at the last look. The one definition: see ``lifecycle.held_target``."""
     killed: int = 0
     """How many of these processes needed SIGKILL."""
     seen: bool = True
@@ -112,6 +113,8 @@ def _explains(new: End, known: End) -> bool:
 
 
 def _says_more(new: End, known: End) -> bool:
+    if new.reason is known.reason and new.evidence.startswith(f"{known.evidence}; "):
+        return True  # of a second stop
     return (
         new.reason is known.reason is Reason.UNKNOWN
         and known.evidence in _VAGUE

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from scopekeeper import keeper_address
 from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.terminals import terminal_of
@@ -176,6 +177,14 @@ def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End
             end, reason=cause.reason, evidence=evidence, stopper=cause.stopper
         )
     return with_claim(end, claim)
+
+
+def is_left_to_keeper(end: End, uid: int) -> bool:
+    """Return whether a running keeper reports an unexplained end, in a scope of this uid.
+
+    It may have seen the end, and knows in a few seconds what this process can never find out.
+    """
+    return end.reason is Reason.UNKNOWN and uid == os.geteuid() and keeper_address.runs()
 
 
 def with_claim(end: End, claim: str) -> End:

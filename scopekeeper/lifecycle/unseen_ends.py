@@ -56,17 +56,18 @@ class _Line:
             return error.errno in cgroupfs.GONE
 
 
-def announce(ends: Sequence[End], cause: Cause, scope: str) -> None:
+def announce(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> None:
     """Write lines of members that are about to be ended; scope is the path of its cgroup."""
-    launch_ledger.append(b"".join(lines_of(ends, cause, scope)))
+    launch_ledger.append(b"".join(lines_of(ends, causes, scope)))
 
 
-def lines_of(ends: Sequence[End], cause: Cause, scope: str) -> Iterator[bytes]:
-    """Yield the lines of living members; scope is the path of its cgroup."""
-    common = {"CGROUP": scope, "NAMESPACES": namespaces(), **stop_mark.fields(cause)}
-    for end in ends:
+def lines_of(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> Iterator[bytes]:
+    """Yield the lines of living members with the cause of each; scope is the path of its cgroup."""
+    common = {"CGROUP": scope, "NAMESPACES": namespaces()}
+    marks = {cause: stop_mark.fields(cause) for cause in set(causes)}
+    for end, cause in zip(ends, causes, strict=True):
         if end.processes:
-            yield launch_ledger.line(_fields(end) | common)
+            yield launch_ledger.line(_fields(end) | common | marks[cause])
 
 
 def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
