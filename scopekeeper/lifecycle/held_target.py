@@ -138,7 +138,8 @@ class HeldTarget:
         """Count what lived in it, and what another stop of it has found and killed meanwhile."""
         others = notes.of(self.scope_inode)
         self.lived = {leaf: len(pids) for leaf, pids in self.seen.items() if leaf}
-        for end in self.members or ():
+        living = [x for x in self.members or () if x.processes or x.leaf in self.hidden]
+        for end in living:
             self.killed[end.leaf] = max(
                 self.killed.get(end.leaf, 0), others.killed.get(end.leaf, 0)
             )
