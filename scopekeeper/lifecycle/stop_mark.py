@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 
-from scopekeeper.history.end import UNPROVED
+from scopekeeper.history.end import MEANWHILE, UNPROVED
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import open_lock, start_time
 from scopekeeper.lifecycle import stop_witness
@@ -33,8 +33,6 @@ KEYS = (
     "ASKER_PID", "ASKER_UID", "ASKER_COMM", "ASKER_USER", "ASKER_TTY",
 )  # fmt: skip
 _LOCK_SECONDS = 1.0
-_MEANWHILE = "meanwhile also"
-"""Before the cause of a later stop; it is noted once, or a repeated stop would fill the record."""
 
 
 def fields(cause: Cause) -> dict[str, str]:
@@ -83,15 +81,16 @@ def stated(found: StopMark) -> Cause:
 def holding(first: Cause | None, second: Cause) -> Cause:
     """Return the cause of what is stopped a second time: the first one, and who came second.
 
-    first is None, or unknown, if no stop of it was begun.
+    first is None, or unknown, if no stop of it was begun. A third one is not named: a stop that is
+    repeated again and again would fill the record.
     """
     if first is None or first.reason is Reason.UNKNOWN:
         return second
     is_same = (first.reason, first.text) == (second.reason, second.text)
-    if (is_same and first.stopper in (None, second.stopper)) or _MEANWHILE in first.text:
+    if (is_same and first.stopper in (None, second.stopper)) or MEANWHILE in first.text:
         return first
     also = second.evidence or second.reason.value
-    text = f"{first.text}; {_MEANWHILE} {also}" if first.text else f"{_MEANWHILE} {also}"
+    text = f"{first.text}; {MEANWHILE} {also}" if first.text else f"{MEANWHILE} {also}"
     return Cause(first.reason, text, first.stopper)
 
 

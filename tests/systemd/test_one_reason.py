@@ -215,17 +215,24 @@ def test_one_number_of_processes_in_each_report(
 
 
 def being_ended(keeper: Scopekeeper, session: str, grace: str) -> subprocess.Popen[bytes]:
-    """Start two members, end their owner, and wait until the keeper is ending the second."""
+    """Start two members, end their owner, and wait until the keeper is ending the second.
+
+    Of its four processes two end on SIGTERM.
+    """
     owner = keeper.popen(list(FOREVER))
     words = ("-s", session, "--grace", grace, "--owner", str(owner.pid), "-n")
     plain = keeper.member(*words, "plain", "--", *FOREVER)
-    deaf = keeper.start(*words, "deaf", "--", "sh", "-c", DEAF, stdout=subprocess.PIPE)
+    script = f"sleep infinity & sleep infinity & {DEAF}"
+    deaf = keeper.start(*words, "deaf", "--", "sh", "-c", script, stdout=subprocess.PIPE)
     assert deaf.stdout is not None
     assert deaf.stdout.readline() == b"ready\n"
+    inside = directory_of(deaf.pid)
+    eventually(lambda: len(processes(inside)) == 4)
     owner.kill()
     owner.wait()
     assert plain.wait() == -signal.SIGTERM
     eventually(lambda: record_of(scope_directory(session)).get("STATE") == "stopping")
+    eventually(lambda: len(processes(inside)) == 2)
     return deaf
 
 
@@ -245,8 +252,11 @@ def test_the_first_cause_holds_when_somebody_stops_what_is_being_ended(
     assert also.startswith("asked for by ")
     assert also.endswith(": hurry up")
     assert late["stopper"]["command"] == "scopekeeper", "the keeper, which was first"
-    assert (late["processes"], late["killed"]) == (2, 2)
-    assert "; 2 processes terminated, 2 of them killed" in stop.stdout
+    assert (late["processes"], late["killed"]) == (4, 2)
+    assert "; 4 processes terminated, 2 of them killed" in stop.stdout
+    assert "; 4 processes ended, 2 of them by SIGKILL" in keeper.call("why", session).stdout
+    (entry,) = eventually(lambda: entries(session).get("deaf"))
+    assert (entry["SCOPEKEEPER_PROCESSES"], entry["SCOPEKEEPER_KILLED"]) == ("4", "2")
 
 
 def test_a_second_stop_does_not_take_the_cause_of_the_first(
