@@ -104,6 +104,31 @@ def test_kills_are_noted_for_another_stop_of_the_same_scope(tmp_path, stops):
         assert stop_counts.Notes().of(numbers[0]).killed == {}
 
 
+RULE = Cause(Reason.OWNER_GONE, "gateway.service has stopped", Stopper(7, 0, "scopekeeper"))
+PERSON = Cause(Reason.STOPPED, "mine", Stopper(8, 1000, "bash"))
+
+
+def test_the_first_cause_holds_and_a_second_is_named_once():
+    both = stop_mark.holding(RULE, PERSON)
+    assert (both.reason, both.stopper) == (RULE.reason, RULE.stopper)
+    also = "meanwhile also asked for by bash (pid 8, uid 1000): mine"
+    assert both.evidence == f"gateway.service has stopped; {also}"
+    assert stop_mark.holding(both, Cause(Reason.STOPPED, "again")) == both
+    assert stop_mark.holding(PERSON, RULE).evidence.endswith(
+        "(pid 8, uid 1000): mine; meanwhile also gateway.service has stopped"
+    )
+
+
+@pytest.mark.parametrize("first", [None, Cause(Reason.UNKNOWN, "its record says ttl")])
+def test_what_nobody_was_stopping_has_the_cause_of_the_stop(first):
+    assert stop_mark.holding(first, PERSON) == PERSON
+
+
+@given(CAUSES)
+def test_a_stop_that_is_finished_by_another_process_keeps_its_cause(cause):
+    assert stop_mark.holding(cause, cause) == cause
+
+
 ENDING = "is ending it, and kills what is left"
 
 
