@@ -54,7 +54,7 @@ class PendingEnds:
         self._waiting: dict[Key, Ending] = {}
         self._unexplained: dict[Key, Ending] = {}
         self.states: dict[Owner, UnitState] = {}
-        """What systemd says of services, until the ends in doubt are reported."""
+        """What systemd reports about services, until the ends in doubt are reported."""
         self.stopping: Stopping | None = Stopping.NOTHING
         """What is being stopped around us; None while that is being asked: no deadline counts."""
 

@@ -51,7 +51,7 @@ def _of_only_member(directory: str, end: End) -> str:
     """Return the evidence of kills in a scope that never had another member; '' if there is none.
 
     A member without limits of its own is counted with its scope. Of several members, even of one
-    that is gone, the number tells nothing.
+    that is gone, the number proves nothing.
     """
     killed = of_leaf(directory)
     if not killed or cgroupfs.is_populated(directory):

@@ -79,7 +79,7 @@ def stated(found: StopMark) -> Cause:
 
 
 def holding(first: Cause | None, second: Cause) -> Cause:
-    """Return the cause of what is stopped a second time: the first one, and who came second.
+    """Return the cause of what is stopped a second time: the first one, with the second one named.
 
     first is None, or unknown, if no stop of it was begun. A third one is not named: a stop that is
     repeated again and again would fill the record.

@@ -186,7 +186,7 @@ class _Clues:
         self.owners = Reader(self.mount)
 
     def out_of_memory(self, each: _Line) -> End | None:
-        """Return the end of a member that was killed when out of memory; None if nothing says so.
+        """Return the end of a member that was killed when out of memory; None if nothing proves it.
 
         The cgroup of its scope, or else its unit, may be there for a little longer.
         """

@@ -34,7 +34,7 @@ async def what_stops(uid: int) -> Stopping:
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What systemd says of a service."""
+    """What systemd reports about a service."""
 
     is_leaving: bool
     """Whether this life of it is being stopped, or is over."""
@@ -46,8 +46,8 @@ async def unit_state(unit: str, epoch: str, *, of_user: bool) -> UnitState | Non
     """Return the state of one life of a service; None if systemd does not answer."""
     options = ["--user"] if of_user else []
     names = ("ActiveState", "SubState", "InvocationID", "ExecMainPID")
-    said = await _ask(*options, "show", *(f"--property={name}" for name in names), "--", unit)
-    lines = (line.partition("=") for line in said.decode("utf-8", "replace").split())
+    printed = await _ask(*options, "show", *(f"--property={name}" for name in names), "--", unit)
+    lines = (line.partition("=") for line in printed.decode("utf-8", "replace").split())
     found = {name: value for name, _, value in lines}
     if not found.get("ActiveState"):
         return None
@@ -73,9 +73,9 @@ async def _ask(*words: str) -> bytes:
     except OSError:
         return b""
     try:
-        said, _ = await asyncio.wait_for(asked.communicate(), _SECONDS)
+        printed, _ = await asyncio.wait_for(asked.communicate(), _SECONDS)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             asked.kill()
         return b""
-    return said
+    return printed

@@ -144,7 +144,7 @@ def test_whoever_looks_first_reads_the_kills_in_a_cgroup_that_is_still_there(
 
 
 @pytest.mark.parametrize("command", ["history", "reconcile"])
-def test_a_scope_that_was_out_of_memory_says_so_while_systemd_knows_it(
+def test_the_result_of_a_scope_is_read_while_systemd_has_it(
     keeper: Scopekeeper, units: Units, session: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, command: str,
 ) -> None:  # fmt: skip

@@ -132,13 +132,13 @@ def test_what_exits_while_its_gateway_runs_on_has_exited(
 
 
 def entries(session: str) -> dict[str, list[dict[str, str]]]:
-    """Return what the journal says of the ends in a session, by member."""
-    told = subprocess.run(
+    """Return the journal's entries about the ends in a session, by member."""
+    shown = subprocess.run(
         ["journalctl", *([] if ROOT else ["--user"]), "--quiet", "--output=json",
          f"SCOPEKEEPER_SESSION={session}"], capture_output=True, text=True,
     )  # fmt: skip
     found: dict[str, list[dict[str, str]]] = {}
-    for line in told.stdout.splitlines():
+    for line in shown.stdout.splitlines():
         entry = json.loads(line)
         name = entry["SCOPEKEEPER_MEMBER"].removeprefix("m-").rpartition(".")[0]
         found.setdefault(name, []).append(entry)
@@ -146,7 +146,7 @@ def entries(session: str) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("also", ["nobody", "reconcile", "stop"])
-def test_the_journal_says_one_thing_of_an_end(
+def test_the_journal_has_one_entry_for_each_end(
     guard: Keeper, keeper: Scopekeeper, session: str, also: str
 ) -> None:
     guard.start()
@@ -206,8 +206,8 @@ def test_one_number_of_processes_in_each_report(
     assert (stopped["processes"], stopped["killed"]) == (2, 0)
     ends = eventually(lambda: len(found := guard.history(session)) == 2 and found)
     assert {e["member"]: e["processes"] for e in ends} == {"shrinking": 1, "other": 1}
-    told = keeper.call("why", session).stdout
-    assert told.count("; 1 process ended") == 2
+    shown = keeper.call("why", session).stdout
+    assert shown.count("; 1 process ended") == 2
     found = eventually(lambda: len(e := entries(session)) == 2 and e)
     assert {name: each[0]["SCOPEKEEPER_PROCESSES"] for name, each in found.items()} == {
         "shrinking": "1", "other": "1",

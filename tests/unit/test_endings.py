@@ -141,7 +141,7 @@ SERVICE = Owner(unit="gateway.service", epoch="1", cgroup="/gateway.service")
         (None, EXITED, Reason.EXITED),
     ],
 )
-def test_systemd_says_whether_the_service_is_being_stopped(state, exit_, reason):
+def test_systemd_reports_whether_the_service_is_being_stopped(state, exit_, reason):
     """Its other processes may take long; and its main process can be a member itself."""
     told, asked, now = [], [], [0.0]
 
