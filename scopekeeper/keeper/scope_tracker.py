@@ -79,7 +79,7 @@ class Ending:
         return self.owner is not None and _is_inside(self.of.scope, self.owner)
 
     def look_again(self, reader: Reader, states: Mapping[Owner, UnitState]) -> None:
-        """Check whether the owner is gone by now; states has what systemd reports about services."""
+        """Check whether the owner is gone by now; states is what systemd reports of services."""
         if self.owner is None:
             return
         gone = _evidence(reader, self.owner)
