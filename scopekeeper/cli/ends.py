@@ -88,7 +88,7 @@ def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str
 
 def _keeper_runs() -> bool:
     """Return whether a keeper runs: it starts the time of a grace at once."""
-    from scopekeeper.exec import keeper_address  # slow: imports sockets and json
+    from scopekeeper import keeper_address  # slow: imports sockets and json
 
     return keeper_address.runs()
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from scopekeeper import state
+from scopekeeper import keeper_address, state
 from scopekeeper.cli import captured
 from scopekeeper.doctor.versions import versions
 from scopekeeper.errors import ScopekeeperError, words
-from scopekeeper.exec import keeper_address
 from scopekeeper.exec.spawn_keeper import LOG
 from scopekeeper.kernel import proc
 from scopekeeper.regular_files import open_regular

@@ -50,7 +50,7 @@ def pending(about: str, equal: Mapping[str, str]) -> list[End]:
 
 def keeper_runs() -> bool:
     """Return whether this user's keeper runs."""
-    from scopekeeper.exec import keeper_address  # slow: imports sockets and json
+    from scopekeeper import keeper_address  # slow: imports sockets and json
 
     return keeper_address.runs()
 

@@ -163,7 +163,7 @@ def clients() -> Iterator[Finding]:
 
 def keeper(where: Place) -> Finding:
     """Check that a keeper runs, or starts on demand."""
-    from scopekeeper.exec import keeper_address
+    from scopekeeper import keeper_address
     from scopekeeper.keeper.processes import sources_here
 
     ways = ", ".join(sources_here())

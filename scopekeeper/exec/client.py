@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
-from scopekeeper.exec.keeper_address import address, reachable
 from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 from scopekeeper.exec.silence import await_answer
+from scopekeeper.keeper_address import address, reachable
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05

@@ -179,8 +179,8 @@ def _start_alone(placement: str, seconds: float) -> Connection:
     If others start one at the same time, one of them stays. A keeper that is exiting keeps the
     lock until it is gone.
     """
-    from scopekeeper.exec.keeper_address import runs
     from scopekeeper.exec.spawn_keeper import Starting
+    from scopekeeper.keeper_address import runs
 
     deadline = time.monotonic() + seconds
     command = [*_command(), "--standalone"]

@@ -17,6 +17,8 @@ UNTOLD = "it ended, and only its parent knows how"
 UNPROVED = "which nothing proves"
 """Follows evidence from a record that the member itself may have written."""
 BETWEEN_LOOKS = "it ended before anyone looked"
+MEANWHILE = "meanwhile also"
+"""Before the cause of a stop that came while another stop was under way."""
 _VAGUE = (UNSEEN, MISSED, UNTOLD, BETWEEN_LOOKS)
 """Evidence that only states that nothing is known."""
 
@@ -59,7 +61,8 @@ class End:
     oom_kills: int | None = None
     """Processes that the kernel killed when out of memory."""
     processes: int | None = None
-    """Number of processes when the end began, and of those that were born until it was over."""
+    """Number of processes when its stop began, and of those that were born until it was over; of
+    what ended otherwise, at the last look. The one definition: see ``lifecycle.held_target``."""
     killed: int = 0
     """How many of these processes needed SIGKILL."""
     seen: bool = True
@@ -112,6 +115,9 @@ def _explains(new: End, known: End) -> bool:
 
 
 def _says_more(new: End, known: End) -> bool:
+    names_second_stop = new.evidence.startswith(f"{known.evidence}; {MEANWHILE}")
+    if new.reason is known.reason and names_second_stop and UNSEEN not in new.evidence:
+        return True
     return (
         new.reason is known.reason is Reason.UNKNOWN
         and known.evidence in _VAGUE

@@ -17,6 +17,7 @@ def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
 def entry(end: End) -> dict[str, str]:
     """Return the fields of an end's entry; no arguments, which others must not read."""
     message = f"{end.name} of {end.session} ended: {end.reason.value}"
+    counts = {"SCOPEKEEPER_PROCESSES": str(end.processes), "SCOPEKEEPER_KILLED": str(end.killed)}
     return {
         "MESSAGE": f"{message}: {end.evidence}" if end.evidence else message,
         "MESSAGE_ID": MESSAGE_ID,
@@ -28,4 +29,5 @@ def entry(end: End) -> dict[str, str]:
         "SCOPEKEEPER_SCOPE": end.unit,
         "SCOPEKEEPER_MEMBER": end.leaf,
         "SCOPEKEEPER_REASON": end.reason.value,
+        **(counts if end.processes is not None else {}),
     }

@@ -90,6 +90,22 @@ def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[
     return ends, ""
 
 
+def is_only_one(end: End) -> bool:
+    """Return whether the history has no other member of its scope since it began; raises nothing.
+
+    False if the history cannot be read.
+    """
+    from scopekeeper import state
+    from scopekeeper.history.store import HistoryStore
+
+    try:
+        store = HistoryStore(state.directory())
+        found = store.read(equal={"unit": end.unit}, since=end.started)
+    except Exception:  # noqa: BLE001  as above
+        return False
+    return all((each.member_id, each.started) == (end.member_id, end.started) for each in found)
+
+
 def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     """Return for each member the cause that its stopper recorded, else None; raises nothing.
 

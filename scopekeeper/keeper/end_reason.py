@@ -10,6 +10,11 @@ from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.systemd.shutdown import Stopping
 
 _ENDED_BY_SYSTEMD = (signal.SIGTERM, signal.SIGKILL)
+_CRASHES = (
+    signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+    signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP,
+)  # fmt: skip
+"""Signals that a process gets for a fault of its own."""
 _SLACK = 1_000_000
 """Microseconds by which systemd's timer may differ from ours."""
 
@@ -19,7 +24,7 @@ class Circumstances:
     """What else was known of a scope when one of its members ended."""
 
     bound_to: str = ""
-    """The unit whose stop makes systemd stop the scope."""
+    """The unit whose stop makes systemd stop the scope, or all of the cgroup that it is in."""
     owner_gone: str = ""
     """The evidence that the member's owner is gone; '' if it is not."""
     ttl: int | None = None
@@ -35,9 +40,10 @@ def explain(
 ) -> End:
     """Return an end with its reason and the evidence.
 
-    The first that holds: killed by the OOM killer; marked by a stop; stopped by systemd for a
-    property set at the launch; ended by itself; unknown. The evidence of another cause is about
-    that alone: how the member's own command ended has fields of its own.
+    The first that holds: killed by the OOM killer; marked by a stop; ended with the service that
+    owns it; stopped by systemd for a property set at the launch; ended by itself; unknown. The
+    evidence of another cause is about that alone: how the member's own command ended has fields of
+    its own.
     """
     status, number = (exit_.status, exit_.signal) if exit_ else (None, None)
     end = dataclasses.replace(
@@ -48,10 +54,9 @@ def explain(
         return _with(end, Reason.OOM_KILLED, evidence)
     if cause is not None:
         return dataclasses.replace(_with(end, cause.reason, cause.evidence), stopper=cause.stopper)
+    if around.bound_to and around.owner_gone and may_follow(exit_):
+        return _with(end, Reason.OWNER_GONE, _with_unit(around))
     if was_ended(exit_):
-        if around.bound_to and around.owner_gone:
-            evidence = f"systemd ended it with {around.bound_to}: {around.owner_gone}"
-            return _with(end, Reason.OWNER_GONE, evidence)
         if around.ttl is not None and around.age + _SLACK >= around.ttl:
             return _with(end, Reason.TTL, f"systemd ended it after its {around.ttl / 1e6:g} s")
         if around.stopping is Stopping.MACHINE:
@@ -79,6 +84,22 @@ def was_ended(exit_: Exit | None) -> bool:
     if exit_ is None or exit_.status == 128 + signal.SIGTERM:
         return True
     return exit_.status is None and exit_.signal in (None, *_ENDED_BY_SYSTEMD)
+
+
+def may_follow(exit_: Exit | None) -> bool:
+    """Return whether a process may have ended because its owner did.
+
+    By SIGTERM or SIGKILL from systemd, or by itself: on SIGTERM, at the end of its input, or
+    because nobody reads its output. All of these are one end of the owner. A crash is its own.
+    """
+    return exit_ is None or exit_.signal not in _CRASHES
+
+
+def _with_unit(around: Circumstances) -> str:
+    """Return the evidence of the owner's end, with the unit that systemd ended."""
+    if around.bound_to in around.owner_gone:
+        return around.owner_gone
+    return f"systemd ended it with {around.bound_to}: {around.owner_gone}"
 
 
 def _with(end: End, reason: Reason, evidence: str) -> End:

@@ -8,6 +8,8 @@ from scopekeeper.history.end import End
 from scopekeeper.keeper.history_thread import HistoryThread
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.kernel import cgroupfs
+from scopekeeper.lifecycle import observe, unseen_ends
+from scopekeeper.scope.reason import Reason
 
 _log = logging.getLogger("scopekeeper")
 
@@ -47,8 +49,10 @@ class HistoryWriter:
         missed, problem = await self._history.do(recording.missed, leaves, _is_alive)
         if problem:
             _log.error("%s", problem)
-        for end in missed:
-            self.ended(end)
+        causes = await self._history.do(unseen_ends.causes_of, missed)
+        for end, cause in zip(missed, causes, strict=True):
+            is_open = end.reason is Reason.UNKNOWN and cause is not None
+            self.ended(observe.unwatched(end, cause, end.ended) if is_open else end)
 
     async def finish(self) -> None:
         """Write what is left, as far as possible."""

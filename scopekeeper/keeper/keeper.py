@@ -332,12 +332,15 @@ class Keeper:
             self._tracker.look_at([directory])
 
     def watched(self, directories: Iterable[str]) -> set[str]:
-        """Return the leaves of these scopes whose ends this keeper reports."""
+        """Return the leaves of these scopes whose ends this keeper reports, or has reported."""
         leaves = set()
         for directory in directories:
             leaves |= set(self._tracker.ending_leaves(directory))
-            if directory in self._tracker.tracked:
-                leaves |= self._tracker.tracked[directory].ends.keys()
+            tracked = self._tracker.tracked.get(directory)
+            if tracked is not None:
+                members = tracked.scope.members
+                leaves |= tracked.ends.keys()
+                leaves |= {x.leaf for x in members if self._unseen_ends.is_reported(x.member_id)}
         return leaves
 
     # When to leave

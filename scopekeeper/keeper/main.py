@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 # Some of these are imported here although others use them, and only later: by then an upgrade may
 # have replaced the files.
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.exec.keeper_address import only_one
 from scopekeeper.exec.run import unreadable
 from scopekeeper.history import journal, store  # noqa: F401
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.exec.server import RunServer
 from scopekeeper.keeper.keeper import Keeper
+from scopekeeper.keeper_address import only_one
 from scopekeeper.safe_text import safe
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import calls  # noqa: F401

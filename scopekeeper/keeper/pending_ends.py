@@ -2,22 +2,24 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.history.end import End
 from scopekeeper.keeper import end_reason, events
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
-from scopekeeper.lifecycle import observe
+from scopekeeper.lifecycle import observe, stop_counts
+from scopekeeper.scope.model import Owner
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.snapshot import Reader
-from scopekeeper.systemd.shutdown import Stopping
+from scopekeeper.systemd.shutdown import Stopping, UnitState
 
 _EXIT_SECONDS = 6.0
 """How long to wait for the exit status: a little longer than the watch waits for the parent to reap
 the process."""
-_OWNER_SECONDS = 3.0
-"""How long to wait for the end of the owner, if systemd stops both together."""
+_OWNER_SECONDS, _FOLLOW_SECONDS = 3.0, 0.5
+"""How long to wait for the end of the owner, if systemd stops both together, or if the member ended
+by itself: it notices the end of its owner no later than systemd does."""
 Key = tuple[str, str]
 """The directory of a scope, and the leaf of a member in it."""
 
@@ -30,8 +32,9 @@ class PendingEnds:
     """Holds each end until all that can be known of it is known, then calls report.
 
     now is the loop's clock, in seconds. If systemd may have caused an end and nothing else is
-    known, doubt is called first, which may set ``stopping``. If nothing explains it then, ask is
-    called, and ``unexplained`` returns the end until ``explain`` is called.
+    known, doubt is called first, with the services that may have ended it, and whether to ask for
+    the rest; it may set ``stopping`` and ``states``. If nothing explains it then, ask is called,
+    and ``unexplained`` returns the end until ``explain`` is called.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class PendingEnds:
         mount: str,
         now: Callable[[], float],
         report: Callable[[End], None],
-        doubt: Callable[[], None],
+        doubt: Callable[[Collection[Owner], bool], None],
         ask: Callable[[], None],
     ) -> None:
         self._mount = mount
@@ -47,8 +50,11 @@ class PendingEnds:
         self._report_end = report
         self._doubt = doubt
         self._ask = ask
+        self._notes = stop_counts.Notes()
         self._waiting: dict[Key, Ending] = {}
         self._unexplained: dict[Key, Ending] = {}
+        self.states: dict[Owner, UnitState] = {}
+        """What systemd reports about services, until the ends in doubt are reported."""
         self.stopping: Stopping | None = Stopping.NOTHING
         """What is being stopped around us; None while that is being asked: no deadline counts."""
 
@@ -94,13 +100,16 @@ class PendingEnds:
             return
         now = self._now()
         due = [key for key, each in self._waiting.items() if each.deadline <= now]
-        doubtful = [self._waiting[key] for key in due if self._waiting[key].is_unexplained]
-        for ending in doubtful:
+        waiting = [self._waiting[key] for key in due]
+        owners = {each.owner for each in waiting if each.owner is not None and each.is_in_doubt}
+        unexplained = [each for each in waiting if each.is_unexplained]
+        for ending in waiting:
             ending.asked = True
-        if doubtful:
-            self._doubt()
+        if owners or unexplained:
+            self._doubt(owners, bool(unexplained))
         if self.stopping is not None:
             self._report(due)
+            self.states.clear()
 
     def report_all(self) -> None:
         """Report all ends with what is known by now."""
@@ -121,14 +130,15 @@ class PendingEnds:
         reader = Reader(self._mount)
         for key in keys:
             ending = self._waiting.pop(key)
-            ending.look_again(reader)
+            ending.look_again(reader, self.states)
             self._end_or_ask(key, ending)
 
     def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
         """Report an end whose exit is known, unless something may yet explain it."""
         ending.exit = exit_
         if ending.is_in_doubt:
-            ending.deadline = self._now() + _OWNER_SECONDS
+            is_ended = end_reason.was_ended(exit_)
+            ending.deadline = self._now() + (_OWNER_SECONDS if is_ended else _FOLLOW_SECONDS)
         elif ending.cause is None and end_reason.was_ended(exit_):
             ending.deadline = self._now() + _STOPPER_SECONDS
         else:
@@ -149,5 +159,6 @@ class PendingEnds:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING
         around = dataclasses.replace(ending.around, stopping=stopping)
-        end = end_reason.explain(ending.end, exit_, ending.cause, kills, around)
+        ended = ending.end if ending.cause is None else ending.counted(self._notes)
+        end = end_reason.explain(ended, exit_, ending.cause, kills, around)
         self._report_end(end if ending.cause else observe.with_claim(end, ending.claim))

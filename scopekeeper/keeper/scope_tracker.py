@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scopekeeper.history.end import End
@@ -10,13 +11,14 @@ from scopekeeper.keeper import end_reason
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import Exit
-from scopekeeper.lifecycle import observe, stop_mark
+from scopekeeper.lifecycle import observe, stop_counts, stop_mark
 from scopekeeper.scope import record_parser
 from scopekeeper.scope.model import Liveness, Member, Owner, Scope
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.record_parser import ScopeRecord
 from scopekeeper.scope.records import ATTRIBUTE, RecordError
 from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.shutdown import UnitState
 
 _EXEC_USEC = 500_000
 """By then a launch has become its command, and /proc shows the command's own arguments."""
@@ -31,23 +33,29 @@ class Ending:
     around: Circumstances
     of: "TrackedScope"
     owner: Owner | None
+    inode: int = 0
+    """Of the scope's cgroup."""
     claim: str = ""
     """The cause that only its own record states."""
     exit: Exit | None = None
     asked: bool = False
-    """Whether systemd has been asked if the manager or the machine is stopping."""
+    """Whether systemd has been asked what it stops: the owner, the manager or the machine."""
     deadline: float = 0.0
     """When to report it, by the loop's clock, even if nothing more becomes known."""
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether systemd may have stopped it with its owner, whose end is not visible yet."""
+        """Whether it may have ended with the service that owns it, which is not proved yet.
+
+        The end of the service may not be visible. Or it may be the end of this very process: the
+        service's own main process can be a member in the cgroup of the service.
+        """
         around = self.around
         return bool(
             around.bound_to
-            and not around.owner_gone
-            and not self.cause
-            and end_reason.was_ended(self.exit)
+            and not (self.cause or self.asked)
+            and (self.is_inside or not around.owner_gone)
+            and end_reason.may_follow(self.exit)
         )
 
     @property
@@ -55,11 +63,32 @@ class Ending:
         """Whether it may have gone down with the machine, which is not checked yet."""
         return not self.asked and self.cause is None and end_reason.was_ended(self.exit)
 
-    def look_again(self, reader: Reader) -> None:
-        """Check whether the owner is gone by now."""
-        if self.owner is not None:
-            gone = _evidence(reader, self.owner)
-            self.around = dataclasses.replace(self.around, owner_gone=gone)
+    def counted(self, notes: stop_counts.Notes) -> End:
+        """Return the end with the numbers of the stop that brought it about; None if unknown.
+
+        Those of the last look may be old: no event comes when a process of a member starts or ends.
+        """
+        counts, leaf = notes.of(self.inode), self.end.leaf
+        killed = counts.killed.get(leaf, 0)
+        processes = max(counts.lived.get(leaf, 0), killed) or None
+        return dataclasses.replace(self.end, processes=processes, killed=killed)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether its scope is in the cgroup of the service that owns it."""
+        return self.owner is not None and _is_inside(self.of.scope, self.owner)
+
+    def look_again(self, reader: Reader, states: Mapping[Owner, UnitState]) -> None:
+        """Check whether the owner is gone by now; states is what systemd reports of services."""
+        if self.owner is None:
+            return
+        gone = _evidence(reader, self.owner)
+        state = states.get(self.owner)
+        if state is not None and state.is_leaving and not gone:
+            gone = f"{self.owner.unit} was stopping"
+        is_main = state is not None and state.main_pid == self.end.pid
+        bound = "" if is_main else self.around.bound_to
+        self.around = dataclasses.replace(self.around, owner_gone=gone, bound_to=bound)
 
 
 @dataclass(slots=True)
@@ -179,8 +208,10 @@ class TrackedScope:
         gone = _evidence(reader, owner) if owner is not None else ""
         ttl = last.ttl if last.manager else None
         bound = self.record.bound if self.record is not None else ""
+        if owner is not None and end.lifetime == "gateway" and _is_inside(self.scope, owner):
+            bound = owner.unit
         around = Circumstances(bound, gone, ttl, reader.now - self.born)
-        return Ending(end, cause, around, self, owner, claim)
+        return Ending(end, cause, around, self, owner, self.scope.inode, claim)
 
     def _was_killed(self, leaf: str) -> bool:
         """Return True after an OOM kill since the peak was read: then that peak is too low."""
@@ -219,6 +250,11 @@ def _pid_in(directory: str) -> int | None:
         record = record_parser.member(raw, directory.rpartition("/")[2])
         return None if record.joining else record.pid or None
     return None
+
+
+def _is_inside(scope: Scope, owner: Owner) -> bool:
+    """Return whether systemd ends a scope with its owner because it is in the owner's cgroup."""
+    return bool(owner.unit and owner.cgroup) and scope.cgroup.startswith(f"{owner.cgroup}/")
 
 
 def _evidence(reader: Reader, owner: Owner) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.errors import words
 from scopekeeper.history.end import End
@@ -16,10 +16,11 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.scope_tracker import TrackedScope
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.lifecycle import unseen_ends
-from scopekeeper.scope.model import Scope
+from scopekeeper.scope.model import Owner, Scope
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
-from scopekeeper.systemd.shutdown import Stopping, what_stops
+from scopekeeper.systemd.shutdown import Stopping, unit_state, what_stops
+from scopekeeper.systemd.units import manager_uid
 
 _log = logging.getLogger("scopekeeper")
 
@@ -132,9 +133,11 @@ class Tracker:
         await asyncio.wait((task,))
         return self._stopping
 
-    def _begin_to_ask(self) -> "asyncio.Task[Stopping]":
+    def _begin_to_ask(
+        self, owners: Collection[Owner] = (), *, every: bool = True
+    ) -> "asyncio.Task[Stopping]":
         self._pending.stopping = None
-        task = self.loop.create_task(what_stops(self._uid))
+        task = self.loop.create_task(self._find_what_stops(owners, every=every))
         self._asking.add(task)
         task.add_done_callback(self._answered)
         return task
@@ -147,9 +150,20 @@ class Tracker:
             self._pending.stopping = self._stopping
             self._soon()
 
-    def _doubt(self) -> None:
-        if self._stopping is Stopping.NOTHING:
-            self._begin_to_ask()
+    async def _find_what_stops(self, owners: Collection[Owner], *, every: bool) -> Stopping:
+        """Ask systemd about services, and with every about the manager and the machine."""
+        for owner in owners:
+            uid = manager_uid(owner.cgroup)
+            if owner.unit and uid in ("", str(self._uid)):
+                state = await unit_state(owner.unit, owner.epoch, of_user=bool(uid))
+                if state is not None:
+                    self._pending.states[owner] = state
+        return await what_stops(self._uid) if every else self._stopping
+
+    def _doubt(self, owners: Collection[Owner], every: bool) -> None:
+        every = every and self._stopping is Stopping.NOTHING
+        if owners or every:
+            self._begin_to_ask(owners, every=every)
 
     def _ask_why(self) -> None:
         if self._explaining is None:

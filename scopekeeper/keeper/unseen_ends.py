@@ -43,6 +43,10 @@ class UnseenEnds:
         while len(self._reported) > _MOST_REPORTED:
             del self._reported[next(iter(self._reported))]
 
+    def is_reported(self, member_id: str) -> bool:
+        """Return whether the end of a member was reported; it may not be written yet."""
+        return member_id in self._reported
+
     def launched(self) -> None:
         """Look soon, once for everything launched until then."""
         if not self._waits:

@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from scopekeeper import keeper_address
 from scopekeeper.history.end import UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.terminals import terminal_of
 from scopekeeper.kernel.usage import command_line, describe
-from scopekeeper.lifecycle import stop_mark
+from scopekeeper.lifecycle import oom, stop_mark
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.lifecycle.stop_target import Remaining
 from scopekeeper.scope import names, record_parser
@@ -113,7 +114,12 @@ def unseen(directory: str, only: str = "") -> list[End]:
         is_over = not (end.processes or cgroupfs.is_populated(f"{directory}/{end.leaf}"))
         if is_over and only in ("", end.leaf):
             found = _with_marked_cause(end, directory, scope.mark, now)
-            if killed and found.oom_kills is None:  # it is unknown which member they were of
+            is_open = found.reason is Reason.UNKNOWN
+            with_scope = oom.of_scope(directory, end) if killed and is_open else ""
+            if with_scope:
+                evidence = f"{UNSEEN}; {with_scope}"
+                found = dataclasses.replace(found, reason=Reason.OOM_KILLED, evidence=evidence)
+            elif killed and found.oom_kills is None:  # it is unknown which member they were of
                 words = f"{found.evidence}; memory.events.local of its scope: oom_kill {killed}"
                 found = dataclasses.replace(found, evidence=words)
             ends.append(found)
@@ -168,7 +174,7 @@ def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End
     end = dataclasses.replace(end, ended=ended, seen=False, reason=Reason.UNKNOWN, evidence=UNSEEN)
     if end.oom_kills:
         reason = Reason.OOM_KILLED
-        evidence = f"{UNSEEN}; memory.events.local: oom_kill {end.oom_kills}"
+        evidence = f"{UNSEEN}; {oom.counted(end.oom_kills)}"
         return dataclasses.replace(end, reason=reason, evidence=evidence)
     if cause is not None:
         evidence = "; ".join(filter(None, (cause.evidence, UNSEEN)))
@@ -176,6 +182,14 @@ def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End
             end, reason=cause.reason, evidence=evidence, stopper=cause.stopper
         )
     return with_claim(end, claim)
+
+
+def is_left_to_keeper(end: End, uid: int) -> bool:
+    """Return whether a running keeper reports an unexplained end, in a scope of this uid.
+
+    It may have seen the end, and knows in a few seconds what this process can never find out.
+    """
+    return end.reason is Reason.UNKNOWN and uid == os.geteuid() and keeper_address.runs()
 
 
 def with_claim(end: End, claim: str) -> End:

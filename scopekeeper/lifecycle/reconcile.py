@@ -75,15 +75,15 @@ def apply(
     reader: Reader,
     snapshot: Snapshot,
     warnings: list[str],
-    watched: Collection[str] = (),
+    watched: Collection[str] | None = None,
     *,
     step_out: Callable[[], None],
     asker: Stopper | None = None,
 ) -> list[Done]:
     """Carry out a plan of a snapshot, after a second look; all stops run at once.
 
-    Adds to warnings what the caller should report although everything was done. watched are leaves
-    whose ends the caller reports if they ended before. step_out and asker are as for a stop.
+    Adds to warnings what the caller should report although everything was done. watched, step_out
+    and asker are as for a stop.
     """
     done = []
     removals: list[Action] = []
@@ -104,7 +104,7 @@ def apply(
                 stop_mark.change(where, action.scope.directory, {key: value})
             done.append(untouched(action))
     # first, since nothing is known of them once their cgroups are gone
-    problem = recording.record([end for action in removals for end in _ended(action)])
+    problem = recording.record([end for action in removals for end in _ended(action, watched)])
     if problem:
         warnings.append(problem)
     done += [Done(action, _remove(action)) for action in removals]
@@ -169,11 +169,15 @@ def _cause(action: Action) -> Cause:
     return Cause(_REASONS[action.verdict], action.evidence)
 
 
-def _ended(action: Action) -> list[End]:
+def _ended(action: Action, watched: Collection[str] | None) -> list[End]:
     """Return the unwatched ends in what is about to be removed."""
-    if action.scope.elsewhere:  # ends of that container
+    scope = action.scope
+    if scope.elsewhere:  # ends of that container
         return []
-    return observe.unseen(action.scope.directory, action.member.leaf if action.member else "")
+    ends = observe.unseen(scope.directory, action.member.leaf if action.member else "")
+    if watched is not None:
+        return [end for end in ends if end.leaf not in watched]
+    return [end for end in ends if not observe.is_left_to_keeper(end, scope.uid)]
 
 
 def _remove(action: Action) -> str:

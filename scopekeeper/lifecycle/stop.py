@@ -13,23 +13,23 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs, mounts, open_files
 from scopekeeper.kernel.emptiness import EmptinessWatch
 from scopekeeper.kernel.job_control import is_interactive_shell
-from scopekeeper.kernel.proc import boottime, mount_point
+from scopekeeper.kernel.proc import boottime
 from scopekeeper.lifecycle import (
     leavers,
     observe,
     remove,
-    stop_kills,
+    stop_counts,
     stop_mark,
     stop_witness,
-    unseen_ends,
 )
+from scopekeeper.lifecycle.held_target import HeldTarget
 from scopekeeper.lifecycle.stop_target import Result, Target
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
@@ -41,119 +41,12 @@ _AGAIN = 0.1
 """Seconds between looks for processes that were started after the signals were sent."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """A target whose directory is held open.
-
-    Everything is done by the descriptor: once the cgroup is removed it reaches nothing, even if a
-    launch has created another cgroup of the same name.
-    """
-
-    result: Result
-    fd: int
-    scope_inode: int
-    """Of the scope's cgroup, also if the target is a member; 0 if that is gone."""
-    cause: Cause
-    scope_record: ScopeRecord | None
-    """As it was before this stop; None if damaged."""
-    earlier: Cause | None
-    """The cause of an earlier stop that did not finish."""
-    signalled: set[int] = field(default_factory=set)
-    members: list[End] | None = None
-    """Its members before the first signal; None if none was sent."""
-    seen: dict[str, set[int]] = field(default_factory=dict)
-    """The processes found in it since the stop began, by leaf; under '' all of them."""
-    killed: dict[str, int] = field(default_factory=dict)
-    """How many of these were killed, by leaf."""
-    kill_at: float | None = None
-    """When its grace is over, by time.monotonic(); None before the first signal."""
-    give_up_at: float | None = None
-    """When what still lives counts as unkillable; None before the kill."""
-    hidden: set[str] = field(default_factory=set)
-    """Leaves whose living processes could all not be read."""
-    children: leavers.Children = field(default_factory=dict)
-    """Children outside of it that its processes had before the first signal."""
-
-    @property
-    def directory(self) -> str:
-        """A path to the marked cgroup, and to no other."""
-        return f"/proc/self/fd/{self.fd}"
-
-    @property
-    def uid(self) -> int:
-        """The uid that owns it."""
-        return os.fstat(self.fd).st_uid
-
-    @property
-    def leaf(self) -> str:
-        """The name of the leaf if the target is a member, else ''."""
-        return self.result.target.leaf
-
-    def path_of(self, leaf: str) -> str:
-        """Return the directory of a leaf."""
-        return self.directory if self.leaf else f"{self.directory}/{leaf}"
-
-    def processes(self) -> dict[str, list[int]]:
-        """Return its processes by directory.
-
-        The first call, before any signal, notes the members, children elsewhere and how much could
-        not be read, and writes the cause to the ledger: it is needed if this process is killed and
-        the cgroup is gone before anybody looks.
-        """
-        unread: list[cgroupfs.Unread] = []
-        found = cgroupfs.processes_by_cgroup(self.directory, unread)
-        if unread:
-            cgroupfs.unlock(self.directory)
-            unread.clear()
-            found = cgroupfs.processes_by_cgroup(self.directory, unread)
-        if self.members is None:
-            self.result.unread = len(unread)
-            if unread:
-                by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
-                unseen = (leaf for leaf, pids in by_leaf.items() if not pids)
-                self.hidden = {x for x in unseen if cgroupfs.is_populated(self.path_of(x))}
-            pids = [pid for inside in found.values() for pid in inside]
-            self.children = leavers.children_outside(pids, self.result.target.cgroup)
-            self.members = self.observe(found)
-            if self.uid == os.geteuid():
-                scope = self.result.target.scope_directory[len(mount_point()) :]
-                self.members += self._unrecorded(found, scope)
-                unseen_ends.announce(self.members, self.cause, scope)
-        for leaf, pids in observe.processes_by_leaf(self.directory, found, leaf=self.leaf).items():
-            self.seen.setdefault(leaf, set()).update(pids)
-        self.seen.setdefault("", set()).update(pid for inside in found.values() for pid in inside)
-        return found
-
-    def _unrecorded(self, found: dict[str, list[int]], scope: str) -> list[End]:
-        """Return living members with a damaged record, as their launch described them.
-
-        scope is the path of the scope's cgroup. Like all of the ledger this is what a process of
-        the same user may have written: it names the row in that user's history, nothing else.
-        """
-        observed = {end.leaf for end in self.members or ()}
-        by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
-        missing = {leaf: pids for leaf, pids in by_leaf.items() if pids and leaf not in observed}
-        launched = unseen_ends.launched(scope) if missing else {}
-        return [
-            observe.measured(end, self.path_of(leaf), pids, end.pid if end.pid in pids else None)
-            for leaf, pids in missing.items()
-            if (end := launched.get(leaf)) is not None
-        ]
-
-    def observe(self, found: dict[str, list[int]] | None = None) -> list[End]:
-        """Return its members as they are now; found has its processes, if read already."""
-        unit = self.result.target.unit
-        return observe.members(
-            self.directory, self.scope_record, unit, leaf=self.leaf, found=found, hidden=self.hidden
-        )
-
-
 def stop(
     targets: Sequence[Target],
     *,
     causes: Sequence[Cause],
     warnings: list[str],
-    watched: Collection[str] = (),
+    watched: Collection[str] | None = None,
     step_out: Callable[[], None],
     asker: Stopper | None = None,
     ends_escaped: bool = False,
@@ -162,10 +55,10 @@ def stop(
 
     causes has one for each target, which goes into the record and the history. asker is the stopper
     of causes that name none; by default the process that called this program. Adds to warnings what
-    the caller should report although the stop went on. watched are leaves whose ends somebody else
-    reports if they ended before. step_out is called if this process is in one of the targets, and
-    must move it out. With ends_escaped, what had left the targets is ended too, where that is
-    proved.
+    the caller should report although the stop went on. watched are leaves whose ends the calling
+    keeper reports if they ended before; None: a running keeper reports what nobody can explain.
+    step_out is called if this process is in one of the targets, and must move it out. With
+    ends_escaped, what had left the targets is ended too, where that is proved.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     open_files.allow(2 * len(targets) + 64)
@@ -189,10 +82,10 @@ def stop(
             with EmptinessWatch(list(by_directory)) as watch:
                 _end_all(by_directory, watch, began)
             by_directory = _born_since(by_directory)
-        kills = stop_kills.Kills()
+        notes = stop_counts.Notes()
         for each in held:
             _judge(each)
-            _count(each, kills)
+            each.count(notes)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         _look_for_leavers(results, held, ends=ends_escaped)
         ends: dict[int, list[End]] = {}
@@ -220,16 +113,15 @@ def _open(result: Result) -> int | None:
         return None
 
 
-def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
+def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
     before = record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
-    inode = stop_kills.number_of(target.scope_directory)
-    wanted = stop_mark.fields(cause)
+    inode = stop_counts.number_of(target.scope_directory)
     kill_at = boottime() + round(target.grace * 1e6)
-    problem = stop_mark.put(
-        directory, target.scope_directory, target.leaf, wanted, target.judged, kill_at=kill_at
+    problem, cause = stop_mark.put(
+        directory, target.scope_directory, target.leaf, cause, target.judged, kill_at=kill_at
     )
     if problem == stop_mark.NOTHING:
         return None
@@ -239,7 +131,9 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return _Held(result, fd, inode, cause, before or record_of(target.scope_directory), earlier)
+    return HeldTarget(
+        result, fd, inode, cause, before or record_of(target.scope_directory), earlier
+    )
 
 
 def record_of(scope_directory: str) -> ScopeRecord | None:
@@ -256,7 +150,7 @@ def _is_inside(targets: Sequence[Target]) -> bool:
     return any(mounts.is_within(own, target.cgroup) for target in targets)
 
 
-def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> None:
+def _end_all(held: dict[str, HeldTarget], watch: EmptinessWatch, began: float) -> None:
     """End every process, also those started meanwhile, with each target's own grace.
 
     Returns when nothing lives in any target except what cannot be killed.
@@ -270,7 +164,7 @@ def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> Non
         _wait(held, watch, min(max(next_step - time.monotonic(), 0.0), _AGAIN), began)
 
 
-def _born_since(held: dict[str, _Held]) -> dict[str, _Held]:
+def _born_since(held: dict[str, HeldTarget]) -> dict[str, HeldTarget]:
     """Return the targets that were empty, and into which a child has been born meanwhile.
 
     The mark keeps launches out; nothing keeps the kernel from a birth in a place (launch.place).
@@ -282,11 +176,11 @@ def _born_since(held: dict[str, _Held]) -> dict[str, _Held]:
     }
 
 
-def _is_given_up(each: _Held) -> bool:
+def _is_given_up(each: HeldTarget) -> bool:
     return each.give_up_at is not None and time.monotonic() >= each.give_up_at
 
 
-def _advance(each: _Held) -> None:
+def _advance(each: HeldTarget) -> None:
     """Send SIGTERM to what lives in a target; once its grace is over, kill it."""
     if each.give_up_at is not None:
         # cgroup.kill signals main threads: one that has ended leaves its process alive (Linux 6.18)
@@ -296,11 +190,11 @@ def _advance(each: _Held) -> None:
         if each.kill_at is None:
             each.kill_at = time.monotonic() + each.result.target.grace
     else:
-        _kill(each)
+        each.kill()
         each.give_up_at = time.monotonic() + _KILL_SECONDS
 
 
-def _send(each: _Held) -> None:
+def _send(each: HeldTarget) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
     A stopped process has to continue in order to end; a running one is gone by the second look. An
@@ -320,7 +214,7 @@ def _send(each: _Held) -> None:
         each.result.outcome = "terminated"
 
 
-def _wait(held: dict[str, _Held], watch: EmptinessWatch, seconds: float, began: float) -> None:
+def _wait(held: dict[str, HeldTarget], watch: EmptinessWatch, seconds: float, began: float) -> None:
     """Wait, and note when each target has ended."""
     before = set(watch.left)
     watch.wait(seconds)
@@ -328,19 +222,7 @@ def _wait(held: dict[str, _Held], watch: EmptinessWatch, seconds: float, began: 
         held[directory].result.milliseconds = (time.monotonic() - began) * 1000
 
 
-def _kill(each: _Held) -> None:
-    found = each.processes()
-    by_leaf = observe.processes_by_leaf(each.directory, found, leaf=each.leaf)
-    each.killed = {leaf: len(pids) for leaf, pids in by_leaf.items()}
-    each.result.killed = sum(map(len, found.values()))
-    if each.result.killed or cgroupfs.is_populated(each.directory):
-        each.result.outcome = "killed"
-    # before it: another stop of the same target reports what it finds here
-    stop_kills.note(each.scope_inode, each.fd, each.killed)
-    cgroupfs.kill(each.directory)
-
-
-def _judge(each: _Held) -> None:
+def _judge(each: HeldTarget) -> None:
     """Look once more, whatever was seen before: the proof is that nothing lives in it now."""
     if cgroupfs.is_populated(each.directory):
         each.result.outcome = "remains"
@@ -349,20 +231,7 @@ def _judge(each: _Held) -> None:
         )
 
 
-def _count(each: _Held, kills: stop_kills.Kills) -> None:
-    """Count what was seen in it, and what another stop of it has killed meanwhile."""
-    of_others = kills.of(each.scope_inode)
-    for end in each.members or ():
-        if of_others.get(end.leaf, 0) > each.killed.get(end.leaf, 0):
-            each.killed[end.leaf] = of_others[end.leaf]
-    result = each.result
-    result.killed = max(result.killed, sum(each.killed.values()))
-    result.processes = max(len(each.seen.get("", ())), result.killed)
-    if result.killed and result.outcome == "terminated":
-        result.outcome = "killed"
-
-
-def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held], *, ends: bool) -> None:
+def _look_for_leavers(results: Sequence[Result], held: Sequence[HeldTarget], *, ends: bool) -> None:
     """Note what has left each target that is gone, and lives on; with ends, end it."""
     children = {id(each.result): each.children for each in held}
     gone = [each for each in results if each.outcome in ("empty", "terminated", "killed")]
@@ -376,7 +245,7 @@ def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held], *, ends:
         leavers.end(gone, uid)
 
 
-def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
+def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iterator[End]:
     """Yield the ends: of living members by this stop, of the others earlier and unwatched."""
     remains = each.result.outcome == "remains"
     ended = began + int(each.result.milliseconds * 1000)
@@ -385,15 +254,16 @@ def _ends(each: _Held, began: int, watched: Collection[str]) -> Iterator[End]:
         if remains and cgroupfs.is_populated(each.path_of(end.leaf)):
             continue
         if end.processes or end.leaf in each.hidden:
-            processes = len(each.seen.get(end.leaf, ()))
-            killed = each.killed.get(end.leaf, 0)
-            caused = observe.caused(end, each.cause, ended, processes, killed)
+            processes, killed = each.lived.get(end.leaf, 0), each.killed.get(end.leaf, 0)
+            caused = observe.caused(end, each.cause_of(end.leaf), ended, processes, killed)
             ended_too = [pair[0] for pair in each.result.ended_escaped]
             yield observe.with_leavers(caused, each.result.escaped, ended_too)
-        elif end.leaf not in watched:
-            yield observe.unwatched(end, each.earlier, ended, claim)
+        elif watched is None or end.leaf not in watched:
+            unwatched = observe.unwatched(end, each.earlier, ended, claim)
+            if watched is not None or not observe.is_left_to_keeper(unwatched, each.uid):
+                yield unwatched
 
 
-def _emptied(each: _Held) -> remove.Emptied:
+def _emptied(each: HeldTarget) -> remove.Emptied:
     target = each.result.target
     return remove.Emptied(target.directory, target.cgroup, target.scope_directory, each.fd)

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 
-from scopekeeper.history.end import UNPROVED
+from scopekeeper.history.end import MEANWHILE, UNPROVED
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import open_lock, start_time
 from scopekeeper.lifecycle import stop_witness
@@ -78,21 +78,47 @@ def stated(found: StopMark) -> Cause:
     return Cause(Reason.of(found.why), found.text, stopper)
 
 
+def holding(first: Cause | None, second: Cause) -> Cause:
+    """Return the cause of what is stopped a second time: the first one, with the second one named.
+
+    first is None, or unknown, if no stop of it was begun. A third one is not named: a stop that is
+    repeated again and again would fill the record.
+    """
+    if first is None or first.reason is Reason.UNKNOWN:
+        return second
+    is_same = (first.reason, first.text) == (second.reason, second.text)
+    if (is_same and first.stopper in (None, second.stopper)) or MEANWHILE in first.text:
+        return first
+    also = second.evidence or second.reason.value
+    text = f"{first.text}; {MEANWHILE} {also}" if first.text else f"{MEANWHILE} {also}"
+    return Cause(first.reason, text, first.stopper)
+
+
+def begun(directory: str) -> Cause | None:
+    """Return the cause of a stop of a scope or a leaf that was begun; None if none was."""
+    with contextlib.suppress(OSError, records.RecordError):
+        fields = records.loads(cgroupfs.attribute(directory, records.ATTRIBUTE) or b"")
+        if "STATE" in fields:
+            kept = stop_witness.find(directory)
+            return None if kept is None else stated(kept)
+    return None
+
+
 def put(
     directory: str,
     scope_directory: str,
     leaf: str,
-    mark: dict[str, str],
+    cause: Cause,
     judged: Judged | None = None,
     *,
     kill_at: int,
-) -> str:
+) -> tuple[str, Cause]:
     """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
     With judged, only if that is still true. kill_at is when the stop kills what is left, in
     microseconds of CLOCK_BOOTTIME, for those who ask meanwhile. Returns why it may not be stopped,
-    '' if it may. Takes the scope's lock exclusively, so that no launch and no adoption is half-way
-    in.
+    '' if it may, and the cause that holds: see ``holding``. Takes the scope's lock exclusively, so
+    that no launch and no adoption is half-way in.
     """
     try:
         _await_record(directory)
@@ -100,23 +126,25 @@ def put(
             raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
             if raw is None:
                 # a cgroup that is just being created or removed has nothing to stop
-                return NO_RECORD if cgroupfs.is_populated(directory) else NOTHING
+                return (NO_RECORD if cgroupfs.is_populated(directory) else NOTHING), cause
             if leaf:
                 record_parser.member(raw, leaf)
             else:
                 record_parser.scope(raw, scope_directory.rpartition("/")[2])
             changed = _change(directory, leaf, judged) if judged is not None else ""
             if changed:
-                return changed
+                return changed, cause
+            cause = holding(begun(directory) or (begun(scope_directory) if leaf else None), cause)
+            mark = fields(cause)
             stop_witness.keep(directory, {**mark, "KILL_AT": str(kill_at)})
-            fields = records.loads(raw).items()
-            kept = {key: value for key, value in fields if key not in KEYS}
+            others = records.loads(raw).items()
+            kept = {key: value for key, value in others if key not in KEYS}
             os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
     except records.RecordError as error:
-        return str(error)
+        return str(error), cause
     except OSError as error:
-        return _refusal(directory, error)
-    return ""
+        return _refusal(directory, error), cause
+    return "", cause
 
 
 def why_not(directory: str, scope_directory: str) -> str:

@@ -92,7 +92,8 @@ class Result:
     unread: int = 0
     """Cgroups in it that could not be read: no process in them got SIGTERM."""
     processes: int = 0
-    """Processes that lived in it when the stop began, or were started in it until it was over."""
+    """Processes that lived in it when the stop began, or were started in it until it was over; also
+    those that another stop of the same target had found. The history has the same number."""
 
     def __str__(self) -> str:
         """Return one line: the scope, the member, and what became of it."""
@@ -113,14 +114,12 @@ class Result:
             return f"skipped: {self.problem}"
         if self.outcome == "changed":
             return f"left alone: {self.problem}"
-        if self.outcome == "terminated":
-            return f"gone after {after}; {_processes(self.terminated)} terminated"
-        if self.outcome == "killed":
+        if self.outcome in ("terminated", "killed"):
+            text = f"gone after {after}; {_processes(self.processes)} terminated"
+            if self.outcome == "terminated":
+                return text
             more = " and all unreadable ones" if self.unread else ""
-            return (
-                f"gone after {after}; {_processes(max(self.terminated, self.processes))} "
-                f"terminated, {self.killed} of them{more} killed"
-            )
+            return f"{text}, {self.killed} of them{more} killed"
         if self.outcome == "remains":
             return f"{_processes(len(self.remaining))} cannot be killed after {after}"
         return "was already empty"

@@ -14,14 +14,14 @@ import fcntl
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
 from scopekeeper.history import launch_ledger, recording
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN, End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import namespaces, read
-from scopekeeper.lifecycle import stop_mark
+from scopekeeper.lifecycle import oom, stop_mark
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import Liveness, Owner
 from scopekeeper.scope.reason import Cause, Reason
@@ -56,17 +56,18 @@ class _Line:
             return error.errno in cgroupfs.GONE
 
 
-def announce(ends: Sequence[End], cause: Cause, scope: str) -> None:
+def announce(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> None:
     """Write lines of members that are about to be ended; scope is the path of its cgroup."""
-    launch_ledger.append(b"".join(lines_of(ends, cause, scope)))
+    launch_ledger.append(b"".join(lines_of(ends, causes, scope)))
 
 
-def lines_of(ends: Sequence[End], cause: Cause, scope: str) -> Iterator[bytes]:
-    """Yield the lines of living members; scope is the path of its cgroup."""
-    common = {"CGROUP": scope, "NAMESPACES": namespaces(), **stop_mark.fields(cause)}
-    for end in ends:
+def lines_of(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> Iterator[bytes]:
+    """Yield the lines of living members with the cause of each; scope is the path of its cgroup."""
+    common = {"CGROUP": scope, "NAMESPACES": namespaces()}
+    marks = {cause: stop_mark.fields(cause) for cause in set(causes)}
+    for end, cause in zip(ends, causes, strict=True):
         if end.processes:
-            yield launch_ledger.line(_fields(end) | common)
+            yield launch_ledger.line(_fields(end) | common | marks[cause])
 
 
 def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
@@ -145,7 +146,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     recent, _ = _read(where)
     here = namespaces()
     over: dict[tuple[str, int], End] = {}
-    owners = Reader(mount)
+    clues = _Clues(mount)
     now = time.time_ns() // 1000
 
     old_lines, new_lines = list(_lines(earlier)), list(_lines(recent))
@@ -154,7 +155,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
-                over[key] = _end_of(each, now, owners)
+                over[key] = _end_of(each, now, clues)
     ends = list(over.values())
     problem = recording.record(ends)
     if not problem:
@@ -173,10 +174,45 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     return ends, problem
 
 
-def _end_of(each: _Line, now: int, owners: Reader) -> End:
+@dataclass(slots=True)
+class _Clues:
+    """What is left that may explain an end."""
+
+    mount: str
+    owners: Reader = field(init=False)
+    results: oom.Results = field(default_factory=oom.Results)
+
+    def __post_init__(self) -> None:
+        self.owners = Reader(self.mount)
+
+    def out_of_memory(self, each: _Line) -> End | None:
+        """Return the end of a member that was killed when out of memory; None if nothing proves it.
+
+        The cgroup of its scope, or else its unit, may be there for a little longer.
+        """
+        leaf = f"{self.mount}{each.leaf}"
+        scope, path = leaf.rpartition("/")[0], each.leaf.rpartition("/")[0]
+        killed = oom.of_leaf(leaf)
+        if killed:
+            evidence = oom.counted(killed)
+        else:
+            is_there = os.path.isdir(scope)
+            evidence = oom.of_scope(scope, each.end) if is_there else self.results.evidence(path)
+        if not evidence:
+            return None
+        return dataclasses.replace(
+            each.end, reason=Reason.OOM_KILLED, evidence=f"{BETWEEN_LOOKS}; {evidence}",
+            oom_kills=killed or None,
+        )  # fmt: skip
+
+
+def _end_of(each: _Line, now: int, clues: _Clues) -> End:
     end = dataclasses.replace(each.end, ended=now)
     if each.cause is None:
-        return dataclasses.replace(end, evidence=_with_service(each, owners))
+        out_of_memory = clues.out_of_memory(each)
+        if out_of_memory is not None:
+            return dataclasses.replace(out_of_memory, ended=now)
+        return dataclasses.replace(end, evidence=_with_service(each, clues.owners))
     evidence = "; ".join(filter(None, (each.cause.evidence, UNSEEN)))
     return dataclasses.replace(
         end, reason=each.cause.reason, evidence=evidence, stopper=each.cause.stopper

@@ -138,6 +138,12 @@ def service_property(kind: str, unit: str, name: str) -> str:
         return _text(getattr(found.Service, name))
 
 
+def scope_result(kind: str, unit: str) -> str:
+    """Return how a scope ended that is still loaded, ``oom-kill`` for instance."""
+    with _unit(kind, unit) as found:
+        return _text(found.Scope.Result)
+
+
 def exec_start(kind: str, unit: str) -> tuple[tuple[str, ...], ...]:
     """Return the commands of ExecStart= of a service: the path of each, then its arguments."""
     with _unit(kind, unit) as found:

@@ -1,4 +1,4 @@
-"""Whether the keeper is stopped alone or together with everything else.
+"""What systemd is stopping: a service, the manager, the machine.
 
 Runs systemctl: it uses the manager's own socket, as the bus goes down too, and unlike a call
 through pystemd it can be killed when the manager does not answer.
@@ -7,7 +7,9 @@ through pystemd it can be killed when the manager does not answer.
 import asyncio
 import contextlib
 import enum
+from dataclasses import dataclass
 
+_UP = ("active", "reloading", "refreshing", "activating")
 _SECONDS = 5.0
 """An emulated machine takes a second to answer while it goes down."""
 
@@ -30,19 +32,50 @@ async def what_stops(uid: int) -> Stopping:
     return Stopping.NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """What systemd reports about a service."""
+
+    is_leaving: bool
+    """Whether this life of it is being stopped, or is over."""
+    main_pid: int
+    """Of its main process, also after its end; 0 if systemd has forgotten it."""
+
+
+async def unit_state(unit: str, epoch: str, *, of_user: bool) -> UnitState | None:
+    """Return the state of one life of a service; None if systemd does not answer."""
+    options = ["--user"] if of_user else []
+    names = ("ActiveState", "SubState", "InvocationID", "ExecMainPID")
+    printed = await _ask(*options, "show", *(f"--property={name}" for name in names), "--", unit)
+    lines = (line.partition("=") for line in printed.decode("utf-8", "replace").split())
+    found = {name: value for name, _, value in lines}
+    if not found.get("ActiveState"):
+        return None
+    waits = found.get("SubState", "").startswith("auto-restart")
+    is_over = waits or found["ActiveState"] not in _UP
+    is_another = bool(epoch) and found.get("InvocationID") not in ("", epoch)
+    pid = found.get("ExecMainPID", "")
+    return UnitState(is_over or is_another, int(pid) if pid.isdecimal() and not is_another else 0)
+
+
 async def _is_stopping(*options: str) -> bool:
+    return (await _ask(*options, "is-system-running")).strip() == b"stopping"
+
+
+async def _ask(*words: str) -> bytes:
+    """Return what systemctl prints; b'' if it cannot be run, or does not answer in time."""
     try:
         asked = await asyncio.create_subprocess_exec(
-            "systemctl", *options, "is-system-running",
+            "systemctl", *words,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
     except OSError:
-        return False
+        return b""
     try:
-        said, _ = await asyncio.wait_for(asked.communicate(), _SECONDS)
+        printed, _ = await asyncio.wait_for(asked.communicate(), _SECONDS)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             asked.kill()
-        return False
-    return said.strip() == b"stopping"
+        return b""
+    return printed

@@ -1,5 +1,7 @@
 """Limits: what was asked for stands in cgroupfs, and one member's excess is its own."""
 
+import glob
+import json
 import os
 import signal
 import sqlite3
@@ -22,7 +24,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
-from .manager import show
+from .manager import Units, manager_version, show
 
 pytestmark = [pytest.mark.systemd, pytest.mark.controllers]
 
@@ -115,6 +117,53 @@ def test_a_member_that_was_out_of_memory_is_told_so(
     assert (name, reason) == ("eater", "oom-killed")
     assert kills >= 1
     assert peak is None or 32 << 20 < peak <= 64 << 20
+
+
+def reasons(keeper: Scopekeeper, session: str, command: str) -> dict[str, str]:
+    """Return the reason of each end in a session, found by the first command that looks."""
+    words = [command] if command in ("reconcile", "ls") else [command, "-s", session]
+    done = keeper.call(*words, *(["--all"] if command == "ls" else []))
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(keeper.call("history", "-s", session, "--json").stdout)["ends"]
+    return {end["member"]: end["reason"] for end in ends}
+
+
+@pytest.mark.parametrize("command", ["history", "why", "ls", "reconcile"])
+def test_whoever_looks_first_reads_the_kills_in_a_cgroup_that_is_still_there(
+    keeper: Scopekeeper, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+    sibling = keeper.member("-s", session, "-n", "sibling", "--", *FOREVER)
+    eater = keeper.start(
+        "-s", session, "-n", "eater", "--member-memory-max=32M", "--", "sh", "-c", GULP
+    )
+    assert eater.wait(120) == -signal.SIGKILL
+    leaf = eventually(lambda: glob.glob(f"{os.path.dirname(directory_of(sibling.pid))}/m-eater.*"))
+    eventually(lambda: not processes(leaf[0]))
+    assert reasons(keeper, session, command) == {"eater": "oom-killed"}
+
+
+@pytest.mark.parametrize("command", ["history", "reconcile"])
+def test_the_result_of_a_scope_is_read_while_systemd_has_it(
+    keeper: Scopekeeper, units: Units, session: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, command: str,
+) -> None:  # fmt: skip
+    if manager_version() < 253:
+        pytest.skip("OOMPolicy= of scopes is new in systemd 253")
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path))
+    units.write("scopekeeper-.scope.d/oom.conf", "[Scope]\nOOMPolicy=kill\n"
+                "[Unit]\nCollectMode=inactive\n")  # fmt: skip
+    limit = "--memory-max=64M"
+    sibling = keeper.member("-s", session, "-n", "sibling", limit, "--", *FOREVER)
+    scope = os.path.basename(os.path.dirname(directory_of(sibling.pid)))
+    units.adopt(scope)
+    eater = keeper.start("-s", session, "-n", "eater", limit, "--", "sh", "-c", GULP)
+    assert eater.wait(120) == -signal.SIGKILL
+    assert sibling.wait(60) == -signal.SIGKILL
+    eventually(lambda: show(scope, "Result") == "oom-kill")
+    eventually(lambda: not scope_directories())
+    both = {"eater": "oom-killed", "sibling": "oom-killed"}
+    assert reasons(keeper, session, command) == both
 
 
 def test_the_keeper_tells_who_was_out_of_memory_while_the_siblings_go_on(

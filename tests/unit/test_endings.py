@@ -1,5 +1,7 @@
 """What a keeper tells of an end: one reason out of the closed list, and what it rests on."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,9 @@ from scopekeeper.keeper.end_reason import Circumstances, completed, explain
 from scopekeeper.keeper.pending_ends import PendingEnds
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
+from scopekeeper.scope.model import Owner, Scope
 from scopekeeper.scope.reason import Cause, Reason, Stopper
-from scopekeeper.systemd.shutdown import Stopping
+from scopekeeper.systemd.shutdown import Stopping, UnitState
 
 END = End("0123abcd", 1, 2, "s", "main", "time", Reason.UNKNOWN)
 ALONE = Circumstances()
@@ -103,9 +106,65 @@ def test_what_was_stopped_or_bound_when_all_went_down_keeps_its_own_reason():
     assert explain(END, TERMINATED, None, 0, bound).reason is Reason.OWNER_GONE
 
 
-@pytest.mark.parametrize("around", [BOUND, OLD, MACHINE, LOGOUT])
+@pytest.mark.parametrize("around", [OLD, MACHINE, LOGOUT])
 def test_what_ended_by_itself_just_then_did_so(around):
     assert explain(END, EXITED, None, 0, around).reason is Reason.EXITED
+
+
+HUNG_UP, CRASHED = Exit(None, 1, "x"), Exit(None, 11, "x")
+
+
+@pytest.mark.parametrize("exit_", [None, EXITED, KILLED, TERMINATED, HUNG_UP, Exit(0, None, "x")])
+def test_one_end_of_a_service_is_one_reason_however_its_servers_took_it(exit_):
+    told = explain(END, exit_, None, 0, BOUND)
+    assert (told.reason, told.evidence) == (Reason.OWNER_GONE, "gateway.service has stopped")
+    guest = Circumstances("gateway.service", "process 7 has ended")
+    told = explain(END, exit_, None, 0, guest)
+    assert told.evidence == "systemd ended it with gateway.service: process 7 has ended"
+
+
+def test_a_crash_is_no_end_of_the_service():
+    assert explain(END, CRASHED, None, 0, BOUND).reason is Reason.SIGNALLED
+
+
+SERVICE = Owner(unit="gateway.service", epoch="1", cgroup="/gateway.service")
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_", "reason"),
+    [
+        (UnitState(True, 0), TERMINATED, Reason.OWNER_GONE),
+        (UnitState(True, 0), EXITED, Reason.OWNER_GONE),
+        (UnitState(False, 0), TERMINATED, Reason.SIGNALLED),
+        (UnitState(False, 0), EXITED, Reason.EXITED),
+        (UnitState(True, 4211), KILLED, Reason.SIGNALLED),
+        (None, EXITED, Reason.EXITED),
+    ],
+)
+def test_systemd_reports_whether_the_service_is_being_stopped(state, exit_, reason):
+    """Its other processes may take long; and its main process can be a member itself."""
+    told, asked, now = [], [], [0.0]
+
+    def doubt(owners, _every):
+        asked.extend(owners)
+        if state is not None:
+            endings.states[SERVICE] = state
+
+    endings = PendingEnds("/sys/fs/cgroup", lambda: now[0], told.append, doubt, lambda: None)
+    end = dataclasses.replace(END, pid=4211)
+    scope = Scope("x.scope", "/x", "/x", 0, "s", "main")
+    around, known = Circumstances("gateway.service"), TrackedScope(scope)
+    endings.add("/s", known, [Ending(end, None, around, known, SERVICE)])
+    endings.leader_ended(events.LeaderEnded("/s", END.leaf, exit_))
+    assert not told
+    now[0] = endings.moments[0]
+    endings.report_due()
+    for key in endings.unexplained():
+        endings.explain(key, None)
+    assert asked == [SERVICE]
+    assert [each.reason for each in told] == [reason]
+    if reason is Reason.OWNER_GONE:
+        assert told[0].evidence == "gateway.service was stopping"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +206,8 @@ def test_an_end_keeps_what_it_was_and_gets_one_reason(exit_, cause, kills, aroun
 def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of):
     told, now = [], [0.0]
     known = TrackedScope(None)
-    endings = PendingEnds("/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: None)
+    nothing = lambda *_: None  # noqa: E731
+    endings = PendingEnds("/sys/fs/cgroup", lambda: now[0], told.append, nothing, nothing)
     endings.add("/s", known, [Ending(END, None, ALONE, known, None)])
     assert endings.leader_ended(events.LeaderEnded("/s", END.leaf, KILLED))
     assert not told, "it waits for what may yet explain it"
@@ -167,7 +227,7 @@ def test_a_kill_that_the_kernel_tells_of_after_the_end_still_explains_it(told_of
 def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stopping, reason):
     told, asked, now = [], [], [0.0]
 
-    def doubt():
+    def doubt(*_):
         asked.append(now[0])
         endings.stopping = None
 
@@ -192,7 +252,7 @@ def test_before_a_kill_is_told_that_nobody_asked_for_it_is_asked_what_stops(stop
 def test_many_ends_that_nothing_explains_take_one_look_at_the_history():
     told, now, asked = [], [0.0], []
     endings = PendingEnds(
-        "/sys/fs/cgroup", lambda: now[0], told.append, lambda: None, lambda: asked.append(1)
+        "/sys/fs/cgroup", lambda: now[0], told.append, lambda *_: None, lambda: asked.append(1)
     )
     many = [End(f"{n:08x}", 1, 2, "s", "main", "time", Reason.UNKNOWN) for n in range(300)]
     for end in many:

@@ -31,12 +31,15 @@ def test_an_entry_has_its_fields_and_no_arguments(end):
     found = fields_of(datagram(journal.entry(end)))
     assert found["MESSAGE_ID"].decode() == journal.MESSAGE_ID
     assert found["SCOPEKEEPER_REASON"].decode() == end.reason.value
+    counts = [found.get(f"SCOPEKEEPER_{name}", b"-").decode() for name in ("PROCESSES", "KILLED")]
+    is_counted = end.processes is not None
+    assert counts == ([str(end.processes), str(end.killed)] if is_counted else ["-", "-"])
     session = end.session[:2048].encode("utf-8", "surrogatepass")
     assert found.get("SCOPEKEEPER_SESSION", b"") == session
     assert set(found) <= {
         "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "SCOPEKEEPER_SESSION",
         "SCOPEKEEPER_LANE", "SCOPEKEEPER_RUN", "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER",
-        "SCOPEKEEPER_REASON",
+        "SCOPEKEEPER_REASON", "SCOPEKEEPER_PROCESSES", "SCOPEKEEPER_KILLED",
     }  # fmt: skip
 
 

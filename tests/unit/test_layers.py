@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "scopekeeper"
 FLOORS = (
     # from the ground up: each room may import from those before it
     "errors", "quantities", "safe_text", "version",
-    "kernel", "regular_files", "whole_file", "users", "as_user", "state", "systemd",
+    "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
+    "systemd",
     "scope", "policy", "clients", "history", "owned", "lifecycle", "launch",
     "launcher", "exec", "python_api", "mcp", "mcp_clients", "keeper",
     "install", "openclaw", "doctor", "cli",

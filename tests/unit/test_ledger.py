@@ -69,7 +69,7 @@ def test_why_a_stop_ends_a_member_is_read(reason, text, pid, uid):
         pid=7, owner="pid 3", boot_id="b", processes=1,
     )  # fmt: skip
     cause = Cause(reason, text, Stopper(pid, uid, "sh"))
-    raw = b"".join(unseen_ends.lines_of([end], cause, "/x/scopekeeper-s-main.scope"))
+    raw = b"".join(unseen_ends.lines_of([end], [cause], "/x/scopekeeper-s-main.scope"))
     (line,) = unseen_ends._lines(raw)
     assert line.cause == cause
     assert (line.end.owner, line.end.pid) == ("pid 3", 7)
@@ -119,5 +119,5 @@ def test_why_a_stop_ends_a_member_is_known_before_it_writes_the_history(monkeypa
     other = dataclasses.replace(end, member_id="11111111")
     cause = Cause(Reason.STOPPED, "no more", Stopper(7, 8, "sh"))
     living = dataclasses.replace(end, processes=1)
-    unseen_ends.announce([living], cause, GOOD["CGROUP"])
+    unseen_ends.announce([living], [cause], GOOD["CGROUP"])
     assert unseen_ends.causes_of([other, end]) == [None, cause]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scopekeeper.history.end import UNPROVED
 from scopekeeper.kernel import proc
-from scopekeeper.lifecycle import stop_kills, stop_mark, stop_witness
+from scopekeeper.lifecycle import stop_counts, stop_mark, stop_witness
 from scopekeeper.lifecycle.stop_in_progress import StopInProgress
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason, Stopper
@@ -86,20 +86,47 @@ def test_kills_are_noted_for_another_stop_of_the_same_scope(tmp_path, stops):
     scope, other = tmp_path / "scope", tmp_path / "other"
     for directory in (scope, other):
         directory.mkdir()
-    numbers = [stop_kills.number_of(str(each)) for each in (scope, other)]
+    numbers = [stop_counts.number_of(str(each)) for each in (scope, other)]
     leaf = os.open(scope, os.O_RDONLY)
     try:
-        stop_kills.note(numbers[0], leaf, {"m-a.00000001": 3, "m-b.00000002": 0})
+        stop_counts.note(
+            stop_counts.KILLED, numbers[0], leaf, {"m-a.00000001": 3, "m-b.00000002": 0}
+        )
     finally:
         os.close(leaf)
-    assert stop_kills.Kills().of(numbers[0]) == {"m-a.00000001": 3}
-    assert stop_kills.Kills().of(numbers[1]) == {}
+    assert stop_counts.Notes().of(numbers[0]).killed == {"m-a.00000001": 3}
+    assert stop_counts.Notes().of(numbers[1]).killed == {}
     (note,) = stops.iterdir()
     assert note.stat().st_mode & 0o777 == 0o600
     for raw in (b"", b"\xff" * 99, records.dumps({"BOOT": "another", "m-a.00000001": "3"}),
                 records.dumps({"BOOT": proc.boot_id(), "m-a.00000001": "many"})):  # fmt: skip
         note.write_bytes(raw)
-        assert stop_kills.Kills().of(numbers[0]) == {}
+        assert stop_counts.Notes().of(numbers[0]).killed == {}
+
+
+RULE = Cause(Reason.OWNER_GONE, "gateway.service has stopped", Stopper(7, 0, "scopekeeper"))
+PERSON = Cause(Reason.STOPPED, "mine", Stopper(8, 1000, "bash"))
+
+
+def test_the_first_cause_holds_and_a_second_is_named_once():
+    both = stop_mark.holding(RULE, PERSON)
+    assert (both.reason, both.stopper) == (RULE.reason, RULE.stopper)
+    also = "meanwhile also asked for by bash (pid 8, uid 1000): mine"
+    assert both.evidence == f"gateway.service has stopped; {also}"
+    assert stop_mark.holding(both, Cause(Reason.STOPPED, "again")) == both
+    assert stop_mark.holding(PERSON, RULE).evidence.endswith(
+        "(pid 8, uid 1000): mine; meanwhile also gateway.service has stopped"
+    )
+
+
+@pytest.mark.parametrize("first", [None, Cause(Reason.UNKNOWN, "its record says ttl")])
+def test_what_nobody_was_stopping_has_the_cause_of_the_stop(first):
+    assert stop_mark.holding(first, PERSON) == PERSON
+
+
+@given(CAUSES)
+def test_a_stop_that_is_finished_by_another_process_keeps_its_cause(cause):
+    assert stop_mark.holding(cause, cause) == cause
 
 
 ENDING = "is ending it, and kills what is left"

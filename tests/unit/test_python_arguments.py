@@ -123,8 +123,8 @@ def test_without_the_sdk_its_client_is_no_attribute():
 @pytest.mark.parametrize(
     ("outcome", "text"),
     [
-        ("terminated", "gone after 24 ms; 1 process terminated"),
-        ("killed", "gone after 24 ms; 1 process terminated, 2 of them killed"),
+        ("terminated", "gone after 24 ms; 3 processes terminated"),
+        ("killed", "gone after 24 ms; 3 processes terminated, 2 of them killed"),
         ("empty", "was already empty"),
         ("refused", "skipped: it is\\x1b another's"),
         ("remains", "1 process cannot be killed after 24 ms"),
@@ -133,7 +133,8 @@ def test_without_the_sdk_its_client_is_no_attribute():
 def test_a_result_is_printed_as_one_line(outcome, text):
     left = (scopekeeper.Remaining(7, "D", "nfs_wait", "cat"),)
     target = scopekeeper.Target("/x/scopekeeper-s-main.scope/m-a.12345678", "/x")
-    result = scopekeeper.Result(target, outcome, 1, 2, 24.4, left, "it is\x1b another's")
+    result = scopekeeper.Result(target, outcome, 1, 2, 24.4, left, "it is\x1b another's",
+                                processes=3)  # fmt: skip
     assert str(result) == f"scopekeeper-s-main.scope: m-a.12345678: {text}"
 
 

@@ -6,9 +6,9 @@ import sqlite3
 
 import pytest
 
-from scopekeeper import regular_files
+from scopekeeper import keeper_address, regular_files
 from scopekeeper.errors import HistoryError, StateError
-from scopekeeper.exec import keeper_address, log, spawn_keeper
+from scopekeeper.exec import log, spawn_keeper
 from scopekeeper.exec import run as runs
 from scopekeeper.exec.run import Run
 from scopekeeper.history.store import FILE, HistoryStore

@@ -12,9 +12,9 @@ import socket
 import struct
 
 from scopekeeper.exec import protocol
-from scopekeeper.exec.keeper_address import address, reachable
 from scopekeeper.keeper.exec.conversation import Conversation
 from scopekeeper.keeper.exec.runs import Runs
+from scopekeeper.keeper_address import address, reachable
 
 _log = logging.getLogger("scopekeeper")
 
