@@ -51,7 +51,7 @@ _SECONDS = 10.0
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
               help="Only ends for this reason. May be repeated.")  # fmt: skip
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="Only the newest N ends.")  # fmt: skip
 @with_all_users("The history of every user; root only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")

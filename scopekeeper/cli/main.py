@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from scopekeeper.cli import output
+from scopekeeper.cli import option_errors, output
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
@@ -48,10 +48,6 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except UsageError as error:
-            if not error.hint and ";" not in error.message:
-                error.hint = f"see `scopekeeper {ctx.invoked_subcommand} --help`"
-            raise
         except KeyboardInterrupt:
             signals.die()
             raise
@@ -123,7 +119,7 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except SystemExit as ended:
         status = ended.code
     except click.UsageError as error:
-        _print_error(_usage(error))
+        _print_error(option_errors.text_of(error))
         return usage_status
     except click.ClickException as error:
         _print_error(error.format_message())
@@ -147,20 +143,6 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except Exception as error:  # noqa: BLE001  users never see a traceback
         return _internal(error)
     return status if isinstance(status, int) else 0
-
-
-def _usage(error: click.UsageError) -> str:
-    """Return what is wrong, what may be meant, and where the help is."""
-    text = error.format_message().rstrip(".")
-    if isinstance(error, click.NoSuchOption):  # click's own words differ by version
-        near = f". Did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
-        text = f"No such option {error.option_name!r}{near}"
-    see = f"ee `{_path(error)} --help`"
-    return f"{text} S{see}" if text.endswith("?") else f"{text}; s{see}"
-
-
-def _path(error: click.UsageError) -> str:
-    return error.ctx.command_path if error.ctx is not None else "scopekeeper"
 
 
 def _internal(error: Exception) -> int:

@@ -483,7 +483,12 @@ class Plans(RuleBasedStateMachine):
         lost = command.is_orphan and lane.orphans and grace != NEVER
         left = not command.leads and lane.leaderless and command.lifetime != "detached"
         whole = cohort.lifetime != "detached" and lane.idle is not None
-        return cohort.stopping or whole or cohort.ttl is not None or (not command.damaged and (lost or left))
+        return (
+            cohort.stopping
+            or whole
+            or cohort.ttl is not None
+            or (not command.damaged and (lost or left))
+        )
 
     # How it is looked at and carried out
 
