@@ -10,7 +10,7 @@ from scopekeeper.cli import option_errors, output
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
+from scopekeeper.errors import FAILED, ScopekeeperError
 from scopekeeper.launch import signals
 from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
