@@ -40,8 +40,8 @@ def command(
 
     RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end.
 
-    Exit status: 0 the run's terminal took all of it; 1 it did not in time; 2 wrong usage; 4 there
-    is no such run.
+    Exit status: 0 the run's terminal took all of it; 1 it did not in time, or no keeper answers; 2
+    wrong usage; 4 there is no such run.
     """
     ways = (text is not None) + (keys is not None) + stdin
     if ways > 1:

@@ -131,16 +131,14 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     ends = _Ends(wish)
     try:
         try:
-            connection.ask_soon(*ends.ours, do="hold", run=plain(run))
+            connection.ask(*ends.ours, do="hold", run=plain(run))
         except UnavailableError as error:
             raise NotHeldError(error.message, error.hint) from None
         child = _Child(options, wish, ends)
     finally:
         ends.close()
     try:
-        connection.ask_soon(
-            child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time
-        )
+        connection.ask(child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time)
     except BaseException:
         child.give_up()
         raise
@@ -148,7 +146,7 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else FAILED
-        connection.ask_soon(do="failed", run=run.id, status=code)
+        connection.ask(do="failed", run=run.id, status=code)
         raise NotStartedError(code)
     return dataclasses.replace(run, pid=child.pid, start_time=child.start_time), child.pid
 
