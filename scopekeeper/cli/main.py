@@ -1,5 +1,6 @@
 """Runs one command. Only that command's module is imported: click alone takes 25 ms."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from scopekeeper.cli import option_errors, output
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.errors import FAILED, ScopekeeperError
+from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError
 from scopekeeper.launch import signals
 from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
@@ -25,9 +26,9 @@ _ACTING = {
 """Commands that act: if their output cannot be written, they go on, and their exit status is that
 of the action."""
 _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor",
-                       "bugreport"))  # fmt: skip
-"""Commands that undo unfinished work when interrupted. The others may stop at any moment, and exit
-at once."""
+                       "bugreport", "stop", "reconcile", "send"))  # fmt: skip
+"""Commands that undo unfinished work when interrupted, or say what they have begun. The others may
+stop at any moment, and exit at once."""
 
 
 _SHOWING = {
@@ -48,7 +49,11 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, InterruptedWorkError):
+                _print_error(f"interrupted: {interrupt}")
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             signals.die()
             raise
 

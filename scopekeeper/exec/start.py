@@ -13,7 +13,7 @@ import termios
 import time
 from dataclasses import dataclass
 
-from scopekeeper.errors import FAILED, UnavailableError
+from scopekeeper.errors import FAILED, InterruptedWorkError, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.run import Run, plain
 from scopekeeper.kernel.proc import boot_id, boottime, start_time
@@ -142,7 +142,12 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     except BaseException:
         child.give_up()
         raise
-    if not child.go():
+    try:
+        has_begun = child.go()
+    except KeyboardInterrupt:  # the child has a session of its own, and is not interrupted
+        text = f"its command starts as the run {run.id}; `scopekeeper stop {run.id}` ends it"
+        raise InterruptedWorkError(text) from None
+    if not has_begun:
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else FAILED

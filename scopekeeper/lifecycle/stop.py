@@ -25,6 +25,7 @@ from scopekeeper.lifecycle import (
     leavers,
     observe,
     remove,
+    stop_interrupted,
     stop_kills,
     stop_mark,
     stop_witness,
@@ -172,8 +173,8 @@ def stop(
     results = [Result(target) for target in targets]
     stop_witness.tidy()
     asker = asker or observe.caller()
-    with contextlib.ExitStack() as closing:
-        held = []
+    held: list[_Held] = []
+    with stop_interrupted.noting(held), contextlib.ExitStack() as closing:
         for result, cause in zip(results, causes, strict=True):
             fd = _open(result)
             if fd is None:

@@ -102,4 +102,4 @@ def test_a_wait_goes_on_with_the_keeper_that_systemd_starts_for_one_that_was_sto
 
 def _is_connected(process: "subprocess.Popen[str]") -> bool:
     folder = f"/proc/{process.pid}/fd"
-    return any(os.readlink(f"{folder}/{fd}").startswith("socket:") for fd in os.listdir(folder))
+    return any("socket:" in os.path.realpath(f"{folder}/{fd}") for fd in os.listdir(folder))
