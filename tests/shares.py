@@ -99,6 +99,7 @@ LONG: Share = {
     "systemd/test_claude_code_plugin.py": ALL,
     "systemd/test_doctor.py": ("test_an_interrupted_trial_leaves_no_scope",),
     "systemd/test_exec_silent.py": ALL,
+    "systemd/test_interrupted.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",
