@@ -178,14 +178,14 @@ def _window() -> tuple[int, int]:
 
 def _attach(run: "Run", detach_keys: bytes) -> int:
     """Attach from its first byte on; return its exit status, 0 if detached."""
-    from scopekeeper.exec import attach
+    from scopekeeper.exec import attach, messages
 
     try:
         status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
     except BrokenPipeError:
         sys.exit(NOBODY_READS)  # as any program whose output nobody reads; the run continues
     except KeyboardInterrupt:
-        raise InterruptedWorkError(attach.goes_on(run.id)) from None
+        raise InterruptedWorkError(messages.goes_on(run.id)) from None
     except (OSError, ScopekeeperError) as error:
         problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
         hint = f"the command was started, attach again: scopekeeper attach {run.id}"

@@ -68,7 +68,7 @@ _RUN = ": `scopekeeper ls -a` lists runs"
 
 
 def text_of(error: click.UsageError) -> str:
-    """Return what is wrong, what may be meant, and where the help is, as one line."""
+    """Return what is wrong, what to write instead, and where the help is, as one line."""
     text = error.format_message().rstrip(".")
     if isinstance(error, click.NoSuchOption):  # click's own words differ by version
         text = f"No such option {error.option_name!r}{_instead(error)}"

@@ -70,7 +70,7 @@ def run(
         now = attached.begin(known.id, seen)
         drawn = _drawn(output, now, known, size, whole=whole) if picture else b""
         attached.show(drawn)
-        terminal.last_words = f"[interrupted: {goes_on(known.id)}]\n".encode()
+        terminal.last_words = f"[interrupted: {messages.goes_on(known.id)}]\n".encode()
         with terminal:
             if now.lost:
                 attached.report_lost()
@@ -85,11 +85,6 @@ def run(
         return _tell_end(known, attached.ended, brief=brief)
     _say(f"[detached from {known.id}]")
     return None
-
-
-def goes_on(run_id: str) -> str:
-    """Return the words about a run that continues when its client is interrupted."""
-    return f"{run_id} continues; `scopekeeper attach {run_id}` again, or `stop {run_id}` ends it"
 
 
 def _be_outside(known: Run) -> None:
