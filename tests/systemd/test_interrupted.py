@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -154,8 +155,12 @@ def test_a_client_of_a_run_says_that_the_run_continues(
     if how == "exec":
         assert process.stdout.readline() == "on\n"
     else:
-        assert keeper.call("send", run, "x", "--enter").returncode == 0
-        assert process.stdout.readline() == "x\n"
+
+        def shows_output() -> bool:  # it shows what comes after it has attached
+            assert keeper.call("send", run, "x", "--enter").returncode == 0
+            return bool(select.select([process.stdout], [], [], 0.2)[0])
+
+        eventually(shows_output)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
