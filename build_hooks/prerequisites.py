@@ -23,6 +23,13 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+# pip compares requires-python only after this, and here, because what follows needs it as well
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit(
+        f"scopekeeper: error: it needs Python 3.11 or later, and this is {sys.version.split()[0]}; "
+        "install it with another one, as by: pipx install --python python3.11 ."
+    )
+
 REQUIREMENT = "pystemd>=0.11"
 ASK_LIMIT_S = 60
 _PASSED = re.compile(

@@ -63,6 +63,13 @@ class UsageError(ScopekeeperError):
     status = 2
 
 
+class InterruptedWorkError(KeyboardInterrupt):
+    """Ctrl-C came when something was done already: its text says what, and what to do now.
+
+    Like its base no Exception: it passes through everything that handles errors.
+    """
+
+
 class NotFoundError(ScopekeeperError):
     """There is no run, session, scope or member of that name."""
 

@@ -105,6 +105,7 @@ LONG: Share = {
         "test_a_wrong_table_of_a_user_is_one_line_and_the_launch_goes_on",
         "test_over_ssh_a_client_does_not_pass_its_session_on",
     ),
+    "systemd/test_interrupted.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",

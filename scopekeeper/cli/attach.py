@@ -4,7 +4,7 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import FAILED, UnavailableError, UsageError
 
 
 @click.command("attach", epilog=examples("scopekeeper attach 4f1d09c7"))
@@ -23,9 +23,10 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
     Input that is not a terminal is passed on up to its end.
 
     Exit status: 0 if detached, else that of the run as a shell reports it; 4 there is no such run;
-    125 the run's status is not known.
+    125 the run's status is not known, or no keeper answers.
     """
     from scopekeeper.exec import attach
+    from scopekeeper.exec.silence import SilentError
     from scopekeeper.exec.unheld_runs import find
 
     try:
@@ -37,6 +38,9 @@ def command(run: str, read_only: bool, detach_keys: str | None, no_redraw: bool)
         )
     except BrokenPipeError:
         status = NOBODY_READS
+    except (SilentError, UnavailableError) as error:
+        error.status = FAILED
+        raise
     raise SystemExit(status or 0)
 
 

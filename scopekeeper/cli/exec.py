@@ -12,7 +12,7 @@ from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
-from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
+from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError, UsageError
 from scopekeeper.quantities import duration, size
 
 if TYPE_CHECKING:
@@ -107,6 +107,10 @@ def command(
         raise UsageError(str(error)) from None
     try:
         run, pid = _start(wish)
+    except InterruptedWorkError:
+        raise
+    except KeyboardInterrupt:
+        raise InterruptedWorkError("nothing was started") from None
     except NotStartedError as error:
         sys.exit(error.status)
     except ValueError as error:
@@ -174,12 +178,14 @@ def _window() -> tuple[int, int]:
 
 def _attach(run: "Run", detach_keys: bytes) -> int:
     """Attach from its first byte on; return its exit status, 0 if detached."""
-    from scopekeeper.exec import attach
+    from scopekeeper.exec import attach, messages
 
     try:
         status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
     except BrokenPipeError:
         sys.exit(NOBODY_READS)  # as any program whose output nobody reads; the run continues
+    except KeyboardInterrupt:
+        raise InterruptedWorkError(messages.goes_on(run.id)) from None
     except (OSError, ScopekeeperError) as error:
         problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
         hint = f"the command was started, attach again: scopekeeper attach {run.id}"

@@ -5,6 +5,7 @@ import difflib
 import click
 
 from scopekeeper.cli import given_once
+from scopekeeper.errors import UsageError
 
 
 class Group(click.Group):
@@ -25,6 +26,24 @@ class Group(click.Group):
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand; an error in its call leads to its help."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if error.ctx is None:  # click leaves it out if an option lacks its argument
+                error.ctx = self._context_below(ctx)
+            raise
+        except UsageError as error:
+            if not error.hint and ";" not in error.message:
+                error.hint = f"see `{ctx.command_path} {ctx.invoked_subcommand} --help`"
+            raise
+
+    def _context_below(self, ctx: click.Context) -> click.Context:
+        name = ctx.invoked_subcommand
+        command = self.get_command(ctx, name) if name is not None else None
+        return ctx if command is None else click.Context(command, ctx, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import click
 from scopekeeper import state
 from scopekeeper.cli import unseen
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.show import answer, safe_json, table, terminal_width, warn, with_no_trunc
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
@@ -51,7 +51,7 @@ _SECONDS = 10.0
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
               help="Only ends for this reason. May be repeated.")  # fmt: skip
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
               show_default=True, help="Only the newest N ends.")  # fmt: skip
 @with_all_users("The history of every user; root only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -166,25 +166,6 @@ def status(end: End) -> str:
     if end.signal is not None:
         return signal_name(end.signal)
     return "-" if end.exit_status is None else str(end.exit_status)
-
-
-def when(moment: int) -> str:
-    """Format microseconds since the epoch as local time, to the second."""
-    try:
-        return datetime.fromtimestamp(moment / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return "?"
-
-
-def briefly(moment: int, *, seen: bool) -> str:
-    """Format the time of an end; without the date if it is of today, with ``≤`` if nothing saw it.
-
-    moment is in microseconds since the epoch.
-    """
-    day, _, clock = when(moment).partition(" ")
-    today = when(time.time_ns() // 1000).partition(" ")[0]
-    text = clock if day == today else f"{day[5:]} {clock[:5]}" if day[:4] == today[:4] else day
-    return text if seen else f"≤{text}"
 
 
 def lasted(end: End) -> str:

@@ -1,16 +1,17 @@
 """Runs one command. Only that command's module is imported: click alone takes 25 ms."""
 
+import contextlib
 import importlib
 import os
 import sys
 
 import click
 
-from scopekeeper.cli import output
+from scopekeeper.cli import option_errors, output
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
+from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError
 from scopekeeper.launch import signals
 from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
@@ -25,9 +26,9 @@ _ACTING = {
 """Commands that act: if their output cannot be written, they go on, and their exit status is that
 of the action."""
 _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor",
-                       "bugreport"))  # fmt: skip
-"""Commands that undo unfinished work when interrupted. The others may stop at any moment, and exit
-at once."""
+                       "bugreport", "stop", "reconcile", "send"))  # fmt: skip
+"""Commands that undo unfinished work when interrupted, or say what they have begun. The others may
+stop at any moment, and exit at once."""
 
 
 _SHOWING = {
@@ -48,11 +49,11 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except UsageError as error:
-            if not error.hint and ";" not in error.message:
-                error.hint = f"see `scopekeeper {ctx.invoked_subcommand} --help`"
-            raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, InterruptedWorkError):
+                _print_error(f"interrupted: {interrupt}")
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             signals.die()
             raise
 
@@ -123,7 +124,7 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except SystemExit as ended:
         status = ended.code
     except click.UsageError as error:
-        _print_error(_usage(error))
+        _print_error(option_errors.text_of(error))
         return usage_status
     except click.ClickException as error:
         _print_error(error.format_message())
@@ -147,20 +148,6 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
     except Exception as error:  # noqa: BLE001  users never see a traceback
         return _internal(error)
     return status if isinstance(status, int) else 0
-
-
-def _usage(error: click.UsageError) -> str:
-    """Return what is wrong, what may be meant, and where the help is."""
-    text = error.format_message().rstrip(".")
-    if isinstance(error, click.NoSuchOption):  # click's own words differ by version
-        near = f". Did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
-        text = f"No such option {error.option_name!r}{near}"
-    see = f"ee `{_path(error)} --help`"
-    return f"{text} S{see}" if text.endswith("?") else f"{text}; s{see}"
-
-
-def _path(error: click.UsageError) -> str:
-    return error.ctx.command_path if error.ctx is not None else "scopekeeper"
 
 
 def _internal(error: Exception) -> int:

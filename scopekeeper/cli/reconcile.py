@@ -1,21 +1,23 @@
 """``scopekeeper reconcile``."""
 
+import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
-from scopekeeper.cli import escaped, owned, unseen
+from scopekeeper.cli import escaped, interrupted, owned, unseen
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.show import answer, table, unread_text, warn, with_no_trunc
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
-from scopekeeper.errors import ManagerError
+from scopekeeper.errors import InterruptedWorkError, ManagerError
 from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
@@ -89,9 +91,10 @@ def command(
         return
     if all_users:
         require_root("reconcile the scopes of other users")
-    reports = {os.getuid(): _reconcile(dry_run, selector)}
-    if all_users:
-        reports |= _of_others(dry_run, selector)
+    with contextlib.nullcontext() if dry_run else _interruptible(all_users=all_users):
+        reports = {os.getuid(): _reconcile(dry_run, selector)}
+        if all_users:
+            reports |= _of_others(dry_run, selector)
     for report in reports.values():
         warn(report.warnings)
     if as_json:
@@ -105,6 +108,20 @@ def command(
         _print(reports, selector, dry_run=dry_run, users=all_users, no_trunc=no_trunc)
     statuses = {report.status for report in reports.values()}
     raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
+
+
+@contextlib.contextmanager
+def _interruptible(*, all_users: bool) -> Iterator[None]:
+    """Have Ctrl-C print what was begun: a reconcile does its work again from the start."""
+    try:
+        with interrupted.reported():
+            yield
+    except InterruptedWorkError as error:
+        if str(error) != interrupted.NOTHING:
+            raise
+        option = " --all-users" if all_users else ""
+        text = f"the next `scopekeeper reconcile{option}` does what this one did not"
+        raise InterruptedWorkError(text) from None
 
 
 def _reconcile(dry_run: bool, selector: Selector) -> _Report:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import InterruptedWorkError, UsageError
 from scopekeeper.quantities import duration
 
 _PIECE = 1 << 16
@@ -40,8 +40,8 @@ def command(
 
     RUN is its id, or the beginning of it. TEXT is sent as it is, without a line end.
 
-    Exit status: 0 the run's terminal took all of it; 1 it did not in time; 2 wrong usage; 4 there
-    is no such run.
+    Exit status: 0 the run's terminal took all of it; 1 it did not in time, or no keeper answers; 2
+    wrong usage; 4 there is no such run.
     """
     ways = (text is not None) + (keys is not None) + stdin
     if ways > 1:
@@ -57,7 +57,11 @@ def command(
     from scopekeeper.exec.unheld_runs import find
 
     pieces = _pieces(typed, stdin=stdin, enter=enter)
-    send(find(run), pieces, seconds=seconds, end=eof)
+    found = find(run)
+    try:
+        send(found, pieces, seconds=seconds, end=eof)
+    except KeyboardInterrupt:
+        raise InterruptedWorkError(f"{found.id} may have got a part of it") from None
 
 
 def _typed(text: str | None, keys: str | None) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from scopekeeper.cli.table import Column, Fit, Table, lay_out, wrap
+from scopekeeper.cli.table import Column, Fit, lay_out, wrap
 from scopekeeper.cli.users import user
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.safe_text import safe
@@ -17,6 +17,7 @@ __all__ = [
     "processes",
     "safe",
     "safe_json",
+    "say_missing_columns",
     "table",
     "terminal_width",
     "unread_document",
@@ -68,14 +69,14 @@ def table(
         for line in (*lines, *(beneath[at] if beneath else ())):
             click.echo(line)
     if width is not None and any(column.need for column in columns):
-        for line in wrap(_missing(drawn), width) if drawn.dropped or drawn.is_cut else ():
-            click.echo(line)
+        say_missing_columns(drawn.dropped, width, is_cut=drawn.is_cut)
 
 
-def _missing(drawn: Table) -> str:
-    """Return a line about what a table does not show."""
-    what = f"not shown: {', '.join(drawn.dropped)}" if drawn.dropped else "cut to fit"
-    return f"({what}; --no-trunc shows all)"
+def say_missing_columns(dropped: Sequence[str], width: int, *, is_cut: bool) -> None:
+    """Print a line about the columns that are not shown, or cells that are cut; if there are."""
+    what = f"not shown: {', '.join(dropped)}" if dropped else "cut to fit" if is_cut else ""
+    for line in wrap(f"({what}; --no-trunc shows all)", width) if what else ():
+        click.echo(line)
 
 
 def with_no_trunc(command: _Command) -> _Command:

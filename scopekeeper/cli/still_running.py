@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 
 from scopekeeper.cli.account import Account
-from scopekeeper.cli.history import when
+from scopekeeper.cli.moments import when
 from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user, user_fields
 from scopekeeper.errors import ScopekeeperError

@@ -8,6 +8,7 @@ import click
 from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.interrupted import Progress, reported
 from scopekeeper.cli.select_options import (
     nothing_matched,
     require_target,
@@ -92,7 +93,10 @@ def command(
     found = _Found(snapshot, selected, targets, missing)
     if dry_run:
         raise SystemExit(_preview(given, found))
-    raise SystemExit(_stop(given, found, Cause(Reason.STOPPED, note or old_note, observe.caller())))
+    cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
+    with reported() as progress:
+        status = _stop(given, found, cause, progress)
+    raise SystemExit(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +142,17 @@ def _preview(given: _Given, found: _Found) -> int:
     return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
 
 
-def _stop(given: _Given, found: _Found, cause: Cause) -> int:
+def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int:
     """Stop what was found, and print the outcome; return the exit status."""
     warnings: list[str] = []
     results = stop.stop(
         found.targets, causes=[cause] * len(found.targets), warnings=warnings, step_out=step_out,
         ends_escaped=given.escaped,
     )  # fmt: skip
-    reported = {each.pid for result in results for each in result.escaped}
+    progress.stopped = results
+    known = {each.pid for result in results for each in result.escaped}
     earlier, missing = _left_earlier(
-        given, found, reported, cause=cause if given.escaped else None, warnings=warnings
+        given, found, known, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing(missing, found.snapshot, all_users=given.users)
     problem = unseen.collect()

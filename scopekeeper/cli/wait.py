@@ -8,7 +8,7 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer
-from scopekeeper.errors import ScopekeeperError, UsageError
+from scopekeeper.errors import FAILED, ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.quantities import duration
 from scopekeeper.scope.reason import Reason
 
@@ -34,8 +34,9 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     waited for, too; a keeper has to see it end.
 
     Exit status: that of the last run; 4 there is no such run; 124 --timeout is over; 125 how the
-    last run ended is not known.
+    last run ended is not known, or no keeper answers.
     """
+    from scopekeeper.exec.silence import SilentError
     from scopekeeper.exec.wait import waiter
 
     try:
@@ -52,6 +53,11 @@ def command(runs: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
                 _print(ends)
             hint = f"it continues; `scopekeeper why {run_id}` shows its state"
             raise _TimedOutError(f"the run {run_id} has not ended yet", hint) from None
+        except (SilentError, UnavailableError) as error:
+            if as_json:
+                _print(ends)
+            error.status = FAILED
+            raise
     if as_json:
         _print(ends)
     last = ends[-1][1]

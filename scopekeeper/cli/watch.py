@@ -10,7 +10,8 @@ import time
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import safe_json, terminal_width
+from scopekeeper.cli.moments import briefly, when
+from scopekeeper.cli.show import safe_json, say_missing_columns, terminal_width, with_no_trunc
 from scopekeeper.cli.watch_line import HEADER, cells, line
 from scopekeeper.keeper import notices
 from scopekeeper.kernel.proc import boottime
@@ -21,13 +22,15 @@ from scopekeeper.kernel.proc import boottime
 )
 @click.option("-s", "--session", metavar="KEY", help="Only this session.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def command(session: str | None, as_json: bool) -> None:
+@with_no_trunc
+def command(session: str | None, as_json: bool, no_trunc: bool) -> None:
     """Print events of scopes as they happen, until interrupted.
 
     Needs no keeper. First it prints the scopes and members that exist, as those that run. The line
     ``watching`` on standard error marks the moment from which no event is missed.
     """
     began = boottime()
+    printed = _Printed(no_trunc=no_trunc)
 
     def show(notice: notices.Notice) -> None:
         fields = notices.fields(notice)
@@ -35,11 +38,14 @@ def command(session: str | None, as_json: bool) -> None:
             new = notice.scope if isinstance(notice, notices.ScopeStarted) else notice.member
             fields["present"] = new.born < began
         if session is None or fields["session"] == session:
-            click.echo(_as_json(fields) if as_json else _as_words(fields))
+            if as_json:
+                click.echo(_as_json(fields))
+            else:
+                printed.event(fields)
 
     logging.basicConfig(format="scopekeeper: %(message)s", level=logging.WARNING)
     if not as_json:
-        click.echo(line(HEADER, terminal_width()))
+        printed.header()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_watch(show))
 
@@ -64,5 +70,35 @@ def _as_json(fields: "dict[str, notices.Value]") -> str:
     return json.dumps({"version": 1, "time": time.time(), **values})
 
 
-def _as_words(fields: "dict[str, notices.Value]") -> str:
-    return line(cells(time.strftime("%H:%M:%S"), fields), terminal_width())
+class _Printed:
+    """Prints events as a table that has no end."""
+
+    def __init__(self, *, no_trunc: bool) -> None:
+        self._no_trunc = no_trunc
+        self._dropped: tuple[str, ...] = ()
+        self._has_cut = False
+
+    def header(self) -> None:
+        """Print the titles, and which of them this terminal has no room for."""
+        width = self._width()
+        titles = line(HEADER, width)
+        self._dropped = titles.dropped
+        click.echo(titles.text)
+        if width is not None:
+            say_missing_columns(titles.dropped, width, is_cut=False)
+
+    def event(self, fields: "dict[str, notices.Value]") -> None:
+        """Print an event; the titles again if the terminal was resized, and they differ now."""
+        width = self._width()
+        now = time.time_ns() // 1000
+        clock = when(now) if width is None else briefly(now)
+        row = line(cells(clock, fields), width)
+        if row.dropped != self._dropped:
+            self.header()
+        click.echo(row.text)
+        if width is not None and row.is_cut and not (self._has_cut or row.dropped):
+            say_missing_columns((), width, is_cut=True)
+            self._has_cut = True
+
+    def _width(self) -> int | None:
+        return None if self._no_trunc else terminal_width()

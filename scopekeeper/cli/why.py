@@ -13,7 +13,8 @@ from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.history import document, lasted, read_histories, when
+from scopekeeper.cli.history import document, lasted, read_histories
+from scopekeeper.cli.moments import when
 from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import (
     answer,

@@ -16,7 +16,8 @@ from scopekeeper.exec.leave_screen import KEPT, to_own_line
 from scopekeeper.exec.messages import Attached, News
 from scopekeeper.exec.modes import Modes
 from scopekeeper.exec.reach import reach_again
-from scopekeeper.exec.run import Ended, Run
+from scopekeeper.exec.run import Ended, Run, end_of, load
+from scopekeeper.exec.silence import LONG, SECONDS
 from scopekeeper.exec.terminal import Terminal
 from scopekeeper.quantities import show_bytes
 from scopekeeper.scope.placement import Caller
@@ -30,6 +31,8 @@ _KEY_MILLISECONDS = 50
 """The bytes of one key arrive within this time."""
 _NOTICED = 0.1
 """Seconds in which a program notices the size of its window: two changes at once are none."""
+_BEGIN = SECONDS + 1.0
+"""Seconds for a keeper that restarted to answer: a stopped one is noticed before that."""
 _DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CLEARED = b"\x1b[m\x1b[H\x1b[J"
 
@@ -67,6 +70,7 @@ def run(
         now = attached.begin(known.id, seen)
         drawn = _drawn(output, now, known, size, whole=whole) if picture else b""
         attached.show(drawn)
+        terminal.last_words = f"[interrupted: {messages.goes_on(known.id)}]\n".encode()
         with terminal:
             if now.lost:
                 attached.report_lost()
@@ -186,19 +190,26 @@ class Attachment:
         self._position = 0
         self._run_id = ""
         self._loses_output = False
+        self._silence = connection.silence(stopped=LONG)
+        self._look_at = 0.0
 
     def close(self) -> None:
         """Hang up."""
         self._connection.__exit__()
 
     def begin(self, run_id: str, position: int) -> Attached:
-        """Request the run's output from a position on; raises ScopekeeperError."""
+        """Request the run's output from a position on; raises ScopekeeperError.
+
+        Raises SilentError if the keeper is stopped or hangs.
+        """
         cols, rows = self._terminal.size() or (0, 0)
         wanted = {"from": position}
         answer = self._connection.ask(
             do="attach", run=run_id, cols=cols, rows=rows, read_only=self._read_only, **wanted
         )
         self._run_id = run_id
+        self._silence = self._connection.silence(stopped=LONG, is_due=end_of(load(run_id)))
+        self._look_at = time.monotonic() + SECONDS
         with understood():
             attached = messages.attached(answer)
         self._position = attached.position
@@ -216,7 +227,7 @@ class Attachment:
             self.close()
             try:
                 self._connection = reach_again(RESTART)
-                self._connection.socket.settimeout(RESTART / 2)
+                self._connection.socket.settimeout(_BEGIN)
                 now = self.begin(run_id, self._position)
                 self._connection.socket.settimeout(None)
             except UnavailableError as error:
@@ -286,13 +297,16 @@ class Attachment:
             waited.register(connection, flags)
         if self._shown:
             waited.register(terminal.out, select.POLLOUT)
-        ready = dict(waited.poll(_KEY_MILLISECONDS if self._detach.waits else None))
+        ready = dict(waited.poll(self._milliseconds()))
         if terminal.wake in ready and terminal.resized():
             self.resize()
         if terminal.stdin in ready:
             self._listen()
         elif not ready:
             self._pass_on(self._detach.release())
+        if connection not in ready and time.monotonic() >= self._look_at and not self.over:
+            self._silence.look()
+            self._look_at = time.monotonic() + SECONDS
         # write at once what can be written: each further turn makes the echo slower
         if self._sent:
             self._send()
@@ -300,6 +314,12 @@ class Attachment:
             self._receive()
         if self._shown and (terminal.out in ready or terminal.never_blocks):
             self._write()
+
+    def _milliseconds(self) -> float:
+        """Return how long to wait for anything: until the next key, or look at the keeper."""
+        if self._detach.waits:
+            return _KEY_MILLISECONDS
+        return max(self._look_at - time.monotonic(), 0.0) * 1000
 
     def _listen(self) -> None:
         try:
@@ -339,6 +359,7 @@ class Attachment:
         with contextlib.suppress(UnavailableError):
             frames = self._connection.take()
         self._hung_up = frames is None
+        self._look_at = time.monotonic() + SECONDS
         for kind, payload in frames or ():
             if kind == protocol.DATA:
                 self._position += len(payload)

@@ -2,20 +2,22 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
-from scopekeeper.exec.silence import await_answer
+from scopekeeper.exec.silence import Silence, await_answer
 from scopekeeper.keeper_address import address, reachable
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
+_DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 RESTART = 10.0
 """Seconds to wait for a keeper that restarts."""
 
@@ -63,14 +65,18 @@ class Connection:
         self.socket.close()
 
     def ask(self, *descriptors: int, **request: object) -> dict[str, Any]:
-        """Send a request and return its answer; raises the ScopekeeperError that it reports."""
-        self._request(descriptors, request)
-        return self.answer()
+        """Send a request and return its answer, which the keeper gives at once.
 
-    def ask_soon(self, *descriptors: int, **request: object) -> dict[str, Any]:
-        """Send a request that the keeper answers at once; also raises SilentError."""
+        Raises the ScopekeeperError that it reports, or SilentError.
+        """
         self._request(descriptors, request)
-        return self.answer(may_be_silent=False)
+        return self.answer(self.silence())
+
+    def silence(self, *, stopped: int = 1, is_due: Callable[[], bool] | None = None) -> Silence:
+        """Return a watch for the silence of this keeper, as ``Silence`` describes it."""
+        if is_due is None:
+            return Silence(self._pid, stopped=stopped)
+        return Silence(self._pid, stopped=stopped, is_due=is_due)
 
     def _request(self, descriptors: Sequence[int], request: dict[str, object]) -> None:
         data = protocol.message(**request)
@@ -80,14 +86,12 @@ class Connection:
             if sent < len(data):
                 self.socket.sendall(data[sent:])
 
-    def answer(self, *, may_be_silent: bool = True) -> dict[str, Any]:
-        """Wait for the next answer; raises ScopekeeperError.
-
-        Unless the keeper may be silent, SilentError if it does nothing for some seconds.
-        """
+    def answer(self, silence: Silence) -> dict[str, Any]:
+        """Wait for the next answer; raises ScopekeeperError, SilentError if silence says so."""
         while True:
-            if not (may_be_silent or self._waiting):
-                await_answer(self.socket, self._pid)
+            if not self._waiting:
+                with _broken():
+                    await_answer(self.socket, silence)
             kind, payload = self.receive()
             if kind == protocol.JSON:
                 with understood():
@@ -97,10 +101,15 @@ class Connection:
             if not kind:
                 raise UnavailableError(_HUNG_UP)
 
-    def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send one frame; raises ScopekeeperError."""
+    def send(self, silence: Silence, kind: bytes, payload: bytes = b"") -> None:
+        """Send one frame; raises ScopekeeperError, SilentError if silence says so."""
+        data = memoryview(protocol.frame(kind, payload))
         with _broken():
-            self.socket.sendall(protocol.frame(kind, payload))
+            while data:
+                try:
+                    data = data[self.socket.send(data, _DONT_WAIT) :]
+                except BlockingIOError:
+                    await_answer(self.socket, silence, select.POLLOUT)
 
     def receive(self) -> tuple[bytes, bytes]:
         """Wait for one frame; an empty kind if the keeper hung up."""

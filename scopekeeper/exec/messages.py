@@ -198,6 +198,11 @@ def lost_words(run_id: str) -> str:
     )
 
 
+def goes_on(run_id: str) -> str:
+    """Return the words about a run that continues when its client is interrupted."""
+    return f"{run_id} continues; `scopekeeper attach {run_id}` again, or `stop {run_id}` ends it"
+
+
 def news(values: dict[str, Any]) -> News:
     """Read a message between output; raises ProtocolError, or the error that it reports."""
     raise_problem(values)

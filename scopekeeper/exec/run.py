@@ -14,11 +14,13 @@ import os
 import pathlib
 import re
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from scopekeeper import regular_files, state, whole_file
 from scopekeeper.errors import NotFoundError, ScopekeeperError, StateError, UsageError
+from scopekeeper.kernel import cgroupfs
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -210,6 +212,17 @@ def find(wanted: str) -> Run:
         words = ", ".join(run.id for run in found)
         raise UsageError(f"{wanted!r} can be {words}", "give more of the id")
     return found[0]
+
+
+def end_of(known: Run | None) -> Callable[[], bool]:
+    """Return a function that returns True once a run is over whose scope is populated now.
+
+    Without a scope that is visible here, it never returns True.
+    """
+    directory = known.directory if known is not None else ""
+    if not directory or not cgroupfs.is_populated(directory):
+        return lambda: False
+    return lambda: not cgroupfs.is_populated(directory)
 
 
 def refuse_input(known: Run) -> None:

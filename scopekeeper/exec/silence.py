@@ -5,15 +5,21 @@ A keeper that is only slow uses the CPU, or waits for it or for a disk, and is w
 
 import select
 import socket
+import time
+from collections.abc import Callable
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.systemd.units import KEEPER, manager_uid
 
 SECONDS = 5.0
-"""How long a keeper may be stopped while a request waits, and how often to look at it."""
+"""How often to look at a keeper while a request waits, and how long one may be stopped that has to
+answer at once."""
 _LOOKS = 4
 """After so many looks at a keeper that does nothing it hangs: it may wait for a slow systemd."""
+LONG = 18
+"""Looks at a stopped keeper before the wait for an end of a run is given up: longer than systemd
+takes to restart such a keeper (WatchdogSec=60), whose runs go on then."""
 _BUSY = ("R", "D")
 """States of a process that waits for the CPU or for a disk (proc_pid_stat(5))."""
 _STOPPED = ("T", "t")
@@ -23,23 +29,59 @@ class SilentError(ScopekeeperError):
     """The keeper runs and does not answer; restart it."""
 
 
-def await_answer(connection: socket.socket, pid: int) -> None:
-    """Wait until the keeper with this pid sends something or hangs up; raises SilentError.
+def _always() -> bool:
+    return True
 
-    pid is 0 for a keeper in another PID namespace, which is waited for.
+
+class Silence:
+    """Counts the looks at a keeper that sends nothing."""
+
+    def __init__(self, pid: int, *, stopped: int = 1, is_due: Callable[[], bool] = _always) -> None:
+        """Begin with a keeper that is not silent yet.
+
+        pid is 0 for a keeper in another PID namespace, which is waited for. stopped is how many
+        looks in a row may find it stopped. is_due returns whether it has something to send by now:
+        until then it does not hang, though it does nothing.
+        """
+        self._pid = pid
+        self._stopped_most = stopped
+        self._is_due = is_due
+        self._before = _activity(pid)
+        self._stopped = self._idle = 0
+
+    def look(self) -> None:
+        """Look at it once more, SECONDS after the last look; raises SilentError."""
+        now = _activity(self._pid)
+        if now is None or now != self._before or now[0] in _BUSY:
+            self._stopped = self._idle = 0
+        elif self._is_due():
+            self._idle += 1
+        if now is not None and now[0] in _STOPPED:
+            self._stopped += 1
+        self._before = now
+        if now is not None and (self._stopped >= self._stopped_most or self._idle >= _LOOKS):
+            raise _silent(self._pid, now[0])
+
+
+def await_answer(connection: socket.socket, silence: Silence, events: int = select.POLLIN) -> None:
+    """Wait until the keeper sends something or hangs up; raises SilentError.
+
+    Raises TimeoutError after the timeout of the socket, if it has one. With events POLLOUT, waits
+    until it takes something.
     """
     waiting = select.poll()
-    waiting.register(connection, select.POLLIN)
-    before, idle = _activity(pid), 0
-    while not waiting.poll(SECONDS * 1000):
-        now = _activity(pid)
-        if now is None or now != before or now[0] in _BUSY:
-            idle = 0
-        else:
-            idle += 1
-            if now[0] in _STOPPED or idle == _LOOKS:
-                raise _silent(pid, now[0])
-        before = now
+    waiting.register(connection, events)
+    limit = connection.gettimeout()
+    deadline = None if limit is None else time.monotonic() + limit
+    while not waiting.poll(_milliseconds(deadline)):
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError("timed out")
+        silence.look()
+
+
+def _milliseconds(deadline: float | None) -> float:
+    left = SECONDS if deadline is None else min(deadline - time.monotonic(), SECONDS)
+    return max(left, 0.0) * 1000
 
 
 def _activity(pid: int) -> tuple[str, int] | None:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 
 from scopekeeper.clients import identity
-from scopekeeper.errors import FAILED, UnavailableError
+from scopekeeper.errors import FAILED, InterruptedWorkError, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.run import Run, plain
 from scopekeeper.kernel.proc import boot_id, boottime, start_time
@@ -141,24 +141,27 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
     ends = _Ends(wish)
     try:
         try:
-            connection.ask_soon(*ends.ours, do="hold", run=plain(run))
+            connection.ask(*ends.ours, do="hold", run=plain(run))
         except UnavailableError as error:
             raise NotHeldError(error.message, error.hint) from None
         child = _Child(options, wish, ends)
     finally:
         ends.close()
     try:
-        connection.ask_soon(
-            child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time
-        )
+        connection.ask(child.pidfd, do="started", run=run.id, pid=child.pid, start=child.start_time)
     except BaseException:
         child.give_up()
         raise
-    if not child.go():
+    try:
+        has_begun = child.go()
+    except KeyboardInterrupt:  # the child has a session of its own, and is not interrupted
+        text = f"its command starts as the run {run.id}; `scopekeeper stop {run.id}` ends it"
+        raise InterruptedWorkError(text) from None
+    if not has_begun:
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else FAILED
-        connection.ask_soon(do="failed", run=run.id, status=code)
+        connection.ask(do="failed", run=run.id, status=code)
         raise NotStartedError(code)
     return dataclasses.replace(run, pid=child.pid, start_time=child.start_time), child.pid
 

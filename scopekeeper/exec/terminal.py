@@ -57,6 +57,8 @@ class Terminal:
         self.modes = Modes()
         self.last_output = b""
         """Written after the terminal is restored, if output is a terminal."""
+        self.last_words = b""
+        """Written to stderr before a signal other than a hangup ends this process."""
         self._perhaps = b""
         self.wake = -1
         self._waker = -1
@@ -161,6 +163,9 @@ class Terminal:
 
     def _die(self, number: int, _: FrameType | None) -> None:
         self.restore()
+        if number != signal.SIGHUP:
+            with contextlib.suppress(OSError):
+                os.write(2, b"\n" * self.shown + self.last_words)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -8,7 +8,8 @@ from scopekeeper.errors import UnavailableError
 from scopekeeper.exec import messages, unheld_runs
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.reach import NoKeeperError, reach, reach_again
-from scopekeeper.exec.run import Ended, NoRunError, load
+from scopekeeper.exec.run import Ended, NoRunError, end_of, load
+from scopekeeper.exec.silence import LONG
 
 _PAUSE = 0.2
 _PATIENCE = 30.0
@@ -39,9 +40,9 @@ def waiter(wanted: str) -> tuple[str, Wait]:
 def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
     """Wait for the end of a run and return it; None if it is not known.
 
-    Raises TimeoutError at deadline, by the monotonic clock, and UnavailableError if no keeper
-    comes. The first time it starts a keeper if there is none: after a logout or a boot maybe
-    nothing else does.
+    Raises TimeoutError at deadline, by the monotonic clock, UnavailableError if no keeper comes,
+    and SilentError if it is stopped or hangs. The first time it starts a keeper if there is none:
+    after a logout or a boot maybe nothing else does.
     """
     give_up = time.monotonic() + _PATIENCE
     first = True
@@ -54,7 +55,8 @@ def wait_for(run_id: str, deadline: float | None = None) -> Ended | None:
                     connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 known = connection.ask(do="wait", run=run_id)
                 give_up = time.monotonic() + _PATIENCE
-                ended = messages.end(known.get("run")) or messages.end(connection.answer())
+                silence = connection.silence(stopped=LONG, is_due=end_of(load(run_id)))
+                ended = messages.end(known.get("run")) or messages.end(connection.answer(silence))
                 return ended or _written(run_id)
         except UnavailableError as error:
             found = _written(run_id)

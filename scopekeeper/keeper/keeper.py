@@ -245,7 +245,7 @@ class Keeper:
     def _note_deadline(self, action: Action, now: int) -> None:
         scope = action.scope
         moments = [] if action.due is None else [action.due]
-        if scope.ttl is not None and not scope.manager and scope.lifetime != "detached":
+        if scope.ttl is not None and not scope.manager:  # else systemd ends it
             moments.append(now + round(scope.ttl - scope.age * 1e6))
         if action.verdict is Verdict.EMPTY and not self._may_remove(action):
             moments.append(now + round(_SETTLE_SECONDS * 1e6))

@@ -51,12 +51,7 @@ class Request:
         """Whether the lane's rule to replace is not followed, since its members have no names."""
         self.launched_in = ""
         """The members that the launch came from, as ``Caller.launched_in`` has them."""
-        for option, choices in _CHOICES.items():
-            if option in options and options[option] not in choices:
-                raise ValueError(
-                    f"unknown {option.replace('_', '-')} {options[option]!r}; "
-                    f"use {', '.join(choices[:-1])} or {choices[-1]}"
-                )
+        _check_choices(options)
 
         def inherited(variable: str) -> str:
             return environment.get(b"SCOPEKEEPER_" + variable.encode(), b"").decode(
@@ -84,6 +79,8 @@ class Request:
             self.session = named.session
         self.kind = options.get("kind", "mcp")
         self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
+        if self.lifetime == "detached" and "ttl" not in self.asked:
+            options.pop("ttl", None)  # that of the lane is for what may end without being named
         session_id = given("session_id")
         if session_id is None:
             session_id = inherited("SESSION_ID") if same else ""
@@ -100,11 +97,14 @@ class Request:
         if name is None:
             name = _utf8(command).rpartition("/")[2] or command
         self.name = names.check("name", name, names.MEMBER_MAX)
+        self.placement = options.get("placement") or inherited("PLACEMENT") or "auto"
+        self.owner = options.get("owner") or inherited("OWNER")
+        self._read_settings(options)
+
+    def _read_settings(self, options: dict[str, str]) -> None:
         self.replace = "replace" in options
         self.room = {key: options[key] for key in _ROOM if key in options}
         self.if_unavailable = options.get("if_unavailable", "fail")
-        self.placement = options.get("placement") or inherited("PLACEMENT") or "auto"
-        self.owner = options.get("owner") or inherited("OWNER")
         self.durations: dict[str, int] = {}
         self.limits: dict[str, int] = {}
         self.member_limits: dict[str, int] = {}
@@ -152,6 +152,16 @@ class Request:
             for option in wanted:
                 if option in options:
                     target[option] = quantities.limit(option, options[option])
+
+
+def _check_choices(options: dict[str, str]) -> None:
+    """Raise ValueError if an option that has few values has another one."""
+    for option, choices in _CHOICES.items():
+        if option in options and options[option] not in choices:
+            raise ValueError(
+                f"unknown {option.replace('_', '-')} {options[option]!r}; "
+                f"use {', '.join(choices[:-1])} or {choices[-1]}"
+            )
 
 
 def _utf8(argument: str) -> str:

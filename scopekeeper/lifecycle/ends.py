@@ -90,7 +90,7 @@ def _needs_no_owner(member: Member) -> bool:
 
 
 def _ttl(scope: Scope, now: int) -> Moment:
-    if scope.ttl is None or scope.lifetime == "detached":
+    if scope.ttl is None:
         return None
     if scope.problem or scope.elsewhere or scope.claims is not None:
         return None  # no rule ends it

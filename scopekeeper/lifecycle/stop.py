@@ -26,6 +26,7 @@ from scopekeeper.lifecycle import (
     observe,
     remove,
     stop_counts,
+    stop_interrupted,
     stop_mark,
     stop_witness,
 )
@@ -65,8 +66,8 @@ def stop(
     results = [Result(target) for target in targets]
     stop_witness.tidy()
     asker = asker or observe.caller()
-    with contextlib.ExitStack() as closing:
-        held = []
+    held: list[HeldTarget] = []
+    with stop_interrupted.noting(held), contextlib.ExitStack() as closing:
         for result, cause in zip(results, causes, strict=True):
             fd = _open(result)
             if fd is None:

@@ -298,7 +298,7 @@ class Scope:
     @property
     def has_expired(self) -> bool:
         """Whether it has lived longer than its ttl."""
-        return self.ttl is not None and self.lifetime != "detached" and self.age > self.ttl / 1e6
+        return self.ttl is not None and self.age > self.ttl / 1e6
 
     @property
     def identities(self) -> tuple[Identity, ...]:

@@ -183,9 +183,12 @@ def test_reconcile_ends_a_whole_scope_and_removes_it(
     assert not scope_directories(folder)
 
 
-def test_reconcile_ends_what_has_outlived_its_ttl(keeper: Scopekeeper, session: str) -> None:
+@pytest.mark.parametrize("lifetime", ["gateway", "detached"])
+def test_reconcile_ends_what_has_outlived_its_ttl(
+    keeper: Scopekeeper, session: str, lifetime: str
+) -> None:
     owner = owned_by(keeper)
-    options = ("--ttl", "1s", f"--owner={owner.pid}")
+    options = ("--ttl", "1s", f"--owner={owner.pid}", f"--lifetime={lifetime}")
     process = keeper.member("-s", session, *options, "--", *FOREVER)
     eventually(lambda: reconcile(keeper, session).get("*") == ("expired", "stop"))
     assert process.wait() == -signal.SIGTERM

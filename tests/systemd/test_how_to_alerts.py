@@ -1,9 +1,12 @@
 """What docs/alerts.md has somebody do, done, with a stand-in for notify-send."""
 
+import fcntl
 import os
 import re
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,18 +47,20 @@ def with_path(unit: str) -> str:
 def test_watch_prints_what_the_page_shows(keeper: Scopekeeper, messages: Path) -> None:
     shown = block(PAGE, "Watch by hand", "")
     keeper.member("-s", "agent:main:main", "-n", "time", "--", *FOREVER)
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))
     watch = keeper.popen(
-        block(PAGE, "Watch by hand", "sh").split(), stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert "watching" in watch.stderr.readline()
-    lines = [watch.stdout.readline() for _ in range(3)]
-    assert keeper.call("stop", "-s", "agent:main:main").returncode == 0
-    lines += sorted(
-        (watch.stdout.readline() for _ in range(2)), key=lambda line: "time" not in line
+        block(PAGE, "Watch by hand", "sh").split(), stdout=theirs, stderr=subprocess.PIPE, text=True
     )
-    watch.send_signal(signal.SIGINT)
-    printed = "".join(lines) + watch.communicate(timeout=300)[0]
+    os.close(theirs)
+    with open(ours, encoding="utf-8") as screen:
+        assert "watching" in watch.stderr.readline()
+        lines = [screen.readline() for _ in range(3)]
+        assert keeper.call("stop", "-s", "agent:main:main").returncode == 0
+        lines += sorted((screen.readline() for _ in range(2)), key=lambda line: "time" not in line)
+        watch.send_signal(signal.SIGINT)
+        watch.wait(300)
+    printed = "".join(lines)
     assert is_as_shown(printed, re.sub(r"\d\d:\d\d:\d\d", "…", shown)), printed
     assert watch.returncode == 0
 

@@ -1,6 +1,7 @@
 """What `ls`, `history`, `why` and `watch` show of a real machine, on a terminal and in a pipe."""
 
 import os
+import re
 import subprocess
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -23,9 +24,13 @@ pytestmark = pytest.mark.systemd
 UUID = "7f3a9c21-1b2c-4d5e-8f90-123456789abc"
 
 
-def on_terminal(command: str, columns: int = 80) -> list[str]:
-    """Return what a command prints on a terminal of that width; no line is wider."""
-    script = f"stty cols {columns}; {PROGRAM} {command}"
+def on_terminal(command: str, columns: int = 80, *, seconds: int = 0) -> list[str]:
+    """Return what a command prints on a terminal of that width; no line is wider.
+
+    A command that ends by Ctrl-C only is interrupted after so many seconds.
+    """
+    limit = f"timeout --foreground --preserve-status -s INT {seconds} " if seconds else ""
+    script = f"stty cols {columns}; {limit}{PROGRAM} {command}"
     ran = subprocess.run(["script", "-qec", script, "/dev/null"], stdin=subprocess.DEVNULL,
                          capture_output=True, text=True)  # fmt: skip
     assert ran.returncode == 0, ran.stdout
@@ -207,3 +212,27 @@ def test_watch_shows_what_is_there_as_there(
     assert text_of(output).split()[:2] == ["TIME", "EVENT"]
     assert "Started" not in text_of(output)
     assert "scope started" not in text_of(output)
+    assert keeper.call("stop", "-s", session).returncode == 0
+    ended = keeper.call("history", "-s", session).stdout
+    lines = [*text_of(output).splitlines()[1:], *ended.splitlines()[1:]]
+    assert {re.sub(r"\d", "9", each[:21]) for each in lines} == {"9999-99-99 99:99:99  "}
+
+
+@pytest.mark.parametrize(("columns", "dropped"), [(80, ""), (64, "LANE, RUN")])
+def test_watch_on_a_terminal_names_the_columns_that_it_lacks_and_what_it_cuts(
+    keeper: Scopekeeper, session: str, columns: int, dropped: str
+) -> None:
+    long = f"{session}:telegram:direct:123456789"
+    keeper.member("-s", long, "-n", "old", "--", *FOREVER)
+    cut, whole = (
+        on_terminal(f"watch -s {long}{option}", wide, seconds=3)
+        for option, wide in (("", columns), (" --no-trunc", 300))
+    )
+    note = f"(not shown: {dropped}; --no-trunc shows all)" if dropped else ""
+    assert (note or "(cut to fit; --no-trunc shows all)") in cut
+    titles = " ".join(cut).partition("TIME")[2].partition("scopekeeper:")[0]
+    assert "DETAIL" in titles
+    assert not any(long in line for line in cut)
+    assert re.search(rf"\d\d:\d\d:\d\d  runs  .* {'' if dropped else 'main  .* '}old$",
+                     "\n".join(cut), re.MULTILINE)  # fmt: skip
+    assert any(long in line for line in whole)

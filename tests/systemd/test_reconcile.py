@@ -270,6 +270,18 @@ def test_a_scope_whose_time_is_over_ends_by_itself(keeper: Scopekeeper, session:
     eventually(lambda: not scope_directories())
 
 
+def test_a_detached_scope_ends_at_the_age_that_was_given_for_it_and_ls_shows_when(
+    keeper: Scopekeeper, session: str
+) -> None:
+    options = ("--lifetime", "detached", "--ttl", "3s")
+    process = keeper.member("-s", session, *options, "--", *FOREVER)
+    (scope,) = keeper.scopes("-s", session)
+    assert scope["ends"] == "later"
+    assert 0 < scope["ends_in_s"] <= 3
+    assert process.wait(60) == -signal.SIGTERM
+    eventually(lambda: not scope_directories())
+
+
 def test_reconcile_ends_a_scope_whose_time_is_over(keeper: Scopekeeper, session: str) -> None:
     process = keeper.member("-s", session, "--", *FOREVER)
     rewrite_record(os.path.dirname(directory_of(process.pid)), TTL="1000")

@@ -119,6 +119,8 @@ def as_root(monkeypatch, tmp_path):
         (scope_of(member(Liveness.GONE, "detached", pids=(), holder=7), strays=(7,)), "placed",
          "-"),
         (scope_of(member(Liveness.ALIVE, "gateway"), ttl=60_000_000, age=15), "running", "in 45s"),
+        (scope_of(member(Liveness.ALIVE, "detached"), ttl=60_000_000, age=15), "running", "in 45s"),
+        (scope_of(member(Liveness.GONE, "detached"), ttl=60_000_000, age=61), "expired", "now"),
         (scope_of(member(Liveness.ALIVE, "gateway"), strays=(7,)), "running", "never"),
         (scope_of(member(Liveness.GONE, "gateway"), uid=1000), "orphan", "-"),
     ],

@@ -150,11 +150,11 @@ def test_what_another_process_is_at_to_stop_is_left_to_it(snapshot, policy):
 
 
 @given(SNAPSHOTS, policies())
-def test_what_is_detached_is_never_stopped_but_by_name(snapshot, policy):
+def test_what_is_detached_is_stopped_only_by_name_or_at_its_own_age(snapshot, policy):
     for action, member in stopped_members(snapshot, policy):
         if action.verdict in (Verdict.ORPHAN, Verdict.LEADERLESS):
             assert member.lifetime != "detached"
-        if action.verdict in (Verdict.EXPIRED, Verdict.SUPERSEDED, Verdict.IDLE):
+        if action.verdict in (Verdict.SUPERSEDED, Verdict.IDLE):
             assert action.scope.lifetime != "detached"
 
 

@@ -175,8 +175,6 @@ class World:
         """Return when a scope has to go with all that is in it."""
         if cohort.stopping:
             return self.now
-        if cohort.lifetime == "detached":
-            return NEVER
         expires = NEVER if cohort.ttl is None else cohort.born + cohort.ttl + 1
         return min(expires, self.idle_end(cohort))
 
@@ -440,7 +438,7 @@ class Plans(RuleBasedStateMachine):
                 assert each.gateway.state is Liveness.GONE
         if action.verdict is Verdict.ORPHAN and command is None:
             assert not cohort.strays
-        if action.verdict not in (Verdict.ORPHAN, Verdict.LEADERLESS, Verdict.STOPPING):
+        if action.verdict in (Verdict.SUPERSEDED, Verdict.IDLE):
             assert cohort.lifetime != "detached"
 
     def teardown(self):
@@ -467,6 +465,7 @@ class Plans(RuleBasedStateMachine):
         (cohort,) = [each for each in self.world.cohorts if command in each.commands]
         return bool(cohort.alien) or (
             not cohort.stopping
+            and cohort.ttl is None
             and (cohort.lifetime == "detached" or not self.ends_by_rule(cohort))
             and (
                 command.lifetime == "detached"
@@ -476,15 +475,20 @@ class Plans(RuleBasedStateMachine):
 
     def ends_by_rule(self, cohort):
         lane = self.world.lanes[cohort.lane]
-        return cohort.ttl is not None or lane.idle is not None or lane.supersede
+        return lane.idle is not None or lane.supersede
 
     def must_end(self, cohort, command):
         lane = self.world.lanes[cohort.lane]
         grace = lane.orphan_grace if command.lifetime == "gateway" else lane.session_grace
         lost = command.is_orphan and lane.orphans and grace != NEVER
         left = not command.leads and lane.leaderless and command.lifetime != "detached"
-        whole = cohort.lifetime != "detached" and (cohort.ttl is not None or lane.idle is not None)
-        return cohort.stopping or whole or (not command.damaged and (lost or left))
+        whole = cohort.lifetime != "detached" and lane.idle is not None
+        return (
+            cohort.stopping
+            or whole
+            or cohort.ttl is not None
+            or (not command.damaged and (lost or left))
+        )
 
     # How it is looked at and carried out
 

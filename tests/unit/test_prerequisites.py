@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -17,9 +18,31 @@ NEEDED = ("click", "dbus-next", "psutil", "pyroute2", "pyte", "pystemd")
 BUILDS = ("pip", "hatchling", "click", "packaging", "pathspec", "pluggy", "trove_classifiers")
 
 
+def found():
+    return importlib.util.spec_from_file_location("hook", ROOT / "build_hooks/prerequisites.py")
+
+
+@pytest.mark.parametrize("version", [(3, 8, 20), (3, 10, 13), (3, 11, 0)])
+def test_an_older_python_is_refused_with_the_one_that_is_needed(monkeypatch, version):
+    spec = found()
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "hook", module)
+    monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.setattr(sys, "version", ".".join(map(str, version)) + " (main)")
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    if version >= tuple(map(int, needed.removeprefix(">=").split("."))):
+        spec.loader.exec_module(module)
+        return
+    with pytest.raises(SystemExit) as refused:
+        spec.loader.exec_module(module)
+    said = f"it needs Python {needed.removeprefix('>=')} or later, and this is {sys.version[:-7]};"
+    assert str(refused.value).startswith(f"scopekeeper: error: {said}")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.fixture(scope="module")
 def hook():
-    spec = importlib.util.spec_from_file_location("hook", ROOT / "build_hooks/prerequisites.py")
+    spec = found()
     module = importlib.util.module_from_spec(spec)
     sys.modules["hook"] = module  # dataclasses look there
     spec.loader.exec_module(module)

@@ -85,6 +85,15 @@ def test_members_that_outlive_the_gateway_do_not_share_its_scope():
     assert request(session="s", lifetime="detached", run="r").run == "r"
 
 
+def test_the_greatest_age_of_a_lane_is_not_that_of_what_only_a_stop_ends():
+    def durations(**options):
+        return Request({"session": "s", **options}, {}, "server", lambda _: {"ttl": "1h"}).durations
+
+    assert durations() == durations(lifetime="session") == {"ttl": 3_600_000_000}
+    assert durations(lifetime="detached") == {}
+    assert durations(lifetime="detached", ttl="2h") == {"ttl": 7_200_000_000}
+
+
 def test_the_name_is_the_commands():
     assert request(session="s", command="/usr/bin/uvx").name == "uvx"
 

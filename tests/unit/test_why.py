@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from ends import an_end
 
-from scopekeeper.cli.history import briefly, when
+from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.still_running import client
 from scopekeeper.cli.why import account
 from scopekeeper.scope.model import Member

@@ -1,0 +1,113 @@
+"""What a wrong option is answered: what to write instead, and the help of that command."""
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+from test_cli_help import ALL, call, command_of
+from test_given_once import ONE_VALUE
+
+from scopekeeper.cli import option_errors
+from scopekeeper.cli.main import group
+
+
+def answer(*words):
+    """Return the line that a call with a wrong option gets."""
+    with pytest.raises(click.UsageError) as caught:
+        group.main(list(words), prog_name="scopekeeper", standalone_mode=False)
+    return option_errors.text_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), ONE_VALUE, ids=[f"{' '.join(w)} {o.opts[-1]}" for w, o in ONE_VALUE]
+)
+def test_an_option_without_its_argument_shows_how_it_is_written_and_the_help_of_its_command(
+    words, option
+):
+    for name in option.opts:
+        line = answer(*words, name)
+        assert line.startswith(f"Option {name!r} requires an argument: {name} ")
+        assert line.endswith(f"; see `{' '.join(('scopekeeper', *words))} --help`")
+        value = line.partition(f"argument: {name} ")[2].partition(";")[0]
+        help_ = CliRunner().invoke(group, [*words, "--help"], prog_name="scopekeeper").output
+        assert value.strip("[]") in help_, "as the help writes it"
+
+
+def test_of_a_group_in_a_group_it_is_the_help_of_the_innermost():
+    assert answer("openclaw", "install", "--home").endswith("`scopekeeper openclaw install --help`")
+    assert answer("ls", "--json=x").endswith("; see `scopekeeper ls --help`")
+    assert answer("openclaw", "--xyzzy").endswith("; see `scopekeeper openclaw --help`")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-v", "Did you mean '--version'?"),
+        ("ls -v", "Did you mean '--members'?"),
+        ("ls --follow", "`scopekeeper watch`"),
+        ("history --tail 5", "Did you mean '--limit'?"),
+        ("history -f", "`scopekeeper watch`"),
+        ("logs -f", "`scopekeeper ls -a` lists runs"),
+        ("logs --tail 5 x", "Did you mean '--lines'?"),
+        ("stop --force x", "`--grace 0s` kills at once"),
+        ("stop -f x", "`--grace 0s` kills at once"),
+        ("stop -9 x", "`--grace 0s` kills at once"),
+        ("stop -KILL x", "`--grace 0s` kills at once"),
+        ("stop --all", "`--state running`"),
+        ("stop -v x", "Did you mean '--json'?"),
+        ("stop -q x", "`>/dev/null`"),
+        ("reconcile --force", "it asks no questions"),
+        ("reconcile --all", "`--all-users`"),
+        ("adopt -f", "Did you mean '--force'?"),
+        ("watch -n 5", "prints each event when it happens"),
+        ("wait -t 5 x", "Did you mean '--timeout'?"),
+        ("attach -r x", "Did you mean '--read-only'?"),
+        ("exec -it -- bash", "has a terminal"),
+        ("run -d -- true", "`scopekeeper exec -d`"),
+        ("wrap -n", "Did you mean '--dry-run'?"),
+    ],
+)
+def test_an_option_of_another_tool_is_answered_with_the_one_here(words, said):
+    line = answer(*words.split(" "))
+    assert said in line
+    assert line.endswith(" --help`")
+
+
+def test_the_number_of_lines_is_given_as_to_tail_and_journalctl():
+    assert call("history", "-n", "1").returncode == 0
+    assert "-n, --limit N" in call("history", "--help").stdout
+
+
+def options_of(words):
+    context, _ = command_of(words)
+    return {option for each in context.command.get_params(context) for option in each.opts}
+
+
+def test_what_is_suggested_exists_and_what_exists_is_not_answered():
+    names = {" ".join(words) for words, _ in ALL}
+    for command, answers in option_errors._FOREIGN.items():
+        assert command in names
+        words = command.split()
+        known = options_of(words)
+        assert not known & answers.keys(), command
+        for text in answers.values():
+            found = [text] if text.startswith("-") else re.findall("`(-[^ `]+)", text)
+            assert {*found} <= known, (command, text)
+    for text in (*option_errors._CLAUSES.values(), *(
+        text for answers in option_errors._FOREIGN.values() for text in answers.values()
+    )):  # fmt: skip
+        for call_ in re.findall("`scopekeeper ([^`]+)`", text):
+            name, *options = call_.split()
+            assert {*options} <= options_of([name]), call_
+
+
+def test_it_is_one_line_on_standard_error_with_the_status_of_wrong_usage():
+    for words, status in ((("stop", "-s"), 2), (("run", "-s"), 125), (("stop", "-9", "x"), 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "scopekeeper", *words], capture_output=True, text=True,
+            timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
