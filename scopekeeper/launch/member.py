@@ -48,6 +48,7 @@ class NewMember:
             "STARTED": str(time.time_ns() // 1000),
             "BOOTTIME": str(boottime()),
             "LAUNCHED_IN": request.launched_in,
+            "CONTINUES": request.continues,
             **owner.fields,
         }
 

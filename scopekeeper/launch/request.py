@@ -24,9 +24,9 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "durations", "explicit_run", "if_unavailable", "ignores_replace", "kind", "lane",
-        "launched_in", "lifetime", "limits", "member_limits", "name", "owner", "placement",
-        "replace", "room", "run", "session", "session_id",
+        "asked", "continues", "durations", "explicit_run", "if_unavailable", "ignores_replace",
+        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner",
+        "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,8 @@ class Request:
         """Whether the lane's rule to replace is not followed, since its members have no names."""
         self.launched_in = ""
         """The members that the launch came from, as ``Caller.launched_in`` has them."""
+        self.continues = ""
+        """How many of them this process was itself, as ``Caller.continues`` has it."""
         for option, choices in _CHOICES.items():
             if option in options and options[option] not in choices:
                 raise ValueError(

@@ -196,7 +196,7 @@ def plan(
     request = Request(options, environment, command, rules)
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")
-    request.launched_in = caller.launched_in()
+    request.launched_in, request.continues = caller.launched_in(), caller.continues()
     client = options.get("parent") or (client_of_stdin() if request.kind == "mcp" else "")
     owner = find_owner(caller, request.owner, client)
     request.session = request.session or owner.label

@@ -267,6 +267,7 @@ class Reader:
             lifetime=record.lifetime,
             owner_state=self.owner_state(record.owner),
             launched_in=record.launched_in,
+            continues=record.continues,
             orphaned=record.orphaned,
             leaderless=record.leaderless,
             abandoned=self._proof_of_abandonment(record) if leads else "",
