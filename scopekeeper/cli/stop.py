@@ -135,10 +135,10 @@ class _Found:
 def _find(given: _Given, snapshot: Snapshot) -> _Found:
     """Return what the call selects; raises UsageError for a name of several members."""
     chosen = choose_targets(snapshot, given.words, given.selector, "stop")
-    kinds = kinds_of(snapshot, given.words, dict(chosen.kinds), given.selector)
+    kinds = None
+    if given.words:
+        kinds = kinds_of(snapshot, given.words, dict(chosen.kinds), given.selector)
     named = Named(chosen.selected, given.selector, kinds)
-    if given.words and not (kinds or chosen.selected):
-        return _Found(snapshot, named, (), (), chosen.missing)
     if same := named.ambiguous(snapshot):
         raise several(same[0], ", ".join(same[1]), len(same[1]), "stop")
     parts = stop_launched.parts(named, snapshot, given.grace)

@@ -291,7 +291,11 @@ def account(end: End) -> Account:
     """Return what is known of one end: time, subject, cause; then evidence and resource usage."""
     said = f"{_cause(end)}, {lasted(end)} after its start"
     details = []
-    if end.evidence and end.evidence not in _evidence_of_cause(end):
+    if (
+        end.evidence
+        and end.reason is not Reason.CONTINUED
+        and end.evidence not in _evidence_of_cause(end)
+    ):
         details.append(end.evidence)
     used = [how] if (how := _how_its_command_ended(end)) else []
     if end.processes:
@@ -346,4 +350,6 @@ def _cause(end: End) -> str:
             if end.signal is None
             else f"was ended by {signal_name(end.signal)}"
         )
+    if end.reason is Reason.CONTINUED:
+        return f"went on {end.evidence}"
     return _CAUSES[end.reason]

@@ -5,10 +5,12 @@ import signal
 from collections.abc import Callable, Iterable
 
 from scopekeeper.history.end import End
-from scopekeeper.keeper import end_reason, events
+from scopekeeper.keeper import continued, end_reason, events
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe
+from scopekeeper.scope.launched import words_of
+from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.shutdown import Stopping
@@ -78,8 +80,21 @@ class PendingEnds:
             leaf = ending.end.leaf
             ending.deadline = self._now() + _EXIT_SECONDS
             self._waiting[directory, leaf] = ending
-            if leaf in scope.exits:
+            following = continued.find(ending, self._mount)
+            if following is not None:
+                self.went_on(*following)
+            elif leaf in scope.exits:
                 self._conclude(directory, ending, scope.exits.pop(leaf))
+
+    def went_on(self, scope: Scope, member: Member) -> None:
+        """Report the ends of members whose process goes on as this one."""
+        if not member.earlier:
+            return
+        for key, ending in list(self._waiting.items()):
+            if ending.goes_on_as(member):
+                del self._waiting[key]
+                name = words_of(scope, member)
+                self._report_end(observe.continued(ending.end, member.started, name))
 
     def leader_ended(self, event: events.LeaderEnded) -> bool:
         """Note how a command ended; False if the end of its member is not pending."""

@@ -33,11 +33,19 @@ class Ending:
     owner: Owner | None
     claim: str = ""
     """The cause that only its own record states."""
+    start_time: int | None = None
+    """Of its command, in clock ticks since boot."""
     exit: Exit | None = None
     asked: bool = False
     """Whether systemd has been asked if the manager or the machine is stopping."""
     deadline: float = 0.0
     """When to report it, by the loop's clock, even if nothing more becomes known."""
+
+    def goes_on_as(self, member: Member) -> bool:
+        """Return whether its command goes on as this member, by becoming ``run``."""
+        return f"{self.end.unit}/{self.end.leaf}" in member.earlier and (
+            (self.end.pid, self.start_time) == (member.pid, member.start_time)
+        )
 
     @property
     def is_in_doubt(self) -> bool:
@@ -180,7 +188,8 @@ class TrackedScope:
         ttl = last.ttl if last.manager else None
         bound = self.record.bound if self.record is not None else ""
         around = Circumstances(bound, gone, ttl, reader.now - self.born)
-        return Ending(end, cause, around, self, owner, claim)
+        start_time = member.start_time if member is not None else None
+        return Ending(end, cause, around, self, owner, claim, start_time)
 
     def _was_killed(self, leaf: str) -> bool:
         """Return True after an OOM kill since the peak was read: then that peak is too low."""

@@ -273,6 +273,7 @@ class Tracker:
         self._watch.follow(scope)
         for member in came:
             self._report(notices.MemberStarted(scope, member))
+            self._pending.went_on(scope, member)
         if tracked.fresh:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
         self._pending.add(directory, tracked, ended)

@@ -45,8 +45,8 @@ _AGAIN = 0.1
 class _Held:
     """A target whose directory is held open.
 
-    Everything is done by the descriptor: once the cgroup is removed it reaches nothing, even if a
-    launch has created another cgroup of the same name.
+    All is done by the descriptor: once the cgroup is removed it reaches nothing, not even a new one
+    of the same name.
     """
 
     result: Result
@@ -262,7 +262,9 @@ def _end_all(held: dict[str, _Held], watch: EmptinessWatch, began: float) -> Non
     Returns when nothing lives in any target except what cannot be killed.
     """
     while left := [
-        held[directory] for directory in watch.left if not _is_given_up(held[directory])
+        each
+        for directory, each in held.items()  # in their order: launchers come first
+        if directory in watch.left and not _is_given_up(each)
     ]:
         for each in left:
             _advance(each)

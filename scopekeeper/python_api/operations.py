@@ -18,13 +18,13 @@ from scopekeeper.python_api.limits import named_limits
 from scopekeeper.python_api.options import Duration, plain_text, seconds
 from scopekeeper.python_api.process import log
 from scopekeeper.python_api.stop_members import release
-from scopekeeper.scope.launched import Named, ends_with_launcher, kinds_of
+from scopekeeper.scope.launched import Named, ends_with_launcher, kinds_of, listed
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
-from scopekeeper.scope.resolve import choose, listed
+from scopekeeper.scope.resolve import choose
 from scopekeeper.scope.selection import STATES, Selector, select
 from scopekeeper.scope.snapshot import Reader
 
@@ -149,10 +149,10 @@ def stop(
         return Reader(mount, unlock=True).snapshot(uid=os.getuid())
 
     snapshot = look()
-    named, gone = Named(tuple(select(snapshot, selector)), selector, {}), False
+    named, gone = Named(tuple(select(snapshot, selector)), selector), False
     if words:
         named, gone = _named(snapshot, words, selector)
-    parts = [] if words and not named.kinds else stop_launched.parts(named, snapshot, wait_seconds)
+    parts = stop_launched.parts(named, snapshot, wait_seconds)
     warnings: list[str] = []
     done = stop_launched.stop_all(
         named, parts, look, grace=wait_seconds, cause=cause, warnings=warnings,

@@ -7,13 +7,13 @@ The old one, and its scope, may be gone: then the new one's record is all that n
 A member's processes can rewrite its record, and so only make a stop of other names stop this one.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scopekeeper.scope import names
+from scopekeeper.scope import names, resolve
 from scopekeeper.scope.model import Identity, Member, Scope, Snapshot
 from scopekeeper.scope.resolve import KINDS, MEMBER, RUN, SCOPE, SESSION
-from scopekeeper.scope.selection import Selected, Selector
+from scopekeeper.scope.selection import Selected, Selector, select
 
 
 def key_of(directory: str) -> str:
@@ -144,8 +144,9 @@ class Named:
 
     selected: tuple[Selected, ...]
     selector: Selector
-    kinds: Mapping[str, str]
-    """Words, each with the kind in which it names something; a word of no kind names nothing."""
+    kinds: Mapping[str, str] | None = None
+    """Words, each with the kind in which it names something; a word of no kind names nothing. None
+    if there are no words."""
 
     def launched(
         self, snapshot: Snapshot, known: Collection[str] = (), besides: Collection[str] = ()
@@ -171,19 +172,27 @@ class Named:
                     break
         return found
 
+    def reached(self, snapshot: Snapshot) -> list[Launched]:
+        """Return what was launched and ends with its launcher, and all that a member went on as."""
+        return [
+            each
+            for each in self.launched(snapshot)
+            if each.goes_on or ends_with_launcher(each.member)
+        ]
+
     def unreached(self, words: Iterable[str], found: Iterable[Launched]) -> tuple[str, ...]:
         """Return the words that name the launcher of none of these."""
         launchers = [each.launcher for each in found]
         return tuple(
             word
             for word in words
-            if not any(each.is_a(self.kinds.get(word, ""), word) for each in launchers)
+            if not any(each.is_a((self.kinds or {}).get(word, ""), word) for each in launchers)
         )
 
     def ambiguous(self, snapshot: Snapshot) -> tuple[str, list[str]] | None:
         """Return a word that is the name of several members, with these; one may be gone."""
         launchers = {each.launcher.key: each.launcher for each in self.launched(snapshot)}
-        for word in (word for word, kind in self.kinds.items() if kind == MEMBER):
+        for word in (word for word, kind in (self.kinds or {}).items() if kind == MEMBER):
             there = {
                 key_of(each.member.directory): f"{each.member.leaf} in {each.scope.session}"
                 for each in self.selected
@@ -202,8 +211,40 @@ class Named:
         """Return whether words and options name a launcher, which may be gone."""
         if self.selector.session_id is not None:  # a name has none
             return False
-        is_named = not self.kinds or any(each.is_a(kind, word) for word, kind in self.kinds.items())
-        return is_named and each.matches(self.selector)
+        if self.kinds is None:
+            return not self.selector.names_nothing() and each.matches(self.selector)
+        named = any(each.is_a(kind, word) for word, kind in self.kinds.items())
+        return named and each.matches(self.selector)
+
+
+def look_up(
+    snapshot: Snapshot, words: Sequence[str], selector: Selector
+) -> tuple[Named, tuple[str, ...]]:
+    """Return what words and selector name, and the words that match nothing that is there."""
+    if not words:
+        return Named(tuple(select(snapshot, selector)), selector), ()
+    chosen = resolve.choose(snapshot, words, selector)
+    kinds = kinds_of(snapshot, words, dict(chosen.kinds), selector)
+    several = [each for _, members in chosen.several for each in members]
+    return Named((*chosen.selected, *several), selector, kinds), chosen.missing
+
+
+def listed(
+    snapshot: Snapshot, words: Sequence[str], selector: Selector
+) -> tuple[list[Scope], tuple[str, ...], list[Launched]]:
+    """Return the scopes that a list shows for words and selector, and unknown words.
+
+    With what was launched from what they name, if that is in other scopes: these are listed too.
+    """
+    scopes, missing = resolve.listed(snapshot, words, selector)
+    named, _ = look_up(snapshot, words, selector)
+    found = named.reached(snapshot)
+    shown = {each.directory for each in (*scopes, *(each.scope for each in found))}
+    return (
+        [each for each in snapshot.scopes if each.directory in shown],
+        named.unreached(missing, found),
+        found,
+    )
 
 
 def kinds_of(
