@@ -206,7 +206,7 @@ class _Listing:
             columns.insert(_AFTER_STATE, STATUS)
             rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
             rows += [each["row"] for each in ended]
-            beneath += [[] for _ in ended]
+            beneath += [self._lines(safe(each["went_on"])) for each in ended]
             uids += [each["uid"] for each in ended]
         table(columns, rows, users=uids if users else None, beneath=beneath,
               whole=self.width is None)  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from scopekeeper.history.end import End
+from scopekeeper.scope.reason import Reason
 from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
@@ -16,9 +17,8 @@ def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
 
 def entry(end: End) -> dict[str, str]:
     """Return the fields of an end's entry; no arguments, which others must not read."""
-    message = f"{end.name} of {end.session} ended: {end.reason.value}"
     return {
-        "MESSAGE": f"{message}: {end.evidence}" if end.evidence else message,
+        "MESSAGE": _message(end),
         "MESSAGE_ID": MESSAGE_ID,
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "scopekeeper",
@@ -29,3 +29,11 @@ def entry(end: End) -> dict[str, str]:
         "SCOPEKEEPER_MEMBER": end.leaf,
         "SCOPEKEEPER_REASON": end.reason.value,
     }
+
+
+def _message(end: End) -> str:
+    subject = f"{end.name} of {end.session}"
+    if end.reason is Reason.CONTINUED:
+        return f"{subject} went on {end.evidence}"
+    text = f"{subject} ended: {end.reason.value}"
+    return f"{text}: {end.evidence}" if end.evidence else text

@@ -80,7 +80,8 @@ class PendingEnds:
             leaf = ending.end.leaf
             ending.deadline = self._now() + _EXIT_SECONDS
             self._waiting[directory, leaf] = ending
-            following = continued.find(ending, self._mount)
+            pid, start_time = ending.end.pid, ending.start_time
+            following = continued.find(ending.key, pid, start_time, self._mount)
             if following is not None:
                 self.went_on(*following)
             elif leaf in scope.exits:
@@ -91,7 +92,7 @@ class PendingEnds:
         if not member.earlier:
             return
         for key, ending in list(self._waiting.items()):
-            if ending.goes_on_as(member):
+            if continued.is_it(ending.key, ending.end.pid, ending.start_time, member):
                 del self._waiting[key]
                 name = words_of(scope, member)
                 self._report_end(observe.continued(ending.end, member.started, name))

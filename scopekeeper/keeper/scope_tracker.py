@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from scopekeeper.history.end import End
-from scopekeeper.keeper import end_reason
+from scopekeeper.keeper import continued, end_reason
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import Exit
@@ -41,11 +41,10 @@ class Ending:
     deadline: float = 0.0
     """When to report it, by the loop's clock, even if nothing more becomes known."""
 
-    def goes_on_as(self, member: Member) -> bool:
-        """Return whether its command goes on as this member, by becoming ``run``."""
-        return f"{self.end.unit}/{self.end.leaf}" in member.earlier and (
-            (self.end.pid, self.start_time) == (member.pid, member.start_time)
-        )
+    @property
+    def key(self) -> str:
+        """How records name the member."""
+        return f"{self.end.unit}/{self.end.leaf}"
 
     @property
     def is_in_doubt(self) -> bool:
@@ -218,7 +217,7 @@ class TrackedScope:
             return False
         if member.problem:
             return member.lives and member.leaf in self.ends
-        return member.lives or _is_on_its_way(member)
+        return member.lives or (_is_on_its_way(member) and not continued.has_gone_on(member))
 
 
 def _pid_in(directory: str) -> int | None:

@@ -184,7 +184,12 @@ def continued(end: End, moment: int, name: str) -> End:
     name is that of the other one, for people.
     """
     return dataclasses.replace(
-        end, ended=moment, seen=True, reason=Reason.CONTINUED, evidence=f"as {name}"
+        end,
+        ended=moment,
+        seen=True,
+        reason=Reason.CONTINUED,
+        evidence=f"as {name}",
+        processes=None,  # none ended
     )
 
 
