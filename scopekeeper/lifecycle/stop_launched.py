@@ -8,7 +8,7 @@ whole leaf. What was started to outlive its launcher stays.
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.lifecycle.stop import stop
@@ -48,6 +48,7 @@ def stop_all(
     grace: float | None,
     cause: Cause,
     warnings: list[str],
+    watched: Collection[str] = (),
     step_out: Callable[[], None],
     ends_escaped: bool = False,
     asker: Stopper | None = None,
@@ -63,6 +64,7 @@ def stop_all(
             [each.target for each in found],
             causes=[_cause(cause, each.launched) for each in found],
             warnings=warnings,
+            watched=watched,
             step_out=step_out,
             ends_escaped=ends_escaped,
             asker=asker,

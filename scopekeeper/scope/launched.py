@@ -15,6 +15,9 @@ from scopekeeper.scope.model import Identity, Member, Scope, Snapshot
 from scopekeeper.scope.resolve import KINDS, MEMBER, RUN, SCOPE, SESSION
 from scopekeeper.scope.selection import Selected, Selector, select
 
+_MAYBE_CUT = 80
+"""Characters of a leaf's name from which on the member's name in it may have been cut."""
+
 
 def key_of(directory: str) -> str:
     """Return how records name the member with this leaf: ``UNIT/LEAF``."""
@@ -59,7 +62,10 @@ class Launcher:
         return kind == MEMBER and (word in (self.member_id, self.leaf) or self._is_called(word))
 
     def _is_called(self, name: str | None) -> bool:
-        return name is None or names.leaf_name(name, self.member_id) == self.leaf
+        if name is None:
+            return True
+        is_whole = len(self.leaf) < _MAYBE_CUT  # a cut one could be another member's, too
+        return is_whole and names.leaf_name(name, self.member_id) == self.leaf
 
     def _is_in(self, session: str | None, lane: str | None, run: str | None) -> bool:
         own = self.identity
@@ -167,7 +173,7 @@ class Named:
             if scope.directory in whole or key in keys or key in besides:
                 continue
             for each in filter(None, map(launcher, reversed(member.launched_in))):
-                if each.unit in units or each.key in keys or self._names(each):
+                if each.unit in units or each.key in keys or self._names(each, member):
                     found.append(Launched(scope, member, each))
                     break
         return found
@@ -190,7 +196,10 @@ class Named:
         )
 
     def ambiguous(self, snapshot: Snapshot) -> tuple[str, list[str]] | None:
-        """Return a word that is the name of several members, with these; one may be gone."""
+        """Return a word that is the name of several members, with these; one may be gone.
+
+        If a member of that name is there, only such count beside it as went on.
+        """
         launchers = {each.launcher.key: each.launcher for each in self.launched(snapshot)}
         for word in (word for word, kind in (self.kinds or {}).items() if kind == MEMBER):
             there = {
@@ -207,14 +216,23 @@ class Named:
                 return word, list((there | gone).values())
         return None
 
-    def _names(self, each: Launcher) -> bool:
-        """Return whether words and options name a launcher, which may be gone."""
+    def _names(self, each: Launcher, member: Member) -> bool:
+        """Return whether words and options name a launcher of this member, which may be gone."""
         if self.selector.session_id is not None:  # a name has none
+            return False
+        if self.selector.units and each.unit not in self.selector.units:
             return False
         if self.kinds is None:
             return not self.selector.names_nothing() and each.matches(self.selector)
-        named = any(each.is_a(kind, word) for word, kind in self.kinds.items())
-        return named and each.matches(self.selector)
+        named = (
+            each.is_a(kind, word)
+            and (kind != MEMBER or each.key in member.earlier or not self._is_there(word))
+            for word, kind in self.kinds.items()
+        )
+        return any(named) and each.matches(self.selector)
+
+    def _is_there(self, name: str) -> bool:
+        return any(each.member and each.member.name == name for each in self.selected)
 
 
 def look_up(
