@@ -36,7 +36,7 @@ def test_an_entry_has_its_fields_and_no_arguments(end):
     assert set(found) <= {
         "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "SCOPEKEEPER_SESSION",
         "SCOPEKEEPER_LANE", "SCOPEKEEPER_RUN", "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER",
-        "SCOPEKEEPER_REASON",
+        "SCOPEKEEPER_REASON", "SCOPEKEEPER_TEXT",
     }  # fmt: skip
 
 

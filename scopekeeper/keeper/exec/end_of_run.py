@@ -1,10 +1,11 @@
-"""Turns the end of a run into that of its member, and back."""
+"""Turns the end of a run into that of its member, and back; names a run in messages."""
 
 import time
 
 from scopekeeper.exec.run import Ended, Run
 from scopekeeper.history.end import End, cut_argv
 from scopekeeper.keeper.exec.live import Live
+from scopekeeper.keeper.log import named
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
 
@@ -36,4 +37,17 @@ def as_end(known: Run) -> End:
         pid=known.pid,
         argv=cut_argv(list(known.argv)),
         boot_id=known.boot_id,
+    )
+
+
+def title(known: Run) -> str:
+    """Return the name of a run in a message."""
+    return f"{known.id} ({known.name} of {known.session})"
+
+
+def names_of(known: Run) -> dict[str, dict[str, str]]:
+    """Return the names that are in such a message, and where the run is."""
+    unit = known.directory.rpartition("/")[2]
+    return named(
+        session=known.session, lane=known.lane, run=known.id, scope=unit, member=known.name
     )

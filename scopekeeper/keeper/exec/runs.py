@@ -15,7 +15,7 @@ from scopekeeper.history.end import End
 from scopekeeper.keeper import end_reason, notices
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.keeper.exec import handover
-from scopekeeper.keeper.exec.end_of_run import as_end, ended_as
+from scopekeeper.keeper.exec.end_of_run import as_end, ended_as, names_of, title
 from scopekeeper.keeper.exec.handover import Stored
 from scopekeeper.keeper.exec.held import Descriptors, Held, recognise
 from scopekeeper.keeper.exec.live import Live, as_launched, save, with_last_words
@@ -113,7 +113,7 @@ class Runs:
         if fds is not None:
             stored.descriptors = []
         elif known.ended is None:
-            _log.warning("%s (%s of %s): %s", known.id, known.name, known.session, _LOST)
+            _log.warning("%s: %s", title(known), _LOST, extra=names_of(known))
         live.seen = self._lives_on(live)
         pid, began = known.pid, known.start_time
         if known.ended is None and pid is not None and began is not None:
@@ -186,7 +186,7 @@ class Runs:
         return live
 
     def _warn(self, live: Live, text: str) -> None:
-        _log.warning("%s (%s of %s) %s", live.run.id, live.run.name, live.run.session, text)
+        _log.warning("%s %s", title(live.run), text, extra=names_of(live.run))
         self._tell(notices.RunWarning(live.run, text))
 
     def _expired(self, live: Live, cause: Cause) -> None:
@@ -366,8 +366,8 @@ class Runs:
         """Leave all runs to the next keeper, with the descriptors in the store."""
         for live in self.live.values():
             if live.held is not None and not self._store.exists:
-                name, session = live.run.name, live.run.session
-                _log.warning("%s (%s of %s) loses its terminal", live.run.id, name, session)
+                text = f"{title(live.run)} loses its terminal"
+                _log.warning("%s", text, extra=names_of(live.run))
             self._processes.forget(live.leader)
             live.close()
 
