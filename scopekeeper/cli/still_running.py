@@ -64,7 +64,8 @@ class Running:
         action = self.action
         if action is None or action.verdict in (Verdict.OWNED, Verdict.STOPPING):
             return ""
-        evidence = action.evidence.removeprefix(_SAID_BY_CLIENT).removeprefix("; ")
+        said = self.member.abandoned or _SAID_BY_CLIENT
+        evidence = action.evidence.removeprefix(said).removeprefix("; ")
         if action.verdict is Verdict.LEADERLESS:
             evidence = evidence.partition("; ")[2]
         word = action.verdict.value
@@ -163,7 +164,9 @@ def client(member: Member) -> str:
     if end.is_held:
         found = _holders(member, 0)
         return f"the other end of its stdin is held by {found}" if found else ""
-    out = "" if member.abandoned else _holders(member, 1)
+    if member.abandoned:
+        return member.abandoned
+    out = _holders(member, 1)
     return _SAID_BY_CLIENT + (f", but that of its stdout is held by {out}" if out else "")
 
 

@@ -26,6 +26,7 @@ from scopekeeper.cli.show import (
 from scopekeeper.cli.similar import like_selected, like_word
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.why_launched import launched_document, launched_sentences
 from scopekeeper.cli.why_target import Target
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError, UsageError
 from scopekeeper.history.end import End
@@ -35,6 +36,7 @@ from scopekeeper.kernel.exit_status import signal_name
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.scope.launched import Launched
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -130,6 +132,8 @@ class _Known:
     now: list[Running]
     pending: list[End]
     left: list[Escaped]
+    launched: list[Launched]
+    """What runs in other scopes and was launched from the target."""
     unexplained: "Run | None"
     has_more: bool
     """Whether the history has earlier ends."""
@@ -138,7 +142,9 @@ class _Known:
     @property
     def something(self) -> bool:
         """Whether anything is known."""
-        return bool(self.ends or self.now or self.pending or self.left or self.unexplained)
+        return bool(
+            self.ends or self.now or self.pending or self.left or self.launched or self.unexplained
+        )
 
     @property
     def document(self) -> dict[str, Any]:
@@ -148,6 +154,7 @@ class _Known:
             "running": [each.document for each in self.now],
             "pending": [_pending_document(end) for end in self.pending],
             "escaped": [escaped.Handled(each, "", "").document for each in self.left],
+            "launched": [launched_document(each) for each in self.launched],
             "has_more": self.has_more,
         }
 
@@ -157,6 +164,7 @@ class _Known:
         _print_sentences(
             f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in self.left
         )
+        _print_sentences(launched_sentences(self.launched))
         if self.has_more:
             text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
@@ -175,6 +183,7 @@ def _look(
     keeper_runs = bool(now) and unseen.keeper_runs()
     pending = target.pending()
     left = target.escaped(uid)
+    launched = target.launched(uid)
     limit = None if shown is None else shown + 1
 
     def read() -> list[dict[str, Any]]:
@@ -201,7 +210,7 @@ def _look(
     has_more = shown is not None and len(ends) > shown
     ends = ends if shown is None else ends[-shown:]
     unexplained = None if now else _unexplained(target.word, ends)
-    return _Known(ends, now, pending, left, unexplained, has_more, keeper_runs)
+    return _Known(ends, now, pending, left, launched, unexplained, has_more, keeper_runs)
 
 
 def _nothing(target: Target) -> str:

@@ -7,10 +7,13 @@ from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.still_running import Running, running
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import Launched, ends_with_launcher, look_up
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.selection import Selector
+from scopekeeper.scope.snapshot import Reader
 
 _KEYS = ("session", "lane", "run", "session_id", "name")
 """The fields of a selector that the history has too."""
@@ -64,6 +67,19 @@ class Target:
         if self.keys.keys() - {"session", "lane"}:
             return []
         return escaped.about(self.word, self.selector, uid)
+
+    def launched(self, uid: int | None) -> list[Launched]:
+        """Return what was launched from there, runs, and is no other name of it."""
+        try:
+            snapshot = Reader(mount_point()).snapshot(uid=uid)
+        except LookupError:
+            return []
+        named, _ = look_up(snapshot, (self.word,) if self.word else (), self.selector)
+        return [
+            each
+            for each in named.launched(snapshot)
+            if ends_with_launcher(each.member) and each.member.lives and not each.goes_on
+        ]
 
     def parts(self) -> "Target | None":
         """Return the target that ``SESSION/MEMBER`` stands for; None if it is none.

@@ -31,7 +31,6 @@ from scopekeeper.lifecycle import (
     unseen_ends,
 )
 from scopekeeper.lifecycle.stop_target import Result, Target
-from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
 from scopekeeper.scope.record_parser import ScopeRecord
 
@@ -97,8 +96,7 @@ class _Held:
         """Return its processes by directory.
 
         The first call, before any signal, notes the members, children elsewhere and how much could
-        not be read, and writes the cause to the ledger: it is needed if this process is killed and
-        the cgroup is gone before anybody looks.
+        not be read, and writes the cause to the ledger, in case this process is killed.
         """
         unread: list[cgroupfs.Unread] = []
         found = cgroupfs.processes_by_cgroup(self.directory, unread)
@@ -127,8 +125,8 @@ class _Held:
     def _unrecorded(self, found: dict[str, list[int]], scope: str) -> list[End]:
         """Return living members with a damaged record, as their launch described them.
 
-        scope is the path of the scope's cgroup. Like all of the ledger this is what a process of
-        the same user may have written: it names the row in that user's history, nothing else.
+        scope is the path of the scope's cgroup. A process of the same user may have written that:
+        it names the row in that user's history, nothing else.
         """
         observed = {end.leaf for end in self.members or ()}
         by_leaf = observe.processes_by_leaf(self.directory, found, leaf=self.leaf)
@@ -160,12 +158,11 @@ def stop(
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
-    causes has one for each target, which goes into the record and the history. asker is the stopper
-    of causes that name none; by default the process that called this program. Adds to warnings what
-    the caller should report although the stop went on. watched are leaves whose ends somebody else
-    reports if they ended before. step_out is called if this process is in one of the targets, and
-    must move it out. With ends_escaped, what had left the targets is ended too, where that is
-    proved.
+    causes has one for each target, for the record and the history. asker is the stopper of causes
+    that name none; by default the process that called this program. Adds to warnings what the
+    caller should report. watched are leaves whose ends somebody else reports if they ended before.
+    step_out is called if this process is in one of the targets, and must move it out. With
+    ends_escaped, what had left the targets is ended too, where that is proved.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     open_files.allow(2 * len(targets) + 64)
@@ -184,6 +181,8 @@ def stop(
                 held.append(each)
         if _is_inside([each.result.target for each in held]):
             step_out()
+        for each in held:
+            each.processes()  # before any signal: the end of one can end another
         by_directory = {each.directory: each for each in held}
         while by_directory:
             with EmptinessWatch(list(by_directory)) as watch:
@@ -223,7 +222,7 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    before = record_of(target.scope_directory)
+    before = stop_mark.record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     inode = stop_kills.number_of(target.scope_directory)
     wanted = stop_mark.fields(cause)
@@ -239,15 +238,9 @@ def _take(result: Result, fd: int, cause: Cause) -> _Held | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return _Held(result, fd, inode, cause, before or record_of(target.scope_directory), earlier)
-
-
-def record_of(scope_directory: str) -> ScopeRecord | None:
-    """Return the record of a scope; None if it is missing or damaged."""
-    with contextlib.suppress(OSError, records.RecordError):
-        raw = cgroupfs.attribute(scope_directory, records.ATTRIBUTE)
-        return record_parser.scope(raw, scope_directory.rpartition("/")[2])
-    return None
+    return _Held(
+        result, fd, inode, cause, before or stop_mark.record_of(target.scope_directory), earlier
+    )
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
@@ -305,8 +298,8 @@ def _advance(each: _Held) -> None:
 def _send(each: _Held) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to continue in order to end; a running one is gone by the second look. An
-    interactive shell ignores SIGTERM: it is sent SIGHUP too, as when its terminal goes away.
+    A stopped process has to continue in order to end. An interactive shell ignores SIGTERM: it is
+    sent SIGHUP too, as when its terminal goes away.
     """
     found = each.processes()
     if each.signalled:
@@ -362,6 +355,8 @@ def _count(each: _Held, kills: stop_kills.Kills) -> None:
     result.processes = max(len(each.seen.get("", ())), result.killed)
     if result.killed and result.outcome == "terminated":
         result.outcome = "killed"
+    elif result.processes and result.outcome == "empty":
+        result.outcome = "terminated"  # they ended with what got the signal
 
 
 def _look_for_leavers(results: Sequence[Result], held: Sequence[_Held], *, ends: bool) -> None:

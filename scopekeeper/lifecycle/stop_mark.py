@@ -23,7 +23,7 @@ from scopekeeper.lifecycle import stop_witness
 from scopekeeper.lifecycle.stop_target import Judged
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason, Stopper
-from scopekeeper.scope.record_parser import StopMark
+from scopekeeper.scope.record_parser import ScopeRecord, StopMark
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
 CHANGED = "something else has come to live in it"
@@ -76,6 +76,14 @@ def stated(found: StopMark) -> Cause:
     """Return the cause stated by a mark, whoever wrote it."""
     stopper = None if found.asker is None else Stopper(*found.asker)
     return Cause(Reason.of(found.why), found.text, stopper)
+
+
+def record_of(scope_directory: str) -> ScopeRecord | None:
+    """Return the record of a scope; None if it is missing or damaged."""
+    with contextlib.suppress(OSError, records.RecordError):
+        raw = cgroupfs.attribute(scope_directory, records.ATTRIBUTE)
+        return record_parser.scope(raw, scope_directory.rpartition("/")[2])
+    return None
 
 
 def put(

@@ -113,6 +113,8 @@ class Result:
             return f"skipped: {self.problem}"
         if self.outcome == "changed":
             return f"left alone: {self.problem}"
+        if self.outcome == "terminated" and not self.terminated:
+            return f"gone after {after}; {_processes(self.processes)} ended before the signal"
         if self.outcome == "terminated":
             return f"gone after {after}; {_processes(self.terminated)} terminated"
         if self.outcome == "killed":

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.machine import (
     eventually,
     is_alive,
     leaves,
+    processes,
     record_of,
     rewrite_record,
     scope_directory,
@@ -361,10 +363,34 @@ def test_after_a_kill_of_the_middle_one_the_first_name_reaches_the_last(
     os.kill(pids[1], 9)
     eventually(lambda: not is_alive(pids[1]))
     assert is_alive(pids[2])
+    why = keeper.call("why", sessions[1]).stdout
+    assert f"What was launched from it runs: level2 ({leaf_of(pids[2])} in {sessions[2]}" in why
     found = keeper.call("ls", "-s", sessions[1]).stdout
     assert "launched by level1 (m-level1." in found
     assert keeper.call("stop", "-s", sessions[1]).returncode == 0
     assert not is_alive(pids[2])
+
+
+def test_what_ends_with_its_launcher_was_stopped_too(
+    keeper: Scopekeeper, session: str, other: str, tmp_path: Path
+) -> None:
+    """Servers whose input closes end before their own signal comes."""
+    count = 20
+    start = shlex.join(keeper.argv("-s", other, "-n"))
+    script = f"for n in $(seq {count}); do mkfifo $0/$n; {start} s$n -- cat $0/$n & done; "
+    script += f"for n in $(seq {count}); do exec {{fd}}>$0/$n; done; wait"
+    keeper.member("-s", session, "-n", "gateway", "--", "bash", "-c", script, str(tmp_path))
+    eventually(lambda: members(other).count("cat\n") == count)
+    done = keeper.call("stop", "-s", session)
+    assert done.returncode == 0
+    assert done.stdout.count(": gone after ") == count + 1, done.stdout
+    assert {each["reason"] for each in history(keeper, other)} == {"stopped by request"}
+
+
+def members(session: str) -> list[str]:
+    """Return the commands of what runs in a session."""
+    directory = scope_directory(session)
+    return [text_of(f"/proc/{pid}/comm") for pid in processes(directory)] if directory else []
 
 
 def test_the_functions_of_python_and_of_the_bus_do_the_same(
