@@ -90,8 +90,8 @@ def command(
 ) -> None:
     """Show what still runs, then what ended and why, one sentence for each end, the newest last.
 
-    Also shows what had left its scope and lives on. On a terminal, details are lines below the
-    sentence, and a long name is cut; else each end is one line.
+    Also shows what had left its scope and lives on, and what it launched that runs. On a terminal,
+    details are lines below the sentence, and a long name is cut; else each end is one line.
 
     Give a run's id, a session's key or id, a scope's unit, a member's name, id or leaf, or a
     session and a member's name as SESSION/MEMBER. Options narrow that down, or stand for it.
