@@ -34,6 +34,11 @@ def test_no_session_id_is_not_the_id_of_all_that_have_none():
     assert select(Snapshot((scope("a", members=[member("git")]),)), Selector(session_id="")) == []
 
 
+def test_an_empty_name_is_no_members_name():
+    """No record but a forged one has a second name, and that of the others is empty."""
+    assert select(Snapshot((scope("a", members=[member("git")]),)), Selector(name="")) == []
+
+
 def test_a_member_is_meant_alone_where_others_stay():
     time, git = member("time"), member("git")
     shared = scope(members=[time, git])
