@@ -76,10 +76,10 @@ def command(
     leaf; an ambiguous word takes the first of these. A name that several members share is refused;
     --name selects all of them. Options narrow down the words, and each other.
 
-    Also stops what the named members launched by `scopekeeper run`, in whatever session that is,
-    and what a member went on as whose command is `scopekeeper run`: that one may have left nothing
-    but its name. What was started to outlive its launcher stays, and so does everything that was
-    launched if --owner, --mine, --lifetime, --started-before or --state narrows the choice.
+    Also stops the members that the named ones launched by `scopekeeper run`, in any session. If
+    the command of a named member is `scopekeeper run` itself, its process is such a member now.
+    Members stay that were started to outlive their launcher. With --owner, --mine, --lifetime,
+    --started-before or --state, no launched members are added.
 
     Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
     2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
@@ -128,7 +128,7 @@ class _Found:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The missing words of which there is nothing else to report."""
+        """The missing words without anything else to report."""
         return self.named.unreached(self.missing, self.stay)
 
 

@@ -301,7 +301,7 @@ def test_what_has_another_owner_by_now_stays(keeper: Scopekeeper, session: str, 
 
 
 @pytest.mark.parametrize("narrow", ["--mine", "--owner=x.service", "--started-before=@9999999999"])
-def test_who_narrows_by_more_than_names_stops_nothing_else(
+def test_a_choice_by_more_than_names_stops_nothing_else(
     keeper: Scopekeeper, session: str, other: str, narrow: str
 ) -> None:
     process = outer(keeper, session, other)
