@@ -35,12 +35,18 @@ def find(
     from scopekeeper.cli.history import document, read_histories
     from scopekeeper.cli.show import warn
     from scopekeeper.errors import HistoryError
+    from scopekeeper.scope.reason import Reason
 
     unseen.collect()
 
     def read() -> list[dict[str, Any]]:
         return [
-            {"ended": end.ended, "row": _row(end), "document": document(end)}
+            {
+                "ended": end.ended,
+                "row": _row(end),
+                "document": document(end),
+                "went_on": f"went on {end.evidence}" if end.reason is Reason.CONTINUED else "",
+            }
             for end in _ends(selector, words)[-_MOST:]
             if end.unit not in living
         ]
@@ -61,6 +67,7 @@ def _ends(selector: Selector, words: Collection[str]) -> list["End"]:
     from scopekeeper import state
     from scopekeeper.exec.run import load_all
     from scopekeeper.history.store import HistoryStore
+    from scopekeeper.scope.reason import Reason
 
     ends = {
         end.run: end
@@ -68,7 +75,8 @@ def _ends(selector: Selector, words: Collection[str]) -> list["End"]:
         if end.kind == "pty" and end.run
     }
     for run in load_all():
-        if run.ended is not None and run.id not in ends:
+        known = ends.get(run.id)
+        if run.ended is not None and (known is None or known.reason is Reason.CONTINUED):
             ends[run.id] = end_of(run, run.ended)
     found = [end for end in ends.values() if _is_selected(end, selector, words)]
     return sorted(found, key=lambda end: end.ended)
@@ -114,20 +122,22 @@ def end_of(run: "Run", ended: "Ended") -> "End":
 
 def _row(end: "End") -> list[str]:
     from scopekeeper.cli.history import status
+    from scopekeeper.scope.reason import Reason
 
     now = time.time()
+    goes_on = end.reason is Reason.CONTINUED
     return [
         end.session,
         end.lane,
         end.run,
         end.kind,
-        ENDED,
+        Reason.CONTINUED.value if goes_on else ENDED,
         status(end),
         "-",
         "-",
         "-",
         "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
         show_duration(now - end.started / 1e6) if end.started else "?",
-        f"{coarse(max(now - end.ended / 1e6, 0))} ago",
+        "-" if goes_on else f"{coarse(max(now - end.ended / 1e6, 0))} ago",
         end.owner or "-",
     ]

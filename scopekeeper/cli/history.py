@@ -67,8 +67,9 @@ def command(
 ) -> None:
     """List what ended, when, and why; the newest last.
 
-    Reasons: exited, signalled, oom-killed, stopped by request, superseded, owner gone, ttl, idle,
-    no output, leader exited, abandoned, escaped, reboot, unknown.
+    Reasons: exited, continued, signalled, oom-killed, stopped by request, superseded, owner gone,
+    ttl, idle, no output, leader exited, abandoned, escaped, reboot, unknown. A member whose command
+    is `scopekeeper run` is continued: its process went on as the member that EVIDENCE names.
     """
     try:
         begin = None if since_text is None else since("since", since_text, time.time())

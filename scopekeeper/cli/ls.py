@@ -14,6 +14,7 @@ from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_document import age_of, document, idle_of
+from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -33,8 +34,8 @@ from scopekeeper.kernel.proc import comm, mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import continuations, listed
 from scopekeeper.scope.model import Identity, Liveness, Member, OwnerState, Scope, Snapshot
-from scopekeeper.scope.resolve import listed
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
@@ -94,7 +95,8 @@ def command(
     """List your scopes.
 
     A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
-    leaf. The options are those of `stop`, and show the scopes in which it would stop something.
+    leaf. The options are those of `stop`, and show the scopes in which it would stop something:
+    those too in which the named members launched something, with a line that says so.
 
     ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
     never; - is unknown, as for a scope that ends with its owner. Without a keeper it ends at the
@@ -117,7 +119,7 @@ def command(
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
-    matched, missing = listed(snapshot, words, selector)
+    matched, missing, launched = listed(snapshot, words, selector)
     named = [(scope, "ghost" if scope.cgroup in ghosts else ends.state(scope)) for scope in matched]
     shown = [each for each in named if not states or each[1] in states]
     ended = None
@@ -128,14 +130,18 @@ def command(
         ended = ended if not states or ENDED in states else []
     say_missing(missing, snapshot, all_users=all_users)
     if as_json:
-        documents = [document(scope, word, ends, reader.now) for scope, word in shown]
+        went_on = continuations(snapshot)
+        documents = [document(scope, word, ends, reader.now, went_on) for scope, word in shown]
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}
         answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
         raise SystemExit(NOTHING_MATCHED if missing else 0)
     listed_below = {each["document"]["run"] for each in ended or ()}
     shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
     if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
-        listing = _Listing(shown, ends, reader.now, None if no_trunc else terminal_width())
+        width = None if no_trunc else terminal_width()
+        listing = _Listing(
+            shown, ends, reader.now, width, Origins(launched, continuations(snapshot))
+        )
         listing.print(ended, members=members, users=all_users)
     if not (shown or ended or missing):
         nothing(_none(replace(selector, states=states), all_users=all_users))
@@ -186,12 +192,13 @@ class _Listing:
     ends: Ends
     now: int
     width: int | None
+    origins: Origins
 
     def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
         """Print the table, with a column for the status if there is a list of ended runs."""
         rows = [self._row(scope, state) for scope, state in self.shown]
         beneath = [
-            [*self._warnings(scope), *(self._members(scope) if members else [])]
+            [*self._warnings(scope), *(self._members(scope) if members else self._came(scope))]
             for scope, _ in self.shown
         ]
         uids = [scope.uid for scope, _ in self.shown]
@@ -200,7 +207,7 @@ class _Listing:
             columns.insert(_AFTER_STATE, STATUS)
             rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
             rows += [each["row"] for each in ended]
-            beneath += [[] for _ in ended]
+            beneath += [self._lines(safe(each["went_on"])) for each in ended]
             uids += [each["uid"] for each in ended]
         table(columns, rows, users=uids if users else None, beneath=beneath,
               whole=self.width is None)  # fmt: skip
@@ -236,15 +243,25 @@ class _Listing:
 
     def _lines(self, text: str) -> list[str]:
         """Return a text beneath a row; on a terminal it wraps."""
+        if not text:
+            return []
         return wrap(text, self.width, "    ", "      ") if self.width else [f"    {text}"]
+
+    def _came(self, scope: Scope) -> list[str]:
+        return [line for text in self.origins.of_scope(scope) for line in self._lines(safe(text))]
 
     def _members(self, scope: Scope) -> list[str]:
         lines = []
         for member in scope.members:
+            became = self.origins.became(member)
+            if became:
+                lines += self._lines(f"{self._name(member)}  {safe(became)}")
+                continue
             argv = command_line(member.shown_pid)
             lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
             if member.ignored:
                 lines += self._lines(f"  {why(member.ignored)}")
+            lines += [f"  {line}" for line in self._lines(safe(self.origins.of_member(member)))]
         holders = {member.holder for member in scope.members}
         for text, pids in (
             ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),

@@ -1,6 +1,7 @@
 """The JSON objects of ``ls``."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from scopekeeper.cli.ends import Ends
@@ -8,6 +9,7 @@ from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.scope import activity
+from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
 
 
@@ -25,8 +27,13 @@ def idle_of(member: Member, now: int) -> float | None:
     return 0.0 if since is None else (now - since) / 1e6
 
 
-def document(scope: Scope, state: str, ends: Ends, now: int) -> dict[str, Any]:
-    """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME."""
+def document(
+    scope: Scope, state: str, ends: Ends, now: int, went_on: Mapping[str, tuple[Scope, Member]]
+) -> dict[str, Any]:
+    """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
+
+    went_on has by key the members whose process goes on, with the one that it goes on as.
+    """
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
@@ -48,7 +55,10 @@ def document(scope: Scope, state: str, ends: Ends, now: int) -> dict[str, Any]:
         "processes": len(scope.pids),
         "memory_bytes": scope.memory_bytes,
         "cpu_usec": scope.cpu_usec,
-        "members": [_member_document(member, ends, now) for member in scope.members],
+        "members": [
+            _member_document(member, ends, now, went_on.get(key_of(member.directory)))
+            for member in scope.members
+        ],
     }
 
 
@@ -60,14 +70,20 @@ def _identity_document(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _member_document(member: Member, ends: Ends, now: int) -> dict[str, Any]:
+def _member_document(
+    member: Member, ends: Ends, now: int, following: tuple[Scope, Member] | None
+) -> dict[str, Any]:
+    went_on = following if not member.lives else None
     return {
         "name": safe_json(member.name),
         "id": member.member_id,
         "cgroup": member.cgroup,
         "pid": member.pid,
         "pids": list(member.pids),
-        "state": ends.state(member),
+        "state": "continued" if went_on else ends.state(member),
+        "continued_as": None if went_on is None else _following_document(*went_on),
+        "launched_in": [safe_json(key) for key in member.launched_in],
+        "earlier": [safe_json(key) for key in member.earlier],
         "problem": safe_json(member.problem) or None,
         "claims": safe_json(member.claims) or None,
         "processes": len(member.pids),
@@ -85,6 +101,16 @@ def _ignored_document(ignored: str) -> dict[str, str] | None:
     """Return the variable of a client that does not name the session, and why."""
     variable, _, reason = ignored.partition(" ")
     return {"variable": variable, "reason": reason} if ignored else None
+
+
+def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
+    """Return the JSON object of the member that another one's process goes on as."""
+    return {
+        "unit": scope.unit,
+        **_identity_document(scope.identities[0]),
+        "member": safe_json(member.name),
+        "member_id": member.member_id,
+    }
 
 
 def _owner_document(owner: Owner) -> dict[str, Any]:

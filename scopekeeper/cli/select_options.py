@@ -14,7 +14,7 @@ from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.records import LIFETIMES
-from scopekeeper.scope.resolve import choose
+from scopekeeper.scope.resolve import Chosen, choose
 from scopekeeper.scope.selection import STATES, Selected, Selector, select
 
 NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
@@ -119,31 +119,46 @@ def select_targets(
     selector: Selector,
     verb: str,
     *,
-    says_missing: bool = True,
     all_users: bool = False,
 ) -> tuple[list[Selected], tuple[str, ...]]:
     """Return what words and selector select together, and the words that match nothing.
 
-    Prints those words on stderr unless says_missing is False, and how it resolved an ambiguous
-    word. Raises UsageError if a word is the name of several members.
+    Prints those words on stderr, and how it resolved an ambiguous word. Raises UsageError if a word
+    is the name of several members.
+    """
+    found = choose_targets(snapshot, words, selector, verb)
+    say_missing(found.missing, snapshot, all_users=all_users)
+    return list(found.selected), found.missing
+
+
+def choose_targets(
+    snapshot: Snapshot, words: tuple[str, ...], selector: Selector, verb: str
+) -> Chosen:
+    """Return what words and selector select together.
+
+    Prints on stderr how an ambiguous word was resolved. Raises UsageError if a word is the name of
+    several members.
     """
     if not words:
-        return select(snapshot, selector), ()
+        return Chosen(tuple(select(snapshot, selector)), (), (), ())
     found = choose(snapshot, words, selector)
     if found.several:
         word, members = found.several[0]
         listed = ", ".join(
             f"{each.member.leaf} in {each.scope.session}" for each in members if each.member
         )
-        raise UsageError(
-            f"{len(members)} members are called {word}: {listed}",
-            f"{verb} one by its leaf or id, or all with --name {word}",
-        )
+        raise several(word, listed, len(members), verb)
     for note in found.notes:
         click.echo(f"scopekeeper: {safe(note)}", err=True)
-    if says_missing:
-        say_missing(found.missing, snapshot, all_users=all_users)
-    return list(found.selected), found.missing
+    return found
+
+
+def several(word: str, listed: str, count: int, verb: str) -> UsageError:
+    """Return the error for a word that is the name of several members."""
+    return UsageError(
+        f"{count} members are called {word}: {listed}",
+        f"{verb} one by its leaf or id, or all with --name {word}",
+    )
 
 
 def say_missing(words: Collection[str], snapshot: Snapshot, *, all_users: bool) -> None:

@@ -16,6 +16,7 @@ from scopekeeper.kernel.usage import describe, name
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.policy.load import load
 from scopekeeper.quantities import show_duration
+from scopekeeper.scope.launched import Launcher, launcher, look_up
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.resolve import meanings
 from scopekeeper.scope.selection import Selector, select
@@ -33,6 +34,8 @@ class Running:
     scope: Scope
     member: Member
     action: Action | None = field(default=None, compare=False)
+    before: Launcher | None = field(default=None, compare=False)
+    """The member that its process was before, if it was one."""
 
     def account(self, *, keeper_runs: bool) -> Account:
         """Say that it runs, since when, and what becomes of it if that is not plain."""
@@ -43,7 +46,8 @@ class Running:
         if member.started:
             ago = show_duration((boottime() - member.born) / 1e6)
             words += f" since {when(member.started)}, for {ago}"
-        parts = filter(None, (self._left(), client(member), self._becomes(keeper_runs)))
+        before = f"it went on from {self.before.words}" if self.before else ""
+        parts = filter(None, (before, self._left(), client(member), self._becomes(keeper_runs)))
         return Account(member.name, where, words, tuple(parts))
 
     def _left(self) -> str:
@@ -60,7 +64,8 @@ class Running:
         action = self.action
         if action is None or action.verdict in (Verdict.OWNED, Verdict.STOPPING):
             return ""
-        evidence = action.evidence.removeprefix(_SAID_BY_CLIENT).removeprefix("; ")
+        said = self.member.abandoned or _SAID_BY_CLIENT
+        evidence = action.evidence.removeprefix(said).removeprefix("; ")
         if action.verdict is Verdict.LEADERLESS:
             evidence = evidence.partition("; ")[2]
         word = action.verdict.value
@@ -85,6 +90,7 @@ class Running:
             "member_id": member.member_id,
             "pid": member.pid,
             "pids": list(member.pids),
+            "earlier": [safe_json(key) for key in member.earlier],
             "state": member.state,
             "started": member.started / 1e6 if member.started else None,
             "class": action.verdict.value if action else None,
@@ -95,6 +101,8 @@ class Running:
 
 def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
     """Return the living members that match, the oldest first; none without cgroup2.
+
+    A member also matches by the names of those that its process was before.
 
     what is a word, '' for none; with it the selector narrows what the word matches.
     """
@@ -111,12 +119,26 @@ def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
         for member in (each.member,) if each.member else each.scope.living_members:
             if member in each.scope.living_members and selector.matches_member(member):
                 found[member.directory] = (each.scope, member)
+    before = {}
+    named, _ = look_up(snapshot, (what,) if what else (), selector)
+    for went_on in (x for x in named.launched(snapshot) if x.goes_on and x.member.lives):
+        before[went_on.member.directory] = went_on.launcher
+        found[went_on.member.directory] = (went_on.scope, went_on.member)
     planned = _planned(snapshot) if found else {}
     pairs = sorted(found.values(), key=lambda pair: pair[1].born)
     return [
-        Running(scope, member, planned.get(member.directory) or planned.get(scope.directory))
+        Running(
+            scope,
+            member,
+            planned.get(member.directory) or planned.get(scope.directory),
+            before.get(member.directory) or _before(member),
+        )
         for scope, member in pairs
     ]
+
+
+def _before(member: Member) -> Launcher | None:
+    return next(filter(None, map(launcher, reversed(member.earlier))), None)
 
 
 def _planned(snapshot: Snapshot) -> dict[str, Action]:
@@ -142,7 +164,9 @@ def client(member: Member) -> str:
     if end.is_held:
         found = _holders(member, 0)
         return f"the other end of its stdin is held by {found}" if found else ""
-    out = "" if member.abandoned else _holders(member, 1)
+    if member.abandoned:
+        return member.abandoned
+    out = _holders(member, 1)
     return _SAID_BY_CLIENT + (f", but that of its stdout is held by {out}" if out else "")
 
 

@@ -10,26 +10,28 @@ from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.interrupted import Progress, reported
 from scopekeeper.cli.select_options import (
+    choose_targets,
     nothing_matched,
     require_target,
     say_missing,
-    select_targets,
+    several,
     with_target_options,
 )
-from scopekeeper.cli.show import answer, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.show import answer, safe, safe_json, unread_document, warn, warn_unread
 from scopekeeper.cli.stop_preview import preview
-from scopekeeper.cli.stop_report import document, label, sentence
+from scopekeeper.cli.stop_report import document, label, sentence, went_on
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
-from scopekeeper.lifecycle import observe, stop, stop_target
+from scopekeeper.lifecycle import observe, stop_launched, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import Launched, Named, ends_with_launcher, kinds_of
 from scopekeeper.scope.model import Identity, Snapshot
 from scopekeeper.scope.reason import Cause, Reason
-from scopekeeper.scope.selection import Selected, Selector
+from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
 REMAINS = 5
@@ -75,6 +77,11 @@ def command(
     leaf; an ambiguous word takes the first of these. A name that several members share is refused;
     --name selects all of them. Options narrow down the words, and each other.
 
+    Also stops the members that the named ones launched by `scopekeeper run`, in any session. If
+    the command of a named member is `scopekeeper run` itself, its process is such a member now.
+    Members stay that were started to outlive their launcher. With --owner, --mine, --lifetime,
+    --started-before or --state, no launched members are added.
+
     Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
     2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
     --must-exist; 5 processes remain that cannot be killed; 6 the scope is gone, but processes that
@@ -86,11 +93,8 @@ def command(
         raise UsageError(str(error)) from None
     require_target(selector, words)
     uid = uid_of(all_users=all_users)
-    snapshot = Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid)
-    selected, missing = select_targets(snapshot, words, selector, "stop", says_missing=False)
-    targets = [stop_target.target_of(each, seconds, as_judged=selector.judges) for each in selected]
-    given = _Given(selector, words, uid, escaped, all_users, must_exist, as_json)
-    found = _Found(snapshot, selected, targets, missing)
+    given = _Given(selector, words, uid, seconds, escaped, all_users, must_exist, as_json)
+    found = _find(given, Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid))
     if dry_run:
         raise SystemExit(_preview(given, found))
     cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
@@ -107,6 +111,7 @@ class _Given:
     words: tuple[str, ...]
     uid: int | None
     """Of this user only; None for all users."""
+    grace: float | None
     escaped: bool
     users: bool
     must_exist: bool
@@ -118,10 +123,37 @@ class _Found:
     """What it selects."""
 
     snapshot: Snapshot
-    selected: Sequence[Selected]
-    targets: Sequence[stop_target.Target]
+    named: Named
+    parts: Sequence[stop_launched.Part]
+    stay: Sequence[Launched]
+    """What a named member went on as, and was started to outlive it."""
     missing: tuple[str, ...]
-    """Words that match nothing that has a scope."""
+    """Words that match nothing that has a scope, and nothing launched that would be stopped."""
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The missing words without anything else to report."""
+        return self.named.unreached(self.missing, self.stay)
+
+
+def _find(given: _Given, snapshot: Snapshot) -> _Found:
+    """Return what the call selects; raises UsageError for a name of several members."""
+    chosen = choose_targets(snapshot, given.words, given.selector, "stop")
+    kinds = None
+    if given.words:
+        kinds = kinds_of(snapshot, given.words, dict(chosen.kinds), given.selector)
+    named = Named(chosen.selected, given.selector, kinds)
+    if same := named.ambiguous(snapshot):
+        raise several(same[0], ", ".join(same[1]), len(same[1]), "stop")
+    parts = stop_launched.parts(named, snapshot, given.grace)
+    reached = [each.launched for each in parts if each.launched is not None]
+    missing = named.unreached(chosen.missing, reached)
+    stay = [
+        each
+        for each in named.launched(snapshot)
+        if each.goes_on and not ends_with_launcher(each.member)
+    ]
+    return _Found(snapshot, named, parts, stay, missing)
 
 
 def _preview(given: _Given, found: _Found) -> int:
@@ -129,15 +161,15 @@ def _preview(given: _Given, found: _Found) -> int:
     earlier, missing = _left_earlier(given, found)
     mount = mount_point()
     paths = owned.due(mount, _is_of(given, found))
-    previews = preview(found.selected, found.targets)
-    say_missing(missing, found.snapshot, all_users=given.users)
+    previews = preview(found.parts)
+    say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
     if given.as_json:
         answer({"dry_run": True, "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
-        lines = [each.sentence(label(each.selected, users=given.users)) for each in previews]
+        lines = [each.sentence(label(each.part.selected, users=given.users)) for each in previews]
         _print(lines, earlier, paths, given, found, missing)
     return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
 
@@ -145,30 +177,31 @@ def _preview(given: _Given, found: _Found) -> int:
 def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int:
     """Stop what was found, and print the outcome; return the exit status."""
     warnings: list[str] = []
-    results = stop.stop(
-        found.targets, causes=[cause] * len(found.targets), warnings=warnings, step_out=step_out,
+    mount = mount_point()
+    done = stop_launched.stop_all(
+        found.named, found.parts, lambda: Reader(mount, unlock=True).snapshot(uid=given.uid),
+        grace=given.grace, cause=cause, warnings=warnings, step_out=step_out,
         ends_escaped=given.escaped,
     )  # fmt: skip
+    results = [result for _, result in done]
     progress.stopped = results
     known = {each.pid for result in results for each in result.escaped}
     earlier, missing = _left_earlier(
         given, found, known, cause=cause if given.escaped else None, warnings=warnings
     )
-    say_missing(missing, found.snapshot, all_users=given.users)
+    say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
     problem = unseen.collect()
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
-    mount = mount_point()
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
         result.escaped = tuple(filter(lives, result.escaped))
     if given.as_json:
-        stopped = [document(*pair) for pair in zip(found.selected, results, strict=True)]
+        stopped = [document(*pair) for pair in done]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
-        lines = [sentence(each, result, users=given.users)
-                 for each, result in zip(found.selected, results, strict=True)]  # fmt: skip
+        lines = [sentence(*pair, users=given.users) for pair in done]
         _print(lines, earlier, paths, given, found, missing)
     absent = bool(missing) or (given.must_exist and not results)
     live = any(result.escaped for result in results) or not all(x.has_ended for x in earlier)
@@ -188,7 +221,7 @@ def _left_earlier(
     The pids in reported are left out: the results of the stop have them. With a cause, ends what
     is proved to be a leftover.
     """
-    if not given.escaped and not found.missing and found.selected:
+    if not given.escaped and not found.missing and found.parts:
         return [], ()
     left = left_earlier(
         given.selector, given.words, given.uid,
@@ -208,9 +241,10 @@ def _print(
     missing: tuple[str, ...],
 ) -> None:
     """Print one sentence for each target, and what else there is."""
-    for line in (*lines, *(each.sentence for each in earlier)):
+    stay = [safe(went_on(each)) for each in found.stay]
+    for line in (*lines, *(each.sentence for each in earlier), *stay):
         click.echo(line)
-    if not lines and not missing and not earlier:
+    if not lines and not missing and not earlier and not stay:
         click.echo(nothing_matched(given.selector, found.snapshot))
         warn_unread(found.snapshot.unread)
     paths.print()
@@ -218,7 +252,7 @@ def _print(
 
 def _is_of(given: _Given, found: _Found) -> Callable[[str], bool]:
     """Return whether an owned path of a unit goes with this stop."""
-    units = {each.scope.unit for each in found.selected}
+    units = {each.selected.scope.unit for each in found.parts}
     return lambda unit: unit in units or _is_named(unit, given.words, given.selector)
 
 

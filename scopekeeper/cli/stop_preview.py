@@ -5,20 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper.cli.show import processes, safe, safe_json
+from scopekeeper.cli.stop_report import launched_document
 from scopekeeper.cli.users import user_fields
 from scopekeeper.lifecycle import stop_mark
-from scopekeeper.lifecycle.stop_target import Target
+from scopekeeper.lifecycle.stop_launched import Part
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.model import Member, Scope
-from scopekeeper.scope.selection import Selected
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What a stop would do to one scope or member."""
 
-    selected: Selected
-    target: Target
+    part: Part
     problem: str
     """Why it would be refused; '' if it would not."""
 
@@ -27,29 +26,35 @@ class Preview:
         """What the stop would do: ``refuse``, ``remove`` (nothing lives in it), or ``stop``."""
         if self.problem:
             return "refuse"
-        return "stop" if self._part.lives else "remove"
+        return "stop" if self._what.lives else "remove"
 
     @property
-    def _part(self) -> Scope | Member:
-        return self.selected.member or self.selected.scope
+    def _what(self) -> Scope | Member:
+        return self.part.selected.member or self.part.selected.scope
 
     def sentence(self, label: str) -> str:
-        """Return what would be done, in one line."""
+        """Return what would be done, in one line; a second one says what launched it."""
+        launched = self.part.launched
+        text = self._done(label)
+        return text if launched is None else f"{text}\n  {safe(launched.origin)}"
+
+    def _done(self, label: str) -> str:
         if self.problem:
             return f"{label}: would be skipped: {safe(self.problem)}"
-        if not self._part.lives:
+        if not self._what.lives:
             return f"{label}: is empty, and would be removed"
-        members = self.selected.scope.living_members
-        many = f"{len(members)} members, " if not self.selected.member and len(members) > 1 else ""
+        selected = self.part.selected
+        members = selected.scope.living_members
+        many = f"{len(members)} members, " if not selected.member and len(members) > 1 else ""
         return (
-            f"{label}: would end {many}{processes(len(self._part.pids))}, with "
-            f"{show_duration(self.target.grace)} from SIGTERM to SIGKILL"
+            f"{label}: would end {many}{processes(len(self._what.pids))}, with "
+            f"{show_duration(self.part.target.grace)} from SIGTERM to SIGKILL"
         )
 
     @property
     def document(self) -> dict[str, Any]:
         """Its JSON object."""
-        scope, member = self.selected.scope, self.selected.member
+        scope, member = self.part.selected.scope, self.part.selected.member
         return {
             "unit": scope.unit,
             **user_fields(scope.uid),
@@ -57,15 +62,16 @@ class Preview:
             "member_id": member.member_id if member else None,
             "action": self.outcome,
             "outcome": None,
-            "pids": list(self._part.pids),
-            "grace_s": self.target.grace,
+            "pids": list(self._what.pids),
+            "grace_s": self.part.target.grace,
             "problem": self.problem or None,
+            "launched_by": launched_document(self.part.launched),
         }
 
 
-def preview(selected: Sequence[Selected], targets: Sequence[Target]) -> list[Preview]:
-    """Return what a stop of these targets would do; changes nothing."""
+def preview(parts: Sequence[Part]) -> list[Preview]:
+    """Return what a stop of these would do; changes nothing."""
     return [
-        Preview(each, target, stop_mark.why_not(target.directory, target.scope_directory))
-        for each, target in zip(selected, targets, strict=True)
+        Preview(each, stop_mark.why_not(each.target.directory, each.target.scope_directory))
+        for each in parts
     ]

@@ -7,6 +7,8 @@ from scopekeeper.cli.escaped import ended_too, lives_on
 from scopekeeper.cli.show import processes, safe, safe_json
 from scopekeeper.cli.users import user, user_fields
 from scopekeeper.lifecycle import stop_target
+from scopekeeper.lifecycle.stop_launched import Part
+from scopekeeper.scope.launched import Launched
 from scopekeeper.scope.selection import Selected
 
 
@@ -16,9 +18,11 @@ def label(selected: Selected, *, users: bool = False) -> str:
     return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
 
 
-def sentence(selected: Selected, result: stop_target.Result, *, users: bool = False) -> str:
-    """Return the outcome in one line, or in several if processes remain or had left it."""
-    lines = [_outcome(selected, result, users=users)]
+def sentence(part: Part, result: stop_target.Result, *, users: bool = False) -> str:
+    """Return the outcome in one line, or in several if more is to be said of it."""
+    lines = [_outcome(part.selected, result, users=users)]
+    if part.launched is not None:
+        lines.append(f"  {safe(part.launched.origin)}")
     if result.problem and result.outcome in ("empty", "terminated", "killed"):
         lines.append(f"  {safe(result.problem)}")
     if result.escaped:
@@ -29,6 +33,30 @@ def sentence(selected: Selected, result: stop_target.Result, *, users: bool = Fa
         lines.append(f"  {processes(len(result.ended_escaped))} that had left it:")
     lines += [f"  {ended_too(*pair)}" for pair in result.ended_escaped]
     return "\n".join(lines)
+
+
+def went_on(each: Launched) -> str:
+    """Return the sentence on a member that is named, and went on as one that a stop leaves."""
+    return (
+        f"{each.launcher.words} went on as {each.words}, which was started to outlive it; end it: "
+        f"scopekeeper stop {each.member.leaf}"
+    )
+
+
+def launched_document(launched: Launched | None) -> dict[str, Any] | None:
+    """Return the JSON object of what launched a member; None if the member itself was named."""
+    if launched is None:
+        return None
+    by = launched.launcher
+    return {
+        "unit": by.unit,
+        "session": safe_json(by.identity.session),
+        "lane": safe_json(by.identity.lane),
+        "run": safe_json(by.identity.run) or None,
+        "member": safe_json(by.name),
+        "member_id": by.member_id,
+        "same_process": launched.goes_on,
+    }
 
 
 def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> str:
@@ -52,8 +80,9 @@ def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> 
     return "\n".join(lines)
 
 
-def document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
+def document(part: Part, result: stop_target.Result) -> dict[str, Any]:
     """Return the JSON object of an outcome."""
+    selected = part.selected
     return {
         "unit": selected.scope.unit,
         **user_fields(selected.scope.uid),
@@ -65,6 +94,7 @@ def document(selected: Selected, result: stop_target.Result) -> dict[str, Any]:
         "processes": result.processes,
         "milliseconds": round(result.milliseconds, 1),
         "problem": result.problem or None,
+        "launched_by": launched_document(part.launched),
         "escaped": [
             {
                 "pid": each.pid,

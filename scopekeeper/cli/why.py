@@ -27,6 +27,7 @@ from scopekeeper.cli.show import (
 from scopekeeper.cli.similar import like_selected, like_word
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.why_launched import launched_document, launched_sentences
 from scopekeeper.cli.why_target import Target
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError, UsageError
 from scopekeeper.history.end import End
@@ -36,6 +37,7 @@ from scopekeeper.kernel.exit_status import signal_name
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.scope.launched import Launched
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -89,8 +91,8 @@ def command(
 ) -> None:
     """Show what still runs, then what ended and why, one sentence for each end, the newest last.
 
-    Also shows what had left its scope and lives on. On a terminal, details are lines below the
-    sentence, and a long name is cut; else each end is one line.
+    Also shows what had left its scope and lives on, and what it launched that runs. On a terminal,
+    details are lines below the sentence, and a long name is cut; else each end is one line.
 
     Give a run's id, a session's key or id, a scope's unit, a member's name, id or leaf, or a
     session and a member's name as SESSION/MEMBER. Options narrow that down, or stand for it.
@@ -131,6 +133,8 @@ class _Known:
     now: list[Running]
     pending: list[End]
     left: list[Escaped]
+    launched: list[Launched]
+    """What runs in other scopes and was launched from the target."""
     unexplained: "Run | None"
     has_more: bool
     """Whether the history has earlier ends."""
@@ -139,7 +143,9 @@ class _Known:
     @property
     def something(self) -> bool:
         """Whether anything is known."""
-        return bool(self.ends or self.now or self.pending or self.left or self.unexplained)
+        return bool(
+            self.ends or self.now or self.pending or self.left or self.launched or self.unexplained
+        )
 
     @property
     def document(self) -> dict[str, Any]:
@@ -149,6 +155,7 @@ class _Known:
             "running": [each.document for each in self.now],
             "pending": [_pending_document(end) for end in self.pending],
             "escaped": [escaped.Handled(each, "", "").document for each in self.left],
+            "launched": [launched_document(each) for each in self.launched],
             "has_more": self.has_more,
         }
 
@@ -158,6 +165,7 @@ class _Known:
         _print_sentences(
             f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in self.left
         )
+        _print_sentences(launched_sentences(self.launched))
         if self.has_more:
             text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
@@ -176,6 +184,7 @@ def _look(
     keeper_runs = bool(now) and unseen.keeper_runs()
     pending = target.pending()
     left = target.escaped(uid)
+    launched = target.launched(uid)
     limit = None if shown is None else shown + 1
 
     def read() -> list[dict[str, Any]]:
@@ -202,7 +211,7 @@ def _look(
     has_more = shown is not None and len(ends) > shown
     ends = ends if shown is None else ends[-shown:]
     unexplained = None if now else _unexplained(target.word, ends)
-    return _Known(ends, now, pending, left, unexplained, has_more, keeper_runs)
+    return _Known(ends, now, pending, left, launched, unexplained, has_more, keeper_runs)
 
 
 def _nothing(target: Target) -> str:
@@ -292,7 +301,11 @@ def account(end: End) -> Account:
     """Return what is known of one end: time, subject, cause; then evidence and resource usage."""
     said = f"{_cause(end)}, {lasted(end)} after its start"
     details = []
-    if end.evidence and end.evidence not in _evidence_of_cause(end):
+    if (
+        end.evidence
+        and end.reason is not Reason.CONTINUED
+        and end.evidence not in _evidence_of_cause(end)
+    ):
         details.append(end.evidence)
     used = [how] if (how := _how_its_command_ended(end)) else []
     if end.processes:
@@ -347,4 +360,6 @@ def _cause(end: End) -> str:
             if end.signal is None
             else f"was ended by {signal_name(end.signal)}"
         )
+    if end.reason is Reason.CONTINUED:
+        return f"went on {end.evidence}"
     return _CAUSES[end.reason]

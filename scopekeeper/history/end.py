@@ -122,6 +122,8 @@ def _says_more(new: End, known: End) -> bool:
         new.reason is known.reason is Reason.UNKNOWN
         and known.evidence in _VAGUE
         and new.evidence not in ("", *_VAGUE)
+        # a later look at the owner proves nothing about the moment of the end
+        and not (known.evidence == BETWEEN_LOOKS and new.evidence.startswith(BETWEEN_LOOKS))
     )
 
 

@@ -1,12 +1,16 @@
 """Writes an entry to the journal for each end."""
 
+import re
 from collections.abc import Iterable
 
 from scopekeeper.history.end import End
+from scopekeeper.scope.reason import Reason
+from scopekeeper.short_names import shortened
 from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
 """In every entry about an end: ``journalctl MESSAGE_ID=…``."""
+_MEMBER = re.compile(r"(\S+) \((m-\S+) in (\S+), lane ([^\s,)]+)(?:, run ([^\s,)]+))?\)")
 
 
 def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
@@ -15,11 +19,16 @@ def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
 
 
 def entry(end: End) -> dict[str, str]:
-    """Return the fields of an end's entry; no arguments, which others must not read."""
-    message = f"{end.name} of {end.session} ended: {end.reason.value}"
+    """Return the fields of an end's entry; no arguments, which others must not read.
+
+    Long names are short in MESSAGE; the other fields have them in full.
+    """
+    text = _message(end)
+    message = shortened(text, [*_names(end), *_named_in(end.evidence)])
     counts = {"SCOPEKEEPER_PROCESSES": str(end.processes), "SCOPEKEEPER_KILLED": str(end.killed)}
     return {
-        "MESSAGE": f"{message}: {end.evidence}" if end.evidence else message,
+        "MESSAGE": message,
+        "SCOPEKEEPER_TEXT": text if text != message else "",
         "MESSAGE_ID": MESSAGE_ID,
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "scopekeeper",
@@ -31,3 +40,20 @@ def entry(end: End) -> dict[str, str]:
         "SCOPEKEEPER_REASON": end.reason.value,
         **(counts if end.processes is not None else {}),
     }
+
+
+def _names(end: End) -> tuple[str, ...]:
+    return end.name, end.session, end.lane, end.run, end.unit, end.leaf, end.owner
+
+
+def _named_in(evidence: str) -> list[str]:
+    """Return the names of another member that evidence names, as ``scope.launched.words`` does."""
+    return [name for found in _MEMBER.findall(evidence) for name in found]
+
+
+def _message(end: End) -> str:
+    subject = f"{end.name} of {end.session}"
+    if end.reason is Reason.CONTINUED:
+        return f"{subject} went on {end.evidence}"
+    text = f"{subject} ended: {end.reason.value}"
+    return f"{text}: {end.evidence}" if end.evidence else text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from scopekeeper.history.end import End
 from scopekeeper.keeper.jobs import Jobs
+from scopekeeper.keeper.log import named
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.bring_back import step
 from scopekeeper.lifecycle.escaped_end import BY_RULE, ends_of
@@ -97,7 +98,8 @@ class Cleanup:
         self._hunt_seconds = max(_HUNT_SECONDS, _HUNT_PAUSE * (time.monotonic() - began))
         for each in found:
             if (each.pid, each.start_time) not in self._logged:
-                _log.warning("%s of %s: %s", each.program, each.session, each.evidence)
+                text = f"{each.program} of {each.session}: {each.evidence}"
+                _log.warning("%s", text, extra=_names(each))
         self._logged = {(each.pid, each.start_time) for each in found}
         policy = self._policy()
         doomed = [each for each in found if step(each, policy) == "stop"]
@@ -106,6 +108,11 @@ class Cleanup:
             outcomes = await asyncio.to_thread(escaped.end, doomed, living, self._uid)
             for each in doomed:
                 text = f"{each.program} of {each.session}: {each.evidence}"
-                _log.warning("%s: %s", text, outcomes[each.pid])
+                _log.warning("%s: %s", text, outcomes[each.pid], extra=_names(each))
             for end in ends_of(doomed, outcomes, BY_RULE):
                 self._record(end)
+
+
+def _names(each: escaped.Escaped) -> dict[str, dict[str, str]]:
+    unit = each.scope.rpartition("/")[2]
+    return named(session=each.session, lane=each.lane, scope=unit, member=each.leaf)

@@ -21,6 +21,7 @@ from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import adopt, observe
 from scopekeeper.lifecycle.plan import plan
+from scopekeeper.scope.launched import Named
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
@@ -128,25 +129,28 @@ class Interface(ServiceInterface):
 
     @method()
     async def Stop(self, selector: "a{sv}", reason: "s") -> "aa{sv}":
-        """Stop what session, lane, run, session_id, name, owner or unit select."""
+        """Stop what session, lane, run, session_id, name, owner or unit select.
+
+        Also what was launched from there, as the command ``stop`` does.
+        """
         with _answering():
-            selected = self._select(selector)
+            named, snapshot = self._named(selector)
             text = _text(reason, "the reason")
             cause = Cause(Reason.STOPPED, text, await self._asker())
-            results = await self._keeper.stop_selected(selected, cause)
+            done = await self._keeper.stop_named(named, snapshot, cause)
             self._keeper.look_at_all()
             return [
                 _variants(
                     {
-                        "unit": each.scope.unit,
-                        "member": each.member.name if each.member else "",
+                        "unit": part.selected.scope.unit,
+                        "member": part.selected.member.name if part.selected.member else "",
                         "outcome": result.outcome,
                         "terminated": result.terminated,
                         "killed": result.killed,
                         "problem": result.problem,
                     }
                 )
-                for each, result in zip(selected, results, strict=True)
+                for part, result in done
             ]
 
     @method()
@@ -210,6 +214,9 @@ class Interface(ServiceInterface):
         return observe.described(pid, uid)
 
     def _select(self, given: dict[str, Any]) -> list[Selected]:
+        return list(self._named(given)[0].selected)
+
+    def _named(self, given: dict[str, Any]) -> tuple[Named, Snapshot]:
         unknown = sorted(given.keys() - {*_SELECTORS, "unit"})
         if unknown:
             raise _error(f"cannot select by {', '.join(unknown)[:_LONGEST]}")
@@ -221,7 +228,8 @@ class Interface(ServiceInterface):
         selector = Selector(**wanted, units=frozenset() if unit is None else frozenset([unit]))
         if selector.names_nothing():
             raise _error("the selector is empty: give session or unit")
-        return select(Snapshot(self._keeper.scopes_now()), selector)
+        snapshot = Snapshot(self._keeper.scopes_now())
+        return Named(tuple(select(snapshot, selector)), selector), snapshot
 
     @signal()
     def ScopeStarted(self, what: "a{sv}") -> "a{sv}":

@@ -23,11 +23,13 @@ from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.inotify import IN_CLOSE_WRITE, IN_DELETE, IN_MOVED_TO
 from scopekeeper.kernel.proc import boot_id, boottime
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import stop, stop_target
+from scopekeeper.lifecycle import stop, stop_launched, stop_target
 from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
+from scopekeeper.lifecycle.stop_launched import Part
 from scopekeeper.policy.rules import Policy
+from scopekeeper.scope.launched import Named
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause
@@ -313,6 +315,34 @@ class Keeper:
         for text in warnings:
             _log.warning("%s", text)
         return results
+
+    async def stop_named(
+        self, named: Named, snapshot: Snapshot, cause: Cause
+    ) -> list[tuple[Part, stop_target.Result]]:
+        """Stop what is named, and what was launched from that."""
+        parts = stop_launched.parts(named, snapshot)
+        directories = {each.selected.scope.directory for each in parts}
+        reader = self._tracker.reader(activity=False)
+        warnings: list[str] = []
+        self._acting |= directories
+        try:
+            done = await in_thread(
+                stop_launched.stop_all,
+                named,
+                parts,
+                lambda: reader.again().snapshot(uid=os.getuid()),
+                grace=None,
+                cause=cause,
+                warnings=warnings,
+                watched=self.watched(self._tracker.tracked),
+                step_out=step_aside,
+                asker=self._asker,
+            )
+        finally:
+            self._acting -= directories
+        for text in warnings:
+            _log.warning("%s", text)
+        return done
 
     async def _end(self, directory: str, cause: Cause) -> None:
         """Stop a scope for a cause found here, unless it is being stopped already."""

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.exec.run import unreadable
 from scopekeeper.history import journal, store  # noqa: F401
-from scopekeeper.keeper import notices
+from scopekeeper.keeper import log, notices
 from scopekeeper.keeper.exec.server import RunServer
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.keeper_address import only_one
-from scopekeeper.safe_text import safe
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import calls  # noqa: F401
 from scopekeeper.systemd.fdstore import DescriptorStore, inherited, limit
@@ -32,14 +31,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds between attempts to reach the bus."""
 
 
-class _OneLine(logging.Formatter):
-    """Makes each message one line of the journal, whatever names it contains."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the message, which may be followed by a traceback."""
-        return safe(super().formatMessage(record))
-
-
 def run(
     *, linger: float | None, on_the_bus: bool, listens: Callable[[], None] | None = None
 ) -> None:
@@ -49,9 +40,7 @@ def run(
     already, and what Keeper raises.
     """
     stored = inherited()
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.basicConfig(handlers=[log.handler()], level=logging.INFO)
     lock = only_one()
     try:
         asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus, listens=listens))

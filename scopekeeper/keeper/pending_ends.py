@@ -5,11 +5,12 @@ import signal
 from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.history.end import End
-from scopekeeper.keeper import end_reason, events
+from scopekeeper.keeper import continued, end_reason, events
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe, stop_counts
-from scopekeeper.scope.model import Owner
+from scopekeeper.scope.launched import words_of
+from scopekeeper.scope.model import Member, Owner, Scope
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.shutdown import Stopping, UnitState
@@ -84,8 +85,22 @@ class PendingEnds:
             leaf = ending.end.leaf
             ending.deadline = self._now() + _EXIT_SECONDS
             self._waiting[directory, leaf] = ending
-            if leaf in scope.exits:
+            pid, start_time = ending.end.pid, ending.start_time
+            following = continued.find(ending.key, pid, start_time, self._mount)
+            if following is not None:
+                self.went_on(*following)
+            elif leaf in scope.exits:
                 self._conclude(directory, ending, scope.exits.pop(leaf))
+
+    def went_on(self, scope: Scope, member: Member) -> None:
+        """Report the ends of members whose process goes on as this one."""
+        if not member.earlier:
+            return
+        for key, ending in list(self._waiting.items()):
+            if continued.is_it(ending.key, ending.end.pid, ending.start_time, member):
+                del self._waiting[key]
+                name = words_of(scope, member)
+                self._report_end(observe.continued(ending.end, member.started, name))
 
     def leader_ended(self, event: events.LeaderEnded) -> bool:
         """Note how a command ended; False if the end of its member is not pending."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scopekeeper.history.end import End
-from scopekeeper.keeper import end_reason
+from scopekeeper.keeper import continued, end_reason
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import Exit
@@ -37,11 +37,18 @@ class Ending:
     """Of the scope's cgroup."""
     claim: str = ""
     """The cause that only its own record states."""
+    start_time: int | None = None
+    """Of its command, in clock ticks since boot."""
     exit: Exit | None = None
     asked: bool = False
     """Whether systemd has been asked what it stops: the owner, the manager or the machine."""
     deadline: float = 0.0
     """When to report it, by the loop's clock, even if nothing more becomes known."""
+
+    @property
+    def key(self) -> str:
+        """How records name the member."""
+        return f"{self.end.unit}/{self.end.leaf}"
 
     @property
     def is_in_doubt(self) -> bool:
@@ -211,7 +218,8 @@ class TrackedScope:
         if owner is not None and end.lifetime == "gateway" and _is_inside(self.scope, owner):
             bound = owner.unit
         around = Circumstances(bound, gone, ttl, reader.now - self.born)
-        return Ending(end, cause, around, self, owner, self.scope.inode, claim)
+        start_time = member.start_time if member is not None else None
+        return Ending(end, cause, around, self, owner, self.scope.inode, claim, start_time)
 
     def _was_killed(self, leaf: str) -> bool:
         """Return True after an OOM kill since the peak was read: then that peak is too low."""
@@ -240,7 +248,7 @@ class TrackedScope:
             return False
         if member.problem:
             return member.lives and member.leaf in self.ends
-        return member.lives or _is_on_its_way(member)
+        return member.lives or (_is_on_its_way(member) and not continued.has_gone_on(member))
 
 
 def _pid_in(directory: str) -> int | None:

@@ -16,7 +16,7 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.scope_tracker import TrackedScope
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.lifecycle import unseen_ends
-from scopekeeper.scope.model import Owner, Scope
+from scopekeeper.scope.model import Member, Owner, Scope
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd.shutdown import Stopping, unit_state, what_stops
@@ -287,9 +287,17 @@ class Tracker:
         self._watch.follow(scope)
         for member in came:
             self._report(notices.MemberStarted(scope, member))
+            self._went_on(scope, member)
         if tracked.fresh:
             self._due[directory] = self.loop.time() + _EXEC_SECONDS
         self._pending.add(directory, tracked, ended)
+
+    def _went_on(self, scope: Scope, member: Member) -> None:
+        """Report the end of a member whose process goes on as this one."""
+        self._pending.went_on(scope, member)
+        before = {key.partition("/")[0] for key in member.earlier}
+        if before:  # it may be empty since a look at which this one was not there yet
+            self.look_at(x for x in self.tracked if x.rpartition("/")[2] in before)
 
     def _is_leftover(self, scope: Scope) -> bool:
         """Return True if the launch of a scope was killed before it wrote the record."""

@@ -10,6 +10,7 @@ from scopekeeper.launch.member import GONE, NewMember, enter
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
+from scopekeeper.short_names import short
 from scopekeeper.systemd.manager import CallError, Manager, scope_properties
 from scopekeeper.systemd.units import KEEPER, SLICE
 
@@ -129,7 +130,8 @@ def _start(manager: Manager, member: NewMember, place: Place) -> str:
         _PROPERTIES[name]: _INFINITY if value < 0 else value
         for name, value in ({"grace": _GRACE} | request.limits | request.durations).items()
     }
-    text = f"scopekeeper: {request.session[:120]}, lane {request.lane[:60]}"
+    # systemd writes it into the journal, beside the unit's name
+    text = f"scopekeeper: {short(request.session)}, lane {short(request.lane)}"
     description = "".join(char if char.isprintable() else "?" for char in text)
     pid = posix.getpid() if _has_same_pids() else 0
     properties = scope_properties(description, SLICE, bound_to, settings, pid)

@@ -49,6 +49,7 @@ class NewMember:
             "BOOTTIME": str(boottime()),
             "LAUNCHED_IN": request.launched_in,
             "IGNORED": request.ignored,
+            "CONTINUES": request.continues,
             **owner.fields,
         }
 

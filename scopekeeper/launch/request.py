@@ -26,7 +26,8 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "durations", "explicit_run", "if_unavailable", "ignored", "ignores_replace",
+        "asked", "continues", "durations", "explicit_run", "if_unavailable", "ignored",
+        "ignores_replace",
         "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner",
         "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
@@ -51,6 +52,8 @@ class Request:
         """Whether the lane's rule to replace is not followed, since its members have no names."""
         self.launched_in = ""
         """The members that the launch came from, as ``Caller.launched_in`` has them."""
+        self.continues = ""
+        """How many of them this process was itself, as ``Caller.continues`` has it."""
         _check_choices(options)
 
         def inherited(variable: str) -> str:

@@ -209,7 +209,7 @@ def plan(
     request = Request(options, environment, command, rules, named)
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")
-    request.launched_in = caller.launched_in()
+    request.launched_in, request.continues = caller.launched_in(), caller.continues()
     owner = find_owner(caller, request.owner, (named.owner if named else "") or client)
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"

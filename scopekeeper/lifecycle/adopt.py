@@ -70,6 +70,6 @@ def _bound_to(directory: str) -> str:
 
 def _write(directory: str, scope_directory: str, fields: dict[str, str]) -> str:
     # what launched it belonged to the owner before
-    fields = fields | {"ORPHANED": "", "LAUNCHED_IN": ""}
+    fields = fields | {"ORPHANED": "", "LAUNCHED_IN": "", "CONTINUES": ""}
     changed = stop_mark.change(directory, scope_directory, fields)
     return "" if changed else "it is being stopped, or is not yours to change"

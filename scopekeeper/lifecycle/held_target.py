@@ -152,6 +152,8 @@ class HeldTarget:
         result.processes = max(sum(self.lived.values()) + strays, result.killed)
         if result.killed and result.outcome == "terminated":
             result.outcome = "killed"
+        elif result.processes and result.outcome == "empty":
+            result.outcome = "terminated"  # they ended with what got the signal
 
     def _unrecorded(self, found: dict[str, list[int]], scope: str) -> list[End]:
         """Return living members with a damaged record, as their launch described them.

@@ -192,6 +192,21 @@ def is_left_to_keeper(end: End, uid: int) -> bool:
     return end.reason is Reason.UNKNOWN and uid == os.geteuid() and keeper_address.runs()
 
 
+def continued(end: End, moment: int, name: str) -> End:
+    """Return the end of a member whose process went on as another one, which began at a moment.
+
+    name is that of the other one, for people.
+    """
+    return dataclasses.replace(
+        end,
+        ended=moment,
+        seen=True,
+        reason=Reason.CONTINUED,
+        evidence=f"as {name}",
+        processes=None,  # none ended
+    )
+
+
 def with_claim(end: End, claim: str) -> End:
     """Return an end with the claim of a record appended to its evidence."""
     return dataclasses.replace(end, evidence=f"{end.evidence}; {claim}") if claim else end

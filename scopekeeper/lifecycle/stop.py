@@ -32,9 +32,7 @@ from scopekeeper.lifecycle import (
 )
 from scopekeeper.lifecycle.held_target import HeldTarget
 from scopekeeper.lifecycle.stop_target import Result, Target
-from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Stopper
-from scopekeeper.scope.record_parser import ScopeRecord
 
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
@@ -78,6 +76,8 @@ def stop(
                 held.append(each)
         if _is_inside([each.result.target for each in held]):
             step_out()
+        for each in held:
+            each.processes()  # before any signal: the end of one can end another
         by_directory = {each.directory: each for each in held}
         while by_directory:
             with EmptinessWatch(list(by_directory)) as watch:
@@ -117,7 +117,7 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    before = record_of(target.scope_directory)
+    before = stop_mark.record_of(target.scope_directory)
     earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     inode = stop_counts.number_of(target.scope_directory)
     kill_at = boottime() + round(target.grace * 1e6)
@@ -133,16 +133,8 @@ def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
         result.outcome, result.problem = "refused", problem
         return None
     return HeldTarget(
-        result, fd, inode, cause, before or record_of(target.scope_directory), earlier
+        result, fd, inode, cause, before or stop_mark.record_of(target.scope_directory), earlier
     )
-
-
-def record_of(scope_directory: str) -> ScopeRecord | None:
-    """Return the record of a scope; None if it is missing or damaged."""
-    with contextlib.suppress(OSError, records.RecordError):
-        raw = cgroupfs.attribute(scope_directory, records.ATTRIBUTE)
-        return record_parser.scope(raw, scope_directory.rpartition("/")[2])
-    return None
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
@@ -157,7 +149,9 @@ def _end_all(held: dict[str, HeldTarget], watch: EmptinessWatch, began: float) -
     Returns when nothing lives in any target except what cannot be killed.
     """
     while left := [
-        held[directory] for directory in watch.left if not _is_given_up(held[directory])
+        each
+        for directory, each in held.items()  # in their order: launchers come first
+        if directory in watch.left and not _is_given_up(each)
     ]:
         for each in left:
             _advance(each)
@@ -198,8 +192,8 @@ def _advance(each: HeldTarget) -> None:
 def _send(each: HeldTarget) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to continue in order to end; a running one is gone by the second look. An
-    interactive shell ignores SIGTERM: it is sent SIGHUP too, as when its terminal goes away.
+    A stopped process has to continue in order to end. An interactive shell ignores SIGTERM: it is
+    sent SIGHUP too, as when its terminal goes away.
     """
     found = each.processes()
     if each.signalled:

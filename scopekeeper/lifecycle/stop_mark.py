@@ -23,7 +23,7 @@ from scopekeeper.lifecycle import stop_witness
 from scopekeeper.lifecycle.stop_target import Judged
 from scopekeeper.scope import record_parser, records
 from scopekeeper.scope.reason import Cause, Reason, Stopper
-from scopekeeper.scope.record_parser import StopMark
+from scopekeeper.scope.record_parser import ScopeRecord, StopMark
 
 NO_RECORD, NOTHING = "it has no record of ours", "nothing lives in it"
 CHANGED = "something else has come to live in it"
@@ -101,6 +101,14 @@ def begun(directory: str) -> Cause | None:
         if "STATE" in fields:
             kept = stop_witness.find(directory)
             return None if kept is None else stated(kept)
+    return None
+
+
+def record_of(scope_directory: str) -> ScopeRecord | None:
+    """Return the record of a scope; None if it is missing or damaged."""
+    with contextlib.suppress(OSError, records.RecordError):
+        raw = cgroupfs.attribute(scope_directory, records.ATTRIBUTE)
+        return record_parser.scope(raw, scope_directory.rpartition("/")[2])
     return None
 
 

@@ -114,6 +114,8 @@ class Result:
             return f"skipped: {self.problem}"
         if self.outcome == "changed":
             return f"left alone: {self.problem}"
+        if self.outcome == "terminated" and not self.terminated:
+            return f"gone after {after}; {_processes(self.processes)} ended before the signal"
         if self.outcome in ("terminated", "killed"):
             text = f"gone after {after}; {_processes(self.processes)} terminated"
             if self.outcome == "terminated":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import stop, stop_mark, stop_target
-from scopekeeper.lifecycle.stop import record_of
+from scopekeeper.lifecycle.stop_mark import record_of
 from scopekeeper.scope import names, reason, record_parser, records
 from scopekeeper.scope.reason import Cause
 

@@ -20,10 +20,11 @@ from scopekeeper import regular_files
 from scopekeeper.history import launch_ledger, recording
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN, End
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import namespaces, read
-from scopekeeper.lifecycle import oom, stop_mark
+from scopekeeper.kernel.proc import namespaces, read, runs
+from scopekeeper.lifecycle import observe, oom, stop_mark
 from scopekeeper.scope import names, record_parser, records
-from scopekeeper.scope.model import Liveness, Owner
+from scopekeeper.scope.launched import words
+from scopekeeper.scope.model import Identity, Liveness, Owner
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.snapshot import Reader
 
@@ -45,6 +46,24 @@ class _Line:
     """The leaf's path in the cgroup2 hierarchy."""
     owner: Owner
     cause: Cause | None
+    start_time: int
+    """Of its process, in clock ticks since boot; 0 in the line of a stop."""
+    earlier: str
+    """The member that its process was just before, as ``UNIT/LEAF``; '' if it was none."""
+
+    @property
+    def key(self) -> str:
+        """Return how records name it: ``UNIT/LEAF``."""
+        return f"{self.end.unit}/{self.end.leaf}"
+
+    def is_on_its_way(self) -> bool:
+        """Return whether its process has just left its leaf, maybe to go on as another member."""
+        age = time.time() - self.end.started / 1e6
+        if not (self.start_time and 0 <= age < _SETTLED_SECONDS):
+            return False
+        with contextlib.suppress(OSError):
+            return runs(self.end.pid or 0, self.start_time)
+        return False
 
     def is_over(self, mount: str, here: str) -> bool:
         """Return True if the member's leaf is empty or gone."""
@@ -85,7 +104,13 @@ def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
 def over(mount: str) -> list[End]:
     """Return the ends that have lines, whether they are in the history or not."""
     here = namespaces()
-    return [each.end for each in _all_lines() if each.is_over(mount, here)]
+    lines = _all_lines()
+    continued = {each.earlier for each in lines}
+    return [
+        each.end
+        for each in lines
+        if each.is_over(mount, here) and (each.key in continued or not each.is_on_its_way())
+    ]
 
 
 def launched(scope: str) -> dict[str, End]:
@@ -150,12 +175,18 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     now = time.time_ns() // 1000
 
     old_lines, new_lines = list(_lines(earlier)), list(_lines(recent))
-    gone = [each for each in (*old_lines, *new_lines) if each.is_over(mount, here)]
+    lines = [*old_lines, *new_lines]
+    continued = {each.earlier: each for each in lines if each.earlier}
+    gone = [
+        each
+        for each in lines
+        if each.is_over(mount, here) and (each.key in continued or not each.is_on_its_way())
+    ]
     for each in gone:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
-                over[key] = _end_of(each, now, clues)
+                over[key] = _end_of(each, now, clues, continued.get(each.key))
     ends = list(over.values())
     problem = recording.record(ends)
     if not problem:
@@ -206,7 +237,12 @@ class _Clues:
         )  # fmt: skip
 
 
-def _end_of(each: _Line, now: int, clues: _Clues) -> End:
+def _end_of(each: _Line, now: int, clues: _Clues, next_: _Line | None) -> End:
+    """Return the end of a member; next_ is the one as which its process went on, if it did."""
+    if next_ is not None and each.cause is None and next_.end.pid == each.end.pid:
+        then = next_.end
+        name = words(then.name, then.leaf, Identity(then.session, then.lane, then.run))
+        return observe.continued(each.end, then.started, name)
     end = dataclasses.replace(each.end, ended=now)
     if each.cause is None:
         out_of_memory = clues.out_of_memory(each)
@@ -301,7 +337,8 @@ def _parse(line: bytes) -> _Line:
         seen=False,
     )
     why = None if member.mark is None else stop_mark.stated(member.mark)
-    return _Line(line, end, f"{scope}/{leaf}", owner, why)
+    earlier = member.launched_in[-1] if member.continues and member.launched_in else ""
+    return _Line(line, end, f"{scope}/{leaf}", owner, why, member.start_time, earlier)
 
 
 def _fields(end: End) -> dict[str, str]:

@@ -14,19 +14,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from scopekeeper.kernel import cgroupfs, mounts, proc
+from scopekeeper.lifecycle.stop_launched import SETTLE_SECONDS, is_one_arriving
 from scopekeeper.python_api.process import Process
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import ends_with_launcher, key_of, trusted
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
 
-_SETTLE_SECONDS, _PAUSE = 2.0, 0.01
-"""How long a launch may take from its scope's making, by systemd, to its own leaf there."""
-
-
-def key_of(directory: str) -> str:
-    """Return how records name the member with this leaf."""
-    return "/".join(directory.split("/")[-2:])
+_PAUSE = 0.01
 
 
 def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> list[Selected]:
@@ -36,14 +32,14 @@ def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> l
     whose lifetime is to outlive its starter is only found as a child.
     """
     known = set(launchers)
-    until = time.monotonic() + _SETTLE_SECONDS
+    until = time.monotonic() + SETTLE_SECONDS
     while True:
         with contextlib.ExitStack() as closing:
             held = [each for each in map(_Held, children) if each.opens(closing)]
             snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
             pairs = [*_launched(snapshot, known), *(each.leads_in(snapshot) for each in held)]
         found = {each[1].directory: Selected(*each) for each in pairs if each is not None}
-        if found or time.monotonic() > until or not _is_one_arriving(snapshot):
+        if found or time.monotonic() > until or not is_one_arriving(snapshot):
             return list(found.values())
         time.sleep(_PAUSE)
 
@@ -61,21 +57,8 @@ def _launched(snapshot: Snapshot, known: set[str]) -> Iterator[tuple[Scope, Memb
 
 
 def _ordinary(snapshot: Snapshot) -> Iterator[tuple[Scope, Member]]:
-    """Yield the members that end with their starter, and whose records can be trusted."""
-    for scope in snapshot.scopes:
-        if scope.elsewhere or scope.problem or scope.claims is not None:
-            continue
-        for member in scope.present_members:
-            if member.lifetime == "gateway" and not (member.problem or member.claims):
-                yield scope, member
-
-
-def _is_one_arriving(snapshot: Snapshot) -> bool:
-    """Return whether systemd has moved a launch into its new scope, where it has no leaf yet."""
-    return any(
-        scope.strays and not scope.members and scope.age < _SETTLE_SECONDS
-        for scope in snapshot.scopes
-    )
+    """Return the members that end with their starter, and whose records can be trusted."""
+    return (pair for pair in trusted(snapshot) if ends_with_launcher(pair[1]))
 
 
 class _Held:

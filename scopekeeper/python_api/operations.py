@@ -12,20 +12,20 @@ from scopekeeper.exec.run import Ended
 from scopekeeper.exec.wait import waiter
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
-from scopekeeper.lifecycle import left_earlier, observe, stop_target
-from scopekeeper.lifecycle import stop as stopping
+from scopekeeper.lifecycle import left_earlier, observe, stop_launched, stop_target
 from scopekeeper.python_api import remains
 from scopekeeper.python_api.limits import named_limits
 from scopekeeper.python_api.options import Duration, plain_text, seconds
 from scopekeeper.python_api.process import log
 from scopekeeper.python_api.stop_members import release
+from scopekeeper.scope.launched import Named, ends_with_launcher, kinds_of, listed
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
-from scopekeeper.scope.resolve import choose, listed
-from scopekeeper.scope.selection import STATES, Selected, Selector, select
+from scopekeeper.scope.resolve import choose
+from scopekeeper.scope.selection import STATES, Selector, select
 from scopekeeper.scope.snapshot import Reader
 
 Lifetime = Literal["gateway", "session", "detached"]
@@ -133,6 +133,8 @@ def stop(
 
     Without ``escaped`` such processes are named by RemainsError, also if the scope has gone.
 
+    Also stops what was launched from there by ``scopekeeper run``, as the command does.
+
     Returns one result for each scope or member, and none if the options match nothing. Raises
     NotFoundError if a word matches nothing, and stops nothing then; RemainsError, which has the
     results, if a process is left or something was refused; UsageError.
@@ -142,23 +144,26 @@ def stop(
     wait_seconds = None if grace is None else seconds("grace", grace)
     cause = Cause(Reason.STOPPED, plain_text("note", note), observe.stopper(os.getpid()))
     mount = mount_point()
-    snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
-    selected, gone = select(snapshot, selector), False
+
+    def look() -> Snapshot:
+        return Reader(mount, unlock=True).snapshot(uid=os.getuid())
+
+    snapshot = look()
+    named, gone = Named(tuple(select(snapshot, selector)), selector), False
     if words:
-        selected, gone = _selected(snapshot, words, selector)
-    targets = [
-        stop_target.target_of(each, wait_seconds, as_judged=selector.judges) for each in selected
-    ]
+        named, gone = _named(snapshot, words, selector)
+    parts = stop_launched.parts(named, snapshot, wait_seconds)
     warnings: list[str] = []
-    results = stopping.stop(
-        targets, causes=[cause] * len(targets), warnings=warnings,
+    done = stop_launched.stop_all(
+        named, parts, look, grace=wait_seconds, cause=cause, warnings=warnings,
         step_out=step_aside, ends_escaped=escaped,
     )  # fmt: skip
+    results = [result for _, result in done]
     if escaped or gone or not results:
         results += _end_earlier(selector, words, results, cause if escaped else None, warnings)
     for text in warnings:
         log.warning(text)
-    release(mount, {each.scope.unit for each in selected})
+    release(mount, {part.selected.scope.unit for part, _ in done})
     remains.check(results)
     return results
 
@@ -266,23 +271,32 @@ def _set(name: str, given: str | Iterable[str], allowed: Iterable[str]) -> froze
     return found
 
 
-def _selected(
-    snapshot: Snapshot, words: tuple[str, ...], selector: Selector
-) -> tuple[list[Selected], bool]:
+def _named(snapshot: Snapshot, words: tuple[str, ...], selector: Selector) -> tuple[Named, bool]:
     """Return what words name, and whether one of them only names what had left a scope."""
     found = choose(snapshot, words, selector)
     for word, members in found.several:
-        leaves = ", ".join(each.member.leaf for each in members if each.member)
-        raise UsageError(f"{len(members)} members are called {word}: {leaves}",
-                         f"give one of these, or name={word!r} for all of them")  # fmt: skip
-    left = left_earlier.find_left(selector, words, os.getuid()) if found.missing else []
-    missing = [w for w in found.missing if not any(left_earlier.is_named(x, w) for x in left)]
+        raise _several(word, [each.member.leaf for each in members if each.member])
+    kinds = kinds_of(snapshot, words, dict(found.kinds), selector)
+    named = Named(found.selected, selector, kinds)
+    if same := named.ambiguous(snapshot):
+        raise _several(*same)
+    reached = [each for each in named.launched(snapshot) if ends_with_launcher(each.member)]
+    unknown = named.unreached(found.missing, reached)
+    left = left_earlier.find_left(selector, words, os.getuid()) if unknown else []
+    missing = [w for w in unknown if not any(left_earlier.is_named(x, w) for x in left)]
     if missing:
         raise NotFoundError(
             f"no run, session, scope or member of yours is {missing[0]!r}",
             "scopekeeper.list_scopes() returns what there is",
         )
-    return list(found.selected), bool(left)
+    return named, bool(left)
+
+
+def _several(word: str, members: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{len(members)} members are called {word}: {', '.join(members)}",
+        f"give one of these, or name={word!r} for all of them",
+    )
 
 
 def _scope(scope: Scope) -> ScopeInfo:

@@ -18,6 +18,7 @@ from scopekeeper.python_api.birthplace import Birthplace
 from scopekeeper.python_api.launcher import Launch
 from scopekeeper.python_api.process import Process, log
 from scopekeeper.scope import record_parser, records
+from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.reason import Cause, Reason
 
 _PAUSE = 0.01
@@ -83,17 +84,17 @@ def _stop_launched(
     reason: str,
 ) -> list[stop_target.Result]:
     """Stop what members launched through scopekeeper, and what that launched, until none lives."""
-    known = {launched_members.key_of(each.directory) for each in launchers}
+    known = {key_of(each.directory) for each in launchers}
     results: list[stop_target.Result] = []
     mount = mount_point()
     for _ in range(_ROUNDS):
         found = launched_members.find(known, children, mount)
         targets = [stop_target.target_of(each, grace, as_judged=True) for each in found]
-        targets = [each for each in targets if launched_members.key_of(each.directory) not in known]
+        targets = [each for each in targets if key_of(each.directory) not in known]
         if not targets:
             break
         results += _stop(targets, children, reason)
-        known.update(launched_members.key_of(each.directory) for each in targets)
+        known.update(key_of(each.directory) for each in targets)
     return results
 
 
@@ -128,11 +129,7 @@ def not_over(members: Sequence[Process], *, least: int = 0) -> list[Process]:
     launchers = frozenset[str]()
     if any(each.directory for each in over):
         launchers = launched_members.launchers_of_living(mount_point())
-    return [
-        each
-        for each in members
-        if each not in over or launched_members.key_of(each.directory) in launchers
-    ]
+    return [each for each in members if each not in over or key_of(each.directory) in launchers]
 
 
 def is_over(member: Process) -> bool:

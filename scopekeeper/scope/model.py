@@ -106,6 +106,8 @@ class Member:
     """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
     ignored: str = ""
     """The variable of a client that does not count, a blank, and the reason."""
+    continues: int = 0
+    """How many of these, the nearest ones, its own process was before."""
     orphaned: int | None = None
     """When it was first seen without its owner, in microseconds of CLOCK_BOOTTIME."""
     leaderless: int | None = None
@@ -135,6 +137,11 @@ class Member:
     def lives(self) -> bool:
         """Whether it has a living process."""
         return bool(self.pids) or self.hidden
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The members that its process was before, each as in launched_in."""
+        return self.launched_in[-self.continues :] if self.continues else ()
 
     @property
     def waits(self) -> bool:

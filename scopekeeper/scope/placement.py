@@ -8,7 +8,7 @@ with the mount point.
 
 import posix
 
-from scopekeeper.kernel.proc import attribute, cgroup_of, mount_point
+from scopekeeper.kernel.proc import attribute, cgroup_of, mount_point, start_time
 from scopekeeper.scope import names, records
 from scopekeeper.systemd.units import SLICE, is_main_process
 
@@ -20,7 +20,9 @@ LAUNCHERS_LENGTH = MOST_LAUNCHERS * 512
 class Caller:
     """The calling process: its cgroup, and the member of ours that it runs in, if any."""
 
-    __slots__ = ("directory", "enclosing", "is_main", "mount", "path", "scope_directory", "uid")
+    __slots__ = (
+        "directory", "enclosing", "for_child", "is_main", "mount", "path", "scope_directory", "uid",
+    )  # fmt: skip
 
     def __init__(self, *, for_child: bool = False) -> None:
         """Read where this process runs; raises LookupError without cgroup2.
@@ -28,6 +30,7 @@ class Caller:
         for_child: the launch contains a child of this process, which is never the main process of
         a service.
         """
+        self.for_child = for_child
         self.is_main = not for_child and is_main_process()
         self.uid = posix.getuid()
         self.mount = mount_point()
@@ -57,6 +60,21 @@ class Caller:
                 further = ""
         nearest = "/".join(self.directory.split("/")[-2:])
         return " ".join([*further.split(" ")[1 - MOST_LAUNCHERS :], nearest]).lstrip()
+
+    def continues(self) -> str:
+        """Return how many members, the nearest last in ``launched_in``, this process has been.
+
+        '' if a launch by it begins another process: only the command of a member can go on as
+        another member, by becoming ``run``.
+        """
+        found = self.enclosing
+        if found is None or self.for_child or found.get("PID") != str(posix.getpid()):
+            return ""
+        if found.get("START") != start_time("self"):
+            return ""
+        before = found.get("CONTINUES", "") if found.get("LIFETIME") == "gateway" else ""
+        known = before.isdecimal() and before.isascii() and len(before) == 1
+        return str(min((int(before) if known else 0) + 1, MOST_LAUNCHERS))
 
     def manager_path(self) -> str:
         """Return the path of the user's manager, or the prefix of the system's (mostly '')."""

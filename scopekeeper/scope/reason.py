@@ -9,6 +9,8 @@ class Reason(enum.Enum):
     """The closed list of reasons; without proof it is UNKNOWN, never a guess."""
 
     EXITED = "exited"
+    CONTINUED = "continued"
+    """Its process goes on as another member, named by the evidence."""
     SIGNALLED = "signalled"
     OOM_KILLED = "oom-killed"
     STOPPED = "stopped by request"

@@ -108,6 +108,8 @@ class MemberRecord:
     """When its leaf is removed if no process has come; missing once one has."""
     launched_in: tuple[str, ...]
     """The members that it was launched from, each as ``UNIT/LEAF``, the nearest last."""
+    continues: int
+    """How many of these, the nearest ones, its own process was before."""
     mark: StopMark | None
     ignored: str
     """The variable of a client that does not count, a blank, and the reason; '' if there is none.
@@ -179,6 +181,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
         _choice(fields, "JOINING", _JOINING),
         _number(fields, "WAITS_UNTIL"),
         _launchers(fields),
+        _number(fields, "CONTINUES", MOST_LAUNCHERS) or 0,
         _mark(fields),
         _ignored(fields),
     )

@@ -58,6 +58,8 @@ class Chosen:
     """Words that match several members, with these; none of them is selected."""
     notes: tuple[str, ...]
     """A sentence for each word that matches several kinds: which one was chosen."""
+    kinds: tuple[tuple[str, str], ...] = ()
+    """The words that match, each with the kind that was chosen."""
 
 
 def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chosen:
@@ -66,7 +68,7 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
     The first kind that a word matches counts. A member's name must be unique.
     """
     selected: dict[tuple[str, str], Selected] = {}
-    missing, several, notes = [], [], []
+    missing, several, notes, kinds = [], [], [], []
     for word in words:
         matched = meanings(snapshot, word)
         if not matched:
@@ -79,6 +81,7 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
         if not found:
             continue
         kind, chosen = next(iter(found.items()))
+        kinds.append((word, kind))
         if kind == MEMBER and len(chosen) > 1:
             several.append((word, tuple(chosen)))
             continue
@@ -89,7 +92,7 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
             selected[each.scope.directory, leaf] = each
     whole = {directory for directory, leaf in selected if not leaf}
     kept = [each for (at, leaf), each in selected.items() if not leaf or at not in whole]
-    return Chosen(tuple(kept), tuple(missing), tuple(several), tuple(notes))
+    return Chosen(tuple(kept), tuple(missing), tuple(several), tuple(notes), tuple(kinds))
 
 
 def _narrowed(matched: list[Selected], selector: Selector) -> list[Selected]:

@@ -268,6 +268,7 @@ class Reader:
             owner_state=self.owner_state(record.owner),
             launched_in=record.launched_in,
             ignored=record.ignored,
+            continues=record.continues,
             orphaned=record.orphaned,
             leaderless=record.leaderless,
             abandoned=self._proof_of_abandonment(record) if leads else "",

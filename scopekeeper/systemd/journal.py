@@ -5,6 +5,7 @@ and takes 20 ms to import. Source: systemd's JOURNAL_NATIVE_PROTOCOL.
 """
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,8 @@ _LONGEST = 2048
 """Characters of one field; a datagram has to fit."""
 
 
-def send(entries: Iterable[Mapping[str, str]], path: str = SOCKET) -> None:
-    """Write entries; stop without an error if there is no journal or it hangs."""
+def send(entries: Iterable[Mapping[str, str]], path: str = SOCKET) -> bool:
+    """Write entries; stop and return False if there is no journal or it hangs, without an error."""
     with (
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
@@ -25,6 +26,17 @@ def send(entries: Iterable[Mapping[str, str]], path: str = SOCKET) -> None:
         journal.connect(path)
         for fields in entries:
             journal.send(datagram(fields))
+        return True
+    return False
+
+
+def is_at(fd: int) -> bool:
+    """Return whether a descriptor leads to the journal (JOURNAL_STREAM in systemd.exec(5))."""
+    try:
+        seen = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{seen.st_dev}:{seen.st_ino}"
 
 
 def datagram(fields: Mapping[str, str]) -> bytes:

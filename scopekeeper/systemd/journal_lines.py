@@ -13,7 +13,7 @@ from scopekeeper.errors import ManagerError, UnavailableError
 _SECONDS = 10
 _FIELDS = (
     "MESSAGE", "PRIORITY", "SCOPEKEEPER_SESSION", "SCOPEKEEPER_LANE", "SCOPEKEEPER_RUN",
-    "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER",
+    "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER", "SCOPEKEEPER_TEXT",
 )  # fmt: skip
 PRIORITIES = ("emerg", "alert", "crit", "error", "warning", "notice", "info", "debug")
 """By number, as in syslog(3)."""
@@ -71,7 +71,8 @@ def parsed(raw: bytes) -> Line | None:
         if name.startswith("SCOPEKEEPER_")
     }
     known = dict(zip("01234567", PRIORITIES, strict=True))
-    return Line(at, message, known.get(number, ""), fields)
+    whole = fields.pop("text", "")  # with the names that are short in the message
+    return Line(at, whole or message, known.get(number, ""), fields)
 
 
 def _text(value: object) -> str:

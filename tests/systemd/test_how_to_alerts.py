@@ -68,6 +68,7 @@ def test_watch_prints_what_the_page_shows(keeper: Scopekeeper, messages: Path) -
 def test_the_journal_has_every_end_with_its_fields(
     keeper: Scopekeeper, session: str, messages: Path
 ) -> None:
+    session = f"test:{session[-8:]}"
     keeper.member("-s", session, "-n", "time", "--", *FOREVER)
     assert keeper.call("stop", "-s", session).returncode == 0
     every, oom = block(PAGE, "Ask the journal", "sh").splitlines()
@@ -104,6 +105,7 @@ def start(path: str, text: str) -> None:
 def test_the_service_reports_ends_of_the_reason_that_it_names(
     keeper: Scopekeeper, session: str, messages: Path, alert: str
 ) -> None:
+    session = f"test:{session[-8:]}"
     text = block(PAGE, "Have a service", "ini")
     assert OOM in text
     start(alert, text.replace(OOM, '"SCOPEKEEPER_REASON=stopped by request"'))

@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from scopekeeper.errors import HistoryError
 from scopekeeper.history import recording
 from scopekeeper.history.bounds import BOUNDS, Bounds
-from scopekeeper.history.end import ARGV_MAX, MISSED, UNSEEN, UNTOLD, End, cut_argv, merged
+from scopekeeper.history.end import (
+    ARGV_MAX,
+    BETWEEN_LOOKS,
+    MISSED,
+    UNSEEN,
+    UNTOLD,
+    End,
+    cut_argv,
+    merged,
+)
 from scopekeeper.history.store import DAMAGED, FILE, HistoryStore
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from tests.unit.ends import NOW, an_end, member
@@ -471,3 +480,11 @@ def test_a_cause_says_what_it_was_given_and_no_more(reason, text, stopper):
     evidence = Cause(reason, text, stopper).evidence
     assert text in evidence
     assert ("asked for by" in evidence) >= (reason is Reason.STOPPED and stopper is not None)
+
+
+def test_a_later_look_at_the_owner_changes_no_evidence():
+    known = an_end(reason=Reason.UNKNOWN, evidence=BETWEEN_LOOKS, seen=False)
+    later = dataclasses.replace(known, evidence=f"{BETWEEN_LOOKS}, and so did its owner: x")
+    assert merged(known, later).evidence == BETWEEN_LOOKS
+    other = dataclasses.replace(known, evidence="something that was seen")
+    assert merged(known, other).evidence == "something that was seen"

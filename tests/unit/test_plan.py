@@ -271,7 +271,7 @@ def test_a_plan_is_the_same_for_the_same_facts(snapshot):
 def test_every_scope_has_one_word(scope):
     assert scope.state in {
         "running", "orphan", "abandoned", "expired", "leaderless", "stopping", "empty", "foreign",
-        "placed",
+        "placed", "kept",
     }  # fmt: skip
 
 

@@ -7,9 +7,10 @@ import pytest
 from ends import an_end
 
 from scopekeeper.cli.moments import briefly, when
-from scopekeeper.cli.still_running import client
+from scopekeeper.cli.still_running import Running, client
 from scopekeeper.cli.why import account
-from scopekeeper.scope.model import Member
+from scopekeeper.lifecycle.plan import Action, Step, Verdict
+from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Reason
 
 
@@ -97,3 +98,14 @@ def test_the_time_of_an_end_that_nothing_saw_is_the_latest_possible():
     day = when(moment).partition(" ")[0]
     assert briefly(moment, seen=True) == day
     assert briefly(moment, seen=False) == f"≤{day}"
+
+
+def test_an_abandoned_server_has_the_whole_proof_and_once():
+    proof = "nobody holds the other end of its stdin and of its stdout"
+    member = Member("x", "00000001", "/cg/x", "/x", pid=os.getpid(), pids=(os.getpid(),),
+                    leader_lives=True, abandoned=proof)  # fmt: skip
+    scope = Scope("scopekeeper-s-main.scope", "/cg", "/", os.getuid(), "s", "main")
+    action = Action(Step.KEEP, Verdict.ABANDONED, scope, member, f"{proof}; ends in 10s", due=7)
+    line = Running(scope, member, action).account(keeper_runs=True).line
+    assert line.endswith("abandoned: ends in 10s.")
+    assert "abandoned:  " not in line

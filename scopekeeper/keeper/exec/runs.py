@@ -11,10 +11,11 @@ from scopekeeper.errors import ConflictError, LimitError, ScopekeeperError
 from scopekeeper.exec import log_retention, run
 from scopekeeper.exec.log import Log
 from scopekeeper.exec.run import Ended, Run
-from scopekeeper.history.end import End, cut_argv
+from scopekeeper.history.end import End
 from scopekeeper.keeper import end_reason, notices
 from scopekeeper.keeper.end_reason import Circumstances
 from scopekeeper.keeper.exec import handover
+from scopekeeper.keeper.exec.end_of_run import as_end, ended_as, names_of, title
 from scopekeeper.keeper.exec.handover import Stored
 from scopekeeper.keeper.exec.held import Descriptors, Held, recognise
 from scopekeeper.keeper.exec.live import Live, as_launched, save, with_last_words
@@ -25,7 +26,6 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import UNKNOWN, Exit
 from scopekeeper.lifecycle import unseen_ends
-from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.systemd.fdstore import DescriptorStore
@@ -113,7 +113,7 @@ class Runs:
         if fds is not None:
             stored.descriptors = []
         elif known.ended is None:
-            _log.warning("%s (%s of %s): %s", known.id, known.name, known.session, _LOST)
+            _log.warning("%s: %s", title(known), _LOST, extra=names_of(known))
         live.seen = self._lives_on(live)
         pid, began = known.pid, known.start_time
         if known.ended is None and pid is not None and began is not None:
@@ -186,7 +186,7 @@ class Runs:
         return live
 
     def _warn(self, live: Live, text: str) -> None:
-        _log.warning("%s (%s of %s) %s", live.run.id, live.run.name, live.run.session, text)
+        _log.warning("%s %s", title(live.run), text, extra=names_of(live.run))
         self._tell(notices.RunWarning(live.run, text))
 
     def _expired(self, live: Live, cause: Cause) -> None:
@@ -248,22 +248,37 @@ class Runs:
     def completed(self, notice: notices.Notice) -> notices.Notice:
         """Return a notice, with the exit status of a run's command if only the run has it."""
         if isinstance(notice, notices.MemberEnded):
-            live = self.live.get(notice.end.run)
-            if live is not None and notice.end.pid == live.run.pid:
+            live = self._of(notice.end)
+            if live is not None:
                 return notices.MemberEnded(end_reason.completed(notice.end, live.exit))
         return notice
 
     def take_in(self, notice: notices.Notice) -> None:
         """Follow a notice of the keeper."""
         if isinstance(notice, notices.MemberStarted):
-            live = self.live.get(notice.scope.run)
             member = notice.member
+            live = self.live.get(notice.scope.run) or self._before(member)
             if live is not None and member.pid == live.run.pid:
                 self._has_scope(live, notice.scope, member)
         elif isinstance(notice, notices.MemberEnded):
-            live = self.live.get(notice.end.run)
-            if live is not None and notice.end.pid == live.run.pid:
-                self._conclude(live, _ended_as(live, notice.end))
+            live = self._of(notice.end)
+            if live is not None and notice.end.reason is not Reason.CONTINUED:
+                self._conclude(live, ended_as(live, notice.end))
+
+    def _of(self, end: End) -> Live | None:
+        """Return the run whose command's end this is, in the run's own scope or another one."""
+        live = self.live.get(end.run)
+        if live is not None and live.run.pid == end.pid:
+            return live
+        same = (x for x in self.live.values() if (x.run.pid, x.run.leaf) == (end.pid, end.leaf))
+        return next(same, None)
+
+    def _before(self, member: Member) -> Live | None:
+        """Return the run whose command goes on as this member, by becoming ``run``."""
+        if not member.earlier:
+            return None
+        who = (member.pid, member.start_time)
+        return next((x for x in self.live.values() if (x.run.pid, x.run.start_time) == who), None)
 
     def _has_scope(self, live: Live, scope: Scope, member: Member) -> None:
         live.run = dataclasses.replace(
@@ -297,17 +312,17 @@ class Runs:
     async def _settle_unseen(self, live: Live) -> None:
         """End a run whose scope was not seen; the history may know who stopped it."""
         live.run = await self._archive.do(as_launched, live.run)
-        (cause,) = await self._archive.do(unseen_ends.causes_of, [_as_end(live.run)])
+        (cause,) = await self._archive.do(unseen_ends.causes_of, [as_end(live.run)])
         if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
             self._end_unwatched(live, cause)
 
     def _end_unwatched(self, live: Live, cause: Cause | None) -> None:
         how = live.exit or Exit(None, None, UNKNOWN)
-        end = end_reason.explain(_as_end(live.run), how, cause, 0, Circumstances())
+        end = end_reason.explain(as_end(live.run), how, cause, 0, Circumstances())
         if live.held is None:
             end = dataclasses.replace(end, evidence=f"{end.evidence}; {_LOST}")
         end = dataclasses.replace(end, seen=live.seen)
-        live.end(_ended_as(live, end))
+        live.end(ended_as(live, end))
         if not self._lives_on(live):  # it ended before its scope was seen, or unseen
             self._tell(notices.MemberEnded(end))
         if not os.path.isdir(live.run.directory):
@@ -351,8 +366,8 @@ class Runs:
         """Leave all runs to the next keeper, with the descriptors in the store."""
         for live in self.live.values():
             if live.held is not None and not self._store.exists:
-                name, session = live.run.name, live.run.session
-                _log.warning("%s (%s of %s) loses its terminal", live.run.id, name, session)
+                text = f"{title(live.run)} loses its terminal"
+                _log.warning("%s", text, extra=names_of(live.run))
             self._processes.forget(live.leader)
             live.close()
 
@@ -366,34 +381,6 @@ class Runs:
         else:
             for problem in tidied.problems:
                 _log.error("%s", problem)
-
-
-def _ended_as(live: Live, end: End) -> Ended:
-    status, number = end.exit_status, end.signal
-    if status is None and number is None and live.exit is not None:
-        status, number = live.exit.status, live.exit.signal
-    return Ended(end.ended, end.reason.value, end.evidence, status, number)
-
-
-def _as_end(known: Run) -> End:
-    leaf = names.parse_leaf(known.leaf)
-    return End(
-        member_id=leaf[1] if leaf else known.id,
-        started=known.joined or known.started,
-        ended=_now(),
-        session=known.session,
-        lane=known.lane,
-        name=known.name,
-        reason=Reason.UNKNOWN,
-        session_id=known.session_id,
-        run=known.id,
-        kind="pty",
-        lifetime=known.lifetime,
-        unit=names.unit_name(known.session, known.lane, known.id),
-        pid=known.pid,
-        argv=cut_argv(list(known.argv)),
-        boot_id=known.boot_id,
-    )
 
 
 def _now() -> int:
