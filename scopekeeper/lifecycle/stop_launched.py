@@ -48,7 +48,7 @@ def stop_all(
     grace: float | None,
     cause: Cause,
     warnings: list[str],
-    watched: Collection[str] = (),
+    watched: Collection[str] | None = None,
     step_out: Callable[[], None],
     ends_escaped: bool = False,
     asker: Stopper | None = None,
