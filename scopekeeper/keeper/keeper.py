@@ -5,9 +5,10 @@ continues.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from scopekeeper.errors import words
 from scopekeeper.history import launch_ledger
@@ -271,24 +272,20 @@ class Keeper:
     async def _act(self, doing: list[Action], snapshot: Snapshot, policy: Policy) -> None:
         directories = {action.scope.directory for action in doing}
         reader = self._tracker.reader(activity=policy.counts_idle)
-        warnings: list[str] = []
         failed: dict[str, str] = {}
         watched = self.watched(directories)
         try:
-            for done in await in_thread(
-                apply, doing, policy, reader, snapshot, warnings, watched,
-                step_out=step_aside, asker=self._asker,
-            ):  # fmt: skip
-                if done.outcome in ("refused", "remains"):
-                    problem = done.result.problem if done.result else ""
-                    failed[done.action.scope.directory] = problem or "it cannot be killed"
+            with self._acting_on(directories) as warnings:
+                for done in await in_thread(
+                    apply, doing, policy, reader, snapshot, warnings, watched,
+                    step_out=step_aside, asker=self._asker,
+                ):  # fmt: skip
+                    if done.outcome in ("refused", "remains"):
+                        problem = done.result.problem if done.result else ""
+                        failed[done.action.scope.directory] = problem or "it cannot be killed"
         except Exception as error:  # noqa: BLE001  retried later, like any failed stop
             self._tracker.faults.log(f"a stop: {words(error)}", error)
             failed = dict.fromkeys(directories, words(error))
-        finally:
-            self._acting -= directories
-        for text in warnings:
-            _log.warning("%s", text)
         for directory, problem in failed.items():
             self._tracker.look_later(directory, f"{directory}: {problem}")
         self._tracker.look_at(directories - failed.keys())
@@ -298,10 +295,8 @@ class Keeper:
     ) -> list[stop_target.Result]:
         """Stop what is selected; meanwhile plan nothing else for it."""
         directories = {each.scope.directory for each in selected}
-        warnings: list[str] = []
-        self._acting |= directories
-        try:
-            results = await in_thread(
+        with self._acting_on(directories) as warnings:
+            return await in_thread(
                 stop.stop,
                 [stop_target.target_of(each) for each in selected],
                 causes=[cause] * len(selected),
@@ -310,23 +305,15 @@ class Keeper:
                 step_out=step_aside,
                 asker=self._asker,
             )
-        finally:
-            self._acting -= directories
-        for text in warnings:
-            _log.warning("%s", text)
-        return results
 
     async def stop_named(
         self, named: Named, snapshot: Snapshot, cause: Cause
     ) -> list[tuple[Part, stop_target.Result]]:
         """Stop what is named, and what was launched from that."""
         parts = stop_launched.parts(named, snapshot)
-        directories = {each.selected.scope.directory for each in parts}
         reader = self._tracker.reader(activity=False)
-        warnings: list[str] = []
-        self._acting |= directories
-        try:
-            done = await in_thread(
+        with self._acting_on({each.selected.scope.directory for each in parts}) as warnings:
+            return await in_thread(
                 stop_launched.stop_all,
                 named,
                 parts,
@@ -338,11 +325,18 @@ class Keeper:
                 step_out=step_aside,
                 asker=self._asker,
             )
+
+    @contextlib.contextmanager
+    def _acting_on(self, directories: set[str]) -> Iterator[list[str]]:
+        """Plan nothing for these scopes meanwhile; log the warnings that are put into the list."""
+        warnings: list[str] = []
+        self._acting |= directories
+        try:
+            yield warnings
         finally:
             self._acting -= directories
-        for text in warnings:
-            _log.warning("%s", text)
-        return done
+            for text in warnings:
+                _log.warning("%s", text)
 
     async def _end(self, directory: str, cause: Cause) -> None:
         """Stop a scope for a cause found here, unless it is being stopped already."""
