@@ -45,8 +45,9 @@ _SHELL = (
     "scopekeeper.launch.shell",
 )  # fmt: skip
 _MAKING = (
-    "scopekeeper.errors", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
-    "scopekeeper.launch.start_keeper", "scopekeeper.launch.create_unit",
+    "scopekeeper.errors", "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire",
+    "scopekeeper.systemd.manager", "scopekeeper.launch.start_keeper",
+    "scopekeeper.launch.create_unit",
 )  # fmt: skip
 
 _SCRIPT = """\

@@ -170,7 +170,7 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     earlier, aged = _read(where + launch_ledger.EARLIER)
     recent, _ = _read(where)
     here = namespaces()
-    over: dict[tuple[str, int], End] = {}
+    over: dict[tuple[str, int], _Line] = {}
     clues = _Clues(mount)
     now = time.time_ns() // 1000
 
@@ -186,8 +186,8 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
-                over[key] = _end_of(each, now, clues, continued.get(each.key))
-    ends = list(over.values())
+                over[key] = each
+    ends = [_end_of(each, now, clues, continued.get(each.key)) for each in over.values()]
     problem = recording.record(ends)
     if not problem:
         lost = {id(each) for each in gone}

@@ -171,3 +171,8 @@ def test_a_wrong_command_loads_even_less():
 
 def test_all_of_the_hot_path_is_compiled_into_the_launcher():
     assert set(direct._JOINING) == {name for name in ALLOWED if name.startswith("scopekeeper")}
+
+
+def test_all_that_making_a_scope_imports_is_compiled_too():
+    loaded = {name for name in loaded_by(*direct._MAKING) if name.startswith("scopekeeper")}
+    assert loaded <= {*direct._JOINING, *direct._MAKING}
