@@ -312,8 +312,11 @@ import os, random, sys
 from scopekeeper.scope import names
 from scopekeeper.cli import ls, ls_document, reconcile
 from scopekeeper.cli.ends import Ends
+from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.lifecycle import observe
+from scopekeeper.scope import launched
 from scopekeeper.scope.placement import mount_point
+from scopekeeper.scope.selection import Selector
 from scopekeeper.lifecycle.plan import plan
 from scopekeeper.policy.rules import Policy
 from scopekeeper.lifecycle.reconcile import Done
@@ -322,9 +325,11 @@ scope, leaf, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 whole, own = (os.getxattr(each, "user.scopekeeper") for each in (scope, leaf))
 number = random.Random(7)
 values = [b"--5", b"9" * 400, b"9" * 5000, b"", b"-1", b"\\xd9\\xa5", b"\\0", b"x" * 900, b"0",
-          b"9" * 19, b"9223372036854775807", b"4194304", b"stopping", b"child", b"../..", b"1 2 3"]
+          b"9" * 19, b"9223372036854775807", b"4194304", b"stopping", b"child", b"../..", b"1 2 3",
+          b"scopekeeper-a-main.scope/m-x.01234567", b"CODEX_SESSION_ID inherited \x1b[2J"]
 extra = [b"STATE", b"STOPPER_PID", b"STOPPER_START", b"ASKER_PID", b"ASKER_UID", b"WHY", b"REASON",
-         b"IDLE", b"ORPHANED", b"LEADERLESS", b"TTL", b"GRACE", b"JOINING", b"BOUND", b"KIND"]
+         b"IDLE", b"ORPHANED", b"LEADERLESS", b"TTL", b"GRACE", b"JOINING", b"BOUND", b"KIND",
+         b"LAUNCHED_IN", b"CONTINUES", b"IGNORED"]
 def changed(raw):
     lines = [line for line in raw.split(b"\\n")[1:-1]]
     lines += [key + b"=" for key in number.sample(extra, 3)]
@@ -342,10 +347,13 @@ for _ in range(rounds):
     snapshot = reader.snapshot(uid=os.getuid())
     ends = Ends(snapshot)
     shown = [(each, ends.state(each)) for each in snapshot.scopes]
+    went_on = launched.continuations(snapshot)
+    named, _ = launched.look_up(snapshot, (), Selector(session="a"))
+    origins = Origins(named.launched(snapshot), went_on)
     for each, state in shown:
-        ls_document.document(each, state, ends, snapshot.now)
+        ls_document.document(each, state, ends, snapshot.now, went_on)
     for width in (None, 80):
-        ls._Listing(shown, ends, snapshot.now, width).print([], members=True, users=True)
+        ls._Listing(shown, ends, snapshot.now, width, origins).print([], members=True, users=True)
     for action in plan(snapshot, Policy()):
         reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
     observe.unseen(scope)
