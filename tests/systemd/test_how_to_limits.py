@@ -9,7 +9,7 @@ import pytest
 from tests.docs.blocks import blocks, is_as_shown
 from tests.docs.how_to import block, here, section, transcript
 from tests.docs.shell import Shell
-from tests.machine import PROGRAM, Scopekeeper, eventually
+from tests.machine import PROGRAM, Scopekeeper, eventually, scope_directories
 
 from .guard import Keeper
 from .manager import show
@@ -52,6 +52,8 @@ def test_the_slice_has_the_limit_of_the_drop_in_until_it_is_removed(shell: Shell
 def test_what_ran_out_of_memory_is_recorded_as_the_page_shows(guard: Keeper, shell: Shell) -> None:
     guard.start()
     (text,) = blocks(section(PAGE, "Check it"), "shell-session")
-    (launch, status), (why, expected) = transcript(text)
-    assert shell.do(launch)[1].splitlines()[-1] == status.strip()
+    (sibling, _), (eat, status), (why, expected) = transcript(text)
+    assert shell.do(sibling)[0] == 0
+    eventually(scope_directories)
+    assert shell.do(eat)[1].splitlines()[-1] == status.strip()
     eventually(lambda: is_as_shown(shell.do(why)[1], expected))  # the keeper looks for its reason
