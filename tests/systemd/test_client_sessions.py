@@ -25,6 +25,7 @@ from tests.machine import (
     text_of,
 )
 
+from .guard import Keeper
 from .ssh import HOST, IS_THERE, Ssh
 
 pytestmark = pytest.mark.systemd
@@ -387,8 +388,9 @@ def test_a_wrong_table_of_a_user_is_one_line_and_the_launch_goes_on(
 
 
 def test_a_run_at_a_terminal_of_its_own_is_of_the_session(
-    keeper: Scopekeeper, client: Callable[..., Client], tmp_path: Path
+    guard: Keeper, keeper: Scopekeeper, client: Callable[..., Client], tmp_path: Path
 ) -> None:
+    guard.start()  # else the run starts one that stays for a while
     one = client("claude")
     line = shlex.join([PROGRAM, "exec", "-d", "--json", "--", *FOREVER])
     one.start("/bin/sh", "-c", f"{line} > {tmp_path}/run; true", own=True)
