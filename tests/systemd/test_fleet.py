@@ -276,7 +276,15 @@ class Hand:
             gateway.start()
         started = [self.launch(gateway) for _ in range(self.choose.randint(1, most))]
         for member in started:
-            eventually(lambda member=member: self.pid(member))
+            self.wait_for(member)
+
+    def wait_for(self, member: Member) -> None:
+        """Wait until a member runs; fails with what it and the launches had to say."""
+        try:
+            eventually(lambda: self.pid(member))
+        except AssertionError as error:
+            said = f"{member.tag} in {member.session}, lane {member.lane}: {member.history}"
+            raise AssertionError(f"{said}; {text_of(self.yard.log)[-4000:]}") from error
 
     def launch(self, gateway: Gateway, *, simple: bool = False) -> Member:
         choose, yard = self.choose, self.yard
