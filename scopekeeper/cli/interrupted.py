@@ -38,7 +38,7 @@ def reported() -> Iterator[Progress]:
 
 
 def _words(begun: Sequence[Result]) -> str:
-    """Return one clause for what was asked, what lives, what ends that, and where to look."""
+    """Return the clauses: what got a signal, what lives, what ends that, and where to look."""
     if not begun:
         return NOTHING
     targets = [each.target for each in begun]

@@ -176,7 +176,7 @@ def _report_gateway(
     lacks = gateway_report.missing(gateway, program, option)
     if lacks:
         change.warnings.append(lacks)
-    if not gateway.goes_through_us:  # else nothing of it is outside of a scope
+    if not gateway.goes_through_us:  # else all that it runs is in a scope
         mode = manager.property_of_service(unit, "KillMode")
         change.warnings += leaves_behind(unit, mode, places.units, option)
 

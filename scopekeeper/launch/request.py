@@ -83,7 +83,7 @@ class Request:
         self.kind = options.get("kind", "mcp")
         self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
         if self.lifetime == "detached" and "ttl" not in self.asked:
-            options.pop("ttl", None)  # that of the lane is for what may end without being named
+            options.pop("ttl", None)  # the lane's ttl does not apply to detached members
         session_id = given("session_id")
         if session_id is None:
             session_id = inherited("SESSION_ID") if same else ""

@@ -24,7 +24,10 @@ def is_installed(manager: str, uid: int) -> bool:
 
 
 def is_active(manager: str, uid: int) -> bool:
-    """Return whether the keeper's unit is active; False if our service hides that."""
+    """Return whether the keeper's unit is active; False if our service hides that.
+
+    systemd keeps this link for the journal, from the unit's start until it is inactive.
+    """
     run = "/run" if manager == "system" else f"/run/user/{uid}"
     try:
         posix.readlink(f"{run}/systemd/units/invocation:{KEEPER}")

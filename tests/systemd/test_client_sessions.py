@@ -35,7 +35,7 @@ CLIENTS = {
     "codex": {"CODEX_SESSION_ID": "ID", "CODEX_THREAD_ID": "another"},
     "copilot": {"COPILOT_AGENT_SESSION_ID": "ID"},
 }
-"""What they set for what they start; ID is the session's."""
+"""The variables that each client sets; ID is the session's."""
 FOR_SHELLS = {"SHELL": SHELL, "SCOPEKEEPER_SHELL": "/bin/sh"}
 IGNORED = "CLAUDE_CODE_SESSION_ID is ignored: it was inherited from another session"
 
