@@ -21,6 +21,7 @@ from tests.machine import (
     directory_of,
     eventually,
     is_alive,
+    is_populated,
     leaves,
     processes,
     record_of,
@@ -52,10 +53,14 @@ def arrived(pid: int, name: str) -> None:
 def outer(
     keeper: Scopekeeper, session: str, other: str, *options: str, name: str = "outer"
 ) -> subprocess.Popen[bytes]:
-    """Start a member that goes on as ``inner`` of another session."""
+    """Start a member that goes on as ``inner`` of another session.
+
+    systemd removes the scope that it left a moment later, unless something else runs there.
+    """
     inner = keeper.argv("-s", other, "-n", "inner", *options, "--", *FOREVER)
     process = keeper.start("-s", session, "-n", name, "--", *inner)
     arrived(process.pid, "inner")
+    eventually(lambda: not (left := scope_directory(session)) or is_populated(left))
     return process
 
 
