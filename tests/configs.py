@@ -8,8 +8,8 @@ import string
 
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_clients.formats import FORMATS
-from scopekeeper.mcp_clients.json5 import Dialect
+from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.json5 import Dialect
 
 COMMANDS = st.sampled_from(
     ["npx", "uvx", "/opt/a b/it's", 'say "hi"', "C:\\bin\\x.exe", "${env:HOME}/bin/é", "a\tb", "😀"]

@@ -11,13 +11,13 @@ import click
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
-from scopekeeper.mcp_clients import edit_diff, files
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import FORMATS, found, recognise, shapes
-from scopekeeper.mcp_clients.running import running
-from scopekeeper.mcp_clients.servers import ServerState, holds
-from scopekeeper.mcp_clients.wrap import Rewrite, Selection, WrapOutcome
+from scopekeeper.mcp_configs import edit_diff, files
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.formats import FORMATS, found, recognise, shapes
+from scopekeeper.mcp_configs.running import running
+from scopekeeper.mcp_configs.servers import ServerState, holds
+from scopekeeper.mcp_configs.wrap import Rewrite, Selection, WrapOutcome
 from scopekeeper.safe_text import safe_lines
 
 NO_SUCH_SERVER = 4

@@ -12,7 +12,7 @@ from scopekeeper.errors import UsageError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import install, manager_of, places_of
-from scopekeeper.mcp_clients.program import installed
+from scopekeeper.mcp_configs.program import installed
 from scopekeeper.systemd.systemctl import Systemctl
 
 MANAGER_OPTIONS: list[click.Parameter] = [

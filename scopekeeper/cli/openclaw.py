@@ -21,8 +21,8 @@ from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.install import install as install_units
 from scopekeeper.install.install import places_of
-from scopekeeper.mcp_clients.program import installed
-from scopekeeper.mcp_clients.wrap import Launcher
+from scopekeeper.mcp_configs.program import installed
+from scopekeeper.mcp_configs.wrap import Launcher
 from scopekeeper.openclaw import configuration, locations
 from scopekeeper.openclaw.install import (
     GatewayChange,

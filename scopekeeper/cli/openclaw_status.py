@@ -14,9 +14,9 @@ from scopekeeper.cli.table import Column, Fit
 from scopekeeper.doctor.parts import gateways as unbound_gateways
 from scopekeeper.errors import ConfigError
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.program import installed, mark_missing
-from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
+from scopekeeper.mcp_configs import files
+from scopekeeper.mcp_configs.program import installed, mark_missing
+from scopekeeper.mcp_configs.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, locations, running, status
 from scopekeeper.openclaw.install import entry_for, kill_mode, located
 from scopekeeper.openclaw.status import Containment, GatewayFinding, Remedies

@@ -8,11 +8,11 @@ from typing import Any
 
 from scopekeeper.cli.configs import rewrite_files
 from scopekeeper.cli.show import safe_json
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.formats import found
-from scopekeeper.mcp_clients.other_files import project_files
-from scopekeeper.mcp_clients.servers import ServerState
-from scopekeeper.mcp_clients.wrap import Selection, look
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.formats import found
+from scopekeeper.mcp_configs.other_files import project_files
+from scopekeeper.mcp_configs.servers import ServerState
+from scopekeeper.mcp_configs.wrap import Selection, look
 
 _COMMAND = "scopekeeper unwrap"
 

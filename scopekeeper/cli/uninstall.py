@@ -20,7 +20,7 @@ from scopekeeper.errors import StateError
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
-from scopekeeper.mcp_clients.backups import FOLDER
+from scopekeeper.mcp_configs.backups import FOLDER
 from scopekeeper.systemd.systemctl import Systemctl
 
 

@@ -14,8 +14,8 @@ from scopekeeper.cli.configs import (
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import warn, with_no_trunc
 from scopekeeper.cli.still_wrapped import documents, sentences, wrapped_project_files
-from scopekeeper.mcp_clients.servers import ServerState
-from scopekeeper.mcp_clients.wrap import Selection, unwrap
+from scopekeeper.mcp_configs.servers import ServerState
+from scopekeeper.mcp_configs.wrap import Selection, unwrap
 
 
 @click.command(

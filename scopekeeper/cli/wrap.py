@@ -29,13 +29,13 @@ from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.git import is_shared
-from scopekeeper.mcp_clients.other_files import OtherFile, plugin_files, project_files
-from scopekeeper.mcp_clients.program import USUAL_PATH, installed, mark_missing
-from scopekeeper.mcp_clients.rewrap import remedy_for
-from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
-from scopekeeper.mcp_clients.wrap import Launcher, Rewrite, Selection, look, wrap
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.git import is_shared
+from scopekeeper.mcp_configs.other_files import OtherFile, plugin_files, project_files
+from scopekeeper.mcp_configs.program import USUAL_PATH, installed, mark_missing
+from scopekeeper.mcp_configs.rewrap import remedy_for
+from scopekeeper.mcp_configs.servers import PROGRAM, ServerState
+from scopekeeper.mcp_configs.wrap import Launcher, Rewrite, Selection, look, wrap
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 

@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from scopekeeper.cli.configs import RewrittenFile
-from scopekeeper.mcp_clients.doubts import doubts
-from scopekeeper.mcp_clients.git import is_shared
-from scopekeeper.mcp_clients.program import launcher_path, not_usual
-from scopekeeper.mcp_clients.rewrap import update_command
-from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
+from scopekeeper.mcp_configs.doubts import doubts
+from scopekeeper.mcp_configs.git import is_shared
+from scopekeeper.mcp_configs.program import launcher_path, not_usual
+from scopekeeper.mcp_configs.rewrap import update_command
+from scopekeeper.mcp_configs.servers import PROGRAM, ServerState
 
 
 def warnings(done: Sequence[RewrittenFile], *, update: bool, program: str | None) -> Iterator[str]:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import found
-from scopekeeper.mcp_clients.other_files import project_files
-from scopekeeper.mcp_clients.program import is_missing
-from scopekeeper.mcp_clients.rewrap import remedy_for
-from scopekeeper.mcp_clients.wrap import Selection, WrapOutcome, look
+from scopekeeper.mcp_configs import files
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.formats import found
+from scopekeeper.mcp_configs.other_files import project_files
+from scopekeeper.mcp_configs.program import is_missing
+from scopekeeper.mcp_configs.rewrap import remedy_for
+from scopekeeper.mcp_configs.wrap import Selection, WrapOutcome, look
 
 
 def launchers() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from scopekeeper.launcher import direct
-from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_configs.servers import PROGRAM
 
 
 def slow(program: str) -> Path | None:

@@ -29,7 +29,7 @@ from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.install.shipped import ENABLED, TEMPLATE
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import runs
-from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_configs.servers import PROGRAM
 from scopekeeper.scope.placement import Caller, managed
 from scopekeeper.systemd.systemctl import Systemctl
 from scopekeeper.systemd.units import KEEPER, SLICE

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scopekeeper.mcp_clients import json5
-from scopekeeper.mcp_clients.formats import FORMATS
-from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
-from scopekeeper.mcp_clients.servers import ServerState, holds
-from scopekeeper.mcp_clients.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
+from scopekeeper.mcp_configs import json5
+from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.json_edit import exclude, include, put, take
+from scopekeeper.mcp_configs.servers import ServerState, holds
+from scopekeeper.mcp_configs.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
 from scopekeeper.openclaw.locations import PLUGIN
 
 _KIND = FORMATS["openclaw"]

@@ -11,7 +11,7 @@ from scopekeeper.install import plan, shipped
 from scopekeeper.install.apply import look
 from scopekeeper.install.locations import Piece
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_configs.servers import PROGRAM
 from scopekeeper.openclaw.locations import DROP_IN, GatewayPaths
 
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

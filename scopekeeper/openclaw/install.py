@@ -9,11 +9,11 @@ from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.install.apply import prune, write
 from scopekeeper.install.gateway_drop_in import leaves_behind
 from scopekeeper.install.plan import FileAction, FileStep
-from scopekeeper.mcp_clients import edit_diff, files
-from scopekeeper.mcp_clients.document import Edit, ParseError
-from scopekeeper.mcp_clients.program import is_missing
-from scopekeeper.mcp_clients.servers import PROGRAM
-from scopekeeper.mcp_clients.wrap import Launcher, WrapOutcome
+from scopekeeper.mcp_configs import edit_diff, files
+from scopekeeper.mcp_configs.document import Edit, ParseError
+from scopekeeper.mcp_configs.program import is_missing
+from scopekeeper.mcp_configs.servers import PROGRAM
+from scopekeeper.mcp_configs.wrap import Launcher, WrapOutcome
 from scopekeeper.openclaw import configuration, files_installed, running
 from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.systemd import calls

@@ -16,7 +16,7 @@ from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import boottime, environment, mount_point, start_time, stat_of
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.mcp_clients.running import client_of
+from scopekeeper.mcp_configs.running import client_of
 from scopekeeper.openclaw.locations import GatewayPaths, Package, find
 from scopekeeper.scope import names
 from scopekeeper.systemd import calls

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.install.gateway_drop_in import LEAVES_PROCESSES
-from scopekeeper.mcp_clients.servers import ServerState
+from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.openclaw.configuration import Found, PluginEntry, not_wrapped
 from scopekeeper.openclaw.files_installed import FileState
 from scopekeeper.openclaw.running import Gateway, Uncontained

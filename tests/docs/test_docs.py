@@ -15,7 +15,7 @@ from scopekeeper.cli.main import group
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
 from scopekeeper.launch.arguments import parse
-from scopekeeper.mcp_clients.known_clients import CLIENTS
+from scopekeeper.mcp_configs.known_clients import CLIENTS
 from scopekeeper.policy import rules
 from scopekeeper.python_api import public
 from tests.docs import commands, python

@@ -63,7 +63,7 @@ def files(home):
 def entry(home):
     _, out, _ = call(home, "status", "--json")
     assert json.loads(out)["version"] == 1
-    from scopekeeper.mcp_clients import json5
+    from scopekeeper.mcp_configs import json5
 
     data = json5.parse((home / ".openclaw/openclaw.json").read_text(), json5.JSON5).data
     return data["plugins"]["entries"]["scopekeeper"]

@@ -15,7 +15,7 @@ from scopekeeper.cli import run, wrap
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
-from scopekeeper.mcp_clients.formats import FORMATS, found, recognise
+from scopekeeper.mcp_configs.formats import FORMATS, found, recognise
 from tests.machine import eventually, text_of
 from tests.unit.terminals import printed
 
@@ -384,7 +384,7 @@ def test_the_launcher_is_written_as_its_users_have_it(simple, tmp_path):
 
 def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
     """The folders of every PATH are the machine's: another one stands for them here."""
-    from scopekeeper.mcp_clients import program as launcher
+    from scopekeeper.mcp_configs import program as launcher
 
     program, other = installed(tmp_path / "usual"), installed(tmp_path / "other")
     monkeypatch.setattr(launcher, "USUAL_PATH", str(program.parent))
@@ -645,7 +645,7 @@ def test_a_name_that_a_desktop_does_not_find_is_named_with_the_way_out(tmp_path,
     shared, wrong = err.splitlines()
     assert f"{path} is in a git work tree: everybody who uses it needs {gone}, or " in shared
     assert f"{path}: there is no {gone}: its servers cannot start" in wrong
-    from scopekeeper.mcp_clients import program as launcher
+    from scopekeeper.mcp_configs import program as launcher
 
     assert launcher.not_usual()
     monkeypatch.setattr(launcher, "USUAL_PATH", str(program.parent))
@@ -767,7 +767,7 @@ def test_it_ends_with_what_is_missing_and_with_who_has_to_be_restarted(simple, t
     (["node", "server.js"], ""), (["node"], ""), ([""], ""), ([], ""),
 ])  # fmt: skip
 def test_a_client_is_recognised_by_its_command_line(words, client):
-    from scopekeeper.mcp_clients.running import client_of
+    from scopekeeper.mcp_configs.running import client_of
 
     assert client_of(words) == client
 

@@ -223,14 +223,14 @@ def test_reading_yaml_costs_only_those_who_have_it(tmp_path):
         text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "scopekeeper.mcp_clients.yaml" in done.stderr
+    assert "scopekeeper.mcp_configs.yaml" in done.stderr
     assert "ruamel" not in done.stderr
 
 
 NEWEST = """
 import sys
-from scopekeeper.mcp_clients import json5, known_clients
-from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_configs import json5, known_clients
+from scopekeeper.mcp_configs.client_format import Format
 known_clients.CLIENTS += (Format(
     "newest", json5.JSONC, (("tools", "servers"),), ("$HOME/.newest/tools.json",), title="Newest",
     projects=("newest.json",), names=("newest.json",), folders=(".newest",), programs=("newest",),

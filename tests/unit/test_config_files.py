@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients import files
+from scopekeeper.mcp_configs import files
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = b'{"old": 1}\n' * 50, b'{"new": 2}\n' * 60

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_clients.document import Edit, apply
-from scopekeeper.mcp_clients.edit_diff import unified
+from scopekeeper.mcp_configs.document import Edit, apply
+from scopekeeper.mcp_configs.edit_diff import unified
 
 
 @st.composite

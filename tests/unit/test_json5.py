@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_clients.document import ParseError, Raw
-from scopekeeper.mcp_clients.json5 import COMMENTED, JSON, JSON5, JSONC, parse
+from scopekeeper.mcp_configs.document import ParseError, Raw
+from scopekeeper.mcp_configs.json5 import COMMENTED, JSON, JSON5, JSONC, parse
 
 ALL = (JSON, COMMENTED, JSONC, JSON5)
 

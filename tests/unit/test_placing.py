@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_clients import json5
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.json5 import JSON5
-from scopekeeper.mcp_clients.json_edit import exclude, include, put, take
+from scopekeeper.mcp_configs import json5
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.json5 import JSON5
+from scopekeeper.mcp_configs.json_edit import exclude, include, put, take
 from tests.configs import Writer, servers
 
 PATH = ("plugins", "entries", "scopekeeper")

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from hypothesis import given
 
-from scopekeeper.mcp_clients.toml import parse
+from scopekeeper.mcp_configs.toml import parse
 from tests.configs import toml_configs
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from scopekeeper.launch.arguments import parse as parse_run
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import FORMATS
-from scopekeeper.mcp_clients.json5 import JSON5, parse
-from scopekeeper.mcp_clients.servers import ServerState
-from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, unwrap, wrap
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.json5 import JSON5, parse
+from scopekeeper.mcp_configs.servers import ServerState
+from scopekeeper.mcp_configs.wrap import Launcher, Selection, look, unwrap, wrap
 from tests.configs import COMMANDS, json_configs, toml_configs, yaml_configs
 
 SAMPLES = Path(__file__).parents[1] / "clients"

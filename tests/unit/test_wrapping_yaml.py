@@ -6,9 +6,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.formats import FORMATS
-from scopekeeper.mcp_clients.wrap import Launcher, Selection, look, unwrap, wrap
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.wrap import Launcher, Selection, look, unwrap, wrap
 
 ALL = Selection()
 HERMES = FORMATS["hermes"]

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
+from scopekeeper.mcp_configs.document import Pair, ParseError, Raw, Value, position
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from scopekeeper.mcp_clients.document import Edit, Pair, Value
+from scopekeeper.mcp_configs.document import Edit, Pair, Value
 
 
 def remove_member(text: str, siblings: Sequence[Pair], member: Pair) -> list[Edit]:

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients import files
-from scopekeeper.mcp_clients.git import top_level
+from scopekeeper.mcp_configs import files
+from scopekeeper.mcp_configs.git import top_level
 
 _EDITORS = ("Code", "Code - Insiders", "VSCodium", "Code - OSS", "Cursor")
 """Folders below ``$XDG_CONFIG_HOME``."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients.formats import found, is_shared_name
+from scopekeeper.mcp_configs.formats import found, is_shared_name
 
 
 def is_shared(path: str, environment: Mapping[str, str]) -> bool:

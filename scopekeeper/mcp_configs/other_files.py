@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.formats import FORMATS, PROJECT_FILES, found
-from scopekeeper.mcp_clients.projects import project_folders, read_object
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.formats import FORMATS, PROJECT_FILES, found
+from scopekeeper.mcp_configs.projects import project_folders, read_object
 
 _CLAUDE = FORMATS["claude-code"]
 _FLAT = replace(_CLAUDE, places=((),))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
+from scopekeeper.mcp_configs.document import Pair, ParseError, Raw, Value, position
 
 _MISSING = "it is YAML, and the library that reads it, ruamel.yaml, is not installed"
 _INSTALL = (

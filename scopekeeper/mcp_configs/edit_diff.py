@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.document import Edit, apply
+from scopekeeper.mcp_configs.document import Edit, apply
 
 _CONTEXT = 3
 """Unchanged lines around each change."""

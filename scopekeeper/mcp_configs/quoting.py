@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.yaml import YamlDialect
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.yaml import YamlDialect
 from scopekeeper.scope.names import MEMBER_MAX
 
 _PLAIN = re.compile(r"(?:--?)?[A-Za-z/][A-Za-z0-9_./@+=-]*")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from scopekeeper.errors import UsageError
-from scopekeeper.mcp_clients.servers import PROGRAM, ServerState
-from scopekeeper.mcp_clients.wrap import WrapOutcome
+from scopekeeper.mcp_configs.servers import PROGRAM, ServerState
+from scopekeeper.mcp_configs.wrap import WrapOutcome
 
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 """Folders in every client's PATH; a desktop client lacks the additions of a shell profile."""

@@ -8,7 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.document import Pair, ParseError, Raw, Value, position
+from scopekeeper.mcp_configs.document import Pair, ParseError, Raw, Value, position
 
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")

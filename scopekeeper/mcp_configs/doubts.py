@@ -5,7 +5,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from scopekeeper.mcp_clients.wrap import WrapOutcome
+from scopekeeper.mcp_configs.wrap import WrapOutcome
 
 _SEPARATORS = {"/", "\\"}
 _BLANKS = re.compile(r"\S\s+\S")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from scopekeeper.mcp_clients import json5, yaml
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import ParseError
-from scopekeeper.mcp_clients.known_clients import CLIENTS
+from scopekeeper.mcp_configs import json5, yaml
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.known_clients import CLIENTS
 
 FORMATS = {each.name: each for each in CLIENTS}
 PROJECT_FILES = {name: each.name for each in CLIENTS for name in each.projects}

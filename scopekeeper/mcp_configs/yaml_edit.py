@@ -7,7 +7,7 @@ indentation of that; what is removed leaves every comment.
 import re
 from collections.abc import Sequence
 
-from scopekeeper.mcp_clients.document import Edit, Pair, Value
+from scopekeeper.mcp_configs.document import Edit, Pair, Value
 
 _BLANKS = re.compile(r"\s*")
 _UNSAFE = re.compile(r"[,\[\]{}:]|^[-?]")

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.mcp_clients.known_clients import CLIENTS
+from scopekeeper.mcp_configs.known_clients import CLIENTS
 
 _TITLES = {each.name: each.title for each in CLIENTS}
 _PROGRAMS = {program: each.name for each in CLIENTS for program in each.programs}

@@ -5,8 +5,8 @@ Code, Gemini CLI) or in neither (Claude Desktop, Codex CLI), so a command with a
 works as an argument. A leading ``~`` is different: only VS Code is known to expand it in both.
 """
 
-from scopekeeper.mcp_clients import json5, yaml
-from scopekeeper.mcp_clients.client_format import Format
+from scopekeeper.mcp_configs import json5, yaml
+from scopekeeper.mcp_configs.client_format import Format
 
 _SERVERS = (("mcpServers",),)
 _CONFIG = "$XDG_CONFIG_HOME"

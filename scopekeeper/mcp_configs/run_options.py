@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from scopekeeper.launch.arguments import FLAGS, REPEATED, parse
-from scopekeeper.mcp_clients.quoting import member_name
-from scopekeeper.mcp_clients.servers import PROGRAM
+from scopekeeper.mcp_configs.quoting import member_name
+from scopekeeper.mcp_configs.servers import PROGRAM
 
 NAME = "--name"
 _CHOSEN = ("name", "kind")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from scopekeeper import whole_file
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients import backups
-from scopekeeper.mcp_clients.backups import Backup, IsOutdated
+from scopekeeper.mcp_configs import backups
+from scopekeeper.mcp_configs.backups import Backup, IsOutdated
 
 _MOST = 64 << 20
 """Bytes. Some clients keep their history in their configuration; even that is smaller."""

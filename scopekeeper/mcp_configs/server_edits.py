@@ -5,13 +5,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scopekeeper.mcp_clients import yaml_edit
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import Edit, Pair, Value
-from scopekeeper.mcp_clients.quoting import member_name, quoter
-from scopekeeper.mcp_clients.run_options import NAME, name_in, options_in, spelled
-from scopekeeper.mcp_clients.servers import McpServer, ServerState, inner_command
-from scopekeeper.mcp_clients.text_edit import (
+from scopekeeper.mcp_configs import yaml_edit
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import Edit, Pair, Value
+from scopekeeper.mcp_configs.quoting import member_name, quoter
+from scopekeeper.mcp_configs.run_options import NAME, name_in, options_in, spelled
+from scopekeeper.mcp_configs.servers import McpServer, ServerState, inner_command
+from scopekeeper.mcp_configs.text_edit import (
     remove_items,
     remove_member,
     replace_items,

@@ -4,9 +4,9 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 
-from scopekeeper.mcp_clients.git import is_shared
-from scopekeeper.mcp_clients.program import launcher_path
-from scopekeeper.mcp_clients.wrap import WrapOutcome
+from scopekeeper.mcp_configs.git import is_shared
+from scopekeeper.mcp_configs.program import launcher_path
+from scopekeeper.mcp_configs.wrap import WrapOutcome
 
 
 def update_command(path: str, servers: Sequence[WrapOutcome], program: str = "") -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from scopekeeper.launch.arguments import parse as parse_run
-from scopekeeper.mcp_clients import json5, toml, yaml
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import Pair, ParseError, Value, position
-from scopekeeper.mcp_clients.yaml_edit import is_usual, unquoted
+from scopekeeper.mcp_configs import json5, toml, yaml
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import Pair, ParseError, Value, position
+from scopekeeper.mcp_configs.yaml_edit import is_usual, unquoted
 
 PROGRAM = "scopekeeper"
 """The file name of the launcher; a wrapped server is recognised by it."""

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_clients.client_format import Format
-from scopekeeper.mcp_clients.document import Edit, ParseError, Raw, apply
-from scopekeeper.mcp_clients.run_options import options_in, spelled
-from scopekeeper.mcp_clients.server_edits import (
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import Edit, ParseError, Raw, apply
+from scopekeeper.mcp_configs.run_options import options_in, spelled
+from scopekeeper.mcp_configs.server_edits import (
     Change,
     Launcher,
     unwrap_server,
     update_server,
     wrap_server,
 )
-from scopekeeper.mcp_clients.servers import (
+from scopekeeper.mcp_configs.servers import (
     McpServer,
     ServerState,
     classify,

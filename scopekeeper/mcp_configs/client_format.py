@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from scopekeeper.mcp_clients.json5 import Dialect
-from scopekeeper.mcp_clients.yaml import YamlDialect
+from scopekeeper.mcp_configs.json5 import Dialect
+from scopekeeper.mcp_configs.yaml import YamlDialect
 
 
 @dataclass(frozen=True, slots=True)

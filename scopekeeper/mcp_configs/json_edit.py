@@ -8,10 +8,10 @@ had to add.
 import json
 import re
 
-from scopekeeper.mcp_clients import json5
-from scopekeeper.mcp_clients.document import Edit, Pair, ParseError, Value, apply, position
-from scopekeeper.mcp_clients.json5 import Dialect
-from scopekeeper.mcp_clients.text_edit import remove_member
+from scopekeeper.mcp_configs import json5
+from scopekeeper.mcp_configs.document import Edit, Pair, ParseError, Value, apply, position
+from scopekeeper.mcp_configs.json5 import Dialect
+from scopekeeper.mcp_configs.text_edit import remove_member
 
 _REST_OF_LINE = re.compile(r"[ \t]*(?://[^\n\r]*)?(?=\r?\n)")
 _LINE_END = re.compile(r"\r?\n")

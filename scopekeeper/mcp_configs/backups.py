@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scopekeeper import state, whole_file
 from scopekeeper.errors import ConfigError, StateError
-from scopekeeper.mcp_clients.git import in_work_tree
+from scopekeeper.mcp_configs.git import in_work_tree
 
 SUFFIX = ".before-scopekeeper"
 FOLDER = "backups"
