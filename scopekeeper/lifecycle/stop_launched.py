@@ -105,8 +105,16 @@ def _launched(found: Sequence[Launched], grace: float | None) -> list[Part]:
 
 
 def is_one_arriving(snapshot: Snapshot) -> bool:
-    """Return whether systemd has moved a launch into its new scope, where it has no leaf yet."""
-    return any(scope.strays and not scope.members and _is_new(scope) for scope in snapshot.scopes)
+    """Return whether systemd has moved a launch into its new scope, and it is in no leaf yet.
+
+    It may have made its leaf already.
+    """
+    return any(_is_new(scope) and _unplaced(scope) for scope in snapshot.scopes)
+
+
+def _unplaced(scope: Scope) -> bool:
+    """Return whether a process is outside of every leaf, but for those that hold a place."""
+    return not {each.holder for each in scope.members}.issuperset(scope.strays)
 
 
 def _is_new(scope: Scope) -> bool:
