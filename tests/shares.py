@@ -1,8 +1,8 @@
 """Which tests are run as whom, and on which systemd: marks that ``tests/conftest.py`` gives.
 
-A test on a real systemd is run once by ``make test``: as the user, on Debian 13. These are run
-more often: all tests of a file, or those that are named, or single cases by ``name[case]``. A test
-may have the mark itself as well.
+A test on a real systemd is run once by ``make test``: as the user, on Debian 13. CORE and BOTH are
+run more often: all tests of a file, or those that are named, or single cases by ``name[case]``. A
+test may have the mark itself as well.
 ``make test-all`` runs everything as both users on every systemd.
 """
 
@@ -68,7 +68,21 @@ CORE: Share = {
     ),
     "gateway/test_wrapped_server.py": ALL,
 }
-"""The main job: as root and as the user, on both Debians."""
+"""The main job: as the user, on both Debians."""
+
+BOTH: Share = {
+    "gateway/test_main_job.py": ALL,
+    "systemd/test_containment.py": ALL,
+    "systemd/test_service.py": ALL,
+    "systemd/test_cohort_stop.py": ("test_a_launch_that_is_stopped_on_its_way_is_ended",),
+    "systemd/test_keeper.py": ("test_what_a_gateway_leaves_ends_at_once",),
+    "systemd/test_spawn.py": ("test_what_a_killed_gateway_leaves_is_ended_by_reconcile",),
+    "systemd/test_stop.py": (
+        "test_a_session_is_stopped_in_all_its_lanes",
+        "test_a_stop_that_was_killed_is_finished_by_reconcile",
+    ),
+}
+"""The heart of it: also as root. The rest of it is the same for both users."""
 
 LONG: Share = {
     "systemd/test_cron.py": ALL,
@@ -123,6 +137,8 @@ LONG: Share = {
     "systemd/test_ledger.py": ("test_each_short_command_beside_a_keeper_is_told",),
     "systemd/test_owned.py": ("test_a_launch_killed_at_any_step_has_handed_it_over_or_not",),
     "systemd/test_programs.py": ALL,
+    # what pages show; README's is shown by make test as well
+    "docs/test_docs.py": ("test_what_it_shows_is_what_is_printed",),
     # on this machine: tests of the tests and of packaging, and what a hostile output costs
     "lab/test_lab.py": ALL,
     "parts/test_parts.py": ALL,
@@ -138,7 +154,7 @@ LONG: Share = {
 }
 """Takes long and adds little to the main job: ``make test`` leaves it to ``make test-all``."""
 
-MARKS = {"core": CORE, "long": LONG}
+MARKS = {"core": CORE, "both": BOTH, "long": LONG}
 
 
 def marks_of(path: str, name: str) -> list[str]:

@@ -73,7 +73,7 @@ def test_the_machines_are_some_that_the_lab_has_and_every_systemd_of_it_is_among
     ("suite", "user"),
     [("trixie", "user"), ("trixie", "root"), ("bookworm", "user"), ("bookworm", "root")],
 )
-@pytest.mark.parametrize("often", [(), ("core",)])
+@pytest.mark.parametrize("often", [(), ("core",), ("core", "both")])
 @pytest.mark.parametrize("long", [False, True])
 def test_a_test_on_systemd_is_run_once_in_each_container_by_all_parts_together(
     suite: str, user: str, often: tuple[str, ...], long: bool
@@ -94,7 +94,7 @@ def test_a_test_on_systemd_is_run_once_in_each_container_by_all_parts_together(
         if _matches(expression, marks) and "2/2" not in asked.args:
             runs.append(part_name)
     assert len(runs) == 1, runs
-    if "core" in marks and not long:
+    if not long and ({"both"} if user == "root" else {"core"}) <= marks:
         assert catalogue.named(runs)[0].first
 
 
@@ -117,6 +117,12 @@ def test_what_stands_in_the_shares_is_there() -> None:
     argv = [*catalogue.PYTEST, "--collect-only", "-m", "systemd", *cases]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_run_as_both_users_is_run_on_both_debians() -> None:
+    for path, named in shares.BOTH.items():
+        core = shares.CORE[path]
+        assert core == shares.ALL or (named and set(named) <= set(core)), path
 
 
 def test_the_files_that_parts_name_are_there() -> None:
