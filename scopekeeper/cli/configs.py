@@ -53,7 +53,10 @@ class _Client(_Choice):
         try:
             name: str = super().convert(value, param, ctx)
         except click.BadParameter as error:
-            self.fail(error.message.rstrip(".") + suggestion(str(value), FORMATS), param, ctx)
+            near = suggestion(str(value), FORMATS)
+            if near:
+                self.fail(f"{value!r} is none{near} All: {', '.join(FORMATS)}", param, ctx)
+            self.fail(error.message, param, ctx)
         return name
 
 

@@ -183,7 +183,7 @@ def _unknown(word: str, *, all_users: bool) -> str:
     whose, option = ("", " --all-users") if all_users else (" of yours", "")
     return (
         f"no run, session, scope or member{whose} is {word!r}; give names and ids in full, as "
-        f"`scopekeeper ls --members{option}` lists them"
+        f"`scopekeeper ls --members --no-trunc{option}` lists them"
     )
 
 

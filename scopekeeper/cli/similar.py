@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from scopekeeper.cli.table import MARK, with_short_ids
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.names import PREFIX
 from scopekeeper.scope.selection import Selector
@@ -11,18 +12,37 @@ _CLOSE = 0.75
 _ERRORS = 2
 """Characters in which long names may differ: more are another id, not a typing error."""
 _MOST = 3
+_BEGINNING = 6
+"""Characters that have to be there of the beginning of a name."""
 
 
 def similar(wanted: str, known: Iterable[str]) -> list[str]:
     """Return the names most like a wanted one that is not among them, the most alike first. Pure.
 
+    Those of which it is the short form that a table has, or the beginning; else typing errors.
     Names that differ in their digits alone are different things, not typing errors.
     """
     import difflib
 
-    names = [name for name in dict.fromkeys(known) if name and _letters(name) != _letters(wanted)]
+    all_names = [name for name in dict.fromkeys(known) if name]
+    shortened = [name for name in all_names if _is_short_form(wanted, name)]
+    if shortened:
+        return shortened[:_MOST]
+    names = [name for name in all_names if _letters(name) != _letters(wanted)]
     cutoff = max(_CLOSE, 1 - _ERRORS / max(len(wanted), 1))
     return difflib.get_close_matches(wanted, names, _MOST, cutoff)
+
+
+def _is_short_form(wanted: str, name: str) -> bool:
+    if name == wanted or len(wanted) < _BEGINNING:
+        return False
+    if name.startswith(wanted):
+        return True
+    head, mark, tail = wanted.partition(MARK)
+    return any(
+        (each.startswith(head) and each.endswith(tail)) if mark else each == wanted
+        for each in (name, with_short_ids(name))
+    )
 
 
 def _letters(name: str) -> str:

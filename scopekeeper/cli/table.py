@@ -15,7 +15,7 @@ from scopekeeper.safe_text import safe
 
 GAP = 2
 """Spaces between columns."""
-_MARK = "…"
+MARK = "…"
 _TOO_NARROW = 10
 """Below this a beginning says more than two ends."""
 _ABSENT = ("", "-")
@@ -209,7 +209,7 @@ def cut(text: str, width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if width_of(text) <= width else _head(text, width - 1) + _MARK
+    return text if width_of(text) <= width else _head(text, width - 1) + MARK
 
 
 def cut_middle(text: str, width: int) -> str:
@@ -225,7 +225,7 @@ def cut_middle(text: str, width: int) -> str:
     part = head.rpartition(":")[0] + ":"
     if tail.startswith(":") and ":" in head and width_of(part) * 4 >= width_of(head) * 3:
         head = part
-    return head + _MARK + tail
+    return head + MARK + tail
 
 
 def name_in_line(name: str, width: int) -> str:
@@ -269,7 +269,7 @@ def _broken(line: str, width: int) -> list[str]:
     """Return a line in pieces that fit."""
     pieces = []
     while width_of(line) > width:
-        head = _head(line, width) or _MARK
+        head = _head(line, width) or MARK
         pieces.append(head)
         line = line[len(head) :]
     return [*pieces, line]

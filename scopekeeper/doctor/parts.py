@@ -33,6 +33,8 @@ def controllers(where: Place, caller: Caller) -> Iterator[Finding]:
         return
     whole = (cgroupfs.read(where.mount, "cgroup.controllers") or "").split()
     fix = "delegate them to this service (Delegate=yes)"
+    if where.manager:
+        fix = "enable them where this machine or container is started"
     if without_systemd():
         fix = _enable_in_container(where, caller, missing)
     elif where.manager == "user" and not set(missing) - set(whole):
@@ -277,6 +279,8 @@ def _keeps_no_stopped_store(manager: str) -> str:
             return "upgrade to systemd 254 or later"
         if calls.service_property(manager, UNIT, "FileDescriptorStorePreserve") == "yes":
             return ""
+        if calls.unit_property(manager, UNIT, "Transient") == "True" and _folder_of(UNIT, manager):
+            return "nothing: it ends after its runs, and the installed keeper takes over"
     except ScopekeeperError:
         return ""  # machine.systemd() reports that the manager does not answer
     return _install(manager)

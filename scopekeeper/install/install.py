@@ -159,6 +159,11 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations) -> None:
             "the keeper runs with its former unit; nothing is lost by: "
             f"systemctl{option} try-restart {KEEPER}"
         )
+    if manager.runs(KEEPER) and manager.property(KEEPER, "Transient") == "True":
+        change.warnings.append(
+            "a keeper that was not installed holds runs; it ends after them, and the installed one "
+            f"takes over. Sooner, which ends the runs: systemctl{option} stop {KEEPER}"
+        )
     if places.manager == "user" and not lingering.lingers(os.getuid()):
         change.warnings.append(
             "all of it ends at this user's last logout; to have it stay: "

@@ -101,7 +101,8 @@ def _stop_slice(manager: Systemctl, talk: Talk, change: Applied) -> None:
         return
     if cgroupfs.is_populated(directory):
         change.warnings.append(
-            f"{SLICE} stays, with what runs in it; once that has ended: scopekeeper uninstall"
+            f"the running {SLICE} stays, with what runs in it; once that has ended: "
+            "scopekeeper uninstall"
         )
         return
     # a scope that begins in between keeps running: the job mode leaves out what needs the slice

@@ -23,7 +23,10 @@ _HELPER = "--type="
 
 
 def running(clients: Iterable[str]) -> dict[str, list[int]]:
-    """Return the pids of these clients that run as this user, by the client's title."""
+    """Return the pids of these clients that run as this user, by the client's title.
+
+    One with another home has other files.
+    """
     wanted, uid = set(clients), os.getuid()
     found: dict[str, list[int]] = {}
     for pid in sorted(proc.pids()) if wanted else ():
@@ -33,9 +36,18 @@ def running(clients: Iterable[str]) -> dict[str, list[int]]:
         except OSError:
             continue
         client = client_of(command_line(pid) or [])
-        if client in wanted:
+        if client in wanted and not _has_other_home(pid):
             found.setdefault(_TITLES[client], []).append(pid)
     return found
+
+
+def _has_other_home(pid: int) -> bool:
+    try:
+        entries = proc.environment(pid).split(b"\0")
+    except OSError:
+        return False
+    home = next((each[5:] for each in entries if each.startswith(b"HOME=")), b"")
+    return bool(home) and os.fsdecode(home) != os.environ.get("HOME")
 
 
 def client_of(words: list[str]) -> str:

@@ -408,6 +408,22 @@ def test_the_keeper_is_started_for_what_runs_already(
     eventually(lambda: not is_alive(member.pid))
 
 
+def test_a_keeper_that_was_not_installed_is_named_until_it_ends(
+    call: Call, keeper: Scopekeeper, session: str
+) -> None:
+    run = begin(keeper, session, "--", "cat")
+    eventually(lambda: main_pid(UNIT))
+    done = call("install")
+    succeeds(done)
+    assert done.stderr.count("a keeper that was not installed holds runs; it ends after them") == 1
+    found = json.loads(keeper.call("doctor", "--json").stdout)["checks"]
+    fixes = [each["fix"] for each in found if each["check"] == "exec" and each["fix"]]
+    assert all("scopekeeper install" not in each for each in fixes), fixes
+    assert keeper.call("stop", run).returncode == 0
+    systemctl("stop", UNIT)
+    assert "not installed" not in call("install").stderr
+
+
 def test_a_killed_gateway_comes_back_without_what_it_had(
     call: Call, keeper: Scopekeeper, units: Units, session: str, before: dict[str, object]
 ) -> None:

@@ -316,7 +316,7 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
     for words, told in [
         (["--client", "codex"], "--client looks for files itself"),
         (["--client", "notepad"], "'notepad' is not one of"),
-        (["--client", "claude"], "'. Did you mean 'claude-code'? See `scopekeeper wrap"),
+        (["--client", "claude"], "'claude' is none. Did you mean 'claude-code'? All: openclaw, "),
         (["--format", "vscod"], "Did you mean 'vscode'?"),
         (["--memory-max", "lots"], "memory"),
         (["--lifetime", "long"], "unknown lifetime 'long'"),
@@ -736,9 +736,9 @@ def test_check_looks_at_projects_and_plugins_too(tmp_path):
 
 
 def test_it_ends_with_what_is_missing_and_with_who_has_to_be_restarted(simple, tmp_path):
-    sleep = shutil.which("sleep")
-    client = subprocess.Popen(["claude", "1000"], executable=sleep)
-    other = subprocess.Popen(["codex", "1000"], executable=sleep)
+    sleep, mine = shutil.which("sleep"), os.environ | {"HOME": str(tmp_path)}
+    client = subprocess.Popen(["claude", "1000"], executable=sleep, env=mine)
+    other = subprocess.Popen(["codex", "1000"], executable=sleep, env=mine)
     try:
         for each in (client, other):  # shown by the kernel only once the program is loaded
             eventually(lambda pid=each.pid: text_of(f"/proc/{pid}/cmdline"))

@@ -89,9 +89,8 @@ def test_nobody_writes_through_a_link_into_a_read_only_store_root_neither(tmp_pa
 def test_a_running_client_that_writes_its_file_from_memory_is_named(tmp_path):
     own = put(tmp_path / ".claude.json", {"mcpServers": {"a": {"command": "x"}}})
     project = write(tmp_path / "p/.mcp.json", {"a": {"command": "x"}})
-    client = subprocess.Popen(["claude", "1000"], executable=shutil.which("sleep"))
+    client = stand_in(tmp_path)
     try:
-        eventually(lambda: text_of(f"/proc/{client.pid}/cmdline"))
         assert "memory" not in call(tmp_path, "wrap", project)[2]
         assert "memory" not in call(tmp_path, "wrap", own, "--dry-run")[2]
         _, out, err = call(tmp_path, "wrap", own)
@@ -107,7 +106,26 @@ def test_a_running_client_that_writes_its_file_from_memory_is_named(tmp_path):
         client.kill()
         client.wait()
     own.write_text('{"mcpServers": {"a": {"command": "y"}}}')
-    assert "memory" not in call(tmp_path, "wrap", own)[2] or os.path.exists("/usr/bin/claude")
+    assert "memory" not in call(tmp_path, "wrap", own)[2]
+
+
+def stand_in(home, name="claude"):
+    """Start a process with the name of a client, for which this is the home."""
+    mine = os.environ | {"HOME": str(home)}
+    client = subprocess.Popen([name, "1000"], executable=shutil.which("sleep"), env=mine)
+    eventually(lambda: text_of(f"/proc/{client.pid}/cmdline").startswith(name))
+    return client
+
+
+def test_a_running_client_with_another_home_is_not_named(tmp_path):
+    own = put(tmp_path / ".claude.json", {"mcpServers": {"a": {"command": "x"}}})
+    client = stand_in(tmp_path / "other")
+    try:
+        _, out, err = call(tmp_path, "wrap", own)
+        assert str(client.pid) not in out + err
+    finally:
+        client.kill()
+        client.wait()
 
 
 def findings(monkeypatch, home):
@@ -258,9 +276,8 @@ def test_a_new_client_needs_one_entry_and_nothing_else(tmp_path):
         return subprocess.run([sys.executable, "-c", NEWEST, *map(str, words)], cwd=tmp_path,
                               env=environment, capture_output=True, text=True)  # fmt: skip
 
-    client = subprocess.Popen(["newest", "1000"], executable=shutil.which("sleep"))
+    client = stand_in(tmp_path, "newest")
     try:
-        eventually(lambda: text_of(f"/proc/{client.pid}/cmdline"))
         done = newest("wrap", "--client", "newest")
     finally:
         client.kill()

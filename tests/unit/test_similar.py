@@ -21,6 +21,26 @@ def test_what_is_like_it_is_found(wanted: str, found: list[str]) -> None:
     assert bool(hint(wanted, KNOWN)) is bool(found)
 
 
+UUID = "aaaa1111-2222-3333-4444-555566667777"
+SESSIONS = (f"claude:{UUID}", f"claude:bbbb{UUID[4:]}", "agent:main:subagent:discord:chat:1234")
+
+
+@pytest.mark.parametrize(("wanted", "found"), [
+    ("claude:aaaa1111", [SESSIONS[0]]),
+    ("claude:aaaa", [SESSIONS[0]]),
+    ("claude:", [SESSIONS[0], SESSIONS[1]]),
+    ("agent:…:chat:1234", [SESSIONS[2]]),
+    ("claude:bbbb…", [SESSIONS[1]]),
+    ("a…4", []),
+    ("…", []),
+    (SESSIONS[0], []),
+])  # fmt: skip
+def test_of_a_short_form_as_tables_have_it_the_whole_name_is_found(
+    wanted: str, found: list[str]
+) -> None:
+    assert similar(wanted, SESSIONS) == found
+
+
 def test_another_id_is_no_typing_error() -> None:
     ids = ["agent:main:subagent:5e0c21ab", "agent:main:subagent:91f2ce07"]
     assert similar("agent:main:subagent:0d3a7714", ids) == []
