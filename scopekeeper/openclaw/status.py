@@ -2,6 +2,7 @@
 
 import enum
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from scopekeeper.openclaw.running import Gateway, Uncontained
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.selection import is_owner
 
+NEWEST_TESTED = "2026.9.6"
+"""Of OpenClaw, by ``make test-all``."""
 _NOT_OURS = "edited, or written by somebody else; `openclaw install` names the file, and keeps it"
 
 _OUTSIDE = "not contained"
@@ -203,8 +206,16 @@ def of_gateway(
         text = "this version of OpenClaw gives servers no session: they share one name"
         yield GatewayFinding(name, Containment.LACKS, text)
     else:
-        version = gateway.report.get("openclaw") or "unknown"
-        yield GatewayFinding(name, Containment.OK, f"OpenClaw {version}, with the plugin")
+        version = str(gateway.report.get("openclaw") or "unknown")
+        newer = f"; newer than {NEWEST_TESTED}, the newest that was tested"
+        detail = f"OpenClaw {version}, with the plugin{newer if _is_untested(version) else ''}"
+        yield GatewayFinding(name, Containment.OK, detail)
+
+
+def _is_untested(version: str) -> bool:
+    """Return whether a version is newer than those that scopekeeper was tested with."""
+    numbers, tested = (re.findall(r"\d+", each)[:3] for each in (version, NEWEST_TESTED))
+    return [int(each[:9]) for each in numbers] > [int(each) for each in tested]
 
 
 def sessions(

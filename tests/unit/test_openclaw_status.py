@@ -13,6 +13,7 @@ from scopekeeper.openclaw.configuration import look_at
 from scopekeeper.openclaw.locations import find
 from scopekeeper.openclaw.running import Gateway, Uncontained
 from scopekeeper.openclaw.status import (
+    NEWEST_TESTED,
     Containment,
     Remedies,
     is_fine,
@@ -20,6 +21,7 @@ from scopekeeper.openclaw.status import (
     of_no_gateway,
     sessions,
 )
+from tests.e2e import packages
 from tests.machine import environment_of, eventually, text_of
 
 SHELL = "/usr/bin/scopekeeper-shell"
@@ -50,6 +52,23 @@ def test_a_gateway_is_told_by_what_it_knows(report, installed, changed, words):
     (finding,) = of_gateway(gateway(report=report), changed, MEND, installed=installed)
     assert words in finding.detail
     assert (finding.verdict is Containment.OK) == words.startswith(("OpenClaw", "with"))
+
+
+@pytest.mark.parametrize(("version", "is_newer"), [
+    (NEWEST_TESTED, False), ("2026.4.15", False), ("2026.9.6-1", False), ("2026.9", False),
+    ("2026.9.7", True), ("2026.10.1", True), ("2027.1.0-beta.2", True), ("unknown", False),
+    ("", False), ("9" * 5000, True),
+])  # fmt: skip
+def test_a_version_that_was_not_tested_is_named_as_such(version, is_newer):
+    report = {"identity": ["acquire"], "openclaw": version}
+    (finding,) = of_gateway(gateway(report=report), 50.0, MEND, installed=True)
+    assert finding.verdict is Containment.OK
+    assert (f"newer than {NEWEST_TESTED}" in finding.detail) is is_newer
+
+
+def test_the_newest_that_is_named_is_the_newest_that_is_tested():
+    versions = [tuple(map(int, each.split("."))) for each in packages.VERSIONS]
+    assert ".".join(map(str, max(versions))) == NEWEST_TESTED
 
 
 def test_a_process_in_no_scope_is_told_with_its_server():
