@@ -26,6 +26,7 @@ from scopekeeper.keeper.events import (
 from scopekeeper.keeper.owner_watch import OwnerWatch
 from scopekeeper.keeper.processes import Processes, WatchedProcess, allow_descriptors
 from scopekeeper.keeper.scope_discovery import ScopeDiscovery
+from scopekeeper.keeper.slice_kills import SliceKills, kills_of
 from scopekeeper.keeper.stdio_watch import Followed, StdioWatch
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.exit_status import Exit, start_of
@@ -94,6 +95,7 @@ class Watch:
         allow_descriptors()
         self._scopes: dict[str, _Scope] = {}
         self._followers: dict[Owner, set[str]] = {}
+        self._slices = SliceKills()
         self._inotify = Inotify(self._overflowed, self._failed)
         self.processes = Processes(loop)
         self._owners = OwnerWatch(
@@ -249,6 +251,7 @@ class Watch:
         try:
             inode = os.stat(directory).st_ino
         except OSError:
+            self._slices.forget_unexplained(directory)
             return  # gone already, and never reported
         scope = self._scopes.get(directory)
         if scope is not None and scope.inode != inode:
@@ -297,6 +300,7 @@ class Watch:
         self._inotify.remove(scope.memory)
         for name in tuple(scope.leaves):
             self._drop_leaf(scope, name)
+        self._count_last_kills(directory)
         self._follow_owners(scope, frozenset())
         self._queue.gone(directory)
 
@@ -328,7 +332,7 @@ class Watch:
             lambda _: self._queue.touch(scope.directory, name),
         )
         if not self._is_started:
-            leaf.kills = _kills(leaf.directory, "memory.events.local")
+            leaf.kills = kills_of(leaf.directory, "memory.events.local")
         self._watch_memory(scope)
 
     def _watch_memory(self, scope: _Scope) -> None:
@@ -337,10 +341,12 @@ class Watch:
             scope.memory = self._add(
                 scope.directory, "memory.events", IN_MODIFY, lambda _: self._count_kills(scope)
             )
-            if scope.memory is not None and self._is_started:
-                self._count_kills(scope)
-            elif scope.memory is not None:
-                scope.kills = _kills(scope.directory, "memory.events")
+            if scope.memory is None:
+                return
+            if not self._is_started:
+                scope.kills = kills_of(scope.directory)
+            self._slices.begin(scope.directory, reported=scope.kills)
+            self._count_kills(scope)
 
     def _leaf_went(self, scope: _Scope, name: str) -> None:
         if self._drop_leaf(scope, name):
@@ -356,22 +362,33 @@ class Watch:
         return True
 
     def _count_kills(self, scope: _Scope) -> None:
-        """Report OOM kills, reading the counts at once: the scope may be removed any moment.
-
-        A kill of the last process of a scope may be missed: systemd removes the count.
-        """
-        kills = _kills(scope.directory, "memory.events")
+        """Report OOM kills, reading the counts at once: the scope may be removed any moment."""
+        kills = kills_of(scope.directory)
         if kills <= scope.kills:
             return
+        self._slices.explain(scope.directory, kills - scope.kills)
         scope.kills = kills
         found = ""
         for name, leaf in scope.leaves.items():
-            own = _kills(leaf.directory, "memory.events.local")
+            own = kills_of(leaf.directory, "memory.events.local")
             if own > leaf.kills:
                 leaf.kills, found = own, name
                 self._queue.change(scope.directory, name, What.OOM_KILL)
         if not found:
             self._queue.change(scope.directory, "", What.OOM_KILL)
+
+    def _count_last_kills(self, directory: str) -> None:
+        """Report a kill of the last processes of a scope that is removed, with its count."""
+        if not self._slices.has_unexplained(directory):
+            return
+        others = [each for each in self._scopes.values() if each.memory is not None]
+        for each in others:
+            self._count_kills(each)
+        # another one may be gone as well, and not be known to be: it could have been in that one
+        is_sure = all(os.path.isdir(each.directory) for each in others)
+        if is_sure and self._slices.has_unexplained(directory):
+            self._queue.change(directory, "", What.OOM_KILL)
+        self._slices.forget_unexplained(directory)
 
     def _overflowed(self) -> None:
         """Find what the lost events were about, then have everything read again."""
@@ -389,12 +406,3 @@ class Watch:
             yield
         except Exception as error:  # noqa: BLE001  one scope must not hide the others
             self._queue.put(Blind(directory, f"{directory}: {words(error)}"))
-
-
-def _kills(directory: str, name: str) -> int:
-    """Return the number of OOM kills in a cgroup; 0 if it is gone."""
-    for line in (cgroupfs.read(directory, name) or "").splitlines():
-        key, _, count = line.partition(" ")
-        if key == "oom_kill":
-            return int(count)
-    return 0

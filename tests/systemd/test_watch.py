@@ -257,6 +257,44 @@ def test_an_oom_kill_is_told_of_the_leaf_or_else_of_the_scope(
     assert watcher.changed(scope, where, What.OOM_KILL)
 
 
+@pytest.mark.controllers
+@pytest.mark.parametrize("by", ["the kernel", "a signal", "both at once"])
+def test_an_oom_kill_of_all_of_a_scope_is_told_also_once_that_is_gone(
+    keeper: Scopekeeper, session: str, watcher: Watcher, by: str
+) -> None:
+    """Its slice has counted it; which of two scopes that go at once it was in, is not known."""
+
+    def greedy(name: str) -> tuple[str, subprocess.Popen[bytes]]:
+        words = ("-s", f"{session}:{name}", "-n", "greedy", "--memory-max=40M")
+        process = keeper.member(*words, "--", *GREEDY, stdin=subprocess.PIPE)
+        scope = os.path.dirname(directory_of(process.pid))
+        watcher.until(lambda: watcher.appeared(scope))
+        watcher.follow(scope)
+        return scope, process
+
+    (scope, process), (other, another) = greedy("a"), greedy("b")
+    watcher.run(0.1)
+    if by == "the kernel":
+        os.write(process.stdin.fileno(), b"\n")
+    else:
+        process.kill()
+    if by == "both at once":
+        os.write(another.stdin.fileno(), b"\n")
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    # the watch looks only now
+    eventually(lambda: not os.path.exists(scope))
+    eventually(lambda: by != "both at once" or not os.path.exists(other))
+    watcher.until(lambda: watcher.gone(scope))
+    told = What.OOM_KILL in [what for _, what in watcher.changes(scope)]
+    assert told is (by == "the kernel")
+    another.communicate(b"\n" if by != "both at once" else None, timeout=120)
+    if by != "both at once":
+        eventually(lambda: not os.path.exists(other))
+        watcher.until(lambda: watcher.gone(other))
+        assert What.OOM_KILL in [what for _, what in watcher.changes(other)]
+
+
 def test_scopes_that_come_and_go_leave_no_watch(
     keeper: Scopekeeper, session: str, watcher: Watcher
 ) -> None:
