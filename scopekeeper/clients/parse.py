@@ -90,14 +90,16 @@ def _checked(key: str, value: object) -> str | tuple[str, ...]:
 def _hooks(value: object) -> Fields:
     """Return the keys of a table of hooks; raises ValueError with one sentence."""
     if not isinstance(value, dict):
-        raise ValueError("hooks is a table; write [NAME.hooks]")
+        raise ValueError("hooks is a table; write [NAME.hooks]")  # noqa: TRY004
     for key, each in value.items():
         if key == "pid":
             if not isinstance(each, str) or not form.is_variable(each):
                 raise ValueError("hooks.pid is the name of a variable, none of SCOPEKEEPER_")
         elif key not in _HOOK_LISTS:
             raise _unknown(key, ("pid", *_HOOK_LISTS))
-        elif not isinstance(each, list) or len(each) > form.LIST_MAX or not all(map(_is_word, each)):
+        elif (
+            not isinstance(each, list) or len(each) > form.LIST_MAX or not all(map(_is_word, each))
+        ):
             raise ValueError(f"hooks.{key} is a list of up to {form.LIST_MAX} words")
     return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
 

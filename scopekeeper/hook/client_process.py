@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from scopekeeper.clients.format import Row
 from scopekeeper.clients.identity import row_of, runs_one_command
-from scopekeeper.hook.front import Ancestor
 from scopekeeper.kernel import proc
+
+Ancestor = tuple[int, str, str]
+"""A process above the hook: its pid, and its stat and cmdline in procfs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from scopekeeper.clients import hooks
 from scopekeeper.clients.hooks import Hooks
 from scopekeeper.hook import client_process, event
-from scopekeeper.hook.client_process import ClientProcess, Watch
-from scopekeeper.hook.front import Ancestor
+from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
 from scopekeeper.safe_text import safe
 from scopekeeper.systemd import journal
 

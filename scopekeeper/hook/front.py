@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-Ancestor = tuple[int, str, str]
-"""A process above the hook: its pid, and its stat and cmdline in procfs."""
+    from scopekeeper.hook.client_process import Ancestor
+
 _FURTHEST = 16
 _FIRST_FREE, _MOST = 3, 1 << 20
 """Descriptors from 3 on are closed; none is higher (fs.nr_open, by default)."""
@@ -38,9 +38,9 @@ def hook(words: list[str], then: "Callable[[list[str]], object]") -> "NoReturn":
         posix._exit(0)
 
 
-def ancestors() -> list[Ancestor]:
+def ancestors() -> "list[Ancestor]":
     """Return the processes above this one, the nearest first, as far as they are visible."""
-    found: list[Ancestor] = []
+    found = list[tuple[int, str, str]]()
     try:
         pid = posix.getppid()
         while pid > 1 and len(found) < _FURTHEST:
@@ -61,7 +61,10 @@ def _leave_group() -> None:
 
 
 def _work(
-    words: list[str], above: list[Ancestor], began: float, then: "Callable[[list[str]], object]"
+    words: list[str],
+    above: "list[Ancestor]",
+    began: float,
+    then: "Callable[[list[str]], object]",
 ) -> None:
     posix.setsid()
     event = _detach()
@@ -80,14 +83,15 @@ def _detach() -> int:
     posix.chdir("/")
     try:
         event = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-        event = posix.dup2(event, _FIRST_FREE, False)
+        if event != _FIRST_FREE:
+            event = posix.dup2(event, _FIRST_FREE, False)
     except OSError:
         event = -1  # it was closed
     posix.closerange(_FIRST_FREE + (event >= 0), _MOST)
     nothing = posix.open("/dev/null", posix.O_RDWR)
     for fd in range(_FIRST_FREE):
         posix.dup2(nothing, fd)
-        posix.set_inheritable(fd, True)  # noqa: FBT003
+        posix.set_inheritable(fd, True)
     if nothing >= _FIRST_FREE:
         posix.close(nothing)
     return event
