@@ -463,8 +463,12 @@ def test_a_client_that_goes_on_loses_the_session_that_has_ended(client, name, wo
 def test_without_an_id_and_a_reason_it_only_waits_for_the_end(client):
     """The stop of a later one is the sign that theirs would have been called by now."""
     ones = []
-    for fields in ({"reason": "complete", "sessionId": ID}, {"sessionId": ID},
-                   {"reason": "user_exit"}, {"reason": "user_exit", "sessionId": "../x"}):  # fmt: skip
+    for fields in (
+        {"reason": "complete", "sessionId": ID},
+        {"sessionId": ID},
+        {"reason": "user_exit"},
+        {"reason": "user_exit", "sessionId": "../x"},
+    ):
         ones.append(client("copilot"))
         ones[-1].end_session("copilot sessionEnd", json.dumps(fields))
     later = client("copilot")
