@@ -6,6 +6,7 @@ anew, name the session that has ended.
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,24 +31,26 @@ def run(
 ) -> None:
     """Do what a hook is for. Never raises; a line in the journal names what is wrong.
 
-    event_fd is the hook's stdin, or -1; began is when the hook began. then runs a command.
+    event_fd is the hook's stdin, which is read and closed, or -1; began is when the hook began.
+    then runs a command.
     """
     try:
-        problem = _run(words, event_fd, above, began, then)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else no command can be waited for
+        text = event.read(event_fd) if event_fd >= 0 else b""
+        problem = _run(words, text, above, began, then)
     except Exception as error:  # noqa: BLE001  nobody would see a traceback
         problem = f"{type(error).__name__}: {error}"
     if problem:
         shown = " ".join(word[:_SHOWN] for word in words[:2])
-        text = safe(f"hook {shown}: {problem}")
-        entry = {"MESSAGE": text, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "scopekeeper"}
+        line = safe(f"hook {shown}: {problem}")
+        entry = {"MESSAGE": line, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "scopekeeper"}
         journal.send([entry])
 
 
 def _run(
-    words: Sequence[str], event_fd: int, above: Sequence[Ancestor], began: float, then: Command
+    words: Sequence[str], text: bytes, above: Sequence[Ancestor], began: float, then: Command
 ) -> str:
     """Return what is wrong, '' if nothing is."""
-    text = event.read(event_fd) if event_fd >= 0 else b""
     if len(words) != 2:
         return "it takes a client and an event: scopekeeper hook CLIENT EVENT"
     client, name = words

@@ -26,7 +26,7 @@ class Event:
 
 
 def read(fd: int, seconds: float = PATIENCE) -> bytes:
-    """Read to the end, or for some seconds; return nothing if it is too much.
+    """Read to the end, or for some seconds, and close; return nothing if it is too much.
 
     The rest is read too, so that the client gets no broken pipe.
     """
@@ -45,13 +45,14 @@ def read(fd: int, seconds: float = PATIENCE) -> bytes:
         size += len(piece)
         if size <= SIZE_MAX:
             pieces.append(piece)
+    os.close(fd)  # a client that still writes must not wait until this process ends
     return b"".join(pieces) if size <= SIZE_MAX else b""
 
 
 def parse(text: bytes, id_keys: Sequence[str]) -> Event:
     """Return the event in a text; id_keys are those of the session's id, the first one counts."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number that int() refuses
         return Event()
     if not isinstance(found, dict):
@@ -62,3 +63,16 @@ def parse(text: bytes, id_keys: Sequence[str]) -> Event:
     if not isinstance(reason, str) or len(reason) > _REASON_MAX:
         reason = ""
     return Event(named if is_id(named.encode("utf-8", "surrogatepass")) else "", reason)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON; raises ValueError if it has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a duplicate key")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and the like, which are not JSON."""
+    raise ValueError(constant)

@@ -48,7 +48,8 @@ def test_of_any_bytes_only_valid_fields_come_out(text):
 @pytest.mark.parametrize("text", [
     b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"\xff", b"null", b"[]", b'"x"',
     b'{"session_id": 7, "reason": []}', b'{"session_id": "../x", "reason": null}',
-    b'{"session_id": "\\ud800"}', json.dumps({"reason": "x" * 65}).encode(),
+    b'{"session_id": "\\ud800"}', b'{"reason": "other", "reason": "clear"}',
+    b'{"reason": "other", "x": NaN}', json.dumps({"reason": "x" * 65}).encode(),
 ])  # fmt: skip
 def test_broken_input_is_an_event_without_fields(text):
     assert event.parse(text, IDS) == event.Event()
@@ -78,7 +79,7 @@ def written(content, *, ends):
     try:
         return event.read(ours, 60 if ends else 0.2)
     finally:
-        os.close(ours)
+        assert not os.path.exists(f"/proc/self/fd/{ours}")
         if not ends:
             os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -102,7 +103,6 @@ def test_what_cannot_be_read_is_empty(tmp_path):
     for flags in (os.O_RDONLY | os.O_DIRECTORY, os.O_WRONLY | os.O_TMPFILE):
         fd = os.open(tmp_path, flags)
         assert event.read(fd) == b""
-        os.close(fd)
 
 
 # which process the client is
@@ -238,7 +238,6 @@ def test_whatever_it_gets_it_calls_nothing_without_a_client(lines, words, text, 
         detached.run(words, ours, [], 0.0, called.append)
     finally:
         del os.environ["CLAUDE_PID"]
-        os.close(ours)
     assert called == []
     assert all("\n" not in line and "Error" not in line for line in lines)
 
@@ -417,6 +416,18 @@ def test_three_calls_at_once_are_three_reconciles(client):
     one.end()
     eventually(lambda: len(one.calls) == 3)
     assert len(set(one.calls)) == 1
+
+
+def test_a_client_that_ignores_the_end_of_its_children_is_no_obstacle(client):
+    """A hook inherits that, and its commands could not be waited for."""
+    one = client("codex")
+    text = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    text += "os.execv(sys.argv[1], sys.argv[1:])"
+    one.hook = shlex.join([sys.executable, "-c", text, *shlex.split(one.hook)])
+    one.end_session("codex SessionEnd", json.dumps(END))
+    eventually(lambda: one.calls)
+    one.end()
+    eventually(lambda: len(one.calls) == 2)
 
 
 def test_the_start_of_a_session_and_unknown_words_do_nothing(client):
