@@ -29,7 +29,7 @@ def find(
     """Return the process of a client above its hook; None if the hook is not of this client.
 
     above are the processes over the hook, the nearest first. variable is a pid that the client
-    says it has. It counts if it is one of them: a variable is inherited further than it is true.
+    claims to have. It counts if it is one of them: a variable is inherited further than it is true.
     """
     nearest = None
     for pid, text, command in above:
