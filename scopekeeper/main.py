@@ -1,4 +1,4 @@
-"""The entry of ``scopekeeper``: a plain ``run`` launches at once, all else loads the commands.
+"""The entry of ``scopekeeper``: ``run`` and ``hook`` begin at once, all else loads the commands.
 
 On the hot path of ``run``: builtin modules only.
 """
@@ -8,16 +8,25 @@ import sys
 
 def main() -> None:
     """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["hook"] and not {"-h", "--help"}.intersection(arguments):
+        from scopekeeper.hook.front import hook
+
+        hook(arguments[1:], command)
     from scopekeeper.launch import signals
     from scopekeeper.launch.arguments import parse
     from scopekeeper.launch.run import run
 
     signals.die_by_interrupt()
-    arguments = sys.argv[1:]
     if arguments[:1] == ["run"]:
         parsed = parse(arguments[1:])
         if parsed is not None:
             run(*parsed)
+    command(arguments)
+
+
+def command(arguments: list[str]) -> None:
+    """Run any command, and exit."""
     import gc
 
     gc.disable()  # for the imports' sake: 4 ms of 60; commands that stay enable it again
@@ -27,4 +36,5 @@ def main() -> None:
         site.main()
     from scopekeeper.cli.main import main as cli
 
+    sys.argv[1:] = arguments
     cli()

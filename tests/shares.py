@@ -113,6 +113,14 @@ LONG: Share = {
     "systemd/test_install.py": ALL,
     "systemd/test_gateway_report.py": ALL,
     "systemd/test_claude_code_plugin.py": ALL,
+    "systemd/test_hook.py": (
+        "test_a_client_that_kills_its_hook_loses_nothing_of_it",
+        "test_a_hook_in_a_scope_of_its_client_ends_the_others",
+        "test_an_id_that_is_none_stops_nothing_while_the_client_lives",
+        "test_beside_a_keeper_it_is_one_end",
+        "test_three_hooks_at_once_are_one_end",
+        "test_unknown_words_are_in_the_journal_and_nowhere_else",
+    ),
     "systemd/test_doctor.py": ("test_an_interrupted_trial_leaves_no_scope",),
     "systemd/test_exec_silent.py": ALL,
     "systemd/test_client_sessions.py": (

@@ -26,6 +26,7 @@ GROUPS = {
         "own": "Hand paths over to a scope, which removes them at its end.",
         "disown": "Take back paths that were handed over.",
         "keeper": "Run the daemon that watches scopes and holds terminals.",
+        "hook": "What a client calls when a session starts or ends.",
     },
     "Set up": {
         "doctor": "Check that scopekeeper works on this machine.",

@@ -34,6 +34,11 @@ VARIABLES = (
 
 def read(sources: list[str], built_in: tuple[Row, ...]) -> tuple[Row, ...]:
     """Return the table with the files of a user over it; raises ClientsError."""
+    return parse(texts_of(sources), built_in)
+
+
+def texts_of(sources: list[str]) -> list[tuple[str, str]]:
+    """Return the path and the text of each file that exists; raises ClientsError."""
     texts = []
     for path in sources:
         try:
@@ -44,7 +49,7 @@ def read(sources: list[str], built_in: tuple[Row, ...]) -> tuple[Row, ...]:
             raise ClientsError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise ClientsError(f"{path}: not UTF-8 (byte {error.start})") from None
-    return parse(texts, built_in)
+    return texts
 
 
 def refresh(

@@ -90,7 +90,7 @@ def find(table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str) 
     value = environment[variable.encode()]
     if not all(environment.get(each.encode()) for each in row[3]):
         return Named(ignored=f"{variable} incomplete")
-    if not _is_id(value):
+    if not is_id(value):
         return Named(ignored=f"{variable} invalid")
     if _has(pid, variable.encode() + b"=" + value):
         return Named(ignored=f"{variable} inherited")
@@ -121,12 +121,19 @@ def _client_above(table: "Sequence[Row]", starter: str) -> "tuple[Row | None, st
 
 def _row_of(table: "Sequence[Row]", pid: str, stat: "Stat") -> "Row | None":
     """Return the client that a process is, None if it is none; raises OSError."""
-    name = stat.name
+    return row_of(table, stat.name, []) or row_of(
+        table, "", read(f"/proc/{pid}/cmdline").split("\0")
+    )
+
+
+def row_of(table: "Sequence[Row]", short_name: str, arguments: "Sequence[str]") -> "Row | None":
+    """Return the client with this short name or these arguments, None if it is none."""
     for row in table:
         for program in row[1]:
-            if program[:_COMM_MAX] == name:
+            if program[:_COMM_MAX] == short_name:
                 return row
-    arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    if not arguments:
+        return None
     name = _file_name(arguments[0])
     if name.rstrip("0123456789.") in _INTERPRETERS:
         script = next((each for each in arguments[1:] if each[:1] != "-"), "")
@@ -145,16 +152,18 @@ def _file_name(path: str) -> str:
 
 def _runs_command(pid: str, stat: "Stat") -> bool:
     """Return whether a process is a shell that runs one command in a session of its own."""
-    if str(stat.session) != pid:
-        return False
-    arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    return str(stat.session) == pid and runs_one_command(read(f"/proc/{pid}/cmdline").split("\0"))
+
+
+def runs_one_command(arguments: "Sequence[str]") -> bool:
+    """Return whether these are the arguments of a shell that runs one command: ``sh -c``."""
     if _file_name(arguments[0]).lstrip("-") not in SHELLS:
         return False
     option = next((each for each in arguments[1:] if each[:2] != "--"), "")
     return option[:1] == "-" and "c" in option
 
 
-def _is_id(value: bytes) -> bool:
+def is_id(value: bytes) -> bool:
     """Return whether a value can be the id of a session."""
     if not 0 < len(value) <= ID_MAX or not value.isascii():
         return False

@@ -11,6 +11,9 @@ from scopekeeper.errors import ScopekeeperError
 
 Fields = dict[str, Any]
 _KEYS = ("programs", "session", "beside", "prefix", "lane", "owner")
+HOOKS = "hooks"
+"""The key of a table for ``scopekeeper hook``; launches do not read it."""
+_HOOK_LISTS = ("start", "end", "id", "keeps", "drops")
 _LISTS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "programs": (form.is_program, "file names of programs"),
     "session": (form.is_variable, "names of variables, none of SCOPEKEEPER_"),
@@ -24,6 +27,11 @@ class ClientsError(ScopekeeperError):
 
 def parse(texts: Sequence[tuple[str, str]], built_in: Sequence[Row] = ()) -> tuple[Row, ...]:
     """Merge files, each a path and its text, later ones last, over a table; raises ClientsError."""
+    return tuple(_row(name, fields) for name, fields in merge(texts, built_in).items())
+
+
+def merge(texts: Sequence[tuple[str, str]], built_in: Sequence[Row] = ()) -> dict[str, Fields]:
+    """Return the keys of each client, those of ``hooks`` in a dictionary; raises ClientsError."""
     found: dict[str, Fields] = {row[0]: dict(zip(_KEYS, row[1:], strict=True)) for row in built_in}
     for path, text in texts:
         for name, table in _document(path, text).items():
@@ -37,14 +45,17 @@ def parse(texts: Sequence[tuple[str, str]], built_in: Sequence[Row] = ()) -> tup
             fields = found.setdefault(name, {})
             for key, value in table.items():
                 try:
-                    fields[key] = _checked(key, value)
+                    if key == HOOKS:
+                        fields[key] = fields.get(key, {}) | _hooks(value)
+                    else:
+                        fields[key] = _checked(key, value)
                 except ValueError as error:
                     raise ClientsError(f"{where}: {error}") from None
             if not fields.get("programs"):
                 raise ClientsError(f'{where}: name its programs: programs = ["{name}"]')
     if len(found) > form.ROWS_MAX:
         raise ClientsError(f"{texts[-1][0]}: more than {form.ROWS_MAX} clients")
-    return tuple(_row(name, fields) for name, fields in found.items())
+    return found
 
 
 def _document(path: str, text: str) -> Fields:
@@ -59,8 +70,7 @@ def _document(path: str, text: str) -> Fields:
 def _checked(key: str, value: object) -> str | tuple[str, ...]:
     """Return the value of a key; raises ValueError with one sentence."""
     if key not in _KEYS:
-        near = difflib.get_close_matches(key, _KEYS, 1)
-        raise ValueError(f"unknown key {key[:40]}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise _unknown(key, (*_KEYS, HOOKS))
     if key in _LISTS:
         is_valid, what = _LISTS[key]
         is_list = isinstance(value, list) and len(value) <= form.LIST_MAX
@@ -75,6 +85,32 @@ def _checked(key: str, value: object) -> str | tuple[str, ...]:
     if key == "lane" and not form.is_lane(text):
         raise ValueError("lane is a text of up to 64 letters, digits, and . _ - :")
     return text
+
+
+def _hooks(value: object) -> Fields:
+    """Return the keys of a table of hooks; raises ValueError with one sentence."""
+    if not isinstance(value, dict):
+        raise ValueError("hooks is a table; write [NAME.hooks]")  # noqa: TRY004
+    for key, each in value.items():
+        if key == "pid":
+            if not isinstance(each, str) or not form.is_variable(each):
+                raise ValueError("hooks.pid is the name of a variable, none of SCOPEKEEPER_")
+        elif key not in _HOOK_LISTS:
+            raise _unknown(key, ("pid", *_HOOK_LISTS))
+        elif (
+            not isinstance(each, list) or len(each) > form.LIST_MAX or not all(map(_is_word, each))
+        ):
+            raise ValueError(f"hooks.{key} is a list of up to {form.LIST_MAX} words")
+    return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable()
+
+
+def _unknown(key: str, known: Sequence[str]) -> ValueError:
+    near = difflib.get_close_matches(key, known, 1)
+    return ValueError(f"unknown key {key[:40]}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def _row(name: str, fields: Fields) -> Row:

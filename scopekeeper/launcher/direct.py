@@ -40,6 +40,9 @@ _JOINING = (
 )  # fmt: skip
 _LATER = ("scopekeeper.clients.identity",)
 """In the same file, but loaded only by the launches that need them."""
+_HOOK = ("scopekeeper.hook", "scopekeeper.hook.front")
+"""In the same file; a hook loads them, and of the modules above only ``_BELOW_HOOK``."""
+_BELOW_HOOK = ("scopekeeper", "scopekeeper.kernel", "scopekeeper.kernel.proc", "scopekeeper.main")
 _SHELL = (
     "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
     "scopekeeper.launch.shell",
@@ -100,7 +103,8 @@ _LOADER = """\
 import sys
 
 sys.path.insert(0, FOLDER)
-if SHELL or sys.argv[1:2] == ["run"]:
+IS_HOOK = sys.argv[1:2] == ["hook"]
+if SHELL or IS_HOOK or sys.argv[1:2] == ["run"]:
     import marshal, posix
 
     def load(name, file, is_package, code):
@@ -124,10 +128,17 @@ if SHELL or sys.argv[1:2] == ["run"]:
         if name not in sys.modules:
             load(*marshal.loads(LATER[name]))
 
-    for piece in JOINING:
-        load(*piece)
-    sys.modules["scopekeeper.launch"].load_more = load_more
-    sys.modules["scopekeeper.launch"].load_later = load_later
+    if IS_HOOK and not SHELL:
+        for piece in JOINING:
+            if piece[0] in BELOW_HOOK:
+                load(*piece)
+        for name in HOOK:
+            load_later(name)
+    else:
+        for piece in JOINING:
+            load(*piece)
+        sys.modules["scopekeeper.launch"].load_more = load_more
+        sys.modules["scopekeeper.launch"].load_later = load_later
 if SHELL:
     from scopekeeper.launch.shell import main
 
@@ -136,7 +147,7 @@ from scopekeeper.main import main
 
 main()
 """
-"""Runs first; FOLDER, JOINING, LATER, MAKING, MOST and SHELL are defined."""
+"""Runs first; the content of ``compile_hot`` is defined."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -167,10 +178,10 @@ def compile_hot(*more: str, shell: str = "") -> bytes:
     """
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     joining = [_piece(name) for name in (*_JOINING, *more)]
-    later = {name: marshal.dumps(_piece(name)) for name in _LATER}
+    later = {name: marshal.dumps(_piece(name)) for name in (*_LATER, *_HOOK)}
     content = {
         "FOLDER": str(_folder()), "JOINING": joining, "LATER": later, "MAKING": _file("make"),
-        "MOST": _MOST, "SHELL": shell,
+        "MOST": _MOST, "SHELL": shell, "HOOK": _HOOK, "BELOW_HOOK": _BELOW_HOOK,
     }  # fmt: skip
     whole = marshal.dumps((loader, content))
     if len(whole) > _MOST:

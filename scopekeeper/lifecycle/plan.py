@@ -87,7 +87,7 @@ def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> lis
     all_rules = _Rules(policy)
     actions = []
     for scope in snapshot.scopes:
-        found = list(_scope_actions(scope, snapshot, all_rules))
+        found = list(_scope_actions(scope, snapshot, all_rules, owner))
         actions += [action for action in found if owner is None or _concerns(action, owner)]
     return actions
 
@@ -100,7 +100,9 @@ def _concerns(action: Action, owner: str) -> bool:
     return all(is_owner(each, owner) for each in owners)
 
 
-def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Action]:
+def _scope_actions(
+    scope: Scope, snapshot: Snapshot, all_rules: _Rules, owner: str | None
+) -> Iterator[Action]:
     def whole(step: Step, verdict: Verdict, evidence: str) -> Action:
         return Action(step, verdict, scope, None, evidence)
 
@@ -122,7 +124,7 @@ def _scope_actions(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Itera
     elif superseded := _superseded(scope, snapshot, all_rules):
         yield from superseded
     else:
-        yield from _living(scope, snapshot, all_rules)
+        yield from _living(scope, snapshot, all_rules, owner)
 
 
 def _stopped_by(pid: int) -> str:
@@ -182,7 +184,9 @@ def supersedes(session: str, lane: str, session_id: str, scope: Scope) -> bool:
     )
 
 
-def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Action]:
+def _living(
+    scope: Scope, snapshot: Snapshot, all_rules: _Rules, owner: str | None
+) -> Iterator[Action]:
     if not scope.present_members:
         evidence = f"{len(scope.strays)} processes outside of every member"
         yield Action(Step.REPORT, Verdict.FOREIGN, scope, None, evidence)
@@ -198,7 +202,11 @@ def _living(scope: Scope, snapshot: Snapshot, all_rules: _Rules) -> Iterator[Act
         yield from found
         return
     evidence = "; ".join(dict.fromkeys(each.evidence for each in living))
-    yield Action(Step.STOP, Verdict.ORPHAN, scope, None, evidence)
+    whole = Action(Step.STOP, Verdict.ORPHAN, scope, None, evidence)
+    if owner is None or _concerns(whole, owner):
+        yield whole
+    else:  # several owners have ended, and this plan is for one of them
+        yield from found
 
 
 def _ends_an_orphan(action: Action) -> bool:

@@ -150,6 +150,10 @@ def _look_again(
         same = (again.member.member_id if again.member else None) == wanted
         if again.step is Step.STOP and same:
             return Selected(scope, again.member)
+        if again.verdict is Verdict.ORPHAN and again.member is None:  # of several owners
+            mine = [each for each in scope.members if each.member_id == wanted and each.lives]
+            if mine:
+                return Selected(scope, mine[0])
         is_stopped = again.verdict is Verdict.STOPPING and again.step is Step.KEEP
         if is_stopped and (same or again.member is None):
             return untouched(again)

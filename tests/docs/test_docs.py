@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from scopekeeper.cli.main import group
+from scopekeeper.clients import hooks
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
+from scopekeeper.hook import detached
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_configs.known_clients import CLIENTS
 from scopekeeper.policy import rules
@@ -93,6 +95,18 @@ def test_every_client_is_named_with_its_variables():
         assert all(f"`{variable}`" in text for variable in variables)
         assert (f"`{prefix}:ID`" in text) is bool(variables)
         assert f"`{name}`" in section("clients.md", "Add a client")
+
+
+def test_every_hook_is_named_with_its_command_and_its_times():
+    text = section("clients.md", "When a session ends")
+    _, known = hooks.read([])
+    for name, entry in known.items():
+        for event in entry.end:
+            assert f"| `scopekeeper hook {name} {event}` |" in text
+    assert f"at most {detached.PATIENCE:.0f} seconds" in text
+    assert (detached.SETTLING, "Two seconds after" in text) == (2.0, True)
+    keys = section("clients.md", "Add a client")
+    assert all(f"| `{key}` |" in keys for key in hooks.Hooks.__dataclass_fields__)
 
 
 def test_every_rule_is_in_the_table_of_rules():

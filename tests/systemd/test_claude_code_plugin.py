@@ -123,7 +123,7 @@ def test_while_the_client_lives_nothing_is_ended_whatever_the_reason(
 def test_without_scopekeeper_in_path_the_client_ends_as_before(
     client: Callable[[], Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("sh", "setsid", "sleep", "tr"):
+    for name in ("sh", "setsid", "sleep"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tmp_path))
     alone = client()

@@ -148,6 +148,21 @@ def test_only_one_gateways_leftovers_where_it_is_named(keeper: Scopekeeper, sess
     assert is_alive(second)
 
 
+def test_only_one_gateways_leftovers_where_both_shared_a_scope(
+    keeper: Scopekeeper, session: str
+) -> None:
+    one, two = gateway(keeper, session, "first"), gateway(keeper, session, "second")
+    first, second = member("first"), member("second")
+    assert os.path.dirname(directory_of(first)) == os.path.dirname(directory_of(second))
+    end(one)
+    end(two)
+    assert reconcile(keeper, "--owner", str(one.pid))["first"][:2] == ("orphan", "stop")
+    assert not is_alive(first)
+    assert is_alive(second)
+    reconcile(keeper, "--owner", str(two.pid))
+    assert not is_alive(second)
+
+
 def test_a_reused_pid_is_no_owner(keeper: Scopekeeper, session: str) -> None:
     innocent = keeper.popen(["sleep", "infinity"])
     process = keeper.member("-s", session, "--owner", str(innocent.pid), "--", *FOREVER)

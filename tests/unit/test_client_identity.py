@@ -136,7 +136,7 @@ def test_a_value_that_is_no_id_is_ignored(started, value):
 
 @given(st.binary(max_size=300).filter(lambda raw: b"\0" not in raw))
 def test_only_plain_ids_are_taken(value):
-    if identity._is_id(value):
+    if identity.is_id(value):
         assert 0 < len(value) <= identity.ID_MAX
         assert set(value.decode("ascii")) <= set(
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"

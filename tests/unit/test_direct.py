@@ -59,6 +59,21 @@ def test_the_path_of_the_package_may_be_as_long_as_one_can_be(tmp_path):
     assert (ran.stdout, ran.stderr) == ("ready\n", "")
 
 
+def test_a_hook_is_silent_and_its_help_is_clicks(launcher):
+    for words in (["hook"], ["hook", "mars", "Up"], ["hook", "claude", "SessionStart"]):
+        ran = call(launcher, *words)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert "CLIENT EVENT" in call(launcher, "hook", "--help").stdout
+
+
+def test_a_hook_starts_from_the_compiled_file_alone(launcher):
+    """No module of ours is read from a file, before it has returned."""
+    without_files = "sys.meta_path[2:] = []; posix.fork = lambda: 1\ntry:"
+    launcher.write_text(launcher.read_text().replace("try:", without_files, 1))
+    ran = call(launcher, "hook", "claude", "SessionStart")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_it_can_still_say_where_something_failed(launcher):
     ran = call(launcher, "run", "--placement", "mars", "--", "true", SCOPEKEEPER_DEBUG="1")
     assert ran.returncode == 125

@@ -154,6 +154,22 @@ def test_a_variable_of_a_client_costs_one_module_more():
     assert more == {"scopekeeper.clients.identity"} == set(direct._LATER)
 
 
+OF_HOOK = {*direct._BELOW_HOOK, *direct._HOOK}
+
+
+def test_a_hook_loads_only_what_returns_to_the_client():
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "
+        "import posix; posix.fork = lambda: 1; from scopekeeper.main import main; "
+        "posix._exit = lambda status: print(*sorted(set(sys.modules) - before)) or sys.exit(); "
+        "sys.argv[1:] = ['hook', 'claude', 'SessionEnd']; main()"
+    )
+    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) <= OF_HOOK | {"posix", "time"}
+    assert set(ran.stdout.split()) >= OF_HOOK
+
+
 def test_a_wrong_command_loads_even_less():
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "

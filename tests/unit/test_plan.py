@@ -327,3 +327,16 @@ def test_an_orphan_beside_a_place_is_ended_alone():
         (Step.STOP, orphan),
         (Step.KEEP, waits),
     ]
+
+
+def test_of_two_owners_that_have_ended_a_plan_for_one_is_about_its_members():
+    one, other = (OwnerState(Owner(pid=n), Liveness.GONE, f"process {n} has ended") for n in (1, 2))
+    scope = leaderless("mcp", owner_state=one)
+    (mine,) = scope.members
+    theirs = dataclasses.replace(mine, member_id="1" * 8, owner_state=other)
+    shared = Snapshot((dataclasses.replace(scope, members=(mine, theirs)),), 10**12)
+    for owner, member in (("1", mine), ("2", theirs)):
+        (action,) = plan(shared, Policy(), owner=owner)
+        assert (action.step, action.verdict, action.member) == (Step.STOP, Verdict.ORPHAN, member)
+    (action,) = plan(shared, Policy())
+    assert (action.step, action.member) == (Step.STOP, None)
