@@ -115,10 +115,13 @@ def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFil
         original = files.read(file.path)
         text = original.text()
         made = unregister(text, file.kind)
-        diff = edit_diff.unified(file.path, text, made.edits)
-        if not write or made.text == text:
-            return ChangedFile(file, made, diff=diff)
-        if _was_made(file, original, made.text):
+        if made.text == text:
+            return ChangedFile(file, made)
+        goes = _was_made(file, original, made.text)
+        if not write:
+            edits = (Edit(0, len(text), ""),) if goes else made.edits
+            return ChangedFile(file, made, diff=edit_diff.unified(file.path, text, edits))
+        if goes:
             hook_files.remove(file, original)
             return ChangedFile(file, made, changed=True, removed=True)
         new = made.text.encode()
@@ -171,16 +174,11 @@ def _with_missing(made: HookRewrite, file: HookFile) -> HookRewrite:
     """Mark the hooks whose launcher does not exist, and that were not changed."""
     return replace(made, outcomes=tuple(
         replace(each, state=HookState.NO_LAUNCHER,
-                detail=f"there is no {each.program}: `{remedy(file)}`")
+                detail=f"there is no {each.program}: `{hook_files.update_command(file)}`")
         if each.state is HookState.REGISTERED and not each.changed and is_missing(each.program)
         else each
         for each in made.outcomes
     ))  # fmt: skip
-
-
-def remedy(file: HookFile) -> str:
-    """Return the command that gives the hooks of a client another launcher."""
-    return f"scopekeeper wrap --hooks --update --client {file.client.name}"
 
 
 def report(done: Sequence[ChangedFile], changed: str, *, dry_run: bool, no_trunc: bool) -> None:

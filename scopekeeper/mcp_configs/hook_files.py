@@ -53,6 +53,11 @@ def _folder(kind: HookFormat, environment: Mapping[str, str]) -> str:
     return ""
 
 
+def update_command(file: HookFile) -> str:
+    """Return the command that gives the hooks of a client another launcher."""
+    return f"scopekeeper wrap --hooks --update --client {file.client.name}"
+
+
 def make(file: HookFile, text: str) -> None:
     """Make a file that does not exist, for this user only; raises ConfigError."""
     path = file.path

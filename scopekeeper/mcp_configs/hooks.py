@@ -71,7 +71,7 @@ def look(text: str, kind: HookFormat) -> HookRewrite:
     outcomes = []
     for event in kind.events:
         if event not in found:
-            outcomes.append(HookOutcome(event, HookState.NOT_REGISTERED))
+            outcomes.append(HookOutcome(event, HookState.NOT_REGISTERED, off))
             continue
         state = HookState.SWITCHED_OFF if off else HookState.REGISTERED
         outcomes.append(HookOutcome(event, state, off, program=found[event].program))
