@@ -92,6 +92,9 @@ def remove(
     if len(events.value.items) > 1:
         return apply(text, without_item(text, events.value, number))
     container, member = (root, table) if len(table.value.members) == 1 else (table.value, events)
+    around = text[container.start + 1 : member.start] + text[member.value.end : container.end - 1]
+    if len(container.members) == 1 and not around.strip(", \t\r\n"):
+        return apply(text, [Edit(container.start + 1, container.end - 1, "")])
     return apply(text, remove_member(text, container.members, member))
 
 

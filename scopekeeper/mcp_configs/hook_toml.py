@@ -83,12 +83,15 @@ def remove(text: str, event: str, at: tuple[int, int], item: _Item) -> str:
 
 def _without(text: str, found: list[TomlHeader], first: int, stop: int) -> str:
     """Return the text without the tables from first to before stop."""
-    start = found[first].start
+    start, line_end = found[first].start, _line_end(text)
     end = found[stop].start if stop < len(found) else len(text)
     if kept := _REST.search(text[start:end]):
         end = start + kept.start()
-        end += len(_line_end(text)) if text.startswith(_line_end(text), end) else 0
-    return text[:start].removesuffix(_line_end(text)) + text[end:]
+        end += len(line_end) if text.startswith(line_end, end) else 0
+    before = text[:start].removesuffix(line_end)
+    if end == len(text) and not text.endswith(line_end):
+        before = before.removesuffix(line_end)
+    return before + text[end:] if before else text[end:].removeprefix(line_end)
 
 
 def _befores(text: str, event: str, item: _Item) -> Iterator[str]:

@@ -173,7 +173,7 @@ def _befores(text: str, root: Value, table: Pair, events: Pair, number: int) -> 
             colon = _COLON.match(text, member.key_end)
             if not member.value.block and colon:
                 yield text[: colon.end()] + text[member.value.end :]
-        yield text[: array.start + 1] + text[array.end - 1 :]
+        yield text[: array.start + 1] + text[array.items[0].end :]
         return
     item = array.items[number]
     if array.block:

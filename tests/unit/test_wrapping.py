@@ -169,11 +169,13 @@ KINDS = {
     "claude-project": "claude-code", "opencode-v2": "opencode", "vscode-workspace": "vscode",
     "devcontainer": "vscode",
 }  # fmt: skip
-NAMES = sorted(path.stem for path in SAMPLES.iterdir() if ".wrapped" not in path.name)
+NAMES = sorted(
+    path.stem for path in SAMPLES.iterdir() if path.is_file() and ".wrapped" not in path.name
+)
 
 
 def sample(stem):
-    (path,) = [path for path in SAMPLES.iterdir() if path.stem == stem]
+    (path,) = [path for path in SAMPLES.iterdir() if path.stem == stem and path.is_file()]
     wrapped = path.with_suffix(f".wrapped{path.suffix}")
     return FORMATS[KINDS.get(stem, stem)], path.read_text(), wrapped.read_text()
 
