@@ -95,8 +95,7 @@ def registered(
         text = original.text() if original else new_text(file.kind)
         made = _with_missing(register(text, file.kind, program, update=update), file)
         if not write or made.text == text:
-            old, edits = (text, made.edits) if original else ("", (Edit(0, 0, made.text),))
-            return ChangedFile(file, made, diff=edit_diff.unified(file.path, old, edits))
+            return ChangedFile(file, made, diff=_diff(file, original, made))
         if original is None:
             hook_files.make(file, made.text)
             return ChangedFile(file, made, changed=True, made=True)
@@ -119,8 +118,7 @@ def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFil
             return ChangedFile(file, made)
         goes = _was_made(file, original, made.text)
         if not write:
-            edits = (Edit(0, len(text), ""),) if goes else made.edits
-            return ChangedFile(file, made, diff=edit_diff.unified(file.path, text, edits))
+            return ChangedFile(file, made, diff=_diff(file, original, made, goes=goes))
         if goes:
             hook_files.remove(file, original)
             return ChangedFile(file, made, changed=True, removed=True)
@@ -133,6 +131,17 @@ def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFil
         return ChangedFile(file, made, changed=True, backups_removed=tuple(gone))
 
     return [_attempt(each, one) for each in targets if _may_have_ours(each)]
+
+
+def _diff(
+    file: HookFile, original: files.Original | None, made: HookRewrite, *, goes: bool = False
+) -> str:
+    """Return the diff of a file that is changed, made or removed."""
+    text = original.text() if original else ""
+    edits = made.edits
+    if original is None or goes:
+        edits = (Edit(0, len(text), "" if goes else made.text),)
+    return edit_diff.unified(file.path, text, edits, is_new=original is None, is_gone=goes)
 
 
 def _may_have_ours(file: HookFile) -> bool:

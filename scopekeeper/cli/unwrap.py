@@ -60,10 +60,10 @@ def command(
     if hooks:
         _hooks_only(client, dry_run=dry_run, as_json=as_json, no_trunc=no_trunc)
     chosen = Selection(frozenset(only), frozenset(excepted))
+    # before the servers, whose backup goes with them; it may remove a file, too
+    with_hooks = [] if servers_only else _removed(hook_files(os.environ, client), dry_run=dry_run)
     targets = target_files(files, client, kind)
     projects = [] if files else wrapped_project_files(client)
-    # before the servers: these drop the backup of a file that has its servers as they were
-    with_hooks = [] if servers_only else _removed(hook_files(os.environ, client), dry_run=dry_run)
     if not targets and not with_hooks and not as_json:
         click.echo(NONE_FOUND)
         warn(sentences(projects))

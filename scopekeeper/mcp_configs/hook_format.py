@@ -13,8 +13,9 @@ PROGRAM = "scopekeeper"
 TABLE = "hooks"
 """The key at the top of a file with the hooks, in each client."""
 _VERB = "hook"
-_HARMLESS = " || true"
-"""After the command, in a shell: a launcher that is gone is no error of the hook."""
+_IF_THERE = "command -v {program} >/dev/null && {words}; true"
+"""The command in a shell: silence and status 0 if the launcher is gone. It is the same in sh, bash,
+zsh and fish; fish ends the line at an unknown command, so that ``||`` does not catch it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,28 @@ class HookFormat:
 
     def command(self, program: str, event: str) -> str:
         """Return the command of a hook."""
-        words = shlex.join([program, _VERB, self.client, event])
-        return words + (_HARMLESS if self.is_shell else "")
+        words = self._words(program, event)
+        if not self.is_shell:
+            return words
+        return _IF_THERE.format(program=shlex.quote(program), words=words)
 
     def program(self, command: object, event: str) -> str:
-        """Return the launcher in the command of a hook, whoever wrote it; '' if it is no hook."""
+        """Return the launcher in the command of a hook, whoever wrote it; '' if it is no hook.
+
+        A command that does anything else too is the user's.
+        """
         try:
             words = shlex.split(command) if isinstance(command, str) else []
         except ValueError:  # an open quote
-            words = []
-        is_ours = words[1:4] == [_VERB, self.client, event]
-        return words[0] if is_ours and PurePosixPath(words[0]).name == PROGRAM else ""
+            return ""
+        for program in words:
+            if PurePosixPath(program).name == PROGRAM:
+                ours = (self.command(program, event), self._words(program, event))
+                return program if command in ours else ""
+        return ""
+
+    def _words(self, program: str, event: str) -> str:
+        return shlex.join([program, _VERB, self.client, event])
 
     def handler(self, command: str) -> dict[str, object]:
         """Return the handler for a command."""

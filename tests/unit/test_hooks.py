@@ -99,8 +99,9 @@ def test_a_file_with_servers_and_hooks_is_undone_in_any_order(config, servers_fi
              lambda each: register(each, CODEX, PROGRAM).text]  # fmt: skip
     undo = [lambda each: unwrap(each, client, everything).text,
             lambda each: unregister(each, CODEX).text]  # fmt: skip
-    for step in (*steps[:: 1 if servers_first else -1], *undo):
-        now = step(text if step in steps and step is steps[0 if servers_first else -1] else now)
+    now = text
+    for step in (*(steps if servers_first else reversed(steps)), *undo):
+        now = step(now)
     assert now == text
 
 
@@ -133,7 +134,7 @@ def test_samples(name):
 
 
 def test_there_is_a_sample_of_each_client_with_hooks():
-    assert NAMES == sorted(each.name for each in FORMATS.values() if each.hooks)
+    assert sorted(each.name for each in FORMATS.values() if each.hooks) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_there_is_a_sample_of_each_client_with_hooks():
     [
         (CLAUDE, '{"hooks": {}}', ("]}]}", ']}], "Stop": []}'), '{"hooks": { "Stop": []}}'),
         (CLAUDE, '{\n  "a": 1\n}\n', ('"a": 1', '"a": 2'), '{\n  "a": 2\n}\n'),
-        (CLAUDE, "{}", (' || true"}', ' || true"}, {"type": "command", "command": "mine"}'),
+        (CLAUDE, "{}", ('; true"}', '; true"}, {"type": "command", "command": "mine"}'),
          '{"hooks": {"SessionEnd": [{"hooks": [{"type": "command", "command": "mine"}]}]}}'),
         (GEMINI, "{}", ("10000", "5000"), "{}"),
         (HERMES, "a: 1\n", ("timeout: 10\n", "timeout: 3\nb: 2\n"), "a: 1\nb: 2\n"),
@@ -151,11 +152,11 @@ def test_there_is_a_sample_of_each_client_with_hooks():
          "hooks: {on_session_finalize: [{command: mine}]}\n"),
         (CODEX, "a = 1\n", ('true"\n\n[[hooks.SessionEnd', 'true"\n\n[b]\n\n[[hooks.SessionEnd'),
          "a = 1\n\n[b]\n"),
-        (CODEX, "a = 1\n", ('SessionEnd || true"\n', 'SessionEnd || true"\n\n# mine\n[b]\n'),
+        (CODEX, "a = 1\n", ('SessionEnd; true"\n', 'SessionEnd; true"\n\n# mine\n[b]\n'),
          "a = 1\n\n# mine\n[b]\n"),
-        (CODEX, "a = 1", ('SessionStart || true"', 'SessionStart || true"\ntimeout = 5'), "a = 1"),
-        (CODEX, "", ('SessionEnd || true"\n',
-                     'SessionEnd || true"\n[[hooks.SessionEnd.hooks]]\ncommand = "mine"\n'),
+        (CODEX, "a = 1", ('SessionStart; true"', 'SessionStart; true"\ntimeout = 5'), "a = 1"),
+        (CODEX, "", ('SessionEnd; true"\n',
+                     'SessionEnd; true"\n[[hooks.SessionEnd.hooks]]\ncommand = "mine"\n'),
          '[[hooks.SessionEnd]]\n[[hooks.SessionEnd.hooks]]\ncommand = "mine"\n'),
     ],
 )  # fmt: skip
@@ -212,8 +213,10 @@ def test_hooks_that_the_user_switched_off_stay_so(kind, text, reason):
     assert unregister(registered, kind).text == on
 
 
-@pytest.mark.parametrize("program", ["scopekeeper", "/opt/a b/scopekeeper", "/o'x\"\\$y/scopekeeper",
-                                     "/é\x7f/scopekeeper"])  # fmt: skip
+@pytest.mark.parametrize(
+    "program",
+    ["scopekeeper", "/opt/a b/scopekeeper", "/o'x\"\\$y/scopekeeper", "/é\x7f/scopekeeper"],
+)
 def test_the_command_is_one_that_a_shell_reads_as_the_program_and_the_event(program):
     for kind in (CLAUDE, CODEX, GEMINI, COPILOT, HERMES):
         for event in kind.events:
@@ -227,8 +230,11 @@ def test_the_command_is_one_that_a_shell_reads_as_the_program_and_the_event(prog
         assert unregister(undone.text, kind).text == kind.empty
 
 
-@pytest.mark.parametrize("command", ["", "x", "scopekeeper", "scopekeeper hook claude",
-                                     "scopekeeper hook codex SessionEnd", "not-scopekeeper hook "
-                                     "claude SessionEnd", "echo 'open", 7, None])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    ["", "x", "scopekeeper", "scopekeeper hook claude", "scopekeeper hook codex SessionEnd",
+     "not-scopekeeper hook claude SessionEnd", "echo 'open", 7, None,
+     "scopekeeper hook claude SessionEnd; mine", "mine && scopekeeper hook claude SessionEnd"],
+)  # fmt: skip
 def test_a_command_of_the_user_is_never_taken_for_ours(command):
     assert CLAUDE.program(command, "SessionEnd") == ""
