@@ -27,7 +27,7 @@ from scopekeeper.mcp_configs.hooks import (
 )
 from scopekeeper.mcp_configs.program import is_missing
 from scopekeeper.mcp_configs.running import running
-from scopekeeper.mcp_configs.servers import holds, is_wrapped, read
+from scopekeeper.mcp_configs.servers import holds
 from scopekeeper.safe_text import safe_lines
 
 NONE_FOUND = "No client with hooks was found."
@@ -125,8 +125,6 @@ def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFil
         new = made.text.encode()
         outdated = _outdated(made.text, file)
         files.replace(original, new, again=True, is_outdated=outdated)
-        if any(is_wrapped(each) for each in read(made.text, file.client).servers):
-            return ChangedFile(file, made, changed=True)
         gone, _ = files.drop_backups(original, new, outdated)
         return ChangedFile(file, made, changed=True, backups_removed=tuple(gone))
 

@@ -127,7 +127,8 @@ def unregister(text: str, kind: HookFormat) -> HookRewrite:
 
 def is_only_ours(text: str, kind: HookFormat) -> bool:
     """Return whether nothing is left in a file of scopekeeper's own."""
-    return bool(kind.beside) and _without_ours(_data(text, kind), kind) == dict(kind.beside)
+    left = _without_ours(_data(text, kind), kind)
+    return bool(kind.beside) and left == _data(new_text(kind), kind)
 
 
 def new_text(kind: HookFormat) -> str:

@@ -143,6 +143,14 @@ def test_a_file_that_did_not_exist_is_made_and_removed_unless_it_was_changed(hom
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+def test_a_file_of_its_own_is_removed_however_it_is_written_by_now(home):
+    path = home / ".copilot/hooks/scopekeeper.json"
+    call(home, "wrap", "--hooks", "--client", "copilot")
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert call(home, "unwrap", "--hooks")[0] == 0
+    assert list((home / ".copilot").iterdir()) == []
+
+
 def test_a_file_that_was_empty_stays(home):
     for name, text in ((".claude/settings.json", "{}\n"), (".hermes/config.yaml", "")):
         (home / name).write_text(text)

@@ -121,6 +121,26 @@ def without_empty(value):
     return {**rest, "hooks": hooks} if hooks else rest
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *((kind, text) for kind in (CLAUDE, GEMINI) for text in (
+            "{}", "{}\n", "{ }", "{\n}", "{\n\n}", '{"hooks": {}}', '{"hooks":{}, "a": 1}',
+            '{\n  "hooks": {}\n}\n', '{\n  "hooks": {\n  }\n}', '{"hooks": {"SessionEnd": []}}',
+            '{\n  "hooks": {\n    "SessionEnd": []\n  }\n}', '{"hooks": { "SessionEnd": [ ] } }',
+        )),
+        *((CODEX, text) for text in ("", "\n", "a = 1", "a = 1\n", "a = 1\n\n", "[hooks]\n")),
+        *((HERMES, text) for text in (
+            "", "\n", "# c", "a: 1", "a: 1\n", "hooks:", "hooks:\n", "hooks: {}", "hooks: { }\n",
+            "hooks:\n  on_session_finalize:\n", "hooks:\n  on_session_finalize: []\nb: 1\n", "{}",
+            "hooks:\n  on_session_finalize:\n  - command: |\n      a\n      b\n\nc: 1\n",
+        )),
+    ],
+)  # fmt: skip
+def test_what_is_empty_or_missing_is_so_again_afterwards(kind, text):
+    undone_and_idempotent(kind, text)
+
+
 NAMES = sorted(path.stem for path in SAMPLES.iterdir() if ".registered" not in path.name)
 
 
