@@ -120,6 +120,7 @@ def test_codex_passes_the_session_that_its_launcher_names_on_to_a_server(
     server.stdin.flush()
     assert server.stdout.readline() == b"question\n"
     scope = scope_directory(session)
+    assert scope
     assert scope.rpartition("/")[2] in Path(f"/proc/{server.pid}/cgroup").read_text()
     assert record_of(scope)["LANE"] == "cron"
     server.stdin.close()
