@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from scopekeeper.mcp_configs.json5 import Dialect
 from scopekeeper.mcp_configs.yaml import YamlDialect
 
-PROGRAM = "scopekeeper"
+_PROGRAM = "scopekeeper"
 """The file name of the launcher; a hook is recognised by it."""
 TABLE = "hooks"
 """The key at the top of a file with the hooks, in each client."""
@@ -65,7 +65,7 @@ class HookFormat:
         except ValueError:  # an open quote
             return ""
         for program in words:
-            if PurePosixPath(program).name == PROGRAM:
+            if PurePosixPath(program).name == _PROGRAM:
                 ours = (self.command(program, event), self._words(program, event))
                 return program if command in ours else ""
         return ""

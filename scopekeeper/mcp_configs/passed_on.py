@@ -42,7 +42,12 @@ def remove(text: str, array: Value) -> list[Edit]:
         if "#" not in text[start:end]:
             return [Edit(start, end, "")]
     edits = []
-    for item, comma in zip(array.items, array.commas, strict=True):
-        if item.data in VARIABLES:
+    starts = [*(item.start for item in array.items[1:]), -1]
+    for item, comma, following in zip(array.items, array.commas, starts, strict=True):
+        if item.data not in VARIABLES:
+            continue
+        if following >= 0 and not text[comma + 1 : following].strip():
+            edits.append(Edit(item.start, following, ""))
+        else:
             edits += [Edit(item.start, item.end, ""), *remove_comma(comma)]
     return edits

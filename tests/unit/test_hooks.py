@@ -1,5 +1,6 @@
 """Registering a hook adds one item to its event's list, and is undone to the byte."""
 
+import contextlib
 import json
 import re
 import tomllib
@@ -89,6 +90,32 @@ def test_hooks_in_yaml_are_added_and_removed_to_the_byte(settings):
     assert now == {**before, "hooks": expected(kind, hooks)}
     comment = re.compile("# c[^\\r\\n]*")
     assert comment.findall(text) == comment.findall(done)
+
+
+PIECES = ["//", "/*", "*/", "{", "}", "[", "]", "'", '"', "\\", ",", "a", ":", "-", "#", "\n", " ",
+          "|", "&a ", "*a", "=", "hooks"]  # fmt: skip
+
+
+@given(json_settings() | toml_settings() | yaml_settings(), st.lists(st.sampled_from(PIECES)),
+       st.integers(0))  # fmt: skip
+def test_what_is_broken_is_refused_or_undone_all_the_same(settings, pieces, at):
+    kind, text, _ = settings
+    at %= len(text) + 1
+    broken = text[:at] + "".join(pieces) + text[at:]
+    with contextlib.suppress(ParseError, ConfigError):
+        undone_and_idempotent(kind, broken)
+
+
+@given(json_settings() | toml_settings() | yaml_settings(), st.lists(st.sampled_from(PIECES)),
+       st.integers(0))  # fmt: skip
+def test_what_is_edited_since_loses_the_hooks_or_is_refused(settings, pieces, at):
+    kind, text, _ = settings
+    text = register(text, kind, PROGRAM).text
+    at %= len(text) + 1
+    edited = text[:at] + "".join(pieces) + text[at:]
+    with contextlib.suppress(ParseError, ConfigError):
+        left = unregister(edited, kind).text
+        assert not any(each.program for each in look(left, kind).outcomes)
 
 
 @given(toml_configs(), st.booleans())

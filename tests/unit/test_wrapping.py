@@ -367,6 +367,11 @@ def test_in_toml_too_what_a_user_changed_since_stays():
             before.replace("# c\n", "# c # mine\n"))  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']\n", "'x', 'new']\nenabled = true\n"),
             before.replace("# c\n", "# c\nargs = ['new']\nenabled = true\n"))  # fmt: skip
+    for mine, left in (("'MINE'", "['MINE']"), ("# c\n'MINE' # d\n", "[ # c\n'MINE' # d\n]")):
+        between(CODEX, before, lambda text, mine=mine: text.replace("RUN']", f"RUN', {mine}]", 1),
+                before.replace("# c\n", f"# c\nenv_vars = {left}\n"))  # fmt: skip
+    between(CODEX, before, lambda text: text.replace("'SCOPEKEEPER_LANE', ", "", 1),
+            before.replace("# c\n", "# c\nenv_vars = []\n"))  # fmt: skip
     first = "[mcp_servers.a]\nargs = ['run', '--', 'x']\ncommand = 'scopekeeper'\n"
     assert unwrap(first, CODEX, ALL).text == "[mcp_servers.a]\ncommand = 'x'\n"
 
