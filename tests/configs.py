@@ -16,6 +16,9 @@ COMMANDS = st.sampled_from(
 )
 WORDS = COMMANDS | st.text(string.printable + "é\u2028", max_size=6)
 NAMES = st.text(string.ascii_letters + string.digits + "-_ .é$\"'~", min_size=1, max_size=6)
+SESSION = ["SCOPEKEEPER_SESSION", "SCOPEKEEPER_SESSION_ID", "SCOPEKEEPER_LANE", "SCOPEKEEPER_RUN"]
+"""The variables that Codex passes on to a wrapped server."""
+VARIABLES = ([], ["A"], ["A", "B c"], ["SCOPEKEEPER_LANE"], SESSION, ["A", *SESSION], "none")
 OTHERS = ("env", "type", "timeout", "cwd", "x")
 
 
@@ -210,6 +213,9 @@ class TomlWriter:
 def toml_configs(draw):
     """Return the format, a text in it, and the servers in the text."""
     made = draw(servers())
+    for server in made.values():
+        if not draw(st.integers(0, 2)):
+            server["env_vars"] = draw(st.sampled_from(VARIABLES))
     writer = TomlWriter(draw)
     end = writer.line_end
     lines = [f"# top{end}", f'command = "not this one"{end}', *writer.servers(made)]

@@ -6,6 +6,7 @@ import shlex
 import click
 
 from scopekeeper import state
+from scopekeeper.cli import hooks_left
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.install import MANAGER_OPTIONS, report
@@ -40,22 +41,26 @@ def command(
     Scopes, their history and running gateways are not touched. A keeper that holds no terminals is
     stopped, and the slice if nothing runs in it. Refused while commands of `scopekeeper exec` or
     instances of scopekeeper@.service run. It ends with what stays: servers that are still wrapped,
-    and the folder of the history. Exit status: 0 done; 1 something was refused or failed.
+    hooks that are registered, and the folder of the history. Exit status: 0 done; 1 something was
+    refused or failed.
     """
     places = places_of(manager_of(user=user, system=system, verb="uninstall"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     manager = Systemctl(places.manager, places.units)
     change = uninstall(manager, places, texts(), unit, force=force, dry_run=dry_run)
     wrapped = [] if gateway else [*wrapped_files(), *wrapped_project_files()]
+    hooks = [] if gateway else hooks_left.files_with_hooks()
     folder = "" if gateway else _state_folder()
-    more = {"still_wrapped": documents(wrapped), "state": safe_json(folder) or None}
+    more = {"still_wrapped": documents(wrapped), "hooks": hooks_left.documents(hooks),
+            "state": safe_json(folder) or None}  # fmt: skip
     report(change, dry_run=dry_run, as_json=as_json, more=more)
     if folder and not as_json and not change.is_nothing:
         held = "the history and the output of runs"
         if os.path.exists(f"{folder}/{FOLDER}"):
             held = "the history, the output of runs and backups of `wrap`"
         click.echo(safe(f"{folder} stays, with {held}; to remove it: rm -r {shlex.quote(folder)}"))
-    warn([f"{text} before you remove scopekeeper" for text in sentences(wrapped)])
+    warn([f"{text} before you remove scopekeeper"
+          for text in (*sentences(wrapped), *hooks_left.sentences(hooks))])  # fmt: skip
 
 
 def _state_folder() -> str:

@@ -5,9 +5,11 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import click
 
+from scopekeeper.cli import hook_settings
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.configs import (
     FILE_OPTIONS,
@@ -23,7 +25,7 @@ from scopekeeper.cli.configs import (
     target_files,
 )
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import warn, with_no_trunc
+from scopekeeper.cli.show import answer, warn, with_no_trunc
 from scopekeeper.cli.wrap_warnings import launchers_not_usual, warnings
 from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
@@ -31,6 +33,7 @@ from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.git import is_shared
+from scopekeeper.mcp_configs.hooks import HookState
 from scopekeeper.mcp_configs.other_files import OtherFile, plugin_files, project_files
 from scopekeeper.mcp_configs.program import USUAL_PATH, installed, mark_missing
 from scopekeeper.mcp_configs.rewrap import remedy_for
@@ -52,8 +55,12 @@ _NOT_READ = 2
         "scopekeeper wrap --dry-run",
         "scopekeeper wrap --client cursor --member-memory-max 2G",
         "scopekeeper wrap --check ~/.cursor/mcp.json",
+        "scopekeeper wrap --hooks --client gemini",
     ),
 )
+@click.option("--hooks", is_flag=True, help="Instead of servers, register the hooks by which a "
+              "client reports the end of a session; without --client, for each client that has "
+              "them.")  # fmt: skip
 @click.option("--program", metavar="PATH", help="The launcher to write. Default: scopekeeper if "
               f"it is in {USUAL_PATH}, else its absolute path.")  # fmt: skip
 @click.option("--update", is_flag=True, help="Also give servers that are wrapped already this "
@@ -68,6 +75,7 @@ def command(
     kind: str | None,
     only: tuple[str, ...],
     excepted: tuple[str, ...],
+    hooks: bool,
     program: str | None,
     update: bool,
     dry_run: bool,
@@ -85,11 +93,20 @@ def command(
     A backup of each file is kept. A client reads the new file at its next start. Exit status: 0
     done; 1 a file was refused, or a server in it could not be wrapped; 4 no server has a name given
     with --only. With --check: 0 all are wrapped; 1 some are not; 2 a file cannot be read. Without
-    FILE, --check also looks at the files of projects, and at the plugins of clients.
+    FILE, --check also looks at the files of projects, and at the plugins of clients. --hooks makes
+    a settings file that does not exist, and is undone by `unwrap`.
     """
     if check and (dry_run or update):
         raise UsageError("--check never changes a file",
                          f"leave out {'--dry-run' if dry_run else '--update'}")  # fmt: skip
+    if hooks:
+        if files or kind or only or excepted or any(options.values()):
+            raise UsageError("--hooks is for the hooks of clients, not for servers",
+                             "it goes with --client, --program, --update, --dry-run, --check, "
+                             "--json")  # fmt: skip
+        launcher = None if check else _launcher(program, {})
+        _hooks(client, launcher, update=update, dry_run=dry_run, as_json=as_json,
+               no_trunc=no_trunc)  # fmt: skip
     chosen = Selection(frozenset(only), frozenset(excepted))
     launcher = None if check else _launcher(program, options)
     targets = target_files(files, client, kind)
@@ -125,6 +142,39 @@ def command(
     if as_json or not dry_run:  # else the diff is followed by the state of each server
         print_failures(failures)
     raise SystemExit(1 if failures or any(each.problem for each in done) else 0)
+
+
+def _hooks(
+    client: str | None,
+    launcher: Launcher | None,
+    *,
+    update: bool,
+    dry_run: bool,
+    as_json: bool,
+    no_trunc: bool,
+) -> NoReturn:
+    """Register the hooks of clients, or look at them without a launcher; exit."""
+    targets = hook_settings.hook_targets(client)
+    if launcher is None:
+        done = hook_settings.looked_at(targets)
+    else:
+        done = hook_settings.registered(targets, launcher.program, update=update,
+                                        write=not dry_run)  # fmt: skip
+    if as_json:
+        answer({"files": hook_settings.documents(done), "restart": hook_settings.restart(done)})
+    elif not targets:
+        click.echo(hook_settings.NONE_FOUND)
+    else:
+        changed = hook_settings.REGISTERED if launcher else ""
+        hook_settings.report(done, changed, dry_run=dry_run, no_trunc=no_trunc)
+    if launcher and any(each.changed for each in done):
+        hook_settings.warn_of_program(launcher.program)
+    failed = print_failures(hook_settings.failures(done)) if launcher else False
+    if any(each.problem for each in done):
+        raise SystemExit(1 if launcher else _NOT_READ)
+    states = [outcome.state for each in done for outcome in each.outcomes]
+    is_bad = failed if launcher else any(each is not HookState.REGISTERED for each in states)
+    raise SystemExit(_NOT_ALL if is_bad else 0)
 
 
 def _name(found: Sequence[RewrittenFile]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from scopekeeper.doctor import machine, mcp_servers, parts
+from scopekeeper.doctor import client_hooks, machine, mcp_servers, parts
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy
 from scopekeeper.doctor.trial import trial
@@ -37,6 +37,7 @@ def examine() -> list[Finding]:
     findings += _found("policy", parts.policy)
     findings += _found("clients", parts.clients)
     findings += _found("servers", mcp_servers.launchers)
+    findings += _found("hooks", client_hooks.launchers)
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
     findings += _found("escaped", lambda: parts.escapes(caller))

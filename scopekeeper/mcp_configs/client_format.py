@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from scopekeeper.mcp_configs.hook_format import HookFormat
 from scopekeeper.mcp_configs.json5 import Dialect
 from scopekeeper.mcp_configs.yaml import YamlDialect
 
@@ -55,3 +56,7 @@ class Format:
     """Why no server of this file may be wrapped; '' if they may."""
     writes_back: tuple[str, ...] = ()
     """The names of files that the running client writes from its memory."""
+    passes: str = ""
+    """The key of a server that lists the variables passed on to it; '' if it gets all of them."""
+    hooks: HookFormat | None = None
+    """Its hooks; None if none are registered."""

@@ -12,6 +12,7 @@ from scopekeeper.mcp_configs.document import Edit, apply
 
 _CONTEXT = 3
 """Unchanged lines around each change."""
+_NO_FILE = "/dev/null"
 _NO_END = "\\ No newline at end of file\n"
 
 
@@ -28,10 +29,13 @@ class _Change:
     new: list[str]
 
 
-def unified(path: str, text: str, edits: Iterable[Edit]) -> str:
+def unified(
+    path: str, text: str, edits: Iterable[Edit], *, is_new: bool = False, is_gone: bool = False
+) -> str:
     """Return the diff of a text and the text with all edits; '' if nothing changes.
 
-    A diff with an absolute path needs ``patch -p1 -d /``.
+    A diff with an absolute path needs ``patch -p1 -d /``. is_new, is_gone: the file does not exist
+    before, or afterwards.
     """
     name = f"{path}\t" if " " in path else path
     pieces: list[str] = []
@@ -39,7 +43,8 @@ def unified(path: str, text: str, edits: Iterable[Edit]) -> str:
     for hunk in _hunks(text, list(_changes(text, edits))):
         lines, added = _hunk(text, hunk, added)
         pieces += lines
-    return "".join([f"--- {name}\n", f"+++ {name}\n", *pieces]) if pieces else ""
+    old, new = _NO_FILE if is_new else name, _NO_FILE if is_gone else name
+    return "".join([f"--- {old}\n", f"+++ {new}\n", *pieces]) if pieces else ""
 
 
 def _changes(text: str, edits: Iterable[Edit]) -> Iterator[_Change]:

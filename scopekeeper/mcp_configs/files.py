@@ -89,6 +89,20 @@ def replace(
         raise ConfigError(f"{original.path}: nothing was changed: {error.strerror}") from None
 
 
+def remove(original: Original) -> None:
+    """Remove the file, if it is still as it was read; raises ConfigError."""
+    try:
+        folder = os.open(os.path.dirname(original.target), _FOLDER)
+        try:
+            _refuse_changed(original, folder)
+            _refuse(original, folder)
+            os.unlink(os.path.basename(original.target), dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigError(f"{original.path}: was not removed: {error.strerror}") from None
+
+
 def _replace(
     original: Original, new: bytes, folder: int, *, again: bool, is_outdated: IsOutdated
 ) -> str:

@@ -28,7 +28,7 @@ def put(text: str, dialect: Dialect, path: tuple[str, ...], value: object) -> st
     if depth == len(path):
         if here.data == value:
             return text
-        written = _Style(text, here).write(value, inline=False)
+        written = Style(text, here).write(value, inline=False)
         return apply(text, [Edit(here.start, here.end, written)])
     for key in reversed(path[depth + 1 :]):
         value = {key: value}
@@ -44,14 +44,14 @@ def take(text: str, dialect: Dialect, path: tuple[str, ...]) -> str:
     value: object = here.data
     for depth in range(len(path)):
         container, _ = _reach(text, root, path[:depth])
-        member = _member(container, path[depth])
+        member = member_of(container, path[depth])
         if member is None or not _holds_only(member.value, path[depth + 1 :]):
             continue
         before = _without(text, container, member)
         if before is not None and _leads_to(text, before, dialect, path, value):
             return before
     container, _ = _reach(text, root, path[:-1])
-    member = _member(container, path[-1])
+    member = member_of(container, path[-1])
     assert member is not None  # noqa: S101  it was reached above
     return apply(text, remove_member(text, container.members, member))
 
@@ -81,16 +81,23 @@ def exclude(text: str, dialect: Dialect, path: tuple[str, ...], item: str) -> st
     here, depth = _reach(text, json5.parse(text, dialect), path, any_end=True)
     if depth < len(path) or not isinstance(here.data, list) or item not in here.data:
         return text
-    number = here.data.index(item)
-    value, comma = here.items[number], here.commas[number]
-    if number + 1 < len(here.items) and not text[comma + 1 : here.items[number + 1].start].strip():
-        return apply(text, [Edit(value.start, here.items[number + 1].start, "")])
+    return apply(text, without_item(text, here, here.data.index(item)))
+
+
+def without_item(text: str, array: Value, number: int) -> list[Edit]:
+    """Remove an item of an array and its comma, but no comment."""
+    value, comma = array.items[number], array.commas[number]
+    if (
+        number + 1 < len(array.items)
+        and not text[comma + 1 : array.items[number + 1].start].strip()
+    ):
+        return [Edit(value.start, array.items[number + 1].start, "")]
     edits = [Edit(value.start, value.end, "")]
     if comma < 0 and number:
-        comma = here.commas[number - 1]
+        comma = array.commas[number - 1]
     if comma >= 0:
         edits.append(Edit(comma, comma + 1, ""))
-    return apply(text, edits)
+    return edits
 
 
 def _reach(
@@ -105,7 +112,7 @@ def _reach(
         if not isinstance(here.data, dict):
             where = position(text, here.start, "\n\r")
             raise ParseError(f"{'.'.join(path[:depth]) or 'the whole'} is not an object", *where)
-        member = _member(here, key)
+        member = member_of(here, key)
         if member is None:
             return here, depth
         here = member.value
@@ -115,7 +122,8 @@ def _reach(
     return here, len(path)
 
 
-def _member(container: Value, key: str) -> Pair | None:
+def member_of(container: Value, key: str) -> Pair | None:
+    """Return the member of an object with a key; None if there is none."""
     return next((member for member in container.members if member.key[0] == key), None)
 
 
@@ -128,7 +136,7 @@ def _holds_only(value: Value, path: tuple[str, ...]) -> bool:
     return True
 
 
-class _Style:
+class Style:
     """The line ends and indentation to write a value with."""
 
     def __init__(self, text: str, container: Value) -> None:
@@ -158,7 +166,7 @@ class _Style:
 
 
 def _insert(text: str, container: Value, key: str, value: object) -> Edit:
-    style = _Style(text, container)
+    style = Style(text, container)
     member = f"{json.dumps(key)}: {style.write(value, inline=style.inline)}"
     comma = "," if container.members else ""
     inside = text[container.start + 1 : container.end - 1]
@@ -169,11 +177,11 @@ def _insert(text: str, container: Value, key: str, value: object) -> Edit:
     line = style.line_end + style.indent + member + comma
     if not inside.strip():
         return Edit(container.start + 1, container.end - 1, line + style.line_end + style.outer)
-    at = _start(text, container)
+    at = first_line_end(text, container)
     return Edit(at, at, line)
 
 
-def _start(text: str, container: Value) -> int:
+def first_line_end(text: str, container: Value) -> int:
     """Return where the first line of an object ends, after a comment there."""
     rest = _REST_OF_LINE.match(text, container.start + 1)
     return rest.end() if rest else container.start + 1
@@ -185,7 +193,7 @@ def _without(text: str, container: Value, member: Pair) -> str | None:
         return text[: container.start + 1] + text[container.end - 1 :]
     if container.members[0] is not member:
         return None
-    start = _start(text, container)
+    start = first_line_end(text, container)
     end = member.value.end if member.comma < 0 else member.comma + 1
     if text[start : member.start].strip():
         return None

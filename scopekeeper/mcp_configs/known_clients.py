@@ -7,6 +7,7 @@ works as an argument. A leading ``~`` is different: only VS Code is known to exp
 
 from scopekeeper.mcp_configs import json5, yaml
 from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.hook_format import HookFormat
 
 _SERVERS = (("mcpServers",),)
 _CONFIG = "$XDG_CONFIG_HOME"
@@ -43,7 +44,9 @@ CLIENTS = (
            own_keys=("projects",), title="Claude Code", projects=(".mcp.json",),
            names=(".claude.json", ".mcp.json"), folders=(".claude-plugin",), flat=True,
            programs=("claude",), packages=("@anthropic-ai/claude-code",),
-           writes_back=(".claude.json",)),
+           writes_back=(".claude.json",),
+           hooks=HookFormat("claude", ("SessionEnd",), ("$CLAUDE_CONFIG_DIR", "$HOME/.claude"),
+                            "settings.json", json5.JSON, off=((("disableAllHooks",), True),))),
     Format("cursor", json5.JSONC, _SERVERS, ("$HOME/.cursor/mcp.json",),
            by_content=True, title="Cursor", projects=(".cursor/mcp.json",), folders=(".cursor",),
            programs=("cursor",)),
@@ -61,13 +64,30 @@ CLIENTS = (
     Format("codex", None, (("mcp_servers",),),
            ("$CODEX_HOME/config.toml", "$HOME/.codex/config.toml"),
            title="Codex CLI", projects=(".codex/config.toml",), names=("*.toml",),
-           folders=(".codex",), programs=("codex",), packages=("@openai/codex",)),
+           folders=(".codex",), programs=("codex",), packages=("@openai/codex",),
+           passes="env_vars",
+           hooks=HookFormat("codex", ("SessionStart", "SessionEnd"),
+                            ("$CODEX_HOME", "$HOME/.codex"), "config.toml", None,
+                            off=((("features", "hooks"), False),
+                                 (("features", "codex_hooks"), False)),
+                            note="Codex runs a new hook only once you have trusted it: start "
+                                 "`codex`, and trust the hooks that it shows.")),
     Format("gemini", json5.COMMENTED, _SERVERS, ("$HOME/.gemini/settings.json",),
            title="Gemini CLI", projects=(".gemini/settings.json",), folders=(".gemini",),
-           programs=("gemini",), packages=("@google/gemini-cli",)),
+           programs=("gemini",), packages=("@google/gemini-cli",),
+           hooks=HookFormat("gemini", ("SessionStart", "SessionEnd"), ("$HOME/.gemini",),
+                            "settings.json", json5.COMMENTED,
+                            before=(("name", "scopekeeper"), ("type", "command")),
+                            after=(("timeout", 10000),),  # milliseconds
+                            off=((("hooksConfig", "enabled"), False),))),
     Format("hermes", yaml.YAML_1_1, (("mcp_servers",),),
            ("$HERMES_HOME/config.yaml", "$HOME/.hermes/config.yaml"),
-           by_content=True, title="hermes-agent", folders=(".hermes",), programs=("hermes",)),
+           by_content=True, title="hermes-agent", folders=(".hermes",), programs=("hermes",),
+           hooks=HookFormat("hermes", ("on_session_finalize",), ("$HERMES_HOME", "$HOME/.hermes"),
+                            "config.yaml", yaml.YAML_1_1, is_grouped=False, is_shell=False,
+                            before=(), after=(("timeout", 10),),
+                            note="hermes-agent asks at its terminal, once, before it runs a new "
+                                 "hook: start `hermes`, and allow it.")),
     Format("goose", yaml.YAML, (("extensions",),), (f"{_CONFIG}/goose/config.yaml",),
            by_content=True, title="goose", folders=("goose",), programs=("goose",), command="cmd"),
     Format("continue", yaml.YAML, _SERVERS,
@@ -87,7 +107,10 @@ CLIENTS = (
     Format("copilot", json5.JSONC, _SERVERS,
            ("$COPILOT_HOME/mcp-config.json", "$HOME/.copilot/mcp-config.json"),
            title="GitHub Copilot CLI", projects=(".github/mcp.json",), names=("mcp-config.json",),
-           folders=(".github",), programs=("copilot",), packages=("@github/copilot",)),
+           folders=(".github",), programs=("copilot",), packages=("@github/copilot",),
+           hooks=HookFormat("copilot", ("sessionEnd",), ("$COPILOT_HOME", "$HOME/.copilot"),
+                            "hooks/scopekeeper.json", json5.JSON, is_grouped=False, key="bash",
+                            after=(("timeoutSec", 10),), beside=(("version", 1),))),
     Format("zed", json5.JSONC, (("context_servers",),), (f"{_CONFIG}/zed/settings.json",),
            by_content=True, title="Zed", projects=(".zed/settings.json",), folders=("zed", ".zed"),
            programs=("zed", "zed-editor", "zeditor"), nested=("path", "args")),

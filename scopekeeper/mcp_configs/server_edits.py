@@ -3,9 +3,9 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scopekeeper.mcp_configs import yaml_edit
+from scopekeeper.mcp_configs import passed_on, yaml_edit
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import Edit, Pair, Value
 from scopekeeper.mcp_configs.quoting import member_name, quoter
@@ -20,6 +20,8 @@ from scopekeeper.mcp_configs.text_edit import (
 
 _KIND = ("--kind", "mcp")
 """Said on the launch: it ends as soon as its stdin is closed and nobody can talk to it."""
+_KIND_AND_VARIABLES = ("--kind=mcp",)
+"""The same, if the server's variables were changed too, so that unwrap restores them."""
 _ENVIRONMENTS = ("env", "envs", "environment")
 """The keys of a server's own variables."""
 _LAST_LINE = re.compile(r"(?:\r\n|[\n\r])[^\n\r]*\Z")
@@ -53,6 +55,10 @@ class Change:
     updated: bool = False
     dropped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    sets: dict[str, object] = field(default_factory=dict)
+    """Other keys of the server that change, with their values."""
+    removes: tuple[str, ...] = ()
+    """Other keys of the server that it loses."""
 
 
 def wrap_server(text: str, kind: Format, server: McpServer, launcher: Launcher) -> Change:
@@ -67,7 +73,9 @@ def wrap_server(text: str, kind: Format, server: McpServer, launcher: Launcher) 
     # `--name=NAME` marks args that were empty, so that unwrap restores empty args
     name = member_name(server.name)
     named = [f"{NAME}={name}"] if empty else [NAME, name]
-    words = ["run", *named, *_KIND, *(launcher.options or ()), "--"]
+    passes = _passes(kind, server)
+    mcp = _KIND_AND_VARIABLES if passes else _KIND
+    words = ["run", *named, *mcp, *(launcher.options or ()), "--"]
     comma = "," if text[command.key_end : command.value.start].endswith(":") else ", "
     changed = Change(ServerState.WRAPPED, [program, *words, *had], detail=str(had[0]))
     if server.is_list:
@@ -77,13 +85,42 @@ def wrap_server(text: str, kind: Format, server: McpServer, launcher: Launcher) 
     ours = [*map(quote, words), _of(text, command.value)]
     changed.edits.append(Edit(command.value.start, command.value.end, quote(program)))
     if array is None:
-        changed.edits.append(_new_member(text, server, command, ours, comma))
+        changed.edits.append(_new_member(text, server, command, server.keys[1], ours, comma))
     elif empty:
         at = array.start + 1
         changed.edits.append(Edit(at, at, comma.join(ours)))
     else:
         changed.edits.extend(_prepend(text, array, ours, comma))
+    if passes:
+        changed.edits.append(_pass_on(text, kind, server, comma))
+        changed.sets.update(passes)
     return changed
+
+
+def _passes(kind: Format, server: McpServer) -> dict[str, object]:
+    """Return the server's list of variables with those that are added; {} if none are."""
+    had = server.table.get(kind.passes, []) if kind.passes else None
+    is_there = server.passed is not None or kind.passes not in server.table
+    if not is_there or not isinstance(had, list) or passed_on.is_complete(had):
+        return {}
+    return {kind.passes: [*had, *passed_on.VARIABLES]}
+
+
+def _pass_on(text: str, kind: Format, server: McpServer, comma: str) -> Edit:
+    """Add the variables that name a session to the list of a server, or the list with them."""
+    command, passed = server.command, server.passed
+    assert command is not None  # noqa: S101  its state implies one
+    if passed is None:
+        words = map(quoter(kind, text[command.value.start]), passed_on.VARIABLES)
+        beside = server.args or command
+        if server.siblings is not None and beside not in server.siblings:
+            beside = command
+        return _new_member(text, server, beside, kind.passes, list(words), comma)
+    array = passed.value
+    first = array.items[0].start if array.items else array.start + 1
+    words = map(quoter(kind, text[first]), passed_on.VARIABLES)
+    between = _separator(text[array.start + 1 : first], ", ")
+    return passed_on.add(array, list(words), between)
 
 
 def _prepend(text: str, array: Value, words: Sequence[str], comma: str) -> list[Edit]:
@@ -118,10 +155,14 @@ def update_server(
     if not own or not isinstance(all_words[1 + own], str):
         return None
     words = before = [str(word) for word in all_words[1 : 1 + own]]
+    passes = _passes(kind, server) if update and launcher.options is not None else {}
     if launcher.options is not None:
-        words = ["run", *name_in(before, server.name), *_KIND, *launcher.options, "--"]
+        is_marked = passes or _KIND_AND_VARIABLES[0] in before
+        mcp = _KIND_AND_VARIABLES if is_marked else _KIND
+        words = ["run", *name_in(before, server.name), *mcp, *launcher.options, "--"]
     had, gets = spelled(options_in(before)), spelled(options_in(words))
-    if sorted(had) == sorted(gets) and (not update or all_words[0] == program):
+    is_same = sorted(had) == sorted(gets) and not passes
+    if is_same and (not update or all_words[0] == program):
         return None
     if not update:
         given = shlex.join(launcher.options or ())
@@ -137,8 +178,10 @@ def update_server(
     added = tuple(option for option in gets if option not in had)
     detail = _updates(str(all_words[1 + own]), dropped, added)
     left = [program, *words, *all_words[1 + own :]]
+    if passes:
+        edits.append(_pass_on(text, kind, server, comma))
     return Change(ServerState.WRAPPED, left, True, edits, detail, updated=True, dropped=dropped,
-                  added=added)  # fmt: skip
+                  added=added, sets=passes)  # fmt: skip
 
 
 def _replace_first(
@@ -162,25 +205,24 @@ def _updates(command: str, dropped: tuple[str, ...], added: tuple[str, ...]) -> 
 
 
 def _new_member(
-    text: str, server: McpServer, command: Pair, words: Sequence[str], comma: str
+    text: str, server: McpServer, before: Pair, name: str, words: Sequence[str], comma: str
 ) -> Edit:
-    """Add args after the command, in the same style."""
-    name = server.keys[1]
+    """Add a list after another member, in the same style."""
     if server.block:
-        return yaml_edit.new_member(text, command, name, words)
+        return yaml_edit.new_member(text, before, name, words)
     array = f"[{comma.join(words)}]"
-    key = text[command.name_start : command.key_end]
+    key = text[before.name_start : before.key_end]
     mark = key[0] if key[0] in "\"'" else ""
-    colon = text[command.key_end : command.value.start]
+    colon = text[before.key_end : before.value.start]
     if not _PLAIN_COLON.fullmatch(colon):
         colon = ": " if ":" in colon else " = "
-    member = f"{text[command.start : command.name_start]}{mark}{name}{mark}{colon}{array}"
+    member = f"{text[before.start : before.name_start]}{mark}{name}{mark}{colon}{array}"
     if server.siblings is not None:
-        end = command.value.end
-        return Edit(end, end, _separator(text[: command.start], comma) + member)
-    start = text.rfind("\n", 0, command.start) + 1
-    indent = text[start : command.start].lstrip("\ufeff")
-    end = text.find("\n", command.value.end)
+        end = before.value.end
+        return Edit(end, end, _separator(text[: before.start], comma) + member)
+    start = text.rfind("\n", 0, before.start) + 1
+    indent = text[start : before.start].lstrip("\ufeff")
+    end = text.find("\n", before.value.end)
     if end < 0:
         end = len(text)
         line_end = "\r\n" if "\r\n" in text else "\n"
@@ -197,7 +239,25 @@ def _separator(before: str, comma: str) -> str:
     return f",{line.group()}" if line else comma
 
 
-def unwrap_server(text: str, server: McpServer) -> Change:
+def unwrap_server(text: str, kind: Format, server: McpServer) -> Change:
+    """Restore a wrapped server."""
+    changed = _unwrapped(text, server)
+    own = [str(word) for word in server.words[1 : 1 + inner_command(server.words[1:])]]
+    passed = server.passed
+    if not changed.edits or _KIND_AND_VARIABLES[0] not in own or passed is None:
+        return changed
+    had = server.table.get(kind.passes)
+    if passed_on.is_alone(text, passed.value):
+        changed.edits.extend(_remove_member(text, server, passed))
+        return replace(changed, removes=(kind.passes,))
+    changed.edits.extend(passed_on.remove(text, passed.value))
+    left = (
+        [name for name in had if name not in passed_on.VARIABLES] if isinstance(had, list) else had
+    )
+    return replace(changed, sets={kind.passes: left})
+
+
+def _unwrapped(text: str, server: McpServer) -> Change:
     """Restore the command of a wrapped server."""
     command, args, words = server.command, server.args, server.words
     assert command is not None  # noqa: S101  its state implies one

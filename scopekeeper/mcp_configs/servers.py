@@ -65,6 +65,8 @@ class McpServer:
     """Whether that object is a mapping of YAML without brackets."""
     trouble: str = ""
     """Why its text cannot be changed; '' if it can."""
+    passed: Pair | None = None
+    """The list of variables that its client passes on to it."""
 
     @property
     def path(self) -> tuple[str | int, ...]:
@@ -257,11 +259,13 @@ def _toml_servers(
         for name, server in table.items():
             command = places.get((*place, name, "command"))
             args = places.get((*place, name, "args"))
+            passed = places.get((*place, name, kind.passes))
             siblings = None
             if command is not None and command.container is not None:
                 siblings = command.container.members
             yield McpServer(place, name, server, command.member if command else None,
-                         args.member if args else None, siblings, name)  # fmt: skip
+                         args.member if args else None, siblings, name,
+                         passed=passed.member if passed else None)  # fmt: skip
 
 
 def classify(server: McpServer, kind: Format) -> tuple[ServerState, str]:

@@ -41,6 +41,23 @@ class TomlEntry:
         return *self.path, *self.member.key
 
 
+@dataclass(frozen=True, slots=True)
+class TomlHeader:
+    """The line that begins a table."""
+
+    start: int
+    path: tuple[str, ...]
+    is_array: bool
+    """Whether the table is an item of an array: ``[[path]]``."""
+
+
+def headers(text: str) -> list[TomlHeader]:
+    """Return the headers of a text that ``parse`` has accepted, in order."""
+    scanner = _Scanner(text, int(text.startswith("\ufeff")))
+    scanner.entries()
+    return scanner.headers
+
+
 def parse(text: str) -> tuple[dict[str, object], list[TomlEntry]]:
     """Return the values of a text, and every key with its place, also in inline tables.
 
@@ -70,16 +87,18 @@ class _Scanner:
         self.text = text
         self.at = at
         self.found: list[TomlEntry] = []
+        self.headers: list[TomlHeader] = []
 
     def entries(self) -> list[TomlEntry]:
         table: tuple[str, ...] = ()
         self.past(_BLANK)
         while self.at < len(self.text):
             if self.text.startswith("[", self.at):
-                is_array = self.text.startswith("[[", self.at)
+                start, is_array = self.at, self.text.startswith("[[", self.at)
                 self.at += 1 + is_array
                 self.past(_SPACE)
                 table = self.key()[0]
+                self.headers.append(TomlHeader(start, table, is_array))
                 self.at += 1 + is_array
             else:
                 self.add(table, self.member(), None)

@@ -110,7 +110,7 @@ def unwrap(text: str, kind: Format, chosen: Selection) -> Rewrite:
     """Restore the command of every wrapped server; raises ParseError."""
 
     def change(server: McpServer, state: ServerState) -> Change | None:
-        return unwrap_server(text, server) if state is ServerState.WRAPPED else None
+        return unwrap_server(text, kind, server) if state is ServerState.WRAPPED else None
 
     return _rewrite(text, kind, chosen, change)
 
@@ -181,6 +181,9 @@ def _set(expected: object, server: McpServer, done: Change) -> None:
     for key in server.path:
         expected = expected[key]  # type: ignore[index]  # a table, since the server was found
     assert isinstance(expected, dict)  # noqa: S101  as above
+    expected.update(done.sets)
+    for key in done.removes:
+        del expected[key]
     command, args = server.keys
     if server.is_list:
         expected[command] = done.words

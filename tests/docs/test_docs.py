@@ -183,6 +183,31 @@ def test_every_client_is_in_the_table_with_its_files():
         assert tuple(re.findall("`([^`]*)`", project)) == client.projects
 
 
+def test_hooks_are_registered_checked_and_removed_by_their_section(tmp_path):
+    text = section("clients.md", "Clients that report the end of a session")
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")]
+            for line in text.splitlines() if line.startswith("| `") and "~" in line]  # fmt: skip
+    listed = {name.strip("`"): (file.strip("`"), tuple(re.findall("`([^`]*)`", events)))
+              for name, file, events, *_ in rows}  # fmt: skip
+    known = {each.name: each.hooks for each in CLIENTS if each.hooks}
+    assert listed == {
+        name: (f"{kind.folders[-1]}/{kind.file}".replace("$HOME", "~"), kind.events)
+        for name, kind in known.items()
+    }
+    for name, kind in known.items():
+        assert all(f"`{'.'.join(path)}`" in text for path, _ in kind.off[:1]), name
+        folder = tmp_path / kind.folders[-1].removeprefix("$HOME/")
+        folder.mkdir()
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    seen = []
+    for line in blocks(text, "bash"):
+        words = [sys.executable, "-m", *shlex.split(line)]
+        status = subprocess.run(words, env=environment, capture_output=True).returncode
+        seen.append((status, {path for path in tmp_path.rglob("*") if path.is_file()}))
+    there = {tmp_path / file.removeprefix("~/") for file, _ in listed.values()}
+    assert seen == [(0, there), (0, there), (0, set())]
+
+
 @pytest.fixture
 def my_gateway():
     """A service that stands for a gateway, and afterwards nothing installed beside it."""

@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.machine import PROGRAM, Scopekeeper, eventually, scope_directory
+from tests.machine import PROGRAM, Scopekeeper, eventually, record_of, scope_directory
 
 pytestmark = pytest.mark.systemd
 
@@ -40,6 +41,9 @@ extensions:
 { "mcp": { "echo": { "type": "stdio", "command": "sh", "args": ["-c", "exec cat"] } } }
 """,
 }
+
+OF_CODEX = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
+"""The variables that Codex passes on to every server."""
 
 
 def command_in(path: Path) -> list[str]:
@@ -89,3 +93,38 @@ def test_it_answers_in_its_member_and_ends_with_the_client(
     eventually(lambda: not scope_directory(session))
     assert keeper.call("unwrap", env=environment).returncode == 0
     assert path.read_text() == FORMS[name]
+
+
+@pytest.mark.parametrize("own", ["", 'env_vars = ["EDITOR"] # mine\n'])
+def test_codex_passes_the_session_that_its_launcher_names_on_to_a_server(
+    keeper: Scopekeeper, session: str, tmp_path: Path, own: str
+) -> None:
+    path = tmp_path / ".codex/config.toml"
+    path.parent.mkdir()
+    text = f'[mcp_servers.echo]\ncommand = "sh"\nargs = ["-c", "{SERVER}"]\n{own}'
+    path.write_text(text)
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = keeper.call("wrap", "--program", PROGRAM, env=environment)
+    assert done.returncode == 0, done.stderr
+    echo = tomllib.loads(path.read_text())["mcp_servers"]["echo"]
+    named = {"SCOPEKEEPER_SESSION": session, "SCOPEKEEPER_LANE": "cron", "EDITOR": "vi"}
+    client = {**os.environ, **named}
+    passed = {name: client[name] for name in (*OF_CODEX, *echo["env_vars"]) if name in client}
+    assert ("EDITOR" in passed) == bool(own)
+    server = subprocess.Popen(
+        [echo["command"], *echo["args"]], env=passed, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin
+    assert server.stdout
+    server.stdin.write(b"question\n")
+    server.stdin.flush()
+    assert server.stdout.readline() == b"question\n"
+    scope = scope_directory(session)
+    assert scope
+    assert scope.rpartition("/")[2] in Path(f"/proc/{server.pid}/cgroup").read_text()
+    assert record_of(scope)["LANE"] == "cron"
+    server.stdin.close()
+    assert server.wait(10) == 0
+    server.stdout.close()
+    assert keeper.call("unwrap", env=environment).returncode == 0
+    assert path.read_text() == text

@@ -85,3 +85,17 @@ def test_without_wrapped_servers_and_for_one_gateway_nothing_is_said(home, call)
     for path in home.rglob("*.json"):
         path.unlink()
     assert call().err == ""
+
+
+def test_hooks_that_are_still_registered_are_named_with_the_command(home, call):
+    (home / ".claude").mkdir()
+    command = "scopekeeper hook claude SessionEnd"
+    item = {"hooks": [{"type": "command", "command": command}]}
+    path = home / ".claude/settings.json"
+    path.write_text(json.dumps({"hooks": {"SessionEnd": [item]}}))
+    words = f"1 hook is still registered in {path}; run `scopekeeper unwrap --hooks` before you"
+    assert words in call().err
+    assert json.loads(call("--json").out)["hooks"] == [
+        {"path": str(path), "events": ["SessionEnd"], "command": "scopekeeper unwrap --hooks"}
+    ]
+    assert "hook" not in call("--gateway", "x.service").err

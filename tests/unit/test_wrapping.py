@@ -17,7 +17,7 @@ from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.json5 import JSON5, parse
 from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, look, unwrap, wrap
-from tests.configs import COMMANDS, json_configs, toml_configs, yaml_configs
+from tests.configs import COMMANDS, SESSION, json_configs, toml_configs, yaml_configs
 
 SAMPLES = Path(__file__).parents[1] / "clients"
 ALL = Selection()
@@ -28,11 +28,11 @@ CODEX = FORMATS["codex"]
 LONE_LINE_FEED = re.compile(r"(?<!\r)\n")
 
 
-def words(name, command, args, options=("--memory-max", "2G")):
+def words(name, command, args, options=("--memory-max", "2G"), kind=("--kind", "mcp")):
     """Return what a wrapped server has to have in its args."""
     name = re.sub(r"[^ -~é]|\$", "_", re.sub(r"^~", "_", name))
     name = [f"--name={name}"] if args == [] else ["--name", name]
-    return ["run", *name, "--kind", "mcp", *options, "--", command, *(args or [])]
+    return ["run", *name, *kind, *options, "--", command, *(args or [])]
 
 
 def expected(servers, kind=DESKTOP):
@@ -52,7 +52,12 @@ def wrapped_server(name, server, kind):
     if isinstance(command, dict):
         args = words(name, command["path"], command.get("args"))
         return {**server, "command": {**command, "path": program, "args": args}}
-    return {**server, kind.command: program, "args": words(name, command, server.get("args"))}
+    made = {**server, kind.command: program, "args": words(name, command, server.get("args"))}
+    had = server.get("env_vars", [])
+    if kind is CODEX and isinstance(had, list) and not set(had) & set(SESSION):
+        made["env_vars"] = [*had, *SESSION]
+        made["args"] = words(name, command, server.get("args"), kind=["--kind=mcp"])
+    return made
 
 
 def undone_and_idempotent(kind, text):
@@ -94,7 +99,8 @@ def test_toml_is_wrapped_and_unwrapped_to_the_byte(config):
     # as the strategy meant it
     assert tomllib.loads(text[mark:]).get("mcp_servers", {}) == servers
     wrapped = undone_and_idempotent(kind, text)
-    assert tomllib.loads(wrapped.text[mark:]).get("mcp_servers", {}) == expected(servers)
+    want = expected(servers, CODEX)
+    assert tomllib.loads(wrapped.text[mark:]).get("mcp_servers", {}) == want
     comment = re.compile('# it\'s "c" ] }|# top')
     assert comment.findall(wrapped.text) == comment.findall(text)
 
@@ -163,11 +169,13 @@ KINDS = {
     "claude-project": "claude-code", "opencode-v2": "opencode", "vscode-workspace": "vscode",
     "devcontainer": "vscode",
 }  # fmt: skip
-NAMES = sorted(path.stem for path in SAMPLES.iterdir() if ".wrapped" not in path.name)
+NAMES = sorted(
+    path.stem for path in SAMPLES.iterdir() if path.is_file() and ".wrapped" not in path.name
+)
 
 
 def sample(stem):
-    (path,) = [path for path in SAMPLES.iterdir() if path.stem == stem]
+    (path,) = [path for path in SAMPLES.iterdir() if path.stem == stem and path.is_file()]
     wrapped = path.with_suffix(f".wrapped{path.suffix}")
     return FORMATS[KINDS.get(stem, stem)], path.read_text(), wrapped.read_text()
 
@@ -351,12 +359,19 @@ def test_in_toml_too_what_a_user_changed_since_stays():
     before = "[mcp_servers.a]\ncommand = 'x' # c\n\n[mcp_servers.b]\ncommand = 'y'"
     undone_and_idempotent(CODEX, before.replace("\n", "\r\n"))
     marked = undone_and_idempotent(CODEX, "\ufeffmcp_servers.a.command = 'x'")
-    assert marked.text.endswith("'scopekeeper'\nmcp_servers.a.args = ['run', '--name', 'a', "
-                                "'--kind', 'mcp', '--memory-max', '2G', '--', 'x']")  # fmt: skip
+    assert marked.text.endswith(
+        "'scopekeeper'\nmcp_servers.a.args = ['run', '--name', 'a', '--kind=mcp', '--memory-max', "
+        f"'2G', '--', 'x']\nmcp_servers.a.env_vars = {SESSION}"
+    )
     between(CODEX, before, lambda text: text.replace("'x']", "'x'] # mine"),
             before.replace("# c\n", "# c # mine\n"))  # fmt: skip
     between(CODEX, before, lambda text: text.replace("'x']\n", "'x', 'new']\nenabled = true\n"),
             before.replace("# c\n", "# c\nargs = ['new']\nenabled = true\n"))  # fmt: skip
+    for mine, left in (("'MINE'", "['MINE']"), ("# c\n'MINE' # d\n", "[ # c\n'MINE' # d\n]")):
+        between(CODEX, before, lambda text, mine=mine: text.replace("RUN']", f"RUN', {mine}]", 1),
+                before.replace("# c\n", f"# c\nenv_vars = {left}\n"))  # fmt: skip
+    between(CODEX, before, lambda text: text.replace("'SCOPEKEEPER_LANE', ", "", 1),
+            before.replace("# c\n", "# c\nenv_vars = []\n"))  # fmt: skip
     first = "[mcp_servers.a]\nargs = ['run', '--', 'x']\ncommand = 'scopekeeper'\n"
     assert unwrap(first, CODEX, ALL).text == "[mcp_servers.a]\ncommand = 'x'\n"
 
