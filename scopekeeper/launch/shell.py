@@ -62,9 +62,9 @@ def main(file: str, argv: list[str]) -> None:
     prompts = not form.runs_command and (form.login or form.interactive or _is_terminal(0))
     inner = dict(environment)
     try:
-        _contain(form, environment, inner, shell=base(shell), prompts=prompts)
+        contain(form.name(base(shell)), environment, inner, prompts=prompts)
     except Exception as error:  # noqa: BLE001  a user without a shell cannot repair anything
-        reason, unavailable = _describe(error)
+        reason, unavailable = describe(error)
         if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
             from scopekeeper.errors import FAILED
 
@@ -109,14 +109,13 @@ def _has_terminal(*, prompts: bool) -> bool:
     return True
 
 
-def _contain(
-    form: ShellArguments,
-    environment: dict[bytes, bytes],
-    inner: dict[bytes, bytes],
-    *,
-    shell: str,
-    prompts: bool,
+def contain(
+    name: str, environment: dict[bytes, bytes], inner: dict[bytes, bytes], *, prompts: bool
 ) -> None:
+    """Contain this process as a member with this name, and add its identity to inner.
+
+    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
     from scopekeeper.scope.placement import Caller
 
     server = ""
@@ -129,7 +128,6 @@ def _contain(
     described = dict(environment)
     options = choose(*_surroundings(caller), described, terminal=terminal)
     if options is not None:
-        name = form.name(shell)
         run.contain(options | {"name": name}, name, described, inner, caller)
         if server and terminal:
             _warn_of_other_session(server, caller, inner)
@@ -188,7 +186,7 @@ def choose(
     return options
 
 
-def _describe(error: Exception) -> tuple[str, bool]:
+def describe(error: Exception) -> tuple[str, bool]:
     """Return one line, and whether the machine failed and not the call."""
     try:
         from scopekeeper.launch.failure import describe, is_unavailable
