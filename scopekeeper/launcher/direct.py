@@ -92,7 +92,12 @@ words = sys.argv[sys.argv[0] == "-c":]
 posix.write(2, f"scopekeeper: the installation is broken: {error!r}\\n".encode())
 if b"SCOPEKEEPER_SESSION" in posix.environ:
     posix._exit(125)
-posix.execve("/bin/sh", ["-sh" if words[0][:1] == "-" else "sh", *words[1:]], posix.environ)
+dash = "-" * (words[0][:1] == "-")
+for shell in ("bash", "sh") if words[0][-4:] == "bash" else ("sh",):
+    try:
+        posix.execve("/bin/" + shell, [dash + shell, *words[1:]], posix.environ)
+    except OSError:
+        pass
 """
 _PREFIX_BROKEN = """\
 words = sys.argv[sys.argv[0] == "-c":]
