@@ -128,9 +128,10 @@ def test_as_a_users_login_shell_it_is_bash_and_stays_at_an_uninstall(call: Call)
     bash = f"{FOLDER}/bash"
     subprocess.run(["usermod", "--shell", bash, "lab"], check=True)
     try:
+        told = "[[ a == a ]] && echo $SCOPEKEEPER_MEMBER; readlink /proc/$$/exe"
         # as Codex: the shell of the password database, if its file is called bash
         ran = subprocess.run(
-            ["su", "--login", "--command", "[[ a == a ]] && echo $SCOPEKEEPER_MEMBER && readlink /proc/$$/exe", "lab"],
+            ["su", "--login", "--command", f"{told}; :", "lab"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert (ran.returncode, ran.stderr) == (0, "")
