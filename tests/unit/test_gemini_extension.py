@@ -1,4 +1,4 @@
-"""The extension for Gemini CLI: its files are those that the client reads, its hooks harm nobody."""
+"""The extension for Gemini CLI: the client reads its files, and its hooks harm nobody."""
 
 import json
 import re
