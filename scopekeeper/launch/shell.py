@@ -45,7 +45,7 @@ from scopekeeper.launch.shell_arguments import ShellArguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scopekeeper.scope.placement import Caller
 
@@ -124,11 +124,16 @@ def _has_terminal(*, prompts: bool) -> bool:
 
 
 def contain(
-    name: str, environment: dict[bytes, bytes], inner: dict[bytes, bytes], *, prompts: bool
+    name: str,
+    environment: dict[bytes, bytes],
+    inner: dict[bytes, bytes],
+    *,
+    prompts: bool,
+    warn: "Callable[[str], None] | None" = None,
 ) -> None:
     """Contain this process as a member with this name, and add its identity to inner.
 
-    Raises ScopekeeperError, ValueError, OSError, LookupError.
+    Warnings go to warn, or to stderr. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
     from scopekeeper.scope.placement import Caller
 
@@ -142,7 +147,7 @@ def contain(
     described = dict(environment)
     options = choose(*_surroundings(caller), described, terminal=terminal)
     if options is not None:
-        run.contain(options | {"name": name}, name, described, inner, caller)
+        run.contain(options | {"name": name}, name, described, inner, caller, warn)
         if server and terminal:
             _warn_of_other_session(server, caller, inner)
 

@@ -123,10 +123,12 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
     Exits 125 if that fails and SCOPEKEEPER_IF_UNAVAILABLE is ``fail``.
     """
     inner = dict(environment)
+    asked = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
     try:
         if kind == COMMAND:
             name = command_name(line, base(_shell_of(environment)))
-            shell.contain(name, environment, inner, prompts=False)
+            warn = None if asked == b"warn" else _drop
+            shell.contain(name, environment, inner, prompts=False, warn=warn)
         elif not is_contained(line):
             if b"TMUX" in environment:
                 from scopekeeper.launch.tmux import wait_until_moved
@@ -136,7 +138,6 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
             name = program_name(line, "server")
             run.contain({"name": name, "shared_name": "1"}, name, environment, inner)
     except Exception as error:  # noqa: BLE001  nothing prevents the command
-        asked = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
         if asked == b"fail":
             from scopekeeper.errors import FAILED
 
@@ -146,6 +147,10 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
             program.say(f"warning: running uncontained: {shell.describe(error)[0]}")
         return dict(environment)
     return inner
+
+
+def _drop(text: str) -> None:
+    """Do not print a warning: the stderr of a command is data for the agent."""
 
 
 def _shell_of(environment: dict[bytes, bytes]) -> bytes:

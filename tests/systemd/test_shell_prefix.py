@@ -173,7 +173,7 @@ def test_two_servers_of_one_program_live_side_by_side_whatever_the_rules(
     client: ClaudeCode, tmp_path: Path
 ) -> None:
     """`replace` ends an earlier server of the same name: these have only the name of a program."""
-    (tmp_path / "config.toml").write_text("[lane.main]\nreplace = true\n")
+    (tmp_path / "config.toml").write_text("[lanes.main]\nreplace = true\n")
     rules = {"SCOPEKEEPER_CONFIG": str(tmp_path)}
     pids = [launched(client.server("sleep infinity", **rules)) for _ in range(2)]
     assert all(map(is_alive, pids))
@@ -209,6 +209,24 @@ def test_where_nothing_can_be_contained_everything_runs(client: ClaudeCode, tmp_
     eventually(lambda: text_of(tmp_path / "output") == "ran\n")
     assert client.errors.read_text() == before
     assert scope_directories() == []
+
+
+def test_a_warning_does_not_get_into_the_output_of_a_command(
+    client: ClaudeCode, tmp_path: Path
+) -> None:
+    """A server's stderr is the client's log; that of a command goes to the agent."""
+    (tmp_path / "config.toml").write_text("[lanes.main]\nno_such_rule = true\n")
+    rules = {"SCOPEKEEPER_CONFIG": str(tmp_path)}
+    launched(client.server("sleep infinity", **rules))
+    warned = client.errors.read_text()
+    assert "no_such_rule" in warned
+    command = client.command("exec sleep infinity", tmp_path / "output", **rules)
+    launched(command)
+    assert record_of(directory_of(command))["KIND"] == "exec"
+    asked = rules | {"SCOPEKEEPER_IF_UNAVAILABLE": "warn"}
+    assert client.errors.read_text() == warned
+    launched(client.command("exec sleep infinity", tmp_path / "output", **asked))
+    assert client.errors.read_text().count("no_such_rule") == 2
 
 
 def test_a_shell_of_ours_and_the_prefix_make_one_member(client: ClaudeCode, tmp_path: Path) -> None:
