@@ -164,7 +164,7 @@ def test_what_only_type_checkers_see_is_not_compiled():
 
 def test_no_compiled_file_gets_into_a_distribution():
     """hatchling leaves out what git ignores, and the package's scripts remove the rest."""
-    root = Path(direct.__file__).parents[2]
+    root = Path(__file__).parents[2]
     for file in (".gitignore", "debian/scopekeeper.prerm"):
         named = (root / file).read_text().split()
         assert all(f"{name}.cpython-*" in named for name in direct.COMPILED), file
