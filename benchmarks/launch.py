@@ -14,6 +14,7 @@ from benchmarks.measure import Command, Row, medians
 
 SCOPEKEEPER = shutil.which("scopekeeper") or ""
 SHELL = shutil.which("scopekeeper-shell") or ""
+PREFIX = shutil.which("scopekeeper-prefix") or ""
 MODE = [] if os.geteuid() == 0 else ["--user"]
 _number = itertools.count()
 
@@ -65,6 +66,19 @@ def shell_of(session: str) -> Iterator[None]:
             del os.environ[name]
 
 
+@contextlib.contextmanager
+def client() -> Iterator[None]:
+    """Set what Claude Code sets for a server."""
+    variables = {"CLAUDECODE": "1", "CLAUDE_CODE_SESSION_ID": "bench"}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+SERVER = "exec /bin/true"
 READY = ("/bin/sh", "-c", "echo; exec sleep 1000")
 """A member that prints a line when it runs, and stays."""
 
@@ -122,8 +136,10 @@ def single(rounds: int, block: int) -> list[Row]:
         "shell": lambda: [SHELL, "-c", "true"],
         "rival shell": lambda: systemd_run("/bin/sh", "-c", "true"),
         "join by sh": lambda: ours(session, command=("/bin/sh", "-c", "true")),
+        "server": lambda: [PREFIX, "/bin/true"],
+        "server by run": lambda: ours(session, "-n", "true", command=("/bin/sh", "-c", SERVER)),
     }
-    with living_scope(session), shell_of(session):
+    with living_scope(session), shell_of(session), client():
         found = medians(commands, rounds=rounds, block=block)
     floor, rival = "python3 -I -S -c pass", "systemd-run --scope"
     return [
@@ -134,6 +150,9 @@ def single(rounds: int, block: int) -> list[Row]:
             f"{rival} sh -c true", found["rival shell"], 1.10),
         Row("scopekeeper-shell -c true, joining", found["shell"],
             "run -- sh -c true, joining", found["join by sh"], 1.06),
+        Row("scopekeeper-prefix, a server, joining", found["server"], floor, found["floor"], None),
+        Row("scopekeeper-prefix, a server, joining", found["server"],
+            "run -- sh -c 'exec true', joining", found["server by run"], 1.06),
     ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ runCommand "scopekeeper-${version}"
   }
   ''
     mkdir -p $out/bin $out/share
-    for name in scopekeeper scopekeeper-shell; do
+    for name in scopekeeper scopekeeper-shell scopekeeper-prefix; do
       ln -s ${environment}/bin/$name $out/bin/$name
     done
     for name in man bash-completion zsh fish; do

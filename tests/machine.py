@@ -29,6 +29,7 @@ MOUNT = next(
 )
 PROGRAM = shutil.which("scopekeeper") or "scopekeeper"
 SHELL = shutil.which("scopekeeper-shell") or "scopekeeper-shell"
+PREFIX = shutil.which("scopekeeper-prefix") or "scopekeeper-prefix"
 PATIENCE = 60.0
 """Seconds to wait for what must happen; an emulated machine is ten times slower."""
 ATTRIBUTE = "user.scopekeeper"

@@ -109,6 +109,7 @@ LONG: Share = {
     "systemd/test_inside_podman.py": ALL,
     # bad input, what others left in the way, what is installed: unit tests have most of it
     "systemd/test_bad_input.py": ALL,
+    "systemd/test_bash_folder.py": ALL,
     "systemd/test_foreign.py": ALL,
     "systemd/test_install.py": ALL,
     "systemd/test_gateway_report.py": ALL,

@@ -8,7 +8,6 @@ import click
 from scopekeeper.cli.documents import texts
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe, safe_json, warn
-from scopekeeper.errors import UsageError
 from scopekeeper.install.apply import Applied
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import install, manager_of, places_of
@@ -32,12 +31,15 @@ MANAGER_OPTIONS: list[click.Parameter] = [
     epilog=examples(
         "scopekeeper install --dry-run",
         "scopekeeper install",
+        "scopekeeper install --shell",
         "scopekeeper install --gateway my-gateway.service --shell",
     ),
 )
 @click.option("--gateway", metavar="UNIT", help="Also contain this service: clean up its leftovers "
               "before it starts and after it stops.")  # fmt: skip
-@click.option("--shell", is_flag=True, help="Set SHELL to scopekeeper-shell for that service.")
+@click.option("--shell", is_flag=True, help="Make a folder with a bash that leads to "
+              "scopekeeper-shell, for agents that look for bash by its name. With --gateway, set "
+              "SHELL to scopekeeper-shell for that service instead.")  # fmt: skip
 def command(
     user: bool, system: bool, gateway: str | None, shell: bool, dry_run: bool, as_json: bool
 ) -> None:
@@ -48,14 +50,13 @@ def command(
     touched. Run it again after an update; files that you edited are kept, with a warning. Exit
     status: 0 done; 1 something was refused or failed, and nothing was changed.
     """
-    if shell and gateway is None:
-        raise UsageError("--shell needs a gateway", "give --gateway UNIT")
     places = places_of(manager_of(user=user, system=system, verb="install"), os.environ)
     unit = "" if gateway is None else gateway_unit(gateway)
     _, program = installed()
     manager = Systemctl(places.manager, places.units)
     change = install(manager, places, program, texts(), unit, shell=shell, dry_run=dry_run)
-    report(change, dry_run=dry_run, as_json=as_json)
+    pointers = [{"client": client, "do": safe_json(what)} for client, what in change.pointers]
+    report(change, dry_run=dry_run, as_json=as_json, more={"shell": pointers})
 
 
 def report(
@@ -80,6 +81,11 @@ def report(
         click.echo("Nothing to change.")
     if change.then:
         click.echo(safe(change.then))
+    if change.pointers:
+        click.echo("To have an agent run its commands through that bash:")
+        for client, what in change.pointers:
+            click.echo(safe(f"  {client}: {what}"))
+        click.echo("Whatever else calls a bare bash through that PATH is contained too.")
 
 
 def print_change(change: Applied, *, dry_run: bool) -> None:

@@ -111,7 +111,11 @@ def main() -> None:
         sys.exit(_call(usage_status=FAILED, failed=FAILED))
     acts = command in _ACTING and not _SHOWING.get(command, set()).intersection(sys.argv)
     out = output.prepare(forgiving=acts)
-    sys.exit(output.finish(out, _call()))
+    try:
+        status = output.finish(out, _call())
+    except KeyboardInterrupt:  # of a command that cleans up after one, and was done with that
+        signals.die()
+    sys.exit(status)
 
 
 def _call(usage_status: int = 2, failed: int | None = None) -> int:

@@ -1,7 +1,7 @@
 """Generates man pages from the commands' own declarations, so the two cannot differ.
 
-One page for each command, such as ``scopekeeper-ls.1``, and one for all. man-pages(7) defines the
-order of the sections, groff_man(7) the macros.
+One page for each command, such as ``scopekeeper-ls.1``, one for all, and those of the other
+programs. man-pages(7) defines the order of the sections, groff_man(7) the macros.
 """
 
 import re
@@ -23,7 +23,8 @@ _ENVIRONMENT = {
         "scope unit, its leaf there, and its kind.",
     "SCOPEKEEPER_PLACEMENT": "Where to create scopes: `auto`, `user`, `system` or `cgroup:PATH`.",
     "SCOPEKEEPER_IF_UNAVAILABLE": "`fail` or `warn`: what to do if no scope can be created.",
-    "SCOPEKEEPER_SHELL": "The real shell that scopekeeper-shell executes.",
+    "SCOPEKEEPER_SHELL": "The real shell that scopekeeper-shell executes. If that is called by the "
+        "name of a shell, as `bash`, only a shell of that name counts.",
     "SCOPEKEEPER_DETACH_KEYS": "The keys that detach from a run. Default: ctrl-\\.",
     "SCOPEKEEPER_CONFIG": "The folder of config.toml, config.d and clients.toml, instead of "
         "~/.config/scopekeeper. The keeper uses it only if its own environment sets it.",
@@ -47,17 +48,39 @@ scope of its session (with a terminal of its own, into a new scope) and then exe
 shell: the same process, with the same terminal and arguments. The real shell is $SCOPEKEEPER_SHELL,
 else the user's login shell, else /bin/sh, and never scopekeeper-shell itself.
 
+Called by the name of a shell, as by a link `bash` to it, it becomes the next program of that name
+in $PATH instead. `scopekeeper install --shell` makes such a link.
+
 If no scope can be created, a login or interactive shell starts anyway, with one line on standard
 error. A command or script does not start, unless the password database names scopekeeper-shell and
-the environment names no session. $SCOPEKEEPER_IF_UNAVAILABLE overrides both.
+the environment names no session, or it was called by the name of a shell.
+$SCOPEKEEPER_IF_UNAVAILABLE overrides this.
 
 Exit status: that of the shell; 125 if scopekeeper failed, 126 if the shell cannot be executed, \
 127 if it is not found."""
 SHELL = "scopekeeper-shell"
+_PREFIX = """\
+scopekeeper-prefix is the program for $CLAUDE_CODE_SHELL_PREFIX of Claude Code, set under `env` in
+settings.json. Claude Code starts MCP servers, commands of its Bash tool and hooks through it, each
+as one command line.
+
+A server or a command becomes a member of the scope of its session. Hooks, and what it cannot
+recognise, run as they do without it. A server that `scopekeeper wrap` has wrapped is contained
+once, by its own line. The line is passed on to a shell to the byte: to $SHELL for a command of the
+Bash tool, else to /bin/sh.
+
+Nothing prevents the command: if no scope can be created, it runs uncontained, a server with one
+line on standard error. With $SCOPEKEEPER_IF_UNAVAILABLE set to `warn`, commands have that line too;
+with `fail`, neither runs.
+
+Exit status: that of the command; 2 if there is no command line; 125 if no scope can be created \
+and $SCOPEKEEPER_IF_UNAVAILABLE is `fail`; 126 if no shell can be executed; 127 if the command is \
+not found."""
+PREFIX = "scopekeeper-prefix"
 
 
 def pages(group: click.Group, name: str, version: str) -> dict[str, str]:
-    """Return the pages of a command group, of all its commands, and of scopekeeper-shell.
+    """Return the pages of a command group, of all its commands, and of the other programs.
 
     The keys are file names; all pages belong to section 1.
     """
@@ -65,7 +88,12 @@ def pages(group: click.Group, name: str, version: str) -> dict[str, str]:
         _name(command): _page(command, version)
         for command in _commands(click.Context(group, info_name=name, **group.context_settings))
     }
-    found[SHELL] = "".join(_shell(version))
+    found[SHELL] = _program(
+        SHELL, "a login or command shell in a scope", "[ARGUMENTS OF THE SHELL]", _SHELL, version
+    )
+    found[PREFIX] = _program(
+        PREFIX, "contains what Claude Code starts", "COMMAND-LINE", _PREFIX, version
+    )
     return {f"{page}.1": text for page, text in found.items()}
 
 
@@ -102,7 +130,7 @@ def _page(context: click.Context, version: str) -> str:
         parts += _entries("ENVIRONMENT", _ENVIRONMENT.items())
         parts += _entries("FILES", _FILES.items())
     parts += _examples(examples_of(command))
-    above = [f"{_name(context.parent)}(1)"] if context.parent else [f"{SHELL}(1)"]
+    above = [f"{_name(context.parent)}(1)"] if context.parent else [f"{SHELL}(1)", f"{PREFIX}(1)"]
     parts += [".SH SEE ALSO\n", _escape(", ".join([*above, "systemd.scope(5)"])) + "\n"]
     return "".join(parts)
 
@@ -112,14 +140,14 @@ def _name(context: click.Context) -> str:
     return context.command_path.replace(" ", "-")
 
 
-def _shell(version: str) -> list[str]:
-    prose, status = _split(_SHELL)
-    return [
-        *_head(SHELL, "a login or command shell in a scope", version),
-        *(".SH SYNOPSIS\n", f".B {_escape(SHELL)}\n", _escape("[ARGUMENTS OF THE SHELL]") + "\n"),
+def _program(name: str, summary: str, arguments: str, text: str, version: str) -> str:
+    prose, status = _split(text)
+    return "".join((
+        *_head(name, summary, version),
+        *(".SH SYNOPSIS\n", f".B {_escape(name)}\n", _escape(arguments) + "\n"),
         *(".SH DESCRIPTION\n", *_paragraphs(prose), *_statuses(status)),
         *(".SH SEE ALSO\n", _escape("scopekeeper(1), scopekeeper-run(1)") + "\n"),
-    ]
+    ))  # fmt: skip
 
 
 def _head(name: str, summary: str, version: str) -> list[str]:

@@ -22,6 +22,7 @@ from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
 from scopekeeper.mcp_configs.backups import FOLDER
+from scopekeeper.mcp_configs.claude_settings import settings
 from scopekeeper.systemd.systemctl import Systemctl
 
 
@@ -61,6 +62,12 @@ def command(
         click.echo(safe(f"{folder} stays, with {held}; to remove it: rm -r {shlex.quote(folder)}"))
     warn([f"{text} before you remove scopekeeper"
           for text in (*sentences(wrapped), *hooks_left.sentences(hooks))])  # fmt: skip
+    if not gateway:
+        warn([
+            f"{each.path} names {each.program} as {each.variable}; remove that line before you "
+            "remove scopekeeper: Claude Code starts no command without it"
+            for each in settings(os.environ)
+        ])  # fmt: skip
 
 
 def _state_folder() -> str:

@@ -36,6 +36,8 @@ class Applied:
     warnings: list[str] = field(default_factory=list)
     then: str = ""
     """What the operator has to do next."""
+    pointers: list[tuple[str, str]] = field(default_factory=list)
+    """Clients, and what makes each use the folder of ``bash``."""
 
     @property
     def is_nothing(self) -> bool:
@@ -109,7 +111,13 @@ def write(actions: Sequence[FileAction], backwards: contextlib.ExitStack) -> Non
     for action in actions:
         with reported(action.path):
             if action.step is FileStep.WRITE:
-                backwards.callback(files.put(action.path, action.content))
+                target = action.piece.target
+                undo = (
+                    files.link(action.path, target)
+                    if target
+                    else files.put(action.path, action.content)
+                )
+                backwards.callback(undo)
             elif action.step is FileStep.REMOVE:
                 backwards.callback(files.take(action.path))
 

@@ -36,6 +36,26 @@ def put(path: str, content: bytes) -> Callable[[], None]:
     return undo
 
 
+def link(path: str, target: str) -> Callable[[], None]:
+    """Make a link, also in place of what is there; return what undoes it. Raises OSError."""
+    restore = _as_it_is(path)
+    made = make_folders(os.path.dirname(path))
+    beside = f"{path}.{os.getpid()}"
+    try:
+        os.symlink(target, beside)
+        os.rename(beside, path)
+    except BaseException:
+        remove_folders(made)
+        raise
+
+    def undo() -> None:
+        os.unlink(path)
+        restore()
+        remove_folders(made)
+
+    return undo
+
+
 def take(path: str) -> Callable[[], None]:
     """Remove a file; return what undoes it. Raises OSError."""
     restore = _as_it_is(path)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from scopekeeper.errors import ConfigError, RefusedError, UsageError
-from scopekeeper.install import gateway_report, pip_scripts, plan
+from scopekeeper.install import gateway_report, pip_scripts, plan, shell_folder
 from scopekeeper.install import locations as placing
 from scopekeeper.install.apply import (
     Applied,
@@ -76,13 +76,16 @@ def install(
 ) -> Applied:
     """Install for one manager; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours.
+    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours. Without
+    a gateway, shell makes the folder with a ``bash`` that is ours.
     """
     if places.manager == "system":
         refuse_writable(program)
+    wants_folder = shell and not gateway
     change = Applied()
     actions = plan.install(pieces_for(places, program, documents), look)
     actions += drop_ins(manager, places, program, gateway, shell=shell)
+    actions += shell_folder.install(places, program, wanted=wants_folder)
     plan_of(actions, change)
     talk = _talk(actions, manager)
     change.ran = spelled(talk)
@@ -92,6 +95,8 @@ def install(
     if gateway:
         _report_gateway(change, manager, places, gateway, program)
     _make_fast(change, program, dry_run=dry_run)
+    if wants_folder:
+        change.pointers = shell_folder.pointers(places)
     return change
 
 

@@ -40,6 +40,8 @@ class Piece:
     on_the_bus: bool = False
     is_document: bool = False
     """A manual page or completion: nothing depends on it, so anybody's copy stays."""
+    target: str = ""
+    """For a link, the path that it leads to; '' for a file."""
 
     @property
     def path(self) -> str:
@@ -49,7 +51,7 @@ class Piece:
     @property
     def is_unit(self) -> bool:
         """Whether the manager has to reload for it."""
-        return not (self.on_the_bus or self.is_document)
+        return not (self.on_the_bus or self.is_document or self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,16 @@ class Locations:
     """'' for the system."""
     share: str
     """The folder for manual pages and completions."""
+
+    @property
+    def shells_base(self) -> str:
+        """The folder below which that of the shells is made."""
+        return "/usr/local/lib" if self.manager == "system" else self.share
+
+    @property
+    def shells(self) -> str:
+        """The folder of a ``bash`` that leads to scopekeeper-shell."""
+        return f"{self.shells_base}/scopekeeper/shells"
 
     def drop_in(self, unit: str) -> str:
         """Return the path of the drop-in for a gateway's unit."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.exec.run import Run, load_all
-from scopekeeper.install import plan, shipped
+from scopekeeper.install import plan, shell_folder, shipped
 from scopekeeper.install.apply import (
     Applied,
     ManagerCommand,
@@ -52,6 +52,7 @@ def uninstall(
     actions = _drop_ins(places, gateway)
     if not gateway:
         actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
+        actions += shell_folder.uninstall(places)
         _turn_off(manager, actions, talk, change, force=force)
         _stop_slice(manager, talk, change)
     plan_of(actions, change)

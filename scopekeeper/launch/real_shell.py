@@ -13,31 +13,53 @@ _NO_SHELLS = ("nologin", "false")
 """Shells of users that do not log in; their services run commands all the same."""
 LAST = b"/bin/sh"
 _MOST_LINKS = 40
+LANGUAGES = ("bash", "zsh", "fish", "ksh", "mksh", "dash", "sh")
+"""Names of shells. Whoever calls one by name writes in its language."""
+_FOLDERS = (b"/bin", b"/usr/bin", b"/usr/local/bin")
 
 
-def real_shells(file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]":
-    """Yield candidates for the real shell, the best first; never this program."""
+def real_shells(file: str, environment: dict[bytes, bytes], called: str = "") -> "Iterator[bytes]":
+    """Yield candidates for the real shell, the best first; never this program.
+
+    called is the name that this program was called by. If it is that of a shell, or the password
+    database has us under such a name, the candidates with that name go first.
+    """
     wanted = environment.get(b"SCOPEKEEPER_SHELL", b"")
-    if wanted:
+    login = login_shell()
+    names = [called] if called in LANGUAGES else []
+    if not names and base(login) in LANGUAGES and is_ours(login, file):
+        names = [base(login)]
+    for name in names:
+        if base(wanted) == name and not _problem(wanted, file):
+            yield wanted
+        yield from _named(name, file, environment)
+    if wanted and not names:
         problem = _problem(wanted, file)
         if not problem:
             yield wanted
         elif problem != NAME:
             text = wanted.decode("utf-8", "replace")
             say(f"warning: SCOPEKEEPER_SHELL={text}: {problem}")
-    login = login_shell()
     if login and base(login) not in _NO_SHELLS and not _problem(login, file):
         yield login
     if not _problem(LAST, file):
         yield LAST
 
 
+def _named(name: str, file: str, environment: dict[bytes, bytes]) -> "Iterator[bytes]":
+    """Yield the programs of a name in PATH and in the usual folders, except this one."""
+    for folder in (*environment.get(b"PATH", b"").split(b":"), *_FOLDERS):
+        path = folder + b"/" + encoded(name)
+        if folder[:1] == b"/" and not _problem(path, file):
+            yield path
+
+
 def name_real_shell(environment: dict[bytes, bytes]) -> None:
     """Set SHELL to the real shell if it names us, for a command that must not use us."""
     named = environment.get(b"SHELL", b"")
-    if base(named) == NAME:
+    if _leads_to_us(named):
         file = named.decode("utf-8", "surrogateescape")
-        environment[b"SHELL"] = next(real_shells(file, environment), named)
+        environment[b"SHELL"] = next(real_shells(file, environment, base(named)), named)
 
 
 def login_shell() -> bytes:
@@ -58,6 +80,11 @@ def is_ours(path: bytes, file: str) -> bool:
             return True
     except OSError:
         pass
+    return _leads_to_us(path)
+
+
+def _leads_to_us(path: bytes) -> bool:
+    """Return whether a path has our name, or is a link to one that has."""
     for _ in range(_MOST_LINKS):
         if base(path) == NAME:
             return True

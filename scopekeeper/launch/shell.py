@@ -16,24 +16,36 @@ joins as a member, with the lifetime of the outer one.
 *SHELL* then names the real shell if it named us. Programs choose a syntax by its last part
 (editors, fzf, script), and their children stay in their shell's cgroup anyway.
 
+*Called by the name of a shell*, as by a link `bash` to it, it becomes the first shell of that name
+in PATH that is not this program: the caller writes in the language of that shell.
+
 *The first word* is the real shell's name, with the ``-`` of a login shell if that was given: zsh
 and busybox choose their behaviour by that name.
 
 *If containment fails*, an interactive shell runs uncontained, with one line on stderr: a login must
 not depend on cgroup2. A ``-c`` does the same if the password database names us and no session is
-set: that is ssh, su or cron. Any other command does not run (125): a gateway relies on containment.
+set: that is ssh, su or cron. So does a call by the name of a shell, if it is the machine that
+cannot: it has to replace that shell. Any other command does not run (125): a gateway relies on
+containment.
 ``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) overrides both.
 """
 
 import posix
 
 from scopekeeper.launch import program, run, signals
-from scopekeeper.launch.real_shell import LAST, base, is_ours, login_shell, real_shells
+from scopekeeper.launch.real_shell import (
+    LANGUAGES,
+    LAST,
+    base,
+    is_ours,
+    login_shell,
+    real_shells,
+)
 from scopekeeper.launch.shell_arguments import ShellArguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scopekeeper.scope.placement import Caller
 
@@ -51,10 +63,11 @@ def main(file: str, argv: list[str]) -> None:
         environment = dict(posix.environ)
     form = ShellArguments(argv[0], argv[1:])
     pipe_ignored = signals.pipe_was_ignored()
+    called = argv[0].rpartition("/")[2].removeprefix("-")
     if environment.pop(_TRIED, b"") == str(posix.getpid()).encode():
         shells = iter((LAST,))
     else:
-        shells = real_shells(file, environment)
+        shells = real_shells(file, environment, called)
     shell = next(shells, b"")
     if not shell:
         program.say("there is no shell: /bin/sh is missing")
@@ -62,10 +75,11 @@ def main(file: str, argv: list[str]) -> None:
     prompts = not form.runs_command and (form.login or form.interactive or _is_terminal(0))
     inner = dict(environment)
     try:
-        _contain(form, environment, inner, shell=base(shell), prompts=prompts)
+        contain(form.name(base(shell)), environment, inner, prompts=prompts)
     except Exception as error:  # noqa: BLE001  a user without a shell cannot repair anything
-        reason, unavailable = _describe(error)
-        if not _goes_on(file, environment, prompts=prompts, unavailable=unavailable):
+        reason, unavailable = describe(error)
+        is_named = called in LANGUAGES
+        if not _goes_on(file, environment, prompts, is_named=is_named, unavailable=unavailable):
             from scopekeeper.errors import FAILED
 
             program.say(reason)
@@ -109,14 +123,18 @@ def _has_terminal(*, prompts: bool) -> bool:
     return True
 
 
-def _contain(
-    form: ShellArguments,
+def contain(
+    name: str,
     environment: dict[bytes, bytes],
     inner: dict[bytes, bytes],
     *,
-    shell: str,
     prompts: bool,
+    warn: "Callable[[str], None] | None" = None,
 ) -> None:
+    """Contain this process as a member with this name, and add its identity to inner.
+
+    Warnings go to warn, or to stderr. Raises ScopekeeperError, ValueError, OSError, LookupError.
+    """
     from scopekeeper.scope.placement import Caller
 
     server = ""
@@ -129,8 +147,7 @@ def _contain(
     described = dict(environment)
     options = choose(*_surroundings(caller), described, terminal=terminal)
     if options is not None:
-        name = form.name(shell)
-        run.contain(options | {"name": name}, name, described, inner, caller)
+        run.contain(options | {"name": name}, name, described, inner, caller, warn)
         if server and terminal:
             _warn_of_other_session(server, caller, inner)
 
@@ -188,7 +205,7 @@ def choose(
     return options
 
 
-def _describe(error: Exception) -> tuple[str, bool]:
+def describe(error: Exception) -> tuple[str, bool]:
     """Return one line, and whether the machine failed and not the call."""
     try:
         from scopekeeper.launch.failure import describe, is_unavailable
@@ -199,13 +216,18 @@ def _describe(error: Exception) -> tuple[str, bool]:
 
 
 def _goes_on(
-    file: str, environment: dict[bytes, bytes], *, prompts: bool, unavailable: bool
+    file: str,
+    environment: dict[bytes, bytes],
+    prompts: bool,
+    *,
+    is_named: bool,
+    unavailable: bool,
 ) -> bool:
     """Return whether the shell runs uncontained: see the module docstring."""
     said = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
     if said == b"fail":
         return False
-    if prompts or (said == b"warn" and unavailable):
+    if prompts or ((said == b"warn" or is_named) and unavailable):
         return True
     return b"SCOPEKEEPER_SESSION" not in environment and is_ours(login_shell(), file)
 

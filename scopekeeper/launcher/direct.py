@@ -6,7 +6,7 @@ installed script, or writes PATH, to run ``python -I -S`` and to read the compil
 file, and the modules for making a scope from another. Run it again to update both; installing the
 package again restores pip's script.
 
-``scopekeeper-shell`` is written beside it, on x86-64 as an ELF program
+``scopekeeper-shell`` and ``scopekeeper-prefix`` are written beside it, on x86-64 as ELF programs
 (``scopekeeper.launcher.elf``), which a login shell has to be.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType
 
 from scopekeeper import whole_file
-from scopekeeper.launch.real_shell import NAME
+from scopekeeper.launch import real_shell, shell_prefix
 from scopekeeper.launcher import elf
 
 # in the order in which they import each other
@@ -47,6 +47,7 @@ _SHELL = (
     "scopekeeper.launch.shell_arguments", "scopekeeper.launch.real_shell",
     "scopekeeper.launch.shell",
 )  # fmt: skip
+_PREFIX = (*_SHELL, "scopekeeper.launch.command_line", "scopekeeper.launch.shell_prefix")
 _MAKING = (
     "scopekeeper.errors", "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire",
     "scopekeeper.systemd.manager", "scopekeeper.launch.start_keeper",
@@ -69,7 +70,7 @@ else:
 """
 """The name of the compiled file has the version of Python, which alone can read it."""
 
-_SHELL_PROGRAM = """\
+_PROGRAM = """\
 import _signal, marshal, posix, sys
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -83,10 +84,10 @@ try:
 except Exception as error:
     exec({broken!a})
 """
-_SHELL_SLOW = """\
+_SLOW = """\
 import sys
 sys.path.insert(0, {folder!a})
-from scopekeeper.launch.shell import main
+from {module} import main
 main({file!a}, sys.argv[sys.argv[0] == "-c":])
 """
 _SHELL_BROKEN = """\
@@ -94,17 +95,33 @@ words = sys.argv[sys.argv[0] == "-c":]
 posix.write(2, f"scopekeeper: the installation is broken: {error!r}\\n".encode())
 if b"SCOPEKEEPER_SESSION" in posix.environ:
     posix._exit(125)
-posix.execve("/bin/sh", ["-sh" if words[0][:1] == "-" else "sh", *words[1:]], posix.environ)
+dash = "-" * (words[0][:1] == "-")
+for shell in ("bash", "sh") if words[0][-4:] == "bash" else ("sh",):
+    try:
+        posix.execve("/bin/" + shell, [dash + shell, *words[1:]], posix.environ)
+    except OSError:
+        pass
 """
-"""What scopekeeper-shell runs. However broken the installation is, a login gets a shell. The code
-for errors is a string: that takes less time to compile."""
+_PREFIX_BROKEN = """\
+words = sys.argv[sys.argv[0] == "-c":]
+posix.write(2, f"scopekeeper: the installation is broken: {error!r}\\n".encode())
+for shell in "/bin/bash", "/bin/sh":
+    try:
+        posix.execve(shell, [shell, "-c", *words[1:2]], posix.environ)
+    except OSError:
+        pass
+posix._exit(126)
+"""
+"""What the programs run that become a shell. However broken the installation is, a login gets a
+shell, and a client its command. The code for errors is a string: that takes less time to
+compile."""
 
 _LOADER = """\
 import sys
 
 sys.path.insert(0, FOLDER)
 IS_HOOK = sys.argv[1:2] == ["hook"]
-if SHELL or IS_HOOK or sys.argv[1:2] == ["run"]:
+if PROGRAM or IS_HOOK or sys.argv[1:2] == ["run"]:
     import marshal, posix
 
     def load(name, file, is_package, code):
@@ -128,7 +145,7 @@ if SHELL or IS_HOOK or sys.argv[1:2] == ["run"]:
         if name not in sys.modules:
             load(*marshal.loads(LATER[name]))
 
-    if IS_HOOK and not SHELL:
+    if IS_HOOK and not PROGRAM:
         for piece in JOINING:
             if piece[0] in BELOW_HOOK:
                 load(*piece)
@@ -139,15 +156,36 @@ if SHELL or IS_HOOK or sys.argv[1:2] == ["run"]:
             load(*piece)
         sys.modules["scopekeeper.launch"].load_more = load_more
         sys.modules["scopekeeper.launch"].load_later = load_later
-if SHELL:
-    from scopekeeper.launch.shell import main
-
-    main(SHELL, sys.argv[sys.argv[0] == "-c":])
+if PROGRAM:
+    sys.modules[MODULE].main(PROGRAM, sys.argv[sys.argv[0] == "-c":])
 from scopekeeper.main import main
 
 main()
 """
 """Runs first; the content of ``compile_hot`` is defined."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shell:
+    """A program beside ``scopekeeper`` that contains itself and becomes a shell."""
+
+    name: str
+    compiled: str
+    """The name of its compiled file."""
+    modules: tuple[str, ...]
+    """The modules of that file; the last one has its ``main``."""
+    broken: str
+    """The code that runs instead if the installation is broken."""
+    takes_line: bool = False
+    """Whether its argument is a command line."""
+
+
+SHELLS = (
+    _Shell(real_shell.NAME, "shell", _SHELL, _SHELL_BROKEN),
+    _Shell(shell_prefix.NAME, "prefix", _PREFIX, _PREFIX_BROKEN, takes_line=True),
+)
+COMPILED = ("hot", "make", *(each.compiled for each in SHELLS))
+"""The names of all compiled files."""
 
 _SHEBANG_MAX = 127
 """Bytes of a script's first line that Linux reads before 5.1."""
@@ -166,22 +204,24 @@ def _folder() -> Path:
 def _file(name: str) -> str:
     """Return the path of a compiled file.
 
-    Every ``run`` reads ``hot``, every shell ``shell``, and a launch that makes a scope ``make``.
+    Every ``run`` reads ``hot``, a program that becomes a shell its own, and a launch that makes a
+    scope ``make``.
     """
     return f"{_FOLDER}/{name}.{sys.implementation.cache_tag}"
 
 
-def compile_hot(*more: str, shell: str = "") -> bytes:
+def compile_hot(*more: str, program: str = "") -> bytes:
     """Compile the loader, the modules of the hot path, and more modules, into one file.
 
-    shell is the path of scopekeeper-shell in the file for it.
+    program is the path of the program that the file is for, if that becomes a shell.
     """
     loader = compile(_LOADER, "scopekeeper", "exec", dont_inherit=True)
     joining = [_piece(name) for name in (*_JOINING, *more)]
     later = {name: marshal.dumps(_piece(name)) for name in (*_LATER, *_HOOK)}
     content = {
         "FOLDER": str(_folder()), "JOINING": joining, "LATER": later, "MAKING": _file("make"),
-        "MOST": _MOST, "SHELL": shell, "HOOK": _HOOK, "BELOW_HOOK": _BELOW_HOOK,
+        "MODULE": more[-1] if more else "", "MOST": _MOST, "PROGRAM": program,
+        "HOOK": _HOOK, "BELOW_HOOK": _BELOW_HOOK,
     }  # fmt: skip
     whole = marshal.dumps((loader, content))
     if len(whole) > _MOST:
@@ -244,27 +284,26 @@ def script(where: Installation) -> bytes:
     return _SCRIPT.format(python=where.python, folder=where.folder, hot=hot, most=_MOST).encode()
 
 
-def shell(target: Path, where: Installation) -> bytes:
-    """Return the content of ``scopekeeper-shell`` at target: an ELF program, else a script."""
-    text = _SHELL_PROGRAM.format(
-        hot=f"{where.compiled}/shell.", most=_MOST, broken=_SHELL_BROKEN,
-        slow=_SHELL_SLOW.format(folder=where.folder, file=str(target)),
-    )  # fmt: skip
+def shell(program: _Shell, target: Path, where: Installation) -> bytes:
+    """Return the content of one of SHELLS at target: an ELF program, else a script."""
+    slow = _SLOW.format(folder=where.folder, file=str(target), module=program.modules[-1])
+    text = _PROGRAM.format(
+        hot=f"{where.compiled}/{program.compiled}.", most=_MOST, broken=program.broken, slow=slow
+    )
     if platform.machine() == elf.MACHINE and sys.maxsize > 2**32:
-        return elf.program(os.fsencode(where.python), text)
+        return elf.program(os.fsencode(where.python), text, takes_line=program.takes_line)
     return f"#!{where.python} -IS\n{text}".encode()
 
 
-def write_compiled(beside: Path) -> None:
-    """Compile the launchers' files for this interpreter; beside is scopekeeper-shell's path.
+def write_compiled(folder: Path) -> None:
+    """Compile the launchers' files for this interpreter; folder has the programs.
 
     Raises OSError.
     """
-    for name, content in (
-        ("make", marshal.dumps([_piece(name) for name in _MAKING])),
-        ("hot", compile_hot()),
-        ("shell", compile_hot(*_SHELL, shell=str(beside))),
-    ):
+    contents = {"make": marshal.dumps([_piece(name) for name in _MAKING]), "hot": compile_hot()}
+    for each in SHELLS:
+        contents[each.compiled] = compile_hot(*each.modules, program=str(folder / each.name))
+    for name, content in contents.items():
         whole_file.replace(_file(name), content, mode=0o644)
 
 
@@ -274,18 +313,19 @@ def is_direct(path: Path) -> bool:
         return file.readline().endswith(b" -IS\n")
 
 
-def write(target: Path) -> tuple[Path, Path]:
-    """Write the launcher and the shell beside it; return both paths.
+def write(target: Path) -> list[Path]:
+    """Write the launcher and the programs beside it; return all paths.
 
     Raises OSError, and ValueError if a script's first line cannot name this interpreter.
     """
     if " " in sys.executable or len(sys.executable) + len("#! -IS") > _SHEBANG_MAX:
         raise ValueError(f"{sys.executable} cannot stand in a script's first line")
-    beside = target.with_name(NAME).absolute()
-    write_compiled(beside)
+    folder = target.parent.absolute()
+    write_compiled(folder)
     whole_file.replace(target, script(this()), mode=0o755)
-    whole_file.replace(beside, shell(beside, this()), mode=0o755)
-    return target, beside
+    for each in SHELLS:
+        whole_file.replace(folder / each.name, shell(each, folder / each.name, this()), mode=0o755)
+    return [target, *(folder / each.name for each in SHELLS)]
 
 
 def main() -> int:

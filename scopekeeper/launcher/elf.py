@@ -2,7 +2,8 @@
 
 The kernel drops the first word of a script's arguments, and with it the ``-`` of a login shell. And
 a script whose interpreter is missing does not start, which would lock out its user. This program
-passes its first word on, and becomes ``/bin/sh`` if Python is missing.
+passes its first word on, and becomes ``/bin/sh`` if Python is missing; or ``bash -c`` with its
+arguments, for a program that takes a command line.
 """
 
 import struct
@@ -13,29 +14,38 @@ MACHINE = "x86_64"
 _BASE = 0x400000
 _HEADERS = 64 + 2 * 56
 _LOST = b"scopekeeper: %s cannot be executed; this is /bin/sh\n"
+_LOST_LINE = b"scopekeeper: %s cannot be executed; this command runs uncontained\n"
 
 
-def program(python: bytes, text: str) -> bytes:
-    """Return an executable that runs ``python -IS -c text`` with all its own words."""
+def program(python: bytes, text: str, *, takes_line: bool = False) -> bytes:
+    """Return an executable that runs ``python -IS -c text`` with all its own words.
+
+    takes_line: without Python, its first argument is a command line for the shell.
+    """
     if b"\0" in python or "\0" in text:
         raise ValueError("NUL in a word")
-    lost = _LOST % python
+    lost = (_LOST_LINE if takes_line else _LOST) % python
     words = {
         "python": python + b"\0", "flags": b"-IS\0", "c": b"-c\0", "text": text.encode() + b"\0",
         "sh": b"/bin/sh\0", "-sh": b"-sh\0", "lost": lost,
     }  # fmt: skip
-    length = len(_code(dict.fromkeys(words, 0), 0))
+    if takes_line:
+        words["bash"] = b"/bin/bash\0"
+    length = len(_code(dict.fromkeys(words, 0), 0, takes_line=takes_line))
     at, addresses = _BASE + _HEADERS + length, {}
     for name, word in words.items():
         addresses[name] = at
         at += len(word)
-    return _headers(at - _BASE) + _code(addresses, len(lost)) + b"".join(words.values())
+    code = _code(addresses, len(lost), takes_line=takes_line)
+    return _headers(at - _BASE) + code + b"".join(words.values())
 
 
-def _code(at: dict[str, int], lost_length: int) -> bytes:
-    def word(opcode: str, value: int) -> bytes:
-        return bytes.fromhex(opcode) + struct.pack("<I", value)
+def _word(opcode: str, value: int) -> bytes:
+    return bytes.fromhex(opcode) + struct.pack("<I", value)
 
+
+def _code(at: dict[str, int], lost_length: int, *, takes_line: bool) -> bytes:
+    word = _word
     pieces = (
         bytes.fromhex("5f"),  # pop rdi: argc; what is left on the stack is argv, NULL, envp
         bytes.fromhex("4889e5"),  # mov rbp, rsp
@@ -52,20 +62,41 @@ def _code(at: dict[str, int], lost_length: int) -> bytes:
         word("be", at["lost"]),  # mov esi
         word("ba", lost_length),  # mov edx
         bytes.fromhex("6a01580f05"),  # write
-        word("b8", at["-sh"]),  # mov eax: the first word becomes -sh
-        bytes.fromhex("488b4d00"),  # mov rcx, [rbp]
-        bytes.fromhex("80392d"),  # cmp byte [rcx], '-'
-        bytes.fromhex("7402"),  # je: over the next
-        bytes.fromhex("ffc0"),  # inc eax: or sh
-        bytes.fromhex("48894500"),  # mov [rbp], rax
+        _shell_for_line(at) if takes_line else _shell(at),
         word("bf", at["sh"]),  # mov edi
-        bytes.fromhex("4889ee"),  # mov rsi, rbp
         bytes.fromhex("4c89e2"),  # mov rdx, r12
         bytes.fromhex("6a3b580f05"),  # execve
         word("bf", 127),  # mov edi
         bytes.fromhex("6a3c580f05"),  # exit
     )
     return b"".join(pieces)
+
+
+def _shell(at: dict[str, int]) -> bytes:
+    """Return the code that makes rsi the words of a shell with our arguments."""
+    return b"".join((
+        _word("b8", at["-sh"]),  # mov eax: the first word becomes -sh
+        bytes.fromhex("488b4d00"),  # mov rcx, [rbp]
+        bytes.fromhex("80392d"),  # cmp byte [rcx], '-'
+        bytes.fromhex("7402"),  # je: over the next
+        bytes.fromhex("ffc0"),  # inc eax: or sh
+        bytes.fromhex("48894500"),  # mov [rbp], rax
+        bytes.fromhex("4889ee"),  # mov rsi, rbp
+    ))  # fmt: skip
+
+
+def _shell_for_line(at: dict[str, int]) -> bytes:
+    """Return the code that makes rsi ``bash -c`` and our arguments, and tries /bin/bash first."""
+    return b"".join((
+        _word("b8", at["c"]),  # mov eax: the first word becomes -c
+        bytes.fromhex("48894500"),  # mov [rbp], rax
+        _word("b8", at["bash"] + len("/bin/")),  # mov eax: bash before it
+        bytes.fromhex("488945f8"),  # mov [rbp - 8], rax
+        bytes.fromhex("488d75f8"),  # lea rsi, [rbp - 8]
+        _word("bf", at["bash"]),  # mov edi
+        bytes.fromhex("4c89e2"),  # mov rdx, r12
+        bytes.fromhex("6a3b580f05"),  # execve
+    ))  # fmt: skip
 
 
 def _headers(size: int) -> bytes:

@@ -14,24 +14,24 @@ PROGRAMS = Path("/usr/bin")
 
 
 def launchers(folder: Path) -> None:
-    """Write both launchers of an installation in /usr into a folder."""
+    """Write the launchers of an installation in /usr into a folder."""
     from scopekeeper import whole_file
-    from scopekeeper.launch.real_shell import NAME
     from scopekeeper.launcher import direct
 
     modules = "/usr/lib/python3/dist-packages"
     where = direct.Installation(PYTHON, modules, f"{modules}/scopekeeper/launcher")
     whole_file.replace(folder / "scopekeeper", direct.script(where), mode=0o755)
-    whole_file.replace(folder / NAME, direct.shell(PROGRAMS / NAME, where), mode=0o755)
+    for each in direct.SHELLS:
+        content = direct.shell(each, PROGRAMS / each.name, where)
+        whole_file.replace(folder / each.name, content, mode=0o755)
 
 
 def compiled() -> None:
     """Compile for this interpreter beside this file, and remove files for other versions."""
-    from scopekeeper.launch.real_shell import NAME
     from scopekeeper.launcher import direct
 
-    direct.write_compiled(PROGRAMS / NAME)
-    for name in ("hot", "make", "shell"):
+    direct.write_compiled(PROGRAMS)
+    for name in direct.COMPILED:
         for path in Path(__file__).parent.glob(f"{name}.cpython-*"):
             if path.suffix != f".{sys.implementation.cache_tag}":
                 path.unlink(missing_ok=True)

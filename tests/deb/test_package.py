@@ -36,7 +36,7 @@ def compiled():
     """Return the names of the compiled pieces of the launchers."""
     return {
         path.name for path in HOT.glob("*.cpython-*") if path.name.split(".")[0] in {
-            "hot", "make", "shell"}
+            "hot", "make", "shell", "prefix"}
     }  # fmt: skip
 
 
@@ -185,10 +185,11 @@ def test_install_enables_what_the_package_has_and_writes_nothing_beside_it(who):
 def test_a_launch_reads_the_compiled_path_and_an_upgrade_of_python_makes_it_anew(package, tmp_path):
     """A version of Python for which nothing is compiled launches all the same."""
     tag = python_tag()
-    pieces = {f"{name}.{tag}" for name in ("hot", "make", "shell")}
+    pieces = {f"{name}.{tag}" for name in ("hot", "make", "shell", "prefix")}
     launches = (
         ("scopekeeper", "run", "-s", "deb", "--", "echo", "launched"),
         ("/usr/bin/scopekeeper-shell", "-c", "echo launched"),
+        ("/usr/bin/scopekeeper-prefix", "echo launched"),
     )
 
     def modules(command):
@@ -198,7 +199,7 @@ def test_a_launch_reads_the_compiled_path_and_an_upgrade_of_python_makes_it_anew
         return fast, [file for file in files if re.search(r"scopekeeper/.*\.pyc?$", file)]
 
     assert compiled() == pieces
-    for command, piece in zip(launches, ("hot", "shell"), strict=True):
+    for command, piece in zip(launches, ("hot", "shell", "prefix"), strict=True):
         fast, slow = modules(command)
         assert f"{piece}.{tag}" in fast
         assert not slow
@@ -218,7 +219,7 @@ def test_a_launch_reads_the_compiled_path_and_an_upgrade_of_python_makes_it_anew
 
 
 def test_manuals_are_shown_and_completions_lie_where_shells_look(package):
-    for name in ("scopekeeper", "scopekeeper-run", "scopekeeper-shell"):
+    for name in ("scopekeeper", "scopekeeper-run", "scopekeeper-shell", "scopekeeper-prefix"):
         shown = subprocess.run(
             ["man", name], env={"PATH": SYSTEM_PATH, "MANPAGER": "cat", "LANG": "C.UTF-8"},
             capture_output=True, text=True,

@@ -16,6 +16,7 @@ from scopekeeper.clients import hooks
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
 from scopekeeper.hook import detached
+from scopekeeper.launch import shell_prefix
 from scopekeeper.launch.arguments import parse
 from scopekeeper.mcp_configs.known_clients import CLIENTS
 from scopekeeper.policy import rules
@@ -81,7 +82,11 @@ def test_its_samples_can_be_read(page):
         of_page = parse_clients if page.name == "clients.md" else rules.parse
         of_page([(page.name, block)])
     for block in blocks(text, "json"):
-        for server in json.loads(block)["mcpServers"].values():
+        document = json.loads(block)
+        prefix = document.get("env", {}).get("CLAUDE_CODE_SHELL_PREFIX")
+        assert (prefix is None) is ("mcpServers" in document)
+        assert prefix is None or prefix == f"/usr/bin/{shell_prefix.NAME}"
+        for server in document.get("mcpServers", {}).values():
             assert server["args"][0] == "run"
             assert parse(server["args"][1:]) is not None
     for block in blocks(text, "ini"):

@@ -99,3 +99,34 @@ def test_hooks_that_are_still_registered_are_named_with_the_command(home, call):
         {"path": str(path), "events": ["SessionEnd"], "command": "scopekeeper unwrap --hooks"}
     ]
     assert "hook" not in call("--gateway", "x.service").err
+
+
+@pytest.mark.parametrize(
+    ("variable", "program", "is_named"),
+    [
+        ("CLAUDE_CODE_SHELL_PREFIX", "/usr/bin/scopekeeper-prefix", True),
+        ("CLAUDE_CODE_SHELL_PREFIX", "scopekeeper-prefix", True),
+        ("CLAUDE_CODE_SHELL", "/home/a/.local/share/scopekeeper/shells/bash", True),
+        ("CLAUDE_CODE_SHELL_PREFIX", "/usr/bin/logger", False),
+        ("CLAUDE_CODE_SHELL", "/bin/bash", False),
+        ("CLAUDE_CODE_SHELL_PREFIX", ["scopekeeper-prefix"], False),
+    ],
+)
+def test_a_program_that_claude_code_needs_is_named(home, call, variable, program, is_named):
+    path = home / ".claude/settings.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"env": {variable: program}}))
+    line = (
+        f"{path} names {program} as {variable}; remove that line before you remove scopekeeper: "
+        "Claude Code starts no command without it"
+    )
+    assert (line in call().err) is is_named
+    assert line not in call("--gateway", "a.service").err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"env": []}', '{"env": 1}', "[" * 99_999])
+def test_settings_that_cannot_be_read_name_nothing(home, call, text):
+    path = home / ".claude/settings.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert "names" not in call().err

@@ -175,3 +175,11 @@ def test_what_only_type_checkers_see_is_not_compiled():
     assert b"scopekeeper.scope.owner" in whole
     assert b"collections.abc" not in whole
     assert b"python_api.aio" not in whole
+
+
+def test_no_compiled_file_gets_into_a_distribution():
+    """hatchling leaves out what git ignores, and the package's scripts remove the rest."""
+    root = Path(__file__).parents[2]
+    for file in (".gitignore", "debian/scopekeeper.prerm"):
+        named = (root / file).read_text().split()
+        assert all(f"{name}.cpython-*" in named for name in direct.COMPILED), file

@@ -62,7 +62,10 @@ def test_the_wheel_has_units_plugin_pages_and_completions(builds):
         assert wheel.read(f"{data}/data/share/{name}").decode() == text
     shared = {name for name in names if name.startswith(f"{data}/data/")}
     assert shared == {f"{data}/data/share/{name}" for name in texts()}
-    assert {f"{data}/scripts/{name}" for name in ("scopekeeper", "scopekeeper-shell")} <= names
+    assert {
+        f"{data}/scripts/{name}"
+        for name in ("scopekeeper", "scopekeeper-shell", "scopekeeper-prefix")
+    } <= names
     assert not {name for name in names if not re.match(rf"scopekeeper(/|-{__version__}\.)", name)}
 
 

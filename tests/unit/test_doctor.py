@@ -1,10 +1,11 @@
 """What doctor finds about the environment of its caller."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from scopekeeper.doctor import parts
+from scopekeeper.doctor import mcp_servers, parts
 from scopekeeper.doctor.finding import Status
 from scopekeeper.policy import files
 from scopekeeper.scope.placement import Place
@@ -54,4 +55,21 @@ def test_a_slice_that_is_not_installed_is_said_to_be_no_lack(
     assert found.fix == "scopekeeper install --user"
     (tmp_path / "scopekeeper.slice").touch()
     (found,) = parts.slice_(where)
+    assert found.status is Status.OK
+
+
+def test_a_program_in_claude_codes_settings_that_is_gone_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    assert not list(mcp_servers.claude_code())
+    program = tmp_path / "scopekeeper-prefix"
+    (tmp_path / ".claude").mkdir()
+    settings = {"env": {"CLAUDE_CODE_SHELL_PREFIX": str(program)}}
+    (tmp_path / ".claude/settings.json").write_text(json.dumps(settings))
+    (found,) = mcp_servers.claude_code()
+    assert (found.status, f"there is no {program}" in found.detail) == (Status.LIMIT, True)
+    program.touch(mode=0o755)
+    (found,) = mcp_servers.claude_code()
     assert found.status is Status.OK

@@ -76,9 +76,11 @@ def test_a_page_has_all_that_help_has(share, context):
 
 
 @needs("groff")
-def test_the_page_of_the_shell_is_there_and_nothing_else_is(share):
+def test_the_pages_of_the_other_programs_are_there_and_nothing_else_is(share):
     assert "$SCOPEKEEPER_SHELL" in rendered(share / "man/man1/scopekeeper-shell.1")
-    pages = {f"{each.command_path.replace(' ', '-')}.1" for each in ALL} | {"scopekeeper-shell.1"}
+    assert "$CLAUDE_CODE_SHELL_PREFIX" in rendered(share / "man/man1/scopekeeper-prefix.1")
+    pages = {f"{each.command_path.replace(' ', '-')}.1" for each in ALL}
+    pages |= {"scopekeeper-shell.1", "scopekeeper-prefix.1"}
     assert set(os.listdir(share / "man/man1")) == pages
     assert {each for each in documents.texts() if not each.startswith("man/")} == {BASH, ZSH, FISH}
 

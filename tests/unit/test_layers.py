@@ -22,7 +22,8 @@ FLOORS = (
     # the roof: what starts the program, and what ``import scopekeeper`` offers
     "main", "__main__", "__init__",
 )  # fmt: skip
-PROGRAMS = {"launcher/scopekeeper.py", "launcher/scopekeeper_shell.py"}
+PROGRAMS = {"launcher/scopekeeper.py", "launcher/scopekeeper_shell.py",
+            "launcher/scopekeeper_prefix.py"}  # fmt: skip
 """Scripts that pip puts into ``bin/``: nothing imports them."""
 
 

@@ -268,6 +268,106 @@ def test_links_that_go_in_a_circle_are_no_shell(chosen, tmp_path):
     assert str(tmp_path / "a") not in chosen(tmp_path / "a")
 
 
+@pytest.fixture
+def folder(launcher, tmp_path):
+    """Return a folder with a `bash` that leads to the launcher, and one with another one."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ours/bash").symlink_to(launcher)
+    other = tmp_path / "theirs/bash"
+    other.write_text('#!/bin/sh\necho the next one: "$@"\n')
+    other.chmod(0o755)
+    return tmp_path
+
+
+def named(launcher, called, path, **more):
+    environment = {b"PATH": os.fsencode(path)} | variables(**more)
+    found = real_shell.real_shells(str(launcher), environment, called)
+    return [os.fsdecode(each) for each in found]
+
+
+def test_called_bash_it_is_the_next_bash_in_path_and_never_itself(launcher, folder):
+    found = named(launcher, "bash", f"{folder}/ours:.:relative::{folder}/theirs:/usr/bin")
+    assert found[:2] == [f"{folder}/theirs/bash", "/usr/bin/bash"]
+    assert not any(os.path.samefile(each, launcher) for each in found)
+    assert named(launcher, "bash", f"{folder}/ours")[0] == "/bin/bash"
+    assert named(launcher, "bash", "")[0] == "/bin/bash"
+
+
+def test_called_bash_another_shell_that_was_named_does_not_count(launcher, folder):
+    path = f"{folder}/ours:/usr/bin"
+    assert named(launcher, "bash", path, SHELL="/bin/dash")[0] == "/usr/bin/bash"
+    assert "/bin/dash" not in named(launcher, "bash", path, SHELL="/bin/dash")
+    assert named(launcher, "bash", path, SHELL=f"{folder}/theirs/bash")[0].startswith(str(folder))
+    assert named(launcher, "bash", path, SHELL=f"{folder}/ours/bash")[0] == "/usr/bin/bash"
+    assert named(launcher, "mysh", path, SHELL="/bin/dash")[0] == "/bin/dash"
+
+
+def test_a_login_shell_called_bash_is_bash_whatever_its_first_word(launcher, folder, monkeypatch):
+    """`su -` calls it `-su`."""
+    login = os.fsencode(f"{folder}/ours/bash")
+    monkeypatch.setattr(real_shell, "login_shell", lambda: login)
+    assert named(launcher, "su", "/usr/bin")[0] == "/usr/bin/bash"
+
+
+def test_shell_names_the_real_bash_for_a_command_that_must_not_use_us(launcher, folder):
+    environment = {b"PATH": b"/usr/bin", b"SHELL": os.fsencode(f"{folder}/ours/bash")}
+    real_shell.name_real_shell(environment)
+    assert environment[b"SHELL"] == b"/usr/bin/bash"
+    environment = {b"PATH": b"/usr/bin", b"SHELL": b"/usr/bin/bash"}
+    real_shell.name_real_shell(environment)
+    assert environment[b"SHELL"] == b"/usr/bin/bash"
+
+
+UNAVAILABLE = {
+    "SCOPEKEEPER_PLACEMENT": "cgroup:/sys/fs/cgroup" if os.getuid() else "user"
+}  # fmt: skip
+"""Root has no manager of its own, and nobody else may make cgroups at the top."""
+
+
+def by_name(folder, *arguments, first="bash", path="", **environment):
+    return subprocess.run(
+        [first, *arguments], executable=f"{folder}/ours/bash", stdin=subprocess.DEVNULL,
+        env={"PATH": path or f"{folder}/ours:/usr/bin:/bin", "HOME": str(folder), **environment},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_called_bash_it_runs_bash_also_where_nothing_can_be_contained(folder):
+    script = folder / "script.sh"
+    script.write_text('[[ a == a ]] && echo "$0 $1 ${BASH_VERSION%%.*}"; bash -c "echo inner"')
+    ran = by_name(folder, str(script), "x y", **UNAVAILABLE)
+    assert (ran.returncode, ran.stdout) == (0, f"{script} x y 5\ninner\n")
+    assert ran.stderr.count("warning: this shell runs uncontained: ") == 2
+    ran = by_name(folder, "-lc", "shopt -q login_shell && echo $0", "zero", **UNAVAILABLE)
+    assert ran.stdout == "zero\n"
+    ran = by_name(folder, "-c", "exit 7", SCOPEKEEPER_IF_UNAVAILABLE="fail", **UNAVAILABLE)
+    assert ran.returncode == 125
+    ran = by_name(folder, "-c", "echo ran", SCOPEKEEPER_PLACEMENT="mars")
+    assert (ran.returncode, ran.stdout) == (125, ""), "a wrong call is no machine that lacks it"
+
+
+@pytest.mark.skipif(os.uname().machine != elf.MACHINE, reason="a script does not see its name")
+def test_called_as_a_login_bash_it_is_one(folder):
+    ran = by_name(folder, "-c", "shopt -q login_shell && echo $0", first="-bash", **UNAVAILABLE)
+    assert ran.stdout == "-bash\n"
+
+
+def test_a_bash_that_leads_back_to_it_ends_in_bin_sh(launcher, folder):
+    back = folder / "theirs/bash"
+    back.write_text(f'#!/bin/sh\nexec {folder}/ours/bash "$@"\n')
+    path = f"{folder}/ours:{folder}/theirs"
+    ran = by_name(folder, "-c", "echo end", path=path, **UNAVAILABLE)
+    assert (ran.returncode, ran.stdout) == (0, "end\n")
+
+
+def test_called_bash_with_a_broken_installation_it_is_bash(launcher, folder):
+    for compiled in launcher.parent.glob("shell.*"):
+        compiled.write_bytes(marshal.dumps(("import scopekeeper_is_gone", {})))
+    ran = by_name(folder, "-c", "[[ a == a ]] && echo $0")
+    assert (ran.returncode, ran.stdout) == (0, "bash\n")
+
+
 def call(launcher, *arguments, first="scopekeeper-shell", **environment):
     """Call it where it cannot contain anything, and is told so in the call."""
     variables = {
