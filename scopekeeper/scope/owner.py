@@ -23,12 +23,29 @@ class LaunchOwner:
         self.unit = fields.get("OWNER_UNIT") or fields.get("OUTER_UNIT", "")
         """The service that is the owner, or in which the owner runs; '' if there is none."""
         self.unit_path = fields.get("OWNER_CGROUP") or fields.get("OUTER_CGROUP", "")
-        self.label = fields.get("OWNER_UNIT") or f"pid-{fields['OWNER_PID']}"
+        self.label = fields.get("OWNER_UNIT") or process_label(
+            fields.get("OWNER_NAME", ""), fields["OWNER_PID"]
+        )
+        """Its name where a session or a run is named after it."""
 
     @property
     def is_guest(self) -> bool:
         """Whether the owner is a process that is not part of the service in which it runs."""
         return "OUTER_UNIT" in self.fields
+
+
+def process_label(name: str, pid: str) -> str:
+    """Return the name of a process as an owner: ``cursor-257``, ``pid-257`` if it has no name.
+
+    A shell takes it as it is: the brackets of ``cursor[257]`` are a pattern to bash and zsh. So
+    characters other than letters, digits, ``.``, ``_`` and ``-`` become ``_``, and so does a ``-``
+    at the beginning, which would make it an option.
+    """
+    if not name.isalnum():
+        name = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+        if name[:1] == "-":
+            name = f"_{name[1:]}"
+    return f"{name or 'pid'}-{pid}"
 
 
 def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner:

@@ -1,0 +1,34 @@
+"""The titles of sessions that ``ls`` shows: they are read when it runs, and nowhere stored.
+
+A title can be the first words of a prompt. Each user's are read with that user's rights alone; a
+user other than root has only their own.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from scopekeeper import as_user
+from scopekeeper.clients import titles
+from scopekeeper.scope.model import Scope
+
+_SECONDS = 2.0
+"""For the titles of all other users."""
+
+
+def of(scopes: Sequence[Scope]) -> dict[str, str]:
+    """Return the titles of scopes by their cgroup; those without one are missing."""
+    titled = [scope for scope in scopes if titles.may_have(scope.session) and scope.lives]
+    own = os.geteuid()
+    found = titles.read([scope for scope in titled if scope.uid == own])
+    others = {scope.uid for scope in titled} - {own}
+    if own or not others:
+        return found
+
+    def work() -> Any:  # noqa: ANN401  a JSON value
+        return titles.read([scope for scope in titled if scope.uid == os.geteuid()])
+
+    for answer in as_user.ask(others, work, _SECONDS):
+        for cgroup, title in (answer.value or {}).items():
+            found[cgroup] = title
+    return found
