@@ -105,11 +105,11 @@ def command(
     next reconcile after that, and a grace counts from the first one: 10s after reconcile. State
     orphan has lost its owner; kept has too, and was started to outlive it.
 
-    TITLE, where a session has one, is its name in the files of its client, or the folder that its
-    owner works in.
+    TITLE is there if a session has one: its name in the files of its client, else the folder in
+    which its owner runs.
 
-    Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
-    last line counts the scopes of other users.
+    Reads files alone: works even if systemd does not answer and no keeper runs. For root, the last
+    line counts the scopes of other users.
 
     Exit status: 0 done; 2 wrong usage; 4 a word matched nothing.
     """

@@ -85,7 +85,7 @@ class Store:
             for path in itertools.islice(files.paths(folder, session_id, directories), _TRIES):
                 with contextlib.suppress(OSError, ValueError):  # ValueError: NUL in a path
                     head, tail = _ends_of(path)
-                    title = _name(files.named, session_id, (*head, *tail))
+                    title = _name(files.named, session_id, (tail, head))
                     if title:
                         return title
                     prompts.append(_first_prompt(files, head))
@@ -111,8 +111,8 @@ def one_line(text: object) -> str:
     return words if len(words) <= TITLE_MAX else f"{words[: TITLE_MAX - 1]}…"
 
 
-def _ends_of(path: str) -> tuple[list[bytes], list[bytes]]:
-    """Return the lines at the beginning and at the end of a file, none twice; raises OSError."""
+def _ends_of(path: str) -> tuple[bytes, bytes]:
+    """Return the beginning of a file, and the end as far as that is not in it; raises OSError."""
     fd = open_regular(path)
     try:
         size = os.fstat(fd).st_size
@@ -121,16 +121,16 @@ def _ends_of(path: str) -> tuple[list[bytes], list[bytes]]:
         tail = os.pread(fd, _PIECE, begin) if begin < size else b""
     finally:
         os.close(fd)
-    return head.split(b"\n"), tail.split(b"\n")
+    return head, tail
 
 
-def _name(kinds: tuple[Named, ...], session_id: str, lines: tuple[bytes, ...]) -> str:
+def _name(kinds: tuple[Named, ...], session_id: str, pieces: tuple[bytes, ...]) -> str:
+    """Return the last name in some pieces of a file; the last piece is searched first."""
     for kind in kinds:
         wanted = [(key, session_id if value is _OWN_ID else value) for key, value in kind.where]
-        marks = [f'"{kind.key}"'.encode(), *(f'"{value}"'.encode() for _, value in wanted)]
-        for line in reversed(lines):
-            if not all(mark in line for mark in marks):  # cheaper than parsing each line
-                continue
+        # an index has the same key in each line, and the id in few
+        mark = session_id if any(value is _OWN_ID for _, value in kind.where) else kind.key
+        for line in itertools.chain(*(_last_lines(piece, f'"{mark}"') for piece in pieces)):
             found = _parsed(line)
             title = one_line(found.get(kind.key))
             if title and all(found.get(key) == value for key, value in wanted):
@@ -138,14 +138,29 @@ def _name(kinds: tuple[Named, ...], session_id: str, lines: tuple[bytes, ...]) -
     return ""
 
 
-def _first_prompt(files: Files, lines: list[bytes]) -> str:
-    mark = f'"{files.prompt_mark}"'.encode()
-    for line in lines if files.prompt_mark else ():
-        if mark in line:
-            title = one_line(files.prompt(_parsed(line)))
-            if title:
-                return title
-    return ""
+def _last_lines(piece: bytes, mark: str) -> Iterator[bytes]:
+    """Yield the lines with a mark, the last one first: most lines are not even looked at."""
+    wanted, end = mark.encode(), len(piece)
+    while (at := piece.rfind(wanted, 0, end)) >= 0:
+        begin = piece.rfind(b"\n", 0, at) + 1
+        close = piece.find(b"\n", at)
+        yield piece[begin : close if close >= 0 else len(piece)]
+        end = begin
+
+
+def _first_lines(piece: bytes, mark: str) -> Iterator[bytes]:
+    """Yield the lines with a mark, the first one first."""
+    wanted, close = mark.encode(), 0
+    while (at := piece.find(wanted, close)) >= 0:
+        begin = piece.rfind(b"\n", 0, at) + 1
+        close = piece.find(b"\n", at)
+        close = close if close >= 0 else len(piece)
+        yield piece[begin:close]
+
+
+def _first_prompt(files: Files, piece: bytes) -> str:
+    lines = _first_lines(piece, f'"{files.prompt_mark}"') if files.prompt_mark else ()
+    return next(filter(None, (one_line(files.prompt(_parsed(line))) for line in lines)), "")
 
 
 def _parsed(line: bytes) -> Line:

@@ -25,11 +25,6 @@ _OWNER = re.compile(r".+-([0-9]+)", re.DOTALL)
 _GONE = " (deleted)"
 
 
-def may_have(session: str) -> bool:
-    """Return whether a session has the name of a client's session, or of a process."""
-    return bool(_CLIENT.fullmatch(session) or _OWNER.fullmatch(session))
-
-
 def read(scopes: Iterable[Scope]) -> dict[str, str]:
     """Return the titles of this user's scopes by their cgroup; those without one are missing."""
     reader = _Reader()
@@ -37,7 +32,7 @@ def read(scopes: Iterable[Scope]) -> dict[str, str]:
     for scope in scopes:
         if time.monotonic() > reader.deadline:
             break
-        title = reader.title(scope) if may_have(scope.session) and not scope.elsewhere else ""
+        title = "" if scope.elsewhere else reader.title(scope)
         if title:
             found[scope.cgroup] = title
     return found
