@@ -18,7 +18,7 @@ from scopekeeper.clients.table import TABLE
 from scopekeeper.clients.variables import has_file, may_name
 from scopekeeper.kernel.proc import environment as environment_of
 from scopekeeper.kernel.proc import read, stat_of
-from scopekeeper.scope.client import FURTHEST, SHELLS
+from scopekeeper.scope.client import FURTHEST, SHELLS, file_name, script_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 ID_MAX = 128
 _COMM_MAX = 15
-_INTERPRETERS = ("node", "nodejs", "bun", "deno", "python")
-_SUFFIXES = (".js", ".mjs", ".cjs", ".py")
 
 
 class Named:
@@ -127,20 +125,11 @@ def _row_of(table: "Sequence[Row]", pid: str, stat: "Stat") -> "Row | None":
             if program[:_COMM_MAX] == name:
                 return row
     arguments = read(f"/proc/{pid}/cmdline").split("\0")
-    name = _file_name(arguments[0])
-    if name.rstrip("0123456789.") in _INTERPRETERS:
-        script = next((each for each in arguments[1:] if each[:1] != "-"), "")
-        name = _file_name(script)
-        for suffix in _SUFFIXES:
-            name = name.removesuffix(suffix)
+    name = script_of(arguments) or file_name(arguments[0])
     for row in table:
         if name in row[1]:
             return row
     return None
-
-
-def _file_name(path: str) -> str:
-    return path.rpartition("/")[2]
 
 
 def _runs_command(pid: str, stat: "Stat") -> bool:
@@ -148,7 +137,7 @@ def _runs_command(pid: str, stat: "Stat") -> bool:
     if str(stat.session) != pid:
         return False
     arguments = read(f"/proc/{pid}/cmdline").split("\0")
-    if _file_name(arguments[0]).lstrip("-") not in SHELLS:
+    if file_name(arguments[0]).lstrip("-") not in SHELLS:
         return False
     option = next((each for each in arguments[1:] if each[:2] != "--"), "")
     return option[:1] == "-" and "c" in option

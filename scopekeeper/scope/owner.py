@@ -3,7 +3,7 @@
 import posix
 
 from scopekeeper.kernel.proc import boot_id, exists, namespaces, stat_of
-from scopekeeper.scope.client import is_guest, is_systemd, lineage
+from scopekeeper.scope.client import is_guest, is_systemd, lineage, program_of
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd.units import epoch_of, precedes_life, unit_at
 
@@ -106,4 +106,5 @@ def _process(pid: str) -> dict[str, str]:
     if stat is None:
         raise ValueError(f"--owner {pid}: there is no such process")
     # the name is for people: it proves nothing, and a process can change it
-    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time), "OWNER_NAME": stat.name}
+    name = program_of(pid, stat.name)
+    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time), "OWNER_NAME": name}

@@ -33,7 +33,7 @@ TITLE = "Repair of the login page"
 class Program:
     """A stand-in of some name, in a project of its own, that starts servers."""
 
-    def __init__(self, home: Path, name: str, **variables: str) -> None:
+    def __init__(self, home: Path, name: str, *interpreter: str, **variables: str) -> None:
         path = home / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!{sys.executable} -IS\n{Path(client_standin.__file__).read_text()}")
@@ -43,7 +43,7 @@ class Program:
         self._variables = variables
         kept = {k: v for k, v in os.environ.items() if k not in ("TMUX", "SHELL")}
         self.process = subprocess.Popen(
-            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.project,
+            [*interpreter, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.project,
             env=kept | {"HOME": str(home)},
         )  # fmt: skip
 
@@ -69,8 +69,8 @@ def program(keeper: Scopekeeper, tmp_path: Path) -> Iterator[Callable[..., Progr
     """Return a function that starts a stand-in of that name."""
     started: list[Program] = []
 
-    def start(name: str, **variables: str) -> Program:
-        started.append(Program(tmp_path, name, **variables))
+    def start(name: str, *interpreter: str, **variables: str) -> Program:
+        started.append(Program(tmp_path, name, *interpreter, **variables))
         return started[-1]
 
     yield start
@@ -108,6 +108,15 @@ def test_a_session_without_an_id_has_the_name_and_pid_of_its_owner_and_its_folde
     typed = subprocess.run(["sh", "-c", f"cd /tmp; {PROGRAM} stop {name}"], capture_output=True)
     assert typed.returncode == 0, typed.stderr
     assert not any(map(is_alive, servers))
+
+
+def test_a_script_is_known_by_its_own_name_and_not_by_its_interpreters(
+    keeper: Scopekeeper, program: Callable[..., Program]
+) -> None:
+    gemini = program("gemini.py", sys.executable, "-IS")
+    assert text_of(f"/proc/{gemini.pid}/comm").startswith("python")
+    assert session_of(gemini.server()) == f"gemini-{gemini.pid}"
+    assert f"  gemini[{gemini.pid}]  my project" in keeper.call("ls").stdout
 
 
 @pytest.mark.parametrize("comm", ["tmux: server", "-rf", "a\nb", "日本語", "$(id)[0-9]"])

@@ -3,12 +3,14 @@
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scopekeeper.scope import names
+from scopekeeper.scope.client import program_of, script_of
 from scopekeeper.scope.owner import LaunchOwner, process_label
 
 COMMS = st.binary(max_size=15).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -66,3 +68,55 @@ def test_a_hidden_name_leaves_the_pid():
 
 def test_a_service_is_named_after_its_unit():
     assert LaunchOwner({"OWNER_UNIT": "gateway.service"}).label == "gateway.service"
+
+
+@pytest.mark.parametrize(
+    ("line", "script"),
+    [
+        ("node /usr/bin/gemini -y", "gemini"),
+        ("/usr/bin/node --max-old-space-size=4096 /usr/bin/gemini", "gemini"),
+        ("/opt/node/bin/node /x/qwen.mjs", "qwen"),
+        ("python3.13 -u /opt/hermes.py", "hermes"),
+        ("python3 -m hermes --print", "hermes"),
+        ("python3 -c import/time", ""),
+        ("python3 -ISc x", ""),
+        ("node -e x", ""),
+        ("node --require a b", ""),
+        ("node -", ""),
+        ("node", ""),
+        ("cursor /x/y", ""),
+        ("", ""),
+    ],
+)
+def test_a_script_is_known_by_its_file(line, script):
+    assert script_of([*line.split(" "), ""]) == script
+
+
+@given(st.lists(st.text(max_size=8) | st.sampled_from(["node", "python3", "-m", "/", "--eval"])))
+def test_any_command_line_gives_a_name_or_none(arguments):
+    found = script_of(arguments or [""])
+    assert "/" not in found
+    assert not found or found in "\0".join(arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "expected"),
+    [
+        ("python3", "gemini.py", "gemini"),
+        ("MainThread", "gemini", "gemini"),
+        ("python3", "index.py", "python3"),
+        ("MainThread", "main.py", "python"),
+        ("cursor", "gemini.py", "cursor"),
+        ("python3", "x" * 80, "x" * 32),
+    ],
+)
+def test_the_name_of_a_program_is_that_of_its_script(tmp_path, name, file, expected):
+    (tmp_path / file).write_text("print(flush=True)\ninput()\n")
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    with subprocess.Popen([python, "-IS", tmp_path / file], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:  # fmt: skip
+        assert process.stdout.readline() == b"\n"
+        assert program_of(str(process.pid), name) == expected
+        process.communicate(b"\n")
+    assert program_of(str(process.pid), name) == name
