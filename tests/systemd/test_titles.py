@@ -43,8 +43,8 @@ class Program:
         self._variables = variables
         kept = {k: v for k, v in os.environ.items() if k not in ("TMUX", "SHELL")}
         self.process = subprocess.Popen(
-            [*interpreter, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.project,
-            env=kept | {"HOME": str(home)},
+            [*interpreter, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=self.project, env=kept | {"HOME": str(home)},
         )  # fmt: skip
 
     @property
@@ -114,7 +114,7 @@ def test_a_script_is_known_by_its_own_name_and_not_by_its_interpreters(
     keeper: Scopekeeper, program: Callable[..., Program]
 ) -> None:
     gemini = program("gemini.py", sys.executable, "-IS")
-    assert text_of(f"/proc/{gemini.pid}/comm").startswith("python")
+    eventually(lambda: text_of(f"/proc/{gemini.pid}/comm").startswith("python"))
     assert session_of(gemini.server()) == f"gemini-{gemini.pid}"
     assert f"  gemini[{gemini.pid}]  my project" in keeper.call("ls").stdout
 
