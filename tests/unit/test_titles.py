@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scopekeeper.clients import titles
@@ -25,7 +25,7 @@ ID = "5e0c21ab-0000-4000-8000-000000000000"
 CODEX_ID = "019bce9f-0a40-79e2-8351-8818e8487fb6"
 """Made on 2026-01-18 at 01:01:28 UTC."""
 PROJECT = "/home/u/my.project_1"
-PATIENCE = 60
+PATIENCE = 20
 WAITS = [sys.executable, "-ISc", "import sys; sys.stdout.write('.'); sys.stdout.flush(); input()"]
 
 
@@ -34,7 +34,7 @@ def _no_hanging():
     """Fail where something is waited for."""
 
     def late(*_):
-        raise TimeoutError("it waits")
+        pytest.fail("it waits")  # an OSError would be a file without a title
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(PATIENCE)
@@ -88,6 +88,7 @@ NOISE = {"type": "assistant", "message": {"content": [{"type": "text", "text": "
         ([prompt(f'"custom-title" "customTitle" {ID}')], f'"custom-title" "customTitle" {ID}'),
         ([NOISE] * 200 + [CUSTOM] + [NOISE] * 3, "The login"),
         ([CUSTOM] + [NOISE] * 200, "The login"),
+        ([CUSTOM] + [NOISE] * 200 + [CUSTOM | {"customTitle": "Another"}], "Another"),
         ([], ""),
         ([NOISE], ""),
     ],
@@ -142,7 +143,10 @@ def test_or_by_the_newest_name_in_its_index(tmp_path):
     assert codex(tmp_path) == "tidy up, please"
 
 
-@pytest.mark.parametrize("session_id", ["x", ID, "ffffffff-ffff-7fff-ffff-ffffffffffff", "-" * 36])
+@pytest.mark.parametrize("session_id", [
+    "x", ID, "ffffffff-ffff-7fff-ffff-ffffffffffff", "e677d21f-dbd8-7000-8000-000000000000",
+    "-" * 14 + "7" + "-" * 21,
+])  # fmt: skip
 def test_an_id_without_a_time_has_no_rollout(tmp_path, session_id):
     rollout(tmp_path, EVENT, session_id=session_id)
     assert codex(tmp_path, session_id) == ""
@@ -201,6 +205,8 @@ def test_any_file_gives_a_title_of_one_short_line_or_none(tmp_path_factory, line
 
 
 @given(st.text(max_size=300))
+@example("x" * 500)
+@example("\ud800 \udcff\x1b[31m\u202e")
 def test_a_title_can_be_printed_and_sent_as_json(text):
     title = one_line(text)
     assert len(title) <= TITLE_MAX
