@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from scopekeeper.cli import ended_runs
+from scopekeeper.cli import ended_runs, ls_titles
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
@@ -57,6 +57,8 @@ COLUMNS = (
 )
 STATUS = Column("STATUS", need=6)
 """Beside STATE where ended runs are listed too."""
+TITLE = Column("TITLE", Fit.END, 16, need=6)
+"""The last one, where a session has a title."""
 
 
 @click.command(
@@ -103,8 +105,11 @@ def command(
     next reconcile after that, and a grace counts from the first one: 10s after reconcile. State
     orphan has lost its owner; kept has too, and was started to outlive it.
 
-    Reads cgroupfs alone: works even if systemd does not answer and no keeper runs. For root, the
-    last line counts the scopes of other users.
+    TITLE is there if a session has one: its name in the files of its client, else the folder in
+    which its owner runs.
+
+    Reads files alone: works even if systemd does not answer and no keeper runs. For root, the last
+    line counts the scopes of other users.
 
     Exit status: 0 done; 2 wrong usage; 4 a word matched nothing.
     """
@@ -131,7 +136,11 @@ def command(
     say_missing(missing, snapshot, all_users=all_users)
     if as_json:
         went_on = continuations(snapshot)
-        documents = [document(scope, word, ends, reader.now, went_on) for scope, word in shown]
+        titles = ls_titles.of([scope for scope, _ in shown])
+        documents = [
+            document(scope, word, ends, reader.now, went_on, titles.get(scope.cgroup, ""))
+            for scope, word in shown
+        ]
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}
         answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
         raise SystemExit(NOTHING_MATCHED if missing else 0)
@@ -206,9 +215,15 @@ class _Listing:
         if ended is not None:
             columns.insert(_AFTER_STATE, STATUS)
             rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
-            rows += [each["row"] for each in ended]
+            rows += [list(each["row"]) for each in ended]
             beneath += [self._lines(safe(each["went_on"])) for each in ended]
             uids += [each["uid"] for each in ended]
+        titles = ls_titles.of([scope for scope, _ in self.shown])
+        if titles:
+            columns.append(TITLE)
+            of_scopes = [titles.get(scope.cgroup, "-") for scope, _ in self.shown]
+            of_scopes += ["-"] * (len(rows) - len(of_scopes))
+            rows = [[*row, title] for row, title in zip(rows, of_scopes, strict=True)]
         table(columns, rows, users=uids if users else None, beneath=beneath,
               whole=self.width is None)  # fmt: skip
 

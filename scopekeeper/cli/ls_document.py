@@ -28,17 +28,24 @@ def idle_of(member: Member, now: int) -> float | None:
 
 
 def document(
-    scope: Scope, state: str, ends: Ends, now: int, went_on: Mapping[str, tuple[Scope, Member]]
+    scope: Scope,
+    state: str,
+    ends: Ends,
+    now: int,
+    went_on: Mapping[str, tuple[Scope, Member]],
+    title: str,
 ) -> dict[str, Any]:
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
-    went_on has by key the members whose process goes on, with the one that it goes on as.
+    went_on has by key the members whose process goes on, with the one that it goes on as. title is
+    that of the session, '' if it has none.
     """
     return {
         "unit": scope.unit,
         "cgroup": scope.cgroup,
         **user_fields(scope.uid),
         "session": safe_json(scope.session),
+        "title": safe_json(title) or None,
         "session_id": scope.session_id or None,
         "lane": safe_json(scope.lane),
         "run": scope.run or None,

@@ -113,7 +113,10 @@ def _time(at: int) -> str:
 
 
 def without_arguments(value: Any) -> Any:  # noqa: ANN401  any JSON value
-    """Return a part without command lines and users' names: a program's name stays. Pure."""
+    """Return a part without command lines, titles and users' names. Pure.
+
+    The name of a program stays.
+    """
     if isinstance(value, list):
         return [without_arguments(each) for each in value]
     if not isinstance(value, dict):
@@ -122,7 +125,7 @@ def without_arguments(value: Any) -> Any:  # noqa: ANN401  any JSON value
     for key, inner in value.items():
         if key == "argv":
             kept["program"] = _program(inner)
-        elif key != "user":
+        elif key not in ("user", "title"):  # a title can be the words of a prompt
             kept[key] = without_arguments(inner)
     return kept
 

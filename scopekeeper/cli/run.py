@@ -19,7 +19,8 @@ from scopekeeper.launch.run import run as launch
 )
 @click.option("-s", "--session", metavar="KEY", help="The session: the gateway's key, the "
               "same in each of its lives. Default: $SCOPEKEEPER_SESSION, else the client's own "
-              "session (claude:<id>), else the owner's unit or pid-<parent>.")  # fmt: skip
+              "session (claude:<id>), else the owner's unit, or its program and pid "
+              "(cursor-257).")  # fmt: skip
 @click.option("-l", "--lane", metavar="LANE", help="The lane. Default: $SCOPEKEEPER_LANE, else "
               "main.")  # fmt: skip
 @click.option("-n", "--name", metavar="NAME", help="The member's name. Default: the command's "

@@ -18,7 +18,7 @@ from scopekeeper.clients.table import TABLE
 from scopekeeper.clients.variables import has_file, may_name
 from scopekeeper.kernel.proc import environment as environment_of
 from scopekeeper.kernel.proc import read, stat_of
-from scopekeeper.scope.client import FURTHEST, SHELLS
+from scopekeeper.scope.client import FURTHEST, SHELLS, file_name, script_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 ID_MAX = 128
 _COMM_MAX = 15
-_INTERPRETERS = ("node", "nodejs", "bun", "deno", "python")
-_SUFFIXES = (".js", ".mjs", ".cjs", ".py")
 
 
 class Named:
@@ -134,20 +132,11 @@ def row_of(table: "Sequence[Row]", short_name: str, arguments: "Sequence[str]") 
                 return row
     if not arguments:
         return None
-    name = _file_name(arguments[0])
-    if name.rstrip("0123456789.") in _INTERPRETERS:
-        script = next((each for each in arguments[1:] if each[:1] != "-"), "")
-        name = _file_name(script)
-        for suffix in _SUFFIXES:
-            name = name.removesuffix(suffix)
+    name = script_of(arguments) or file_name(arguments[0])
     for row in table:
         if name in row[1]:
             return row
     return None
-
-
-def _file_name(path: str) -> str:
-    return path.rpartition("/")[2]
 
 
 def _runs_command(pid: str, stat: "Stat") -> bool:
@@ -157,7 +146,7 @@ def _runs_command(pid: str, stat: "Stat") -> bool:
 
 def runs_one_command(arguments: "Sequence[str]") -> bool:
     """Return whether these are the arguments of a shell that runs one command: ``sh -c``."""
-    if _file_name(arguments[0]).lstrip("-") not in SHELLS:
+    if file_name(arguments[0]).lstrip("-") not in SHELLS:
         return False
     option = next((each for each in arguments[1:] if each[:2] != "--"), "")
     return option[:1] == "-" and "c" in option

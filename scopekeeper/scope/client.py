@@ -10,6 +10,16 @@ from scopekeeper.kernel.proc import cgroup_of, environment, read, stat_of
 SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "ash", "busybox")
 FURTHEST = 16
 """Ancestors that are looked at."""
+_INTERPRETERS = ("node", "nodejs", "bun", "deno", "python")
+_MAIN_THREAD = "MainThread"
+"""What Node.js calls the first thread of every program, from version 24 on."""
+_BEFORE_TEXT = ("--eval", "--print", "--require", "--import", "--loader")
+_LETTERS_BEFORE_TEXT = frozenset("ceprWX")
+"""Options of interpreters after which a text stands that is not the script."""
+_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py")
+_ANY_PROGRAM = ("index", "main", "cli", "app", "server", "__main__")
+"""Names of scripts that do not say which program it is."""
+_NAME_MAX = 32
 
 
 def client_of_stdin() -> str:
@@ -45,6 +55,53 @@ def passes_on(pid: str) -> bool:
         arguments = arguments[1:]
     option = arguments[1] if len(arguments) > 1 else ""
     return option[:1] == "-" and option[:2] != "--" and "c" in option
+
+
+def program_of(pid: str, name: str) -> str:
+    """Return the name of a process's program for people; name is its short name.
+
+    A script that an interpreter runs has its own name, ``gemini`` rather than ``node``.
+    """
+    if name != _MAIN_THREAD and not _is_interpreter(name):
+        return name
+    try:
+        arguments = read(f"/proc/{pid}/cmdline").split("\0")
+    except OSError:
+        return name
+    script = script_of(arguments)
+    if script and script not in _ANY_PROGRAM:
+        return script[:_NAME_MAX]
+    program = file_name(arguments[0])
+    return program if name == _MAIN_THREAD and _is_interpreter(program) else name
+
+
+def script_of(arguments: list[str]) -> str:
+    """Return the file name of the script that an interpreter runs, without its suffix.
+
+    '' if the command line is that of another program, or has no script.
+    """
+    if not _is_interpreter(file_name(arguments[0])):
+        return ""
+    for argument in arguments[1:]:
+        if argument[:1] != "-":
+            name = file_name(argument)
+            for suffix in _SUFFIXES:
+                name = name.removesuffix(suffix)
+            return name
+        if argument in _BEFORE_TEXT or (
+            argument[1:2] != "-" and not _LETTERS_BEFORE_TEXT.isdisjoint(argument)
+        ):
+            break
+    return ""
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def _is_interpreter(name: str) -> bool:
+    return name.rstrip("0123456789.") in _INTERPRETERS
 
 
 def lineage(pid: str, unit_path: str) -> list[str]:

@@ -3,7 +3,7 @@
 import posix
 
 from scopekeeper.kernel.proc import boot_id, exists, namespaces, stat_of
-from scopekeeper.scope.client import is_guest, is_systemd, lineage
+from scopekeeper.scope.client import is_guest, is_systemd, lineage, program_of
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd.units import epoch_of, precedes_life, unit_at
 
@@ -23,12 +23,29 @@ class LaunchOwner:
         self.unit = fields.get("OWNER_UNIT") or fields.get("OUTER_UNIT", "")
         """The service that is the owner, or in which the owner runs; '' if there is none."""
         self.unit_path = fields.get("OWNER_CGROUP") or fields.get("OUTER_CGROUP", "")
-        self.label = fields.get("OWNER_UNIT") or f"pid-{fields['OWNER_PID']}"
+        self.label = fields.get("OWNER_UNIT") or process_label(
+            fields.get("OWNER_NAME", ""), fields["OWNER_PID"]
+        )
+        """Its name where a session or a run is named after it."""
 
     @property
     def is_guest(self) -> bool:
         """Whether the owner is a process that is not part of the service in which it runs."""
         return "OUTER_UNIT" in self.fields
+
+
+def process_label(name: str, pid: str) -> str:
+    """Return the name of a process as an owner: ``cursor-257``, ``pid-257`` if it has no name.
+
+    A shell takes it as it is: the brackets of ``cursor[257]`` are a pattern to bash and zsh. So
+    characters other than letters, digits, ``.``, ``_`` and ``-`` become ``_``, and so does a ``-``
+    at the beginning, which would make it an option.
+    """
+    if not name.isalnum():
+        name = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+        if name[:1] == "-":
+            name = f"_{name[1:]}"
+    return f"{name or 'pid'}-{pid}"
 
 
 def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner:
@@ -89,4 +106,5 @@ def _process(pid: str) -> dict[str, str]:
     if stat is None:
         raise ValueError(f"--owner {pid}: there is no such process")
     # the name is for people: it proves nothing, and a process can change it
-    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time), "OWNER_NAME": stat.name}
+    name = program_of(pid, stat.name)
+    return {"OWNER_PID": pid, "OWNER_START": str(stat.start_time), "OWNER_NAME": name}

@@ -30,6 +30,7 @@ from tests.machine import (
     scope_directories,
     scope_directory,
     text_of,
+    wait_for_command,
 )
 
 from .manager import Units, main_pid, show, state, systemd_run_argv, uid_of
@@ -439,3 +440,35 @@ def test_who_waits_says_for_whom(keeper: Scopekeeper, session: str) -> None:
         stopper.kill()
     assert waiting.wait(PATIENCE) == 0, "it did not finish that stop"
     assert not is_alive(member.pid)
+
+
+def test_titles_of_a_user_are_read_with_her_rights_alone(keeper: Scopekeeper) -> None:
+    """A folder that only she can enter, and a link to a file that only root can read."""
+    home, ours = Path("~lab/titles").expanduser(), Path("/root/titles.jsonl")
+    ids = [f"0000000{number}-0000-4000-8000-000000000000" for number in range(2)]
+    folder = home / ".claude/projects/-x"
+    make = f"mkdir -p {folder} && chmod 700 {home} && ln -s {ours} {folder}/{ids[1]}.jsonl"
+    try:
+        ours.write_text('{"type":"ai-title","aiTitle":"secret of root"}\n')
+        subprocess.run(as_user("lab", "sh", "-c", make), check=True)
+        file = folder / f"{ids[0]}.jsonl"
+        file.write_text('{"type":"ai-title","aiTitle":"hers"}\n')
+        os.chown(file, uid_of("lab"), uid_of("lab"))
+        for each in ids:
+            argv = as_user("lab", *keeper.argv("-s", f"claude:{each}", "--", *FOREVER))
+            process = keeper.popen(argv, env=bare("lab") | {"HOME": str(home)}, cwd="/")
+            wait_for_command(process)
+        found = {scope["session"]: scope["title"] for scope in keeper.scopes("--all-users")}
+        assert [found[f"claude:{each}"] for each in ids] == ["hers", None]
+        listed = keeper.call("ls", "--all-users")
+        assert "hers" in listed.stdout
+        assert "secret" not in listed.stdout + listed.stderr
+        theirs = subprocess.run(
+            as_user("other", PROGRAM, "ls", "--all-users"), capture_output=True, text=True,
+            env=bare("other"), cwd="/",
+        )  # fmt: skip
+        assert ids[0] in theirs.stdout
+        assert "hers" not in theirs.stdout
+    finally:
+        ours.unlink(missing_ok=True)
+        shutil.rmtree(home, ignore_errors=True)

@@ -126,6 +126,7 @@ def test_a_command_line_is_its_programs_name_and_users_are_left_out():
     asked = str(Stopper(7, 1000, "timeout", "alice", "pts/3"))
     shown = report_parts.without_arguments({"lines": [f"asked for by {asked}: x"]})
     assert shown == {"lines": ["asked for by timeout (pid 7, pts/3): x"]}
+    assert report_parts.without_arguments({"title": "a prompt"}) == {}
     assert report_parts.without_arguments({"argv": None}) == {"program": None}
     assert report_parts.without_arguments({"argv": ["x" * 9999]})["program"][-1] == "…"
 

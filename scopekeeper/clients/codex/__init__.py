@@ -1,0 +1,1 @@
+"""Codex: where it keeps the titles of its sessions."""
