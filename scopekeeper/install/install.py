@@ -73,10 +73,12 @@ def install(
     *,
     shell: bool = False,
     dry_run: bool = False,
+    launchers: bool = True,
 ) -> Applied:
     """Install for one manager; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours.
+    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours. launchers
+    also replaces those that pip wrote.
     """
     if places.manager == "system":
         refuse_writable(program)
@@ -91,7 +93,8 @@ def install(
     _remarks(change, manager, places)
     if gateway:
         _report_gateway(change, manager, places, gateway, program)
-    _make_fast(change, program, dry_run=dry_run)
+    if launchers:
+        _make_fast(change, program, dry_run=dry_run)
     return change
 
 
