@@ -49,7 +49,8 @@ MEANT = {
     "prune": "reconcile", "gc": "reconcile", "clean": "reconcile", "cleanup": "reconcile",
     "inspect": "why", "show": "why", "explain": "why", "info": "why", "describe": "why",
     "log": "logs", "output": "logs", "events": "watch", "monitor": "watch", "tail": "logs",
-    "check": "doctor", "daemon": "keeper", "init": "setup", "configure": "setup", "overview": "status", "type": "send", "enter": "attach",
+    "check": "doctor", "daemon": "keeper", "type": "send", "enter": "attach",
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
+    "init": "setup", "configure": "setup", "overview": "status",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

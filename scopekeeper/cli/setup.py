@@ -143,9 +143,10 @@ def _undo(machine: Machine, *, dry_run: bool) -> int:
     restart: list[str] = []
 
     def report(outcome: Outcome) -> None:
-        _report(outcome, restart, would=dry_run)
+        _report(outcome, restart)
 
     if dry_run:
+        click.echo("Would be undone:")
         failures = carry_out.undo(STEPS, machine, record.load(), report, dry_run=True)
     else:
         try:
@@ -161,9 +162,9 @@ def _undo(machine: Machine, *, dry_run: bool) -> int:
     return _NOT_DONE if failures else 0
 
 
-def _report(outcome: Outcome, restart: list[str], *, would: bool = False) -> None:
+def _report(outcome: Outcome, restart: list[str]) -> None:
     for line in outcome.lines:
-        click.echo(safe(f"would: {line}" if would else line))
+        click.echo(safe(line))
     for line in outcome.left:
         click.echo(safe(f"left: {line}"))
     warn(outcome.warnings)

@@ -77,8 +77,8 @@ def install(
 ) -> Applied:
     """Install for one manager; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours. launchers
-    also replaces those that pip wrote.
+    gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours;
+    launchers also replaces those that pip wrote.
     """
     if places.manager == "system":
         refuse_writable(program)

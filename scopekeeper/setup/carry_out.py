@@ -17,9 +17,7 @@ def find(steps: Sequence[Step], machine: Machine) -> list[Found]:
         try:
             found += step.find(machine)
         except ScopekeeperError as error:
-            found.append(
-                Found(step.name, step.name, Need.HAND, error.message, command=error.hint)
-            )
+            found.append(Found(step.name, step.name, Need.HAND, error.message, command=error.hint))
     return found
 
 

@@ -89,9 +89,7 @@ class Gateways:
         (unit,) = facts["unit"]
         manager = machine.systemctl()
         part = Part(frozenset([target]), frozenset(facts["folders"]))
-        change = uninstall(
-            manager, machine.places(), {}, unit, only=part, dry_run=dry_run
-        )
+        change = uninstall(manager, machine.places(), {}, unit, only=part, dry_run=dry_run)
         undone = Outcome([f"{path}: removed" for path in change.removed])
         undone.left += change.warnings
         if not (change.removed or change.warnings):

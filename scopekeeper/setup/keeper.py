@@ -49,7 +49,7 @@ class KeeperUnits:
             )
         ]  # fmt: skip
 
-    def do(self, machine: Machine, found: Found) -> Outcome:
+    def do(self, machine: Machine, _found: Found) -> Outcome:
         """Write, enable and start the units."""
         change = install(
             machine.systemctl(), machine.places(), machine.launcher()[1], machine.documents(),
@@ -61,7 +61,7 @@ class KeeperUnits:
         done.warnings += [each for each in change.warnings if "enable-linger" not in each]
         return done
 
-    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+    def undo(self, machine: Machine, _target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Remove the files that ``do`` added, and stop what it started."""
         part = Part(
             frozenset(facts["paths"]), frozenset(facts["folders"]),

@@ -2,7 +2,7 @@
 
 import os
 
-from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.step import Found, Machine, Need, Outcome
 from scopekeeper.systemd import lingering
 
 
@@ -18,15 +18,15 @@ class Lingering:
             return []
         return [
             Found(
-                self.name, "linger", Need.HAND, "everything ends at your last logout",
+                self.name, "linger", Need.ADVICE, "everything ends at your last logout",
                 why="to have it stay after your last logout", command=lingering.remedy(uid),
             )
         ]  # fmt: skip
 
-    def do(self, machine: Machine, found: Found) -> Outcome:
+    def do(self, *_: object) -> Outcome:
         """Do nothing: root has to."""
-        raise NotImplementedError
+        return Outcome()
 
-    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+    def undo(self, *_: object, **__: object) -> Outcome:
         """Undo nothing: none of it is recorded."""
         return Outcome()

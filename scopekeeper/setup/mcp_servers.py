@@ -50,12 +50,12 @@ class McpServers:
             servers = _looked_at(path, original.text(), kind)
             there = _backups_of(original)
         except (ConfigError, ParseError) as error:
-            detail = f"{short} cannot be read: {error.message}"
-            return [Found(self.name, kind.title, Need.HAND, detail, why="its servers are in it",
-                          command=f"scopekeeper wrap {shlex.quote(path)}", target=path)]  # fmt: skip
+            detail = f"its file cannot be read: {error.message}"
+            return [Found(self.name, kind.title, Need.HAND, detail, why=_WHY,
+                          target=path, command=_wrap(path))]  # fmt: skip
         bare = [each for each in servers if each.state is ServerState.NOT_WRAPPED]
         found = [
-            Found(self.name, kind.title, Need.HAND, f"{short}: {each.name}: {each.detail}",
+            Found(self.name, kind.title, Need.HAND, f"{each.name}: {each.detail}",
                   why=_WHY, command=_by_hand(path, each, servers), target=path)
             for each in servers
             if each.state in (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
@@ -69,15 +69,14 @@ class McpServers:
             }
             number, are = _counted(len(bare)), "is" if len(bare) == 1 else "are"
             found.insert(0, Found(
-                self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped: {short}",
+                self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped",
                 will=f"wrap {number} in {short}", why=_WHY,
-                command=f"scopekeeper wrap {shlex.quote(path)}", target=path, facts=facts,
+                command=_wrap(path), target=path, facts=facts,
             ))  # fmt: skip
         if not found:
             wrapped = sum(each.state is ServerState.WRAPPED for each in servers)
             detail = f"{_counted(wrapped)} wrapped" if wrapped else "no server to wrap"
-            found.append(Found(self.name, kind.title, Need.NOTHING, f"{detail}: {short}",
-                               target=path))  # fmt: skip
+            found.append(Found(self.name, kind.title, Need.NOTHING, detail, target=path))
         return found
 
     def _in_projects(self, machine: Machine) -> list[Found]:
@@ -89,11 +88,12 @@ class McpServers:
                 continue
             bare = sum(each.state is ServerState.NOT_WRAPPED for each in servers)
             if bare:
-                short = machine.short(other.path)
+                are = "is" if bare == 1 else "are"
                 found.append(Found(
                     self.name, other.kind.title, Need.HAND,
-                    f"{_counted(bare)} not wrapped: {short}", why="others may share this file",
-                    command=f"scopekeeper wrap {shlex.quote(other.path)}", target=other.path,
+                    f"{_counted(bare)} of a project {are} not wrapped",
+                    why="others may share this file",
+                    command=_wrap(other.path), target=other.path,
                 ))  # fmt: skip
         return found
 
@@ -151,7 +151,8 @@ class McpServers:
             undone.lines.append(f"{target}: {number} unwrapped")
             undone.left.append(f"{target}: what was edited since setup stays")
         undone.restart += [
-            f"{title} (pid {', '.join(map(str, pids))})" for title, pids in running([client]).items()
+            f"{title} (pid {', '.join(map(str, pids))})"
+            for title, pids in running([client]).items()
         ]
         return undone
 
@@ -187,6 +188,10 @@ def _format_of(machine: Machine, path: str, client: str) -> Format:
     if kind is None:
         raise ConfigError(f"{path}: no client is called {client!r}", "undo it: scopekeeper unwrap")
     return kind
+
+
+def _wrap(path: str) -> str:
+    return f"scopekeeper wrap {shlex.quote(path)}"
 
 
 def _by_hand(path: str, server: WrapOutcome, servers: tuple[WrapOutcome, ...]) -> str:

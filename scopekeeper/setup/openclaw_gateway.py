@@ -6,7 +6,7 @@ from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import files
 from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.mcp_configs.wrap import Launcher
-from scopekeeper.openclaw import configuration, files_installed, locations, running
+from scopekeeper.openclaw import configuration, locations, running
 from scopekeeper.openclaw.install import install, located, uninstall
 from scopekeeper.openclaw.locations import GatewayPaths
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
@@ -43,7 +43,7 @@ class OpenClawGateway:
             )
         ]  # fmt: skip
 
-    def do(self, machine: Machine, found: Found) -> Outcome:
+    def do(self, machine: Machine, _found: Found) -> Outcome:
         """Contain it from its next start on."""
         where = locations.find(machine.environment)
         package = locations.package(where, machine.environment)
@@ -58,7 +58,7 @@ class OpenClawGateway:
         done.restart += _restarts(where)
         return done
 
-    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+    def undo(self, _machine: Machine, _target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Take all of it back, unless a part was there before."""
         undone = Outcome()
         where = GatewayPaths(*facts["paths"])

@@ -116,8 +116,7 @@ def load() -> Record:
         raise StateError(f"{record.path}: {error.strerror}", _HINT) from None
     try:
         document = json.loads(raw)
-        if document["version"] != _VERSION:
-            raise ValueError("it is of another version of scopekeeper")
+        _check_version(document["version"])
         # only folders around the record may be removed with it
         around = {str(each) for each in (record.folder, *record.folder.parents)}
         record.made = [each for each in _texts(document["made"]) if each in around]
@@ -126,6 +125,11 @@ def load() -> Record:
         why = str(error) if type(error) is ValueError else "it has been changed"
         raise StateError(f"{record.path} cannot be used: {why}", _HINT) from None
     return record
+
+
+def _check_version(version: object) -> None:
+    if version != _VERSION:
+        raise ValueError("it is of another version of scopekeeper")
 
 
 def _entry(value: object) -> Entry:

@@ -24,6 +24,8 @@ class Need(enum.Enum):
     """``setup`` does it."""
     HAND = "needs a hand"
     """Only its user can do it."""
+    ADVICE = "advice"
+    """As HAND, but all is contained without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,11 @@ class Step(Protocol):
     name: str
     """Marks its entries in the record."""
 
-    def find(self, machine: Machine) -> list[Found]:
+    def find(self, machine: Machine, /) -> list[Found]:
         """Return what is there, and what would be done; changes nothing."""
 
-    def do(self, machine: Machine, found: Found) -> Outcome:
+    def do(self, machine: Machine, found: Found, /) -> Outcome:
         """Do what a finding asks for; if it raises, nothing was changed."""
 
-    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+    def undo(self, machine: Machine, target: str, facts: Facts, /, *, dry_run: bool) -> Outcome:
         """Take back what ``do`` did, whole or in part; what was changed since stays."""
