@@ -20,9 +20,9 @@ from scopekeeper.setup.step import Found, Machine, Need, Outcome
 from scopekeeper.setup.steps import STEPS
 
 _COLUMNS = (
-    Column("WHAT", Fit.WRAP, 12),
-    Column("WILL", Fit.WRAP, 24),
-    Column("WHY", Fit.WRAP, 16),
+    Column("WHAT", Fit.MIDDLE, 12),
+    Column("WILL", Fit.MIDDLE, 24),
+    Column("WHY", Fit.WRAP, 16, need=1),
 )
 NOTHING_KNOWN = """\
 No MCP client and no gateway that is known here was found. By hand:
@@ -66,31 +66,29 @@ def command(agreed: bool, undo: bool, dry_run: bool, no_trunc: bool) -> None:
 
 def _print(found: Sequence[Found], *, no_trunc: bool) -> None:
     """Print what would be done, and what needs a hand; or that there is nothing to do."""
-    rows = [each for each in found if each.need is not Need.NOTHING]
-    if rows:
-        table(
-            _COLUMNS,
-            [(each.what, _will(each), each.why) for each in rows],
-            whole=no_trunc,
-        )
+    changes = [each for each in found if each.need is Need.CHANGE]
+    hands = [each for each in found if each.need in (Need.HAND, Need.ADVICE)]
+    if changes:
+        table(_COLUMNS, [(each.what, each.will, each.why) for each in changes], whole=no_trunc)
     contained = dict.fromkeys(each.what for each in found if each.need is Need.NOTHING)
     if contained:
         _lines(f"Contained already: {', '.join(contained)}.")
     if not any(each.step in ("servers", "openclaw", "gateways") for each in found):
         click.echo(NOTHING_KNOWN)
-    if not any(each.need is Need.CHANGE for each in found):
-        click.echo("Nothing to do." if not rows else "Nothing to do but what needs a hand.")
+    if hands:
+        click.echo("By hand, since setup does not do it:")
+    for each in hands:
+        _lines(f"{each.what}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")
+        if each.command:
+            click.echo(safe(f"      {each.command}"))
+    if not changes:
+        click.echo("Nothing to do.")
 
 
-def _will(found: Found) -> str:
-    if found.need is Need.CHANGE:
-        return found.will
-    return f"by hand: {found.command}" if found.command else f"by hand: {found.detail}"
-
-
-def _lines(text: str) -> None:
+def _lines(text: str, first: str = "") -> None:
+    """Print a text, in lines of the terminal."""
     width = terminal_width()
-    for line in wrap(safe(text), width) if width else [safe(text)]:
+    for line in wrap(safe(text), width, first, "    ") if width else [first + safe(text)]:
         click.echo(line)
 
 

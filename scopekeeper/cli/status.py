@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from scopekeeper.cli.show import (
     warn,
     with_no_trunc,
 )
-from scopekeeper.cli.table import Column, Fit, wrap
+from scopekeeper.cli.table import Column, Fit, cut, wrap
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import ScopekeeperError
@@ -44,8 +45,9 @@ _COLUMNS = (
 )
 _OTHERWISE = ("keeper", "openclaw")
 """Steps whose part is judged more closely here, and more cheaply."""
-_ROWS, _HANDS = 8, 4
+_ROWS, _HANDS = 6, 3
 """The most rows, and commands, on one screen of 24 lines."""
+_NAMES = 4
 _BY_STATE = (Need.CHANGE, Need.HAND, Need.NOTHING)
 _OPENCLAW = "OpenClaw"
 
@@ -171,10 +173,11 @@ def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
 def _hands(found: Sequence[Found]) -> Iterator[_Hand]:
     """Yield what needs a hand; all that setup does has one command."""
     changes = [each for each in found if each.need is Need.CHANGE]
-    names = ", ".join(dict.fromkeys(each.what for each in changes))
+    names = list(dict.fromkeys(each.what for each in changes))
+    who = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if names[_NAMES:] else "")
     if changes:
         detail = changes[0].detail if len(changes) == 1 else "not contained"
-        yield _Hand(names, detail, "scopekeeper setup")
+        yield _Hand(who, detail, "scopekeeper setup")
     for each in found:
         if each.need is Need.HAND:
             yield _Hand(each.what, each.detail, each.command)
@@ -209,8 +212,8 @@ def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> N
     table(_COLUMNS, cells, whole=no_trunc)
     if more:
         bad = sum(row.need is not Need.NOTHING for row in more)
-        state = f", {bad} not contained" if bad else ", contained"
-        click.echo(f"and {len(more)} more{state}; --no-trunc shows them")
+        state = f"{bad} of them not contained" if bad else "contained"
+        click.echo(f"and {len(more)} more, {state}; --no-trunc shows them")
 
 
 def _cells(what: str, state: str, load: Load, detail: str) -> list[str]:
@@ -222,7 +225,7 @@ def _cells(what: str, state: str, load: Load, detail: str) -> list[str]:
 def _facts(keeper: Finding | None, whole: Load, ends: today.Today) -> None:
     click.echo()
     if keeper is not None:
-        _line("keeper", keeper.detail.partition(";")[0])
+        _line("keeper", re.split("[;:]", keeper.detail)[0])
     scopes = f"{whole.scopes} scope{'' if whole.scopes == 1 else 's'}"
     memory = "" if whole.memory_bytes is None else f", {show_bytes(whole.memory_bytes)}"
     runs = f"{scopes}, {processes(whole.processes)}{memory}" if whole.scopes else "nothing"
@@ -237,13 +240,9 @@ def _facts(keeper: Finding | None, whole: Load, ends: today.Today) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    _wrapped(text, f"{name:8}", " " * 8)
-
-
-def _wrapped(text: str, first: str, then: str) -> None:
-    width = terminal_width()
-    for line in wrap(safe(text), width, first, then) if width else [first + safe(text)]:
-        click.echo(line)
+    first, width = f"{name:8}", terminal_width()
+    for line in wrap(safe(text), width, first, " " * len(first)) if width else [first + text]:
+        click.echo(safe(line))
 
 
 def _mend(hands: Sequence[_Hand], *, whole: bool) -> None:
@@ -251,9 +250,11 @@ def _mend(hands: Sequence[_Hand], *, whole: bool) -> None:
         click.echo("Nothing needs a hand.")
         return
     click.echo("\nNeeds a hand:")
-    most = len(hands) if whole or terminal_width() is None else _HANDS
+    width = None if whole else terminal_width()
+    most = _HANDS if width else len(hands)
     for each in hands[:most]:
-        _wrapped(f"{each.what}: {each.detail}", "  ", "    ")
+        text = f"  {safe(each.what)}: {safe(each.detail)}"
+        click.echo(cut(text, width) if width else text)
         click.echo(safe(f"    {each.command}"))
     if hands[most:]:
         click.echo(f"  and {len(hands) - most} more: scopekeeper status --no-trunc")

@@ -41,7 +41,7 @@ class Gateways:
         """Return a finding for each gateway among the services of this user's manager."""
         found = [
             Found(
-                self.name, "gateway", Need.HAND, each.detail, why=_WHY, command=each.fix,
+                self.name, "gateway", Need.HAND, each.detail, command=each.fix,
             )
             for each in parts.gateways(Caller())
         ]  # fmt: skip

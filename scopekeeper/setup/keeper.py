@@ -12,7 +12,7 @@ from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
 
-_WHY = "it cleans up at once what a killed client leaves"
+_WHY = "cleans up at once"
 _COMMAND = "scopekeeper install"
 
 
@@ -26,7 +26,7 @@ class KeeperUnits:
         state = parts.keeper(choose_placement.find(Caller()))
         if not machine.has_systemd() or "masked" in state.detail:
             need = Need.HAND if state.status is Status.NOTE else Need.NOTHING
-            return [Found(self.name, "keeper", need, state.detail, why=_WHY, command=state.fix)]
+            return [Found(self.name, "keeper", need, state.detail, command=state.fix)]
         change = install(
             machine.systemctl(), machine.places(), machine.launcher()[1], machine.documents(),
             dry_run=True, launchers=False,

@@ -19,7 +19,7 @@ class Lingering:
         return [
             Found(
                 self.name, "linger", Need.ADVICE, "everything ends at your last logout",
-                why="to have it stay after your last logout", command=lingering.remedy(uid),
+                command=lingering.remedy(uid),
             )
         ]  # fmt: skip
 

@@ -27,7 +27,7 @@ from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
 
 _OWN_STEP = "openclaw"
 """The client that has a step of its own."""
-_WHY = "they end with their session"
+_WHY = "end with the session"
 
 
 class McpServers:
@@ -51,12 +51,12 @@ class McpServers:
             there = _backups_of(original)
         except (ConfigError, ParseError) as error:
             detail = f"its file cannot be read: {error.message}"
-            return [Found(self.name, kind.title, Need.HAND, detail, why=_WHY,
+            return [Found(self.name, kind.title, Need.HAND, detail,
                           target=path, command=_wrap(path))]  # fmt: skip
         bare = [each for each in servers if each.state is ServerState.NOT_WRAPPED]
         found = [
             Found(self.name, kind.title, Need.HAND, f"{each.name}: {each.detail}",
-                  why=_WHY, command=_by_hand(path, each, servers), target=path)
+                  command=_by_hand(path, each, servers), target=path)
             for each in servers
             if each.state in (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
         ]  # fmt: skip

@@ -38,7 +38,7 @@ class OpenClawGateway:
             Found(
                 self.name, "OpenClaw", Need.CHANGE, "not contained",
                 will=", ".join(parts) or f"change {machine.short(where.config)}",
-                why="a session ends with all that it started", command=_BY_HAND,
+                why="all ends with its session", command=_BY_HAND,
                 target=where.config, facts=_facts(where),
             )
         ]  # fmt: skip
