@@ -76,7 +76,8 @@ def _print(found: Sequence[Found], *, no_trunc: bool) -> None:
     if not any(each.step in ("servers", "openclaw", "gateways") for each in found):
         click.echo(NOTHING_KNOWN)
     if hands:
-        click.echo("By hand, since setup does not do it:")
+        click.echo("\nBy hand, since setup does not do it:" if changes
+                   else "By hand, since setup does not do it:")  # fmt: skip
     for each in hands:
         _lines(f"{each.what}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")
         if each.command:

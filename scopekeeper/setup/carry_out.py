@@ -65,6 +65,9 @@ def undo(
         except ScopekeeperError as error:
             failures.append(f"{entry.target}: {error}")
             continue
+        except (LookupError, TypeError, ValueError, RecursionError):
+            failures.append(f"{entry.target}: its entry in {record.path} has been changed")
+            continue
         if not dry_run:
             record.drop(entry)
         report(undone)

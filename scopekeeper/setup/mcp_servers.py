@@ -70,7 +70,7 @@ class McpServers:
             number, are = _counted(len(bare)), "is" if len(bare) == 1 else "are"
             found.insert(0, Found(
                 self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped",
-                will=f"wrap {number} in {short}", why=_WHY,
+                will=f"wrap {number}: {short}", why=_WHY,
                 command=_wrap(path), target=path, facts=facts,
             ))  # fmt: skip
         if not found:

@@ -38,7 +38,7 @@ class OpenClawGateway:
             Found(
                 self.name, "OpenClaw", Need.CHANGE, "not contained",
                 will=", ".join(parts) or f"change {machine.short(where.config)}",
-                why="all ends with its session", command=_BY_HAND,
+                why="end with the session", command=_BY_HAND,
                 target=where.config, facts=_facts(where),
             )
         ]  # fmt: skip
