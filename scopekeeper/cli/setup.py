@@ -129,8 +129,8 @@ def _check() -> int:
             click.echo(f"{each.status.value:5}  {each.check}: {safe(each.detail)}")
             if each.fix:
                 click.echo(f"       → {safe(each.fix)}")
-    words = ("works", "works, with these limits", "does not work")
-    click.echo(f"Checked: scopekeeper {words[verdict(findings)]} here.")
+    words = ("works here", "works here, with these limits", "does not work here")
+    click.echo(f"Checked: scopekeeper {words[verdict(findings)]}.")
     return _NOT_DONE if verdict(findings) == 2 else 0
 
 
@@ -151,6 +151,8 @@ def _undo(machine: Machine, *, dry_run: bool) -> int:
         try:
             with record.changing() as known:
                 failures = carry_out.undo(STEPS, machine, known, report, dry_run=False)
+            if known.made and not known.entries and known.folder.exists():
+                click.echo(safe(f"left: {known.folder}, with the history of what ended"))
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 "the rest stays recorded; to go on: scopekeeper setup --undo"

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scopekeeper import regular_files, state, whole_file
-from scopekeeper.errors import ConflictError, StateError
+from scopekeeper import keeper_address, regular_files, state, whole_file
+from scopekeeper.errors import ConflictError, HistoryError, StateError
+from scopekeeper.history.store import HistoryStore
 from scopekeeper.setup.step import Facts
 
 _FILE = "setup.json"
@@ -95,14 +96,25 @@ def changing() -> Iterator[Record]:
         record = load()
         record.made = record.made or made
         yield record
-        if not record.entries:
-            for each in reversed(record.made):
-                with contextlib.suppress(OSError):  # it has a history by now
-                    os.rmdir(each)
+        if record.made and not record.entries:
+            _remove_folders(record)
     except BlockingIOError:
         raise ConflictError("another setup runs", "wait until it has ended") from None
     finally:
         os.close(descriptor)
+
+
+def _remove_folders(record: Record) -> None:
+    """Remove the folders that were made for a record, unless they have a history by now.
+
+    The trial of the checks starts a keeper, which makes an empty one.
+    """
+    with contextlib.suppress(HistoryError, OSError):
+        if not keeper_address.runs():
+            HistoryStore(record.folder).remove_if_empty()
+    for each in reversed(record.made):
+        with contextlib.suppress(OSError):
+            os.rmdir(each)
 
 
 def load() -> Record:
