@@ -34,7 +34,9 @@ _NOT_DONE = 1
 
 @click.command(
     "setup",
-    epilog=examples("scopekeeper setup --dry-run", "scopekeeper setup", "scopekeeper setup --undo"),
+    epilog=examples(
+        "scopekeeper setup --dry-run", "scopekeeper setup --yes", "scopekeeper setup --undo"
+    ),
 )
 @click.option("--yes", "-y", "agreed", is_flag=True, help="Do not ask.")
 @click.option("--undo", is_flag=True, help="Take back what setup did here, and nothing else.")

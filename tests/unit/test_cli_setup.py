@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from scopekeeper.cli import setup
+from scopekeeper.cli.main import group
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import (
     ConflictError,
@@ -80,7 +81,7 @@ def call(home, capsys):
     def do(*words):
         status = 0
         try:
-            setup.command.main(words, standalone_mode=False)
+            setup.command.main(words, standalone_mode=False, **group.context_settings)
         except SystemExit as ended:
             status = ended.code
         done = capsys.readouterr()

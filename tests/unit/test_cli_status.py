@@ -9,6 +9,7 @@ import time
 import pytest
 
 from scopekeeper.cli import status
+from scopekeeper.cli.main import group
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import HistoryError, UnavailableError
 from scopekeeper.history.end import End
@@ -71,7 +72,7 @@ def call(capsys):
 
     def do(*words):
         with pytest.raises(SystemExit) as ended:
-            status.command.main(words, standalone_mode=False)
+            status.command.main(words, standalone_mode=False, **group.context_settings)
         return ended.value.code, capsys.readouterr().out
 
     return do
@@ -161,7 +162,7 @@ def test_a_history_that_cannot_be_read_is_a_warning(cursor, call, monkeypatch, c
 
     monkeypatch.setattr(status.today, "read", read)
     with pytest.raises(SystemExit) as ended:
-        status.command.main([], standalone_mode=False)
+        status.command.main([], standalone_mode=False, **group.context_settings)
     assert ended.value.code == 0
     assert "scopekeeper: warning: the history cannot be read: it is damaged\n" in (
         capsys.readouterr().err
