@@ -196,11 +196,12 @@ def test_a_failure_is_named_and_the_rest_is_done_and_recorded(full, call):
     assert tree(full) == before
 
 
-def test_what_was_wrapped_by_hand_before_stays(home, cursor, call):
+@pytest.mark.parametrize("is_same", [False, True])
+def test_what_was_wrapped_by_hand_before_stays(home, cursor, call, is_same):
     by_hand = {"command": "scopekeeper", "args": ["run", "-n", "b", "--ttl", "1h", "--", "y"]}
     cursor.write_text(json.dumps({"mcpServers": {"a": {"command": "x"}, "b": by_hand}}))
     backup = cursor.with_name("mcp.json.before-scopekeeper")
-    backup.write_text(SIMPLE)
+    backup.write_text(cursor.read_text() if is_same else SIMPLE)
     before = tree(home)
     assert call("--yes")[0] == 0
     assert tree(home) != before
