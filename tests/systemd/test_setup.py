@@ -31,7 +31,9 @@ HOME = Path("~").expanduser()
 UNITS = Path("/etc/systemd/system") if ROOT else HOME / ".config/systemd/user"
 """Where the manager's own user writes units."""
 TREES = [HOME, Path("/etc/systemd")]
-TREES += [Path("/etc/dbus-1"), Path("/usr/local/share"), Path("/var/lib")] if ROOT else []
+TREES += (
+    [Path("/etc/dbus-1"), Path("/usr/local/share"), Path("/var/lib/scopekeeper")] if ROOT else []
+)
 STATE = Path("/var/lib/scopekeeper") if ROOT else HOME / ".local/state/scopekeeper"
 RUNTIME = Path("/run/scopekeeper" if ROOT else f"/run/user/{os.getuid()}/scopekeeper")
 TIMER = "scopekeeper-reconcile.timer"
@@ -49,6 +51,8 @@ def tree() -> dict[str, object]:
     """Return everything that setup may touch, with modes and the sums of contents."""
     found: dict[str, object] = {}
     for top in TREES:
+        if top.exists():
+            found[str(top)] = (top.stat().st_mode, "")
         for folder, folders, names in os.walk(top):
             folders[:] = [each for each in folders if each != "__pycache__"]
             for path in (Path(folder, name) for name in [*folders, *names]):
