@@ -50,6 +50,7 @@ _ROWS, _HANDS = 6, 3
 _NAMES = 4
 _BY_STATE = (Need.CHANGE, Need.HAND, Need.NOTHING)
 _OPENCLAW = "OpenClaw"
+_INSTALL = "scopekeeper openclaw install"
 
 
 @dataclass(slots=True)
@@ -129,6 +130,10 @@ def _openclaw() -> Iterator[Found]:
     ]
     lacks += [(each.detail, each.fix) for each in judged.sessions
               if not each.unit and each.state != BACKEND]  # fmt: skip
+    lacks += [(each.detail, "") for each in judged.findings
+              if each.verdict is Containment.STARTING]  # fmt: skip
+    # what is not installed explains the rest
+    lacks = [each for each in lacks if each[1].startswith(_INSTALL)][:1] or lacks
     by_fix: dict[str, str] = {}
     for detail, fix in lacks:
         by_fix.setdefault(fix or "scopekeeper openclaw status", detail)

@@ -87,10 +87,11 @@ def install(
     actions += drop_ins(manager, places, program, gateway, shell=shell)
     plan_of(actions, change)
     talk = _talk(actions, manager)
+    ran_before = manager.runs(KEEPER)
     change.ran = spelled(talk)
     if not dry_run:
         carry_out(actions, talk, manager, change)
-    _remarks(change, manager, places)
+    _remarks(change, manager, places, ran_before=ran_before)
     if gateway:
         _report_gateway(change, manager, places, gateway, program)
     if launchers:
@@ -150,11 +151,12 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _remarks(change: Applied, manager: Systemctl, places: Locations) -> None:
+def _remarks(change: Applied, manager: Systemctl, places: Locations, *, ran_before: bool) -> None:
     option = " --user" if places.manager == "user" else ""
     unit = f"{places.units}/{KEEPER}"
     if (
         unit in change.written
+        and ran_before
         and manager.property(KEEPER, "FragmentPath") == unit
         and manager.runs(KEEPER)
     ):

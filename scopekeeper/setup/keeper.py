@@ -33,8 +33,7 @@ class KeeperUnits:
         )  # fmt: skip
         if change.is_nothing:
             return [Found(self.name, "keeper", Need.NOTHING, state.detail)]
-        whose = "this user's manager" if machine.manager == "user" else "the system's manager"
-        will = f"install its units for {whose}" if change.written else f"start it in {whose}"
+        will = "install its units" if change.written else "enable and start its units"
         new = [path for path in change.written if not os.path.lexists(path)]
         enabled = machine.systemctl().enabled(*ENABLED)
         return [

@@ -32,8 +32,8 @@ class OpenClawGateway:
             return [Found(self.name, "OpenClaw", Need.NOTHING, "installed", target=where.config)]
         bare = sum(each.changed for each in change.servers)
         parts = [f"wrap {bare} server{'' if bare == 1 else 's'}"] if bare else []
-        parts += ["add its plugin"] if any(_is_in(p, where.plugin) for p in change.done) else []
-        parts += [f"add a drop-in to {where.unit}"] if where.drop_in in change.done else []
+        parts += ["add its plugin"] if where.plugin in change.done else []
+        parts += ["a drop-in"] if where.drop_in in change.done else []
         return [
             Found(
                 self.name, "OpenClaw", Need.CHANGE, "not contained",
@@ -88,10 +88,6 @@ def _facts(where: GatewayPaths) -> Facts:
     before += ["the drop-in"] * os.path.lexists(where.drop_in)
     paths = [where.config, where.plugin, where.unit, where.unit_file, where.drop_in]
     return {"paths": paths, "before": before}
-
-
-def _is_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
 
 
 def _restarts(where: GatewayPaths) -> list[str]:

@@ -157,6 +157,7 @@ def test_all_is_contained_and_taken_back_to_the_byte(
     done = call("setup", "--yes")
     said = succeeds(done)
     assert "Checked: scopekeeper works" in said
+    assert "former unit" not in done.stderr, "the keeper was started with this one"
     option = "" if ROOT else " --user"
     assert f"  {gateway} (pid {pid}): systemctl{option} restart {gateway}\n" in said
     assert (UNITS / f"{gateway}.d/10-scopekeeper.conf").exists()

@@ -175,16 +175,26 @@ def test_openclaw_is_judged_as_its_own_status_does(home, call, monkeypatch):
     shutil.copyfile(SAMPLES / "openclaw.json", path)
     findings = [
         GatewayFinding("servers", Containment.OK, "2 of 2 contained"),
-        GatewayFinding("unit", Containment.LACKS, "the drop-in is older", "install it"),
-        GatewayFinding("plugin", Containment.LACKS, "the plugin is older", "install it"),
+        GatewayFinding("gateway 7", Containment.LACKS, "it started before", "restart it"),
+        GatewayFinding("gateway 8", Containment.LACKS, "it started earlier", "restart it"),
     ]
-    sessions = [Session("-", "-", "-", "", "not contained", 0, 1, "pid 7: x", "restart it")]
+    sessions = [Session("-", "-", "-", "", "not contained", 0, 1, "pid 7: x", "wrap it")]
     judged = status.openclaw_status.Judged(findings, sessions, None)
     monkeypatch.setattr(status.openclaw_status, "judge", lambda: judged)
     code, out = call()
     assert code == 1
-    assert "  OpenClaw: the drop-in is older\n    install it\n" in out
-    assert "  OpenClaw: pid 7: x\n    restart it\n" in out
+    assert "  OpenClaw: it started before\n    restart it\n" in out
+    assert "  OpenClaw: pid 7: x\n    wrap it\n" in out
+    install = "scopekeeper openclaw install && restart it"
+    findings.append(GatewayFinding("plugin", Containment.OFF, "not installed", install))
+    code, out = call()
+    assert code == 1
+    assert out.endswith(f"Needs a hand:\n  OpenClaw: not installed\n    {install}\n")
+    findings[1:] = [GatewayFinding("gateway 7", Containment.STARTING, "it starts")]
+    sessions.clear()
+    code, out = call()
+    assert code == 1
+    assert "  OpenClaw: it starts\n    scopekeeper openclaw status\n" in out
     del findings[1:], sessions[:]
     findings.append(GatewayFinding("gateway 7", Containment.OK, "OpenClaw 1, with the plugin"))
     code, out = call()
