@@ -117,6 +117,10 @@ def gateway(keeper: Scopekeeper) -> Iterator[str]:
 @pytest.fixture
 def call(clients: None, keeper: Scopekeeper) -> Iterator[Call]:
     """Give ``setup`` with the state where a user has it; afterwards nothing is left."""
+    aside = STATE.with_name("scopekeeper.aside")
+    if STATE.exists():  # of other tests
+        systemctl("stop", UNIT)
+        STATE.rename(aside)
     made = [each for each in (STATE, *STATE.parents) if not each.exists()]
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("SCOPEKEEPER_STATE", "XDG_STATE_HOME")}  # fmt: skip
@@ -134,6 +138,8 @@ def call(clients: None, keeper: Scopekeeper) -> Iterator[Call]:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
             folder.rmdir()
+    if aside.exists():
+        aside.rename(STATE)
 
 
 def succeeds(done: subprocess.CompletedProcess[str]) -> str:
