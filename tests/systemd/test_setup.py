@@ -121,6 +121,8 @@ def call(clients: None, keeper: Scopekeeper) -> Iterator[Call]:
     if STATE.exists():  # of other tests
         systemctl("stop", UNIT)
         STATE.rename(aside)
+    for each in RUNTIME.glob("launches*"):  # the ends in it would get into the history
+        each.unlink()
     made = [each for each in (STATE, *STATE.parents) if not each.exists()]
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("SCOPEKEEPER_STATE", "XDG_STATE_HOME")}  # fmt: skip
@@ -199,8 +201,6 @@ def _packaged() -> bool:
 
 
 def test_setup_and_undo_leave_the_tree_as_it_was(call: Call) -> None:
-    for each in RUNTIME.glob("launches*"):  # a keeper would record the ends of other tests
-        each.unlink()
     before = tree()
     succeeds(call("setup", "--yes"))
     assert differences(before)
