@@ -10,6 +10,7 @@ GROUPS = {
         "place": "Make an empty cgroup in which the caller starts a member itself.",
     },
     "Look": {
+        "status": "Show on one screen what is contained, and what is not.",
         "ls": "List scopes.",
         "watch": "Print events of scopes as they happen.",
         "why": "Show why something ended, or what still runs.",
@@ -29,6 +30,7 @@ GROUPS = {
         "hook": "What a client calls when a session starts or ends.",
     },
     "Set up": {
+        "setup": "Find the clients and gateways of this machine, and contain them.",
         "doctor": "Check that scopekeeper works on this machine.",
         "bugreport": "Write one file to attach to a bug report.",
         "install": "Install the systemd units that start the keeper.",
@@ -42,13 +44,14 @@ GROUPS = {
 COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
 
 MEANT = {
-    "list": "ls", "ps": "ls", "top": "ls", "status": "ls", "scopes": "ls",
+    "list": "ls", "ps": "ls", "top": "ls", "scopes": "ls",
     "kill": "stop", "rm": "stop", "remove": "stop", "delete": "stop", "end": "stop", "down": "stop",
     "terminate": "stop", "up": "run", "start": "run", "spawn": "run", "create": "run",
     "prune": "reconcile", "gc": "reconcile", "clean": "reconcile", "cleanup": "reconcile",
     "inspect": "why", "show": "why", "explain": "why", "info": "why", "describe": "why",
     "log": "logs", "output": "logs", "events": "watch", "monitor": "watch", "tail": "logs",
-    "check": "doctor", "daemon": "keeper", "setup": "install", "type": "send", "enter": "attach",
+    "check": "doctor", "daemon": "keeper", "type": "send", "enter": "attach",
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
+    "init": "setup", "configure": "setup", "overview": "status",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import click
 
@@ -55,6 +55,32 @@ def status_command(profile: str, config: str, as_json: bool, no_trunc: bool) -> 
     Each gap comes with the command that mends it. Exit status: 0 everything is contained, and the
     gateway runs, or has no unit; 1 something is not, or a gateway is still starting.
     """
+    judged = judge(profile, config)
+    findings, sessions, found = judged.findings, judged.sessions, judged.found
+    if as_json:
+        answer({
+            "parts": [{key: safe_json(str(value)) for key, value in asdict(each).items()}
+                      for each in findings],
+            "sessions": [{**asdict(each), "detail": safe_json(each.detail)} for each in sessions],
+            "servers": [server_document(each) for each in found.servers],
+        })  # fmt: skip
+    else:
+        _print(findings, sessions, no_trunc=no_trunc)
+        warn(found.notes)
+    raise SystemExit(0 if status.is_fine(findings, sessions) else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is contained of one gateway, and what is not."""
+
+    findings: list[GatewayFinding]
+    sessions: list[status.Session]
+    found: configuration.Found
+
+
+def judge(profile: str = "", config: str = "") -> Judged:
+    """Judge the gateway of a profile; raises ConfigError."""
     where = locations.find(os.environ, profile=profile, config=config)
     package = locations.package(where, os.environ)
     launcher = Launcher(*installed())
@@ -76,17 +102,7 @@ def status_command(profile: str, config: str, as_json: bool, no_trunc: bool) -> 
     ]
     scopes = Reader(mount_point()).snapshot(uid=os.getuid()).scopes
     sessions = status.sessions(scopes, gateways, found.bare, remedies)
-    if as_json:
-        answer({
-            "parts": [{key: safe_json(str(value)) for key, value in asdict(each).items()}
-                      for each in findings],
-            "sessions": [{**asdict(each), "detail": safe_json(each.detail)} for each in sessions],
-            "servers": [server_document(each) for each in found.servers],
-        })  # fmt: skip
-    else:
-        _print(findings, sessions, no_trunc=no_trunc)
-        warn(found.notes)
-    raise SystemExit(0 if status.is_fine(findings, sessions) else 1)
+    return Judged(findings, sessions, found)
 
 
 def _remedies(

@@ -148,6 +148,19 @@ class HistoryStore:
         """Return the members that began and have no recorded end; raises HistoryError."""
         return self._query(f"SELECT {rows.NAMES} FROM living", (), known_since=2)  # noqa: S608
 
+    def remove_if_empty(self) -> None:
+        """Remove the history's files if nothing is recorded; raises HistoryError, OSError.
+
+        No keeper may run: it has the files open.
+        """
+        if not self.path.exists():
+            return
+        with self._locked():
+            if not (self.living() or self.read(limit=1)):
+                for suffix in _BESIDE:
+                    self.path.with_name(FILE + suffix).unlink(missing_ok=True)
+                self.path.with_name(_LOCK).unlink(missing_ok=True)
+
     def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
         """Return the rows of a query, executed with each of these values."""
         problem = self._problem()

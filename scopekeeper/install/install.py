@@ -73,11 +73,13 @@ def install(
     *,
     shell: bool = False,
     dry_run: bool = False,
+    launchers: bool = True,
 ) -> Applied:
     """Install for one manager; raises ScopekeeperError and then leaves everything unchanged.
 
     gateway is the unit that gets a drop-in, '' for none; shell sets its ``SHELL`` to ours. Without
-    a gateway, shell makes the folder with a ``bash`` that is ours.
+    a gateway, shell makes the folder with a ``bash`` that is ours. launchers also replaces those
+    that pip wrote.
     """
     if places.manager == "system":
         refuse_writable(program)
@@ -88,13 +90,15 @@ def install(
     actions += shell_folder.install(places, program, wanted=wants_folder)
     plan_of(actions, change)
     talk = _talk(actions, manager)
+    ran_before = manager.runs(KEEPER)
     change.ran = spelled(talk)
     if not dry_run:
         carry_out(actions, talk, manager, change)
-    _remarks(change, manager, places)
+    _remarks(change, manager, places, ran_before=ran_before)
     if gateway:
         _report_gateway(change, manager, places, gateway, program)
-    _make_fast(change, program, dry_run=dry_run)
+    if launchers:
+        _make_fast(change, program, dry_run=dry_run)
     if wants_folder:
         change.pointers = shell_folder.pointers(places)
     return change
@@ -152,11 +156,12 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _remarks(change: Applied, manager: Systemctl, places: Locations) -> None:
+def _remarks(change: Applied, manager: Systemctl, places: Locations, *, ran_before: bool) -> None:
     option = " --user" if places.manager == "user" else ""
     unit = f"{places.units}/{KEEPER}"
     if (
         unit in change.written
+        and ran_before
         and manager.property(KEEPER, "FragmentPath") == unit
         and manager.runs(KEEPER)
     ):

@@ -6,7 +6,9 @@ nor keep the terminals for it. Then uninstall is refused; with ``force`` the kee
 and exits once it holds nothing.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.exec.run import Run, load_all
@@ -35,6 +37,33 @@ from scopekeeper.systemd.systemctl import Systemctl
 from scopekeeper.systemd.units import KEEPER, SLICE
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one call of install added, for an uninstall that removes nothing else."""
+
+    paths: frozenset[str]
+    """The files that it wrote where there was none."""
+    folders: frozenset[str]
+    """The folders that it made."""
+    enabled: Sequence[str] = ()
+    """The units that it enabled."""
+
+    def of(self, actions: Sequence[FileAction]) -> list[FileAction]:
+        """Return the actions on its files, which remove none but its folders."""
+        return [
+            replace(each, piece=replace(each.piece, base=self._base(each.path)))
+            for each in actions
+            if each.path in self.paths
+        ]
+
+    def _base(self, path: str) -> str:
+        """Return the folder above a file that was there before."""
+        folder = os.path.dirname(path)
+        while folder in self.folders:
+            folder = os.path.dirname(folder)
+        return folder
+
+
 def uninstall(
     manager: Systemctl,
     places: Locations,
@@ -43,17 +72,22 @@ def uninstall(
     *,
     force: bool = False,
     dry_run: bool = False,
+    only: Part | None = None,
 ) -> Applied:
     """Uninstall; raises ScopekeeperError and then leaves everything unchanged.
 
-    gateway is a unit: only its drop-in is removed. '' removes everything.
+    gateway is a unit: only its drop-in is removed. '' removes everything, or only a part.
     """
     change, talk = Applied(), Talk()
     actions = _drop_ins(places, gateway)
     if not gateway:
         actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
         actions += shell_folder.uninstall(places)
-        _turn_off(manager, actions, talk, change, force=force)
+    if only is not None:
+        actions = only.of(actions)
+    if not gateway:
+        units = ENABLED if only is None else only.enabled
+        _turn_off(manager, actions, talk, change, units, force=force)
         _stop_slice(manager, talk, change)
     plan_of(actions, change)
     removed = [each.piece for each in actions if each.step is FileStep.REMOVE]
@@ -66,7 +100,13 @@ def uninstall(
 
 
 def _turn_off(
-    manager: Systemctl, actions: list[FileAction], talk: Talk, change: Applied, *, force: bool
+    manager: Systemctl,
+    actions: list[FileAction],
+    talk: Talk,
+    change: Applied,
+    units: Sequence[str],
+    *,
+    force: bool,
 ) -> None:
     """Add the commands to run before anything is removed; raises ConflictError."""
     going = {each.piece.name for each in actions if each.step is FileStep.REMOVE}
@@ -77,7 +117,7 @@ def _turn_off(
             "still there: " + ", ".join([*held, *instances]),
             "stop them first, or leave them behind as they are with --force",
         )
-    if enabled := sorted(manager.enabled(*ENABLED)):
+    if enabled := sorted(manager.enabled(*units)):
         talk.first.append(ManagerCommand(manager.argv("disable", "--now", "--quiet", *enabled)))
         talk.again.append(ManagerCommand(manager.argv("enable", "--now", "--quiet", *enabled)))
     if held:

@@ -7,6 +7,10 @@ import posix
 
 from scopekeeper.kernel.proc import cgroup_of, environment, read, stat_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "ash", "busybox")
 FURTHEST = 16
 """Ancestors that are looked at."""
@@ -75,7 +79,7 @@ def program_of(pid: str, name: str) -> str:
     return program if name == _MAIN_THREAD and _is_interpreter(program) else name
 
 
-def script_of(arguments: list[str]) -> str:
+def script_of(arguments: "Sequence[str]") -> str:
     """Return the file name of the script that an interpreter runs, without its suffix.
 
     '' if the command line is that of another program, or has no script.

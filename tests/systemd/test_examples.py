@@ -32,7 +32,7 @@ PATH_OWNED = "/tmp/agent-main"
 _SAMPLES = Path(__file__).parents[1] / "clients"
 
 
-_OF_CLIENTS = ("wrap", "unwrap", "openclaw")
+_OF_CLIENTS = ("wrap", "unwrap", "openclaw", "setup", "status")
 _STANDS_ALONE = (*_OF_CLIENTS, "install", "uninstall", "keeper", "doctor")
 """Commands that look at no session."""
 
@@ -133,7 +133,7 @@ def stage(
     units.write("my-gateway.service", "[Service]\nExecStart=sleep infinity\n")
     made = Stage(keeper, tmp_path, command)
     yield made
-    if command in ("install", "uninstall", "openclaw"):
+    if command in ("install", "uninstall", "openclaw", "setup"):
         subprocess.run([PROGRAM, "uninstall", "--force"], check=True, capture_output=True)
     if any(RUN in line for line in EXAMPLES.get(command, ())) or command == "exec":
         made.call(f"systemctl {'' if ROOT else '--user'} stop scopekeeper.service")
@@ -162,6 +162,7 @@ def test_each_example_goes(stage: Stage, command: str) -> None:
 
 _STATUSES = {
     "doctor": {"doctor": (0, 1), "--json": (0, 1)},  # 1: a limit of this machine
+    "status": {"status": (1,), "--json": (1,)},  # nothing is contained on the stage
     "openclaw": {"status": (0, 1), "--json": (0, 1)},  # 1: no gateway runs here
     "adopt": {"my-gateway.service": (0, 4)},  # 4: that gateway has left nothing here
 }

@@ -106,7 +106,8 @@ def call(*words):
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["list"], "ls"), (["ps"], "ls"), (["status"], "ls"), (["kill"], "stop"), (["rm"], "stop"),
+        (["list"], "ls"), (["ps"], "ls"), (["overview"], "status"), (["init"], "setup"),
+        (["kill"], "stop"), (["rm"], "stop"),
         (["up"], "run"), (["kil", "x"], "stop"), (["reconcil"], "reconcile"), (["LS"], "ls"),
         (["openclaw", "instal"], "install"), (["policy", "shw"], "show"), (["help"], "--help"),
     ],

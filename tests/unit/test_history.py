@@ -488,3 +488,18 @@ def test_a_later_look_at_the_owner_changes_no_evidence():
     assert merged(known, later).evidence == BETWEEN_LOOKS
     other = dataclasses.replace(known, evidence="something that was seen")
     assert merged(known, other).evidence == "something that was seen"
+
+
+def test_an_empty_history_is_removed_and_no_other(tmp_path):
+    history = HistoryStore(tmp_path)
+    history.remove_if_empty()
+    history.write([], [])
+    assert history.path.exists()
+    history.remove_if_empty()
+    assert not [*tmp_path.iterdir()]
+    history.write([], [an_end()])
+    history.remove_if_empty()
+    assert history.living()
+    history.write([an_end()])
+    history.remove_if_empty()
+    assert history.read() == [an_end()]

@@ -1,0 +1,297 @@
+"""``scopekeeper status``."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from scopekeeper.cli import openclaw_status, unseen
+from scopekeeper.cli.examples import examples
+from scopekeeper.cli.show import (
+    answer,
+    processes,
+    safe,
+    safe_json,
+    table,
+    terminal_width,
+    warn,
+    with_no_trunc,
+)
+from scopekeeper.cli.table import Column, Fit, cut, wrap
+from scopekeeper.doctor import parts
+from scopekeeper.doctor.finding import Finding, Status
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.openclaw import locations
+from scopekeeper.openclaw.status import BACKEND, Containment
+from scopekeeper.quantities import show_bytes
+from scopekeeper.scope import choose_placement
+from scopekeeper.scope.placement import Caller
+from scopekeeper.setup import carry_out, running_now, today
+from scopekeeper.setup.running_now import OTHERS, Load
+from scopekeeper.setup.step import Found, Machine, Need
+from scopekeeper.setup.steps import STEPS
+
+_COLUMNS = (
+    Column("WHAT", Fit.MIDDLE, 12),
+    Column("STATE"),
+    Column("SCOPES", need=3, right=True),
+    Column("PROCS", need=2, right=True),
+    Column("MEMORY", need=1, right=True),
+    Column("DETAIL", Fit.END, 12, need=4),
+)
+_OTHERWISE = ("keeper", "openclaw")
+"""Steps whose part is judged more closely here, and more cheaply."""
+_ROWS, _HANDS = 6, 3
+"""The most rows, and commands, on one screen of 24 lines."""
+_NAMES = 4
+_BY_STATE = (Need.CHANGE, Need.HAND, Need.NOTHING)
+_OPENCLAW = "OpenClaw"
+_INSTALL = "scopekeeper openclaw install"
+
+
+@dataclass(slots=True)
+class _Row:
+    """One client or gateway."""
+
+    what: str
+    need: Need = Need.NOTHING
+    details: list[str] = field(default_factory=list)
+    load: Load = field(default_factory=Load)
+
+    @property
+    def detail(self) -> str:
+        return "; ".join(dict.fromkeys(self.details))
+
+
+@dataclass(frozen=True, slots=True)
+class _Hand:
+    """What needs a hand, and the command that mends it."""
+
+    what: str
+    detail: str
+    command: str
+
+
+@click.command("status", epilog=examples("scopekeeper status", "scopekeeper status --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
+@with_no_trunc
+def command(as_json: bool, no_trunc: bool) -> None:
+    """Show on one screen what is contained, what runs, what was cleaned up, what needs a hand.
+
+    A row for each MCP client and gateway that is found here, with what it runs in scopes now. Then
+    the ends of today, since midnight, and the command for each thing that needs a hand. `doctor`
+    checks the machine itself; `openclaw status` has each of its sessions. Exit status: 0 everything
+    found is contained; 1 something is not, or needs a hand.
+    """
+    found = _found()
+    keeper, hands = _keeper()
+    rows = _rows(found)
+    whole, loads = _loads([each.what for each in found])
+    for row in rows:
+        row.load = loads.get(row.what, row.load)
+    hands = [*_hands(found), *hands, *_lost(whole, keeper)]
+    unseen.collect()
+    ends, problem = _today()
+    if as_json:
+        _answer(rows, keeper, whole, ends, hands)
+    else:
+        _print(rows, loads, no_trunc=no_trunc)
+        _facts(keeper, whole, ends)
+        _mend(hands, whole=no_trunc)
+    warn([problem] if problem else [])
+    raise SystemExit(1 if hands else 0)
+
+
+def _found() -> list[Found]:
+    """Return what the steps of setup find, and OpenClaw's gateway."""
+    machine = Machine(os.environ, dict)  # no step that is called here needs documents
+    steps = [step for step in STEPS if step.name not in _OTHERWISE]
+    return [*carry_out.find(steps, machine), *_openclaw()]
+
+
+def _openclaw() -> Iterator[Found]:
+    """Yield what ``openclaw status`` finds, if this user has a configuration of OpenClaw."""
+    if not os.path.exists(locations.find(os.environ).config):
+        return
+    try:
+        judged = openclaw_status.judge()
+    except ScopekeeperError as error:
+        yield Found("openclaw", _OPENCLAW, Need.HAND, error.message,
+                    command=error.hint or "scopekeeper openclaw status")  # fmt: skip
+        return
+    lacks = [
+        (each.detail, each.fix)
+        for each in judged.findings
+        if each.verdict in (Containment.LACKS, Containment.OFF)
+    ]
+    lacks += [(each.detail, each.fix) for each in judged.sessions
+              if not each.unit and each.state != BACKEND]  # fmt: skip
+    lacks += [(each.detail, "") for each in judged.findings
+              if each.verdict is Containment.STARTING]  # fmt: skip
+    # what is not installed explains the rest
+    lacks = [each for each in lacks if each[1].startswith(_INSTALL)][:1] or lacks
+    by_fix: dict[str, str] = {}
+    for detail, fix in lacks:
+        by_fix.setdefault(fix or "scopekeeper openclaw status", detail)
+    for fix, detail in by_fix.items():
+        yield Found("openclaw", _OPENCLAW, Need.HAND, detail, command=fix)
+    if not lacks:
+        detail = next((e.detail for e in judged.findings if e.part.startswith("gateway")), "")
+        yield Found("openclaw", _OPENCLAW, Need.NOTHING, detail)
+
+
+def _keeper() -> tuple[Finding | None, list[_Hand]]:
+    """Return the finding of ``doctor`` on the keeper, and what needs a hand."""
+    try:
+        finding = parts.keeper(choose_placement.find(Caller()))
+    except (ScopekeeperError, LookupError) as error:
+        text = error.message if isinstance(error, ScopekeeperError) else str(error.args[0])
+        return None, [_Hand("this machine", text, "scopekeeper doctor")]
+    hand = [_Hand("keeper", finding.detail, finding.fix)]
+    return finding, hand if finding.status is not Status.OK else []
+
+
+def _rows(found: Sequence[Found]) -> list[_Row]:
+    """Return a row for each client and gateway, those that are not contained first."""
+    rows: dict[str, _Row] = {}
+    for each in found:
+        if each.need is Need.ADVICE:
+            continue
+        row = rows.setdefault(each.what, _Row(each.what))
+        if _BY_STATE.index(each.need) < _BY_STATE.index(row.need):
+            row.need, row.details = each.need, []
+        if each.need is row.need:
+            row.details.append(each.detail)
+    return sorted(rows.values(), key=lambda row: _BY_STATE.index(row.need))
+
+
+def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
+    with contextlib.suppress(LookupError):  # no cgroup2
+        return running_now.by_owner(units)
+    return Load(), {}
+
+
+def _hands(found: Sequence[Found]) -> Iterator[_Hand]:
+    """Yield what needs a hand; all that setup does has one command."""
+    changes = [each for each in found if each.need is Need.CHANGE]
+    names = list(dict.fromkeys(each.what for each in changes))
+    who = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if names[_NAMES:] else "")
+    if changes:
+        detail = changes[0].detail if len(changes) == 1 else "not contained"
+        yield _Hand(who, detail, "scopekeeper setup")
+    for each in found:
+        if each.need is Need.HAND:
+            yield _Hand(each.what, each.detail, each.command)
+
+
+def _lost(whole: Load, keeper: Finding | None) -> Iterator[_Hand]:
+    """Yield scopes that no keeper ends."""
+    if whole.lost and keeper is not None and not keeper.detail.startswith("runs"):
+        number = "1 scope has" if whole.lost == 1 else f"{whole.lost} scopes have"
+        yield _Hand("leftovers", f"{number} lost their owner", "scopekeeper reconcile")
+
+
+def _today() -> tuple[today.Today, str]:
+    try:
+        return today.read(), ""
+    except ScopekeeperError as error:
+        return today.Today(), f"the history cannot be read: {error}"
+
+
+def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> None:
+    """Print the table; contained ones that do not fit a screen are counted."""
+    if not rows:
+        click.echo("No MCP client and no gateway that is known here was found: `scopekeeper setup` "
+                   "prints what to do.")  # fmt: skip
+        return
+    shown, more = list(rows), []
+    if terminal_width() and not no_trunc and len(rows) > _ROWS:
+        shown, more = list(rows[: _ROWS - 1]), list(rows[_ROWS - 1 :])
+    cells = [_cells(row.what, row.need.value, row.load, row.detail) for row in shown]
+    if OTHERS in loads:
+        cells.append(_cells(OTHERS, "contained", loads[OTHERS], "owned by no known client"))
+    table(_COLUMNS, cells, whole=no_trunc)
+    if more:
+        bad = sum(row.need is not Need.NOTHING for row in more)
+        state = f"{bad} of them not contained" if bad else "contained"
+        click.echo(f"and {len(more)} more, {state}; --no-trunc shows them")
+
+
+def _cells(what: str, state: str, load: Load, detail: str) -> list[str]:
+    memory = "-" if load.memory_bytes is None else show_bytes(load.memory_bytes)
+    runs = [str(load.scopes), str(load.processes), memory] if load.scopes else ["-", "-", "-"]
+    return [what, state, *runs, detail or "-"]
+
+
+def _facts(keeper: Finding | None, whole: Load, ends: today.Today) -> None:
+    click.echo()
+    if keeper is not None:
+        _line("keeper", re.split("[;:]", keeper.detail)[0])
+    scopes = f"{whole.scopes} scope{'' if whole.scopes == 1 else 's'}"
+    memory = "" if whole.memory_bytes is None else f", {show_bytes(whole.memory_bytes)}"
+    runs = f"{scopes}, {processes(whole.processes)}{memory}" if whole.scopes else "nothing"
+    _line("runs", runs)
+    reasons = ", ".join(f"{number} {reason}" for reason, number in ends.reasons.most_common())
+    cleaned = (
+        f"; {ends.cleaned} cleaned up with {processes(ends.processes)}: {reasons}"
+        if ends.cleaned
+        else ""
+    )
+    _line("today", f"{ends.ended} ended{cleaned}")
+
+
+def _line(name: str, text: str) -> None:
+    first, width = f"{name:8}", terminal_width()
+    for line in wrap(safe(text), width, first, " " * len(first)) if width else [first + text]:
+        click.echo(safe(line))
+
+
+def _mend(hands: Sequence[_Hand], *, whole: bool) -> None:
+    if not hands:
+        click.echo("Nothing needs a hand.")
+        return
+    click.echo("\nNeeds a hand:")
+    width = None if whole else terminal_width()
+    most = _HANDS if width else len(hands)
+    for each in hands[:most]:
+        text = f"  {safe(each.what)}: {safe(each.detail)}"
+        click.echo(cut(text, width) if width else text)
+        click.echo(safe(f"    {each.command}"))
+    if hands[most:]:
+        click.echo(f"  and {len(hands) - most} more: scopekeeper status --no-trunc")
+
+
+def _answer(
+    rows: Sequence[_Row],
+    keeper: Finding | None,
+    whole: Load,
+    ends: today.Today,
+    hands: Sequence[_Hand],
+) -> None:
+    answer({
+        "contained": not hands,
+        "found": [
+            {"what": safe_json(row.what), "state": row.need.value,
+             "detail": safe_json(row.detail) or None, **_load(row.load)}
+            for row in rows
+        ],
+        "keeper": None if keeper is None else safe_json(keeper.detail),
+        "runs": _load(whole),
+        "today": {"ended": ends.ended, "cleaned_up": ends.cleaned, "processes": ends.processes,
+                  "reasons": dict(ends.reasons)},
+        "needs_a_hand": [
+            {"what": safe_json(each.what), "detail": safe_json(each.detail),
+             "command": safe_json(each.command) or None}
+            for each in hands
+        ],
+    })  # fmt: skip
+
+
+def _load(load: Load) -> dict[str, Any]:
+    return {
+        "scopes": load.scopes, "processes": load.processes, "memory_bytes": load.memory_bytes,
+    }  # fmt: skip

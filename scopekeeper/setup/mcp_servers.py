@@ -1,0 +1,225 @@
+"""The step that wraps the servers in the configuration files of MCP clients, as ``wrap`` does."""
+
+import hashlib
+import json
+import os
+import shlex
+
+from scopekeeper.errors import ConfigError
+from scopekeeper.mcp_configs import backups, files, formats
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.other_files import project_files
+from scopekeeper.mcp_configs.program import mark_missing
+from scopekeeper.mcp_configs.rewrap import remedy_for
+from scopekeeper.mcp_configs.running import running
+from scopekeeper.mcp_configs.servers import ServerState, holds
+from scopekeeper.mcp_configs.wrap import (
+    Launcher,
+    Rewrite,
+    Selection,
+    WrapOutcome,
+    look,
+    unwrap,
+    wrap,
+)
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+
+_OWN_STEP = "openclaw"
+"""The client that has a step of its own."""
+_WHY = "end with the session"
+
+
+class McpServers:
+    """Wraps the servers of every known client, a change for each file."""
+
+    name = "servers"
+
+    def find(self, machine: Machine) -> list[Found]:
+        """Return findings for the user's own files, and for those of projects."""
+        found = []
+        for path, kind in formats.found(machine.environment):
+            if kind.name != _OWN_STEP:
+                found += self._in_file(machine, path, kind)
+        return found + self._in_projects(machine)
+
+    def _in_file(self, machine: Machine, path: str, kind: Format) -> list[Found]:
+        short = machine.short(path)
+        try:
+            original = files.read(path)
+            servers = _looked_at(path, original.text(), kind)
+            there = _backups_of(original)
+        except (ConfigError, ParseError) as error:
+            detail = f"its file cannot be read: {error.message}"
+            return [Found(self.name, kind.title, Need.HAND, detail,
+                          target=path, command=_wrap(path))]  # fmt: skip
+        bare = [each for each in servers if each.state is ServerState.NOT_WRAPPED]
+        found = [
+            Found(self.name, kind.title, Need.HAND, f"{each.name}: {each.detail}",
+                  command=_by_hand(path, each, servers), target=path)
+            for each in servers
+            if each.state in (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
+        ]  # fmt: skip
+        if bare:
+            facts = {
+                "client": [kind.name],
+                "before": [_sum(original.raw)],
+                "backups": there,
+                "servers": [_key(each) for each in bare],
+            }
+            number, are = _counted(len(bare)), "is" if len(bare) == 1 else "are"
+            found.insert(0, Found(
+                self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped",
+                will=f"wrap {number}: {short}", why=_WHY,
+                command=_wrap(path), target=path, facts=facts,
+            ))  # fmt: skip
+        if not found:
+            wrapped = sum(each.state is ServerState.WRAPPED for each in servers)
+            detail = f"{_counted(wrapped)} wrapped" if wrapped else "no server to wrap"
+            found.append(Found(self.name, kind.title, Need.NOTHING, detail, target=path))
+        return found
+
+    def _in_projects(self, machine: Machine) -> list[Found]:
+        found = []
+        for other in project_files(machine.environment):
+            try:
+                servers = _looked_at(other.path, files.read(other.path).text(), other.kind)
+            except (ConfigError, ParseError):
+                continue
+            bare = sum(each.state is ServerState.NOT_WRAPPED for each in servers)
+            if bare:
+                are = "is" if bare == 1 else "are"
+                found.append(Found(
+                    self.name, other.kind.title, Need.HAND,
+                    f"{_counted(bare)} of a project {are} not wrapped",
+                    why="others may share this file",
+                    command=_wrap(other.path), target=other.path,
+                ))  # fmt: skip
+        return found
+
+    def do(self, machine: Machine, found: Found) -> Outcome:
+        """Wrap the servers of a file."""
+        path, (client,) = found.target, found.facts["client"]
+        kind = _format_of(machine, path, client)
+        original = files.read(path)
+        made = _rewrite(path, original, kind, launcher=Launcher(*machine.launcher()))
+        changed = [each for each in made.outcomes if each.changed]
+        text = original.text()
+        again = any(each.program for each in made.outcomes)
+        backup = files.replace(original, made.text.encode(), again=again,
+                               is_outdated=lambda old: holds(text, old, kind))  # fmt: skip
+        done = Outcome([f"{path}: {_counted(len(changed))} wrapped; backup: {backup}"])
+        for title, pids in running([client]).items():
+            numbers = ", ".join(map(str, pids))
+            done.restart.append(f"{title} (pid {numbers})")
+            if os.path.basename(path) in kind.writes_back:
+                done.warnings.append(
+                    f"{title} (pid {numbers}) runs, and writes {path} from its memory: that may "
+                    "undo this; end it, and run this again"
+                )
+        return done
+
+    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+        """Unwrap the servers that ``do`` wrapped, and remove the backup that it made."""
+        undone = Outcome()
+        if not os.path.lexists(target):
+            undone.left.append(f"{target} is gone")
+            return undone
+        (client,), (before,) = facts["client"], facts["before"]
+        kind = _format_of(machine, target, client)
+        original = files.read(target)
+        wanted = set(facts["servers"])
+        names = frozenset(json.loads(each)[-1] for each in wanted)
+        made = _rewrite(target, original, kind, only=names)
+        changed = [each for each in made.outcomes if each.changed]
+        if any(_key(each) not in wanted for each in changed):
+            only = " ".join(f"--only {shlex.quote(each.name)}" for each in changed)
+            raise ConfigError(
+                f"{target} has servers of one name in several tables, and setup wrapped only some",
+                f"unwrap what is to be unwrapped: scopekeeper unwrap {only} {shlex.quote(target)}",
+            )
+        new = made.text.encode()
+        if not dry_run:
+            if changed:
+                files.replace(original, new, again=True)
+            if set(_backups_of(original)) - set(facts["backups"]):
+                files.drop_backups(original, new, lambda old: holds(made.text, old, kind))
+        if _sum(new) == before:
+            undone.lines.append(f"{target}: restored to the byte")
+        else:
+            number = _counted(len(changed))
+            undone.lines.append(f"{target}: {number} unwrapped")
+            undone.left.append(f"{target}: what was edited since setup stays")
+        undone.restart += [
+            f"{title} (pid {', '.join(map(str, pids))})"
+            for title, pids in running([client]).items()
+        ]
+        return undone
+
+
+def _looked_at(path: str, text: str, kind: Format) -> tuple[WrapOutcome, ...]:
+    servers = look(text, kind, Selection()).outcomes
+    return mark_missing(servers, remedy_for(path, servers))
+
+
+def _rewrite(
+    path: str,
+    original: files.Original,
+    kind: Format,
+    *,
+    launcher: Launcher | None = None,
+    only: frozenset[str] = frozenset(),
+) -> Rewrite:
+    """Wrap all servers with a launcher, or unwrap some; raises ConfigError that names the file."""
+    try:
+        if launcher is None:
+            return unwrap(original.text(), kind, Selection(only))
+        return wrap(original.text(), kind, launcher, Selection())
+    except ParseError as error:
+        where = f"{path}:{error.line}:{error.column}"
+        raise ConfigError(f"{where}: {error.message}", "correct the file") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", error.hint) from None
+
+
+def _format_of(machine: Machine, path: str, client: str) -> Format:
+    """Return the format of a file of a known client; raises ConfigError."""
+    kind = dict(formats.found(machine.environment)).get(path) or formats.FORMATS.get(client)
+    if kind is None:
+        raise ConfigError(f"{path}: no client is called {client!r}", "undo it: scopekeeper unwrap")
+    return kind
+
+
+def _wrap(path: str) -> str:
+    return f"scopekeeper wrap {shlex.quote(path)}"
+
+
+def _by_hand(path: str, server: WrapOutcome, servers: tuple[WrapOutcome, ...]) -> str:
+    if server.state is ServerState.NO_LAUNCHER:
+        return remedy_for(path, servers)(server).strip("`")
+    return f"edit {shlex.quote(path)}"
+
+
+def _backups_of(original: files.Original) -> list[str]:
+    """Return the backups that a file has."""
+    folder = os.open(os.path.dirname(original.target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with backups.opened(original.target, folder) as known:
+            return [each.path for each in known.existing()]
+    except OSError as error:
+        raise ConfigError(f"{original.path}: {error.strerror}") from None
+    finally:
+        os.close(folder)
+
+
+def _key(server: WrapOutcome) -> str:
+    """Return what names a server in its file."""
+    return json.dumps([*server.place, server.name])
+
+
+def _sum(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _counted(number: int) -> str:
+    return f"{number} server{'' if number == 1 else 's'}"

@@ -1,0 +1,16 @@
+"""All steps of ``setup``, in the order in which they are done. A new one is an entry here."""
+
+from scopekeeper.setup.gateways import Gateways
+from scopekeeper.setup.keeper import KeeperUnits
+from scopekeeper.setup.lingering import Lingering
+from scopekeeper.setup.mcp_servers import McpServers
+from scopekeeper.setup.openclaw_gateway import OpenClawGateway
+from scopekeeper.setup.step import Step
+
+STEPS: tuple[Step, ...] = (
+    McpServers(),
+    OpenClawGateway(),
+    KeeperUnits(),
+    Gateways(),
+    Lingering(),
+)
