@@ -23,6 +23,7 @@ GROUPS = {
     },
     "Keep": {
         "adopt": "Give scopes a new owner.",
+        "label": "Give scopes a second name of their session.",
         "own": "Hand paths over to a scope, which removes them at its end.",
         "disown": "Take back paths that were handed over.",
         "keeper": "Run the daemon that watches scopes and holds terminals.",
@@ -49,5 +50,6 @@ MEANT = {
     "log": "logs", "output": "logs", "events": "watch", "monitor": "watch", "tail": "logs",
     "check": "doctor", "daemon": "keeper", "setup": "install", "type": "send", "enter": "attach",
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
+    "rename": "label", "tag": "label",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

@@ -39,6 +39,7 @@ def document(
         "cgroup": scope.cgroup,
         **user_fields(scope.uid),
         "session": safe_json(scope.session),
+        "label": safe_json(scope.label) or None,
         "session_id": scope.session_id or None,
         "lane": safe_json(scope.lane),
         "run": scope.run or None,

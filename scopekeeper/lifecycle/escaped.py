@@ -1,6 +1,7 @@
 """Processes that left the scope they were started in: find them and, if it is safe, end them."""
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle.contradiction import contradiction
 from scopekeeper.scope import marker, names
-from scopekeeper.scope.model import Member, Snapshot
+from scopekeeper.scope.model import Identity, Member, Snapshot
 from scopekeeper.scope.records import KINDS
 from scopekeeper.systemd.logins import opened_by
 
@@ -49,11 +50,19 @@ class Escaped:
     """Why it may be another session's all the same; '' if nothing says so."""
     login: str = ""
     """The id of the login that it opened, as ``su -`` does; '' if none."""
+    label: str = dataclasses.field(default="", compare=False)
+    """The label of its scope, if that is still there and has one."""
 
     @property
     def program(self) -> str:
         """Its name for a log, which others may read: without its arguments."""
         return os.path.basename(self.command.partition(" ")[0]) or "?"
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """The names of its session, each with the lane."""
+        names = (self.session, self.label) if self.label else (self.session,)
+        return tuple(Identity(name, self.lane) for name in names)
 
     @property
     def evidence(self) -> str:
@@ -85,8 +94,14 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     snapshot has the members that still live.
     """
     living = living_members(snapshot)
+    labels = {scope.unit: scope.label for scope in snapshot.scopes if scope.label}
     found = (look(pid, uid, living) for pid in proc.pids())
-    return sorted((each for each in found if each is not None), key=lambda each: each.pid)
+    named = [
+        dataclasses.replace(each, label=labels.get(each.scope, ""))
+        for each in found
+        if each is not None
+    ]
+    return sorted(named, key=lambda each: each.pid)
 
 
 def lives(each: Escaped) -> bool:
