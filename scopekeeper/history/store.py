@@ -38,6 +38,8 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # and for the other filters
     f"CREATE TABLE IF NOT EXISTS living {rows.TABLE}",
 )
+_ABOUT = ("session", "label", "session_id", "run", "member_id", "name", "unit", "unit")
+"""What a word names; the last is a unit without its suffix."""
 _TABLES = ("ends", "living")
 _SELECT = f"SELECT {rows.NAMES} FROM "  # noqa: S608
 _THIS = "WHERE member_id = CAST(? AS TEXT) AND started = ?"
@@ -122,18 +124,8 @@ class HistoryStore:
         """
         wanted: list[tuple[str, list[bytes | int]]] = []
         if about is not None:
-            fields: tuple[str, ...] = (
-                "session",
-                "label",
-                "session_id",
-                "run",
-                "member_id",
-                "name",
-                "unit",
-                "unit",
-            )
-            values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
-            wanted.append(_either(fields, values))
+            values = [about] * (len(_ABOUT) - 1) + [about + names.SUFFIX]
+            wanted.append(_either(_ABOUT, values))
         given = [*equal.items(), *([] if session is None else [("session", session)])]
         for field, value in given:
             fields = ("session", "label") if field == "session" and value else (field,)

@@ -8,6 +8,7 @@ label also counts for members that join later, and never for a later scope of th
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from scopekeeper.history import launch_ledger
 from scopekeeper.kernel.proc import boottime
@@ -28,6 +29,10 @@ class Given:
     label: str
     moment: str
     raw: bytes
+
+
+Labels = Mapping[Key, Given]
+NONE: Labels = MappingProxyType({})
 
 
 def line(cgroup: str, born: str, label: str) -> bytes:
@@ -62,7 +67,7 @@ def read(raw: bytes) -> dict[Key, Given]:
     return found
 
 
-def kept(labels: Mapping[Key, Given], wanted: Collection[Key]) -> Iterator[bytes]:
+def kept(labels: Labels, wanted: Collection[Key]) -> Iterator[bytes]:
     """Yield the lines to keep for scopes that still have members in the ledger."""
     for key, given in labels.items():
         if key in wanted:

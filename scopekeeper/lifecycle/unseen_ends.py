@@ -13,7 +13,7 @@ import dataclasses
 import fcntl
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
@@ -323,7 +323,7 @@ def _read(path: str) -> tuple[bytes, float]:
 
 
 def _lines(
-    raw: bytes, labels: Mapping[label_lines.Key, label_lines.Given], part: bytes = b""
+    raw: bytes, labels: label_lines.Labels = label_lines.NONE, part: bytes = b""
 ) -> Iterator[_Line]:
     for each in raw.split(b"\n"):
         if 0 < len(each) <= record_parser.SIZE_MAX and part in each:
