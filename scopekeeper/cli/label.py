@@ -30,7 +30,7 @@ from scopekeeper.scope.snapshot import Reader
     ),
 )
 @with_target_options()
-@click.option("--as", "session", metavar="LABEL", help="The label: a name that a session can "
+@click.option("--as", "given", metavar="LABEL", help="The label: a name that a session can "
               "have, such as codex:ID.")  # fmt: skip
 @click.option("--clear", is_flag=True, help="Remove the label.")
 @click.option("--unnamed", is_flag=True, help="Only scopes without a label whose session is named "
@@ -39,7 +39,7 @@ from scopekeeper.scope.snapshot import Reader
 def command(
     selector: Selector,
     words: tuple[str, ...],
-    session: str | None,
+    given: str | None,
     clear: bool,
     unnamed: bool,
     as_json: bool,
@@ -54,7 +54,7 @@ def command(
     Exit status: 0 done; 1 something was refused; 2 wrong usage; 4 nothing matched, or a word
     matched nothing.
     """
-    wanted = _wanted(session, clear=clear)
+    wanted = _wanted(given, clear=clear)
     require_target(selector, words)
     snapshot = Reader(mount_point(), unlock=True).snapshot(uid=os.getuid())
     selected, missing = select_targets(snapshot, words, selector, "label")
@@ -75,13 +75,13 @@ def command(
     raise SystemExit(0 if done and not missing else NOTHING_MATCHED)
 
 
-def _wanted(session: str | None, *, clear: bool) -> str:
+def _wanted(given: str | None, *, clear: bool) -> str:
     """Return the label to write, '' to remove it; raises UsageError."""
-    if clear == (session is not None):
+    if clear == (given is not None):
         problem = "--as and --clear exclude each other" if clear else "no label given"
         raise UsageError(problem, "give --as LABEL, or --clear to remove the label")
     try:
-        return "" if session is None else label.check(session)
+        return "" if given is None else label.check(given)
     except ValueError as error:
         raise UsageError(str(error)) from None
 
