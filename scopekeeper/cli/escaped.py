@@ -15,7 +15,7 @@ from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier
 from scopekeeper.lifecycle.bring_back import bring_back, step
-from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members
+from scopekeeper.lifecycle.escaped import Escaped, end, find, is_selected, living_members
 from scopekeeper.lifecycle.escaped_end import BY_RULE
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.reason import Cause
@@ -69,7 +69,7 @@ def show(
 
 def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     is_named = not words or any(Handled(each, "", "").names(word) for word in words)
-    return is_named and any(map(selector.matches_identity, each.identities))
+    return is_named and is_selected(each, selector)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from scopekeeper.scope.snapshot import Reader
     "label",
     epilog=examples(
         "scopekeeper label pid-257 --as codex:0199a213",
-        "scopekeeper label --owner 257 --unnamed --as codex:0199a213",
         "scopekeeper label -s codex:0199a213 --clear",
     ),
 )

@@ -15,6 +15,7 @@ from scopekeeper.lifecycle.contradiction import contradiction
 from scopekeeper.scope import marker, names
 from scopekeeper.scope.model import Identity, Member, Snapshot
 from scopekeeper.scope.records import KINDS
+from scopekeeper.scope.selection import Selector
 from scopekeeper.systemd.logins import opened_by
 
 _GRACE = 5.0
@@ -59,12 +60,6 @@ class Escaped:
         return os.path.basename(self.command.partition(" ")[0]) or "?"
 
     @property
-    def identities(self) -> tuple[Identity, ...]:
-        """The names of its session, each with the lane."""
-        names = (self.session, self.label) if self.label else (self.session,)
-        return tuple(Identity(name, self.lane) for name in names)
-
-    @property
     def evidence(self) -> str:
         """Return a sentence: where it is, and whether its member still runs."""
         member = "its member is over" if self.is_over else "its member still runs"
@@ -102,6 +97,12 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
         if each is not None
     ]
     return sorted(named, key=lambda each: each.pid)
+
+
+def is_selected(each: Escaped, selector: Selector) -> bool:
+    """Return whether a selector matches its session, or the label of that, and its lane."""
+    names = (each.session, each.label) if each.label else (each.session,)
+    return any(selector.matches_identity(Identity(name, each.lane)) for name in names)
 
 
 def lives(each: Escaped) -> bool:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
+from scopekeeper.lifecycle.escaped import (
+    Escaped,
+    end,
+    find,
+    is_selected,
+    living_members,
+    may_be_ended,
+)
 from scopekeeper.lifecycle.escaped_end import ends_of
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
@@ -59,4 +66,4 @@ def record(
 def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     if words:
         return any(is_named(each, word) for word in words)
-    return selector.knows_by_name and any(map(selector.matches_identity, each.identities))
+    return selector.knows_by_name and is_selected(each, selector)
