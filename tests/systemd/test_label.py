@@ -3,6 +3,7 @@
 Records are read from the cgroup itself, and rows of the history with SQLite.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -403,6 +404,36 @@ def test_launches_and_labels_at_once_lose_nothing(client: Client, keeper: Scopek
         assert now["LABEL"].startswith(f"codex:{number}-")
     assert keeper.call("stop", now["LABEL"]).returncode == 0
     assert not os.path.exists(scope)
+
+
+def test_a_label_waits_for_what_is_changing_the_scope_but_not_for_long(
+    client: Client, keeper: Scopekeeper
+) -> None:
+    scope = scope_of(client.server("time"))
+    before = record_of(scope)
+    lock = os.open(f"{scope}/cgroup.kill", os.O_WRONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as a launch that joins
+        done = keeper.call("label", client.session, "--as", LABEL)
+        assert (done.returncode, record_of(scope)) == (1, before)
+        assert done.stdout.endswith("skipped: another process is changing it; try again\n")
+        waiting = keeper.popen([PROGRAM, "label", client.session, "--as", LABEL],
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+        eventually(lambda: f"{scope}/cgroup.kill" in opened_by(waiting.pid), pause=0.01)
+    finally:
+        os.close(lock)
+    assert waiting.wait(PATIENCE) == 0
+    assert record_of(scope)["LABEL"] == LABEL
+
+
+def opened_by(pid: int) -> set[str]:
+    """Return the files that a process has open."""
+    found = set()
+    with suppress(OSError):
+        for each in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.add(os.readlink(each.path))
+    return found
 
 
 def test_a_stop_and_a_label_at_once_end_the_scope(keeper: Scopekeeper, state: Path) -> None:
