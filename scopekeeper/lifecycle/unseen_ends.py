@@ -50,7 +50,8 @@ class _Line:
     """Of its process, in clock ticks since boot; 0 in the line of a stop."""
     earlier: str
     """The member that its process was just before, as ``UNIT/LEAF``; '' if it was none."""
-    scope: label_lines.Key
+    scope: label_lines.Key = ("", "")
+    """The life of its scope; in the line of a stop, of no scope."""
 
     @property
     def key(self) -> str:
