@@ -1,8 +1,8 @@
 """Contains MCP cohorts and PTY runs in systemd scopes named after their session and lane.
 
 For users of the Python API (docs/python.md): ``Cohort``, ``spawn`` and ``spawn_async`` start
-members; ``list_scopes``, ``stop`` and ``wait`` do what the commands do; ``scopekeeper.mcp`` has the
-client of the MCP SDK, ``scopekeeper.errors`` what is raised.
+members; ``list_scopes``, ``label``, ``stop`` and ``wait`` do what the commands do;
+``scopekeeper.mcp`` has the client of the MCP SDK, ``scopekeeper.errors`` what is raised.
 
 Each is loaded when it is first used, never by ``scopekeeper run``. Which folder may import which is
 in CONTRIBUTING.md; tests/unit/test_layers.py holds it.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scopekeeper.python_api.operations import MemberInfo as MemberInfo
     from scopekeeper.python_api.operations import ScopeInfo as ScopeInfo
     from scopekeeper.python_api.operations import Selection as Selection
+    from scopekeeper.python_api.operations import label as label
     from scopekeeper.python_api.operations import list_scopes as list_scopes
     from scopekeeper.python_api.operations import stop as stop
     from scopekeeper.python_api.operations import wait as wait
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncProcess", "Birthplace", "Cohort", "Ended", "Escaped", "MemberInfo", "Options", "Process",
     "Remaining", "Result", "ScopeInfo", "Selection", "Target", "__version__", "errors",
-    "list_scopes", "spawn", "spawn_async", "stop", "wait",
+    "label", "list_scopes", "spawn", "spawn_async", "stop", "wait",
 ]  # fmt: skip
 
 

@@ -87,6 +87,7 @@ BOTH: Share = {
 LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
+    "systemd/test_label.py": ALL,
     # edges beside the main job: hostile neighbours, places, containers, what a report has
     "cgroup/test_cgroup_bugreport.py": ALL,
     "systemd/test_bugreport.py": ALL,

@@ -61,6 +61,7 @@ def command(
             {
                 "unit": safe_json(each.selected.scope.unit),
                 **user_fields(each.selected.scope.uid),
+                "label": safe_json(each.selected.scope.label) or None,
                 "member": safe_json(each.member.name),
                 "member_id": each.member.member_id,
                 "adopted": not each.problem,

@@ -24,6 +24,7 @@ GROUPS = {
     },
     "Keep": {
         "adopt": "Give scopes a new owner.",
+        "label": "Give scopes a second name of their session.",
         "own": "Hand paths over to a scope, which removes them at its end.",
         "disown": "Take back paths that were handed over.",
         "keeper": "Run the daemon that watches scopes and holds terminals.",
@@ -53,5 +54,6 @@ MEANT = {
     "check": "doctor", "daemon": "keeper", "type": "send", "enter": "attach",
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
     "init": "setup", "configure": "setup", "overview": "status",
+    "rename": "label", "tag": "label",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

@@ -29,21 +29,26 @@ def _lanes() -> Iterator[str]:
     yield from {*load().lanes, *EPHEMERAL_LANES} - {DEFAULT}
 
 
+def _sessions() -> Iterator[str]:
+    for scope in _scopes():
+        yield from (scope.session, scope.label)
+
+
 def _running() -> Iterator[str]:
     for scope in _scopes():
         names = (each.name for each in scope.members)
-        yield from (scope.session, scope.unit, scope.run, *names)
+        yield from (scope.session, scope.label, scope.unit, scope.run, *names)
 
 
 def _running_or_ended() -> Iterator[str]:
     yield from _running()
     yield from (run.id for run in load_all())
     for end in HistoryStore(state.directory()).read(limit=_RECENT_ENDS):
-        yield from (end.session, end.name)
+        yield from (end.session, end.label, end.name)
 
 
 _OPTIONS: dict[str, Callable[[], Iterable[str]]] = {
-    "KEY": lambda: (scope.session for scope in _scopes()),
+    "KEY": _sessions,
     "LANE": _lanes,
     "RUN": lambda: (scope.run for scope in _scopes()),
     "ID": lambda: (scope.session_id for scope in _scopes()),

@@ -60,7 +60,9 @@ def find(
 
 def has(ended: list[dict[str, Any]], word: str) -> bool:
     """Return whether a word is the session or the id of one of these runs."""
-    return any(word in (each["document"]["session"], each["document"]["run"]) for each in ended)
+    return any(
+        word in [each["document"][key] for key in ("session", "label", "run")] for each in ended
+    )
 
 
 def _ends(selector: Selector, words: Collection[str]) -> list["End"]:
@@ -77,7 +79,7 @@ def _ends(selector: Selector, words: Collection[str]) -> list["End"]:
     for run in load_all():
         known = ends.get(run.id)
         if run.ended is not None and (known is None or known.reason is Reason.CONTINUED):
-            ends[run.id] = end_of(run, run.ended)
+            ends[run.id] = replace(end_of(run, run.ended), label=known.label if known else "")
     found = [end for end in ends.values() if _is_selected(end, selector, words)]
     return sorted(found, key=lambda end: end.ended)
 
@@ -86,11 +88,12 @@ def _is_selected(end: "End", selector: Selector, words: Collection[str]) -> bool
     if not replace(selector, name=None).knows_by_name:
         return False
     is_named = selector.name in (None, end.name)
-    is_meant = not words or end.session in words or end.run in words
+    sessions = (end.session, end.label) if end.label else (end.session,)
+    is_meant = not words or end.run in words or any(each in words for each in sessions)
     return (
         is_named
         and is_meant
-        and selector.matches_identity(Identity(end.session, end.lane, end.run))
+        and any(selector.matches_identity(Identity(x, end.lane, end.run)) for x in sessions)
     )
 
 
@@ -127,7 +130,7 @@ def _row(end: "End") -> list[str]:
     now = time.time()
     goes_on = end.reason is Reason.CONTINUED
     return [
-        end.session,
+        end.shown_session,
         end.lane,
         end.run,
         end.kind,

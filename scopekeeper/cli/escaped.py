@@ -15,10 +15,9 @@ from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier
 from scopekeeper.lifecycle.bring_back import bring_back, step
-from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members
+from scopekeeper.lifecycle.escaped import Escaped, end, find, is_selected, living_members
 from scopekeeper.lifecycle.escaped_end import BY_RULE
 from scopekeeper.policy.rules import Policy
-from scopekeeper.scope.model import Identity
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -57,8 +56,8 @@ def show(
         answer({"escaped": [Handled(each, "", "").document for each in found]})
     elif found:
         rows = [
-            (each.session, each.lane, str(each.pid), "ended" if each.is_over else "running",
-             each.cgroup, each.command) for each in found
+            (each.label or each.session, each.lane, str(each.pid),
+             "ended" if each.is_over else "running", each.cgroup, each.command) for each in found
         ]  # fmt: skip
         table(COLUMNS, rows, users=[each.uid for each in found] if all_users else None,
               whole=no_trunc)  # fmt: skip
@@ -70,7 +69,7 @@ def show(
 
 def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     is_named = not words or any(Handled(each, "", "").names(word) for word in words)
-    return is_named and selector.matches_identity(Identity(each.session, each.lane))
+    return is_named and is_selected(each, selector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,8 @@ class Handled:
         """Its row in the table of ``reconcile``."""
         each = self.escaped
         done = self.outcome or self.step
-        return each.session, each.lane, "-", str(each.pid), "escaped", done, each.evidence
+        session = each.label or each.session
+        return session, each.lane, "-", str(each.pid), "escaped", done, each.evidence
 
     @property
     def document(self) -> dict[str, Any]:
@@ -111,6 +111,7 @@ class Handled:
         return {
             **user_fields(each.uid),
             "session": safe(each.session),
+            "label": safe(each.label) or None,
             "lane": safe(each.lane),
             "unit": safe(each.scope),
             "cgroup": safe(each.cgroup),

@@ -15,7 +15,7 @@ from scopekeeper.scope import names
 
 _KINDS = {
     "session": "session", "session_id": "id", "run": "id", "name": "member", "member": "member",
-    "lane": "lane",
+    "lane": "lane", "label": "session",
 }  # fmt: skip
 """What the text of a key is."""
 _AS_THEY_ARE = frozenset((

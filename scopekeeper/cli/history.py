@@ -46,7 +46,7 @@ _SECONDS = 10.0
         "scopekeeper history -s agent:main:main --reason oom-killed",
     ),
 )
-@click.option("-s", "--session", metavar="KEY", help="Only this session.")
+@click.option("-s", "--session", metavar="KEY", help="Only this session, by its key or label.")
 @click.option("--since", "since_text", metavar="TIME", help="Only ends since this time (2h, ISO "
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
@@ -149,7 +149,7 @@ def _print(found: list[dict[str, Any]], *, users: bool, no_trunc: bool) -> None:
 def _row(end: End) -> list[str]:
     return [
         when(end.ended),
-        end.session,
+        end.shown_session,
         end.lane,
         end.run or "-",
         end.name,
@@ -180,6 +180,7 @@ def document(end: End) -> dict[str, Any]:
     """Return the JSON object of an end; times are seconds since the epoch."""
     return {
         "session": safe_json(end.session),
+        "label": safe_json(end.label) or None,
         "session_id": safe_json(end.session_id) or None,
         "lane": safe_json(end.lane),
         "run": safe_json(end.run) or None,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,8 +149,9 @@ def command(
     if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
         width = None if no_trunc else terminal_width()
         listing = _Listing(
-            shown, ends, reader.now, width, Origins(launched, continuations(snapshot))
-        )
+            shown, ends, reader.now, width, Origins(launched, continuations(snapshot)),
+            None if no_trunc else {*words, selector.session},
+        )  # fmt: skip
         listing.print(ended, members=members, users=all_users)
     if not (shown or ended or missing):
         nothing(_none(replace(selector, states=states), all_users=all_users))
@@ -202,12 +203,19 @@ class _Listing:
     now: int
     width: int | None
     origins: Origins
+    named: Collection[str | None] | None
+    """What the call names: under the row of a label is then the session's own name. None: under
+    every such row."""
 
     def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
         """Print the table, with a column for the status if there is a list of ended runs."""
         rows = [self._row(scope, state) for scope, state in self.shown]
         beneath = [
-            [*self._warnings(scope), *(self._members(scope) if members else self._came(scope))]
+            [
+                *self._own_name(scope, wanted=members),
+                *self._warnings(scope),
+                *(self._members(scope) if members else self._came(scope)),
+            ]
             for scope, _ in self.shown
         ]
         uids = [scope.uid for scope, _ in self.shown]
@@ -229,7 +237,7 @@ class _Listing:
 
     def _row(self, scope: Scope, state: str) -> list[str]:
         return [
-            scope.session,
+            scope.shown_session,
             scope.lane,
             scope.run or "-",
             scope.kind or "-",
@@ -242,6 +250,12 @@ class _Listing:
             self.ends.words(scope),
             _owners(scope),
         ]
+
+    def _own_name(self, scope: Scope, *, wanted: bool) -> list[str]:
+        """Return a line with its session's own name if the row has a label instead."""
+        if not scope.label or not (wanted or self.named is None or scope.session in self.named):
+            return []
+        return self._lines(safe(f"labelled; its own session is {scope.session}"))
 
     def _warnings(self, scope: Scope) -> list[str]:
         """Return the problems of its records, and the command that ends it."""

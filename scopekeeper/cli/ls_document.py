@@ -46,6 +46,7 @@ def document(
         **user_fields(scope.uid),
         "session": safe_json(scope.session),
         "title": safe_json(title) or None,
+        "label": safe_json(scope.label) or None,
         "session_id": scope.session_id or None,
         "lane": safe_json(scope.lane),
         "run": scope.run or None,

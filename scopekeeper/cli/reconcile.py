@@ -13,7 +13,7 @@ import click
 from scopekeeper.cli import escaped, interrupted, owned, unseen
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import with_target_options
-from scopekeeper.cli.show import answer, table, unread_text, warn, with_no_trunc
+from scopekeeper.cli.show import answer, safe_json, table, unread_text, warn, with_no_trunc
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
@@ -233,7 +233,7 @@ def _print(
 def _row(done: Done, *, dry_run: bool) -> list[str]:
     action = done.action
     return [
-        action.scope.session,
+        action.scope.shown_session,
         action.scope.lane,
         action.scope.run or "-",
         action.member.name if action.member else "*",
@@ -268,6 +268,7 @@ def _document(done: Done) -> dict[str, Any]:
     return {
         "unit": action.scope.unit,
         "cgroup": action.scope.cgroup,
+        "label": safe_json(action.scope.label) or None,
         "member": action.member.name if action.member else None,
         "member_id": action.member.member_id if action.member else None,
         "class": action.verdict.value,

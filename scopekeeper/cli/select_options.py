@@ -70,7 +70,7 @@ _FIELDS = (*_KEYS, "selected_owner", "mine", "lifetimes", "started_before", "sta
 def _key_options() -> tuple[Callable[[_Command], _Command], ...]:
     return (
         click.option("-s", "--session", metavar="KEY", help="Only scopes of this session: the "
-                     "gateway's key, the same in each of its lives."),
+                     "gateway's key, the same in each of its lives, or a label."),
         click.option("-l", "--lane", metavar="LANE", help="Only scopes in this lane."),
         click.option("--run", metavar="RUN", help="Only this run."),
         click.option("--session-id", metavar="ID", help="Only scopes of one life of a session: the "

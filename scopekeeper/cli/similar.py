@@ -67,7 +67,7 @@ def like_selected(selector: Selector, snapshot: Snapshot) -> str:
     members = [member for scope in scopes for member in scope.living_members]
     owners = [each.owner_state.owner.unit for each in members if each.owner_state is not None]
     for wanted, known in (
-        (selector.session, [scope.session for scope in scopes]),
+        (selector.session, [name for x in scopes for name in (x.session, x.label) if name]),
         (selector.lane, [scope.lane for scope in scopes]),
         (selector.run, [scope.run for scope in scopes]),
         (selector.session_id, [scope.session_id for scope in scopes]),
@@ -84,5 +84,5 @@ def _names(scope: Scope, *, is_unit: bool) -> Iterator[str]:
     if is_unit:
         yield scope.unit
         return
-    yield from (scope.session, scope.session_id, scope.run)
+    yield from (scope.session, scope.label, scope.session_id, scope.run)
     yield from (member.name for member in scope.living_members)

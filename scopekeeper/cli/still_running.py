@@ -41,7 +41,7 @@ class Running:
         """Say that it runs, since when, and what becomes of it if that is not plain."""
         scope, member = self.scope, self.member
         owner = "" if scope.uid == os.getuid() else f", user {user(scope.uid)}"
-        where = f"{member.leaf} in {scope.session}, lane {scope.lane}{owner}"
+        where = f"{member.leaf} in {scope.shown_session}, lane {scope.lane}{owner}"
         words = "is being stopped; it has run" if scope.stopping else "is running"
         if member.started:
             ago = show_duration((boottime() - member.born) / 1e6)
@@ -83,6 +83,7 @@ class Running:
         scope, member, action = self.scope, self.member, self.action
         return {
             "session": safe_json(scope.session),
+            "label": safe_json(scope.label) or None,
             "lane": safe_json(scope.lane),
             "unit": scope.unit,
             **user_fields(scope.uid),

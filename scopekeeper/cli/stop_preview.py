@@ -58,6 +58,7 @@ class Preview:
         return {
             "unit": scope.unit,
             **user_fields(scope.uid),
+            "label": safe_json(scope.label) or None,
             "member": safe_json(member.name) if member else None,
             "member_id": member.member_id if member else None,
             "action": self.outcome,

@@ -15,6 +15,8 @@ from scopekeeper.scope.selection import Selected
 def label(selected: Selected, *, users: bool = False) -> str:
     """Return the name of a scope or member in a sentence; with users, also its user."""
     unit = safe(selected.scope.unit) + (f" of {user(selected.scope.uid)}" if users else "")
+    if selected.scope.label:
+        unit += f" ({safe(selected.scope.label)})"
     return unit if selected.member is None else f"{unit}: {safe(selected.member.name)}"
 
 
@@ -86,6 +88,7 @@ def document(part: Part, result: stop_target.Result) -> dict[str, Any]:
     return {
         "unit": selected.scope.unit,
         **user_fields(selected.scope.uid),
+        "label": safe_json(selected.scope.label) or None,
         "member": selected.member.name if selected.member else None,
         "member_id": selected.member.member_id if selected.member else None,
         "outcome": result.outcome,

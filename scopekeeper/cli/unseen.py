@@ -64,9 +64,10 @@ def _unrecorded(ends: list[End]) -> list[End]:
 
 
 def _is_about(end: End, about: str, equal: Mapping[str, str]) -> bool:
-    if any(getattr(end, field) != value for field, value in equal.items()):
-        return False
+    for field, value in equal.items():
+        if value != getattr(end, field) and not (field == "session" and value == end.label):
+            return False
     return not about or about in (
-        end.session, end.session_id, end.run, end.name, end.member_id, end.unit,
+        end.session, end.label, end.session_id, end.run, end.name, end.member_id, end.unit,
         end.unit.removesuffix(".scope"),
     )  # fmt: skip

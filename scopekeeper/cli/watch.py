@@ -20,7 +20,7 @@ from scopekeeper.kernel.proc import boottime
 @click.command(
     "watch", epilog=examples("scopekeeper watch", "scopekeeper watch -s agent:main:main --json")
 )
-@click.option("-s", "--session", metavar="KEY", help="Only this session.")
+@click.option("-s", "--session", metavar="KEY", help="Only this session, by its key or label.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @with_no_trunc
 def command(session: str | None, as_json: bool, no_trunc: bool) -> None:
@@ -37,7 +37,7 @@ def command(session: str | None, as_json: bool, no_trunc: bool) -> None:
         if isinstance(notice, notices.ScopeStarted | notices.MemberStarted):
             new = notice.scope if isinstance(notice, notices.ScopeStarted) else notice.member
             fields["present"] = new.born < began
-        if session is None or fields["session"] == session:
+        if session is None or session in (fields["session"], fields.get("label")):
             if as_json:
                 click.echo(_as_json(fields))
             else:

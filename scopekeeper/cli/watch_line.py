@@ -16,6 +16,7 @@ _DROPPED = (4, 3, 5)
 """What a narrow terminal does not show: the run first, then the lane, then the member."""
 _WORDS = {
     "ScopeStarted": "scope started",
+    "ScopeLabelled": "labelled",
     "MemberStarted": "started",
     "MemberEnded": "ended",
     "ScopeEnded": "scope ended",
@@ -30,9 +31,12 @@ def cells(clock: str, fields: Mapping[str, object]) -> tuple[str, ...]:
     """Return the cells of an event: its fields as ``watch --json`` has them."""
     event = str(fields["event"])
     word = (_PRESENT if fields.get("present") else _WORDS)[event]
-    where = (str(fields.get(key) or "-") for key in ("session", "lane", "run", "member"))
-    said = (fields.get(key) for key in ("reason", "evidence", "warning"))
-    return (clock, word, *where, ": ".join(str(each) for each in said if each))
+    session = str(fields.get("label") or fields.get("session") or "-")
+    where = (str(fields.get(key) or "-") for key in ("lane", "run", "member"))
+    said = [fields.get(key) for key in ("reason", "evidence", "warning")]
+    if event == "ScopeLabelled":
+        said.append(f"its session is {fields.get('session')}")
+    return (clock, word, session, *where, ": ".join(str(each) for each in said if each))
 
 
 @dataclass(frozen=True, slots=True)

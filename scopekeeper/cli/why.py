@@ -270,7 +270,7 @@ def _unexplained(what: str, ends: list[dict[str, Any]]) -> "Run | None":
 
 
 def _where(end: End) -> str:
-    return f"{end.leaf} in {end.session}, lane {end.lane}"
+    return f"{end.leaf} in {end.shown_session}, lane {end.lane}"
 
 
 def _pending_sentence(end: End) -> str:
@@ -283,6 +283,7 @@ def _pending_sentence(end: End) -> str:
 def _pending_document(end: End) -> dict[str, object]:
     return {
         "session": safe_json(end.session),
+        "label": safe_json(end.label) or None,
         "lane": safe_json(end.lane),
         "unit": end.unit,
         "member": safe_json(end.name),

@@ -68,6 +68,13 @@ class End:
     seen: bool = True
     """Whether somebody watched the end."""
     stopper: Stopper | None = None
+    label: str = ""
+    """A second name of its session, given to the scope while it lived."""
+
+    @property
+    def shown_session(self) -> str:
+        """The name of its session for people: the label, if it had one."""
+        return self.label or self.session
 
     @property
     def leaf(self) -> str:
@@ -100,6 +107,7 @@ def merged(known: End, new: End) -> End:
     if None not in (first.processes, second.processes):
         changes["processes"] = max(first.processes or 0, second.processes or 0)
     changes["killed"] = max(first.killed, second.killed)
+    changes["label"] = first.label or second.label
     if not first.argv and second.argv:
         changes["argv"] = second.argv
     return dataclasses.replace(first, **changes)  # type: ignore[arg-type]

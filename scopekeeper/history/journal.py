@@ -33,6 +33,7 @@ def entry(end: End) -> dict[str, str]:
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "scopekeeper",
         "SCOPEKEEPER_SESSION": end.session,
+        "SCOPEKEEPER_LABEL": end.label,
         "SCOPEKEEPER_LANE": end.lane,
         "SCOPEKEEPER_RUN": end.run,
         "SCOPEKEEPER_SCOPE": end.unit,
@@ -43,7 +44,7 @@ def entry(end: End) -> dict[str, str]:
 
 
 def _names(end: End) -> tuple[str, ...]:
-    return end.name, end.session, end.lane, end.run, end.unit, end.leaf, end.owner
+    return end.name, end.session, end.label, end.lane, end.run, end.unit, end.leaf, end.owner
 
 
 def _named_in(evidence: str) -> list[str]:
@@ -52,7 +53,7 @@ def _named_in(evidence: str) -> list[str]:
 
 
 def _message(end: End) -> str:
-    subject = f"{end.name} of {end.session}"
+    subject = f"{end.name} of {end.shown_session}"
     if end.reason is Reason.CONTINUED:
         return f"{subject} went on {end.evidence}"
     text = f"{subject} ended: {end.reason.value}"

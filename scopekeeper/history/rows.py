@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sqlite3
 from collections.abc import Sequence
 
 from scopekeeper.history.end import End
@@ -18,8 +19,11 @@ COLUMNS = {
     "memory_peak": "INTEGER", "cpu_usec": "INTEGER", "oom_kills": "INTEGER",
     "processes": "INTEGER", "killed": "INTEGER NOT NULL", "seen": "INTEGER NOT NULL",
     "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
+    "label": "TEXT NOT NULL DEFAULT ''",
 }  # fmt: skip
 NAMES = ", ".join(COLUMNS)
+ADDED = ("label",)
+"""Columns that tables of earlier versions lack. Those versions read and write such a table too."""
 TABLE = (
     "(row INTEGER PRIMARY KEY, "
     + "".join(f"{name} {kind}, " for name, kind in COLUMNS.items())
@@ -31,6 +35,24 @@ VALUES = (
     + ", ".join("CAST(? AS TEXT)" if "TEXT" in kind else "?" for kind in COLUMNS.values())
     + ")"
 )
+
+
+def add_columns(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
+    """Add the columns that tables lack; call it in a transaction."""
+    for table in tables:
+        for name in _missing(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {COLUMNS[name]}")
+
+
+def source(connection: sqlite3.Connection, table: str) -> str:
+    """Return what to read from: the table, with the columns that it lacks empty."""
+    added = "".join(f", '' AS {name}" for name in _missing(connection, table))
+    return f"(SELECT *{added} FROM {table})" if added else table  # noqa: S608
+
+
+def _missing(connection: sqlite3.Connection, table: str) -> list[str]:
+    there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    return [name for name in ADDED if name not in there]
 
 
 def to_row(end: End) -> list[bytes | int | None]:
@@ -55,7 +77,7 @@ def from_row(row: Sequence[str | int | None]) -> End:
     values = dict(zip(COLUMNS, row, strict=True))
     for name, kind in COLUMNS.items():
         wanted = str if kind.startswith("TEXT") else int
-        missing = values[name] is None and not kind.endswith("NOT NULL")
+        missing = values[name] is None and "NOT NULL" not in kind
         if not missing and not isinstance(values[name], wanted):
             raise ValueError(f"{name} is {str(values[name])[:40]!r}")
     stopper = [values.pop(f"stopper_{name}") for name in ("pid", "uid", "command")]

@@ -38,7 +38,10 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS ends_ended ON ends (ended)",  # and for the other filters
     f"CREATE TABLE IF NOT EXISTS living {rows.TABLE}",
 )
-_SELECT = f"SELECT {rows.NAMES} FROM ends"  # noqa: S608
+_ABOUT = ("session", "label", "session_id", "run", "member_id", "name", "unit", "unit")
+"""What a word names; the last is a unit without its suffix."""
+_TABLES = ("ends", "living")
+_SELECT = f"SELECT {rows.NAMES} FROM "  # noqa: S608
 _THIS = "WHERE member_id = CAST(? AS TEXT) AND started = ?"
 _THIS_LEAF = "WHERE unit = CAST(? AS TEXT) AND member_id = CAST(? AS TEXT)"
 
@@ -115,19 +118,18 @@ class HistoryStore:
     ) -> list[End]:
         """Return ends, the oldest first; with a limit, the newest of them.
 
-        about is a session or its id, a run, a scope's unit, a member's id or name; equal has the
-        wanted texts of fields of ``End``. Raises HistoryError.
+        about is a session, its label or its id, a run, a scope's unit, a member's id or name; equal
+        has the wanted texts of fields of ``End``. A session is also found by its label. Raises
+        HistoryError.
         """
         wanted: list[tuple[str, list[bytes | int]]] = []
         if about is not None:
-            fields = ("session", "session_id", "run", "member_id", "name", "unit", "unit")
-            either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
-            values = [about] * (len(fields) - 1) + [about + names.SUFFIX]
-            wanted.append((f"({either})", [rows.to_text(value) for value in values]))
-        for field, value in equal.items():
-            wanted.append((f"{field} = CAST(? AS TEXT)", [rows.to_text(value)]))
-        if session is not None:
-            wanted.append(("session = CAST(? AS TEXT)", [rows.to_text(session)]))
+            values = [about] * (len(_ABOUT) - 1) + [about + names.SUFFIX]
+            wanted.append(_either(_ABOUT, values))
+        given = [*equal.items(), *([] if session is None else [("session", session)])]
+        for field, value in given:
+            fields = ("session", "label") if field == "session" and value else (field,)
+            wanted.append(_either(fields, [value] * len(fields)))
         if since is not None:
             wanted.append(("ended >= ?", [since]))
         if reasons:
@@ -135,18 +137,18 @@ class HistoryStore:
             wanted.append((f"reason IN ({marks})", [rows.to_text(each.value) for each in reasons]))
         where = " WHERE " + " AND ".join(text for text, _ in wanted) if wanted else ""
         bound = [value for _, some in wanted for value in some]
-        query = f"{_SELECT}{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
-        return self._query(query, (*bound, -1 if limit is None else limit))[::-1]
+        rest = f"{where} ORDER BY ended DESC, started DESC, row DESC LIMIT ?"
+        return self._query("ends", rest, (*bound, -1 if limit is None else limit))[::-1]
 
     def find(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], End]:
         """Return the ends of members by member id and start; raises HistoryError."""
         bound = [(rows.to_text(member_id), rows.to_integer(started)) for member_id, started in keys]
-        found = self._query(f"{_SELECT} {_THIS}", *bound)
+        found = self._query("ends", f" {_THIS}", *bound)
         return {(end.member_id, end.started): end for end in found}
 
     def living(self) -> list[End]:
         """Return the members that began and have no recorded end; raises HistoryError."""
-        return self._query(f"SELECT {rows.NAMES} FROM living", (), known_since=2)  # noqa: S608
+        return self._query("living", "", (), known_since=2)
 
     def remove_if_empty(self) -> None:
         """Remove the history's files if nothing is recorded; raises HistoryError, OSError.
@@ -161,31 +163,39 @@ class HistoryStore:
                     self.path.with_name(FILE + suffix).unlink(missing_ok=True)
                 self.path.with_name(_LOCK).unlink(missing_ok=True)
 
-    def _query(self, query: str, *values: Sequence[bytes | int], known_since: int = 1) -> list[End]:
-        """Return the rows of a query, executed with each of these values."""
+    def _query(
+        self, table: str, rest: str, *values: Sequence[bytes | int], known_since: int = 1
+    ) -> list[End]:
+        """Return rows of a table; rest ends the query, executed with each of these values."""
         problem = self._problem()
         if problem:
             raise HistoryError(f"the history cannot be read: {problem}", self._remedy)
         if not self.path.exists():
             return []
         try:
-            return self._rows_of("mode=ro", query, values, known_since)
+            return self._rows_of("mode=ro", table, rest, values, known_since)
         except sqlite3.OperationalError as error:
             if _code(error) not in _NOT_WRITABLE:
                 raise self._unreadable(error) from None
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
         try:  # on a read-only file system SQLite needs a promise that nobody writes
-            return self._rows_of("immutable=1", query, values, known_since)
+            return self._rows_of("immutable=1", table, rest, values, known_since)
         except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from None
 
     def _rows_of(
-        self, how: str, query: str, values: Sequence[Sequence[bytes | int]], known_since: int
+        self,
+        how: str,
+        table: str,
+        rest: str,
+        values: Sequence[Sequence[bytes | int]],
+        known_since: int,
     ) -> list[End]:
         with contextlib.closing(self._connect(how)) as connection:
             if _check_version(connection) < known_since:
                 return []  # the file is just being made, or is older than the table
+            query = f"{_SELECT}{rows.source(connection, table)}{rest}"
             return [
                 rows.from_row(row) for each in values for row in connection.execute(query, each)
             ]
@@ -267,6 +277,7 @@ class HistoryStore:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        rows.add_columns(connection, _TABLES)
         for statement in bounds.INDEXES:
             connection.execute(statement)
         self._step("insert")
@@ -295,7 +306,7 @@ class HistoryStore:
         """
         key = (rows.to_text(end.member_id), rows.to_integer(end.started))
         connection.execute(f"DELETE FROM living {_THIS_LEAF}", (rows.to_text(end.unit), key[0]))  # noqa: S608
-        row = connection.execute(f"{_SELECT} {_THIS}", key).fetchone()
+        row = connection.execute(f"{_SELECT}ends {_THIS}", key).fetchone()
         if row is None:
             if not self._bounds.has_room(connection, rows.to_text(end.unit), end.ended):
                 return False
@@ -338,6 +349,12 @@ class HistoryStore:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
         return aside
+
+
+def _either(fields: Sequence[str], values: Sequence[str]) -> tuple[str, list[bytes | int]]:
+    """Return the condition that one of these fields has its value, and what to bind."""
+    either = " OR ".join(f"{field} = CAST(? AS TEXT)" for field in fields)
+    return f"({either})", [rows.to_text(value) for value in values]
 
 
 def _code(error: Exception) -> int:

@@ -20,6 +20,7 @@ from scopekeeper.keeper import notices
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import adopt, observe
+from scopekeeper.lifecycle import label as given_label
 from scopekeeper.lifecycle.plan import plan
 from scopekeeper.scope.launched import Named
 from scopekeeper.scope.model import Scope, Snapshot
@@ -93,6 +94,7 @@ def describe(scope: Scope) -> dict[str, Any]:
         "unit": scope.unit,
         "cgroup": scope.cgroup,
         "session": scope.session,
+        "label": scope.label,
         "session_id": scope.session_id,
         "lane": scope.lane,
         "run": scope.run,
@@ -176,6 +178,25 @@ class Interface(ServiceInterface):
             ]
 
     @method()
+    async def Label(self, selector: "a{sv}", label: "s") -> "aa{sv}":
+        """Give the selected scopes a second name of their session; '' removes it."""
+        with _answering():
+            wanted = label and given_label.check(_text(label, "the label"))
+            done = await asyncio.to_thread(given_label.label, self._select(selector), wanted)
+            self._keeper.look_at_all()
+            return [
+                _variants(
+                    {
+                        "unit": each.scope.unit,
+                        "label": each.label,
+                        "labelled": not each.problem,
+                        "problem": each.problem,
+                    }
+                )
+                for each in done
+            ]
+
+    @method()
     def Reconcile(self) -> "aa{sv}":
         """Return the current plan; the keeper carries it out by itself."""
         with _answering():
@@ -234,6 +255,11 @@ class Interface(ServiceInterface):
     @signal()
     def ScopeStarted(self, what: "a{sv}") -> "a{sv}":
         """A scope exists."""
+        return what
+
+    @signal()
+    def ScopeLabelled(self, what: "a{sv}") -> "a{sv}":
+        """A scope has got another label, or has lost it."""
         return what
 
     @signal()

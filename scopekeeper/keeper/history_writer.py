@@ -67,6 +67,7 @@ class HistoryWriter:
 
     async def _write_ended(self) -> None:
         writing, self._ended = self._ended, []
+        writing = await self._history.do(unseen_ends.labelled, writing)
         news, problem = await self._history.do(recording.keep, writing)
         if not problem:
             await self._history.do(recording.tell, news)

@@ -179,7 +179,10 @@ class Keeper:
                 take_in(notice)
 
     def _note(self, notice: notices.Notice) -> None:
-        if isinstance(notice, notices.MemberStarted):
+        if isinstance(notice, notices.ScopeLabelled):
+            for member in notice.scope.living_members:
+                self._writer.began(notice.scope.directory, member.leaf)
+        elif isinstance(notice, notices.MemberStarted):
             self._writer.began(notice.scope.directory, notice.member.leaf)
             self._returns.take_in(notice)
         elif isinstance(notice, notices.MemberEnded):

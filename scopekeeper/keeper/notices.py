@@ -31,6 +31,13 @@ class MemberEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeLabelled:
+    """A scope has got another label, or has lost it."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class ScopeEnded:
     """A scope is gone."""
 
@@ -54,7 +61,15 @@ class RunWarning:
     text: str
 
 
-Notice = ScopeStarted | MemberStarted | MemberEnded | ScopeEnded | OrphanFound | RunWarning
+Notice = (
+    ScopeStarted
+    | ScopeLabelled
+    | MemberStarted
+    | MemberEnded
+    | ScopeEnded
+    | OrphanFound
+    | RunWarning
+)
 Tell = Callable[[Notice], None]
 Value = str | int | None
 
@@ -67,6 +82,7 @@ def fields(notice: Notice) -> dict[str, Value]:
         return values | {
             "unit": end.unit,
             "session": end.session,
+            "label": end.label,
             "lane": end.lane,
             "run": end.run,
             "member": end.name,
@@ -86,7 +102,13 @@ def fields(notice: Notice) -> dict[str, Value]:
             "warning": notice.text,
         }
     scope = notice.scope
-    values |= {"unit": scope.unit, "session": scope.session, "lane": scope.lane, "run": scope.run}
+    values |= {
+        "unit": scope.unit,
+        "session": scope.session,
+        "label": scope.label,
+        "lane": scope.lane,
+        "run": scope.run,
+    }
     if isinstance(notice, MemberStarted | OrphanFound):
         values |= {"member": notice.member.name, "member_id": notice.member.member_id}
     if isinstance(notice, OrphanFound):

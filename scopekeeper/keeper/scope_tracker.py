@@ -136,6 +136,7 @@ class TrackedScope:
         with contextlib.suppress(OSError, RecordError):
             raw = cgroupfs.attribute(scope.directory, ATTRIBUTE)
             self.record = record_parser.scope(raw, scope.unit)
+            self._note_label(self.record.label)
             self.cause = stop_mark.cause(scope.directory, self.record.mark)
         last, self.scope = self.scope, scope
         self.born = reader.now - round(scope.age * 1e6)
@@ -149,6 +150,11 @@ class TrackedScope:
         self.fresh |= {member.leaf: reader.now + _EXEC_USEC for member in came}
         ended = [leaf for leaf in self.ends if leaf not in living]
         return came, [self._ending(leaf, last, reader) for leaf in ended]
+
+    def _note_label(self, label: str) -> None:
+        for leaf, end in self.ends.items():
+            if end.label != label:
+                self.ends[leaf] = dataclasses.replace(end, label=label)
 
     def gone(self, reader: Reader) -> list[Ending]:
         """Return the ends of all members that were left."""

@@ -283,7 +283,10 @@ class Tracker:
                 return  # its launch is about to write the record, which sends an event
             tracked = self.tracked[directory] = TrackedScope(scope)
             self._report(notices.ScopeStarted(scope))
+        label = tracked.scope.label
         came, ended = tracked.look(scope, reader)
+        if scope.label != label:
+            self._report(notices.ScopeLabelled(scope))
         self._watch.follow(scope)
         for member in came:
             self._report(notices.MemberStarted(scope, member))

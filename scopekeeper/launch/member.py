@@ -27,7 +27,7 @@ class NewMember:
     A child of this process is another kind of member (scopekeeper.python_api.child).
     """
 
-    __slots__ = ("leaf", "owner", "record", "request", "unit")
+    __slots__ = ("leaf", "owner", "record", "request", "scope_born", "unit")
     joining = "1"
     """The value of JOINING in its record while it is not sure of its scope."""
     always_signs = False
@@ -38,6 +38,8 @@ class NewMember:
         self.owner = owner
         self.unit = names.unit_name(request.session, request.lane, request.run)
         self.leaf = ""
+        self.scope_born = ""
+        """BOOTTIME in the record of its scope: it tells two lives of one name apart."""
         self.record = {
             "NAME": request.name,
             "PID": str(posix.getpid()),
@@ -96,12 +98,14 @@ class NewMember:
             "RUN": request.run,
             "SESSION_ID": request.session_id,
             "CGROUP": cgroup,
+            "SCOPE_BORN": self.scope_born,
         }
         return scope | self.record
 
     def scope_record(self, bound_to: str) -> bytes:
         """Return the record of the scope that this member makes."""
         request = self.request
+        self.scope_born = self.record["BOOTTIME"]
         fields = {
             "SESSION": request.session,
             "LANE": request.lane,

@@ -1,6 +1,7 @@
 """Processes that left the scope they were started in: find them and, if it is safe, end them."""
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -12,8 +13,9 @@ from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle.contradiction import contradiction
 from scopekeeper.scope import marker, names
-from scopekeeper.scope.model import Member, Snapshot
+from scopekeeper.scope.model import Identity, Member, Snapshot
 from scopekeeper.scope.records import KINDS
+from scopekeeper.scope.selection import Selector
 from scopekeeper.systemd.logins import opened_by
 
 _GRACE = 5.0
@@ -49,6 +51,8 @@ class Escaped:
     """Why it may be another session's all the same; '' if nothing says so."""
     login: str = ""
     """The id of the login that it opened, as ``su -`` does; '' if none."""
+    label: str = dataclasses.field(default="", compare=False)
+    """The label of its scope, if that is still there and has one."""
 
     @property
     def program(self) -> str:
@@ -85,8 +89,20 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     snapshot has the members that still live.
     """
     living = living_members(snapshot)
+    labels = {scope.unit: scope.label for scope in snapshot.scopes if scope.label}
     found = (look(pid, uid, living) for pid in proc.pids())
-    return sorted((each for each in found if each is not None), key=lambda each: each.pid)
+    named = [
+        dataclasses.replace(each, label=labels.get(each.scope, ""))
+        for each in found
+        if each is not None
+    ]
+    return sorted(named, key=lambda each: each.pid)
+
+
+def is_selected(each: Escaped, selector: Selector) -> bool:
+    """Return whether a selector matches its session, or the label of that, and its lane."""
+    names = (each.session, each.label) if each.label else (each.session,)
+    return any(selector.matches_identity(Identity(name, each.lane)) for name in names)
 
 
 def lives(each: Escaped) -> bool:

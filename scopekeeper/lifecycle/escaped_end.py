@@ -36,6 +36,7 @@ def _end(each: Escaped, outcome: str, cause: Cause, now: int, booted: int) -> En
         started=booted + started,
         ended=now,
         session=each.session,
+        label=each.label,
         lane=each.lane,
         name=leaf[0],
         reason=cause.reason,

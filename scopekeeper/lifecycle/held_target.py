@@ -32,7 +32,7 @@ class HeldTarget:
     cause: Cause
     """Why it is stopped: of several stops, the cause of the first."""
     scope_record: ScopeRecord | None
-    """As it was before this stop; None if damaged."""
+    """As it was before this stop, with the label that it has; None if damaged."""
     earlier: Cause | None
     """The cause of an earlier stop that did not finish."""
     causes: dict[str, Cause] = field(default_factory=dict)

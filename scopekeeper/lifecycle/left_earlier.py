@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 
 from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.lifecycle.escaped import Escaped, end, find, living_members, may_be_ended
+from scopekeeper.lifecycle.escaped import (
+    Escaped,
+    end,
+    find,
+    is_selected,
+    living_members,
+    may_be_ended,
+)
 from scopekeeper.lifecycle.escaped_end import ends_of
-from scopekeeper.scope.model import Identity
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 
 def is_named(each: Escaped, word: str) -> bool:
     """Return whether a word is its session, scope or leaf."""
-    return word in (each.session, each.scope, each.leaf)
+    return bool(word) and word in (each.session, each.label, each.scope, each.leaf)
 
 
 def find_left(selector: Selector, words: Collection[str], uid: int | None) -> list[Escaped]:
@@ -60,4 +66,4 @@ def record(
 def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:
     if words:
         return any(is_named(each, word) for word in words)
-    return selector.knows_by_name and selector.matches_identity(Identity(each.session, each.lane))
+    return selector.knows_by_name and is_selected(each, selector)

@@ -260,6 +260,7 @@ def _member(
         pid=None if is_placed or record.joining == CHILD else pid or None,
         owner=record.owner.label if record.owner.label != "-" else "",
         boot_id=record.owner.boot_id,
+        label=scope.label if scope is not None else "",
     )
     return measured(end, directory, pids, pid if pid in pids or (runs and hidden) else None)
 

@@ -132,9 +132,12 @@ def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
     if problem:
         result.outcome, result.problem = "refused", problem
         return None
-    return HeldTarget(
-        result, fd, inode, cause, before or stop_mark.record_of(target.scope_directory), earlier
-    )
+    record = stop_mark.record_of(target.scope_directory)  # it may have got a label meanwhile
+    if record is None:
+        record = before
+    elif before is not None:
+        record = replace(record, mark=before.mark)
+    return HeldTarget(result, fd, inode, cause, record, earlier)
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:

@@ -21,7 +21,7 @@ from scopekeeper.history import launch_ledger, recording
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN, End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import namespaces, read, runs
-from scopekeeper.lifecycle import observe, oom, stop_mark
+from scopekeeper.lifecycle import label_lines, observe, oom, stop_mark
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.launched import words
 from scopekeeper.scope.model import Identity, Liveness, Owner
@@ -50,6 +50,8 @@ class _Line:
     """Of its process, in clock ticks since boot; 0 in the line of a stop."""
     earlier: str
     """The member that its process was just before, as ``UNIT/LEAF``; '' if it was none."""
+    scope: label_lines.Key = ("", "")
+    """The life of its scope; in the line of a stop, of no scope."""
 
     @property
     def key(self) -> str:
@@ -143,6 +145,24 @@ def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     ]
 
 
+def labelled(ends: Sequence[End]) -> list[End]:
+    """Return ends with the labels that the ledger has, where they lack one; raises nothing.
+
+    A label that was given right before an end may not have been read from the scope's record.
+    """
+    if all(end.label for end in ends):
+        return list(ends)
+    found = {
+        (each.end.member_id, each.end.started): each.end.label
+        for each in _all_lines()
+        if each.end.label
+    }
+    return [
+        dataclasses.replace(end, label=end.label or found.get((end.member_id, end.started), ""))
+        for end in ends
+    ]
+
+
 def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
     """Return the path of the leaf into which a run's command was launched, and when; None if lost.
 
@@ -160,7 +180,8 @@ def _all_lines(part: bytes = b"") -> list[_Line]:
     where = launch_ledger.path()
     try:
         recent = _read(where)[0]  # first: a collector may be about to move it to the other
-        return list(_lines(_read(where + launch_ledger.EARLIER)[0] + recent, part))
+        raw = _read(where + launch_ledger.EARLIER)[0] + recent
+        return list(_lines(raw, label_lines.read(raw), part))
     except OSError:
         return []
 
@@ -174,7 +195,8 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     clues = _Clues(mount)
     now = time.time_ns() // 1000
 
-    old_lines, new_lines = list(_lines(earlier)), list(_lines(recent))
+    labels = label_lines.read(earlier + recent)
+    old_lines, new_lines = list(_lines(earlier, labels)), list(_lines(recent, labels))
     lines = [*old_lines, *new_lines]
     continued = {each.earlier: each for each in lines if each.earlier}
     gone = [
@@ -192,9 +214,10 @@ def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
     if not problem:
         lost = {id(each) for each in gone}
         if earlier and aged > _SETTLED_SECONDS:
-            launch_ledger.append(
-                b"".join(b"\n%s\n" % e.raw for e in old_lines if id(e) not in lost)
-            )
+            left = [each for each in old_lines if id(each) not in lost]
+            scopes = {each.scope for each in (*left, *new_lines)}
+            again = [*(b"\n%s\n" % each.raw for each in left), *label_lines.kept(labels, scopes)]
+            launch_ledger.append(b"".join(again))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(where + launch_ledger.EARLIER)
             earlier = b""
@@ -300,11 +323,18 @@ def _read(path: str) -> tuple[bytes, float]:
         return file.read(_READ_MOST), time.time() - os.fstat(fd).st_mtime
 
 
-def _lines(raw: bytes, part: bytes = b"") -> Iterator[_Line]:
+def _lines(
+    raw: bytes, labels: label_lines.Labels = label_lines.NONE, part: bytes = b""
+) -> Iterator[_Line]:
     for each in raw.split(b"\n"):
         if 0 < len(each) <= record_parser.SIZE_MAX and part in each:
             with contextlib.suppress(records.RecordError):
-                yield _parse(each)
+                found = _parse(each)
+                label = labels.get(found.scope) if not found.end.label else None
+                if label is not None and label.label:
+                    end = dataclasses.replace(found.end, label=label.label)
+                    found = dataclasses.replace(found, end=end)
+                yield found
 
 
 def _parse(line: bytes) -> _Line:
@@ -335,10 +365,12 @@ def _parse(line: bytes) -> _Line:
         owner="" if owner.label == "-" else owner.label,
         boot_id=owner.boot_id,
         seen=False,
+        label=whole.label,
     )
     why = None if member.mark is None else stop_mark.stated(member.mark)
     earlier = member.launched_in[-1] if member.continues and member.launched_in else ""
-    return _Line(line, end, f"{scope}/{leaf}", owner, why, member.start_time, earlier)
+    life = scope, fields.get("SCOPE_BORN", "")
+    return _Line(line, end, f"{scope}/{leaf}", owner, why, member.start_time, earlier, life)
 
 
 def _fields(end: End) -> dict[str, str]:
@@ -355,6 +387,7 @@ def _fields(end: End) -> dict[str, str]:
         "RUN": end.run,
         "KIND": end.kind,
         "LIFETIME": end.lifetime,
+        "LABEL": end.label,
         "BOOT": end.boot_id,
         **_owner(end.owner),
     }

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
-from scopekeeper.errors import NotFoundError, UsageError
+from scopekeeper.errors import ConflictError, NotFoundError, UsageError
 from scopekeeper.exec.run import Ended
 from scopekeeper.exec.wait import waiter
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_aside
+from scopekeeper.lifecycle import label as labels
 from scopekeeper.lifecycle import left_earlier, observe, stop_launched, stop_target
 from scopekeeper.python_api import remains
 from scopekeeper.python_api.limits import named_limits
 from scopekeeper.python_api.options import Duration, plain_text, seconds
 from scopekeeper.python_api.process import log
 from scopekeeper.python_api.stop_members import release
+from scopekeeper.safe_text import safe
 from scopekeeper.scope.launched import Named, ends_with_launcher, kinds_of, listed
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Member, Scope, Snapshot
@@ -25,7 +27,7 @@ from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import choose
-from scopekeeper.scope.selection import STATES, Selector, select
+from scopekeeper.scope.selection import STATES, Selected, Selector, select
 from scopekeeper.scope.snapshot import Reader
 
 Lifetime = Literal["gateway", "session", "detached"]
@@ -101,6 +103,8 @@ class ScopeInfo:
     """None if the memory controller is not delegated."""
     cpu_seconds: float | None
     members: tuple[MemberInfo, ...]
+    label: str = ""
+    """A second name of its session, given to it while it lived."""
 
 
 @named_limits()
@@ -166,6 +170,45 @@ def stop(
     release(mount, {part.selected.scope.unit for part, _ in done})
     remains.check(results)
     return results
+
+
+@named_limits()
+def label(*words: str, label: str | None, **selection: Unpack[Selection]) -> list[ScopeInfo]:
+    """Give living scopes a second name of their session, as ``scopekeeper label`` does.
+
+    Words and arguments select as for ``stop``. The label selects as the session does, and counts
+    for the whole scope. None removes it.
+
+    Returns the scopes that were selected, as they are then, and none if the options match nothing.
+    Raises NotFoundError if a word matches nothing, and labels nothing then; ConflictError if a
+    scope was refused, and labels the others; UsageError.
+    """
+    selector = _selector(selection)
+    _check_target(words, selector, selection)
+    try:
+        wanted = "" if label is None else labels.check(plain_text("label", label))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    reader = Reader(mount_point(), unlock=True)
+    snapshot = reader.snapshot(uid=os.getuid())
+    selected = select(snapshot, selector)
+    if words:
+        selected = list(_chosen(snapshot, words, selector))
+    done = labels.label(selected, wanted)
+    if refused := [f"{each.scope.unit}: {each.problem}" for each in done if each.problem]:
+        raise ConflictError(safe("; ".join(refused)))
+    again = (reader.again().scope(each.scope.directory) for each in done)
+    return [_scope(each) for each in again if each is not None]
+
+
+def _chosen(snapshot: Snapshot, words: tuple[str, ...], selector: Selector) -> Sequence[Selected]:
+    """Return what words name; raises NotFoundError, UsageError."""
+    found = choose(snapshot, words, selector)
+    for word, members in found.several:
+        raise _several(word, [each.member.leaf for each in members if each.member])
+    if found.missing:
+        raise _unknown(found.missing[0])
+    return found.selected
 
 
 def _check_target(words: tuple[str, ...], selector: Selector, given: Selection) -> None:
@@ -285,11 +328,15 @@ def _named(snapshot: Snapshot, words: tuple[str, ...], selector: Selector) -> tu
     left = left_earlier.find_left(selector, words, os.getuid()) if unknown else []
     missing = [w for w in unknown if not any(left_earlier.is_named(x, w) for x in left)]
     if missing:
-        raise NotFoundError(
-            f"no run, session, scope or member of yours is {missing[0]!r}",
-            "scopekeeper.list_scopes() returns what there is",
-        )
+        raise _unknown(missing[0])
     return named, bool(left)
+
+
+def _unknown(word: str) -> NotFoundError:
+    return NotFoundError(
+        f"no run, session, scope or member of yours is {word!r}",
+        "scopekeeper.list_scopes() returns what there is",
+    )
 
 
 def _several(word: str, members: Sequence[str]) -> UsageError:
@@ -315,6 +362,7 @@ def _scope(scope: Scope) -> ScopeInfo:
         memory_bytes=scope.memory_bytes,
         cpu_seconds=None if scope.cpu_usec is None else scope.cpu_usec / 1e6,
         members=tuple(map(_member, scope.members)),
+        label=scope.label,
     )
 
 

@@ -9,7 +9,7 @@ _PLACES = {
     "python_api.aio": "AsyncProcess",
     "python_api.birthplace": "Birthplace",
     "python_api.cohort": "Cohort spawn spawn_async",
-    "python_api.operations": "MemberInfo ScopeInfo Selection list_scopes stop wait",
+    "python_api.operations": "MemberInfo ScopeInfo Selection label list_scopes stop wait",
     "python_api.options": "Options",
     "python_api.process": "Process",
     "exec.run": "Ended",

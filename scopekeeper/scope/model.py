@@ -49,6 +49,12 @@ class Owner:
         """Its name for people."""
         return self.unit or (f"pid {self.pid}" if self.pid else "-")
 
+    def has_named(self, session: str) -> bool:
+        """Return whether a session has its name from this owner: its unit, or program and pid."""
+        if self.unit:
+            return session == self.unit
+        return bool(self.pid) and ":" not in session and session.endswith(f"-{self.pid}")
+
     def is_same(self, other: "Owner") -> bool:
         """Return whether this is the same gateway: a unit in any epoch, or one process."""
         if self.unit or other.unit:
@@ -213,6 +219,8 @@ class Scope:
     """Why its record cannot be used: missing, damaged, or of a newer version."""
     damaged: bool = False
     """Whether it has a record that no version writes."""
+    label: str = ""
+    """A second name of its session, given to it while it lived; '' if there is none."""
     claims: Identity | None = None
     """The identity in its record if that contradicts its name: the record is forged."""
     unrecorded: bool = False
@@ -309,9 +317,18 @@ class Scope:
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """Its identity by its name, and if the record is forged also by its record."""
-        own = Identity(self.session, self.lane, self.run)
-        return (own,) if self.claims is None else (own, self.claims)
+        """Its identity by its name; also by its label, and by its record if that is forged."""
+        found = [Identity(self.session, self.lane, self.run)]
+        if self.label:
+            found.append(Identity(self.label, self.lane, self.run))
+        if self.claims is not None:
+            found.append(self.claims)
+        return tuple(found)
+
+    @property
+    def shown_session(self) -> str:
+        """The name of its session for people: the label, if it has one."""
+        return self.label or self.session
 
     @property
     def forgery(self) -> str:

@@ -80,6 +80,8 @@ class ScopeRecord:
     owner: Owner
     idle: tuple[int, int, int] | None
     mark: StopMark | None
+    label: str
+    """A second name of its session, given to it while it lived; '' if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def scope(raw: bytes | None, unit: str) -> ScopeRecord:
         _owner_of(tuple([fields.get(key) for key in _OWNER])),
         _idle(fields),
         _mark(fields),
+        _text(fields, "LABEL", names.SESSION_MAX),
     )
 
 

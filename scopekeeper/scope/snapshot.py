@@ -161,6 +161,7 @@ class Reader:
             session=identity.session,
             lane=identity.lane,
             run=identity.run,
+            label=record.label,
             claims=record.claims,
             session_id=record.session_id,
             kind=record.kind,

@@ -12,8 +12,8 @@ from scopekeeper.errors import ManagerError, UnavailableError
 
 _SECONDS = 10
 _FIELDS = (
-    "MESSAGE", "PRIORITY", "SCOPEKEEPER_SESSION", "SCOPEKEEPER_LANE", "SCOPEKEEPER_RUN",
-    "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER", "SCOPEKEEPER_TEXT",
+    "MESSAGE", "PRIORITY", "SCOPEKEEPER_SESSION", "SCOPEKEEPER_LABEL", "SCOPEKEEPER_LANE",
+    "SCOPEKEEPER_RUN", "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER", "SCOPEKEEPER_TEXT",
 )  # fmt: skip
 PRIORITIES = ("emerg", "alert", "crit", "error", "warning", "notice", "info", "debug")
 """By number, as in syslog(3)."""

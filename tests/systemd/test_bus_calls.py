@@ -104,6 +104,10 @@ WRONG: list[tuple[str, str, list[Any]]] = [
     ("Adopt", "a{sv}u", [{"session": Variant("s", "no such")}, 0]),
     ("Adopt", "a{sv}u", [{"session": Variant("s", "no such")}, 2**32 - 1]),
     ("Adopt", "a{sv}s", [{"session": Variant("s", "no such")}, "1"]),
+    ("Label", "a{sv}s", [{"session": Variant("s", "no such")}, LONG]),
+    ("Label", "a{sv}s", [{"session": Variant("s", "no such")}, "x" * 513]),
+    ("Label", "a{sv}s", [{}, "x"]),
+    ("Label", "a{sv}", [{"session": Variant("s", "no such")}]),
     ("List", "s", ["x"]),
     ("NoSuch", "", []),
 ]
@@ -151,6 +155,9 @@ CALLS = st.one_of(
     ),
     st.tuples(SELECTORS, st.integers(0, 2**32 - 1)).map(
         lambda given: ("Adopt", "a{sv}u", list(given))
+    ),
+    st.tuples(SELECTORS, st.text(max_size=600).map(lambda text: text.replace("\0", ""))).map(
+        lambda given: ("Label", "a{sv}s", list(given))
     ),
 )
 

@@ -88,6 +88,21 @@ def test_a_list_of_them_is_restricted_to_a_session(
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+def test_the_label_of_the_scope_that_they_left_selects_them(
+    keeper: Scopekeeper, session: str, runaway: int
+) -> None:
+    assert keeper.call("label", session, "--as", "codex:7").returncode == 0
+    for words in (("-s", "codex:7"), ("codex:7",), ("-s", session)):
+        found = json.loads(keeper.call("ls", "--escaped", "--json", *words).stdout)["escaped"]
+        assert [(x["pid"], x["session"], x["label"]) for x in found] == [
+            (runaway, session, "codex:7")
+        ]
+    assert f"pid {runaway} in " in keeper.call("why", "codex:7").stdout
+    done = keeper.call("stop", "codex:7", "--escaped")
+    assert done.returncode == 0, done.stdout
+    eventually(lambda: not is_alive(runaway))
+
+
 def row(keeper: Scopekeeper, pid: int, *arguments: str) -> dict[str, object]:
     """Return what reconcile says of a process."""
     done = keeper.call("reconcile", "--json", *arguments)

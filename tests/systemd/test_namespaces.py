@@ -39,3 +39,14 @@ def test_what_another_pid_namespace_owns_is_never_ended(keeper: Scopekeeper, ses
     assert is_alive(pid), "a session of that name here is another session"
     assert keeper.call("stop", os.path.basename(scope)).returncode == 0
     assert not is_alive(pid)
+
+
+def test_what_was_made_in_a_container_is_labelled_there(keeper: Scopekeeper, session: str) -> None:
+    launch = shlex.join(keeper.argv("-s", session, "-n", "theirs", "--", *FOREVER))
+    keeper.popen(systemd_run_argv("--scope", "--", *CONTAINER, "sh", "-c", f"{launch} & wait"))
+    scope = eventually(scope_directories)[0]
+    eventually(lambda: processes(scope) and record_of(scope))
+    done = keeper.call("label", os.path.basename(scope), "--as", "codex:1")
+    assert done.returncode == 1
+    assert "skipped: it was made in another container; label it there" in done.stdout
+    assert "LABEL" not in record_of(scope)

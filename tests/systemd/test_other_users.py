@@ -472,3 +472,20 @@ def test_titles_of_a_user_are_read_with_her_rights_alone(keeper: Scopekeeper) ->
     finally:
         ours.unlink(missing_ok=True)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def test_only_its_own_user_labels_a_scope(keeper: Scopekeeper, session: str) -> None:
+    """The label selects: another user's could have root stop what it does not name."""
+    _, scope = labs_member(keeper, session)
+    unit = os.path.basename(scope)
+    for wanted in (("-s", session), (unit,)):
+        done = keeper.call("label", *wanted, "--as", "codex:1")
+        assert done.returncode == 4
+        assert (done.stdout + done.stderr).count("\n") == 1
+    done = subprocess.run(
+        as_user("other", PROGRAM, "label", unit, "--as", "codex:1"), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "LABEL" not in record_of(scope)
+    assert as_lab("label", unit, "--as", "codex:1").returncode == 0
+    assert record_of(scope)["LABEL"] == "codex:1"

@@ -87,6 +87,14 @@ def test_a_member_of_the_journal_is_the_one_of_the_list():
     assert found["ls"]["scopes"][0]["members"][0]["name"] == "member-1"
 
 
+def test_a_label_is_hidden_as_a_session_is():
+    scope = scope_of(SESSION) | {"label": "codex:0199a213"}
+    report = report_of(scope, lines=("labelled codex:0199a213", {"label": "codex:0199a213"}))
+    found = HiddenNames(report).replace(report)
+    assert found["ls"]["scopes"][0]["label"] == "session-2"
+    assert found["journal"]["lines"] == ["labelled session-2", {"label": "session-2"}]
+
+
 def test_a_name_that_was_cut_in_its_unit_is_the_same_session():
     long = "agent:" + "x" * 400
     report = report_of(scope_of(long), lines=(f"{scope_of(long)['unit']}: gone",))
