@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_document import age_of, document, idle_of
 from scopekeeper.cli.ls_origins import Origins
+from scopekeeper.cli.outliving import outliving_document
 from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -96,7 +97,8 @@ def command(
 
     A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
     leaf. The options are those of `stop`, and show the scopes in which it would stop something:
-    those too in which the named members launched something, with a line that says so.
+    those too in which the named members launched something, with a line that says so. With them
+    are those that a stop leaves: what was started to outlive its launcher.
 
     ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
     never; - is unknown, as for a scope that ends with its owner. Without a keeper it ends at the
@@ -119,9 +121,14 @@ def command(
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
-    matched, missing, launched = listed(snapshot, words, selector)
-    named = [(scope, "ghost" if scope.cgroup in ghosts else ends.state(scope)) for scope in matched]
-    shown = [each for each in named if not states or each[1] in states]
+    matched = listed(snapshot, words, selector)
+    missing = matched.missing
+
+    def in_states(scopes: Iterable[Scope]) -> list[tuple[Scope, str]]:
+        named = ((each, "ghost" if each.cgroup in ghosts else ends.state(each)) for each in scopes)
+        return [each for each in named if not states or each[1] in states]
+
+    shown = in_states(matched.scopes)
     ended = None
     if with_ended or ENDED in states:
         living = {scope.unit for scope in snapshot.scopes if scope.lives}
@@ -133,15 +140,16 @@ def command(
         went_on = continuations(snapshot)
         documents = [document(scope, word, ends, reader.now, went_on) for scope, word in shown]
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}
-        answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
+        answer({"scopes": documents, "outliving": outliving_document(matched.outliving), **over,
+                **unread_document(snapshot.unread, reader.mount)})  # fmt: skip
         raise SystemExit(NOTHING_MATCHED if missing else 0)
+    shown = in_states(matched.with_outliving)
     listed_below = {each["document"]["run"] for each in ended or ()}
     shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
     if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
         width = None if no_trunc else terminal_width()
-        listing = _Listing(
-            shown, ends, reader.now, width, Origins(launched, continuations(snapshot))
-        )
+        origins = Origins([*matched.launched, *matched.outliving], continuations(snapshot))
+        listing = _Listing(shown, ends, reader.now, width, origins)
         listing.print(ended, members=members, users=all_users)
     if not (shown or ended or missing):
         nothing(_none(replace(selector, states=states), all_users=all_users))

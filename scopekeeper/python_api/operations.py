@@ -113,7 +113,7 @@ def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     """
     selector = _selector(selection)
     snapshot = Reader(mount_point(), usage=True).snapshot(uid=os.getuid())
-    return [_scope(each) for each in listed(snapshot, words, selector)[0]]
+    return [_scope(each) for each in listed(snapshot, words, selector).scopes]
 
 
 @named_limits()
