@@ -19,6 +19,7 @@ from scopekeeper.cli.select_options import (
     with_target_options,
 )
 from scopekeeper.cli.show import answer, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.stop_cause import cause_of, ended_life
 from scopekeeper.cli.stop_preview import preview
 from scopekeeper.cli.stop_report import document, label, sentence
 from scopekeeper.cli.users import uid_of, with_all_users
@@ -26,13 +27,13 @@ from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.cgroupfs import is_populated
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
-from scopekeeper.lifecycle import observe, stop_launched, stop_target
+from scopekeeper.lifecycle import stop_launched, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration
 from scopekeeper.scope import names
 from scopekeeper.scope.launched import Launched, Named, key_of, kinds_of
 from scopekeeper.scope.model import Identity, Snapshot
-from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -99,7 +100,7 @@ def command(
     found = _find(given, Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid))
     if dry_run:
         raise SystemExit(_preview(given, found))
-    cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
+    cause = cause_of(selector, note or old_note)
     with reported() as progress:
         status = _stop(given, found, cause, progress)
     raise SystemExit(status)
@@ -195,7 +196,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
         given, found, known, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    problem = unseen.collect()
+    problem = unseen.collect(ended_life(cause, given.selector))
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
