@@ -16,6 +16,7 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_document import age_of, document, idle_of
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.outliving import outliving_document
+from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -31,7 +32,7 @@ from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
 from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.clients.ignored import why
 from scopekeeper.errors import NOTHING_MATCHED
-from scopekeeper.kernel.proc import comm, mount_point
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
@@ -308,17 +309,8 @@ def _owners(scope: Scope) -> str:
         if member.owner_state is not None
     }
     unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
-    text = ", ".join(dict.fromkeys(map(_title, states.values()))) or _title(unknown)
+    text = ", ".join(dict.fromkeys(map(owner_title, states.values()))) or owner_title(unknown)
     return f"{text} (another container)" if scope.elsewhere else text
-
-
-def _title(state: OwnerState) -> str:
-    owner = state.owner
-    if owner.unit or not owner.pid:
-        return owner.label
-    # an earlier version recorded no name; the number of an ended process may be another's by now
-    name = owner.name or (comm(owner.pid) if state.liveness is Liveness.ALIVE else "")
-    return f"{name}[{owner.pid}]" if name else owner.label
 
 
 def _ages(member: Member, now: int) -> str:

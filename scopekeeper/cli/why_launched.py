@@ -19,8 +19,8 @@ def launched_sentences(found: Sequence[Launched]) -> Iterator[str]:
     for arguments, launched in list(by_launcher.items())[:_MOST]:
         names = _first(launched, [each.words for each in launched])
         yield (
-            f"What was launched from it runs: {names}; scopekeeper ls {arguments} lists, and "
-            f"stop {arguments} ends, {'it' if len(launched) == 1 else 'them'}."
+            f"What was launched from it runs: {names}; list all of it: scopekeeper ls {arguments}; "
+            f"end all of it: scopekeeper stop {arguments}."
         )
     rest = [each for launched in list(by_launcher.values())[_MOST:] for each in launched]
     if rest:
@@ -28,9 +28,7 @@ def launched_sentences(found: Sequence[Launched]) -> Iterator[str]:
     left = [each for each in found if not ends_with_launcher(each.member)]
     if left:
         names = _first(left, [f"{named(each)}, end it: {command_to_end(each)}" for each in left])
-        yield (
-            f"What was launched from it to outlive it runs, and a stop of that leaves it: {names}."
-        )
+        yield f"What was launched from it and outlives a stop of it runs: {names}."
 
 
 def _first(found: Sequence[Launched], texts: Sequence[str]) -> str:

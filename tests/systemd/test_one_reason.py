@@ -27,7 +27,7 @@ from tests.machine import (
 )
 
 from .guard import Keeper
-from .manager import Units, main_pid, systemctl
+from .manager import Units, main_pid, state, systemctl
 
 pytestmark = pytest.mark.systemd
 
@@ -155,6 +155,7 @@ def test_without_a_keeper_an_unseen_end_names_that_of_its_gateway(
     eventually(lambda: "sleep" in {text_of(f"/proc/{pid}/comm").strip()
                                    for pid in processes(scope_directory(session))})  # fmt: skip
     kill(unit)
+    eventually(lambda: state(unit) == "failed")  # `history` would record the end before that
     (end,) = guard.ends(session)
     killed = f"{unit} was killed (signal 9)"
     unseen = f"it ended before anyone looked, and so did its owner: {killed}"

@@ -108,7 +108,7 @@ def test_a_stop_names_what_outlives_it(
     for why in (before, keeper.call("why", session).stdout):
         assert f"; lifetime {lifetime})" in why
         assert leaf in why
-        assert "ends what" not in why, "stop -s would end nothing of it"
+        assert "scopekeeper stop -s" not in why, "it would end nothing of it"
     listed = keeper.call("ls", "-s", session)
     assert listed.returncode == 0
     assert other in listed.stdout
@@ -135,7 +135,7 @@ def test_each_sentence_of_why_is_true_of_all_that_it_names(
     (ended,) = [line for line in lines if "stop -s" in line]
     assert (leaf_of(goes) in ended, leaf_of(stays) in ended) == (True, False)
     (left,) = [line for line in lines if leaf_of(stays) in line]
-    assert "a stop of that leaves it" in left
+    assert "outlives a stop of it" in left
     assert f"scopekeeper stop {leaf_of(stays)}" in left
     known = json.loads(keeper.call("why", session, "--json").stdout)["launched"]
     assert {x["member"]: x["lifetime"] for x in known} == {"a": "session", "b": "gateway"}
