@@ -82,8 +82,8 @@ def command(
 
     Also stops the members that the named ones launched by `scopekeeper run`, in any session. If
     the command of a named member is `scopekeeper run` itself, its process is such a member now.
-    Members stay that were started to outlive their launcher. With --owner, --mine, --lifetime,
-    --started-before or --state, no launched members are added.
+    Members stay that were started to outlive their launcher; each has a line. With --owner, --mine,
+    --lifetime, --started-before or --state, no launched members are added.
 
     Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
     2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
