@@ -51,8 +51,8 @@ def gateway(units: Units, guard: Keeper, session: str) -> Callable[..., str]:
         unit = f"gateway-{session[-8:]}.service"
         servers = {"plain": "echo ready; exec sleep infinity", "quiet": QUIET, "deaf": DEAF}
         lines = [
-            f"{'sleep infinity |' if stdin else ''} "
-            f"{PROGRAM} run -s {session} -n {name} --grace 1s -- sh -c {shlex.quote(script)} &"
+            f"{'sleep infinity |' if stdin else ''} {PROGRAM} run -s {session} -n {name} "
+            f"{'--kind mcp' if stdin else ''} --grace 1s -- sh -c {shlex.quote(script)} &"
             for name, script in servers.items()
         ]
         lines += [f"sh -c {shlex.quote(helper)} &"] if helper else []
@@ -180,9 +180,11 @@ def test_who_is_left_of_a_killed_gateway_is_not_abandoned(
     gateway: Callable[..., str], guard: Keeper, session: str
 ) -> None:
     """Its service stays active until the deaf one has ended: systemd waits for its whole cgroup."""
-    guard.policy('[defaults]\nabandoned_grace = "1s"\nleader_grace = "1s"\n')
+    guard.policy('[lanes.default]\nabandoned_grace = "1s"\nleader_grace = "1s"\n')
     guard.start()
-    unit = gateway("--property=Delegate=yes", "--property=TimeoutStopSec=300s", stdin="pipe")
+    prefix = f"{PROGRAM} run -s {session} -n gw --"
+    inside = ("--property=Delegate=yes", "--property=TimeoutStopSec=300s")
+    unit = gateway(*inside, prefix=prefix, stdin="pipe")
     kill(unit)
     assert servers(guard, session) == all_of(unit)
 
