@@ -176,7 +176,7 @@ def test_a_request_in_the_name_of_a_gateway_is_a_request(
     assert {reason for reason, _ in servers(guard, session).values()} == {"stopped by request"}
 
 
-def test_who_is_left_of_a_killed_gateway_is_not_abandoned(
+def test_what_is_left_of_a_killed_gateway_is_not_abandoned(
     gateway: Callable[..., str], guard: Keeper, session: str
 ) -> None:
     """Its service stays active until the deaf one has ended: systemd waits for its whole cgroup."""
