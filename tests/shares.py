@@ -96,6 +96,7 @@ LONG: Share = {
     "systemd/test_forged_records.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
     "systemd/test_one_reason.py": ALL,
+    "systemd/test_outliving.py": ALL,
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
     "systemd/test_setup.py": ALL,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_document import age_of, document, idle_of
 from scopekeeper.cli.ls_origins import Origins
+from scopekeeper.cli.outliving import outliving_document
+from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import (
     answer,
@@ -30,7 +32,7 @@ from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
 from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.clients.ignored import why
 from scopekeeper.errors import NOTHING_MATCHED
-from scopekeeper.kernel.proc import comm, mount_point
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
@@ -98,7 +100,8 @@ def command(
 
     A word is the id of a run, a session's key or id, a scope's unit, or a member's name, id or
     leaf. The options are those of `stop`, and show the scopes in which it would stop something:
-    those too in which the named members launched something, with a line that says so.
+    those too in which the named members launched something, with a line that says so. With them
+    are those that a stop leaves: what was started to outlive its launcher.
 
     ENDS is when the rules of the policy end a scope if nothing changes: now, in some time, or
     never; - is unknown, as for a scope that ends with its owner. Without a keeper it ends at the
@@ -124,9 +127,14 @@ def command(
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
-    matched, missing, launched = listed(snapshot, words, selector)
-    named = [(scope, "ghost" if scope.cgroup in ghosts else ends.state(scope)) for scope in matched]
-    shown = [each for each in named if not states or each[1] in states]
+    matched = listed(snapshot, words, selector)
+    missing = matched.missing
+
+    def in_states(scopes: Iterable[Scope]) -> list[tuple[Scope, str]]:
+        named = ((each, "ghost" if each.cgroup in ghosts else ends.state(each)) for each in scopes)
+        return [each for each in named if not states or each[1] in states]
+
+    shown = in_states(matched.scopes)
     ended = None
     if with_ended or ENDED in states:
         living = {scope.unit for scope in snapshot.scopes if scope.lives}
@@ -142,16 +150,17 @@ def command(
             for scope, word in shown
         ]
         over = {} if ended is None else {"ended": [each["document"] for each in ended]}
-        answer({"scopes": documents, **over, **unread_document(snapshot.unread, reader.mount)})
+        answer({"scopes": documents, "outliving": outliving_document(matched.outliving), **over,
+                **unread_document(snapshot.unread, reader.mount)})  # fmt: skip
         raise SystemExit(NOTHING_MATCHED if missing else 0)
+    shown = in_states(matched.with_outliving)
     listed_below = {each["document"]["run"] for each in ended or ()}
     shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
     if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
         width = None if no_trunc else terminal_width()
-        listing = _Listing(
-            shown, ends, reader.now, width, Origins(launched, continuations(snapshot)),
-            None if no_trunc else {*words, selector.session},
-        )  # fmt: skip
+        origins = Origins([*matched.launched, *matched.outliving], continuations(snapshot))
+        named = None if no_trunc else {*words, selector.session}
+        listing = _Listing(shown, ends, reader.now, width, origins, named)
         listing.print(ended, members=members, users=all_users)
     if not (shown or ended or missing):
         nothing(_none(replace(selector, states=states), all_users=all_users))
@@ -329,17 +338,8 @@ def _owners(scope: Scope) -> str:
         if member.owner_state is not None
     }
     unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
-    text = ", ".join(dict.fromkeys(map(_title, states.values()))) or _title(unknown)
+    text = ", ".join(dict.fromkeys(map(owner_title, states.values()))) or owner_title(unknown)
     return f"{text} (another container)" if scope.elsewhere else text
-
-
-def _title(state: OwnerState) -> str:
-    owner = state.owner
-    if owner.unit or not owner.pid:
-        return owner.label
-    # an earlier version recorded no name; the number of an ended process may be another's by now
-    name = owner.name or (comm(owner.pid) if state.liveness is Liveness.ALIVE else "")
-    return f"{name}[{owner.pid}]" if name else owner.label
 
 
 def _ages(member: Member, now: int) -> str:

@@ -56,7 +56,7 @@ def document(
         "problem": safe_json(scope.problem or scope.forgery) or None,
         "claims": None if scope.claims is None else _identity_document(scope.claims),
         "ended_by": scope.command_to_end(os.getuid()),
-        "owner": _owner_document(scope.owner),
+        "owner": owner_document(scope.owner),
         "created": scope.created / 1e6 if scope.created else None,
         "age_s": round(scope.age, 3),
         **ends.document(scope),
@@ -100,7 +100,7 @@ def _member_document(
         "age_s": age_of(member, now),
         "idle_s": idle_of(member, now),
         **ends.document(member),
-        "owner": _owner_document(member.owner_state.owner) if member.owner_state else None,
+        "owner": owner_document(member.owner_state.owner) if member.owner_state else None,
         "ignored": _ignored_document(member.ignored),
     }
 
@@ -121,7 +121,8 @@ def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
     }
 
 
-def _owner_document(owner: Owner) -> dict[str, Any]:
+def owner_document(owner: Owner) -> dict[str, Any]:
+    """Return the JSON object of an owner."""
     return {
         "unit": owner.unit or None,
         "epoch": owner.epoch or None,

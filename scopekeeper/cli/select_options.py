@@ -164,8 +164,7 @@ def several(word: str, listed: str, count: int, verb: str) -> UsageError:
 def say_missing(words: Collection[str], snapshot: Snapshot, *, all_users: bool) -> None:
     """Print on stderr that these words match nothing, with what is named alike."""
     for word in words:
-        text = _unknown(word, all_users=all_users) + like_word(word, snapshot)
-        click.echo(f"scopekeeper: {safe(text)}", err=True)
+        click.echo(f"scopekeeper: {safe(_unknown(word, snapshot, all_users=all_users))}", err=True)
 
 
 def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
@@ -174,16 +173,20 @@ def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
     return f"{NOTHING.removesuffix('.')}{safe(alike)}" if alike else NOTHING
 
 
-def _unknown(word: str, *, all_users: bool) -> str:
+def _unknown(word: str, snapshot: Snapshot, *, all_users: bool) -> str:
+    from scopekeeper.cli import ended_already
     from scopekeeper.exec.run import is_id, load
 
     run = load(word) if is_id(word) else None
     if run is not None and run.ended is not None:
-        return f"the run {word} has ended already"
+        return f"the run {word} has ended already; see: scopekeeper why {word}"
     whose, option = ("", " --all-users") if all_users else (" of yours", "")
+    text = f"no run, session, scope or member{whose} is {word!r}; "
+    if ended := ended_already.hint(word):
+        return text + ended
     return (
-        f"no run, session, scope or member{whose} is {word!r}; give names and ids in full, as "
-        f"`scopekeeper ls --members --no-trunc{option}` lists them"
+        f"{text}give names and ids in full, as `scopekeeper ls --members --no-trunc{option}` lists "
+        f"them{like_word(word, snapshot)}"
     )
 
 

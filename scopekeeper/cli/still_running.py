@@ -5,7 +5,9 @@ import os
 from dataclasses import dataclass, field
 
 from scopekeeper.cli.account import Account
+from scopekeeper.cli.ls_document import owner_document
 from scopekeeper.cli.moments import when
+from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user, user_fields
 from scopekeeper.errors import ScopekeeperError
@@ -47,8 +49,14 @@ class Running:
             ago = show_duration((boottime() - member.born) / 1e6)
             words += f" since {when(member.started)}, for {ago}"
         before = f"it went on from {self.before.words}" if self.before else ""
-        parts = filter(None, (before, self._left(), client(member), self._becomes(keeper_runs)))
-        return Account(member.name, where, words, tuple(parts))
+        parts = (before, self._owner(), self._left(), client(member), self._becomes(keeper_runs))
+        return Account(member.name, where, words, tuple(filter(None, parts)))
+
+    def _owner(self) -> str:
+        """Name its owner; '' if it has none."""
+        state = self.member.owner_state
+        title = "-" if state is None else owner_title(state)
+        return "" if title == "-" else f"its owner is {title}"
 
     def _left(self) -> str:
         """Name the processes that its command has left."""
@@ -97,6 +105,7 @@ class Running:
             "class": action.verdict.value if action else None,
             "action": action.step.value if action else None,
             "evidence": safe_json(action.evidence) if action else None,
+            "owner": owner_document(member.owner_state.owner) if member.owner_state else None,
         }
 
 

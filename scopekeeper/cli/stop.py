@@ -1,6 +1,6 @@
 """``scopekeeper stop``."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -9,6 +9,7 @@ from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.interrupted import Progress, reported
+from scopekeeper.cli.outliving import outliving_document, still_run
 from scopekeeper.cli.select_options import (
     choose_targets,
     nothing_matched,
@@ -17,20 +18,22 @@ from scopekeeper.cli.select_options import (
     several,
     with_target_options,
 )
-from scopekeeper.cli.show import answer, safe, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.show import answer, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.stop_cause import cause_of, ended_life
 from scopekeeper.cli.stop_preview import preview
-from scopekeeper.cli.stop_report import document, label, sentence, went_on
+from scopekeeper.cli.stop_report import document, label, sentence
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
+from scopekeeper.kernel.cgroupfs import is_populated
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
-from scopekeeper.lifecycle import observe, stop_launched, stop_target
+from scopekeeper.lifecycle import stop_launched, stop_target
 from scopekeeper.lifecycle.escaped import lives
 from scopekeeper.quantities import duration
 from scopekeeper.scope import names
-from scopekeeper.scope.launched import Launched, Named, ends_with_launcher, kinds_of
+from scopekeeper.scope.launched import Launched, Named, key_of, kinds_of
 from scopekeeper.scope.model import Identity, Snapshot
-from scopekeeper.scope.reason import Cause, Reason
+from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -79,8 +82,8 @@ def command(
 
     Also stops the members that the named ones launched by `scopekeeper run`, in any session. If
     the command of a named member is `scopekeeper run` itself, its process is such a member now.
-    Members stay that were started to outlive their launcher. With --owner, --mine, --lifetime,
-    --started-before or --state, no launched members are added.
+    Members stay that were started to outlive their launcher; each has a line. With --owner, --mine,
+    --lifetime, --started-before or --state, no launched members are added.
 
     Exit status: 0 all processes are gone, or nothing matched the options; 1 something was refused;
     2 wrong usage; 4 a word matched nothing (the others are stopped), or nothing matched and
@@ -97,7 +100,7 @@ def command(
     found = _find(given, Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid))
     if dry_run:
         raise SystemExit(_preview(given, found))
-    cause = Cause(Reason.STOPPED, note or old_note, observe.caller())
+    cause = cause_of(selector, note or old_note)
     with reported() as progress:
         status = _stop(given, found, cause, progress)
     raise SystemExit(status)
@@ -126,7 +129,7 @@ class _Found:
     named: Named
     parts: Sequence[stop_launched.Part]
     stay: Sequence[Launched]
-    """What a named member went on as, and was started to outlive it."""
+    """What was launched from what is named, and was started to outlive it."""
     missing: tuple[str, ...]
     """Words that match nothing that has a scope, and nothing launched that would be stopped."""
 
@@ -148,12 +151,7 @@ def _find(given: _Given, snapshot: Snapshot) -> _Found:
     parts = stop_launched.parts(named, snapshot, given.grace)
     reached = [each.launched for each in parts if each.launched is not None]
     missing = named.unreached(chosen.missing, reached)
-    stay = [
-        each
-        for each in named.launched(snapshot)
-        if each.goes_on and not ends_with_launcher(each.member)
-    ]
-    return _Found(snapshot, named, parts, stay, missing)
+    return _Found(snapshot, named, parts, named.outliving(snapshot), missing)
 
 
 def _preview(given: _Given, found: _Found) -> int:
@@ -167,10 +165,12 @@ def _preview(given: _Given, found: _Found) -> int:
         answer({"dry_run": True, "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
+                "outliving": outliving_document(found.stay),
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         lines = [each.sentence(label(each.part.selected, users=given.users)) for each in previews]
-        _print(lines, earlier, paths, given, found, missing)
+        stay = still_run(found.stay, dry_run=True)
+        _print(lines, earlier, stay, paths, given, found, missing)
     return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
 
 
@@ -178,8 +178,14 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     """Stop what was found, and print the outcome; return the exit status."""
     warnings: list[str] = []
     mount = mount_point()
+    snapshots = [found.snapshot]
+
+    def look() -> Snapshot:
+        snapshots[:] = [Reader(mount, unlock=True).snapshot(uid=given.uid)]
+        return snapshots[0]
+
     done = stop_launched.stop_all(
-        found.named, found.parts, lambda: Reader(mount, unlock=True).snapshot(uid=given.uid),
+        found.named, found.parts, look,
         grace=given.grace, cause=cause, warnings=warnings, step_out=step_out,
         ends_escaped=given.escaped,
     )  # fmt: skip
@@ -190,22 +196,33 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
         given, found, known, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    problem = unseen.collect()
+    problem = unseen.collect(ended_life(cause, given.selector))
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
         result.escaped = tuple(filter(lives, result.escaped))
+    stay = _outliving(found.named, snapshots[0], [part for part, _ in done])
     if given.as_json:
         stopped = [document(*pair) for pair in done]
         answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
+                "outliving": outliving_document(stay),
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
         lines = [sentence(*pair, users=given.users) for pair in done]
-        _print(lines, earlier, paths, given, found, missing)
+        _print(lines, earlier, still_run(stay), paths, given, found, missing)
     absent = bool(missing) or (given.must_exist and not results)
     live = any(result.escaped for result in results) or not all(x.has_ended for x in earlier)
     return _status(results, absent=absent, failed=paths.failed, escaped=live)
+
+
+def _outliving(
+    named: Named, snapshot: Snapshot, stopped: Iterable[stop_launched.Part]
+) -> list[Launched]:
+    """Return what still runs, of what was launched from what is named or was stopped with it."""
+    keys = [key_of(part.target.directory) for part in stopped if part.target.is_member]
+    found = named.outliving(snapshot, keys)
+    return [each for each in found if is_populated(each.member.directory)]
 
 
 def _left_earlier(
@@ -235,13 +252,13 @@ def _left_earlier(
 def _print(
     lines: Sequence[str],
     earlier: Sequence[Handled],
+    stay: Sequence[str],
     paths: owned.OwnedReport,
     given: _Given,
     found: _Found,
     missing: tuple[str, ...],
 ) -> None:
     """Print one sentence for each target, and what else there is."""
-    stay = [safe(went_on(each)) for each in found.stay]
     for line in (*lines, *(each.sentence for each in earlier), *stay):
         click.echo(line)
     if not lines and not missing and not earlier and not stay:

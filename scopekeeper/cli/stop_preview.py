@@ -1,16 +1,23 @@
 """What ``stop --dry-run`` prints: what a stop would end, and what it would refuse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper.cli.show import processes, safe, safe_json
 from scopekeeper.cli.stop_report import launched_document
+from scopekeeper.cli.table import cut
 from scopekeeper.cli.users import user_fields
+from scopekeeper.kernel.usage import command_line
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.lifecycle.stop_launched import Part
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.model import Member, Scope
+
+_MOST, _MOST_PIDS = 10, 5
+"""Members of a scope, and processes of a member, that are listed."""
+_WIDTH = 60
+"""Characters of a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +40,32 @@ class Preview:
         return self.part.selected.member or self.part.selected.scope
 
     def sentence(self, label: str) -> str:
-        """Return what would be done, in one line; a second one says what launched it."""
+        """Return what would be done, and in further lines what launched it, and what would end."""
         launched = self.part.launched
-        text = self._done(label)
-        return text if launched is None else f"{text}\n  {safe(launched.origin)}"
+        lines = [self._done(label)]
+        lines += [] if launched is None else [f"  {safe(launched.origin)}"]
+        return "\n".join([*lines, *(f"    {line}" for line in self._ending())])
+
+    def _ending(self) -> Iterator[str]:
+        """Yield a line for each member that would end, or for the first ones and a count."""
+        if self.outcome != "stop":
+            return
+        members = self._members
+        for each in members[:_MOST]:
+            yield safe(f"{each.name}  {_pids(each.pids)}  {_first_words(each)}")
+        if len(members) > _MOST:
+            more = len(members) - _MOST
+            yield f"and {more} more member{'' if more == 1 else 's'}"
+        strays = () if self.part.selected.member else self.part.selected.scope.strays
+        if strays:
+            yield f"(outside every member: {_pids(strays)})"
+
+    @property
+    def _members(self) -> tuple[Member, ...]:
+        selected = self.part.selected
+        if selected.member:
+            return (selected.member,)
+        return tuple(sorted(selected.scope.living_members, key=lambda member: member.born))
 
     def _done(self, label: str) -> str:
         if self.problem:
@@ -64,10 +93,29 @@ class Preview:
             "action": self.outcome,
             "outcome": None,
             "pids": list(self._what.pids),
+            "members": [
+                {
+                    "name": safe_json(each.name),
+                    "member_id": each.member_id,
+                    "pids": list(each.pids),
+                    "argv": command_line(each.shown_pid),
+                }
+                for each in self._members
+            ],
             "grace_s": self.part.target.grace,
             "problem": self.problem or None,
             "launched_by": launched_document(self.part.launched),
         }
+
+
+def _pids(pids: Sequence[int]) -> str:
+    more = f" and {len(pids) - _MOST_PIDS} more" if len(pids) > _MOST_PIDS else ""
+    return f"pid {' '.join(map(str, pids[:_MOST_PIDS]))}{more}"
+
+
+def _first_words(member: Member) -> str:
+    """Return the first words of its command, or of what that has left."""
+    return cut(" ".join(command_line(member.shown_pid) or ["-"]), _WIDTH)
 
 
 def preview(parts: Sequence[Part]) -> list[Preview]:

@@ -37,14 +37,6 @@ def sentence(part: Part, result: stop_target.Result, *, users: bool = False) -> 
     return "\n".join(lines)
 
 
-def went_on(each: Launched) -> str:
-    """Return the sentence on a member that is named, and went on as one that a stop leaves."""
-    return (
-        f"{each.launcher.words} went on as {each.words}, which was started to outlive it; end it: "
-        f"scopekeeper stop {each.member.leaf}"
-    )
-
-
 def launched_document(launched: Launched | None) -> dict[str, Any] | None:
     """Return the JSON object of what launched a member; None if the member itself was named."""
     if launched is None:

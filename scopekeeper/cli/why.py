@@ -30,7 +30,7 @@ from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.cli.why_launched import launched_document, launched_sentences
 from scopekeeper.cli.why_target import Target
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError, UsageError
-from scopekeeper.history.end import End
+from scopekeeper.history.end import ENDED_BEFORE, End
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel import exit_status
 from scopekeeper.kernel.exit_status import signal_name
@@ -307,8 +307,9 @@ def account(end: End) -> Account:
         and end.reason is not Reason.CONTINUED
         and end.evidence not in _evidence_of_cause(end)
     ):
-        details.append(end.evidence)
-    used = [how] if (how := _how_its_command_ended(end)) else []
+        details.append(_with_how_before(end))
+    how = "" if ENDED_BEFORE in end.evidence else _how_its_command_ended(end)
+    used = [how] if how else []
     if end.processes:
         killed = f", {end.killed} of them by SIGKILL" if end.killed else ""
         used.append(f"{processes(end.processes)} ended{killed}")
@@ -338,6 +339,18 @@ def _evidence_of_cause(end: End) -> tuple[str, ...]:
     if end.reason not in (Reason.EXITED, Reason.SIGNALLED):
         return ()
     return (exit_status.words(end.exit_status, end.signal),)
+
+
+def _with_how_before(end: End) -> str:
+    """Return the evidence; of a command that had ended before the rest, also how."""
+    how = "" if end.reason in (Reason.EXITED, Reason.SIGNALLED) else _by_what(end)
+    return end.evidence.replace(ENDED_BEFORE, ENDED_BEFORE + how) if how else end.evidence
+
+
+def _by_what(end: End) -> str:
+    if end.signal is not None:
+        return f", by {signal_name(end.signal)}"
+    return "" if end.exit_status is None else f", with status {end.exit_status}"
 
 
 def _how_its_command_ended(end: End) -> str:

@@ -10,7 +10,7 @@ from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names
-from scopekeeper.scope.launched import Launched, ends_with_launcher, look_up
+from scopekeeper.scope.launched import Launched, look_up
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -75,11 +75,7 @@ class Target:
         except LookupError:
             return []
         named, _ = look_up(snapshot, (self.word,) if self.word else (), self.selector)
-        return [
-            each
-            for each in named.launched(snapshot)
-            if ends_with_launcher(each.member) and each.member.lives and not each.goes_on
-        ]
+        return [each for each in named.launched(snapshot) if each.member.lives and not each.goes_on]
 
     def parts(self) -> "Target | None":
         """Return the target that ``SESSION/MEMBER`` stands for; None if it is none.

@@ -17,6 +17,7 @@ UNTOLD = "it ended, and only its parent knows how"
 UNPROVED = "which nothing proves"
 """Follows evidence from a record that the member itself may have written."""
 BETWEEN_LOOKS = "it ended before anyone looked"
+ENDED_BEFORE = "its command had ended before"
 MEANWHILE = "meanwhile also"
 """Before the cause of a stop that came while another stop was under way."""
 _VAGUE = (UNSEEN, MISSED, UNTOLD, BETWEEN_LOOKS)

@@ -17,6 +17,7 @@ from scopekeeper.keeper.cleanup import Cleanup
 from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
+from scopekeeper.keeper.owner_end import explained
 from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.returns import Returns
 from scopekeeper.keeper.tracker import Tracker
@@ -279,6 +280,8 @@ class Keeper:
         watched = self.watched(directories)
         try:
             with self._acting_on(directories) as warnings:
+                ask, killed = self._tracker.service_state, self._tracker.how_killed
+                doing = await explained(doing, ask, killed)
                 for done in await in_thread(
                     apply, doing, policy, reader, snapshot, warnings, watched,
                     step_out=step_aside, asker=self._asker,

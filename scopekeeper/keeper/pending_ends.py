@@ -21,6 +21,10 @@ the process."""
 _OWNER_SECONDS, _FOLLOW_SECONDS = 3.0, 0.5
 """How long to wait for the end of the owner, if systemd stops both together, or if the member ended
 by itself: it notices the end of its owner no later than systemd does."""
+_EARLY_SECONDS = 0.1
+"""How often to ask about one service while its members end."""
+_MOST_SERVICES = 64
+"""Services of which it is remembered how they were killed."""
 Key = tuple[str, str]
 """The directory of a scope, and the leaf of a member in it."""
 
@@ -56,6 +60,10 @@ class PendingEnds:
         self._unexplained: dict[Key, Ending] = {}
         self.states: dict[Owner, UnitState] = {}
         """What systemd reports about services, until the ends in doubt are reported."""
+        self.killed: dict[Owner, str] = {}
+        """How services were killed: the newest of them. systemd forgets it at the next start."""
+        self._asked_early: dict[Owner, float] = {}
+        """When services were asked about lately."""
         self.stopping: Stopping | None = Stopping.NOTHING
         """What is being stopped around us; None while that is being asked: no deadline counts."""
 
@@ -79,7 +87,7 @@ class PendingEnds:
         """The leaves of all scopes whose ends wait."""
         return [leaf for _, leaf in self._waiting]
 
-    def add(self, directory: str, scope: TrackedScope, ended: Iterable[Ending]) -> None:
+    def add(self, directory: str, scope: TrackedScope, ended: Collection[Ending]) -> None:
         """Hold what has ended in a scope."""
         for ending in ended:
             leaf = ending.end.leaf
@@ -91,6 +99,31 @@ class PendingEnds:
                 self.went_on(*following)
             elif leaf in scope.exits:
                 self._conclude(directory, ending, scope.exits.pop(leaf))
+
+        self._ask_early(
+            each for each in ended if self._waiting.get((directory, each.end.leaf)) is each
+        )
+
+    def _ask_early(self, ended: Iterable[Ending]) -> None:
+        """Ask how the services ended that may have ended these, before they are started again."""
+        now = self._now()
+        owners = {each.owner for each in ended if each.owner is not None and each.is_in_doubt}
+        self._asked_early = {
+            owner: moment
+            for owner, moment in self._asked_early.items()
+            if now - moment < _EARLY_SECONDS
+        }
+        owners -= self.killed.keys() | self._asked_early.keys()
+        if owners:
+            self._asked_early |= dict.fromkeys(owners, now)
+            self._doubt(owners, False)
+
+    def note_killed(self, owner: Owner, state: UnitState) -> None:
+        """Note how a service was killed, if it was."""
+        if state.killed:
+            self.killed[owner] = state.killed
+            for oldest in list(self.killed)[:-_MOST_SERVICES]:
+                del self.killed[oldest]
 
     def went_on(self, scope: Scope, member: Member) -> None:
         """Report the ends of members whose process goes on as this one."""
@@ -145,7 +178,7 @@ class PendingEnds:
         reader = Reader(self._mount)
         for key in keys:
             ending = self._waiting.pop(key)
-            ending.look_again(reader, self.states)
+            ending.look_again(reader, self.states, self.killed)
             self._end_or_ask(key, ending)
 
     def _conclude(self, directory: str, ending: Ending, exit_: Exit) -> None:
@@ -153,7 +186,8 @@ class PendingEnds:
         ending.exit = exit_
         if ending.is_in_doubt:
             is_ended = end_reason.was_ended(exit_)
-            ending.deadline = self._now() + (_OWNER_SECONDS if is_ended else _FOLLOW_SECONDS)
+            seconds = _OWNER_SECONDS if is_ended else _FOLLOW_SECONDS
+            ending.deadline = self._now() + (0 if ending.is_proved else seconds)
         elif ending.cause is None and end_reason.was_ended(exit_):
             ending.deadline = self._now() + _STOPPER_SECONDS
         else:

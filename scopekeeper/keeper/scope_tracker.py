@@ -18,6 +18,7 @@ from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.record_parser import ScopeRecord
 from scopekeeper.scope.records import ATTRIBUTE, RecordError
 from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.service_end import was_killed
 from scopekeeper.systemd.shutdown import UnitState
 
 _EXEC_USEC = 500_000
@@ -52,18 +53,18 @@ class Ending:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it may have ended with the service that owns it, which is not proved yet.
+        """Whether it may have ended with the service that owns it, and systemd was not asked yet.
 
-        The end of the service may not be visible. Or it may be the end of this very process: the
-        service's own main process can be a member in the cgroup of the service.
+        The end of the service may not be visible, or how it ended. Or it may be the end of this
+        very process: the service's own main process can be a member in the cgroup of the service.
         """
-        around = self.around
-        return bool(
-            around.bound_to
-            and not (self.cause or self.asked)
-            and (self.is_inside or not around.owner_gone)
-            and end_reason.may_follow(self.exit)
-        )
+        is_open = not (self.cause or self.asked)
+        return bool(self.around.bound_to and is_open and end_reason.may_follow(self.exit))
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether it is proved that it ended with the service that owns it."""
+        return bool(self.around.owner_gone) and not self.is_inside
 
     @property
     def is_unexplained(self) -> bool:
@@ -85,14 +86,21 @@ class Ending:
         """Whether its scope is in the cgroup of the service that owns it."""
         return self.owner is not None and _is_inside(self.of.scope, self.owner)
 
-    def look_again(self, reader: Reader, states: Mapping[Owner, UnitState]) -> None:
-        """Check whether the owner is gone by now; states is what systemd reports of services."""
+    def look_again(
+        self, reader: Reader, states: Mapping[Owner, UnitState], killed: Mapping[Owner, str]
+    ) -> None:
+        """Check whether the owner is gone by now.
+
+        states is what systemd reports of services, killed how those were killed that were.
+        """
         if self.owner is None:
             return
         gone = _evidence(reader, self.owner)
         state = states.get(self.owner)
         if state is not None and state.is_leaving and not gone:
-            gone = f"{self.owner.unit} was stopping"
+            gone = state.evidence(self.owner.unit)
+        if gone and self.owner in killed:
+            gone = was_killed(self.owner.unit, killed[self.owner])
         is_main = state is not None and state.main_pid == self.end.pid
         bound = "" if is_main else self.around.bound_to
         self.around = dataclasses.replace(self.around, owner_gone=gone, bound_to=bound)

@@ -19,7 +19,7 @@ from scopekeeper.lifecycle import unseen_ends
 from scopekeeper.scope.model import Member, Owner, Scope
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
-from scopekeeper.systemd.shutdown import Stopping, unit_state, what_stops
+from scopekeeper.systemd.shutdown import Stopping, UnitState, unit_state, what_stops
 from scopekeeper.systemd.units import manager_uid
 
 _log = logging.getLogger("scopekeeper")
@@ -150,14 +150,26 @@ class Tracker:
             self._pending.stopping = self._stopping
             self._soon()
 
+    def how_killed(self, owner: Owner) -> str:
+        """Return how a life of a service was killed; '' if it was not, or that is unknown."""
+        return self._pending.killed.get(owner, "")
+
+    async def service_state(self, owner: Owner) -> UnitState | None:
+        """Return what systemd reports of a life of a service, and note how it was killed."""
+        uid = manager_uid(owner.cgroup)
+        if not owner.unit or uid not in ("", str(self._uid)):
+            return None
+        state = await unit_state(owner.unit, owner.epoch, of_user=bool(uid))
+        if state is not None:
+            self._pending.note_killed(owner, state)
+        return state
+
     async def _find_what_stops(self, owners: Collection[Owner], *, every: bool) -> Stopping:
         """Ask systemd about services, and with every about the manager and the machine."""
         for owner in owners:
-            uid = manager_uid(owner.cgroup)
-            if owner.unit and uid in ("", str(self._uid)):
-                state = await unit_state(owner.unit, owner.epoch, of_user=bool(uid))
-                if state is not None:
-                    self._pending.states[owner] = state
+            state = await self.service_state(owner)
+            if state is not None:
+                self._pending.states[owner] = state
         return await what_stops(self._uid) if every else self._stopping
 
     def _doubt(self, owners: Collection[Owner], every: bool) -> None:

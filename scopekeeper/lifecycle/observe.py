@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper import keeper_address
-from scopekeeper.history.end import UNSEEN, End, cut_argv
+from scopekeeper.history.end import ENDED_BEFORE, UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.terminals import terminal_of
 from scopekeeper.kernel.usage import command_line, describe
@@ -134,7 +134,7 @@ def caused(end: End, cause: Cause, ended: int, processes: int = 0, killed: int =
     """
     evidence = [cause.evidence] if cause.evidence else []
     if not end.argv:
-        evidence.append("its command had ended before")
+        evidence.append(ENDED_BEFORE)
     return dataclasses.replace(
         end,
         ended=ended,

@@ -13,7 +13,7 @@ import dataclasses
 import fcntl
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
@@ -34,6 +34,9 @@ _SETTLED_SECONDS = 10.0
 _OF_STOP = b"\0STATE=stopping\0"
 _PATIENCE = 1.0
 """Seconds to wait for another collector."""
+Life = tuple[str, str]
+"""A unit and the epoch of one life of it."""
+NO_LIVES: Mapping[Life, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,17 @@ def lines_of(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> Iterat
             yield launch_ledger.line(_fields(end) | common | marks[cause])
 
 
-def collect(mount: str, known: Collection[str] = ()) -> tuple[list[End], str]:
+def collect(
+    mount: str, known: Collection[str] = (), ended: Mapping[Life, str] = NO_LIVES
+) -> tuple[list[End], str]:
     """Write ends that nobody saw to the history; return them and a problem, '' if there was none.
 
-    known are ids of members whose ends the caller reports itself. Raises nothing.
+    known are ids of members whose ends the caller reports itself; ended has the evidence for lives
+    of services that have ended, and may not be inactive yet. Raises nothing.
     """
     try:
         with _alone() as alone:
-            return _collect(mount, known) if alone else ([], "")
+            return _collect(mount, known, ended) if alone else ([], "")
     except OSError as error:
         return [], f"ends that nobody saw were not written: {error.filename}: {error.strerror}"
 
@@ -186,13 +192,15 @@ def _all_lines(part: bytes = b"") -> list[_Line]:
         return []
 
 
-def _collect(mount: str, known: Collection[str]) -> tuple[list[End], str]:
+def _collect(
+    mount: str, known: Collection[str], ended: Mapping[Life, str]
+) -> tuple[list[End], str]:
     where = launch_ledger.path()
     earlier, aged = _read(where + launch_ledger.EARLIER)
     recent, _ = _read(where)
     here = namespaces()
     over: dict[tuple[str, int], _Line] = {}
-    clues = _Clues(mount)
+    clues = _Clues(mount, ended)
     now = time.time_ns() // 1000
 
     labels = label_lines.read(earlier + recent)
@@ -233,6 +241,7 @@ class _Clues:
     """What is left that may explain an end."""
 
     mount: str
+    ended: Mapping[Life, str]
     owners: Reader = field(init=False)
     results: oom.Results = field(default_factory=oom.Results)
 
@@ -271,17 +280,20 @@ def _end_of(each: _Line, now: int, clues: _Clues, next_: _Line | None) -> End:
         out_of_memory = clues.out_of_memory(each)
         if out_of_memory is not None:
             return dataclasses.replace(out_of_memory, ended=now)
-        return dataclasses.replace(end, evidence=_with_service(each, clues.owners))
+        return dataclasses.replace(end, evidence=_with_service(each, clues))
     evidence = "; ".join(filter(None, (each.cause.evidence, UNSEEN)))
     return dataclasses.replace(
         end, reason=each.cause.reason, evidence=evidence, stopper=each.cause.stopper
     )
 
 
-def _with_service(each: _Line, owners: Reader) -> str:
+def _with_service(each: _Line, clues: _Clues) -> str:
     """Return what is known of an end: systemd ends a member with the service that owns it."""
     if each.owner.unit and each.end.lifetime == "gateway":
-        state = owners.owner_state(each.owner)
+        known = clues.ended.get((each.owner.unit, each.owner.epoch))
+        if known:
+            return f"{BETWEEN_LOOKS}, and so did its owner: {known}"
+        state = clues.owners.owner_state(each.owner)
         if state.liveness is Liveness.GONE:
             return f"{BETWEEN_LOOKS}, and so did its owner: {state.evidence}"
     return BETWEEN_LOOKS

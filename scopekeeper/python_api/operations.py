@@ -111,13 +111,13 @@ class ScopeInfo:
 def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     """Return this user's scopes in which something is selected, as ``scopekeeper ls`` lists them.
 
-    Without arguments, all of them. A word is the id of a run, a session's key or id, a scope's
-    unit, or a member's name, id or leaf; one that matches nothing is no error. Reads cgroupfs
-    alone. Raises UsageError.
+    Without arguments, all of them. What these launched to outlive them is left out. A word is the
+    id of a run, a session's key or id, a scope's unit, or a member's name, id or leaf; one that
+    matches nothing is no error. Reads cgroupfs alone. Raises UsageError.
     """
     selector = _selector(selection)
     snapshot = Reader(mount_point(), usage=True).snapshot(uid=os.getuid())
-    return [_scope(each) for each in listed(snapshot, words, selector)[0]]
+    return [_scope(each) for each in listed(snapshot, words, selector).scopes]
 
 
 @named_limits()

@@ -7,6 +7,7 @@ The old one, and its scope, may be gone: then the new one's record is all that n
 A member's processes can rewrite its record, and so only make a stop of other names stop this one.
 """
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,6 +45,12 @@ class Launcher:
     def words(self) -> str:
         """Its name for people."""
         return words(self.name, self.leaf, self.identity)
+
+    @property
+    def arguments(self) -> str:
+        """What selects all that its session launched; only itself, if that key was cut."""
+        _, _, _, is_whole = names.parse_unit(self.unit) or ("", "", "", False)
+        return f"-s {shlex.quote(self.identity.session)}" if is_whole else shlex.quote(self.leaf)
 
     def matches(self, selector: Selector) -> bool:
         """Return whether session, lane, run and name of a selector are its own."""
@@ -178,12 +185,12 @@ class Named:
                     break
         return found
 
-    def reached(self, snapshot: Snapshot) -> list[Launched]:
-        """Return what was launched and ends with its launcher, and all that a member went on as."""
+    def outliving(self, snapshot: Snapshot, known: Collection[str] = ()) -> list[Launched]:
+        """Return what was launched and lives, and was started to outlive that: a stop leaves it."""
         return [
             each
-            for each in self.launched(snapshot)
-            if each.goes_on or ends_with_launcher(each.member)
+            for each in self.launched(snapshot, known)
+            if each.member.lives and not ends_with_launcher(each.member)
         ]
 
     def unreached(self, words: Iterable[str], found: Iterable[Launched]) -> tuple[str, ...]:
@@ -247,21 +254,37 @@ def look_up(
     return Named((*chosen.selected, *several), selector, kinds), chosen.missing
 
 
-def listed(
-    snapshot: Snapshot, words: Sequence[str], selector: Selector
-) -> tuple[list[Scope], tuple[str, ...], list[Launched]]:
-    """Return the scopes that a list shows for words and selector, and unknown words.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list shows."""
 
-    With what was launched from what they name, if that is in other scopes: these are listed too.
-    """
+    scopes: list[Scope]
+    """What is named, and what was launched from that and would be stopped with it, or went on."""
+    missing: tuple[str, ...]
+    """The words that name nothing."""
+    launched: list[Launched]
+    """The launched ones in these scopes."""
+    outliving: list[Launched]
+    """What was launched too, and a stop leaves."""
+    with_outliving: list[Scope]
+    """The scopes, and those of what a stop leaves."""
+
+
+def listed(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Listed:
+    """Return what a list shows for words and selector."""
     scopes, missing = resolve.listed(snapshot, words, selector)
     named, _ = look_up(snapshot, words, selector)
-    found = named.reached(snapshot)
+    launched = named.launched(snapshot)
+    found = [each for each in launched if each.goes_on or ends_with_launcher(each.member)]
     shown = {each.directory for each in (*scopes, *(each.scope for each in found))}
-    return (
+    left = [each for each in launched if each not in found and each.member.lives]
+    every = shown | {each.scope.directory for each in left}
+    return Listed(
         [each for each in snapshot.scopes if each.directory in shown],
-        named.unreached(missing, found),
+        named.unreached(missing, [*found, *left]),
         found,
+        left,
+        [each for each in snapshot.scopes if each.directory in every],
     )
 
 

@@ -9,6 +9,8 @@ import contextlib
 import enum
 from dataclasses import dataclass
 
+from scopekeeper.systemd.service_end import how_killed, was_killed
+
 _UP = ("active", "reloading", "refreshing", "activating")
 _SECONDS = 5.0
 """An emulated machine takes a second to answer while it goes down."""
@@ -40,12 +42,25 @@ class UnitState:
     """Whether this life of it is being stopped, or is over."""
     main_pid: int
     """Of its main process, also after its end; 0 if systemd has forgotten it."""
+    runs: bool = False
+    """Whether its main process lives."""
+    killed: str = ""
+    """How it was killed, ``signal 9`` for instance; '' if it was not, or is another life."""
+
+    def evidence(self, unit: str) -> str:
+        """Return the evidence that this life of the unit is over, or about to be."""
+        if self.killed:
+            return was_killed(unit, self.killed)
+        return f"{unit} {'was stopping' if self.runs else 'has stopped'}"
 
 
 async def unit_state(unit: str, epoch: str, *, of_user: bool) -> UnitState | None:
     """Return the state of one life of a service; None if systemd does not answer."""
     options = ["--user"] if of_user else []
-    names = ("ActiveState", "SubState", "InvocationID", "ExecMainPID")
+    names = (
+        "ActiveState", "SubState", "InvocationID", "ExecMainPID", "MainPID",
+        "Result", "ExecMainCode", "ExecMainStatus",
+    )  # fmt: skip
     printed = await _ask(*options, "show", *(f"--property={name}" for name in names), "--", unit)
     lines = (line.partition("=") for line in printed.decode("utf-8", "replace").split())
     found = {name: value for name, _, value in lines}
@@ -55,7 +70,12 @@ async def unit_state(unit: str, epoch: str, *, of_user: bool) -> UnitState | Non
     is_over = waits or found["ActiveState"] not in _UP
     is_another = bool(epoch) and found.get("InvocationID") not in ("", epoch)
     pid = found.get("ExecMainPID", "")
-    return UnitState(is_over or is_another, int(pid) if pid.isdecimal() and not is_another else 0)
+    if is_another:
+        return UnitState(is_leaving=True, main_pid=0)
+    runs = found.get("MainPID", "0") != "0"
+    how = (found.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus"))
+    killed = how_killed(*how) if is_over and not runs else ""
+    return UnitState(is_over, int(pid) if pid.isdecimal() else 0, runs, killed)
 
 
 async def _is_stopping(*options: str) -> bool:

@@ -15,16 +15,19 @@ from tests.machine import (
     PROGRAM,
     ROOT,
     Scopekeeper,
+    children_of,
     directory_of,
     eventually,
     is_alive,
+    leaves,
     processes,
     record_of,
     scope_directory,
+    text_of,
 )
 
 from .guard import Keeper
-from .manager import Units, main_pid, systemctl
+from .manager import Units, main_pid, state, systemctl
 
 pytestmark = pytest.mark.systemd
 
@@ -38,11 +41,18 @@ LINGERING = 'trap "" TERM; while :; do sleep 1000; done'
 def gateway(units: Units, guard: Keeper, session: str) -> Callable[..., str]:
     """Start a service with three servers, and return its name when all of them run."""
 
-    def start(*properties: str, prefix: str = "", helper: str = "") -> str:
+    def start(
+        *properties: str,
+        prefix: str = "",
+        helper: str = "",
+        stdin: str = "",
+        with_keeper: bool = True,
+    ) -> str:
         unit = f"gateway-{session[-8:]}.service"
         servers = {"plain": "echo ready; exec sleep infinity", "quiet": QUIET, "deaf": DEAF}
         lines = [
-            f"{PROGRAM} run -s {session} -n {name} --grace 1s -- sh -c {shlex.quote(script)} &"
+            f"{'sleep infinity |' if stdin else ''} {PROGRAM} run -s {session} -n {name} "
+            f"{'--kind mcp' if stdin else ''} --grace 1s -- sh -c {shlex.quote(script)} &"
             for name, script in servers.items()
         ]
         lines += [f"sh -c {shlex.quote(helper)} &"] if helper else []
@@ -51,10 +61,21 @@ def gateway(units: Units, guard: Keeper, session: str) -> Callable[..., str]:
         environment = [f"--setenv=SCOPEKEEPER_{name}={value}" for name, value in
                        (("STATE", guard.state), ("CONFIG", guard.rules))]  # fmt: skip
         units.run(unit, *environment, *properties, command=(*prefix.split(), "bash", str(script)))
-        eventually(lambda: set(guard.living()) >= set(servers))
+        if with_keeper:
+            eventually(lambda: set(guard.living()) >= set(servers))
+        eventually(lambda: all_run(session))
         return unit
 
     return start
+
+
+def all_run(session: str) -> bool:
+    """Return whether each server runs, with its handler in place."""
+    directory = scope_directory(session)
+    pids = [record_of(f"{directory}/{leaf}").get("PID", "0") for leaf in leaves(directory)]
+    names = [text_of(f"/proc/{pid}/comm").strip() for pid in pids]
+    busy = [pid for pid in pids if children_of(int(pid))]
+    return [names.count(each) for each in ("sh", "sleep")] == [2, 1] and len(busy) >= 2
 
 
 def kill(unit: str, pid: int = 0) -> None:
@@ -72,18 +93,100 @@ def servers(guard: Keeper, session: str) -> dict[str, tuple[object, object]]:
     return eventually(lambda: len(found := ended()) == 3 and found)
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+def all_of(unit: str, how: str = "was killed (signal 9)") -> dict[str, tuple[object, object]]:
+    """Return the one reason and evidence of each of the three servers."""
+    return dict.fromkeys(("plain", "quiet", "deaf"), ("owner gone", f"{unit} {how}"))
+
+
+@pytest.mark.parametrize("how", ["kill", "kill, and it is started again", "stop"])
 def test_one_end_of_a_gateway_is_one_reason_in_each_row(
     gateway: Callable[..., str], guard: Keeper, session: str, how: str
 ) -> None:
     guard.start()
-    unit = gateway()
-    if how == "kill":
-        kill(unit)
-    else:
+    again = ("--property=Restart=always", "--property=RestartSec=100ms")
+    unit = gateway(*again if "again" in how else ())
+    if how == "stop":
         assert systemctl("stop", unit).returncode == 0
-    one = ("owner gone", f"{unit} has stopped")
-    assert servers(guard, session) == dict.fromkeys(("plain", "quiet", "deaf"), one)
+        assert servers(guard, session) == all_of(unit, "has stopped")
+    else:
+        kill(unit)
+        assert servers(guard, session) == all_of(unit)
+
+
+@pytest.mark.parametrize("with_keeper", [True, False])
+def test_the_drop_in_of_a_gateway_gives_the_same_reason(
+    gateway: Callable[..., str], guard: Keeper, session: str, with_keeper: bool
+) -> None:
+    """Nobody asked for it: its ExecStopPost= stops what the gateway has left.
+
+    Without a keeper, nobody sees how those ended that systemd had ended before.
+    """
+    unit = f"gateway-{session[-8:]}.service"
+    stops = f"stop --owner {unit} --lifetime gateway --note '{unit} has ended: ${{SERVICE_RESULT}}'"
+    if with_keeper:
+        guard.start()
+    gateway(f"--property=ExecStopPost=-{PROGRAM} {stops}", with_keeper=with_keeper)
+    kill(unit)
+    found = servers(guard, session)
+    if with_keeper:
+        assert found == all_of(unit)
+        return
+    assert found["deaf"] == all_of(unit)["deaf"]
+    unseen = ("unknown", "it ended before anyone looked")
+    for each in ("plain", "quiet"):
+        assert found[each] in (all_of(unit)[each], unseen)
+
+
+def test_without_a_keeper_an_unseen_end_names_that_of_its_gateway(
+    units: Units, guard: Keeper, session: str
+) -> None:
+    """Its scope is gone before the gateway's ExecStopPost= looks, and the gateway is not yet."""
+    unit = f"gateway-{session[-8:]}.service"
+    deaf = shlex.join([PROGRAM, "run", "-s", f"{session}:2", "-n", "deaf", "--grace", "1s", "--",
+                       "sh", "-c", DEAF])  # fmt: skip
+    plain = shlex.join([PROGRAM, "run", "-s", session, "-n", "plain", "--", *FOREVER])
+    script = f"{plain} & {deaf} & while :; do sleep 1; done"
+    stops = f"stop --owner {unit} --lifetime gateway --note '{unit} has ended: ${{SERVICE_RESULT}}'"
+    units.run(
+        unit, f"--setenv=SCOPEKEEPER_STATE={guard.state}",
+        f"--property=ExecStopPost=-{PROGRAM} {stops}", command=("bash", "-c", script),
+    )  # fmt: skip
+    eventually(lambda: len(processes(scope_directory(f"{session}:2"))) == 2)
+    eventually(lambda: "sleep" in {text_of(f"/proc/{pid}/comm").strip()
+                                   for pid in processes(scope_directory(session))})  # fmt: skip
+    kill(unit)
+    eventually(lambda: state(unit) == "failed")  # `history` would record the end before that
+    (end,) = guard.ends(session)
+    killed = f"{unit} was killed (signal 9)"
+    unseen = f"it ended before anyone looked, and so did its owner: {killed}"
+    assert (end["reason"], end["evidence"]) in (("unknown", unseen), ("owner gone", killed))
+    (end,) = guard.ends(f"{session}:2")
+    assert (end["reason"], end["evidence"]) == ("owner gone", killed)
+
+
+def test_a_request_in_the_name_of_a_gateway_is_a_request(
+    gateway: Callable[..., str], guard: Keeper, keeper: Scopekeeper, session: str
+) -> None:
+    """What its ExecStopPost= has in its environment proves nothing."""
+    guard.start()
+    unit = gateway()
+    facts = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
+    done = keeper.call("stop", "--owner", unit, env={**os.environ, **facts})
+    assert done.returncode == 0
+    assert {reason for reason, _ in servers(guard, session).values()} == {"stopped by request"}
+
+
+def test_what_is_left_of_a_killed_gateway_is_not_abandoned(
+    gateway: Callable[..., str], guard: Keeper, session: str
+) -> None:
+    """Its service stays active until the deaf one has ended: systemd waits for its whole cgroup."""
+    guard.policy('[lanes.default]\nabandoned_grace = "1s"\nleader_grace = "1s"\n')
+    guard.start()
+    prefix = f"{PROGRAM} run -s {session} -n gw --"
+    inside = ("--property=Delegate=yes", "--property=TimeoutStopSec=300s")
+    unit = gateway(*inside, prefix=prefix, stdin="pipe")
+    kill(unit)
+    assert servers(guard, session) == all_of(unit)
 
 
 def test_each_row_names_the_gateway_whose_helpers_take_long_to_stop(
@@ -92,10 +195,7 @@ def test_each_row_names_the_gateway_whose_helpers_take_long_to_stop(
     guard.start()
     unit = gateway("--property=TimeoutStopSec=8s", helper=LINGERING)
     kill(unit)
-    found = servers(guard, session)
-    assert {reason for reason, _ in found.values()} == {"owner gone"}
-    evidence = {f"{unit} was stopping", f"{unit} has stopped"}
-    assert {text for _, text in found.values()} <= evidence
+    assert servers(guard, session) == all_of(unit)
 
 
 def test_a_killed_gateway_inside_its_own_scope_is_no_end_of_its_owner(
@@ -105,9 +205,7 @@ def test_a_killed_gateway_inside_its_own_scope_is_no_end_of_its_owner(
     prefix = f"{PROGRAM} run -s {session} -n gw --"
     unit = gateway("--property=Delegate=yes", "--property=TimeoutStopSec=2s", prefix=prefix)
     kill(unit)
-    found = servers(guard, session)
-    assert {reason for reason, _ in found.values()} == {"owner gone"}
-    assert all(str(text).startswith(f"{unit} ") for _, text in found.values())
+    assert servers(guard, session) == all_of(unit)
 
     def own() -> list[dict[str, object]]:
         return [each for each in guard.history(session) if each["member"] == "gw"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,7 +18,9 @@ from tests.machine import (
     directory_of,
     eventually,
     is_alive,
+    processes,
     record_of,
+    scope_directory,
 )
 from tests.viewer import Viewer
 
@@ -126,6 +129,8 @@ def test_a_dry_run_names_what_the_stop_then_ends_and_changes_nothing(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         f"{unit_of(pair[0])}: would end 2 members, 2 processes, with 3.0s from SIGTERM to SIGKILL\n"
+        f"    a  pid {pair[0].pid}  {' '.join(FOREVER)}\n"
+        f"    b  pid {pair[1].pid}  {' '.join(FOREVER)}\n"
     )
     one = keeper.call("stop", "-s", session, "-n", "a", "--dry-run", "--grace", "20s", "--json")
     (document,) = json.loads(one.stdout)["stopped"]
@@ -141,6 +146,46 @@ def test_a_dry_run_names_what_the_stop_then_ends_and_changes_nothing(
     assert unit_of(third) == unit_of(pair[0])
     assert keeper.call("stop", "-s", session).returncode == 0
     assert {each.wait() for each in (*pair, third)} == {-signal.SIGTERM}
+
+
+def test_a_dry_run_lists_the_first_members_and_counts_the_rest(
+    keeper: Scopekeeper, session: str
+) -> None:
+    """Of each, the first pids and the first words; in JSON, all of it."""
+    command = ["sh", "-c", "for each in 1 2 3 4 5 6; do sleep infinity & done; wait", "x" * 200]
+    first = keeper.member("-s", session, "-n", "first", "--", *command)
+    eventually(lambda: len(processes(directory_of(first.pid))) == 7)
+    more = [keeper.member("-s", session, "-n", f"m{n}", "--", *FOREVER) for n in range(11)]
+    done = keeper.call("stop", "-s", session, "--dry-run")
+    heading, mine, *lines, last = done.stdout.splitlines()
+    assert ": would end 12 members, 18 processes, " in heading
+    assert re.fullmatch(rf"    first  pid {first.pid}( \d+){{4}} and 2 more  sh -c for .*…", mine)
+    assert len(mine) < 140
+    assert lines == [
+        f"    m{n}  pid {each.pid}  {' '.join(FOREVER)}" for n, each in enumerate(more[:9])
+    ]
+    assert last == "    and 2 more members"
+    document = json.loads(keeper.call("stop", "-s", session, "--dry-run", "--json").stdout)
+    members = {each["name"]: each for each in document["stopped"][0]["members"]}
+    assert len(members) == 12
+    assert set(members["first"]["pids"]) == processes(directory_of(first.pid))
+    assert members["first"]["argv"] == command
+
+
+def test_a_stop_of_what_has_ended_says_so(keeper: Scopekeeper, session: str) -> None:
+    never = f"{session}:never"
+    ended = keeper.member("-s", session, "-n", "ended", "--", *FOREVER)
+    leaf = os.path.basename(directory_of(ended.pid))
+    ended.kill()
+    ended.wait()
+    eventually(lambda: not scope_directory(session))
+    for command in ("stop", "stop --dry-run", "ls"):
+        for word in (session, leaf):
+            done = keeper.call(*command.split(), word)
+            assert done.returncode == 4
+            hint = f"is '{word}'; it has ended; see: scopekeeper why {word}\n"
+            assert done.stderr.endswith(hint), (command, done.stderr)
+    assert "has ended" not in keeper.call("stop", never).stderr
 
 
 def test_a_dry_run_that_matches_nothing_exits_as_the_stop_would(

@@ -222,7 +222,9 @@ def test_a_stop_of_its_old_name_stops_it(
         f"{leaf} in {session}, lane main)"
     )
     dry = keeper.call("stop", "--dry-run", *named(session, leaf))
-    assert re.fullmatch(line.format("would end 1 process, with .*"), dry.stdout.strip())
+    which = f"\n    inner  pid {process.pid}  {' '.join(FOREVER)}"
+    found = line.format("would end 1 process, with .*") + re.escape(which)
+    assert re.fullmatch(found, dry.stdout.strip())
     assert (dry.returncode, is_alive(process.pid)) == (0, True)
     done = keeper.call("stop", *named(session, leaf))
     assert done.returncode == 0

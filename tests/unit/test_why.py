@@ -1,5 +1,6 @@
 """What `why` tells of an end: all that the history has, and nothing twice."""
 
+import dataclasses
 import os
 import subprocess
 
@@ -9,8 +10,9 @@ from ends import an_end
 from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.still_running import Running, client
 from scopekeeper.cli.why import account
+from scopekeeper.history.end import ENDED_BEFORE
 from scopekeeper.lifecycle.plan import Action, Step, Verdict
-from scopekeeper.scope.model import Member, Scope
+from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope
 from scopekeeper.scope.reason import Reason
 
 
@@ -46,6 +48,38 @@ def test_the_owner_and_the_command_have_an_end_each(how, clause):
     end = an_end(reason=Reason.OWNER_GONE, evidence="process 7 has ended", processes=2, **how)
     assert f": process 7 has ended; {clause}; 2 processes ended" in account(end).line
     assert f"    {clause}" in account(end).lines(80)
+
+
+@pytest.mark.parametrize(
+    ("how", "clause"),
+    [
+        ({"signal": 1}, ", by SIGHUP"),
+        ({"exit_status": 7}, ", with status 7"),
+        ({}, ""),
+    ],
+)
+def test_a_command_that_had_ended_before_has_one_clause(how, clause):
+    evidence = f"asked for by bash; {ENDED_BEFORE}"
+    line = account(an_end(reason=Reason.STOPPED, evidence=evidence, processes=2, **how)).line
+    assert line.endswith(f": {evidence}{clause}; 2 processes ended.")
+
+
+@pytest.mark.parametrize(
+    ("owner", "title"),
+    [
+        (Owner(unit="my-gateway.service", epoch="1"), "my-gateway.service"),
+        (Owner(pid=257, start_time=3, name="claude"), "claude[257]"),
+    ],
+)
+def test_of_what_runs_the_owner_is_named(owner, title):
+    state = OwnerState(owner, Liveness.ALIVE, "it runs")
+    member = Member("cat", "00000001", "/d/m-cat.00000001", "/d", pids=(5,), owner_state=state)
+    scope = Scope("u.scope", "/d", "/d", os.getuid(), "s", "main", members=(member,))
+    runs = Running(scope, member)
+    assert f"; its owner is {title}" in runs.account(keeper_runs=False).line
+    assert runs.document["owner"]["unit"] == (owner.unit or None)
+    nobody = dataclasses.replace(member, owner_state=None)
+    assert "owner" not in Running(scope, nobody).account(keeper_runs=False).line
 
 
 LONG = {

@@ -1,0 +1,30 @@
+"""Whether a word that names nothing that is there names something that has ended."""
+
+import contextlib
+import shlex
+
+from scopekeeper import state
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history.store import HistoryStore
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.lifecycle import unseen_ends
+from scopekeeper.scope import names
+
+
+def hint(word: str) -> str:
+    """Return the command that shows how it ended; '' if nothing of this user has had that name."""
+    return f"it has ended; see: scopekeeper why {shlex.quote(word)}" if _is_known(word) else ""
+
+
+def _is_known(word: str) -> bool:
+    leaf = names.parse_leaf(word)
+    about = leaf[1] if leaf else word
+    with contextlib.suppress(ScopekeeperError):
+        if HistoryStore(state.directory()).read(about=about, limit=1):
+            return True
+    with contextlib.suppress(LookupError):  # no cgroup2
+        return any(  # a keeper takes some seconds to record an end
+            about in (end.session, end.run, end.name, end.member_id, end.unit)
+            for end in unseen_ends.over(mount_point())
+        )
+    return False
