@@ -1,8 +1,8 @@
 """An MCP server as hosts have them: it does not see its input end, and it has helpers.
 
 One helper is in its process group, the other one in a session of its own, as a browser's daemon.
-Both carry ``E2E_HELPER`` and the server's pid in their environment. With ``E2E_STUBBORN`` the server
-itself ignores SIGTERM, SIGINT and SIGHUP. Standard library only.
+Both carry ``E2E_HELPER`` and the server's pid in their environment. With ``E2E_STUBBORN`` the
+server itself ignores SIGTERM, SIGINT and SIGHUP. Standard library only.
 """
 
 import json

@@ -5,7 +5,6 @@ from pathlib import Path
 from tests.e2e.packages import Package
 
 from .client import Client, Place, call
-from .ends import ENDS
 
 KEY = "sk-ant-of-the-tests-0123456789"
 
@@ -22,10 +21,10 @@ class Claude(Client):
         "node_modules/@anthropic-ai/claude-code-linux-x64/claude",
     )
     program = package.proof
-    prompt_sign = "❯"
+    prompt_sign = "❯"  # noqa: RUF001
     asks = "Background work"
+    names_servers = True
     contains_commands = True
-    ends = tuple(ENDS)
 
     def configure(self, place: Place) -> None:
         project = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
@@ -80,5 +79,11 @@ class Claude(Client):
         more = {"run_in_background": True} if background else {}
         return call("Bash", command=line, description="a command", **more)
 
-    def session_of(self, environment: dict[str, str]) -> str:
-        return environment.get("CLAUDE_CODE_SESSION_ID", "")
+    def subagent(self, script: str) -> str:
+        return call(
+            "Agent", description="a part", prompt=script, subagent_type="general-purpose",
+            run_in_background=False,
+        )  # fmt: skip
+
+    def sessions(self, place: Place) -> set[str]:
+        return {path.stem for path in (place.home / ".claude/projects").glob("*/*.jsonl")}

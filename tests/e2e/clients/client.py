@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.e2e.packages import Package
+from tests.e2e.packages import Package, install
+from tests.lab.host import Note
 
 INSTALLED = Path("/opt/clients")
 """Where the lab's machine has what was installed on the host."""
@@ -61,14 +62,18 @@ class Client(ABC):
     new_words: ClassVar[str] = "/clear"
     asks: ClassVar[str] = ""
     """on its screen when it asks at its end what is to be done with commands that run"""
+    names_servers: ClassVar[bool] = False
+    """whether its servers have the id of the session in their environment"""
     contains_commands: ClassVar[bool] = False
     """whether ``shell_variables`` lead to scopekeeper-shell"""
-    ends: ClassVar[tuple[str, ...]]
-    """those that are played, by their names in ``ends``"""
 
     def argv(self) -> list[str]:
         """Return the program, without arguments."""
         return [str(INSTALLED / self.package.folder / self.program)]
+
+    def install(self, root: Path, note: Note) -> None:
+        """Have it installed in a folder, on the host."""
+        install(root, self.package, note)
 
     @abstractmethod
     def configure(self, place: Place) -> None:
@@ -102,9 +107,13 @@ class Client(ABC):
     def command(self, line: str, *, background: bool = False) -> str:
         """Return the step of a script that runs a shell command."""
 
-    def session_of(self, environment: dict[str, str]) -> str:
-        """Return the client's id of the session, from the environment of a process; '' if none."""
-        return ""
+    @abstractmethod
+    def subagent(self, script: str) -> str:
+        """Return the step of a script that has a subagent do another script."""
+
+    @abstractmethod
+    def sessions(self, place: Place) -> set[str]:
+        """Return the ids of its sessions, from the files that it keeps of them."""
 
     def session_name(self, identifier: str) -> str:
         """Return the name that scopekeeper is to give the session."""

@@ -4,7 +4,6 @@ import json
 
 from tests.e2e.packages import Package
 
-from .ends import ENDS
 from .client import MODEL, Client, Place, Server, call
 
 
@@ -20,10 +19,9 @@ class Codex(Client):
         "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
     )
     program = package.proof
-    prompt_sign = "›"
+    prompt_sign = "›"  # noqa: RUF001
     exit_words = "/quit"
     new_words = "/new"
-    ends = tuple(ENDS)
 
     def configure(self, place: Place) -> None:
         servers = "".join(_table(name, server) for name, server in place.servers.items())
@@ -73,12 +71,18 @@ trust_level = "trusted"
         # what has not ended by then goes on in the background
         return call("exec_command", cmd=line, yield_time_ms=1000 if background else 20_000)
 
-    def session_of(self, environment: dict[str, str]) -> str:
-        return environment.get("CODEX_SESSION_ID", "")
+    def subagent(self, script: str) -> str:
+        return call("spawn_agent", message=script)
+
+    def sessions(self, place: Place) -> set[str]:
+        rollouts = (place.home / ".codex/sessions").rglob("rollout-*.jsonl")
+        return {path.stem[-36:] for path in rollouts}
 
 
 def _table(name: str, server: Server) -> str:
-    variables = ", ".join(f"{key} = {json.dumps(value)}" for key, value in server.json["env"].items())
+    variables = ", ".join(
+        f"{key} = {json.dumps(value)}" for key, value in server.json["env"].items()
+    )
     return f"""
 [mcp_servers.{name}]
 command = {json.dumps(server.command)}

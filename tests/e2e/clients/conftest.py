@@ -13,6 +13,7 @@ from tests.machine import PROGRAM, ROOT, eventually, scope_directories
 from .client import INSTALLED, Client
 from .counting import Table
 from .desk import Desk
+from .ends import ENDS
 from .known import CLIENTS
 from .model import Model
 
@@ -27,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "way" in metafunc.fixturenames:
         metafunc.parametrize("way", WAYS, indirect=True, scope="session")
     if "end" in metafunc.fixturenames:
-        cases = [(name, end) for name, client in CLIENTS.items() for end in client.ends]
+        cases = [(name, end) for name in CLIENTS for end in ENDS]
         metafunc.parametrize(("client", "end"), cases, indirect=["client"], scope="session")
     elif "client" in metafunc.fixturenames:
         metafunc.parametrize("client", CLIENTS, indirect=True, scope="session")
@@ -77,7 +78,8 @@ def desk(client: Client, way: str, model: Model) -> Iterator[Desk]:
 def table(request: pytest.FixtureRequest, client: Client) -> Table:
     """Return the table of a client, which is printed at the end."""
     tables = request.config.stash.setdefault(TABLES, {})
-    return tables.setdefault(client.name, Table(client.title))
+    ends = tuple(end.label for end in ENDS.values())
+    return tables.setdefault(client.name, Table(client.title, ends, tuple(WAYS.values())))
 
 
 @pytest.hookimpl(tryfirst=True)

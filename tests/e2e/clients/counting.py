@@ -30,6 +30,9 @@ class Table:
     """Of one client."""
 
     title: str
+    _ends: tuple[str, ...]
+    _ways: tuple[str, ...]
+    """both in the order in which they are printed"""
     _rows: dict[str, dict[str, Left]] = field(default_factory=dict)
 
     def note(self, end: str, way: str, left: Left) -> None:
@@ -38,10 +41,10 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the lines to print."""
-        ways = list(dict.fromkeys(way for row in self._rows.values() for way in row))
-        form = "  {:22}" + " {:>34}" * len(ways)
+        form = "  {:26}" + " {:>34}" * len(self._ways)
         rows = [
-            form.format(end, *(str(row.get(way, "-")) for way in ways))
-            for end, row in self._rows.items()
+            form.format(end, *(str(self._rows[end].get(way, "-")) for way in self._ways))
+            for end in self._ends
+            if end in self._rows
         ]
-        return [f"{self.title}: left 10 s after its end", form.format("", *ways), *rows]
+        return [f"{self.title}: left 10 s after its end", form.format("", *self._ways), *rows]

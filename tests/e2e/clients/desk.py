@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.machine import PROGRAM, SHELL, MOUNT, end_cgroup, eventually, scope_directories
+from tests.machine import MOUNT, PROGRAM, SHELL, end_cgroup, eventually, scope_directories
 
 from .client import Client, Place, Server
 from .model import Model

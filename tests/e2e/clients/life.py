@@ -8,11 +8,12 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from tempfile import TemporaryFile
 
 from tests.e2e import census
 from tests.e2e.census import Process
-from tests.machine import environment_of, eventually, is_alive
+from tests.machine import eventually, is_alive
 from tests.viewer import Viewer
 
 from .desk import SERVERS, UNIT, Desk
@@ -76,9 +77,7 @@ class Life(ABC):
 
     def work(self, *, background: bool) -> None:
         """Wait until everything runs that the turn has started, and remember it."""
-        expected = sorted(
-            [*SERVERS, *HELPERS * len(SERVERS), *(WORKERS if background else ())]
-        )
+        expected = sorted([*SERVERS, *HELPERS * len(SERVERS), *(WORKERS if background else ())])
 
         def there() -> frozenset[Process]:
             found = self.running()
@@ -94,11 +93,6 @@ class Life(ABC):
         """Return what runs that did not before this life began."""
         taken = census.take()
         return frozenset(each for each in taken.found if each.kind in KINDS) - self._before
-
-    def ids(self) -> set[str]:
-        """Return the client's ids of the session, as what it has started has them."""
-        session_of = self.desk.client.session_of
-        return {session_of(environment_of(each.pid)) for each in self.seen} - {""}
 
     def wrong(self) -> list[str]:
         """Return the lines of what is shown that name an error."""
@@ -127,15 +121,18 @@ class Life(ABC):
 class Prompt(Life):
     """A client that has one prompt and no terminal."""
 
-    def __init__(self, desk: Desk, *, background: bool, resumed: str = "") -> None:
+    def __init__(
+        self, desk: Desk, *, background: bool, resumed: str = "", more: Sequence[str] = ()
+    ) -> None:
         super().__init__(desk)
         script = "\n".join([
             *self.steps(background=background),
+            *more,
             f'call: hold {{"name": "{self.name}"}}',
         ])  # fmt: skip
         client = desk.client
         words = client.resume(resumed, script) if resumed else client.once(script)
-        self._output = TemporaryFile("w+")
+        self._output = TemporaryFile("w+")  # noqa: SIM115, it is closed with the life
         self._process = subprocess.Popen(
             desk.argv(words, self.unit),
             stdin=subprocess.DEVNULL,
@@ -235,6 +232,20 @@ class Screen(Life):
             self._viewer.type("\r" if asks and asks in self.shown() else key)
             with contextlib.suppress(AssertionError):
                 eventually(self.ended, 0.7)  # twice within a second is what clients wait for
+
+    def begin_anew(self) -> None:
+        """Begin a new session in the same client, and have it do the same again."""
+        before = self.seen
+        self.command(self.desk.client.new_words)
+        self._viewer.until(lambda lines: "end-of-" not in "\n".join(lines))
+        self.turn(*self.steps(background=True))
+
+        def again() -> bool:
+            new = self.running() - before
+            return sorted(each.name for each in new if each.kind == "worker") == sorted(WORKERS)
+
+        eventually(again, END_S)
+        self.seen = self.running()
 
     def hang_up(self) -> None:
         """Close the terminal."""

@@ -1,7 +1,7 @@
 """The model of every client: a server on loopback that speaks the APIs that the clients speak.
 
-It does what the user's message says, as ``tests.e2e.provider`` does. ``call: hold {"name": "N"}`` is
-answered only after ``release("N")``: until then a turn of the client runs.
+It does what the user's message says, as ``tests.e2e.provider`` does. ``call: hold {"name": "N"}``
+is answered only after ``release("N")``: until then a turn of the client runs.
 """
 
 import json
@@ -51,13 +51,13 @@ class Handler(provider.Handler):
 
     server: "Model"
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802
         """Answer a client that only asks whether somebody is there."""
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         """Answer in the dialect of the path; anything else that a client posts is acknowledged."""
         path, body = self.path.partition("?")[0], self._body()
         dialect = next((each for each in DIALECTS if each.speaks(path)), None)

@@ -40,9 +40,11 @@ def check_that_it_works(life: Life) -> None:
 
 def check_that_it_is_contained(life: Life) -> None:
     client = life.desk.client
+    names = [client.session_name(each) for each in client.sessions(life.desk.place)]
     for each in life.seen:
         if is_contained(client, each.kind):
             assert each.scope, each
+            assert not client.names_servers or each.session in names, each
 
 
 def is_contained(client: Client, kind: str) -> bool:
