@@ -4,23 +4,23 @@ from pathlib import Path
 
 from tests.e2e.packages import Package
 
-from .client import Client, Place, call
+from .client import FromNpm, Place, call
 
 KEY = "sk-ant-of-the-tests-0123456789"
 
 
-class Claude(Client):
+class Claude(FromNpm):
     """A native program; its servers and commands have the id of the session."""
 
     name = "claude"
-    title = "Claude Code 2.1.332"
+    version = "2.1.332"
+    title = f"Claude Code {version}"
     wrapped_as = "claude-code"
     package = Package(
         "claude",
-        {"@anthropic-ai/claude-code": "2.1.332"},
+        {"@anthropic-ai/claude-code": version},
         "node_modules/@anthropic-ai/claude-code-linux-x64/claude",
     )
-    program = package.proof
     prompt_sign = "❯"  # noqa: RUF001
     asks = "Background work"
     names_servers = True

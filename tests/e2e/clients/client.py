@@ -2,8 +2,10 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tests.e2e.packages import Package, install
@@ -50,12 +52,10 @@ class Client(ABC):
     """A client."""
 
     name: ClassVar[str]
+    version: ClassVar[str]
     title: ClassVar[str]
     wrapped_as: ClassVar[str]
     """its name for ``wrap --client``"""
-    package: ClassVar[Package]
-    program: ClassVar[str]
-    """below the package's folder"""
     prompt_sign: ClassVar[str]
     """on its screen when a prompt can be typed"""
     exit_words: ClassVar[str] = "/exit"
@@ -67,13 +67,18 @@ class Client(ABC):
     contains_commands: ClassVar[bool] = False
     """whether ``shell_variables`` lead to scopekeeper-shell"""
 
+    is_second: ClassVar[bool] = False
+    """whether the client itself is a child of the program that is started"""
+    not_played: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """ends, and tests, that are not played with it; why"""
+
+    @abstractmethod
+    def install(self, root: Path, note: Note) -> None:
+        """Have it installed in a folder, on the host; UnreachableError without its registry."""
+
+    @abstractmethod
     def argv(self) -> list[str]:
         """Return the program, without arguments."""
-        return [str(INSTALLED / self.package.folder / self.program)]
-
-    def install(self, root: Path, note: Note) -> None:
-        """Have it installed in a folder, on the host."""
-        install(root, self.package, note)
 
     @abstractmethod
     def configure(self, place: Place) -> None:
@@ -107,17 +112,30 @@ class Client(ABC):
     def command(self, line: str, *, background: bool = False) -> str:
         """Return the step of a script that runs a shell command."""
 
-    @abstractmethod
     def subagent(self, script: str) -> str:
         """Return the step of a script that has a subagent do another script."""
+        raise NotImplementedError
 
-    @abstractmethod
     def sessions(self, place: Place) -> set[str]:
         """Return the ids of its sessions, from the files that it keeps of them."""
+        return set()
 
     def session_name(self, identifier: str) -> str:
         """Return the name that scopekeeper is to give the session."""
         return f"{self.name}:{identifier}"
+
+
+class FromNpm(Client):
+    """A client that is one package of npm, with a program that runs by itself."""
+
+    package: ClassVar[Package]
+    """its ``proof`` is the program"""
+
+    def install(self, root: Path, note: Note) -> None:
+        install(root, self.package, note)
+
+    def argv(self) -> list[str]:
+        return [str(INSTALLED / self.package.folder / self.package.proof)]
 
 
 def call(tool: str, **arguments: object) -> str:

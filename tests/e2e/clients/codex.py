@@ -4,21 +4,21 @@ import json
 
 from tests.e2e.packages import Package
 
-from .client import MODEL, Client, Place, Server, call
+from .client import MODEL, FromNpm, Place, Server, call
 
 
-class Codex(Client):
+class Codex(FromNpm):
     """A native program; only its commands have the id of the session."""
 
     name = "codex"
-    title = "Codex CLI 0.171.0"
+    version = "0.171.0"
+    title = f"Codex CLI {version}"
     wrapped_as = "codex"
     package = Package(
         "codex",
-        {"@openai/codex": "0.171.0"},
+        {"@openai/codex": version},
         "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
     )
-    program = package.proof
     prompt_sign = "›"  # noqa: RUF001
     exit_words = "/quit"
     new_words = "/new"

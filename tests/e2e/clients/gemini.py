@@ -1,53 +1,77 @@
-"""Gemini's generateContent, as Gemini CLI asks for it."""
+"""Gemini CLI."""
 
-import json
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
 
-from .reply import Event, Reply, unique
+from tests.e2e.packages import NODE, Package, install
+from tests.lab.host import Note
 
-USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
-
-
-class Generate:
-    """POST /v1beta/models/MODEL:generateContent, or :streamGenerateContent."""
-
-    def speaks(self, path: str) -> bool:
-        """Return True for both."""
-        return path.lower().endswith("generatecontent")
-
-    def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """The parts of a content may be text, calls and results of functions."""
-        return [flat for content in body.get("contents", []) for flat in _flat(content)]
-
-    def offered(self, body: dict[str, Any]) -> set[str]:
-        """Return the names of the functions."""
-        tools = body.get("tools") or []
-        return {each["name"] for tool in tools for each in tool.get("functionDeclarations", [])}
-
-    def whole(self, body: dict[str, Any], reply: Reply) -> dict[str, Any]:
-        """Return one candidate."""
-        if reply.is_call:
-            part = {"functionCall": {"name": reply.name, "args": json.loads(reply.arguments)}}
-        else:
-            part = {"text": reply.text}
-        content = {"role": "model", "parts": [part]}
-        candidate = {"index": 0, "content": content, "finishReason": "STOP"}
-        return {"candidates": [candidate], "usageMetadata": USAGE, "responseId": unique("r")}
-
-    def events(self, body: dict[str, Any], reply: Reply) -> Iterable[Event]:
-        """Return all of it at once."""
-        yield Event(self.whole(body, reply))
+from .client import INSTALLED, FromNpm, Place, call
 
 
-def _flat(content: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    parts = content.get("parts", [])
-    if content.get("role") == "model":
-        calls = [part for part in parts if "functionCall" in part]
-        yield {"role": "assistant", "content": parts, "tool_calls": calls}
-        return
-    for part in parts:
-        if "functionResponse" in part:
-            yield {"role": "tool", "content": json.dumps(part["functionResponse"])}
-        elif "text" in part:
-            yield {"role": "user", "content": part["text"]}
+class Gemini(FromNpm):
+    """A process of node that starts a second one, which is the client; without ids."""
+
+    name = "gemini"
+    version = "0.61.0"
+    title = f"Gemini CLI {version}"
+    wrapped_as = "gemini"
+    package = Package(
+        "gemini",
+        {"@google/gemini-cli": version},
+        "node_modules/@google/gemini-cli/bundle/gemini.js",
+    )
+    prompt_sign = "Type your message"
+    exit_words = "/quit"
+    is_second = True
+    not_played = MappingProxyType(
+        {
+            "test_a_session_that_is_begun_anew_leaves_nothing_of_either": "not scripted yet",
+            "test_a_subagent_uses_the_servers_of_its_session": "not scripted yet",
+            "test_a_session_that_is_resumed_has_its_name_again": "it has no name of its own",
+        }
+    )
+
+    def install(self, root: Path, note: Note) -> None:
+        install(root, NODE, note)
+        super().install(root, note)
+
+    def argv(self) -> list[str]:
+        return [str(INSTALLED / NODE.folder / NODE.proof), *super().argv()]
+
+    def configure(self, place: Place) -> None:
+        servers = {name: server.json | {"trust": True} for name, server in place.servers.items()}
+        place.write(
+            ".gemini/settings.json",
+            {
+                "security": {
+                    "auth": {"selectedType": "gemini-api-key"},
+                    "folderTrust": {"enabled": False},
+                },
+                "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
+                "privacy": {"usageStatisticsEnabled": False},
+                "telemetry": {"enabled": False},
+                "ui": {"hideTips": True, "hideBanner": True},
+                "model": {"name": "gemini-2.5-flash"},
+                "mcpServers": servers,
+            },
+        )
+
+    def variables(self, place: Place) -> dict[str, str]:
+        return {"GEMINI_API_KEY": "a-key-of-the-tests", "GOOGLE_GEMINI_BASE_URL": place.url}
+
+    def once(self, prompt: str) -> list[str]:
+        return [*self.terminal(), "-p", prompt]
+
+    def resume(self, session: str, prompt: str) -> list[str]:
+        return [*self.terminal(), "--resume", session, "-p", prompt]
+
+    def terminal(self) -> list[str]:
+        return ["--approval-mode", "yolo"]
+
+    def ping(self, server: str) -> str:
+        return call(f"mcp_{server}_ping")
+
+    def command(self, line: str, *, background: bool = False) -> str:
+        more = {"is_background": True} if background else {}
+        return call("run_shell_command", command=line, **more)

@@ -3,5 +3,10 @@
 from .claude import Claude
 from .client import Client
 from .codex import Codex
+from .copilot import Copilot
+from .gemini import Gemini
+from .hermes import Hermes
+from .opencode import OpenCode
 
-CLIENTS: dict[str, Client] = {client.name: client for client in (Claude(), Codex())}
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), OpenCode(), Copilot(), Hermes())
+CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}

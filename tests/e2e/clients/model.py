@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from tests.e2e import provider
 from tests.e2e.provider import Request, decide
 
-from . import anthropic, chat, gemini, responses
-from .reply import Event, Reply
+from .dialects import anthropic, chat, gemini, responses
+from .dialects.reply import Event, Reply
 
 HOLD = "hold"
 NO_TOOL = "there is no tool called"

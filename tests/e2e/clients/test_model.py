@@ -1,6 +1,7 @@
 """The model and the installation of clients, where no client is needed."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -138,9 +139,8 @@ def test_a_held_turn_is_answered_once_it_is_released(model: Model) -> None:
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_is_pinned_to_one_version_that_its_title_names(name: str) -> None:
     client = CLIENTS[name]
-    (version,) = client.package.dependencies.values()
-    assert client.title.endswith(f" {version}")
-    assert version[0].isdigit()
+    assert client.title.endswith(f" {client.version}")
+    assert client.version.replace(".", "").isdigit()
 
 
 def test_clients_can_be_asked_for_in_several_ways() -> None:
@@ -150,10 +150,16 @@ def test_clients_can_be_asked_for_in_several_ways() -> None:
 
 
 def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the host's pytest with the plugin, where there is no npm."""
+    """Run the host's pytest with the plugin, where no registry can be reached."""
     (folder / "pytest.ini").touch()
     checkout = Path(__file__).parents[3]
-    environment = {"SCOPEKEEPER_LAB": str(folder), "PATH": "", "PYTHONPATH": str(checkout)}
+    nowhere = {
+        "PATH": "",  # no npm
+        "PIP_INDEX_URL": "http://127.0.0.1:1",
+        "PIP_RETRIES": "0",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    environment = {"SCOPEKEEPER_LAB": str(folder), "PYTHONPATH": str(checkout)} | nowhere
     argv = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
     plugins = ["-p", "tests.lab.plugin", "-p", "tests.e2e.clients.plugin"]
     return subprocess.run(
@@ -165,7 +171,7 @@ def test_a_client_that_cannot_be_installed_is_a_skip_and_passes_nothing(tmp_path
     done = pytest_of(tmp_path, "--client", "all")
     assert done.returncode == 0, done.stdout + done.stderr
     for name in CLIENTS:
-        assert f"NOT RUN: {name}: there is no npm here" in done.stderr
+        assert f"NOT RUN: {name}: " in done.stderr
     last = done.stdout.splitlines()[-1]
     assert f"{len(CLIENTS)} skipped" in last
     assert "passed" not in last
