@@ -1,6 +1,7 @@
 """Codex CLI."""
 
 import json
+from types import MappingProxyType
 
 from tests.e2e.packages import Package
 
@@ -22,6 +23,11 @@ class Codex(FromNpm):
     prompt_sign = "›"  # noqa: RUF001
     exit_words = "/quit"
     new_words = "/new"
+    not_played = MappingProxyType(
+        {
+            "test_a_subagent_uses_the_servers_of_its_session": "its tool has another form",
+        }
+    )
 
     def configure(self, place: Place) -> None:
         servers = "".join(_table(name, server) for name, server in place.servers.items())

@@ -31,7 +31,7 @@ class Desk:
 
     def __init__(self, client: Client, model: Model, *, contained: bool) -> None:
         self.client, self.model, self.contained = client, model, contained
-        self._folder = Path(tempfile.mkdtemp(prefix="e2e-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="e2e-", dir=Path.home()))
         home, work = self._folder / "home", self._folder / "work"
         for folder in (home, work):
             folder.mkdir()
