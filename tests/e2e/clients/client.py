@@ -67,8 +67,6 @@ class Client(ABC):
     contains_commands: ClassVar[bool] = False
     """whether ``shell_variables`` lead to scopekeeper-shell"""
 
-    is_second: ClassVar[bool] = False
-    """whether the client itself is a child of the program that is started"""
     not_played: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """ends, and tests, that are not played with it; why"""
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 
 from tests.e2e import census
 from tests.e2e.census import Process
-from tests.machine import children_of, eventually, is_alive
+from tests.machine import eventually, is_alive
 from tests.viewer import Viewer
 
 from .desk import SERVERS, UNIT, Desk
@@ -100,9 +100,7 @@ class Life(ABC):
 
     def signal(self, name: str) -> None:
         """Send a signal to the client."""
-        pids = children_of(self.pid) if self.desk.client.is_second else [self.pid]
-        for pid in pids:
-            os.kill(pid, signal.Signals[name])
+        os.kill(self.pid, signal.Signals[name])
 
     def ended(self) -> bool:
         """Return True if the client is gone."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.e2e import provider
 from tests.e2e.provider import Request, decide
 
-from .dialects import anthropic, chat, gemini, responses
+from .dialects import anthropic, responses
 from .dialects.reply import Event, Reply
 
 HOLD = "hold"
@@ -38,12 +38,7 @@ class Dialect(Protocol):
         """Return the events of a streamed answer."""
 
 
-DIALECTS: tuple[Dialect, ...] = (
-    anthropic.Messages(),
-    responses.Responses(),
-    chat.Completions(),
-    gemini.Generate(),
-)
+DIALECTS: tuple[Dialect, ...] = (anthropic.Messages(), responses.Responses())
 
 
 class Handler(provider.Handler):
@@ -62,10 +57,10 @@ class Handler(provider.Handler):
         path, body = self.path.partition("?")[0], self._body()
         dialect = next((each for each in DIALECTS if each.speaks(path)), None)
         if dialect is None:
-            self._json({"input_tokens": 10, "totalTokens": 10})
+            self._json({"input_tokens": 10})
             return
         reply = self.server.reply_to(dialect.messages(body), dialect.offered(body))
-        if not (body.get("stream") or "stream" in path):
+        if not body.get("stream"):
             self._json(dialect.whole(body, reply))
             return
         self._begin_stream()
