@@ -96,7 +96,7 @@ def client(name: str, title: str) -> Part:
     """Return the part that plays every end of one real MCP client."""
     argv = (*machine(jobs=1), "-p", "tests.e2e.clients.plugin", "--client", name)
     about = f"the real {title}, all its ends"
-    return Part(f"clients-{name}", "trixie nspawn user", about, 10, (argv,), weight=2)
+    return Part(f"clients-{name}", "trixie nspawn user", about, 12, (argv,), weight=2)
 
 
 def suite(name: str) -> tuple[Part, ...]:

@@ -19,7 +19,6 @@ from .model import Model
 
 WAYS = {"bare": "without", "wrapped": "with"}
 """How a client is played, and the word for it in the table."""
-KEEPER = "scopekeeper.service"
 TABLES = pytest.StashKey[dict[str, Table]]()
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import folders
 from tests.machine import MOUNT, PROGRAM, SHELL, end_cgroup, eventually, scope_directories
 
 from .client import Client, Place, Server
@@ -88,5 +89,4 @@ class Desk:
 
 def _own_scopes() -> list[str]:
     """Return the cgroups that clients were started in and that still live."""
-    top = Path(MOUNT)
-    return [str(path) for path in top.glob(f"**/{UNIT}-*.scope") if path.is_dir()]
+    return [each for each in folders.below(MOUNT) if Path(each).name.startswith(f"{UNIT}-")]
