@@ -23,6 +23,8 @@ PYTEST_ARGS ?=
 # The real OpenClaw in a machine of its own, of make test-openclaw: a version or both. What it needs
 # is fetched from npm's registry once.
 OPENCLAW ?= 2026.9.6
+# The real MCP clients, of make test-clients: one, several, or all.
+CLIENT ?= all
 
 # vagrant/ in an emulated Debian: which one, from deb or pip, and what of the suites (all of them:
 # make test-vagrant VAGRANT_ARGS=)
@@ -31,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts test-matrix test-openclaw test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -56,8 +58,8 @@ demo: ## a gateway with nine MCP servers is killed; what stays without and with 
 	@PYTHONDONTWRITEBYTECODE=1 $(INTERPRETER) -m tests.demo
 
 # npm, where something of it is asked for
-test-all test-openclaw: NPM = yes
-test: NPM = $(WITHIN)$(findstring openclaw,$(PARTS))
+test-all test-openclaw test-clients: NPM = yes
+test: NPM = $(WITHIN)$(findstring openclaw,$(PARTS))$(findstring clients-,$(PARTS))
 
 test: prepare ## lint, types, unit tests, the main job on real systemds: some 6 minutes
 	@$(RUN) tests.parts test $(PARTS) $(PART_ARGS)
@@ -76,6 +78,10 @@ test-matrix: prepare ## the suites on every systemd of the lab, hours: make test
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
 	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
+
+test-clients: prepare ## real MCP clients without and with it: make test-clients CLIENT=claude
+	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.e2e.clients.plugin --client '$(CLIENT)' \
+	    --lab-jobs 1 --lab-timeout 1500 -m 'not openclaw' $(PYTEST_ARGS) tests/e2e/clients
 
 deb: ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
 	@python=$$(PYTHON='$(PYTHON)' tests/prepare.sh deb) && $(AS_ROOT) "$$python" -m tests.lab deb

@@ -11,6 +11,7 @@ SCRIPTS = {
     "everything": "/server-everything/dist/index.js",
     "files": "/server-filesystem/dist/index.js",
     "stub": "/stub_server.py",
+    "stubborn": "/stub_server.py",
 }
 
 

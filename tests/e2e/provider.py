@@ -104,8 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a completion."""
-        size = int(self.headers.get("content-length", 0))
-        body = json.loads(self.rfile.read(size) or b"{}")
+        body = self._body()
         message, why, request = answer(body)
         with self.server.lock:
             self.server.requests.append(request)
@@ -116,16 +115,24 @@ class Handler(BaseHTTPRequestHandler):
             self._json(base | {"object": "chat.completion", "choices": [choice], "usage": usage})
             return
         base |= {"object": "chat.completion.chunk"}
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("connection", "close")
-        self.end_headers()
-        self.close_connection = True
+        self._begin_stream()
         first = {"index": 0, "delta": message, "finish_reason": None}
         last = {"index": 0, "delta": {}, "finish_reason": why}
         for chunk in (base | {"choices": [first]}, base | {"choices": [last], "usage": usage}):
             self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def _body(self) -> dict[str, Any]:
+        size = int(self.headers.get("content-length", 0))
+        body: dict[str, Any] = json.loads(self.rfile.read(size) or b"{}")
+        return body
+
+    def _begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
 
     def _json(self, value: dict[str, Any]) -> None:
         data = json.dumps(value).encode()
@@ -140,9 +147,10 @@ class Provider(ThreadingHTTPServer):
     """The provider, in a thread of this process."""
 
     daemon_threads = True
+    handler: type[Handler] = Handler
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         self.lock = threading.Lock()
         self.requests: list[Request] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()

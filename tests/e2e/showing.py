@@ -2,28 +2,34 @@
 
 import pytest
 
-NAME = "openclaw-tables"
+NAME = "e2e-tables"
 PROPERTY = "openclaw table"
+CLIENTS = "clients table"
+TITLES = {
+    PROPERTY: "OpenClaw without and with scopekeeper",
+    CLIENTS: "MCP clients without and with scopekeeper",
+}
 
 
 class Tables:
     """Collects the tables from the reports of tests, wherever those were made."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._lines: dict[str, list[str]] = {title: [] for title in TITLES.values()}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test was given to carry; it has it in the reports of all its phases."""
         for name, value in report.user_properties:
-            if name == PROPERTY and report.when == "teardown" and isinstance(value, list):
-                self._lines += [*value, ""]
+            if name in TITLES and report.when == "teardown" and isinstance(value, list):
+                self._lines[TITLES[name]] += [*value, ""]
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Print them."""
-        if self._lines:
-            terminalreporter.section("OpenClaw without and with scopekeeper")
-            for line in self._lines:
-                terminalreporter.write_line(line)
+        for title, lines in self._lines.items():
+            if lines:
+                terminalreporter.section(title)
+                for line in lines:
+                    terminalreporter.write_line(line)
 
 
 def register(config: pytest.Config) -> None:

@@ -1,7 +1,8 @@
 """An MCP server as hosts have them: it does not see its input end, and it has helpers.
 
 One helper is in its process group, the other one in a session of its own, as a browser's daemon.
-Both carry ``E2E_HELPER`` and the server's pid in their environment. Standard library only.
+Both carry ``E2E_HELPER`` and the server's pid in their environment. With ``E2E_STUBBORN`` the
+server itself ignores SIGTERM, SIGINT and SIGHUP. Standard library only.
 """
 
 import json
@@ -50,6 +51,9 @@ def result_of(method: str, parameters: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer until the input ends, and stay."""
     start_helpers()
+    if os.environ.get("E2E_STUBBORN"):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
     for line in sys.stdin:
         message = json.loads(line)
         if "id" in message and "method" in message:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.clients.known import CLIENTS
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q")
@@ -89,6 +91,13 @@ def openclaw(name: str, version: str) -> Part:
     argv = (*machine(jobs=1), "-p", "tests.e2e.plugin", "--openclaw", version)
     about = f"the real OpenClaw {version}"
     return Part(name, "trixie nspawn user", about, 7, (argv,), weight=ALONE)
+
+
+def client(name: str, title: str) -> Part:
+    """Return the part that plays every end of one real MCP client."""
+    argv = (*machine(jobs=1), "-p", "tests.e2e.clients.plugin", "--client", name)
+    about = f"the real {title}, all its ends"
+    return Part(f"clients-{name}", "trixie nspawn user", about, 12, (argv,), weight=2)
 
 
 def suite(name: str) -> tuple[Part, ...]:
@@ -206,6 +215,7 @@ PARTS: tuple[Part, ...] = (
     *suite("forky"),
     *suite("bookworm-backports"),
     openclaw("openclaw-2026.4", "2026.4.15"),
+    *(client(each.name, each.title) for each in CLIENTS.values()),
     Part(
         "races", "trixie nspawn root+user", "all rounds of the tests of races", 15,
         (machine(f"races@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *RACES)}"),),

@@ -412,5 +412,7 @@ def test_npm_is_installed_only_where_something_of_it_is_asked_for() -> None:
         (("test", "WITHIN=45"), True),
         (("test-all",), True),
         (("test-openclaw",), True),
+        (("test", "PARTS=clients-claude"), True),
+        (("test-clients",), True),
     ):
         assert ("OPENCLAW=''" not in dry(*words)) is wanted, words
