@@ -1,33 +1,20 @@
-"""What ``wrap --hooks`` and ``unwrap`` do with the hooks in clients' settings, and its report."""
+"""What ``wrap --hooks`` and ``unwrap`` print of the hooks in clients' settings."""
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from scopekeeper.cli.show import safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
-from scopekeeper.errors import ConfigError, UsageError
-from scopekeeper.mcp_configs import edit_diff, files, hook_files
-from scopekeeper.mcp_configs.document import Edit, ParseError
+from scopekeeper.errors import UsageError
+from scopekeeper.mcp_configs import hook_files
+from scopekeeper.mcp_configs.hook_changes import ChangedFile
 from scopekeeper.mcp_configs.hook_files import CLIENTS_WITH_HOOKS, HookFile
-from scopekeeper.mcp_configs.hooks import (
-    HookOutcome,
-    HookRewrite,
-    HookState,
-    holds_hooks,
-    is_only_ours,
-    look,
-    new_text,
-    register,
-    unregister,
-)
-from scopekeeper.mcp_configs.program import is_missing
+from scopekeeper.mcp_configs.hooks import HookOutcome, HookState
 from scopekeeper.mcp_configs.running import running
-from scopekeeper.mcp_configs.servers import holds
 from scopekeeper.safe_text import safe_lines
 
 NONE_FOUND = "No client with hooks was found."
@@ -40,152 +27,12 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedFile:
-    """The result for one file with hooks."""
-
-    file: HookFile
-    rewrite: HookRewrite | None = None
-    changed: bool = False
-    """Whether the file was written, made or removed."""
-    made: bool = False
-    removed: bool = False
-    diff: str = ""
-    backup: str = ""
-    backups_removed: tuple[str, ...] = ()
-    """Backups that held what the file holds now."""
-    problem: str = ""
-
-    @property
-    def outcomes(self) -> tuple[HookOutcome, ...]:
-        """The outcome for each event."""
-        return self.rewrite.outcomes if self.rewrite else ()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it has, or had, a hook of scopekeeper."""
-        return any(each.program for each in self.outcomes)
-
-
 def hook_targets(client: str | None) -> list[HookFile]:
     """Return the files of a client, or of all that this user has; raises UsageError."""
     if client is not None and client not in CLIENTS_WITH_HOOKS:
         raise UsageError(f"--hooks does not know the hooks of {client}",
                          f"it knows those of {', '.join(CLIENTS_WITH_HOOKS)}")  # fmt: skip
     return hook_files.hook_files(os.environ, client)
-
-
-def looked_at(targets: Sequence[HookFile]) -> list[ChangedFile]:
-    """Look at the hooks of files, which may not exist."""
-
-    def one(file: HookFile) -> ChangedFile:
-        text = files.read(file.path).text() if file.exists else new_text(file.kind)
-        return ChangedFile(file, _with_missing(look(text, file.kind), file))
-
-    return [_attempt(each, one) for each in targets]
-
-
-def registered(
-    targets: Sequence[HookFile], program: str, *, update: bool, write: bool
-) -> list[ChangedFile]:
-    """Register the hooks in each file on its own; with write, write it."""
-
-    def one(file: HookFile) -> ChangedFile:
-        original = files.read(file.path) if file.exists else None
-        text = original.text() if original else new_text(file.kind)
-        made = _with_missing(register(text, file.kind, program, update=update), file)
-        if not write or made.text == text:
-            return ChangedFile(file, made, diff=_diff(file, original, made))
-        if original is None:
-            hook_files.make(file, made.text)
-            return ChangedFile(file, made, changed=True, made=True)
-        was = any(each.program for each in look(text, file.kind).outcomes)
-        backup = files.replace(original, made.text.encode(), again=was,
-                               is_outdated=_outdated(text, file))  # fmt: skip
-        return ChangedFile(file, made, changed=True, backup=backup)
-
-    return [_attempt(each, one) for each in targets]
-
-
-def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFile]:
-    """Remove scopekeeper's hooks from each file on its own; skip files that have none."""
-
-    def one(file: HookFile) -> ChangedFile:
-        original = files.read(file.path)
-        text = original.text()
-        made = unregister(text, file.kind)
-        if made.text == text:
-            return ChangedFile(file, made)
-        goes = _was_made(file, original, made.text)
-        if not write:
-            return ChangedFile(file, made, diff=_diff(file, original, made, goes=goes))
-        if goes:
-            hook_files.remove(file, original)
-            return ChangedFile(file, made, changed=True, removed=True)
-        new = made.text.encode()
-        outdated = _outdated(made.text, file)
-        files.replace(original, new, again=True, is_outdated=outdated)
-        gone, _ = files.drop_backups(original, new, outdated)
-        return ChangedFile(file, made, changed=True, backups_removed=tuple(gone))
-
-    return [_attempt(each, one) for each in targets if _may_have_ours(each)]
-
-
-def _diff(
-    file: HookFile, original: files.Original | None, made: HookRewrite, *, goes: bool = False
-) -> str:
-    """Return the diff of a file that is changed, made or removed."""
-    text = original.text() if original else ""
-    edits = made.edits
-    if original is None or goes:
-        edits = (Edit(0, len(text), "" if goes else made.text),)
-    return edit_diff.unified(file.path, text, edits, is_new=original is None, is_gone=goes)
-
-
-def _may_have_ours(file: HookFile) -> bool:
-    """Return whether a file has the words of a hook; others are not even parsed."""
-    try:
-        raw = files.read(file.path).raw
-    except ConfigError:
-        return file.exists
-    return b"scopekeeper" in raw and file.kind.client.encode() in raw
-
-
-def _was_made(file: HookFile, original: files.Original, text: str) -> bool:
-    """Return whether ``wrap --hooks`` has made a file, and nothing was added to it."""
-    if os.path.islink(file.path):
-        return False
-    if is_only_ours(text, file.kind):
-        return True
-    return text == new_text(file.kind) and hook_files.is_made(original)
-
-
-def _outdated(text: str, file: HookFile) -> Callable[[bytes], bool]:
-    return lambda old: holds_hooks(text, old, file.kind) and holds(text, old, file.client)
-
-
-def _attempt(file: HookFile, one: Callable[[HookFile], ChangedFile]) -> ChangedFile:
-    path = file.path
-    try:
-        return one(file)
-    except ParseError as error:
-        problem = f"{path}:{error.line}:{error.column}: {error.message}"
-    except ConfigError as error:
-        is_named = error.message.startswith(path)
-        message = error.message if is_named else f"{path}: {error.message}"
-        problem = str(ConfigError(message, error.hint))
-    return ChangedFile(file, problem=problem)
-
-
-def _with_missing(made: HookRewrite, file: HookFile) -> HookRewrite:
-    """Mark the hooks whose launcher does not exist, and that were not changed."""
-    return replace(made, outcomes=tuple(
-        replace(each, state=HookState.NO_LAUNCHER,
-                detail=f"there is no {each.program}: `{hook_files.update_command(file)}`")
-        if each.state is HookState.REGISTERED and not each.changed and is_missing(each.program)
-        else each
-        for each in made.outcomes
-    ))  # fmt: skip
 
 
 def report(done: Sequence[ChangedFile], changed: str, *, dry_run: bool, no_trunc: bool) -> None:

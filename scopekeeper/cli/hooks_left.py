@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scopekeeper.cli.hook_settings import ChangedFile, hook_targets, looked_at
+from scopekeeper.cli.hook_settings import hook_targets
 from scopekeeper.cli.show import safe_json
+from scopekeeper.mcp_configs.hook_changes import ChangedFile, looked_at
 
 _COMMAND = "scopekeeper unwrap --hooks"
 

@@ -45,11 +45,12 @@ _NOT_DONE = 1
 def command(agreed: bool, undo: bool, dry_run: bool, no_trunc: bool) -> None:
     """Find the MCP clients and gateways of this machine, and contain them.
 
-    Prints what it would do and why, asks once, does it and checks it. It is `wrap`, `install` and
-    `openclaw install` in one: for root with the system's manager, for others with their own. Each
-    change is recorded before it is made: --undo takes back exactly these, to the byte, except for
-    what was edited since. What needs a hand is listed with its command. Exit status: 0 done, or
-    nothing to do; 1 something failed or was declined: what was done is named, and stays recorded.
+    Prints what it would do and why, asks once, does it and checks it. It is `wrap`, `wrap --hooks`,
+    `install` and `openclaw install` in one: for root with the system's manager, for others with
+    their own. Each change is recorded before it is made: --undo takes back exactly these, to the
+    byte, except for what was edited since. What needs a hand is listed with its command. Exit
+    status: 0 done, or nothing to do; 1 something failed or was declined: what was done is named,
+    and stays recorded.
     """
     if undo and agreed:
         raise UsageError("--undo does not ask", "leave out --yes")

@@ -31,6 +31,7 @@ from scopekeeper.quantities import show_bytes
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import carry_out, running_now, today
+from scopekeeper.setup.client_hooks import ClientHooks
 from scopekeeper.setup.running_now import OTHERS, Load
 from scopekeeper.setup.step import Found, Machine, Need
 from scopekeeper.setup.steps import STEPS
@@ -110,7 +111,10 @@ def _found() -> list[Found]:
     """Return what the steps of setup find, and OpenClaw's gateway."""
     machine = Machine(os.environ, dict)  # no step that is called here needs documents
     steps = [step for step in STEPS if step.name not in _OTHERWISE]
-    return [*carry_out.find(steps, machine), *_openclaw()]
+    found = carry_out.find(steps, machine)
+    # a hook makes an end sooner; without it, all is contained as well
+    found = [each for each in found if each.step != ClientHooks.name or each.need is Need.HAND]
+    return [*found, *_openclaw()]
 
 
 def _openclaw() -> Iterator[Found]:

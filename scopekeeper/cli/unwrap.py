@@ -20,6 +20,8 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, warn, with_no_trunc
 from scopekeeper.cli.still_wrapped import documents, sentences, wrapped_project_files
 from scopekeeper.errors import UsageError
+from scopekeeper.mcp_configs import hook_changes
+from scopekeeper.mcp_configs.hook_changes import ChangedFile
 from scopekeeper.mcp_configs.hook_files import HookFile, hook_files
 from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.mcp_configs.wrap import Selection, unwrap
@@ -96,9 +98,9 @@ def command(
     raise SystemExit(1 if failed or any(problems) else 0)
 
 
-def _removed(targets: Sequence[HookFile], *, dry_run: bool) -> list[hook_settings.ChangedFile]:
+def _removed(targets: Sequence[HookFile], *, dry_run: bool) -> list[ChangedFile]:
     """Remove the hooks in files; return those that had any, and those with a problem."""
-    done = hook_settings.unregistered(targets, write=not dry_run)
+    done = hook_changes.unregistered(targets, write=not dry_run)
     return [each for each in done if each.is_ours or each.problem]
 
 

@@ -31,6 +31,7 @@ from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
+from scopekeeper.mcp_configs import hook_changes
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.git import is_shared
 from scopekeeper.mcp_configs.hooks import HookState
@@ -156,9 +157,9 @@ def _hooks(
     """Register the hooks of clients, or look at them without a launcher; exit."""
     targets = hook_settings.hook_targets(client)
     if launcher is None:
-        done = hook_settings.looked_at(targets)
+        done = hook_changes.looked_at(targets)
     else:
-        done = hook_settings.registered(targets, launcher.program, update=update,
+        done = hook_changes.registered(targets, launcher.program, update=update,
                                         write=not dry_run)  # fmt: skip
     if as_json:
         answer({"files": hook_settings.documents(done), "restart": hook_settings.restart(done)})

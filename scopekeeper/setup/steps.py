@@ -1,5 +1,6 @@
 """All steps of ``setup``, in the order in which they are done. A new one is an entry here."""
 
+from scopekeeper.setup.client_hooks import ClientHooks
 from scopekeeper.setup.gateways import Gateways
 from scopekeeper.setup.keeper import KeeperUnits
 from scopekeeper.setup.lingering import Lingering
@@ -9,6 +10,7 @@ from scopekeeper.setup.step import Step
 
 STEPS: tuple[Step, ...] = (
     McpServers(),
+    ClientHooks(),
     OpenClawGateway(),
     KeeperUnits(),
     Gateways(),

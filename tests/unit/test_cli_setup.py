@@ -209,6 +209,60 @@ def test_what_was_wrapped_by_hand_before_stays(home, cursor, call, is_same):
     assert tree(home) == before
 
 
+@pytest.fixture
+def claude(home):
+    """A home in which Claude Code has settings, and a hook of its user."""
+    path = home / ".claude/settings.json"
+    path.parent.mkdir()
+    path.write_text(
+        '{"hooks": {"SessionEnd": [{"hooks": [{"command": "mine", "type": "command"}]}]}}'
+    )
+    return path
+
+
+def test_hooks_are_registered_and_removed_to_the_byte(claude, home, call):
+    (home / ".copilot").mkdir()
+    before = tree(home)
+    status, out, _ = call("--yes")
+    assert status == 0
+    assert "scopekeeper hook claude SessionEnd" in claude.read_text()
+    made = home / ".copilot/hooks/scopekeeper.json"
+    assert "scopekeeper hook copilot sessionEnd" in made.read_text()
+    assert f"{claude}: has the hook of a session's end" in out
+    assert f"{made}: made, with the hook of a session's end" in out
+    assert call("--yes")[1].splitlines()[-1] == "Nothing to do."
+    status, out, _ = call("--undo")
+    assert (status, "left:" in out) == (0, False)
+    assert f"{claude}: its hook is removed" in out
+    assert f"{made}: removed" in out
+    assert tree(home) == before
+
+
+def test_a_hook_that_was_registered_by_hand_stays(claude, home, call):
+    hook = {"type": "command", "command": "scopekeeper hook claude SessionEnd"}
+    claude.write_text(json.dumps({"hooks": {"SessionEnd": [{"hooks": [hook]}]}}))
+    before = tree(home)
+    assert call("--yes")[1].splitlines()[-1] == "Nothing to do."
+    assert call("--undo")[0] == 0
+    assert tree(home) == before
+
+
+def test_hooks_that_are_switched_off_need_a_hand(claude, home, call):
+    claude.write_text('{"disableAllHooks": true}')
+    before = tree(home)
+    _, out, _ = call("--yes")
+    assert "disableAllHooks is true" in out
+    assert tree(home) == before
+
+
+def test_what_was_done_by_hand_with_a_hook_since_is_named(claude, call):
+    call("--yes")
+    claude.write_text("{}")
+    status, out, _ = call("--undo")
+    assert status == 0
+    assert f"left: {claude}: no hook of scopekeeper is in it by now" in out
+
+
 def test_what_was_edited_since_stays_and_is_named(cursor, call):
     call("--yes")
     data = json.loads(cursor.read_text())
