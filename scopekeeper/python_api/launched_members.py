@@ -17,7 +17,7 @@ from scopekeeper.kernel import cgroupfs, mounts, proc
 from scopekeeper.lifecycle.stop_launched import SETTLE_SECONDS, is_one_arriving
 from scopekeeper.python_api.process import Process
 from scopekeeper.scope import names
-from scopekeeper.scope.launched import ends_with_launcher, key_of, trusted
+from scopekeeper.scope.launched import ends_with_launcher, kept, key_of, launchers, trusted
 from scopekeeper.scope.model import Member, Scope, Snapshot
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
@@ -47,12 +47,18 @@ def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> l
 def launchers_of_living(mount: str) -> frozenset[str]:
     """Return the keys of all members from which a member was launched that ``find`` may return."""
     snapshot = Reader(mount).snapshot(uid=os.getuid())
-    return frozenset(key for _, member in _ordinary(snapshot) for key in member.launched_in)
+    there = kept(snapshot)
+    return frozenset(
+        each.key for _, member in _ordinary(snapshot) for each in launchers(member, there)
+    )
 
 
 def _launched(snapshot: Snapshot, known: set[str]) -> Iterator[tuple[Scope, Member]]:
+    there = kept(snapshot) - known
     for scope, member in _ordinary(snapshot):
-        if not known.isdisjoint(member.launched_in) and key_of(member.directory) not in known:
+        if key_of(member.directory) in known:
+            continue
+        if any(each.key in known for each in launchers(member, there)):
             yield scope, member
 
 

@@ -146,6 +146,26 @@ def ends_with_launcher(member: Member) -> bool:
     return member.lifetime == "gateway"
 
 
+def kept(snapshot: Snapshot) -> frozenset[str]:
+    """Return the keys of the members that outlive what launched them."""
+    return frozenset(
+        key_of(member.directory)
+        for _, member in trusted(snapshot)
+        if member.lives and not ends_with_launcher(member)
+    )
+
+
+def launchers(member: Member, kept: Collection[str]) -> Iterator[Launcher]:
+    """Yield the launchers of a member, the nearest first, up to one that is kept.
+
+    What such a one has launched goes on with it, whatever becomes of those further up.
+    """
+    for each in filter(None, map(launcher, reversed(member.launched_in))):
+        yield each
+        if each.key in kept:
+            return
+
+
 def continuations(snapshot: Snapshot) -> dict[str, tuple[Scope, Member]]:
     """Return by key the members whose process goes on, with the one that it goes on as now."""
     return {key: (scope, member) for scope, member in trusted(snapshot) for key in member.earlier}
@@ -175,11 +195,12 @@ class Named:
         units = {each.scope.unit for each in self.selected if each.member is None}
         keys = {key_of(each.member.directory) for each in self.selected if each.member} | {*known}
         found = []
+        there = kept(snapshot)
         for scope, member in trusted(snapshot):
             key = key_of(member.directory)
             if scope.directory in whole or key in keys or key in besides:
                 continue
-            for each in filter(None, map(launcher, reversed(member.launched_in))):
+            for each in launchers(member, there - keys):
                 if each.unit in units or each.key in keys or self._names(each, member):
                     found.append(Launched(scope, member, each))
                     break

@@ -165,6 +165,26 @@ def test_one_that_has_ended_does_not_make_a_living_one_ambiguous():
     assert named.launched(snapshot) == []
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "words", "found"),
+    [
+        ("gateway", ["S"], [("deep", "outer"), ("middle", "outer")]),
+        ("session", ["S"], [("middle", "outer")]),
+        ("detached", ["S"], [("middle", "outer")]),
+        ("session", ["M"], [("deep", "middle")]),
+        ("session", ["middle"], [("deep", "middle")]),
+        ("session", ["S", "M"], [("deep", "middle")]),
+    ],
+)
+def test_what_one_that_is_kept_has_launched_goes_on_with_it(lifetime, words, found):
+    outer, middle = key("S", "outer"), key("M", "middle")
+    scopes = [
+        inner(outer, session="M", name="middle", lifetime=lifetime),
+        inner(outer, middle, session="D", name="deep"),
+    ]
+    assert sorted(reached(scopes, *words)) == found
+
+
 def test_what_is_known_and_what_is_left_out():
     snapshot = Snapshot((inner(key("S", "outer")), inner(key("T", "inner"), session="U")))
     named = Named((), Selector(session="S"))
