@@ -65,7 +65,7 @@ def test_a_scope_that_the_kernel_killed_at_once_explains_each_member(scope):
 def test_whoever_reads_the_ledger_first_reads_the_kills_too(scope, tmp_path, monkeypatch):
     leaf = f"/x/{UNIT}/{END.leaf}"
     line = unseen_ends._Line(b"", END, leaf, None, None, 0, "")
-    clues = unseen_ends._Clues(str(tmp_path))
+    clues = unseen_ends._Clues(str(tmp_path), {})
     assert clues.out_of_memory(line) is None
     kills(scope / END.leaf, alone=2)
     found = clues.out_of_memory(line)
