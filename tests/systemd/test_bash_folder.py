@@ -90,7 +90,9 @@ def test_a_bare_bash_and_a_script_are_contained_and_are_bash(
     assert member.startswith("m-script.")
     record = record_of(directory_of(process.pid))
     assert (record["KIND"], record["NAME"]) == ("exec", "script")
-    assert not os.path.samefile(environment_of(process.pid)["SHELL"], SHELL)
+    eventually(lambda: text_of(f"/proc/{process.pid}/comm") == "sleep\n")
+    shell = eventually(lambda: environment_of(process.pid).get("SHELL"))
+    assert not os.path.samefile(shell, SHELL)
     inner = subprocess.run(
         ["bash", "-c", "bash -c 'readlink /proc/$$/exe; echo $SCOPEKEEPER_SESSION'"],
         env=environment, capture_output=True, text=True, timeout=60,

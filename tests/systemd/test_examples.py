@@ -123,6 +123,7 @@ _BEFORE = {
     "disown": f"scopekeeper own -s agent:main:main --keep-until-end {PATH_OWNED}",
     "uninstall": "scopekeeper install",
     "unwrap": "scopekeeper wrap --client cursor",
+    "scopekeeper wrap --hooks --client gemini": "mkdir -p ~/.gemini",
     "scopekeeper wrap --check ~/.cursor/mcp.json": "scopekeeper wrap --client cursor",
 }
 """What has to be done before the examples of a command, or before one."""
