@@ -107,7 +107,7 @@ def test_a_typing_error_gets_a_hint_and_no_other_status(keeper: Scopekeeper, ses
             done = keeper.call(verb, wrong, "--all-users")
             assert done.returncode == 4
             assert "of yours" not in done.stderr
-            assert "ls --members --all-users" in done.stderr
+            assert "ls --members --no-trunc --all-users" in done.stderr
 
 
 def test_a_terminal_gets_one_line_and_no_header(
