@@ -14,7 +14,9 @@ from scopekeeper.clients import hooks
 from scopekeeper.clients.hooks import Hooks
 from scopekeeper.hook import client_process, event
 from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
+from scopekeeper.kernel.proc import mount_point
 from scopekeeper.safe_text import safe
+from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import journal
 
 PATIENCE = 30.0
@@ -87,10 +89,17 @@ def _end(
     watch = Watch(process)
     until = time.monotonic() + PATIENCE
     stops = happened.reason in entry.drops and happened.session_id and process.is_known
-    if stops and not watch.has_ended(SETTLING):
-        _call(then, _stop(f"{prefix}:{happened.session_id}", began), process.pid)
+    session = f"{prefix}:{happened.session_id}"
+    if stops and not watch.has_ended(SETTLING) and not _is_label(session):
+        _call(then, _stop(session, began), process.pid)
     if watch.has_ended(until - time.monotonic()):
         _call(then, ["reconcile", "--owner", str(process.pid)])
+
+
+def _is_label(session: str) -> bool:
+    """Return whether a scope has this name as its label: other sessions may use its servers too."""
+    scopes = Reader(mount_point()).snapshot(uid=os.geteuid()).scopes
+    return any(scope.label == session for scope in scopes)
 
 
 def _stop(session: str, began: float) -> list[str]:

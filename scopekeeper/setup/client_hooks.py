@@ -67,9 +67,8 @@ class ClientHooks:
         if made.backup:
             done.lines.append(f"{made.backup}: holds {file.path} as it was before")
         if file.kind.note:
-            done.restart.append(file.kind.note)
-        else:
-            done.restart += _running(file)
+            done.lines.append(file.kind.note)
+        done.restart += _running(file)
         return done
 
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:

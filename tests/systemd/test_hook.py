@@ -175,6 +175,23 @@ def test_a_client_that_goes_on_loses_only_the_session_that_has_ended(
     assert [stay[1].living, stay[3].living] == [3, 3]
 
 
+def test_what_has_only_the_label_of_a_session_stays_until_the_client_ends(
+    client: Callable[[str], Client], keeper: Scopekeeper
+) -> None:
+    """Servers of other sessions of the client may be in that scope, too."""
+    labels, later = client("codex"), client("codex")
+    ended, other = str(uuid.uuid4()), str(uuid.uuid4())
+    stays, gone = labels.server(), later.in_session(other)
+    done = keeper.call("label", "-s", stays.session, "--as", f"codex:{ended}")
+    assert done.returncode == 0, done.stderr
+    labels.end_session(session_id=ended, reason="other")
+    later.end_session(session_id=other, reason="other")
+    eventually(lambda: gone.living == 0)
+    assert stays.living == 3
+    labels.end()
+    eventually(lambda: stays.living == 0)
+
+
 def test_an_id_that_is_none_stops_nothing_while_the_client_lives(
     client: Callable[[str], Client],
 ) -> None:
