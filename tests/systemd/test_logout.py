@@ -123,7 +123,9 @@ def test_runs_go_on_after_a_logout_with_linger_and_end_with_it_without(
     assert f"the last logout of {USER}" in warning
     assert f"loginctl enable-linger {USER}" in warning
     assert subprocess.run(["loginctl", "enable-linger", USER]).returncode == 0
-    assert user.call(PROGRAM, "install", "--dry-run")[::2] == (0, "")
+    status, _, warning = user.call(PROGRAM, "install", "--dry-run")
+    assert (status, "logout" in warning, warning.count("\n")) == (0, False, 1), warning
+    assert "a keeper that was not installed holds runs" in warning
     deaf, deaf_pid, warning = begin(user, f"{session}:deaf", "trap '' HUP; exec sleep infinity")
     assert not warning
     eventually(lambda: text_of(f"/proc/{deaf_pid}/comm") == "sleep\n")
