@@ -133,6 +133,9 @@ LONG: Share = {
         "test_over_ssh_a_client_does_not_pass_its_session_on",
     ),
     "systemd/test_interrupted.py": ALL,
+    # what a client does beside starting servers
+    "systemd/test_shell_prefix.py": ALL,
+    "systemd/test_titles.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",
@@ -151,18 +154,33 @@ LONG: Share = {
     "systemd/test_programs.py": ALL,
     # what pages show; README's is shown by make test as well
     "docs/test_docs.py": ("test_what_it_shows_is_what_is_printed",),
-    # on this machine: tests of the tests and of packaging, and what a hostile output costs
+    # on this machine: tests of the tests and of packaging, random files, and what a hostile output
+    # costs
     "lab/test_lab.py": ALL,
     "parts/test_parts.py": ALL,
     "pictures/test_svg.py": ALL,
+    "unit/test_cli_hooks.py": ALL,
+    "unit/test_cli_openclaw.py": ALL,
     "unit/test_distributions.py": ALL,
+    "unit/test_hooks.py": ALL,
+    "unit/test_owned_tree.py": ALL,
     "unit/test_packaging.py": ALL,
+    "unit/test_placing.py": ALL,
     "unit/test_prerequisites.py": ALL,
     "unit/test_processes.py": (
         "test_the_connector_tells_of_those_that_are_watched[600]",
         "test_hundreds_come_and_go_and_leave_no_descriptor",
     ),
-    "unit/test_pty_screen.py": ("test_a_hostile_output_costs_little",),
+    "unit/test_pty_screen.py": (
+        "test_a_hostile_output_costs_little",
+        "test_a_program_is_seen_as_it_was",
+    ),
+    "unit/test_wrapping.py": (
+        "test_broken_yaml_is_refused_or_undone_all_the_same",
+        "test_toml_is_wrapped_and_unwrapped_to_the_byte",
+        "test_what_is_broken_is_refused_or_undone_all_the_same",
+        "test_yaml_is_wrapped_and_unwrapped_to_the_byte",
+    ),
 }
 """Takes long and adds little to the main job: ``make test`` leaves it to ``make test-all``."""
 

@@ -181,7 +181,7 @@ PARTS: tuple[Part, ...] = (
     ),
     # from here on: what `make test` leaves
     Part(
-        "unit-rest", "here", "what unit leaves: packaging, the tests of the tests", 2,
+        "unit-rest", "here", "what unit leaves: packaging, edited files, the tests of the tests", 3,
         ((*PYTEST, *PATIENT, "-m", f"{HERE} and long", "tests"),),
     ),
     virtual("trixie"),
