@@ -19,7 +19,7 @@ _BEGINNING = 6
 def similar(wanted: str, known: Iterable[str]) -> list[str]:
     """Return the names most like a wanted one that is not among them, the most alike first. Pure.
 
-    Those of which it is the short form that a table has, or the beginning; else typing errors.
+    Names that begin with it, or that a table shortens to it; without one, typing errors.
     Names that differ in their digits alone are different things, not typing errors.
     """
     import difflib
