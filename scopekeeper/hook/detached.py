@@ -1,8 +1,8 @@
 """The process that a hook leaves behind: waits for the client's end, and stops what is left then.
 
-A hook only announces an end. The proof is the end of the client's process: earlier, nothing that it
-started is stopped, with one exception. Clients that go on with another session, and start its servers
-anew, name the session that has ended.
+A hook only announces an end. The proof is the end of the client's process: earlier, nothing that
+it started is stopped, with one exception. Clients that go on with another session, and start its
+servers anew, name the session that has ended.
 """
 
 import os
