@@ -91,18 +91,21 @@ class Ending:
     ) -> None:
         """Check whether the owner is gone by now.
 
-        states is what systemd reports of services, killed how those were killed that were.
+        states is what systemd reports of services, killed how those were killed that were. The end
+        of a process that owns a member is not that of the service around both.
         """
         if self.owner is None:
             return
         gone = _evidence(reader, self.owner)
         state = states.get(self.owner)
-        if state is not None and state.is_leaving and not gone:
-            gone = state.evidence(self.owner.unit)
+        is_leaving = state is not None and state.is_leaving
+        if state is not None and is_leaving and not gone:
+            gone = state.evidence(self.owner.unit or self.owner.outer_unit)
         if gone and self.owner in killed:
-            gone = was_killed(self.owner.unit, killed[self.owner])
+            gone = was_killed(self.owner.unit or self.owner.outer_unit, killed[self.owner])
         is_main = state is not None and state.main_pid == self.end.pid
-        bound = "" if is_main else self.around.bound_to
+        is_of_service = bool(self.owner.unit) or is_leaving
+        bound = self.around.bound_to if is_of_service and not is_main else ""
         self.around = dataclasses.replace(self.around, owner_gone=gone, bound_to=bound)
 
 

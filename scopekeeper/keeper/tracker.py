@@ -155,11 +155,15 @@ class Tracker:
         return self._pending.killed.get(owner, "")
 
     async def service_state(self, owner: Owner) -> UnitState | None:
-        """Return what systemd reports of a life of a service, and note how it was killed."""
-        uid = manager_uid(owner.cgroup)
-        if not owner.unit or uid not in ("", str(self._uid)):
+        """Return what systemd reports of a life of a service, and note how it was killed.
+
+        Of a process, it is the service in which that runs.
+        """
+        unit = owner.unit or owner.outer_unit
+        uid = manager_uid(owner.cgroup if owner.unit else owner.outer_cgroup)
+        if not unit or uid not in ("", str(self._uid)):
             return None
-        state = await unit_state(owner.unit, owner.epoch, of_user=bool(uid))
+        state = await unit_state(unit, owner.epoch, of_user=bool(uid))
         if state is not None:
             self._pending.note_killed(owner, state)
         return state

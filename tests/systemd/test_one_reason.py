@@ -229,6 +229,29 @@ def test_what_exits_while_its_gateway_runs_on_has_exited(
     assert (end["member"], end["reason"], end["exit_status"]) == ("quiet", "exited", 0)
 
 
+@pytest.mark.parametrize("stops", [False, True], ids=["by itself", "with the service"])
+def test_what_a_process_of_a_service_owns_ends_with_that_service_only_if_it_stops(
+    guard: Keeper, units: Units, session: str, *, stops: bool
+) -> None:
+    """As under a terminal's unit: what starts it is a shell, which ends before, or with it."""
+    guard.start()
+    unit = f"terminal-{session[-8:]}.service"
+    command = "sleep infinity" if stops else "sleep 0.5; exit 7"
+    server = shlex.join([PROGRAM, "run", "-s", session, "-n", "x", "--", "sh", "-c", command])
+    shell = shlex.join(["bash", "-c", f"{server}; exit 0"])
+    environment = [f"--setenv=SCOPEKEEPER_STATE={guard.state}", "--setenv=A=1"]
+    units.run(unit, *environment, command=("sh", "-c", f"env B=1 {shell}; sleep infinity"))
+    if stops:
+        eventually(lambda: guard.living() == ["x"])
+        assert systemctl("stop", unit).returncode == 0
+    (end,) = guard.ends(session)
+    if stops:
+        assert end["reason"] == "owner gone"
+    else:
+        assert (end["reason"], end["exit_status"]) == ("exited", 7)
+        assert state(unit) == "active"
+
+
 def entries(session: str) -> dict[str, list[dict[str, str]]]:
     """Return the journal's entries about the ends in a session, by member."""
     shown = subprocess.run(
