@@ -113,12 +113,12 @@ def _do(machine: Machine, found: Sequence[Found]) -> int:
     try:
         with record.changing() as known:
             failures = carry_out.do(STEPS, machine, found, known, lambda o: _report(o, restart))
+        _failed(failures, "not done")
+        status = _check()
     except KeyboardInterrupt:
         raise InterruptedWorkError(
             "what was done is recorded; to take it back: scopekeeper setup --undo"
         ) from None
-    _failed(failures, "not done")
-    status = _check()
     _restarts(restart, "contained")
     click.echo("To see it: scopekeeper status. To take it back: scopekeeper setup --undo.")
     return _NOT_DONE if failures else status

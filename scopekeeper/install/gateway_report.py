@@ -83,8 +83,8 @@ def outcome(unit: str, option: str) -> str:
     option is that of systemctl for the unit's manager.
     """
     return (
-        f"{unit}: from its next start on, its scopes end with it, but for shell commands that "
-        f"ignore a hangup: systemctl{option} restart {unit}"
+        f"{unit}: from its next start on, its scopes end with it (not shell commands that ignore a "
+        f"hangup): systemctl{option} restart {unit}"
     )
 
 

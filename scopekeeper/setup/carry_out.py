@@ -63,7 +63,9 @@ def undo(
         try:
             undone = step.undo(machine, entry.target, entry.facts, dry_run=dry_run)
         except ScopekeeperError as error:
-            failures.append(f"{entry.target}: {error}")
+            text = str(error)
+            is_named = text.startswith(entry.target)
+            failures.append(text if is_named else f"{entry.target}: {text}")
             continue
         except (LookupError, TypeError, ValueError, RecursionError):
             failures.append(f"{entry.target}: its entry in {record.path} has been changed")

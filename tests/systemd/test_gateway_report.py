@@ -48,7 +48,7 @@ def test_a_gateway_that_starts_its_servers_itself_is_not_called_contained(
     done = call("install", "--gateway", name, "--dry-run")
     said = succeeds(done)
     assert f"{name}: 1 process is in no scope; " in done.stderr
-    assert f"{name}: from its next start on, its scopes end with it, but for " in said
+    assert f"{name}: from its next start on, its scopes end with it (not " in said
 
     server = f"{PROGRAM} run -s {session} -- sleep 6663 &"
     assert gateway(units, name, server=server) != main

@@ -344,6 +344,31 @@ def test_where_no_scope_can_be_made_nothing_is_wrapped(cursor, call, monkeypatch
     assert cursor.read_text() == SIMPLE
 
 
+def test_an_interrupt_during_the_check_is_reported_with_what_takes_it_back(
+    cursor, call, monkeypatch
+):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "examine", interrupted)
+    with pytest.raises(InterruptedWorkError, match="scopekeeper setup --undo"):
+        call("--yes")
+    assert "scopekeeper" in cursor.read_text()
+    assert call("--undo")[0] == 0
+    assert cursor.read_text() == SIMPLE
+
+
+def test_a_file_that_cannot_be_undone_is_named_once(cursor, call):
+    call("--yes")
+    text = cursor.read_text()
+    cursor.write_text("{ not JSON")
+    status, _, err = call("--undo")
+    assert status == 1
+    assert [line.count(str(cursor)) for line in err.splitlines() if "not undone" in line] == [1]
+    cursor.write_text(text)
+    assert call("--undo")[0] == 0
+
+
 def test_a_machine_that_does_not_work_afterwards_is_reported(cursor, call, monkeypatch):
     broken = Finding("trial", Status.FAIL, "a launch failed", "mend it so")
     monkeypatch.setattr(setup, "examine", lambda: [broken])

@@ -42,7 +42,7 @@ def test_what_is_missing_counts_what_runs_now_and_has_the_command_that_mends_it(
 
 def test_the_outcome_is_one_line_with_the_command_for_it() -> None:
     text = outcome("g.service", " --user")
-    assert text.startswith("g.service: from its next start on, its scopes end with it, but for ")
+    assert text.startswith("g.service: from its next start on, its scopes end with it (not ")
     assert text.endswith(": systemctl --user restart g.service")
 
 
