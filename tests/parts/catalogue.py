@@ -192,6 +192,8 @@ PARTS: tuple[Part, ...] = (
           *PATIENT, "-m", "builds", "tests/deb")),
         weight=2,
     ),
+    unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
+    unit("bookworm"),
     openclaw("openclaw", "2026.9.6"),
     Part(
         "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 11,
@@ -209,8 +211,6 @@ PARTS: tuple[Part, ...] = (
         "bookworm-root-rest", "bookworm nspawn root", "what bookworm-root leaves", 11,
         (machine(f"rest@bookworm:nspawn:root={inner(rest(AS_ROOT))}"),),
     ),
-    unit("trixie"),
-    unit("bookworm"),
     virtual("bookworm"),
     *suite("forky"),
     *suite("bookworm-backports"),

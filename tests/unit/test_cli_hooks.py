@@ -160,6 +160,7 @@ def test_a_file_that_was_empty_stays(home):
     assert tree(home) == before
 
 
+@pytest.mark.skipif(not shutil.which("patch"), reason="there is no patch(1) here")
 def test_a_diff_is_one_that_patch_takes_and_nothing_is_written(home):
     before = tree(home)
     status, diff, err = call(home, "wrap", "--hooks", "--dry-run")
