@@ -310,7 +310,7 @@ def test_a_flood_of_lives_is_one_row_and_ends_nothing_that_lives(
 READ_ALL = """
 import os, random, sys
 from scopekeeper.scope import names
-from scopekeeper.cli import ls, ls_document, reconcile
+from scopekeeper.cli import ls, ls_document, ls_titles, reconcile
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.lifecycle import observe
@@ -329,7 +329,7 @@ values = [b"--5", b"9" * 400, b"9" * 5000, b"", b"-1", b"\\xd9\\xa5", b"\\0", b"
           b"scopekeeper-a-main.scope/m-x.01234567", b"CODEX_SESSION_ID inherited \x1b[2J"]
 extra = [b"STATE", b"STOPPER_PID", b"STOPPER_START", b"ASKER_PID", b"ASKER_UID", b"WHY", b"REASON",
          b"IDLE", b"ORPHANED", b"LEADERLESS", b"TTL", b"GRACE", b"JOINING", b"BOUND", b"KIND",
-         b"LAUNCHED_IN", b"CONTINUES", b"IGNORED"]
+         b"LAUNCHED_IN", b"CONTINUES", b"IGNORED", b"LABEL", b"OWNER_NAME", b"SESSION"]
 def changed(raw):
     lines = [line for line in raw.split(b"\\n")[1:-1]]
     lines += [key + b"=" for key in number.sample(extra, 3)]
@@ -350,10 +350,12 @@ for _ in range(rounds):
     went_on = launched.continuations(snapshot)
     named, _ = launched.look_up(snapshot, (), Selector(session="a"))
     origins = Origins(named.launched(snapshot), went_on)
+    titles = ls_titles.of(list(snapshot.scopes))
     for each, state in shown:
-        ls_document.document(each, state, ends, snapshot.now, went_on)
+        ls_document.document(each, state, ends, snapshot.now, went_on, titles.get(each.cgroup, ''))
     for width in (None, 80):
-        ls._Listing(shown, ends, snapshot.now, width, origins).print([], members=True, users=True)
+        listing = ls._Listing(shown, ends, snapshot.now, width, origins, None)
+        listing.print([], members=True, users=True)
     for action in plan(snapshot, Policy()):
         reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
     observe.unseen(scope)
