@@ -193,7 +193,6 @@ PARTS: tuple[Part, ...] = (
         weight=2,
     ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
-    unit("bookworm"),
     openclaw("openclaw", "2026.9.6"),
     Part(
         "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 11,
@@ -212,6 +211,7 @@ PARTS: tuple[Part, ...] = (
         (machine(f"rest@bookworm:nspawn:root={inner(rest(AS_ROOT))}"),),
     ),
     virtual("bookworm"),
+    unit("bookworm"),
     *suite("forky"),
     *suite("bookworm-backports"),
     openclaw("openclaw-2026.4", "2026.4.15"),
