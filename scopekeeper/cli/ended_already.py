@@ -12,7 +12,7 @@ from scopekeeper.scope import names
 
 
 def hint(word: str) -> str:
-    """Return the command that shows how it ended; '' if nothing of this user has had that name."""
+    """Return the command that shows how it ended; '' if no session or run had that name."""
     return f"it has ended; see: scopekeeper why {shlex.quote(word)}" if _is_known(word) else ""
 
 

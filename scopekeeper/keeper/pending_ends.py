@@ -24,7 +24,7 @@ by itself: it notices the end of its owner no later than systemd does."""
 _EARLY_SECONDS = 0.1
 """How often to ask about one service while its members end."""
 _MOST_SERVICES = 64
-"""Services of which it is remembered how they were killed."""
+"""The most services that are remembered as killed."""
 Key = tuple[str, str]
 """The directory of a scope, and the leaf of a member in it."""
 

@@ -34,7 +34,8 @@ class SliceKills:
         """Note kills that a scope's own count has shown."""
         slice_ = os.path.dirname(scope)
         if slice_ in self._explained:
-            self._explained[slice_] += kills
+            # it may have counted one already, between two looks
+            self._explained[slice_] = min(self._explained[slice_] + kills, kills_of(slice_))
 
     def has_unexplained(self, scope: str) -> bool:
         """Return whether the slice of a scope has counted a kill that nothing explains yet."""

@@ -39,7 +39,7 @@ class NewMember:
         self.unit = names.unit_name(request.session, request.lane, request.run)
         self.leaf = ""
         self.scope_born = ""
-        """BOOTTIME in the record of its scope: it tells two lives of one name apart."""
+        """BOOTTIME in the record of its scope: it differs between two lives of one name."""
         self.record = {
             "NAME": request.name,
             "PID": str(posix.getpid()),

@@ -24,9 +24,9 @@ and busybox choose their behaviour by that name.
 
 *If containment fails*, an interactive shell runs uncontained, with one line on stderr: a login must
 not depend on cgroup2. A ``-c`` does the same if the password database names us and no session is
-set: that is ssh, su or cron. So does a call by the name of a shell, if it is the machine that
-cannot: it has to replace that shell. Any other command does not run (125): a gateway relies on
-containment.
+set: that is ssh, su or cron. A call by the name of a shell runs uncontained as well if the machine
+is the reason: it has to replace that shell. Any other command does not run (125): a gateway relies
+on containment.
 ``SCOPEKEEPER_IF_UNAVAILABLE`` (``fail``, ``warn``) overrides both.
 """
 

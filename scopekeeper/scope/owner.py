@@ -38,7 +38,7 @@ def process_label(name: str, pid: str) -> str:
     """Return the name of a process as an owner: ``cursor-257``, ``pid-257`` if it has no name.
 
     A shell takes it as it is: the brackets of ``cursor[257]`` are a pattern to bash and zsh. So
-    characters other than letters, digits, ``.``, ``_`` and ``-`` become ``_``, and so does a ``-``
+    characters other than letters, digits, ``.``, ``_`` and ``-`` become ``_``, and also a ``-``
     at the beginning, which would make it an option.
     """
     if not name.isalnum():

@@ -58,6 +58,18 @@ def test_what_is_forgotten_is_not_found_again(cgroups):
     assert kills.has_unexplained(one)
 
 
+def test_a_kill_that_is_explained_twice_hides_no_later_one(cgroups):
+    cgroups("", 0)
+    one = cgroups("one.scope", 0)
+    kills = SliceKills()
+    kills.begin(one, reported=0)
+    cgroups("", 1)
+    kills.forget_unexplained(one)
+    kills.explain(one, 1)
+    cgroups("", 2)
+    assert kills.has_unexplained(one)
+
+
 def test_the_counts_of_a_service_prove_nothing(cgroups):
     """Its own processes are counted as well."""
     cgroups("", 0, parent="gateway.service")
