@@ -100,7 +100,9 @@ LONG: Share = {
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
     "systemd/test_setup.py": ALL,
+    "systemd/test_setup_edges.py": ALL,
     # without systemd, and what the pages of how-to show
+    "cgroup/test_cgroup_setup.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,
     "systemd/test_how_to_alerts.py": ALL,
