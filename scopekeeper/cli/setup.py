@@ -26,9 +26,12 @@ _COLUMNS = (
 )
 NOTHING_KNOWN = """\
 No MCP client and no gateway that is known here was found. By hand:
-  a file with servers, of another client:   scopekeeper wrap FILE
-  a gateway that is a service:              ExecStart={program} run -n gateway -- COMMAND
-  a gateway in Python:                      with scopekeeper.Cohort(session=...) as cohort:"""
+  a file with servers, of another client:
+      scopekeeper wrap FILE
+  a gateway that is a service, in its unit:
+      ExecStart={program} run -n gateway -- COMMAND
+  a gateway in Python:
+      with scopekeeper.Cohort(session=...) as cohort:"""
 _NOT_DONE = 1
 
 
@@ -57,9 +60,9 @@ def command(agreed: bool, undo: bool, shell_commands: bool, dry_run: bool, no_tr
     Prints what it would do and why, asks once, does it and checks it. It is `wrap`, `wrap --hooks`,
     `install` and `openclaw install` in one: for root with the system's manager, for others with
     their own. Each change is recorded before it is made: --undo takes back exactly these, to the
-    byte, except for what was edited since. What needs a hand is listed with its command. Exit
-    status: 0 done, or nothing to do; 1 something failed or was declined: what was done is named,
-    and stays recorded.
+    byte, except for what was edited since. What needs a hand, such as a file that may not be
+    written, is listed with its command before it asks. Exit status: 0 done, or nothing to do; 1
+    something failed or was declined: what was done is named, and stays recorded.
     """
     if undo and agreed:
         raise UsageError("--undo does not ask", "leave out --yes")
@@ -95,9 +98,11 @@ def _print(machine: Machine, found: Sequence[Found], *, no_trunc: bool) -> None:
     if contained:
         _lines(f"Contained already: {', '.join(contained)}.")
     if not any(each.step in ("servers", "openclaw", "gateways") for each in found):
+        if changes:
+            click.echo()
         click.echo(NOTHING_KNOWN.format(program=safe(_program(machine))))
     if hands:
-        click.echo("\nBy hand, since setup does not do it:" if changes
+        click.echo("\nBy hand, since setup does not do it:" if changes or contained
                    else "By hand, since setup does not do it:")  # fmt: skip
     for each in hands:
         _lines(f"{each.what}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")

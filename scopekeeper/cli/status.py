@@ -83,10 +83,11 @@ class _Hand:
 def command(as_json: bool, no_trunc: bool) -> None:
     """Show on one screen what is contained, what runs, what was cleaned up, what needs a hand.
 
-    A row for each MCP client and gateway that is found here, with what it runs in scopes now. Then
-    the ends of today, since midnight, and the command for each thing that needs a hand. `doctor`
-    checks the machine itself; `openclaw status` has each of its sessions. Exit status: 0 everything
-    found is contained; 1 something is not, or needs a hand.
+    A row for each MCP client and gateway that is found here, with what it runs in scopes now. A
+    client that started before it was wrapped needs a hand: to be started again. Then the ends of
+    today, since midnight, and the command for each thing that needs a hand. `doctor` checks the
+    machine itself; `openclaw status` has each of its sessions. Exit status: 0 everything found is
+    contained; 1 something is not, or needs a hand.
     """
     found = _found()
     keeper, hands = _keeper()

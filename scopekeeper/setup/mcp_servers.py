@@ -49,7 +49,7 @@ class McpServers:
             if kind.name != _OWN_STEP:
                 client = wrapped.setdefault(kind.name, Wrapped(kind.name))
                 found += self._in_file(machine, path, kind, client)
-        return found + self._started_before(wrapped) + self._in_projects(machine)
+        return self._started_before(wrapped) + found + self._in_projects(machine)
 
     def _started_before(self, wrapped: Mapping[str, Wrapped]) -> list[Found]:
         """Return a finding for each client that runs with its servers from before."""

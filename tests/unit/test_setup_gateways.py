@@ -5,10 +5,12 @@ import shlex
 
 import pytest
 
+from scopekeeper.setup import gateways as step
 from scopekeeper.setup import unit_files
 from scopekeeper.setup.exec_start import OURS, commands, gateway_of
 from scopekeeper.setup.gateways import gateways
 from scopekeeper.setup.servers_outside import is_server
+from scopekeeper.systemd.lingering import user_name
 
 HERMES = "/usr/local/lib/hermes-agent/venv/bin/python -m hermes_cli.main gateway run --replace"
 STARTS = {
@@ -79,6 +81,30 @@ def test_services_are_read_where_a_manager_looks_for_them(tmp_path):
     (tmp_path / "link").symlink_to(last)
     folders = [str(first), str(last), str(tmp_path / "link"), str(tmp_path / "none")]
     assert [*gateways(folders)] == ["one.service", "plain.service", "two.service"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "command"),
+    [
+        ("User={name}", "sudo scopekeeper install --system --gateway {unit}"),
+        ("User={uid}", "sudo scopekeeper install --system --gateway {unit}"),
+        ("User={name}\nDelegate=yes", ""),
+        ("User=somebody", None),
+        ("", None),
+    ],
+)
+def test_a_service_of_the_system_that_runs_as_this_user_is_roots(
+    tmp_path, monkeypatch, lines, command
+):
+    monkeypatch.setattr(step, "UNIT_FOLDERS", {"system": [str(tmp_path)]})
+    who = {"name": user_name(os.getuid()), "uid": os.getuid()}
+    text = f"[Service]\n{lines.format(**who)}\nExecStart=/usr/bin/hermes gateway\n"
+    (tmp_path / "my-hermes.service").write_text(text)
+    found = [each.command for each in step.Gateways()._of_system()]
+    assert found == ([] if command is None else [command.format(unit="my-hermes.service")])
+    (tmp_path / "my-hermes.service.d").mkdir()
+    (tmp_path / "my-hermes.service.d/10-scopekeeper.conf").write_text("[Service]\n")
+    assert not any(each.command for each in step.Gateways()._of_system())
 
 
 def test_the_last_value_of_a_key_counts():
