@@ -16,6 +16,8 @@ from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.plan import FileStep
 from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.install.uninstall import Part, uninstall
+from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.running import running
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import restarts, unit_files
 from scopekeeper.setup.exec_start import commands, gateway_of
@@ -51,7 +53,8 @@ class Gateways:
         ]  # fmt: skip
         if not machine.has_systemd():
             return found
-        found += [self._own(machine, unit) for unit in gateways(_folders(machine.manager))]
+        units = {*gateways(_folders(machine.manager)), *_of_running_clients(machine.manager)}
+        found += [self._own(machine, unit) for unit in sorted(units)]
         if machine.manager == "user":
             named = " ".join(each.detail for each in living)
             found += [each for each in self._of_system() if f"{each.what} " not in f"{named} "]
@@ -152,6 +155,20 @@ def gateways(folders: list[str]) -> dict[str, str]:
     }
 
 
+def _of_running_clients(kind: str) -> Iterator[str]:
+    """Yield the services of a manager that became a client, as by a script in ``ExecStart=``.
+
+    Not those without a file, which are gone after their end: a program that the desktop started.
+    """
+    known = None
+    for pid in (pid for pids in running(FORMATS).values() for pid in pids):
+        unit, of = restarts.service_of(pid)
+        if of == kind and unit and not unit.startswith(_OTHERS) and "@" not in unit:
+            known = known or unit_files.services(_folders(kind))
+            if unit in known:
+                yield unit
+
+
 def _folders(kind: str) -> list[str]:
     return [os.path.expanduser(folder) for folder in UNIT_FOLDERS[kind]]
 
@@ -170,4 +187,4 @@ def _restart(manager: Systemctl, unit: str) -> list[str]:
         return []
     if pid in ("", "0"):
         return []
-    return [f"{unit} (pid {pid}): {restarts.restart(unit, manager.kind)}"]
+    return [restarts.line_of(unit, manager.kind, pid)]

@@ -13,21 +13,30 @@ _BY_HAND = "end it, and start it again"
 
 
 def of_clients(clients: Iterable[str]) -> list[str]:
-    """Return a line for each process of these clients that runs as this user."""
-    return [
-        line_of(title, pid) for title, pids in running(clients).items() for pid in pids
-    ]  # fmt: skip
+    """Return what of these clients runs as this user, with the command that starts it again."""
+    lines = []
+    for title, pids in running(clients).items():
+        by_hand = []
+        for pid in pids:
+            unit, kind = service_of(pid)
+            if unit:
+                lines.append(line_of(unit, kind, pid))
+            else:
+                by_hand.append(str(pid))
+        if by_hand:
+            lines.append(f"{title} (pid {', '.join(by_hand)}): {_BY_HAND}")
+    return lines
 
 
-def line_of(title: str, pid: int) -> str:
-    """Return what runs, and the command that starts it again."""
-    unit, command = _service(pid)
-    return f"{unit or title} (pid {pid}): {command or _BY_HAND}"
+def line_of(unit: str, kind: str, pid: "int | str") -> str:
+    """Return a line for a service that runs."""
+    return f"{unit} (pid {pid}): {restart(unit, kind)}"
 
 
 def start_again(pid: int) -> str:
-    """Return the command that starts a process again."""
-    return _service(pid)[1] or _BY_HAND
+    """Return the command that starts a process again, or what to do by hand."""
+    unit, kind = service_of(pid)
+    return restart(unit, kind) if unit else _BY_HAND
 
 
 def restart(unit: str, kind: str) -> str:
@@ -37,10 +46,10 @@ def restart(unit: str, kind: str) -> str:
     return f"{'sudo ' if os.geteuid() else ''}systemctl restart {unit}"
 
 
-def _service(pid: int) -> tuple[str, str]:
-    """Return the service whose main process it is, and the command that restarts it; else ''.
+def service_of(pid: int) -> tuple[str, str]:
+    """Return the service whose main process it is, and its manager; '' and '' if there is none.
 
-    Restarting the service of a terminal would end all that runs in the terminal.
+    What only runs in a service is not the service: the terminal around a client, for one.
     """
     try:
         path = proc.cgroup_of(pid)
@@ -53,4 +62,4 @@ def _service(pid: int) -> tuple[str, str]:
         is_main = calls.service_property(kind, unit, "MainPID") == str(pid)
     except (OSError, LookupError, ScopekeeperError):
         return "", ""
-    return (unit, restart(unit, kind)) if is_main else ("", "")
+    return (unit, kind) if is_main else ("", "")

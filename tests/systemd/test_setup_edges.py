@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.kernel.children import children_of
+from scopekeeper.mcp_configs.running import running
 from tests.machine import PATIENCE, PROGRAM, ROOT, Scopekeeper, cgroup_of, eventually
 
 from .manager import main_pid, systemctl
@@ -128,16 +129,23 @@ def test_gateways_of_known_clients_are_found_however_they_are_started(
     opencode = tmp_path / "opencode"
     opencode.write_text("#!/bin/sh\nexec sleep 6675\n")
     opencode.chmod(0o755)
-    names = [unit("hermes", python), unit("serves", f"/bin/sh -c 'exec {opencode} serve'"),
-             unit("other", "/usr/bin/sleep 6676")]  # fmt: skip
+    script = tmp_path / "start"
+    script.write_text(f"exec {python}\n")
+    names = [
+        unit("hermes", python),
+        unit("serves", f"/bin/sh -c 'exec {opencode} serve'"),
+        unit("scripted", f"/bin/sh {script}"),
+        unit("other", "/usr/bin/sleep 6676"),
+    ]
+    eventually(lambda: main_pid(names[2]) in running(["hermes"]).get("hermes-agent", []))
     before = tree()
     said = succeeds(call("setup", "--yes"))
-    for name in names[:2]:
+    for name in names[:3]:
         assert re.search(rf"{re.escape(name)} +add a drop-in", said)
         assert (UNITS / f"{name}.d/10-scopekeeper.conf").exists()
         restart = f"{name} (pid {main_pid(name)}): systemctl{OPTION} restart {name}"
         assert said.count(restart) == 1
-    assert names[2] not in said
+    assert names[3] not in said
     succeeds(call("setup", "--undo"))
     assert not differences(before, history=False)
 
