@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scopekeeper.launch import real_shell, shell_prefix
-from scopekeeper.mcp_configs import shell_line
 
+_PREFIX = "CLAUDE_CODE_SHELL_PREFIX"
 _SHELL = "CLAUDE_CODE_SHELL"
 _FOLDER = "/scopekeeper/shells/"
 
@@ -43,14 +43,14 @@ def settings(environment: Mapping[str, str]) -> list[Setting]:
         return []
     return [
         Setting(path, name, program)
-        for name in (shell_line.VARIABLE, _SHELL)
+        for name in (_PREFIX, _SHELL)
         if isinstance(program := variables.get(name), str) and _is_ours(name, program)
     ]
 
 
 def _is_ours(variable: str, program: str) -> bool:
     name = os.path.basename(program)
-    if variable == shell_line.VARIABLE:
+    if variable == _PREFIX:
         return name == shell_prefix.NAME
     return _FOLDER in program or real_shell.NAME in (name, _target(program))
 

@@ -30,6 +30,8 @@ class Wrapped:
     """The wrapped servers of a client, from all its files."""
 
     client: str
+    title: str
+    """Its name as people write it."""
     servers: list[list[str]] = field(default_factory=list)
     """The own command of each."""
     since: float = 0.0
@@ -40,7 +42,7 @@ class Wrapped:
 class Outdated:
     """A client's process that started before its servers were wrapped."""
 
-    client: str
+    title: str
     pid: int
     outside: int
     """Its servers that run in no scope now."""
@@ -72,7 +74,7 @@ def outdated(clients: Sequence[Wrapped]) -> Iterator[Outdated]:
             outside = [one for one in below if one not in contained
                        and _is_server(one, each.servers)]  # fmt: skip
             if pid not in contained and (outside or (not contained and _started(pid) < each.since)):
-                yield Outdated(each.client, pid, len(outside))
+                yield Outdated(each.title, pid, len(outside))
 
 
 def _pids_of(client: Wrapped) -> list[int]:

@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from scopekeeper.mcp_configs.known_clients import CLIENTS
 from scopekeeper.mcp_configs.running import client_of
 from scopekeeper.mcp_configs.servers import PROGRAM
 
@@ -26,8 +25,6 @@ _NEAR = 6
 """The most words of a wrapper before its command."""
 _OPTION_C = re.compile(r"-[a-z]*c")
 _BETWEEN = re.compile(r"&&|\|\||[;|&\n]")
-_PACKAGES = {name: each.name for each in CLIENTS for name in each.packages}
-_PROGRAMS = {name: each.name for each in CLIENTS for name in each.programs}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -61,15 +58,20 @@ def gateway_of(words: Sequence[str], depth: int = 4) -> str:
         lines = _lines(rest)
         return next((found for line in lines if (found := gateway_of(line, depth - 1))), "")
     if name in (*_OF_NODE, *_OF_PYTHON):
-        known = _PACKAGES if name in _OF_NODE else _PROGRAMS
         near = [each for each in rest[:_NEAR] if not each.startswith("-")]
         packages = (each[:1] + each[1:].partition("@")[0] for each in near)  # without a version
-        return next((known[each] for each in packages if each in known), "")
+        known = (client_of(_words(name, each)) for each in packages)
+        return next((client for client in known if client), "")
     if name in _WRAPPERS:
         for at in range(min(len(rest), _NEAR)):
             if "=" not in rest[at] and (found := gateway_of(rest[at:], depth - 1)):
                 return found
     return ""
+
+
+def _words(runner: str, package: str) -> list[str]:
+    """Return the command line that a runner makes of a package."""
+    return ["node", f"/node_modules/{package}/cli.js"] if runner in _OF_NODE else [package]
 
 
 def _lines(words: Sequence[str]) -> Iterator[list[str]]:

@@ -16,8 +16,9 @@ from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.plan import FileStep
 from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.install.uninstall import Part, uninstall
-from scopekeeper.mcp_configs.formats import FORMATS
-from scopekeeper.mcp_configs.running import running
+from scopekeeper.kernel import proc
+from scopekeeper.kernel.usage import command_line
+from scopekeeper.mcp_configs.running import client_of
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import restarts, unit_files
 from scopekeeper.setup.exec_start import commands, gateway_of
@@ -161,12 +162,21 @@ def _of_running_clients(kind: str) -> Iterator[str]:
     Not those without a file, which are gone after their end: a program that the desktop started.
     """
     known = None
-    for pid in (pid for pids in running(FORMATS).values() for pid in pids):
-        unit, of = restarts.service_of(pid)
+    for pid in proc.pids():
+        unit, of = restarts.service_of(pid) if _is_client_of_ours(pid) else ("", "")
         if of == kind and unit and not unit.startswith(_OTHERS) and "@" not in unit:
             known = known or unit_files.services(_folders(kind))
             if unit in known:
                 yield unit
+
+
+def _is_client_of_ours(pid: int) -> bool:
+    """Return whether a process is a client of this user."""
+    try:
+        is_ours = os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    except OSError:
+        return False
+    return is_ours and bool(client_of(command_line(pid) or []))
 
 
 def _folders(kind: str) -> list[str]:

@@ -47,7 +47,7 @@ class McpServers:
         wrapped: dict[str, Wrapped] = {}
         for path, kind in formats.found(machine.environment):
             if kind.name != _OWN_STEP:
-                client = wrapped.setdefault(kind.name, Wrapped(kind.name))
+                client = wrapped.setdefault(kind.name, Wrapped(kind.name, kind.title))
                 found += self._in_file(machine, path, kind, client)
         return self._started_before(wrapped) + found + self._in_projects(machine)
 
@@ -57,7 +57,7 @@ class McpServers:
         for each in clients_now.outdated([one for one in wrapped.values() if one.servers]):
             are = f", {_counted(each.outside)} in no scope" if each.outside else ""
             found.append(Found(
-                self.name, formats.FORMATS[each.client].title, Need.HAND,
+                self.name, each.title, Need.HAND,
                 f"pid {each.pid} started before it was wrapped{are}",
                 command=restarts.start_again(each.pid),
             ))  # fmt: skip

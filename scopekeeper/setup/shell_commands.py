@@ -36,8 +36,8 @@ class ShellCommands:
         if file is None or not os.path.isdir(file.folder):
             return []
         path, title = file.path, file.client.title
-        there = {each.variable: each for each in settings(machine.environment)}
-        for each in there.values():
+        there = [each for each in settings(machine.environment) if each.path == path]
+        for each in there:
             if each.is_missing:
                 detail = f"there is no {each.program} ({each.variable}): it starts no command"
                 return [Found(self.name, title, Need.HAND, detail, target=path,

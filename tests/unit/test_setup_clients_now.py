@@ -47,12 +47,12 @@ def start(tmp_path, monkeypatch):
 
 
 def outdated(servers=(SERVER,), since=0.0):
-    return [*clients_now.outdated([Wrapped("cursor", [*servers], since)])]
+    return [*clients_now.outdated([Wrapped("cursor", "Cursor", [*servers], since)])]
 
 
 def test_a_server_outside_of_every_scope_is_proof(start):
     pid = start(" ".join(SERVER))
-    eventually(lambda: outdated() == [Outdated("cursor", pid, 1)])
+    eventually(lambda: outdated() == [Outdated("Cursor", pid, 1)])
     assert outdated(servers=[["sleep", "1"]]) == []
 
 
@@ -60,7 +60,7 @@ def test_a_client_that_started_before_its_file_was_wrapped_is_outdated(start):
     pid = start()
     assert outdated() == []
     assert outdated(since=time.time() - 3600) == []
-    assert outdated(since=time.time() + 1) == [Outdated("cursor", pid, 0)]
+    assert outdated(since=time.time() + 1) == [Outdated("Cursor", pid, 0)]
 
 
 def test_a_client_with_another_home_is_not_this_users(start, tmp_path):
@@ -70,7 +70,7 @@ def test_a_client_with_another_home_is_not_this_users(start, tmp_path):
 
 def test_a_contained_server_shows_that_the_client_is_not_outdated(start, monkeypatch):
     pid = start(" ".join(SERVER))
-    eventually(lambda: outdated() == [Outdated("cursor", pid, 1)])
+    eventually(lambda: outdated() == [Outdated("Cursor", pid, 1)])
     monkeypatch.setattr(clients_now, "is_contained", lambda one: one != pid)
     assert outdated(since=time.time() + 1) == []
     monkeypatch.setattr(clients_now, "is_contained", lambda _: True)  # all of the client
