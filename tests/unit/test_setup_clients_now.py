@@ -9,7 +9,7 @@ import time
 import pytest
 
 from scopekeeper.cli import status
-from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.formats import recognise
 from scopekeeper.setup import clients_now
 from scopekeeper.setup.clients_now import Outdated, Wrapped, is_of, own_commands
 from tests.machine import eventually
@@ -136,4 +136,7 @@ def test_the_own_command_of_each_wrapped_server_is_read():
         "c": {"command": "z"}, "d": 7,
     }  # fmt: skip
     text = json.dumps({"mcpServers": servers})
-    assert own_commands(text, FORMATS["cursor"]) == [["npx", "x"], ["y", ""]]
+    assert own_commands(text, recognise("/home/a/.cursor/mcp.json", text)) == [
+        ["npx", "x"],
+        ["y", ""],
+    ]

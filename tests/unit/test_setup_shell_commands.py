@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopekeeper.errors import UsageError
-from scopekeeper.mcp_configs import shell_line
-from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs import json5, shell_line
 from scopekeeper.setup import record, shell_commands
 from tests.configs import Writer
 from tests.unit.test_cli_setup import call, home, tree  # noqa: F401  fixtures
@@ -192,7 +191,7 @@ def test_any_settings_are_restored_to_the_byte(data):
     value = draw(VALUES)
     if draw(st.booleans()):
         value["env"] = draw(VALUES)
-    writer = Writer(draw, FORMATS["claude-code"].dialect)
+    writer = Writer(draw, json5.JSON)
     text = writer.gap(0) + writer.value(value) + writer.gap(0)
     new, inserted, replaced = shell_line.add(text, PROGRAM)
     wanted = value | {"env": {shell_line.VARIABLE: PROGRAM} | value.get("env", {})}
