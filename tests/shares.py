@@ -122,7 +122,13 @@ LONG: Share = {
     "systemd/test_hook.py": (
         "test_a_client_that_kills_its_hook_loses_nothing_of_it",
         "test_a_hook_in_a_scope_of_its_client_ends_the_others",
+        "test_a_hook_that_is_late_does_not_take_the_label_of_a_newer_session",
+        "test_a_label_of_somebody_else_stays",
+        "test_a_process_with_several_sessions_has_no_label",
         "test_an_id_that_is_none_stops_nothing_while_the_client_lives",
+        "test_servers_that_start_after_the_hook_are_labelled_too",
+        "test_the_session_that_has_ended_is_stopped_where_it_is_no_label",
+        "test_the_start_of_a_session_labels_what_its_client_has_started[hermes]",
         "test_beside_a_keeper_it_is_one_end",
         "test_three_hooks_at_once_are_one_end",
         "test_unknown_words_are_in_the_journal_and_nowhere_else",

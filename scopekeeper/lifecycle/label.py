@@ -14,13 +14,17 @@ from dataclasses import dataclass
 
 from scopekeeper.history import launch_ledger
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import open_lock
+from scopekeeper.kernel.proc import boottime, open_lock
 from scopekeeper.lifecycle import label_lines
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 from scopekeeper.scope.selection import Selected, Selector, select
 
 ENDED = "it has ended"
+NEWER = "it has the label of a newer session"
+_SINCE = "LABELLED"
+"""In the record: when the session of a hook began, in microseconds of CLOCK_BOOTTIME."""
+_DIGITS = 20
 _LOCK_SECONDS = 1.0
 
 
@@ -40,8 +44,11 @@ def check(session: str) -> str:
     return names.check("label", session, names.SESSION_MAX)
 
 
-def label(selected: Sequence[Selected], session: str) -> list[Labelled]:
+def label(selected: Sequence[Selected], session: str, *, moment: int = 0) -> list[Labelled]:
     """Give each selected scope this label instead of an earlier one; '' removes it.
+
+    moment is when the session began, in microseconds of CLOCK_BOOTTIME, if several processes may
+    label the scope at once: then the label of a session that has begun later stays.
 
     Refused: a scope in which only some of the members are selected, since the label would select
     the others too; and what is not alive, is being stopped, is in another container or has a
@@ -50,7 +57,7 @@ def label(selected: Sequence[Selected], session: str) -> list[Labelled]:
     done = []
     for scope, members in _by_scope(selected):
         wanted = "" if session == scope.session else session
-        problem = _refusal(scope, members) or _write(scope, wanted)
+        problem = _refusal(scope, members) or _write(scope, wanted, moment)
         done.append(Labelled(scope, scope.label if problem else wanted, problem))
     return done
 
@@ -106,7 +113,7 @@ def _refusal(scope: Scope, leaves: set[str] | None) -> str:
     return ""
 
 
-def _write(scope: Scope, label: str) -> str:
+def _write(scope: Scope, label: str, moment: int) -> str:
     """Write the label into the record; return why that was not possible, '' if it was."""
     try:
         with _locked(scope.directory, scope.inode) as fd:
@@ -114,7 +121,10 @@ def _write(scope: Scope, label: str) -> str:
             if record_parser.scope(raw, scope.unit).mark is not None:
                 return "it is being stopped"
             fields = records.loads(raw)
-            changed = records.dumps({**fields, "LABEL": label})
+            if moment and _is_later(fields.get(_SINCE, ""), moment):
+                return NEWER
+            since = {_SINCE: str(moment) if moment else ""}
+            changed = records.dumps({**fields, "LABEL": label} | since)
             os.setxattr(fd, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
             if not _is(scope.directory, scope.inode):
                 return ENDED
@@ -127,6 +137,12 @@ def _write(scope: Scope, label: str) -> str:
     except OSError as error:
         return _problem(scope, error)
     return ""
+
+
+def _is_later(text: str, moment: int) -> bool:
+    """Return whether the moment in a record is later; one that is still to come is forged."""
+    is_number = text.isdecimal() and text.isascii() and len(text) <= _DIGITS
+    return is_number and moment < int(text) <= boottime()
 
 
 def _problem(scope: Scope, error: OSError) -> str:

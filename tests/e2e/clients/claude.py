@@ -1,5 +1,6 @@
 """Claude Code."""
 
+import json
 from pathlib import Path
 
 from tests.e2e.packages import Package
@@ -84,6 +85,12 @@ class Claude(FromNpm):
             "Agent", description="a part", prompt=script, subagent_type="general-purpose",
             run_in_background=False,
         )  # fmt: skip
+
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        settings = json.loads((place.home / ".claude/settings.json").read_text())
+        hook = {"hooks": [{"type": "command", "command": command}]}
+        settings.setdefault("hooks", {}).setdefault(event, []).append(hook)
+        place.write(".claude/settings.json", settings)
 
     def sessions(self, place: Place) -> set[str]:
         return {path.stem for path in (place.home / ".claude/projects").glob("*/*.jsonl")}

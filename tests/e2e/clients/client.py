@@ -114,6 +114,10 @@ class Client(ABC):
         """Return the step of a script that has a subagent do another script."""
         raise NotImplementedError
 
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        """Write a hook of the user's own into its settings."""
+        raise NotImplementedError
+
     def sessions(self, place: Place) -> set[str]:
         """Return the ids of its sessions, from the files that it keeps of them."""
         return set()

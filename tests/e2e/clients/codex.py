@@ -80,6 +80,17 @@ trust_level = "trusted"
     def subagent(self, script: str) -> str:
         return call("spawn_agent", message=script)
 
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        with (place.home / ".codex/config.toml").open("a") as config:
+            config.write(
+                f"""
+[[hooks.{event}]]
+[[hooks.{event}.hooks]]
+type = "command"
+command = {json.dumps(command)}
+"""
+            )
+
     def sessions(self, place: Place) -> set[str]:
         rollouts = (place.home / ".codex/sessions").rglob("rollout-*.jsonl")
         return {path.stem[-36:] for path in rollouts}

@@ -23,7 +23,12 @@ TABLES = pytest.StashKey[dict[str, Table]]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Play each client with the ends that it has; without scopekeeper before with it."""
+    """Play each client with the ends that it has; without scopekeeper before with it.
+
+    A test of hooks names its way and its client itself.
+    """
+    if any(mark.args[0] == "way" for mark in metafunc.definition.iter_markers("parametrize")):
+        return
     if "way" in metafunc.fixturenames:
         metafunc.parametrize("way", WAYS, indirect=True, scope="session")
     if "end" in metafunc.fixturenames:
@@ -42,10 +47,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Play without scopekeeper first; then have its keeper started by systemd, as README says."""
+    """Play without scopekeeper first; then have its keeper started by systemd, as README says.
+
+    Any other way than ``wrapped`` has no keeper.
+    """
     if ROOT:
         pytest.skip("a client is a user's")
-    if request.param == "bare":
+    if request.param != "wrapped":
         yield request.param
         return
     done = subprocess.run([PROGRAM, "install"], capture_output=True, text=True)
