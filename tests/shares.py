@@ -88,6 +88,7 @@ LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
     "systemd/test_label.py": ALL,
+    "systemd/test_later_scopes.py": ALL,
     # edges beside the main job: hostile neighbours, places, containers, what a report has
     "cgroup/test_cgroup_bugreport.py": ALL,
     "systemd/test_bugreport.py": ALL,

@@ -6,7 +6,9 @@ On the hot path of ``run``: builtin modules only.
 import posix
 import time
 
-from scopekeeper.kernel.proc import boottime, make_cgroup, start_time, write
+from scopekeeper import launch
+from scopekeeper.history import launch_ledger
+from scopekeeper.kernel.proc import boottime, exists, make_cgroup, start_time, write
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
@@ -102,8 +104,24 @@ class NewMember:
         }
         return scope | self.record
 
-    def scope_record(self, bound_to: str) -> bytes:
-        """Return the record of the scope that this member makes."""
+    def record_scope(self, directory: str, place: Place, bound_to: str, flags: int = 0) -> None:
+        """Write the record of the scope that this member has made; raises OSError.
+
+        The scope takes over a label that its session has got from the same owner.
+        """
+        label = ""
+        if exists(launch_ledger.labels()):
+            launch.load_later("scopekeeper.history.session_label")
+            from scopekeeper.history import session_label
+
+            label = session_label.of_launch(self.request.session, self.owner.fields)
+        record = self._scope_record(bound_to, label)
+        posix.setxattr(directory, records.ATTRIBUTE, record, flags)
+        if label:
+            cgroup = place.path(directory)
+            launch_ledger.append(launch_ledger.label_line(cgroup, self.scope_born, label))
+
+    def _scope_record(self, bound_to: str, label: str) -> bytes:
         request = self.request
         self.scope_born = self.record["BOOTTIME"]
         fields = {
@@ -116,6 +134,8 @@ class NewMember:
             "CREATED": self.record["STARTED"],
             "BOOTTIME": self.record["BOOTTIME"],
             "BOUND": bound_to,
+            "LABEL": label,
+            "LABEL_TAKEN": label and "1",
             **self.owner.fields,
         }
         for key, value in (request.durations | request.limits).items():
