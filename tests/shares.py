@@ -101,6 +101,7 @@ LONG: Share = {
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
     "systemd/test_setup.py": ALL,
+    "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,

@@ -105,9 +105,7 @@ def find(
     return Named(f"{row[4]}:{value.decode()}", row[5], pid if row[6] == "client" else "")
 
 
-def _of_scope(
-    table: "Sequence[Row]", environment: dict[bytes, bytes], scope: str
-) -> Named | None:
+def _of_scope(table: "Sequence[Row]", environment: dict[bytes, bytes], scope: str) -> Named | None:
     """Return the session of the scope around a launch, if a client's variables name the same one.
 
     By the name of the scope, which no process in it can change.
