@@ -93,6 +93,7 @@ LONG: Share = {
     "cgroup/test_cgroup_bugreport.py": ALL,
     "systemd/test_bugreport.py": ALL,
     "systemd/test_went_on.py": ALL,
+    "systemd/test_end_details.py": ALL,
     "systemd/test_exec_edges.py": ALL,
     "systemd/test_forged_records.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,

@@ -29,7 +29,7 @@ class NewMember:
     A child of this process is another kind of member (scopekeeper.python_api.child).
     """
 
-    __slots__ = ("leaf", "owner", "record", "request", "scope_born", "unit")
+    __slots__ = ("leaf", "owner", "record", "request", "scope_born", "scope_ttl", "unit")
     joining = "1"
     """The value of JOINING in its record while it is not sure of its scope."""
     always_signs = False
@@ -42,6 +42,7 @@ class NewMember:
         self.leaf = ""
         self.scope_born = ""
         """BOOTTIME in the record of its scope: it differs between two lives of one name."""
+        self.scope_ttl = ""
         self.record = {
             "NAME": request.name,
             "PID": str(posix.getpid()),
@@ -101,6 +102,7 @@ class NewMember:
             "SESSION_ID": request.session_id,
             "CGROUP": cgroup,
             "SCOPE_BORN": self.scope_born,
+            "TTL": self.scope_ttl,
         }
         return scope | self.record
 
@@ -124,6 +126,7 @@ class NewMember:
     def _scope_record(self, bound_to: str, label: str) -> bytes:
         request = self.request
         self.scope_born = self.record["BOOTTIME"]
+        self.scope_ttl = str(request.durations.get("ttl", ""))
         fields = {
             "SESSION": request.session,
             "LANE": request.lane,

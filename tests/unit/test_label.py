@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scopekeeper.history import launch_ledger, rows, session_label
 from scopekeeper.history.end import merged
 from scopekeeper.history.store import HistoryStore
-from scopekeeper.lifecycle import label, label_lines, unseen_ends
+from scopekeeper.lifecycle import label, label_lines, member_lines
 from scopekeeper.scope import names, record_parser, records, resolve
 from scopekeeper.scope.model import Identity, Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.scope.selection import Selected, Selector, select
@@ -199,7 +199,7 @@ LAUNCH = {
 
 
 def read(raw):
-    return [each.end for each in unseen_ends._lines(raw, label_lines.read(raw))]
+    return [each.end for each in member_lines.parsed(raw, label_lines.read(raw))]
 
 
 @given(NAMES, st.lists(st.one_of(st.none(), NAMES), max_size=3), st.booleans())
