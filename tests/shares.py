@@ -88,10 +88,12 @@ LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
     "systemd/test_label.py": ALL,
+    "systemd/test_later_scopes.py": ALL,
     # edges beside the main job: hostile neighbours, places, containers, what a report has
     "cgroup/test_cgroup_bugreport.py": ALL,
     "systemd/test_bugreport.py": ALL,
     "systemd/test_went_on.py": ALL,
+    "systemd/test_end_details.py": ALL,
     "systemd/test_exec_edges.py": ALL,
     "systemd/test_forged_records.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
@@ -101,6 +103,7 @@ LONG: Share = {
     "systemd/test_podman.py": ALL,
     "systemd/test_setup.py": ALL,
     "systemd/test_setup_edges.py": ALL,
+    "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,

@@ -95,6 +95,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     whole, loads = _loads([each.what for each in found])
     for row in rows:
         row.load = loads.get(row.what, row.load)
+    rows += _without_files(rows, loads)
     hands = [*_hands(found), *hands, *_lost(whole, keeper)]
     unseen.collect()
     ends, problem = _today()
@@ -173,6 +174,14 @@ def _rows(found: Sequence[Found]) -> list[_Row]:
         if need is row.need:
             row.details.append(each.detail)
     return sorted(rows.values(), key=lambda row: _BY_STATE.index(row.need))
+
+
+def _without_files(rows: Sequence[_Row], loads: dict[str, Load]) -> list[_Row]:
+    """Return a row for each client that runs in scopes, and has no file that setup knows."""
+    missing = loads.keys() - {OTHERS, *(row.what for row in rows)}
+    return [
+        _Row(what, details=["no file of it here"], load=loads[what]) for what in sorted(missing)
+    ]
 
 
 def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
