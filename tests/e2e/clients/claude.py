@@ -24,6 +24,7 @@ class Claude(FromNpm):
     prompt_sign = "❯"  # noqa: RUF001
     asks = "Background work"
     names_servers = True
+    names_commands = True
     contains_commands = True
 
     def configure(self, place: Place) -> None:

@@ -8,7 +8,7 @@ from .client import Client
 from .desk import Desk
 from .ends import ENDS
 from .life import ANSWER, ECHO, Life, Prompt, Screen
-from .test_ends import is_contained
+from .test_ends import is_contained, is_named
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(240)]
 
@@ -17,6 +17,17 @@ def sessions_of(life: Life) -> set[str]:
     """Return the sessions on record of what is contained."""
     client = life.desk.client
     return {each.session for each in life.seen if is_contained(client, each.kind)}
+
+
+def names_of(life: Life) -> set[str]:
+    """Return the sessions on record of what lives, is contained, and has an id from the client."""
+    client = life.desk.client
+    found = [
+        (each.session, each.lives)  # in this order: what has ended meanwhile has no record
+        for each in life.seen
+        if is_contained(client, each.kind) and is_named(client, each.kind)
+    ]
+    return {session for session, lives in found if lives}
 
 
 def alive(processes: frozenset[Process]) -> set[Process]:
@@ -68,13 +79,14 @@ def test_a_session_that_is_resumed_has_its_name_again(client: Client, desk: Desk
 def test_a_session_that_is_begun_anew_leaves_nothing_of_either(client: Client, desk: Desk) -> None:
     life = Screen(desk, background=True)
     try:
-        first = life.seen
+        first, names = life.seen, names_of(life)
         life.begin_anew()
         identifiers = client.sessions(desk.place)
         assert len(identifiers) == 2
-        if desk.contained and client.names_servers:
-            names = {each.session for each in life.seen | first}
+        names |= names_of(life)
+        if desk.contained and names:
             assert names == {client.session_name(each) for each in identifiers}
+        life.seen |= first
         ENDS["tui-SIGKILL"].act(life)
         left = [each for each in life.left() if is_contained(client, each.kind)]
         assert bool(left) is not desk.contained
