@@ -21,7 +21,6 @@ class Hermes(Client):
     environment = Environment("hermes", f"hermes-agent[mcp]=={version}", "hermes")
     prompt_sign = "❯"  # noqa: RUF001
     exit_words = "/quit"
-    new_words = "/new"
     names_commands = True
     contains_commands = True
 
@@ -41,7 +40,7 @@ class Hermes(Client):
                 "context_length": 128_000,
             },
             "terminal": {"backend": "local", "cwd": str(place.work)},
-            "approvals": {"mode": "off"},
+            "approvals": {"mode": "off", "destructive_slash_confirm": False},
             "checkpoints": {"enabled": False},
             "mcp_servers": {name: server.json for name, server in place.servers.items()},
         }
@@ -61,7 +60,8 @@ class Hermes(Client):
         return ["--yolo", "-z", prompt]
 
     def resume(self, session: str, prompt: str) -> list[str]:
-        return ["--yolo", "--resume", session, "-z", prompt]
+        # with -z it would begin another session
+        return ["--yolo", "chat", "--resume", session, "--quiet", "--query", prompt]
 
     def terminal(self) -> list[str]:
         return ["--yolo", "--cli"]
