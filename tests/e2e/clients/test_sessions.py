@@ -3,6 +3,7 @@
 import pytest
 
 from tests.e2e.census import Process
+from tests.machine import eventually
 
 from .client import Client
 from .desk import Desk
@@ -10,6 +11,8 @@ from .ends import ENDS
 from .life import ANSWER, ECHO, Life, Prompt, Screen
 from .test_ends import is_contained, is_named
 
+MEMBER_LEFT_S = 30.0
+"""Leftovers of a member end after its ``leader_grace``, and some of them only by SIGKILL."""
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(240)]
 
 
@@ -108,5 +111,21 @@ def test_a_subagent_uses_the_servers_of_its_session(client: Client, desk: Desk) 
         ENDS["SIGKILL"].act(life)
         left = [each for each in life.left() if is_contained(client, each.kind)]
         assert bool(left) is not desk.contained
+    finally:
+        life.close()
+
+
+def test_commands_end_with_a_client_that_is_a_member_itself(client: Client, desk: Desk) -> None:
+    desk.as_member = desk.contained
+    life = Prompt(desk, background=True)
+    try:
+        commands = {each for each in life.seen if each.kind == "worker"}
+        assert all(bool(each.scope) is desk.contained for each in commands)
+        assert life.wrong() == []
+        ENDS["SIGKILL"].act(life)
+        if desk.contained:
+            eventually(lambda: not alive(life.seen), MEMBER_LEFT_S)
+        else:
+            assert commands <= set(life.left())
     finally:
         life.close()
