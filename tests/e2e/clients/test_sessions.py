@@ -115,9 +115,12 @@ def test_a_subagent_uses_the_servers_of_its_session(client: Client, desk: Desk) 
         life.close()
 
 
-def test_commands_end_with_a_client_that_is_a_member_itself(client: Client, desk: Desk) -> None:
+@pytest.mark.parametrize("start", [Prompt, Screen])
+def test_commands_end_with_a_client_that_is_a_member_itself(
+    client: Client, desk: Desk, start: type[Prompt | Screen]
+) -> None:
     desk.as_member = desk.contained
-    life = Prompt(desk, background=True)
+    life = start(desk, background=True)
     try:
         commands = {each for each in life.seen if each.kind == "worker"}
         assert all(bool(each.scope) is desk.contained for each in commands)
