@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.e2e.packages import Package
 
@@ -25,7 +26,13 @@ class Claude(FromNpm):
     prompt_sign = "❯"  # noqa: RUF001
     asks = "Background work"
     names_servers = True
+    names_commands = True
     contains_commands = True
+    not_played = MappingProxyType(
+        {
+            "test_commands_end_with_a_client_that_is_a_member_itself": "its shell is contained",
+        }
+    )
 
     def configure(self, place: Place) -> None:
         project = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}

@@ -64,6 +64,8 @@ class Client(ABC):
     """on its screen when it asks at its end what is to be done with commands that run"""
     names_servers: ClassVar[bool] = False
     """whether its servers have the id of the session in their environment"""
+    names_commands: ClassVar[bool] = False
+    """whether its commands have it"""
     contains_commands: ClassVar[bool] = False
     """whether ``shell_variables`` lead to scopekeeper-shell"""
 

@@ -23,6 +23,7 @@ class Codex(FromNpm):
     prompt_sign = "›"  # noqa: RUF001
     exit_words = "/quit"
     new_words = "/new"
+    names_commands = True
     not_played = MappingProxyType(
         {
             "test_a_subagent_uses_the_servers_of_its_session": "its tool has another form",

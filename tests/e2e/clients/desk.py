@@ -32,6 +32,8 @@ class Desk:
 
     def __init__(self, client: Client, model: Model, *, contained: bool) -> None:
         self.client, self.model, self.contained = client, model, contained
+        self.as_member = False
+        """whether the client itself is started by ``scopekeeper run``"""
         self._folder = Path(tempfile.mkdtemp(prefix="e2e-", dir=Path.home()))
         home, work = self._folder / "home", self._folder / "work"
         for folder in (home, work):
@@ -64,7 +66,8 @@ class Desk:
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit={unit}"]
         variables = [f"{name}={value}" for name, value in self.variables().items()]
         setting = ["env", f"--chdir={self.place.work}", "-i", *variables]
-        return [*scope, "--", *setting, *self.client.argv(), *arguments]
+        member = [PROGRAM, "run", "-n", self.client.name, "--"] if self.as_member else []
+        return [*scope, "--", *setting, *member, *self.client.argv(), *arguments]
 
     def remove(self) -> None:
         """End what is in scopes, and take everything away."""

@@ -28,6 +28,8 @@ BACKGROUND = (
 """A command that ignores what should end it, and starts another one in a session of its own."""
 ECHO = "echo answer-$((40 + 2))"
 ANSWER = "answer-42"
+START_S = 150.0
+"""Within which a prompt is done up to what it holds; the first start in a machine compiles."""
 END_S = 40.0
 LEFT_S = 10.0
 """Within which nothing of a session may be left after its client's end."""
@@ -141,7 +143,7 @@ class Prompt(Life):
             start_new_session=True,
         )
         try:
-            eventually(lambda: desk.model.holds(self.name) or self._process.poll() is not None)
+            eventually(lambda: desk.model.holds(self.name) or self.ended(), START_S)
             self.work(background=background)
         except AssertionError:
             self.close()
