@@ -13,6 +13,7 @@ from scopekeeper.cli.table import Column, Fit, wrap
 from scopekeeper.doctor.examine import examine, verdict
 from scopekeeper.doctor.finding import Status
 from scopekeeper.errors import InterruptedWorkError, UsageError
+from scopekeeper.mcp_configs import known_clients
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import carry_out, record
@@ -57,6 +58,7 @@ def command(agreed: bool, undo: bool, dry_run: bool, no_trunc: bool) -> None:
     machine = Machine(os.environ, texts)
     if undo:
         raise SystemExit(_undo(machine, dry_run=dry_run))
+    warn(known_clients.problems())
     choose_placement.find(Caller())  # where no scope can be made, wrapped servers would not start
     found = carry_out.find(STEPS, machine)
     _print(found, no_trunc=no_trunc)

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from scopekeeper.clients import hooks
+from scopekeeper.clients import known
 from scopekeeper.clients.hooks import Hooks
 from scopekeeper.hook import client_process, event
 from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
@@ -55,23 +55,23 @@ def _run(
     """Return what is wrong, '' if nothing is."""
     if len(words) != 2:
         return "it takes a client and an event: scopekeeper hook CLIENT EVENT"
-    client, name = words
     warnings: list[str] = []
-    table, known = hooks.read(warnings)
-    entry = known.get(client)
-    if entry is None:
-        return f"no such client; {_listed(known)}"
+    clients = known.read(warnings)
+    client, name = known.named(words[0], clients), words[1]
+    entry = client.hooks if client else None
+    if client is None or entry is None:
+        return f"no such client; {_listed([each.short for each in clients if each.hooks])}"
     if not (entry.is_start(name) or entry.is_end(name)):
         return f"no event of this client; {_listed([*entry.start, *entry.end])}"
     variable = os.environ.get(entry.pid, "") if entry.pid else ""
-    process = client_process.find(above, table, client, variable)
+    rows = [each.row for each in clients if each.is_looked_for or each is client]
+    process = client_process.find(above, rows, client.name, variable)
     if process is not None and entry.is_end(name):  # a start asks for nothing
-        prefix = next(row[4] for row in table if row[0] == client)
-        _end(entry, prefix, process, event.parse(text, entry.id), began, then)
+        _end(entry, client.prefix, process, event.parse(text, entry.id), began, then)
     return "; ".join(warnings)
 
 
-def _listed(names: "Sequence[str] | dict[str, Hooks]") -> str:
+def _listed(names: Sequence[str]) -> str:
     return f"known: {', '.join(names)}"
 
 

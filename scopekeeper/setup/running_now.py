@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.mcp_configs.formats import FORMATS
-from scopekeeper.mcp_configs.running import client_of
+from scopekeeper.mcp_configs.known_clients import built_in
+from scopekeeper.mcp_configs.running import client_started_by
 from scopekeeper.scope.model import Scope
 from scopekeeper.scope.snapshot import Reader
 
@@ -53,8 +53,8 @@ def _owner(scope: Scope, units: Sequence[str]) -> str:
     owner = next((m.owner_state.owner for m in scope.living_members if m.owner_state), scope.owner)
     unit = owner.unit or owner.outer_unit
     if unit.startswith(_OPENCLAW):
-        return FORMATS["openclaw"].title
+        return built_in()["openclaw"].title
     if unit in units:
         return unit
-    client = client_of(command_line(owner.pid) or []) if owner.pid else ""
-    return FORMATS[client].title if client else OTHERS
+    client = client_started_by(command_line(owner.pid) or []) if owner.pid else None
+    return client.title if client else OTHERS

@@ -7,16 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekeeper.clients import cached
+from scopekeeper.clients import compile as compiler
 from scopekeeper.clients import format as form
 from scopekeeper.clients.parse import ClientsError, parse
 from scopekeeper.clients.table import TABLE
 from scopekeeper.policy import files
 
+BUILT_IN = compiler.texts_of([compiler.BUILT_IN])
+SETTINGS = '[mine.hook_settings]\nfolders = ["$HOME/.x"]\n'
 MINE = '[mine]\nprograms = ["mine"]\nsession = ["MY_ID"]\n'
 
 
 def table(*texts):
-    made = parse([(f"/etc/{number}.toml", text) for number, text in enumerate(texts)], TABLE)
+    made = parse([*BUILT_IN, *((f"/etc/{number}.toml", text) for number, text in enumerate(texts))])
     return {row[0]: row[1:] for row in made}
 
 
@@ -28,12 +31,12 @@ def test_a_client_needs_only_its_programs():
 
 def test_a_key_overrides_that_key_of_a_built_in_client():
     made = table('[claude]\nprograms = ["claude", "my claude"]', '[claude]\nlane = "cli:x"')
-    assert made["claude"] == (
+    assert made["claude-code"] == (
         ("claude", "my claude"), ("CLAUDE_CODE_SESSION_ID",), ("CLAUDECODE",),
         "claude", "cli:x", "starter",
     )  # fmt: skip
-    assert {name: row for name, row in made.items() if name != "claude"} == {
-        row[0]: row[1:] for row in TABLE if row[0] != "claude"
+    assert {name: row for name, row in made.items() if name != "claude-code"} == {
+        row[0]: row[1:] for row in TABLE if row[0] != "claude-code"
     }
 
 
@@ -61,6 +64,33 @@ def test_a_key_overrides_that_key_of_a_built_in_client():
         ("[mine", "/etc/0.toml: "),
         ("a = " + "[" * 100_000, "/etc/0.toml: "),
         ("a = " + "9" * 5000, "/etc/0.toml: "),
+        ('[mine.servers]\nlanguage = "xml"', "servers.language is one of json, json with comments"),
+        ("[mine.servers]\nfile = []", "unknown key file; did you mean files?"),
+        ("[mine]\nservers = 7", "servers is a table; write [NAME.servers]"),
+        ('[mine.servers]\nfiles = ["/etc/x"]', "servers.files is a list of up to 16 paths that"),
+        ('[mine.servers]\nfiles = ["$HOME//x"]', "servers.files is a list"),
+        ('[mine.servers]\nfiles = ["{mars}/x"]', "no client mars has user_folders, as {mars}/x"),
+        ('[mine.servers]\nfiles = ["{codex}/x"]', "no client codex has user_folders"),
+        ('[mine.servers]\nplaces = ["mcp"]', "servers.places is a list of up to 16 lists of keys"),
+        ("[mine.servers]\nplaces = [[]]", "servers.places is a list"),
+        ('[mine.servers]\nnested = ["a"]', "servers.nested is a list of two words"),
+        ('[mine.servers]\nflat = "yes"', "servers.flat is true or false"),
+        ('[mine.servers]\nprojects = ["../x"]', "servers.projects is a list"),
+        ("[mine.servers]\nunchanged = { a = 1 }", "servers.unchanged is a table of reasons"),
+        ('[mine.servers]\nlanguage = "toml"\ncommand = "run"', "servers.command is only for json"),
+        ('[mine.servers]\npasses = "env"', "servers.passes is only for toml"),
+        ("[mine.servers]\nnamed = true", "servers.named is only for yaml"),
+        (MINE + '[mine.hook_settings]\nevents = ["a"]', "hook_settings.folders is missing"),
+        (MINE + SETTINGS + 'events = ["a b"]', "hook_settings.events is a list of up to 16 names"),
+        (MINE + SETTINGS + 'file = "/x"', "hook_settings.file is the path of a file below"),
+        (MINE + SETTINGS + "off = { a = 1 }", "hook_settings.off is a table of true or false"),
+        (MINE + SETTINGS + "after = { x = true }", "hook_settings.after is a table of texts and"),
+        (MINE + SETTINGS + 'after = { "x y" = 1 }', "hook_settings.after is a table of texts and"),
+        (MINE + '[mine.launchers]\nvariables = { a = "/b" }', "launchers.variables is a table"),
+        (MINE + 'short = "codex"', "short is codex, the name of another client"),
+        (MINE + 'short = "claude"', "short is claude, the name of another client"),
+        (MINE + 'short = ""', "short is a text of up to 32"),
+        (MINE + 'title = "a\\nb"', "title is a text of up to 400 characters, in one line"),
         ("".join(f'[c{n}]\nprograms = ["c"]\n' for n in range(60)), "more than 64 clients"),
     ],
 )
