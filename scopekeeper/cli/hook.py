@@ -27,9 +27,9 @@ def command(client: str, event: str) -> None:
 
     At the end of a session, a process of its own waits until the client has ended, at most 30
     seconds. Then it does what `scopekeeper reconcile --owner PID` does for the client's process. As
-    long as that runs, nothing is stopped, with one exception: Codex and Copilot CLI go on without
-    the servers of a session that has ended. What such a client itself started in that session is
-    stopped after two seconds.
+    long as that runs, nothing is stopped, with one exception: some clients, such as Codex, go on
+    without the servers of a session that has ended. What such a client itself started in that
+    session is stopped after two seconds.
 
     Exit status: 0.
     """

@@ -3,6 +3,7 @@
 The keys that launches read are here, those of the tables in a client's table in ``keys``.
 """
 
+import functools
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,9 @@ def folders_of(client: str, clients: Mapping[str, Fields]) -> tuple[str, ...]:
     return found
 
 
+@functools.lru_cache(maxsize=4)
 def _document(path: str, text: str) -> Fields:
+    """Return the tables of a file, which nobody changes; raises ClientsError."""
     try:
         return tomllib.loads(text)
     except RecursionError:
