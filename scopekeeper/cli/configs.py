@@ -118,7 +118,8 @@ def target_files(
     if kind and not paths:
         raise UsageError("--format needs a FILE", "give FILE, or use --client")
     if paths:
-        return [(path, formats()[kind] if kind else None) for path in paths]
+        given, own = formats().get(kind or ""), dict(found(os.environ))
+        return [(path, given or own.get(os.path.abspath(path))) for path in paths]
     known: list[tuple[str, Format | None]] = [*found(os.environ, client)]
     return known
 

@@ -126,6 +126,8 @@ def _check_whole(name: str, clients: Mapping[str, Fields]) -> None:
         if missing:
             raise ValueError(f"{section}.{missing[0]} is missing")
         keys.check_language(section, fields.get(section, {}))
+    if "hook_settings" in fields and HOOKS not in fields:
+        raise ValueError(f"hook_settings needs [{name}.hooks], which has what its hooks do")
     servers = fields.get("servers", {})
     for path in (*servers.get("files", ()), *servers.get("workspaces", ())):
         if (other := keys.client_in(path)) and not folders_of(other, clients):

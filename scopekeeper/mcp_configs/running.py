@@ -5,7 +5,7 @@ Only for display: nothing is ever ended because of what this finds.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from scopekeeper.clients import known
@@ -24,6 +24,7 @@ def running(clients: Iterable[str]) -> dict[str, list[int]]:
     One with another home has other files.
     """
     wanted, uid = set(clients), os.getuid()
+    table = known.read([])
     found: dict[str, list[int]] = {}
     for pid in sorted(proc.pids()) if wanted else ():
         try:
@@ -31,7 +32,7 @@ def running(clients: Iterable[str]) -> dict[str, list[int]]:
                 continue
         except OSError:
             continue
-        client = client_started_by(command_line(pid) or [])
+        client = client_started_by(command_line(pid) or [], table)
         if client and client.name in wanted and not _has_other_home(pid):
             found.setdefault(client.title, []).append(pid)
     return found
@@ -48,15 +49,14 @@ def _has_other_home(pid: int) -> bool:
 
 def client_of(words: list[str]) -> str:
     """Return the name of the client that a command line starts; '' if none."""
-    client = client_started_by(words)
+    client = client_started_by(words, known.read([]))
     return client.name if client else ""
 
 
-def client_started_by(words: list[str]) -> Client | None:
-    """Return the client that a command line starts; None if none."""
+def client_started_by(words: list[str], clients: Sequence[Client]) -> Client | None:
+    """Return the client that a command line starts; None if none. Pure."""
     if not words or any(word.startswith(_HELPER) for word in words):
         return None
-    clients = known.read([])
     # a process that sets its title has one word, with blanks
     name = PurePosixPath(words[0].split(" ", 1)[0]).name
     if _INTERPRETERS.fullmatch(name):

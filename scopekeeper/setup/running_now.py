@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scopekeeper.clients import known
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.mcp_configs.known_clients import built_in
@@ -56,5 +57,6 @@ def _owner(scope: Scope, units: Sequence[str]) -> str:
         return built_in()["openclaw"].title
     if unit in units:
         return unit
-    client = client_started_by(command_line(owner.pid) or []) if owner.pid else None
+    words = (command_line(owner.pid) or []) if owner.pid else []
+    client = client_started_by(words, known.read([]))
     return client.title if client else OTHERS

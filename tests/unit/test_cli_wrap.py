@@ -583,7 +583,7 @@ def test_files_of_projects_are_named_and_not_changed(tmp_path):
     status, _, err = call(here, "unwrap", **home)
     assert f"1 server is still wrapped in {paths[0]}; run `scopekeeper unwrap {paths[0]}`" in err
     wrapped = json.loads(call(here, "unwrap", "--json", **home)[1])["still_wrapped"]
-    assert [each["path"] for each in wrapped] == [str(path) for path in paths]
+    assert {each["path"] for each in wrapped} == {str(path) for path in paths}
 
 
 def test_without_a_file_of_the_user_those_of_the_project_are_named_too(simple, tmp_path):

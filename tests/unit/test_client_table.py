@@ -1,16 +1,20 @@
 """A user's table of clients is taken as it stands, or a file and a table are named."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.clients import cached
+from scopekeeper.clients import cached, keys
 from scopekeeper.clients import compile as compiler
 from scopekeeper.clients import format as form
 from scopekeeper.clients.parse import ClientsError, parse
 from scopekeeper.clients.table import TABLE
+from scopekeeper.mcp_configs import formats, known_clients
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.hook_format import HookFormat
 from scopekeeper.policy import files
 
 BUILT_IN = compiler.texts_of([compiler.BUILT_IN])
@@ -81,6 +85,7 @@ def test_a_key_overrides_that_key_of_a_built_in_client():
         ('[mine.servers]\npasses = "env"', "servers.passes is only for toml"),
         ("[mine.servers]\nnamed = true", "servers.named is only for yaml"),
         (MINE + '[mine.hook_settings]\nevents = ["a"]', "hook_settings.folders is missing"),
+        (MINE + SETTINGS + 'events = ["a"]\nfile = "x"', "hook_settings needs [mine.hooks]"),
         (MINE + SETTINGS + 'events = ["a b"]', "hook_settings.events is a list of up to 16 names"),
         (MINE + SETTINGS + 'file = "/x"', "hook_settings.file is the path of a file below"),
         (MINE + SETTINGS + "off = { a = 1 }", "hook_settings.off is a table of true or false"),
@@ -183,3 +188,21 @@ def test_without_a_runtime_directory_it_is_read_each_time(folder, monkeypatch):
     (folder / "clients.toml").write_text(MINE)
     monkeypatch.setattr(cached, "runtime_path", lambda _: "")
     assert known() == known() == {"mine"}
+
+
+def test_a_users_table_changes_only_its_keys_and_its_own_clients_come_first(folder):
+    text = '[vscode.servers]\nfiles = ["{cursor}/mine.json"]\n[mine.servers]\nby_content = true\n'
+    (folder / "clients.toml").write_text(text)
+    made, before = known_clients.formats(), known_clients.built_in()
+    assert [*made] == ["mine", *before]
+    assert made["vscode"].files == ("$XDG_CONFIG_HOME/Cursor/User/mine.json",)
+    assert replace(made["vscode"], files=before["vscode"].files) == before["vscode"]
+    assert formats.recognise("/x.json", '{"mcpServers": {"a": {"command": "x"}}}').name == "mine"
+    assert known_clients.client_named("claude") == before["claude-code"]
+
+
+def test_each_language_and_each_key_of_a_file_is_known_to_those_who_read_it():
+    assert set(known_clients._DIALECTS) == set(keys.LANGUAGES)
+    servers, hooks = (set(keys.SECTIONS[name]) for name in ("servers", "hook_settings"))
+    assert servers - {"language", "user_folders"} < set(Format.__dataclass_fields__)
+    assert hooks - {"language"} < set(HookFormat.__dataclass_fields__)
