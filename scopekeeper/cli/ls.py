@@ -2,65 +2,36 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from scopekeeper.cli import ended_runs, ls_titles
+from scopekeeper.cli import ended_runs
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.ls_document import age_of, document, idle_of
+from scopekeeper.cli.list_options import ListOptions, View, with_list_options
+from scopekeeper.cli.ls_beneath import Beneath
+from scopekeeper.cli.ls_document import document
 from scopekeeper.cli.ls_origins import Origins
+from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
 from scopekeeper.cli.outliving import outliving_document
-from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.select_options import say_missing, with_target_options
-from scopekeeper.cli.show import (
-    answer,
-    processes,
-    safe,
-    table,
-    terminal_width,
-    unread_document,
-    warn_unread,
-    with_no_trunc,
-)
-from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
+from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn_unread
+from scopekeeper.cli.similar import like_selected
 from scopekeeper.cli.users import others, uid_of, with_all_users
-from scopekeeper.clients.ignored import why
 from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.kernel.usage import MemberUsage, command_line, usage
-from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import Listed as Matched
 from scopekeeper.scope.launched import continuations, listed
-from scopekeeper.scope.model import Identity, Liveness, Member, OwnerState, Scope, Snapshot
+from scopekeeper.scope.model import Identity, Scope, Snapshot
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
-
-_AFTER_STATE = 5
-COLUMNS = (
-    Column("SESSION", Fit.MIDDLE, 22),
-    Column("LANE", Fit.MIDDLE, 6, need=5),
-    Column("RUN", Fit.MIDDLE, 8, need=4),
-    Column("KIND", need=11),
-    Column("STATE"),
-    Column("MEMBERS", need=8, right=True),
-    Column("PROCS", need=9, right=True),
-    Column("MEMORY", need=2, right=True),
-    Column("CPU", need=10, right=True),
-    Column("AGE", need=3, right=True),
-    Column("ENDS", need=1),
-    Column("OWNER", Fit.END, 12, need=7),
-)
-STATUS = Column("STATUS", need=6)
-"""Beside STATE where ended runs are listed too."""
-TITLE = Column("TITLE", Fit.END, 16, need=6)
-"""The last one, where a session has a title."""
 
 
 @click.command(
@@ -69,6 +40,7 @@ TITLE = Column("TITLE", Fit.END, 16, need=6)
         "scopekeeper ls",
         "scopekeeper ls -s agent:main:main --members",
         "scopekeeper ls --state orphan --json",
+        "scopekeeper ls --where 'memory>1G' --sort -memory",
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -83,7 +55,7 @@ TITLE = Column("TITLE", Fit.END, 16, need=6)
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
               "know as ghost.")  # fmt: skip
-@with_no_trunc
+@with_list_options(COLUMNS)
 def command(
     selector: Selector,
     words: tuple[str, ...],
@@ -94,7 +66,7 @@ def command(
     all_users: bool,
     all_owners: bool,
     compare: bool,
-    no_trunc: bool,
+    options: ListOptions,
 ) -> None:
     """List your scopes.
 
@@ -117,11 +89,13 @@ def command(
     Exit status: 0 done; 2 wrong usage; 4 a word matched nothing.
     """
     all_users = all_users or all_owners
+    options.require_rows(as_json)
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(selector, words, as_json=as_json, all_users=all_users, no_trunc=no_trunc)
+        show(selector, words, as_json=as_json, all_users=all_users, options=options)
         return
+    view = options.view(COLUMNS)
     reader = Reader(mount_point(), usage=True)
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
     ends = Ends(snapshot)
@@ -134,7 +108,7 @@ def command(
         named = ((each, "ghost" if each.cgroup in ghosts else ends.state(each)) for each in scopes)
         return [each for each in named if not states or each[1] in states]
 
-    shown = in_states(matched.scopes)
+    shown = in_states(matched.with_outliving)
     ended = None
     if with_ended or ENDED in states:
         living = {scope.unit for scope in snapshot.scopes if scope.lives}
@@ -142,29 +116,29 @@ def command(
         missing = tuple(word for word in missing if not ended_runs.has(ended, word))
         ended = ended if not states or ENDED in states else []
     say_missing(missing, snapshot, all_users=all_users)
+    if not as_json:
+        listed_below = {each["document"]["run"] for each in ended or ()}
+        shown = [each for each in shown if each[1] != "empty" or each[0].run not in listed_below]
+    rows = view.arranged([*of_scopes(shown, ends), *of_ended(ended or ())])
     if as_json:
-        went_on = continuations(snapshot)
-        titles = ls_titles.of([scope for scope, _ in shown])
-        documents = [
-            document(scope, word, ends, reader.now, went_on, titles.get(scope.cgroup, ""))
-            for scope, word in shown
-        ]
-        over = {} if ended is None else {"ended": [each["document"] for each in ended]}
-        answer({"scopes": documents, "outliving": outliving_document(matched.outliving), **over,
+        answer({**_documents(rows, matched, ends, snapshot, with_ended=ended is not None),
                 **unread_document(snapshot.unread, reader.mount)})  # fmt: skip
         raise SystemExit(NOTHING_MATCHED if missing else 0)
-    shown = in_states(matched.with_outliving)
-    listed_below = {each["document"]["run"] for each in ended or ()}
-    shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
-    if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
-        width = None if no_trunc else terminal_width()
+    if rows or not sys.stdout.isatty():  # a script finds the header, whatever follows
+        also = {title for title, is_shown in (
+            ("USER", all_users), ("STATUS", ended is not None), ("TITLE", _has_title(rows)),
+        ) if is_shown}  # fmt: skip
         origins = Origins([*matched.launched, *matched.outliving], continuations(snapshot))
-        named = None if no_trunc else {*words, selector.session}
-        listing = _Listing(shown, ends, reader.now, width, origins, named)
-        listing.print(ended, members=members, users=all_users)
-    if not (shown or ended or missing):
-        nothing(_none(replace(selector, states=states), all_users=all_users))
-    if os.getuid() == 0 and not (all_users or words or states) and selector.knows_by_name:
+        named = None if view.whole else {*words, selector.session}
+        width = None if view.whole else terminal_width()
+        beneath = Beneath(ends, reader.now, width, origins, named)
+        below = [beneath.of(row.of.scope, members=members) if isinstance(row.of, Listed)
+                 else beneath.lines(safe(row.of["went_on"])) for row in rows]  # fmt: skip
+        view.print(rows, also=also, beneath=below, total=total(rows))
+    if not (rows or missing):
+        nothing(_none(replace(selector, states=states), snapshot, view, all_users=all_users))
+    is_whole = view.headers and not (all_users or words or states or view.conditions)
+    if os.getuid() == 0 and is_whole and selector.knows_by_name:
         line = others(_of_others(reader, selector))
         if line:
             click.echo(line)
@@ -172,11 +146,41 @@ def command(
     raise SystemExit(NOTHING_MATCHED if missing else 0)
 
 
-def _none(selector: Selector, *, all_users: bool) -> str:
-    """Return the sentence for an empty list."""
+def _documents(
+    rows: Sequence[ListedRow], matched: Matched, ends: Ends, snapshot: Snapshot, *, with_ended: bool
+) -> dict[str, Any]:
+    """Return the JSON keys that list scopes, what outlives them, and with_ended, ended runs."""
+    went_on = continuations(snapshot)
+    found = {row.of.scope.directory: row.of for row in rows if isinstance(row.of, Listed)}
+    named = {each.directory for each in matched.scopes}
+    over = {"ended": [row.of["document"] for row in rows if not isinstance(row.of, Listed)]}
+    return {
+        "scopes": [
+            document(each.scope, each.state, ends, snapshot.now, went_on, each.title)
+            for directory, each in found.items()
+            if directory in named
+        ],
+        "outliving": outliving_document(
+            [each for each in matched.outliving if each.scope.directory in found]
+        ),
+        **(over if with_ended else {}),
+    }
+
+
+def _has_title(rows: Sequence[ListedRow]) -> bool:
+    return any(isinstance(row.of, Listed) and row.of.title for row in rows)
+
+
+def _none(selector: Selector, snapshot: Snapshot, view: View, *, all_users: bool) -> str:
+    """Return the sentence for an empty list, with what is named alike."""
+    whose = "" if all_users else " of yours"
+    rest = "`scopekeeper ls` lists all, `history` what ended."
     if selector != Selector():
-        whose = "" if all_users else " of yours"
-        return f"No scope{whose} matches; `scopekeeper ls` lists all, `history` what ended."
+        like = safe(like_selected(selector, snapshot))
+        session = "" if selector.session is None else f" of session {safe(repr(selector.session))}"
+        return f"No scope{whose}{session} matches{like or f'; {rest}'}"
+    if view.conditions:
+        return f"No scope{whose} fulfils --where; {rest}"
     return (
         "No scopes."
         if all_users
@@ -201,148 +205,3 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
         for scope in snapshot.scopes
         if scope.manager and scope.lives and scope.unit not in known[scope.manager]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """The scopes to print, each with its state; width is that of the terminal, if any."""
-
-    shown: list[tuple[Scope, str]]
-    ends: Ends
-    now: int
-    width: int | None
-    origins: Origins
-    named: Collection[str | None] | None
-    """What the call names: under the row of a label is then the session's own name. None: under
-    every such row."""
-
-    def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
-        """Print the table, with a column for the status if there is a list of ended runs."""
-        rows = [self._row(scope, state) for scope, state in self.shown]
-        beneath = [
-            [
-                *self._own_name(scope, wanted=members),
-                *self._warnings(scope),
-                *(self._members(scope) if members else self._came(scope)),
-            ]
-            for scope, _ in self.shown
-        ]
-        uids = [scope.uid for scope, _ in self.shown]
-        columns = list(COLUMNS)
-        if ended is not None:
-            columns.insert(_AFTER_STATE, STATUS)
-            rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
-            rows += [list(each["row"]) for each in ended]
-            beneath += [self._lines(safe(each["went_on"])) for each in ended]
-            uids += [each["uid"] for each in ended]
-        titles = ls_titles.of([scope for scope, _ in self.shown])
-        if titles:
-            columns.append(TITLE)
-            of_scopes = [titles.get(scope.cgroup, "-") for scope, _ in self.shown]
-            of_scopes += ["-"] * (len(rows) - len(of_scopes))
-            rows = [[*row, title] for row, title in zip(rows, of_scopes, strict=True)]
-        table(columns, rows, users=uids if users else None, beneath=beneath,
-              whole=self.width is None)  # fmt: skip
-
-    def _row(self, scope: Scope, state: str) -> list[str]:
-        return [
-            scope.shown_session,
-            scope.lane,
-            scope.run or "-",
-            scope.kind or "-",
-            state,
-            str(len(scope.living_members)),
-            str(len(scope.pids)),
-            "-" if scope.memory_bytes is None else show_bytes(scope.memory_bytes),
-            "-" if scope.cpu_usec is None else show_duration(scope.cpu_usec / 1e6),
-            show_duration(scope.age),
-            self.ends.words(scope),
-            _owners(scope),
-        ]
-
-    def _own_name(self, scope: Scope, *, wanted: bool) -> list[str]:
-        """Return a line with its session's own name if the row has a label instead."""
-        if not scope.label or not (wanted or self.named is None or scope.session in self.named):
-            return []
-        return self._lines(safe(f"labelled; its own session is {scope.session}"))
-
-    def _warnings(self, scope: Scope) -> list[str]:
-        """Return the problems of its records, and the command that ends it."""
-        lines = []
-        if scope.damaged or scope.claims is not None:
-            what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
-            lines += self._lines(f"{safe(what)}; end it: {safe(how)}")
-        for member in scope.living_members:
-            if not scope.problem and member.problem:
-                lines += self._lines(f"{safe(member.leaf)}: {safe(member.problem)}")
-            elif member.claims:
-                lines += self._lines(f"{safe(member.leaf)}: its record says {safe(member.claims)}")
-        return lines
-
-    def _lines(self, text: str) -> list[str]:
-        """Return a text beneath a row; on a terminal it wraps."""
-        if not text:
-            return []
-        return wrap(text, self.width, "    ", "      ") if self.width else [f"    {text}"]
-
-    def _came(self, scope: Scope) -> list[str]:
-        return [line for text in self.origins.of_scope(scope) for line in self._lines(safe(text))]
-
-    def _members(self, scope: Scope) -> list[str]:
-        lines = []
-        for member in scope.members:
-            became = self.origins.became(member)
-            if became:
-                lines += self._lines(f"{self._name(member)}  {safe(became)}")
-                continue
-            argv = command_line(member.shown_pid)
-            lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
-            if member.ignored:
-                lines += self._lines(f"  {why(member.ignored)}")
-            lines += [f"  {line}" for line in self._lines(safe(self.origins.of_member(member)))]
-        holders = {member.holder for member in scope.members}
-        for text, pids in (
-            ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
-            ("outside every member", [pid for pid in scope.strays if pid not in holders]),
-        ):
-            if pids:
-                lines += self._lines(f"({text}: {' '.join(map(str, pids))})")
-        return lines
-
-    def _member(self, facts: str, argv: str) -> list[str]:
-        """Return the line of a member; on a terminal that it does not fit, its command has one."""
-        line = f"    {facts}  {argv}"
-        if self.width is None or width_of(line) <= self.width:
-            return [line]
-        return [*wrap(facts, self.width, "    ", "      "), cut(f"      {argv}", self.width)]
-
-    def _facts(self, scope: Scope, member: Member) -> str:
-        used: MemberUsage = usage(member.pids)
-        ends = self.ends.words(member)
-        until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
-        return (
-            f"{self._name(member)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
-            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
-        )
-
-    def _name(self, member: Member) -> str:
-        return name_in_line(member.name, self.width) if self.width else safe(member.name)
-
-
-def _owners(scope: Scope) -> str:
-    """Return its owners, each once, a process as ``claude[257]``."""
-    states = {
-        member.owner_state.owner: member.owner_state
-        for member in scope.present_members
-        if member.owner_state is not None
-    }
-    unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
-    text = ", ".join(dict.fromkeys(map(owner_title, states.values()))) or owner_title(unknown)
-    return f"{text} (another container)" if scope.elsewhere else text
-
-
-def _ages(member: Member, now: int) -> str:
-    age, idle = age_of(member, now), idle_of(member, now)
-    text = "" if age is None else f"  {show_duration(age)} old"
-    return text if idle is None else f"{text}, idle {show_duration(idle)}"
