@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -23,12 +23,12 @@ from scopekeeper.cli.select_options import say_missing, with_target_options
 from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn_unread
 from scopekeeper.cli.similar import like_selected
 from scopekeeper.cli.users import others, uid_of, with_all_users
-from scopekeeper.errors import NOTHING_MATCHED
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.scope import names
 from scopekeeper.scope.launched import Listed as Matched
 from scopekeeper.scope.launched import continuations, listed
-from scopekeeper.scope.model import Identity, Scope, Snapshot
+from scopekeeper.scope.model import Identity, Snapshot
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
@@ -40,6 +40,7 @@ from scopekeeper.systemd import calls
         "scopekeeper ls",
         "scopekeeper ls -s agent:main:main --members",
         "scopekeeper ls --state orphan --json",
+        "scopekeeper ls --tree",
         "scopekeeper ls --where 'memory>1G' --sort -memory",
     ),
 )
@@ -49,6 +50,8 @@ from scopekeeper.systemd import calls
               "each with its exit status or signal.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
+@click.option("--tree", is_flag=True, help="Show sessions, lanes, scopes, members and processes "
+              "as a tree.")  # fmt: skip
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope "
               "instead; takes words, --session and --lane.")  # fmt: skip
 @with_all_users("Show the scopes of every user.")
@@ -62,6 +65,7 @@ def command(
     as_json: bool,
     with_ended: bool,
     members: bool,
+    tree: bool,
     escaped: bool,
     all_users: bool,
     all_owners: bool,
@@ -83,6 +87,9 @@ def command(
     TITLE is there if a session has one: its name in the files of its client, else the folder in
     which its owner runs.
 
+    With --tree, RSS is the memory of the living processes, which count shared pages each; CPU is
+    that of the cgroup, and --columns has the columns of the tree.
+
     Reads files alone: works even if systemd does not answer and no keeper runs. For root, the last
     line counts the scopes of other users.
 
@@ -90,85 +97,146 @@ def command(
     """
     all_users = all_users or all_owners
     options.require_rows(as_json)
+    if tree:
+        _require_no_tree({"--json": as_json, "--all": with_ended, "--escaped": escaped})
     if escaped:
         from scopekeeper.cli.escaped import show
 
         show(selector, words, as_json=as_json, all_users=all_users, options=options)
         return
-    view = options.view(COLUMNS)
+    fields = replace(options, columns=None).view(COLUMNS) if tree else options.view(COLUMNS)
     reader = Reader(mount_point(), usage=True)
+    with_ended = with_ended or ENDED in selector.states
+    found = _find(reader, selector, words, fields, compare=compare, with_ended=with_ended,
+                  for_json=as_json, all_users=all_users)  # fmt: skip
+    if as_json:
+        answer({**_documents(found, with_ended=with_ended),
+                **unread_document(found.snapshot.unread, reader.mount)})  # fmt: skip
+        raise SystemExit(NOTHING_MATCHED if found.missing else 0)
+    if tree:
+        _print_tree(found, replace(options, where=(), sort=None), users=all_users)
+    elif found.rows or not sys.stdout.isatty():  # a script finds the header, whatever follows
+        named = None if fields.whole else {*words, selector.session}
+        also = {"USER": all_users, "STATUS": with_ended}
+        _print(found, fields, named, {each for each in also if also[each]}, members=members)
+    if not (found.rows or found.missing):
+        nothing(_none(selector, found.snapshot, fields, all_users=all_users))
+    is_whole = fields.headers and not (all_users or words or selector.states or fields.conditions)
+    if os.getuid() == 0 and is_whole and selector.knows_by_name:
+        line = others(_of_others(reader, selector))
+        if line:
+            click.echo(line)
+    warn_unread(found.snapshot.unread)
+    raise SystemExit(NOTHING_MATCHED if found.missing else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is to be listed."""
+
+    rows: list[ListedRow]
+    matched: Matched
+    missing: tuple[str, ...]
+    """The words that name nothing."""
+    snapshot: Snapshot
+    ends: Ends
+
+
+def _find(
+    reader: Reader,
+    selector: Selector,
+    words: tuple[str, ...],
+    view: View,
+    *,
+    compare: bool,
+    with_ended: bool,
+    for_json: bool,
+    all_users: bool,
+) -> _Found:
+    """Read the machine; prints on stderr which words name nothing."""
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
     matched = listed(snapshot, words, selector)
     missing = matched.missing
-
-    def in_states(scopes: Iterable[Scope]) -> list[tuple[Scope, str]]:
-        named = ((each, "ghost" if each.cgroup in ghosts else ends.state(each)) for each in scopes)
-        return [each for each in named if not states or each[1] in states]
-
-    shown = in_states(matched.with_outliving)
-    ended = None
-    if with_ended or ENDED in states:
+    named = (
+        (each, "ghost" if each.cgroup in ghosts else ends.state(each))
+        for each in matched.with_outliving
+    )
+    shown = [each for each in named if not states or each[1] in states]
+    ended: list[dict[str, Any]] = []
+    if with_ended:
         living = {scope.unit for scope in snapshot.scopes if scope.lives}
         ended = ended_runs.find(selector, words, living, all_users=all_users)
         missing = tuple(word for word in missing if not ended_runs.has(ended, word))
         ended = ended if not states or ENDED in states else []
     say_missing(missing, snapshot, all_users=all_users)
-    if not as_json:
-        listed_below = {each["document"]["run"] for each in ended or ()}
+    if not for_json:
+        listed_below = {each["document"]["run"] for each in ended}
         shown = [each for each in shown if each[1] != "empty" or each[0].run not in listed_below]
-    rows = view.arranged([*of_scopes(shown, ends), *of_ended(ended or ())])
-    if as_json:
-        answer({**_documents(rows, matched, ends, snapshot, with_ended=ended is not None),
-                **unread_document(snapshot.unread, reader.mount)})  # fmt: skip
-        raise SystemExit(NOTHING_MATCHED if missing else 0)
-    if rows or not sys.stdout.isatty():  # a script finds the header, whatever follows
-        also = {title for title, is_shown in (
-            ("USER", all_users), ("STATUS", ended is not None), ("TITLE", _has_title(rows)),
-        ) if is_shown}  # fmt: skip
-        origins = Origins([*matched.launched, *matched.outliving], continuations(snapshot))
-        named = None if view.whole else {*words, selector.session}
-        width = None if view.whole else terminal_width()
-        beneath = Beneath(ends, reader.now, width, origins, named)
-        below = [beneath.of(row.of.scope, members=members) if isinstance(row.of, Listed)
-                 else beneath.lines(safe(row.of["went_on"])) for row in rows]  # fmt: skip
-        view.print(rows, also=also, beneath=below, total=total(rows))
-    if not (rows or missing):
-        nothing(_none(replace(selector, states=states), snapshot, view, all_users=all_users))
-    is_whole = view.headers and not (all_users or words or states or view.conditions)
-    if os.getuid() == 0 and is_whole and selector.knows_by_name:
-        line = others(_of_others(reader, selector))
-        if line:
-            click.echo(line)
-    warn_unread(snapshot.unread)
-    raise SystemExit(NOTHING_MATCHED if missing else 0)
+    rows = view.arranged([*of_scopes(shown, ends), *of_ended(ended)])
+    return _Found(rows, matched, missing, snapshot, ends)
 
 
-def _documents(
-    rows: Sequence[ListedRow], matched: Matched, ends: Ends, snapshot: Snapshot, *, with_ended: bool
-) -> dict[str, Any]:
+def _require_no_tree(others: Mapping[str, bool]) -> None:
+    """Raise UsageError if an option is given that --tree excludes."""
+    for name in (name for name, is_given in others.items() if is_given):
+        raise UsageError(f"--tree and {name} exclude each other", "give one of them")
+
+
+def _print_tree(found: _Found, options: ListOptions, *, users: bool) -> None:
+    from scopekeeper.cli import ls_tree  # few lists are trees
+
+    scopes = [row.of for row in found.rows if isinstance(row.of, Listed)]
+    rows = ls_tree.rows(scopes, found.ends, found.snapshot.now, users=users)
+    view = options.view(ls_tree.COLUMNS)
+    if rows or not sys.stdout.isatty():
+        view.print(rows, total=total(found.rows) if len(scopes) > 1 else "")
+
+
+def _print(
+    found: _Found,
+    view: View,
+    named: Collection[str | None] | None,
+    also: set[str],
+    *,
+    members: bool,
+) -> None:
+    """Print the table; also has the titles of the columns that are there beside the usual ones."""
+    matched = found.matched
+    origins = Origins([*matched.launched, *matched.outliving], continuations(found.snapshot))
+    width = None if view.whole else terminal_width()
+    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named)
+    below = [
+        beneath.of(row.of.scope, members=members)
+        if isinstance(row.of, Listed)
+        else beneath.lines(safe(row.of["went_on"]))
+        for row in found.rows
+    ]
+    if any(isinstance(row.of, Listed) and row.of.title for row in found.rows):
+        also = also | {"TITLE"}
+    view.print(found.rows, also=also, beneath=below, total=total(found.rows))
+
+
+def _documents(found: _Found, *, with_ended: bool) -> dict[str, Any]:
     """Return the JSON keys that list scopes, what outlives them, and with_ended, ended runs."""
-    went_on = continuations(snapshot)
-    found = {row.of.scope.directory: row.of for row in rows if isinstance(row.of, Listed)}
+    went_on = continuations(found.snapshot)
+    ends, now, matched = found.ends, found.snapshot.now, found.matched
+    shown = {row.of.scope.directory: row.of for row in found.rows if isinstance(row.of, Listed)}
     named = {each.directory for each in matched.scopes}
-    over = {"ended": [row.of["document"] for row in rows if not isinstance(row.of, Listed)]}
+    over = {"ended": [row.of["document"] for row in found.rows if not isinstance(row.of, Listed)]}
     return {
         "scopes": [
-            document(each.scope, each.state, ends, snapshot.now, went_on, each.title)
-            for directory, each in found.items()
+            document(each.scope, each.state, ends, now, went_on, each.title)
+            for directory, each in shown.items()
             if directory in named
         ],
         "outliving": outliving_document(
-            [each for each in matched.outliving if each.scope.directory in found]
+            [each for each in matched.outliving if each.scope.directory in shown]
         ),
         **(over if with_ended else {}),
     }
-
-
-def _has_title(rows: Sequence[ListedRow]) -> bool:
-    return any(isinstance(row.of, Listed) and row.of.title for row in rows)
 
 
 def _none(selector: Selector, snapshot: Snapshot, view: View, *, all_users: bool) -> str:

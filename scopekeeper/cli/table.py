@@ -21,6 +21,8 @@ MARK = "…"
 _TOO_NARROW = 10
 """Below this a beginning says more than two ends."""
 _UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
+_LINES = re.compile("[│├└─ ]*")
+"""Before a text in a tree; each takes one column."""
 _EMOJI_STYLE = "\ufe0f"
 """Makes the character before it an emoji, which is wide."""
 
@@ -32,6 +34,8 @@ class Fit(Enum):
     END = "end"
     MIDDLE = "middle"
     """Keep both ends, and show UUIDs by their first 8 digits."""
+    TREE = "tree"
+    """As MIDDLE, after the lines of a tree that lead to the text."""
     WRAP = "wrap"
 
 
@@ -195,6 +199,10 @@ def _fitted(column: Column, cell: str, width: int) -> list[str]:
         return [cell]
     if column.fit is Fit.WRAP:
         return [piece for line in wrap(cell, width) for piece in _broken(line, width)]
+    if column.fit is Fit.TREE:
+        lines = _LINES.match(cell)
+        before = lines[0] if lines and len(lines[0]) < width else ""
+        return [before + cut_middle(cell[len(before) :], width - len(before))]
     return [cut_middle(cell, width) if column.fit is Fit.MIDDLE else _cut(cell, width)]
 
 
@@ -264,7 +272,7 @@ def name_in_line(name: str, width: int) -> str:
 def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
     done = [list(row) for row in rows]
-    for at in (at for at, column in enumerate(columns) if column.fit is Fit.MIDDLE):
+    for at in (at for at, column in enumerate(columns) if column.fit in (Fit.MIDDLE, Fit.TREE)):
         short = {text: with_short_ids(text) for text in {row[at] for row in rows}}
         same = Counter(short.values())
         for row in done:
