@@ -245,8 +245,8 @@ def _none(selector: Selector, snapshot: Snapshot, view: View, *, all_users: bool
     rest = "`scopekeeper ls` lists all, `history` what ended."
     if selector != Selector():
         like = safe(like_selected(selector, snapshot))
-        session = "" if selector.session is None else f" of session {safe(repr(selector.session))}"
-        return f"No scope{whose}{session} matches{like or f'; {rest}'}"
+        session = "" if selector.session is None else f" session {safe(repr(selector.session))}"
+        return f"No scope{whose} matches{session}{like or f'; {rest}'}"
     if view.conditions:
         return f"No scope{whose} fulfils --where; {rest}"
     return (
