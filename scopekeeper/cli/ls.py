@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import click
 
@@ -130,8 +130,7 @@ def command(
     raise SystemExit(NOTHING_MATCHED if found.missing else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What is to be listed."""
 
     rows: list[ListedRow]

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scopekeeper.cli import ls_titles
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
@@ -48,8 +47,7 @@ COLUMNS = (
 """STATUS is shown beside ended runs, TITLE if a session has one, USER with --all-users."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A scope, its state, and the title of its session; '' if it has none."""
 
     scope: Scope
