@@ -42,7 +42,6 @@ COLUMNS = (
     Column("COMMAND", Fit.TREE, 24),
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
 )  # fmt: skip
-_COMMAND = 10
 
 
 @dataclass(frozen=True, slots=True)

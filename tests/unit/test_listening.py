@@ -1,5 +1,6 @@
 """What the kernel says of sockets that wait, and who holds them."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.cli import inside, ports, ps
+from scopekeeper.cli.show import safe_json
 from scopekeeper.kernel import listening
 from scopekeeper.kernel.listening import Listening
 from scopekeeper.kernel.proc import cgroup_of, mount_point
 from scopekeeper.kernel.processes import look
+from scopekeeper.safe_text import safe
 from scopekeeper.scope.model import Member, Scope
 from scopekeeper.scope.selection import Selected
 
@@ -69,6 +72,16 @@ def test_a_unix_socket_is_known_by_its_path_or_its_abstract_name(tmp_path):
     other.close()
 
 
+def test_a_name_that_is_no_text_is_shown_and_harms_nothing(tmp_path):
+    for name in (b"\0\xff\x1b[31m", b"\0a\0b", os.fsencode(tmp_path) + b"/\xfe\n"):
+        with socket.socket(socket.AF_UNIX) as each:
+            each.bind(name)
+            each.listen()
+            shown = safe(known()[inode(each)].shown)
+            assert shown.isprintable()
+            json.dumps(safe_json(shown)).encode("ascii")
+
+
 PROGRAM = """
 import os, socket
 server = socket.create_server(("127.0.0.1", 0))
@@ -99,7 +112,7 @@ def test_a_member_is_named_by_its_port_and_a_socket_that_two_hold_is_one_row():
         assert row.of.document["session"] == "s"
         assert str(port) in [x.text for x in ps._cells(part, part.processes[0], "")]
         (one, other) = ps._rows(part, is_plain=False)
-        assert other.cells[ps._COMMAND].text.startswith("└─ ")
+        assert other.cells[[x.name for x in ps.COLUMNS].index("command")].text.startswith("└─ ")
         assert one.of.document["listens"] == [
             {"protocol": "tcp", "address": "127.0.0.1", "port": port}
         ]
