@@ -260,10 +260,8 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
                 status, printed = shell.do(line)
                 if is_as_shown(printed, expected) or time.monotonic() > deadline:
                     break  # what was begun with & may not be there at once
-                assert line.startswith(("scopekeeper ls", "scopekeeper logs", "ss ")), (
-                    line,
-                    printed,
-                )
+                looks = ("scopekeeper ls", "scopekeeper logs", "scopekeeper ports", "ss ")
+                assert line.startswith(looks), (line, printed)
                 time.sleep(0.1)
             assert status == 0, (line, printed)
             assert is_as_shown(printed, expected), (line, printed, expected)
