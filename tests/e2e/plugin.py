@@ -57,7 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--openclaw",
         default="",
         metavar="VERSIONS",
-        help=f"versions to run in a machine of their own, or both: {', '.join(packages.VERSIONS)}",
+        help="versions of npm's to run in a machine of their own; "
+        f"both is {' and '.join(packages.VERSIONS)}",
     )
 
 
@@ -79,5 +80,6 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from None
         else:
             config.option.lab_specs.append(
-                f"{label}@trixie:nspawn:user:{folder}:{GUEST}=-m openclaw -k {version} tests/e2e"
+                f"{label}@trixie:nspawn:user:{folder}:{GUEST}"
+                f"=-m openclaw -k {packages.is_of(version)} tests/e2e"
             )
