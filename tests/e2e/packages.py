@@ -4,8 +4,8 @@
 
 Any version that npm has can be named. They lie below the lab's folder, in ``openclaw/``: ``node``,
 ``mcp``, and one folder for each version of OpenClaw. A folder is complete where it has the stamp of
-what it was made from; npm itself goes on where an installation was cut short. Exit status: 0 all is there, 3 the registry
-cannot be reached, 1 something else went wrong.
+what it was made from; npm itself goes on where an installation was cut short. Exit status: 0 all is
+there, 3 the registry cannot be reached, 1 something else went wrong.
 """
 
 import hashlib
