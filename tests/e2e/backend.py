@@ -12,8 +12,7 @@ from .clients.model import Model
 from .openclaw import OpenClaw
 
 CLAUDE = INSTALLED / Claude.package.folder / Claude.package.proof
-MODELS = {True: "claude-sonnet-4-6", False: "claude-sonnet-5"}
-"""By whether it is OpenClaw 2026.4."""
+MODEL = "claude-sonnet-5"
 
 
 class ClaudeAsModel(OpenClaw):
@@ -51,8 +50,7 @@ class ClaudeAsModel(OpenClaw):
 
     def _configuration(self) -> dict[str, Any]:
         made = super()._configuration()
-        model = MODELS[self.version.startswith("2026.4.")]
-        made["agents"]["defaults"]["model"] = {"primary": f"claude-cli/{model}"}
+        made["agents"]["defaults"]["model"] = {"primary": f"claude-cli/{MODEL}"}
         return made
 
     def _answers(self, mark: str) -> list[str]:

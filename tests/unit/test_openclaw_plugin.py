@@ -505,32 +505,3 @@ def test_a_registry_of_another_form_is_left_as_it_is(registry):
         """
     )
     assert done is True
-
-
-@pytest.mark.parametrize(
-    ("key", "session"), [("agent:main:main", "agent:main:main"), ("", ""), ("k" * 513, "")]
-)
-def test_the_configuration_of_an_older_backend_starts_the_launcher(launcher, key, session):
-    """2026.4 has no function that starts the program, and says the session in its environment."""
-    (config, again, bare) = node(
-        BACKENDS + """
-        const older = {id: "claude-cli", normalizeConfig: (config) => ({...config, seen: true})};
-        registry.cliBackends.push({backend: older}, {backend: {id: "claude-cli"}});
-        contain("scopekeeper");
-        process.env.PATH = process.env.LAUNCHERS;
-        const given = {command: "claude", args: ["-p"], resumeArgs: ["-p", "-r"]};
-        say(older.normalizeConfig(given));
-        say(older.normalizeConfig(older.normalizeConfig(given)));
-        say(registry.cliBackends[1].backend.normalizeConfig({command: "claude"}));
-        """,
-        LAUNCHERS=str(launcher.parent),
-    )  # fmt: skip
-    assert config == again
-    assert config["seen"] is True
-    assert bare["command"] == "/bin/sh"
-    for args, own in ((config["args"], "-p"), (config["resumeArgs"], "-p -r")):
-        ran = subprocess.run(
-            [config["command"], *args], capture_output=True, text=True,
-            env={"OPENCLAW_MCP_SESSION_KEY": key} if key else {},
-        )  # fmt: skip
-        assert ran.stdout.rstrip("\n") == f"{session} {' '.join(OPTIONS)} claude {own}"

@@ -1,28 +1,22 @@
 // Runs Claude Code through `scopekeeper run` where OpenClaw uses it as a model (`claude-cli`), in the
 // session that it works for. Its servers and commands are then in that session's scope, too.
 //
-// OpenClaw keeps its backends in a registry under an undocumented symbol (2026.4.9 to 2026.9.6). In
-// 2026.9 a backend prepares a function that starts the program, and gets its command line; a prefix
-// of that is kept, as the documentation of backends says. In 2026.4 the command line is in the
-// backend's configuration, and the session in the environment of the program. If a future version
-// changes any of this, the program runs as without this plugin.
+// OpenClaw keeps its backends in a registry under an undocumented symbol. From 2026.9 on, a backend
+// prepares a function that starts the program and gets its command line; a prefix of that is kept,
+// as the documentation of backends says. If a version has no such function, or a future one changes
+// any of this, the program runs as without this plugin.
 import { AsyncLocalStorage } from "node:async_hooks";
 import fs from "node:fs";
 import path from "node:path";
 
 const REGISTRY = Symbol.for("openclaw.pluginRegistryState");
-// Of the run that the current code belongs to (2026.9).
+// Of the run that the current code belongs to.
 const RUN = Symbol.for("openclaw.agentEvents.executionContext");
 const OURS = Symbol.for("scopekeeper.openclaw.backend");
 // The functions of the latest plugin: a backend may outlive the plugin that changed it.
 const LATEST = Symbol.for("scopekeeper.openclaw.backends");
 const BACKEND = "claude-cli";
 const OPTIONS = ["run", "--name", "claude", "--real-shell", "--if-unavailable=warn"];
-// 2026.4 gives a program no environment for its run but this variable. A session name has at most
-// 512 characters.
-const SCRIPT = `key=$OPENCLAW_MCP_SESSION_KEY
-if [ -n "$key" ] && [ "\${#key}" -le 512 ]; then export SCOPEKEEPER_SESSION="$key"; fi
-exec "$0" ${OPTIONS.join(" ")} -- "$@"`;
 
 // environmentFor({sessionKey, sessionId}) returns variables or undefined.
 export function containBackends({ program, environmentFor, warn }) {
@@ -55,21 +49,15 @@ function change(backend) {
   if (backend?.id !== BACKEND || Object.hasOwn(backend, OURS)) return;
   if (!Object.isExtensible(backend)) return;
   Object.defineProperty(backend, OURS, { value: true });
-  if (typeof backend.prepareExecution === "function") {
-    const prepare = backend.prepareExecution;
-    backend.prepareExecution = function prepareContained(...args) {
-      const prepared = prepare.apply(this, args);
-      return typeof prepared?.then === "function" ? prepared.then(contained) : contained(prepared);
-    };
-  } else {
-    const normalize = backend.normalizeConfig;
-    backend.normalizeConfig = function normalizeContained(config, ...rest) {
-      return configured(normalize ? normalize.call(this, config, ...rest) : config);
-    };
-  }
+  const prepare = backend.prepareExecution;
+  if (typeof prepare !== "function") return;
+  backend.prepareExecution = function prepareContained(...args) {
+    const prepared = prepare.apply(this, args);
+    return typeof prepared?.then === "function" ? prepared.then(contained) : contained(prepared);
+  };
 }
 
-// 2026.9: what a backend has prepared, whose program runs contained.
+// Returns what a backend has prepared, with a function that starts the program contained.
 function contained(prepared) {
   if (typeof prepared?.execute !== "function") return prepared;
   return { ...prepared, execute: (execution) => prepared.execute(launched(execution)) };
@@ -105,26 +93,6 @@ function currentRun() {
   const found = [...(store?.routingByRun?.values?.() ?? [])].map((each) => each?.routing);
   const keys = new Set(found.map((each) => each?.sessionKey).filter(Boolean));
   return keys.size === 1 ? found.findLast((each) => each?.sessionKey) : {};
-}
-
-// 2026.4: a backend's configuration, whose program runs contained.
-function configured(config) {
-  const { warn } = globalThis[LATEST];
-  try {
-    const { command, args } = config ?? {};
-    const program = launcher(process.env);
-    if (typeof command !== "string" || args?.[1] === SCRIPT || program === undefined) return config;
-    const prefix = ["-c", SCRIPT, program, command];
-    return {
-      ...config,
-      command: "/bin/sh",
-      args: [...prefix, ...(args ?? [])],
-      ...(config.resumeArgs ? { resumeArgs: [...prefix, ...config.resumeArgs] } : {}),
-    };
-  } catch (error) {
-    warn(`${BACKEND} runs outside of scopes: ${error?.message ?? error}`);
-    return config;
-  }
 }
 
 // The path of the launcher; undefined if there is none: the program then runs without it.
