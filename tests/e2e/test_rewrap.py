@@ -14,13 +14,23 @@ from .containing import Containing
 from .openclaw import INSTALLED, STUB, OpenClaw, make_private
 from .packages import installed, is_of
 from .provider import Provider
-from .scenario import MAIN, SPARK
+from .scenario import MAIN
 
 VERSIONS = [each for each in installed(INSTALLED) if not each.startswith("2026.4.")]
 """2026.4 has no ``mcp add``."""
 SERVER = {"command": "/usr/bin/python3", "args": [str(STUB)], "env": {"E2E_SERVER": "stubborn"}}
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(1500)]
+NEXT = "agent:main:next"
 Contained = tuple[OpenClaw, Containing]
+
+
+class OneAgent(OpenClaw):
+    """``mcp add`` of 2026.9.6 refuses the older form of a configuration with several agents."""
+
+    def _configuration(self) -> dict[str, Any]:
+        made = super()._configuration()
+        del made["agents"]["list"]
+        return made
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=is_of)
@@ -32,7 +42,7 @@ def contained(request: pytest.FixtureRequest) -> Iterator[Contained]:
     if not (INSTALLED / version / "node_modules/openclaw/openclaw.mjs").exists():
         pytest.skip(f"no OpenClaw {version} in {INSTALLED}: make test-openclaw has it there")
     provider = Provider()
-    claw, containing = OpenClaw(version, provider), None
+    claw, containing = OneAgent(version, provider), None
     try:
         claw.configure()
         claw.generate_unit()
@@ -72,11 +82,11 @@ def test_a_server_that_mcp_add_adds_is_contained_in_the_next_session(contained: 
 
     def answers() -> bool:
         claw.wait_until_ready()  # it may restart for its configuration
-        return "pong from" in "".join(claw.turn(SPARK, "call: extra__ping {}"))
+        return "pong from" in "".join(claw.turn(NEXT, "call: extra__ping {}"))
 
     eventually(answers, 300, 1)
     (server,) = census.take().of("server", "stubborn")
-    assert server.session == SPARK
+    assert server.session == NEXT
 
 
 def test_the_servers_of_a_plugin_that_is_installed_are_wrapped_and_restored(
@@ -88,7 +98,7 @@ def test_the_servers_of_a_plugin_that_is_installed_are_wrapped_and_restored(
     make_private(bundle / ".claude-plugin")
     (bundle / ".claude-plugin/plugin.json").write_text('{"name": "notes", "version": "1.0.0"}')
     (bundle / ".mcp.json").write_text(json.dumps({"mcpServers": {"notes": SERVER}}))
-    done = claw.command("plugins", "install", str(bundle))
+    done = claw.command("plugins", "install", "--force", str(bundle))
     assert done.returncode == 0, done.stdout + done.stderr
     file = claw.state / "extensions/notes/.mcp.json"
     before = (bundle / ".mcp.json").read_bytes()
