@@ -11,14 +11,13 @@ from tests.machine import ROOT, eventually
 
 from . import census
 from .containing import Containing
-from .openclaw import INSTALLED, STUB, OpenClaw, make_private
+from .openclaw import INSTALLED, STUB, OpenClaw
 from .packages import installed, is_of
 from .provider import Provider
 from .scenario import MAIN
 
 VERSIONS = [each for each in installed(INSTALLED) if not each.startswith("2026.4.")]
 """2026.4 has no ``mcp add``."""
-SERVER = {"command": "/usr/bin/python3", "args": [str(STUB)], "env": {"E2E_SERVER": "stubborn"}}
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(1500)]
 NEXT = "agent:main:next"
 Contained = tuple[OpenClaw, Containing]
@@ -87,26 +86,3 @@ def test_a_server_that_mcp_add_adds_is_contained_in_the_next_session(contained: 
     eventually(answers, 300, 1)
     (server,) = census.take().of("server", "stubborn")
     assert server.session == NEXT
-
-
-def test_the_servers_of_a_plugin_that_is_installed_are_wrapped_and_restored(
-    contained: Contained,
-) -> None:
-    claw, containing = contained
-    bundle = claw.home / "bundle-of-notes"
-    make_private(bundle)
-    make_private(bundle / ".claude-plugin")
-    (bundle / ".claude-plugin/plugin.json").write_text('{"name": "notes", "version": "1.0.0"}')
-    (bundle / ".mcp.json").write_text(json.dumps({"mcpServers": {"notes": SERVER}}))
-    done = claw.command("plugins", "install", "--force", str(bundle))
-    assert done.returncode == 0, done.stdout + done.stderr
-    file = claw.state / "extensions/notes/.mcp.json"
-    before = (bundle / ".mcp.json").read_bytes()
-    eventually(lambda: is_wrapped(file, "mcpServers", "notes"))
-    parts = containing.json("openclaw", "status")["parts"]
-    (part,) = [each for each in parts if each["part"] == "bundles"]
-    assert part["verdict"] == "ok", part
-    containing.rule("")
-    done = containing.call("openclaw", "uninstall")
-    assert done.returncode == 0, done.stderr
-    assert file.read_bytes() == before
