@@ -10,6 +10,7 @@ from scopekeeper.cli.documents import texts
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.install import print_change
+from scopekeeper.cli.openclaw_rewrap import rewrap_command
 from scopekeeper.cli.openclaw_status import (
     GATEWAY_OPTIONS,
     configuration_of,
@@ -54,6 +55,7 @@ def command() -> None:
 
 
 command.add_command(status_command)
+command.add_command(rewrap_command)
 
 
 @command.command(

@@ -17,7 +17,14 @@ from scopekeeper.kernel.proc import mount_point
 from scopekeeper.mcp_configs import files
 from scopekeeper.mcp_configs.program import installed, mark_missing
 from scopekeeper.mcp_configs.wrap import Launcher, WrapOutcome
-from scopekeeper.openclaw import configuration, files_installed, locations, running, status
+from scopekeeper.openclaw import (
+    bundles,
+    configuration,
+    files_installed,
+    locations,
+    running,
+    status,
+)
 from scopekeeper.openclaw.install import entry_for, kill_mode, located
 from scopekeeper.openclaw.status import Containment, GatewayFinding, Remedies
 from scopekeeper.scope.placement import Caller
@@ -111,9 +118,10 @@ def _remedies(
     given = {"--profile": profile, "--config": config}
     options = "".join(f" {name} {shlex.quote(value)}" for name, value in given.items() if value)
     restart = f"systemctl --user restart {where.unit}"
-    has_unit = os.path.exists(where.unit_file)
+    then = f" && {restart}" if os.path.exists(where.unit_file) else ""
     return Remedies(
-        install=f"scopekeeper openclaw install{options}" + (f" && {restart}" if has_unit else ""),
+        install=f"scopekeeper openclaw install{options}{then}",
+        rewrap=f"scopekeeper openclaw rewrap{options}{then}",
         restart=restart,
         log=f"journalctl --user -u {where.unit} -e",
         by_hand=f"SHELL={launcher.absolute}-shell openclaw gateway",
@@ -134,6 +142,7 @@ def _installed(
     wanted = entry_for(launcher, package)
     return [
         status.of_servers(found, remedies),
+        *status.of_bundles(bundles.of_gateway(where), remedies),
         status.of_plugin(_state_of_plugin(where), found, wanted, remedies),
         status.of_drop_in(drop_in, where.unit, kill_mode(where), remedies,
                           has_unit=os.path.exists(where.unit_file)),

@@ -20,6 +20,7 @@ from scopekeeper.keeper.jobs import Jobs, in_thread
 from scopekeeper.keeper.owner_end import explained
 from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.returns import Returns
+from scopekeeper.keeper.rewrap import Rewrap
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.inotify import IN_CLOSE_WRITE, IN_DELETE, IN_MOVED_TO
@@ -30,7 +31,7 @@ from scopekeeper.lifecycle.observe import stopper
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
 from scopekeeper.lifecycle.reconcile import apply
 from scopekeeper.lifecycle.stop_launched import Part
-from scopekeeper.policy.rules import Policy
+from scopekeeper.policy.rules import DEFAULT, Policy
 from scopekeeper.scope.launched import Named
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.placement import Caller
@@ -97,6 +98,11 @@ class Keeper:
         self._unseen_ends = UnseenEnds(
             self._jobs, caller.mount, lambda: self._tracker.watched, self._cleanup.release
         )
+        self._rewrap = Rewrap(
+            self._jobs,
+            self._tracker.watch.watch_folder,
+            lambda: self.policy.rules(DEFAULT).rewrap,
+        )
         self.runs = Runs(
             self._tracker.processes,
             DescriptorStore(0) if store is None else store,
@@ -139,6 +145,7 @@ class Keeper:
                 IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE,
                 lambda _: self._reload_if_changed(),
             )
+        self._rewrap.follow()
         self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()
@@ -166,6 +173,7 @@ class Keeper:
         if self._rules.read():
             self._tracker.activity = self.policy.counts_idle
             self._tracker.look_at_all()
+            self._rewrap.follow()
 
     def _reload_if_changed(self) -> None:
         if self._rules.has_changed():
@@ -378,7 +386,8 @@ class Keeper:
     def _consider_leaving(self) -> None:
         if self._linger is None:
             return
-        if self._tracker.is_busy or self.runs or self._jobs or self._cleanup:
+        busy = (self._tracker.is_busy, self.runs, self._jobs, self._cleanup, self._rewrap)
+        if any(busy):
             if self._leaving is not None:
                 self._leaving.cancel()
                 self._leaving = None

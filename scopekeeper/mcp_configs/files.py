@@ -220,14 +220,17 @@ def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:
     """
     status = original.status
     mode = stat.S_IMODE(status.st_mode)
-    with contextlib.suppress(PermissionError):
-        os.fchown(descriptor, status.st_uid, -1)
+    now = os.fstat(descriptor)  # the keeper may not even give it to those who have it already
+    if now.st_uid != status.st_uid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, status.st_uid, -1)
     same_group = True
-    try:
-        os.fchown(descriptor, -1, status.st_gid)
-    except PermissionError:
-        same_group = False
-        mode &= ~stat.S_IRWXG
+    if now.st_gid != status.st_gid:
+        try:
+            os.fchown(descriptor, -1, status.st_gid)
+        except PermissionError:
+            same_group = False
+            mode &= ~stat.S_IRWXG
     os.fchmod(descriptor, mode)
     source = os.open(os.path.basename(original.target), _READ, dir_fd=folder)
     try:

@@ -14,7 +14,7 @@ from scopekeeper.mcp_configs.document import Edit, ParseError
 from scopekeeper.mcp_configs.program import is_missing
 from scopekeeper.mcp_configs.servers import PROGRAM
 from scopekeeper.mcp_configs.wrap import Launcher, WrapOutcome
-from scopekeeper.openclaw import configuration, files_installed, running
+from scopekeeper.openclaw import configuration, files_installed, rewrap, running
 from scopekeeper.openclaw.locations import GatewayPaths, Package
 from scopekeeper.systemd import calls
 
@@ -113,6 +113,10 @@ def uninstall(places: GatewayPaths, *, force: bool = False, dry_run: bool = Fals
     """Undo install; raises ConfigError. Edited files stay, unless force is set."""
     change = GatewayChange()
     actions = files_installed.plan_removal(places, force=force)
+    unwrapped, kept = rewrap.unwrap_bundles(places, dry_run=dry_run)
+    for path, verb in unwrapped:
+        change.add(path, verb)
+    change.warnings += kept
     if os.path.lexists(places.config):
         original = files.read(places.config)
         text = original.text()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from scopekeeper.install.gateway_drop_in import LEAVES_PROCESSES
 from scopekeeper.mcp_configs.servers import ServerState
+from scopekeeper.openclaw.bundles import BundleFile
 from scopekeeper.openclaw.configuration import Found, PluginEntry, not_wrapped
 from scopekeeper.openclaw.files_installed import FileState
 from scopekeeper.openclaw.running import Gateway, Uncontained
@@ -20,6 +21,7 @@ NEWEST_TESTED = "2026.9.6"
 _NOT_OURS = "edited, or written by somebody else; `openclaw install` names the file, and keeps it"
 
 _OUTSIDE = "not contained"
+_STDIO = (ServerState.WRAPPED, ServerState.NOT_WRAPPED)
 _STARTS_WITHIN = 120.0
 """Seconds: a gateway that starts on a loaded machine takes more than a minute."""
 _TICK = 0.01
@@ -54,6 +56,8 @@ class Remedies:
     """The commands that mend what is not contained in one gateway."""
 
     install: str
+    rewrap: str
+    """Wraps the servers that have appeared since."""
     restart: str
     log: str
     """Shows the gateway's messages."""
@@ -94,7 +98,7 @@ def is_fine(findings: Sequence[GatewayFinding], sessions: Sequence[Session]) -> 
 
 def of_servers(found: Found, remedies: Remedies) -> GatewayFinding:
     """Judge whether every server starts through ``scopekeeper run``."""
-    stdio = [each for each in found.servers if each.state.value in ("wrapped", "not wrapped")]
+    stdio = [each for each in found.servers if each.state in _STDIO]
     bare = not_wrapped(found.servers)
     if bare:
         names = ", ".join(f"{each.name} ({each.detail or each.state})" for each in bare)
@@ -102,6 +106,19 @@ def of_servers(found: Found, remedies: Remedies) -> GatewayFinding:
         fix = f"edit {remedies.config}" if len(unclear) == len(bare) else remedies.install
         return GatewayFinding("servers", Containment.LACKS, f"not contained: {names}", fix)
     return GatewayFinding("servers", Containment.OK, f"{len(stdio)} of {len(stdio)} contained")
+
+
+def of_bundles(found: Sequence[BundleFile], remedies: Remedies) -> Iterator[GatewayFinding]:
+    """Judge the servers in the bundles of other plugins; yield nothing if there are none."""
+    stdio = [each for file in found for each in file.servers if each.state in _STDIO]
+    bare = [(file, not_wrapped(file.servers)) for file in found]
+    names = [f"{each.name} ({file.path})" for file, servers in bare for each in servers]
+    if names:
+        text = f"not contained, of other plugins: {', '.join(names)}"
+        yield GatewayFinding("bundles", Containment.LACKS, text, remedies.rewrap)
+    elif stdio:
+        text = f"{len(stdio)} of {len(stdio)} contained, of other plugins"
+        yield GatewayFinding("bundles", Containment.OK, text)
 
 
 def of_plugin(

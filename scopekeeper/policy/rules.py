@@ -14,7 +14,8 @@ A file has a table for each lane class, and one for all of them::
     on_leader_exit = "stop"     # only members of this kind
 
 A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's;
-later files override earlier ones. ``escaped`` at the top of a file is the same in ``default``.
+later files override earlier ones. ``escaped`` and ``rewrap`` at the top of a file are the same in
+``default``.
 """
 
 import re
@@ -64,6 +65,8 @@ class Rules:
     escaped: str = "report"
     """What is done about a process that left its scope: nothing; put back while its member lives;
     ended once its member is over."""
+    rewrap: bool = False
+    """Whether the keeper wraps servers that appear in the configuration of a gateway."""
     idle: int | None = None
     idle_of: str = "scope"
     """Whether a scope is ended when all of it is idle, or each member by itself."""
@@ -94,7 +97,11 @@ _ENDLESS = (
     "idle",
 )  # fmt: skip
 """Durations that may be ``infinity``."""
-_FLAGS = ("ephemeral", "replace", "supersede")
+_FLAGS = ("ephemeral", "replace", "supersede", "rewrap")
+_OF_A_FILE = ("escaped", "rewrap")
+"""Rules that the top of a file may have, as if they were in default."""
+_OF_NO_LANE = ("rewrap",)
+"""Rules that no lane has for itself."""
 _KEYS = tuple(each.name for each in fields(Rules))
 BY_KIND = (
     "orphans", "orphan_grace", "session_grace", "abandoned_grace", "on_leader_exit", "leader_grace",
@@ -207,7 +214,9 @@ class _Entry:
         """The settings allowed in its table."""
         if self.kind:
             return BY_KIND
-        return _KEYS if self.lane else ("escaped",)
+        if not self.lane:
+            return _OF_A_FILE
+        return tuple(each for each in _KEYS if self.lane == DEFAULT or each not in _OF_NO_LANE)
 
 
 def _entries(path: str, text: str) -> list[_Entry]:
@@ -317,6 +326,8 @@ def _checked(entry: _Entry) -> Value:
 
 
 def _why_unknown(entry: _Entry) -> str:
+    if entry.key in _OF_NO_LANE:
+        return f"{entry.key} is no rule of a lane; put it under [lanes.{DEFAULT}]"
     if entry.kind and entry.key in _KEYS:
         return f"{entry.key} is no rule of a kind; put it under [lanes.{entry.lane}]"
     if entry.key in _KEYS:

@@ -1,6 +1,8 @@
 """What runs, counted from /proc: servers, their helpers, the workers of commands, and where."""
 
+import contextlib
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +53,16 @@ class Process:
     def lives(self) -> bool:
         """Whether it still is this process."""
         return is_alive(self.pid) and start_of(self.pid) == self.started
+
+    def end(self) -> None:
+        """Kill it, if it still is this process."""
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if self.lives:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

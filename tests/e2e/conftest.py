@@ -16,9 +16,9 @@ from . import showing
 from .containing import Containing
 from .live import Live, look_at_live
 from .openclaw import INSTALLED, OpenClaw
-from .packages import VERSIONS
+from .packages import installed, is_of
 from .provider import Provider
-from .scenario import LEAKS, NO_LEAKS, Column, play, table
+from .scenario import NO_LEAKS, Column, leaks_of, play, table
 
 TABLES = pytest.StashKey[list[list[str]]]()
 
@@ -34,7 +34,7 @@ class Proof:
     """what only a contained gateway can show"""
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=installed(INSTALLED), ids=is_of)
 def proof(request: pytest.FixtureRequest) -> Proof:
     """Play the script twice."""
     version = request.param
@@ -58,7 +58,7 @@ def _play(claw: OpenClaw, columns: dict[str, Column]) -> Column:
         claw.configure()
         claw.generate_unit()
         claw.wait_until_ready()
-        for column in play(claw, LEAKS[claw.version]):
+        for column in play(claw, leaks_of(claw.version)):
             columns["without"] = column
     except BaseException:
         print(claw.journal())

@@ -21,7 +21,10 @@ STUB = Path(__file__).with_name("stub_server.py")
 PORTS = {"": 18789, "second": 18889}
 """Of a gateway without a profile, and of that of a profile."""
 TOKEN = "a-token-of-the-tests"
-START_S = 90.0
+PATH = f"{NODE.parent}:/usr/local/bin:/usr/bin:/bin"
+START_S = 400.0
+PATIENT_S = 400.0
+"""For one call: the first turn of a gateway takes two minutes where other machines run too."""
 NAMES = ("everything", "files", "stub")
 # what takes time, wants a network, and has no part in what is proved
 QUICK = {
@@ -162,13 +165,21 @@ class OpenClaw:
         (folder / "50-quick.conf").chmod(0o600)
         systemctl("daemon-reload")
 
+    def argv(self, *arguments: str) -> list[str]:
+        """Return the words that call the command ``openclaw``."""
+        profile = ["--profile", self.profile] if self.profile else []
+        return [str(NODE), str(self._script), *profile, *arguments]
+
+    @property
+    def by_hand(self) -> list[str]:
+        """The words that start the gateway without its unit."""
+        return self.argv("gateway", "--port", str(self._port))
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Call the command ``openclaw``."""
-        path = f"{NODE.parent}:/usr/local/bin:/usr/bin:/bin"
-        profile = ["--profile", self.profile] if self.profile else []
         return subprocess.run(
-            [str(NODE), str(self._script), *profile, *arguments],
-            env=os.environ | QUICK | {"PATH": path, "NO_COLOR": "1"},
+            self.argv(*arguments),
+            env=os.environ | QUICK | {"PATH": PATH, "NO_COLOR": "1"},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -230,7 +241,7 @@ class OpenClaw:
             self._rpc.close()
             self._rpc = None
 
-    def call(self, method: str, seconds: float = 90.0, **parameters: Any) -> Any:
+    def call(self, method: str, seconds: float = PATIENT_S, **parameters: Any) -> Any:
         """Call a method of the gateway."""
         assert self._rpc is not None
         return self._rpc.call(method, seconds, **parameters)
@@ -271,6 +282,9 @@ class OpenClaw:
             message="\n".join((mark, *steps, f"say: end of {mark}")),
             idempotencyKey=f"{time.time_ns()}",
         )
+        return self._answers(mark)
+
+    def _answers(self, mark: str) -> list[str]:
         return list(self._provider.asked(mark)[-1].results)
 
     def cron_run(self) -> None:

@@ -2,10 +2,10 @@
 
     python -m tests.e2e.packages 2026.9.6 2026.4.15
 
-They lie below the lab's folder, in ``openclaw/``: ``node``, ``mcp``, and one folder for each
-version of OpenClaw. A folder is complete where it has the stamp of what it was made from; npm
-itself goes on where an installation was cut short. Exit status: 0 all is there, 3 the registry
-cannot be reached, 1 something else went wrong.
+Any version that npm has can be named. They lie below the lab's folder, in ``openclaw/``: ``node``,
+``mcp``, and one folder for each version of OpenClaw. A folder is complete where it has the stamp of
+what it was made from; npm itself goes on where an installation was cut short. Exit status: 0 all is
+there, 3 the registry cannot be reached, 1 something else went wrong.
 """
 
 import hashlib
@@ -24,6 +24,9 @@ from typing import Any
 from tests.lab.host import Home, LabError, Note, home, locked
 
 VERSIONS = ("2026.4.15", "2026.9.6")
+"""Those that ``make test-all`` plays, the oldest first; what they leak is known."""
+VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){2}(-[0-9a-z.-]{1,40})?")
+"""What npm calls a version; no range and no tag, which would name another one tomorrow."""
 LIMIT_S = 900.0
 UNREACHABLE_STATUS = 3
 STAMP = "complete"
@@ -33,6 +36,7 @@ UNREACHABLE = re.compile(
     r"code (E(NOTFOUND|AI_AGAIN|CONNREFUSED|CONNRESET|TIMEDOUT|NETUNREACH|HOSTUNREACH)"
     r"|ERR_SOCKET_TIMEOUT|UNABLE_TO_\w+|E5\d\d|EIDLETIMEOUT|FETCH_ERROR)"
 )
+NO_SUCH = re.compile(r"code (ETARGET|E404)\b")
 
 
 class UnreachableError(LabError):
@@ -97,6 +101,23 @@ def gateway(version: str) -> Package:
     )
 
 
+def installed(root: Path) -> list[str]:
+    """Return the versions that a folder has, and those that are to be there, in their order."""
+    found = {path.parents[2].name for path in root.glob("*/node_modules/openclaw/openclaw.mjs")}
+    versions = {*VERSIONS, *filter(VERSION.fullmatch, found)}
+    return sorted(versions, key=lambda each: (numbers(each), each))
+
+
+def numbers(version: str) -> list[int]:
+    """Return the numbers of a version, by which versions are in order."""
+    return [int(each) for each in re.findall(r"\d+", version)[:3]]
+
+
+def is_of(version: str) -> str:
+    """Return the id of a version's tests, which no other version's contains."""
+    return f"{version}/"
+
+
 def folder(lab: Home | None = None) -> Path:
     """Return where everything is, whether it is there or not."""
     return (lab or home()).root / "openclaw"
@@ -109,8 +130,8 @@ def have(versions: Sequence[str], note: Note) -> Path:
     """
     root = folder()
     for version in versions:
-        if version not in VERSIONS:
-            raise LabError(f"unknown OpenClaw {version!r}; known: {', '.join(VERSIONS)}")
+        if not VERSION.fullmatch(version):
+            raise LabError(f"{version!r} is no version of OpenClaw; such as {VERSIONS[-1]}")
     with locked(root / "lock", threading.Event()):
         for package in (NODE, SERVERS, *map(gateway, versions)):
             install(root, package, note)
@@ -187,6 +208,8 @@ def call(
         words = "\n".join(done.stdout.splitlines()[-12:])
         if unreachable.search(done.stdout):
             raise UnreachableError(f"{registry}'s registry cannot be reached:\n{words}")
+        if NO_SUCH.search(done.stdout):
+            raise LabError(f"{registry}'s registry has no such version:\n{words}", 1)
         name = Path(argv[0]).name
         raise LabError(f"{name} install in {path} exited {done.returncode}:\n{words}", 1)
 

@@ -7,13 +7,16 @@ a test that is skipped and says why; it is never one that passed.
 """
 
 import sys
+import threading
 from typing import NoReturn
 
 import pytest
 
-from tests.lab.host import LabError
+from tests.lab.host import LabError, home, locked
 
 from . import packages, showing
+from .clients.claude import Claude
+from .clients.client import INSTALLED
 
 GUEST = "/opt/openclaw"
 LIMIT_S = 1500
@@ -57,7 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--openclaw",
         default="",
         metavar="VERSIONS",
-        help=f"versions to run in a machine of their own, or both: {', '.join(packages.VERSIONS)}",
+        help="versions of npm's to run in a machine of their own; "
+        f"both is {' and '.join(packages.VERSIONS)}",
     )
 
 
@@ -79,5 +83,21 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from None
         else:
             config.option.lab_specs.append(
-                f"{label}@trixie:nspawn:user:{folder}:{GUEST}=-m openclaw -k {version} tests/e2e"
+                f"{label}@trixie:nspawn:user:{folder}:{GUEST}{_claude_code()}"
+                f"=-m openclaw -k {packages.is_of(version)} tests/e2e"
             )
+
+
+def _claude_code() -> str:
+    """Have Claude Code, which can be a model of OpenClaw; return both folders of a machine's bind.
+
+    '' where it cannot be had: its tests are skipped then.
+    """
+    root = home().root / "clients"
+    try:
+        with locked(root / "lock", threading.Event()):
+            Claude().install(root, note)
+    except packages.UnreachableError as error:
+        note(f"NOT RUN: Claude Code as a model of OpenClaw: {error}")
+        return ""
+    return f":{root}:{INSTALLED}"

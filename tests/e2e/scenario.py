@@ -12,6 +12,7 @@ from tests.machine import eventually
 from . import census
 from .census import Process
 from .openclaw import NAMES, OpenClaw
+from .packages import numbers
 from .seen import Seen, look
 
 MAIN, SPARK = "agent:main:main", "agent:spark:main"
@@ -37,6 +38,13 @@ LEAKS = {
     "2026.9.6": [(1, 0), *[(2, 0)] * 3, *((2, n) for n in range(1, 7))],
 }
 NO_LEAKS = [(1, 0), *[(2, 0)] * 9]
+
+
+def leaks_of(version: str) -> list[tuple[int, int]]:
+    """Return what a version leaks; of one that is not known, what the known one before it does."""
+    known = sorted(LEAKS, key=numbers)
+    before = [each for each in known if numbers(each) <= numbers(version)]
+    return LEAKS[[*known[:1], *before][-1]]
 
 
 @dataclass(slots=True)

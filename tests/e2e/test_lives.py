@@ -11,10 +11,11 @@ from . import census
 from .census import Process
 from .containing import Containing
 from .openclaw import INSTALLED, NAMES, PORTS, OpenClaw
+from .packages import installed, is_of
 from .provider import Provider
 from .scenario import MAIN, WORK, exec_step
 
-VERSIONS = ("2026.9.6",)
+VERSIONS = [each for each in installed(INSTALLED) if not each.startswith("2026.4.")]
 """2026.4 goes on with the servers that it has when it restarts within its process."""
 OTHER = "agent:spark:other"
 """A session that is never reset: of one that was, OpenClaw ends the servers after each turn."""
@@ -33,7 +34,7 @@ class Pair:
     containing: Containing
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=VERSIONS, ids=is_of)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """Start two gateways, one of them in a profile, each with its plugin."""
     version = request.param

@@ -11,6 +11,8 @@ pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(1500)]
 
 
 def test_without_scopekeeper_the_script_leaves_servers_or_helpers(proof: Proof) -> None:
+    if proof.version not in LEAKS:
+        pytest.skip(f"what {proof.version} leaks is not known: {proof.without.counts}")
     assert proof.without.counts == LEAKS[proof.version]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from . import packages, provider
+from tests.lab.host import LabError
+
+from . import packages, provider, scenario
 from .packages import NODE, Package, UnreachableError, install
 
 NOWHERE = {"npm_config_registry": "http://127.0.0.1:1", "npm_config_fetch_retries": "0"}
@@ -102,3 +104,25 @@ def test_the_model_reaches_hidden_tools_by_the_one_that_calls_them() -> None:
     function = message["tool_calls"][0]["function"]
     assert function["name"] == "tool_call"
     assert json.loads(function["arguments"]) == {"id": "stub__ping", "args": {}}
+
+
+def test_any_version_can_be_asked_for_but_no_range_and_no_tag(tmp_path: Path) -> None:
+    for name in ("2026.5.2", "2026.4.9", "2026.9.6-1", "node", "mcp"):
+        script = tmp_path / name / "node_modules/openclaw/openclaw.mjs"
+        script.parent.mkdir(parents=True)
+        script.touch()
+    found = ["2026.4.9", "2026.4.15", "2026.5.2", "2026.9.6", "2026.9.6-1"]
+    assert packages.installed(tmp_path) == found
+    for word in ("latest", "^2026.9.6", "2026.9", "../2026.9.6", "2026.9.6/x"):
+        with pytest.raises(LabError, match="is no version of OpenClaw"):
+            packages.have([word], pytest.fail)
+
+
+def test_the_tests_of_one_version_are_not_those_of_another() -> None:
+    assert packages.is_of("2026.4.1") not in packages.is_of("2026.4.15")
+
+
+def test_a_version_that_is_not_known_is_taken_for_the_one_before_it() -> None:
+    older, newer = (scenario.LEAKS[each] for each in packages.VERSIONS)
+    leaks = [scenario.leaks_of(each) for each in ("2026.3.1", "2026.5.2", "2026.10.1")]
+    assert leaks == [older, older, newer]

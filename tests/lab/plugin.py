@@ -184,7 +184,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         dest="lab_specs",
         metavar="SPEC",
-        help="boot [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST][=PYTEST ARGS] and run"
+        help="boot [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST]…[=PYTEST ARGS] and run"
         " pytest in it; GUEST is then the host's folder HOST, read-only",
     )
     group.addoption(

@@ -1,4 +1,4 @@
-"""What the host's pytest is told to boot: ``[NAME@]SUITE:KIND:JOB[+JOB][:HOST:GUEST][=ARGS]``."""
+"""What the host's pytest is told to boot: ``[NAME@]SUITE:KIND:JOB[+JOB][:HOST:GUEST]…[=ARGS]``."""
 
 import shlex
 from dataclasses import dataclass
@@ -41,12 +41,12 @@ def parse(text: str, default_args: str) -> Spec:
     """Read one SPEC; LabError says what is wrong with it."""
     before, equals, args = text.partition("=")
     label, _, machine = before.rpartition("@")
-    match machine.split(":", 3):
+    match machine.split(":"):
         case [suite, kind, jobs, *folders] if kind in KINDS:
             names = tuple(jobs.split("+"))
         case _:
             raise LabError(
-                f"{text!r} is not [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST][=ARGS]"
+                f"{text!r} is not [NAME@]SUITE:nspawn|vm:root|user|root+user[:HOST:GUEST]…[=ARGS]"
             )
     suites.find(suite)
     if unknown := [name for name in names if name not in USERS]:
@@ -54,7 +54,12 @@ def parse(text: str, default_args: str) -> Spec:
     if len(set(names)) != len(names):
         raise LabError(f"{text!r} names a user twice")
     arguments = tuple(shlex.split(args if equals else default_args))
-    return Spec(suite, kind, names, arguments, label, tuple(bind(each) for each in folders))
+    return Spec(suite, kind, names, arguments, label, _binds(folders))
+
+
+def _binds(folders: list[str]) -> tuple[Bind, ...]:
+    """Read folders of the host, each followed by that of the machine."""
+    return tuple(bind(":".join(folders[at : at + 2])) for at in range(0, len(folders), 2))
 
 
 def parse_all(texts: list[str], default_args: str) -> tuple[Spec, ...]:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from scopekeeper.cli import uninstall
+from scopekeeper.cli.main import group
 from scopekeeper.install.apply import Applied
 
 WRAPPED = {"command": "scopekeeper", "args": ["run", "--name", "a", "--", "x"]}
@@ -40,7 +41,7 @@ def call(home, capsys):
     """Return standard output and standard error of a call."""
 
     def do(*words):
-        uninstall.command.main(words, standalone_mode=False)
+        uninstall.command.main(words, standalone_mode=False, **group.context_settings)
         return capsys.readouterr()
 
     return do

@@ -407,3 +407,101 @@ def test_the_package_holds_every_file_of_the_plugin(tmp_path):
     )  # fmt: skip
     (package,) = json.loads(packed.stdout)
     assert {each["path"] for each in package["files"]} == set(os.listdir(PLUGIN))
+
+
+BACKENDS = """
+import { AsyncLocalStorage } from "node:async_hooks";
+const {containBackends} = await import(`${P}/backends.js`);
+const warned = [];
+const contain = (program) => containBackends({
+  program, warn: (text) => warned.push(text),
+  environmentFor: ({sessionKey}) => sessionKey && {SCOPEKEEPER_SESSION: sessionKey},
+});
+const runs = new AsyncLocalStorage();
+globalThis[Symbol.for("openclaw.agentEvents.executionContext")] = runs;
+const within = (keys, act) => runs.run({routingByRun: new Map(
+  keys.map((sessionKey, at) => [at, {routing: {sessionKey, sessionId: "i"}}]))}, act);
+const registry = {cliBackends: []};
+globalThis[Symbol.for("openclaw.pluginRegistryState")] = {activeRegistry: registry};
+const newer = (id = "claude-cli") => ({id, prepareExecution: (context) => ({
+  env: {A: "1"}, execute: async function* (execution) { yield {...execution, context}; },
+})});
+const execute = async (backend, execution) => {
+  const prepared = await backend.prepareExecution("context");
+  for await (const each of prepared.execute(execution)) return each;
+};
+const env = {PATH: process.env.LAUNCHERS};
+const CLAUDE = {command: "/x/claude", args: ["-p"], env, sessionId: "I"};
+"""
+OPTIONS = ["run", "--name", "claude", "--real-shell", "--if-unavailable=warn", "--"]
+
+
+@pytest.fixture
+def launcher(tmp_path):
+    made = tmp_path / "bin/scopekeeper"
+    made.parent.mkdir()
+    made.write_text('#!/bin/sh\necho "$SCOPEKEEPER_SESSION" "$@"\n')
+    made.chmod(0o755)
+    return made
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("program", ["scopekeeper", "PATH"])
+def test_the_program_of_a_backend_runs_in_the_session_that_it_works_for(launcher, when, program):
+    add = 'registry.cliBackends.push({backend: newer()}, {backend: newer("other-cli")});'
+    path = str(launcher) if program == "PATH" else program
+    call = f"contain({json.dumps(path)}); contain({json.dumps(path)});"
+    (ours, other, named, several, untouched, warned) = node(
+        BACKENDS + (add + call if when == "before" else call + add) + """
+        const [mine, others] = registry.cliBackends.map((each) => each.backend);
+        say(await within(["agent:main:main"], () => execute(mine, CLAUDE)));
+        say(await within(["agent:main:main"], () => execute(others, CLAUDE)));
+        say(await execute(mine, CLAUDE));
+        say(await within(["agent:a:main", "agent:b:main"], () => execute(mine, CLAUDE)));
+        say(await within(["agent:main:main"], () => execute(mine, {...CLAUDE, argv0: "claude"})));
+        say(warned);
+        """,
+        LAUNCHERS=str(launcher.parent),
+    )  # fmt: skip
+    assert (ours["command"], ours["args"]) == (str(launcher), [*OPTIONS, "/x/claude", "-p"])
+    assert ours["env"]["SCOPEKEEPER_SESSION"] == "agent:main:main"
+    assert ours["context"] == "context"
+    assert (other["command"], other["args"]) == ("/x/claude", ["-p"])
+    assert named["env"]["SCOPEKEEPER_SESSION"] == "claude:I"
+    assert several["env"]["SCOPEKEEPER_SESSION"] == "claude:I"
+    assert untouched["command"] == "/x/claude"
+    assert warned == []
+
+
+def test_without_a_launcher_a_backend_runs_as_before_and_that_is_said(tmp_path):
+    (ran, warned) = node(
+        BACKENDS + """
+        registry.cliBackends.push({backend: newer()});
+        contain("scopekeeper");
+        say(await execute(registry.cliBackends[0].backend, CLAUDE));
+        say(warned);
+        """,
+        LAUNCHERS=str(tmp_path),
+    )  # fmt: skip
+    assert (ran["command"], ran["args"]) == ("/x/claude", ["-p"])
+    assert warned == ["there is no scopekeeper; claude-cli runs outside of scopes"]
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        "undefined", "{}", "{activeRegistry: null}", "{activeRegistry: {cliBackends: 3}}",
+        "{activeRegistry: {cliBackends: [null, {}, {backend: 3}, {backend: {id: 'claude-cli'}}]}}",
+        "{activeRegistry: {cliBackends: Object.freeze([{backend: Object.freeze(newer())}])}}",
+    ],
+)  # fmt: skip
+def test_a_registry_of_another_form_is_left_as_it_is(registry):
+    (done,) = node(
+        BACKENDS
+        + f"""
+        globalThis[Symbol.for("openclaw.pluginRegistryState")] = {registry};
+        contain("scopekeeper");
+        say(true);
+        """
+    )
+    assert done is True

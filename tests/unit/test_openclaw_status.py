@@ -33,7 +33,7 @@ TEXT = """{mcp: {servers: {
 
 
 UNIT = "openclaw-gateway.service"
-MEND = Remedies("INSTALL", "RESTART", "LOG", "BY HAND", "CONFIG")
+MEND = Remedies("INSTALL", "REWRAP", "RESTART", "LOG", "BY HAND", "CONFIG")
 
 
 def gateway(unit=UNIT, **more):

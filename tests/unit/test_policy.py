@@ -66,6 +66,22 @@ def test_what_leaves_a_server_comes_back_and_what_leaves_a_shell_is_shown():
     assert escaped(policy('[lanes.cron]\nescaped = "stop"'), "main") == built_in
 
 
+@pytest.mark.parametrize("text", ["rewrap = true", "[lanes.default]\nrewrap = true"])
+def test_servers_are_wrapped_that_appear_only_if_a_rule_says_so(text):
+    assert not Policy().rules("default").rewrap
+    assert policy(text).rules("default").rewrap
+    assert not policy(text, "rewrap = false").rules("default").rewrap
+
+
+@pytest.mark.parametrize("text", ["[lanes.cron]\nrewrap = true",
+                                  "[lanes.default.mcp]\nrewrap = true"])  # fmt: skip
+def test_a_configuration_is_of_no_single_lane(text):
+    with pytest.raises(PolicyError, match=r"0.toml:2: rewrap is no rule of a lane; put it under"):
+        policy(text)
+    with pytest.raises(PolicyError, match="rewrap is true or false"):
+        policy('rewrap = "yes"')
+
+
 @pytest.mark.parametrize("text", ['escaped = "stop"', '[lanes.default]\nescaped = "stop"'])
 def test_at_the_top_of_a_file_it_is_for_every_lane_and_kind(text):
     assert escaped(policy(text), "cron:1") == dict.fromkeys((*KINDS, ""), "stop")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from scopekeeper.cli import status
+from scopekeeper.cli.main import group
 from scopekeeper.mcp_configs.formats import recognise
 from scopekeeper.setup import clients_now
 from scopekeeper.setup.clients_now import Outdated, Wrapped, is_of, own_commands
@@ -92,7 +93,7 @@ def test_status_names_the_client_and_its_pid(start, tmp_path, monkeypatch, capsy
 
     def row():
         with pytest.raises(SystemExit) as ended:
-            status.command.main(["--json"], standalone_mode=False)
+            status.command.main(["--json"], standalone_mode=False, **group.context_settings)
         document = json.loads(capsys.readouterr().out)
         hands = [each for each in document["needs_a_hand"] if each["what"] == "Cursor"]
         (found,) = (each for each in document["found"] if each["what"] == "Cursor")

@@ -3,6 +3,7 @@
 // process of a session itself. Every hook returns at once and never throws, so the gateway neither
 // waits for the plugin nor fails because of it.
 import fs from "node:fs";
+import { containBackends } from "./backends.js";
 import {
   environmentOf, hasScopePerLife, isOverWithItsRun, laneOf, sessionIdOf, sessionOf,
 } from "./identity.js";
@@ -34,6 +35,13 @@ export default {
       },
     );
 
+    const contain = () => containBackends({
+      program: api.pluginConfig?.program ?? "scopekeeper",
+      environmentFor: (run) => environmentOf(run, owner),
+      warn,
+    });
+    contain();
+
     const on = (name, act) =>
       api.on(name, (event, context) => {
         try {
@@ -63,6 +71,7 @@ export default {
       }
     });
     on("gateway_start", ({ port }) => {
+      contain(); // backends that were registered before this plugin
       report.write({ port });
       const ended = takeEnd();
       if (ended !== undefined && !keepsServers()) endLife(program, ended);
