@@ -14,6 +14,8 @@ from tests.lab.host import Note
 INSTALLED = Path("/opt/clients")
 """Where the lab's machine has what was installed on the host."""
 MODEL = "scripted-1"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What clients are started with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Client(ABC):
     def argv(self) -> list[str]:
         """Return the program, without arguments."""
 
+    def itself(self, started: int) -> int:
+        """Return the pid of the client itself, which the started program may have as a child."""
+        return started
+
     @abstractmethod
     def configure(self, place: Place) -> None:
         """Write its configuration: the model, the servers, no questions, telemetry and updates."""
@@ -99,7 +105,7 @@ class Client(ABC):
         """Return the arguments at a terminal."""
 
     def shell_variables(self, shells: Path) -> dict[str, str]:
-        """Return what leads to the shell that is called bash in a folder."""
+        """Return what leads to scopekeeper-shell; the folder has a bash that does."""
         return {}
 
     @abstractmethod
@@ -113,6 +119,10 @@ class Client(ABC):
     def subagent(self, script: str) -> str:
         """Return the step of a script that has a subagent do another script."""
         raise NotImplementedError
+
+    def last_step(self, text: str) -> str:
+        """Return the step with which a subagent's script ends."""
+        return f"say: {text}"
 
     def sessions(self, place: Place) -> set[str]:
         """Return the ids of its sessions, from the files that it keeps of them."""

@@ -40,6 +40,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("client", names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Play all without scopekeeper first; pytest alternates, to set up other things less often."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Return where an item belongs: what is not played, then each way."""
+    case = getattr(item, "callspec", None)
+    way = case.params.get("way") if case else None
+    return [None, *WAYS].index(way)
+
+
 @pytest.fixture(scope="session")
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Play without scopekeeper first; then have its keeper started by systemd, as README says."""
@@ -48,7 +61,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "bare":
         yield request.param
         return
-    done = subprocess.run([PROGRAM, "install"], capture_output=True, text=True)
+    done = subprocess.run([PROGRAM, "install", "--shell"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     yield request.param
     subprocess.run([PROGRAM, "uninstall", "--force"], capture_output=True)

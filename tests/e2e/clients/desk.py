@@ -9,13 +9,15 @@ import tempfile
 from pathlib import Path
 
 from tests import folders
-from tests.machine import MOUNT, PROGRAM, SHELL, end_cgroup, eventually, scope_directories
+from tests.machine import MOUNT, PROGRAM, end_cgroup, eventually, scope_directories
 
-from .client import Client, Place, Server
+from .client import PATH, Client, Place, Server
 from .model import Model
 
 STUB = Path(__file__).parents[1] / "stub_server.py"
 SERVERS = ("stub", "stubborn")
+SHELLS = Path.home() / ".local/share/scopekeeper/shells"
+"""What ``scopekeeper install --shell`` makes."""
 UNIT = "e2e-client"
 # what a login at a terminal has, too
 KEPT = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
@@ -39,7 +41,6 @@ class Desk:
         servers = {name: server(name) for name in SERVERS}
         self.place = Place(home, work, model.origin, servers)
         client.configure(self.place)
-        self._shells = home / "shells"
         if contained:
             self._contain()
 
@@ -53,10 +54,10 @@ class Desk:
             "SHELL": "/bin/bash",
             "TERM": "xterm-256color",
             "LANG": "C.UTF-8",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": PATH,
         }
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        shell = self.client.shell_variables(self._shells) if self.contained else {}
+        shell = self.client.shell_variables(SHELLS) if self.contained else {}
         return usual | kept | self.client.variables(self.place) | shell
 
     def argv(self, arguments: list[str], unit: str) -> list[str]:
@@ -83,8 +84,6 @@ class Desk:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        self._shells.mkdir()
-        (self._shells / "bash").symlink_to(SHELL)
 
 
 def _own_scopes() -> list[str]:

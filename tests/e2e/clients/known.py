@@ -3,5 +3,8 @@
 from .claude import Claude
 from .client import Client
 from .codex import Codex
+from .gemini import Gemini
+from .opencode import OpenCode
 
-CLIENTS: dict[str, Client] = {client.name: client for client in (Claude(), Codex())}
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), OpenCode())
+CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}

@@ -26,9 +26,11 @@ BACKGROUND = (
     f"E2E_WORKER=setsid setsid bash -c '{STUBBORN}' & E2E_WORKER=command exec bash -c '{STUBBORN}'"
 )
 """A command that ignores what should end it, and starts another one in a session of its own."""
-ECHO = "echo answer-$((40 + 2))"
+ECHO = "printf 'answer-%d' 42"
 ANSWER = "answer-42"
 END_S = 40.0
+TURN_S, ENTER_S = 100, 10
+"""How long a turn at a terminal may take, and after how long Enter is pressed again."""
 LEFT_S = 10.0
 """Within which nothing of a session may be left after its client's end."""
 WRONG = re.compile(r"(?im)^.*(?:\berror\b|\bfailed\b|scopekeeper).*$")
@@ -100,7 +102,7 @@ class Life(ABC):
 
     def signal(self, name: str) -> None:
         """Send a signal to the client."""
-        os.kill(self.pid, signal.Signals[name])
+        os.kill(self.desk.client.itself(self.pid), signal.Signals[name])
 
     def ended(self) -> bool:
         """Return True if the client is gone."""
@@ -213,10 +215,10 @@ class Screen(Life):
         self._viewer.until(lambda lines: re.search(f"{last}|[Pp]aste", "\n".join(lines)))
         said = re.compile(rf"^(?!.*say:).*{last}", re.MULTILINE)
         refused = self.desk.model.refused
-        for _ in range(4):
+        for _ in range(TURN_S // ENTER_S):
             self._viewer.type("\r")  # right after a paste it may be taken for a part of that
             with contextlib.suppress(AssertionError):
-                eventually(lambda: said.search(self.shown()) or refused(last), END_S / 4)
+                eventually(lambda: said.search(self.shown()) or refused(last), ENTER_S)
                 return not refused(last)
         raise AssertionError(self.shown())
 

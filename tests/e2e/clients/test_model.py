@@ -21,6 +21,9 @@ from .model import Model
 SCRIPT = 'call: ping {"x": 1}\nsay: done'
 ANTHROPIC = "/v1/messages"
 RESPONSES = "/v1/responses"
+CHAT = "/v1/chat/completions"
+GEMINI = "/v1beta/models/any:generateContent"
+GEMINI_STREAMED = "/v1beta/models/any:streamGenerateContent"
 
 
 @pytest.fixture
@@ -30,8 +33,12 @@ def model() -> Iterator[Model]:
     made.close()
 
 
-def ask(model: Model, path: str, body: dict[str, Any]) -> str:
+def ask(model: Model, path: str, body: dict[str, Any], *, stream: bool = False) -> str:
     """Return the whole answer of the model."""
+    if path == GEMINI:
+        path = GEMINI_STREAMED if stream else GEMINI
+    elif stream:
+        body = body | {"stream": True}
     request = urllib.request.Request(model.origin + path, json.dumps(body).encode())
     with urllib.request.urlopen(request, timeout=20) as answer:
         return str(answer.read().decode())
@@ -45,6 +52,14 @@ FIRST: dict[str, dict[str, Any]] = {
     RESPONSES: {
         "tools": [{"type": "function", "name": "ping"}],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": SCRIPT}]}],
+    },
+    CHAT: {
+        "tools": [{"type": "function", "function": {"name": "ping"}}],
+        "messages": [{"role": "user", "content": SCRIPT}],
+    },
+    GEMINI: {
+        "tools": [{"functionDeclarations": [{"name": "ping"}]}],
+        "contents": [{"role": "user", "parts": [{"text": SCRIPT}]}],
     },
 }
 """A turn that begins."""
@@ -63,6 +78,20 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
             {"type": "function_call_output", "output": "pong"},
         ],
     ),
+    CHAT: (
+        "messages",
+        [
+            {"role": "assistant", "content": None, "tool_calls": [{}]},
+            {"role": "tool", "content": "pong"},
+        ],
+    ),
+    GEMINI: (
+        "contents",
+        [
+            {"role": "model", "parts": [{"functionCall": {"name": "ping"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"response": "pong"}}]},
+        ],
+    ),
 }
 """The same turn once the tool has answered."""
 
@@ -72,11 +101,12 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
 def test_a_script_is_done_step_by_step_in_every_dialect(
     model: Model, path: str, stream: bool
 ) -> None:
-    called = ask(model, path, FIRST[path] | {"stream": stream})
+    called = ask(model, path, FIRST[path], stream=stream)
     assert '"ping"' in called
+    assert called.startswith(("data: ", "event: ")) is stream
     key, more = THEN[path]
-    after = FIRST[path] | {key: FIRST[path][key] + more, "stream": stream}
-    said = ask(model, path, after)
+    after = FIRST[path] | {key: FIRST[path][key] + more}
+    said = ask(model, path, after, stream=stream)
     assert '"done"' in said
     assert '"ping"' not in said
     (result,) = model.results("say: done")
