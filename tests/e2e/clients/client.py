@@ -120,10 +120,6 @@ class Client(ABC):
         """Return the step of a script that has a subagent do another script."""
         raise NotImplementedError
 
-    def last_step(self, text: str) -> str:
-        """Return the step with which a subagent's script ends."""
-        return f"say: {text}"
-
     def sessions(self, place: Place) -> set[str]:
         """Return the ids of its sessions, from the files that it keeps of them."""
         return set()

@@ -103,12 +103,12 @@ def table(request: pytest.FixtureRequest, client: Client) -> Table:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Have the last report carry what was counted: the host has nothing else of this machine."""
+    """Hand out what was counted: with the last report, and after each play as a file."""
     tables = item.config.stash.get(TABLES, {})
-    is_last = item.session.items[-1] is item
-    if call.when != "teardown" or not is_last or not tables:
+    if call.when != "teardown" or not tables:
         return
     lines = [line for each in tables.values() for line in [*each.lines(), ""]]
-    item.user_properties.append((showing.CLIENTS, lines))
+    if item.session.items[-1] is item:
+        item.user_properties.append((showing.CLIENTS, lines))
     if folder := os.environ.get("LAB_OUT"):
         Path(folder, "clients.txt").write_text("\n".join(lines))

@@ -210,9 +210,7 @@ class Screen(Life):
     def _done(self, *steps: str) -> bool:
         """Paste a script, send it, and wait until the last word of its answer is shown."""
         last = f"end-of-{self.name}-{next(_NUMBERS)}"
-        self._viewer.type("\x1b[200~" + "\n".join([*steps, f"say: {last}"]) + "\x1b[201~")
-        # several lines may be shown as "[Pasted text #1 +4 lines]"
-        self._viewer.until(lambda lines: re.search(f"{last}|[Pp]aste", "\n".join(lines)))
+        self._paste("\n".join([*steps, f"say: {last}"]), last)
         said = re.compile(rf"^(?!.*say:).*{last}", re.MULTILINE)
         refused = self.desk.model.refused
         for _ in range(TURN_S // ENTER_S):
@@ -220,6 +218,16 @@ class Screen(Life):
             with contextlib.suppress(AssertionError):
                 eventually(lambda: said.search(self.shown()) or refused(last), ENTER_S)
                 return not refused(last)
+        raise AssertionError(self.shown())
+
+    def _paste(self, text: str, last: str) -> None:
+        """Paste a text, again if it is lost: a client may not read while it draws its screen."""
+        for _ in range(3):
+            self._viewer.type(f"\x1b[200~{text}\x1b[201~")
+            with contextlib.suppress(AssertionError):
+                # several lines may be shown as "[Pasted text #1 +4 lines]"
+                eventually(lambda: re.search(f"{last}|[Pp]aste", self.shown()), END_S / 2)
+                return
         raise AssertionError(self.shown())
 
     def command(self, words: str) -> None:

@@ -60,6 +60,9 @@ class OpenCode(FromNpm):
             },
         )
 
+        # drawn all the time, they take most of a processor
+        place.write(".local/state/opencode/kv.json", {"animations_enabled": False})
+
     def variables(self, place: Place) -> dict[str, str]:
         names = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD")
         return {f"OPENCODE_DISABLE_{name}": "1" for name in names}

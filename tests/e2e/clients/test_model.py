@@ -148,6 +148,13 @@ def test_a_client_is_pinned_to_one_version_that_its_title_names(name: str) -> No
     assert client.version.replace(".", "").isdigit()
 
 
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_documentation_names_the_version_that_is_played(name: str) -> None:
+    page = (Path(__file__).parents[3] / "docs/clients.md").read_text()
+    measured = " ".join(page.partition("\n## Measured\n")[2].partition("\n## ")[0].split())
+    assert CLIENTS[name].title in measured
+
+
 def test_clients_can_be_asked_for_in_several_ways() -> None:
     assert list(plugin.wanted("all")) == list(CLIENTS)
     assert list(plugin.wanted("codex, claude")) == ["codex", "claude"]

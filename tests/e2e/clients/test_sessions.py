@@ -83,13 +83,12 @@ def test_a_session_that_is_begun_anew_leaves_nothing_of_either(client: Client, d
 
 
 def test_a_subagent_uses_the_servers_of_its_session(client: Client, desk: Desk) -> None:
-    last = client.last_step("was there")
-    script = "\n".join([client.ping("stub"), client.command(ECHO), last])
-    life = Prompt(desk, background=False, more=[client.subagent(script)])
+    step = client.subagent("\n".join([client.ping("stub"), client.command(ECHO), "say: was there"]))
+    life = Prompt(desk, background=False, more=[step])
     try:
         (answer,) = {each.pid for each in life.seen if (each.kind, each.name) == ("server", "stub")}
         assert "was there" in life.answers()
-        (pong, echo) = desk.model.results(f"\n{last}")
+        (pong, echo) = desk.model.results("\nsay: was there")
         assert f"pong from {answer}" in pong
         assert ANSWER in echo
         if desk.contained:
