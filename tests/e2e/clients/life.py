@@ -30,7 +30,7 @@ ECHO = "printf 'answer-%d' 42"
 ANSWER = "answer-42"
 END_S = 40.0
 TURN_S, ENTER_S = 100, 10
-"""How long a turn at a terminal may take, and after how long Enter is pressed again."""
+"""How long a turn may take, and after how long Enter is pressed again at a terminal."""
 LEFT_S = 10.0
 """Within which nothing of a session may be left after its client's end."""
 WRONG = re.compile(r"(?im)^.*(?:\berror\b|\bfailed\b|scopekeeper).*$")
@@ -143,7 +143,9 @@ class Prompt(Life):
             start_new_session=True,
         )
         try:
-            eventually(lambda: desk.model.holds(self.name) or self._process.poll() is not None)
+            eventually(
+                lambda: desk.model.holds(self.name) or self._process.poll() is not None, TURN_S
+            )
             self.work(background=background)
         except AssertionError:
             self.close()
