@@ -4,7 +4,6 @@ from .claude import Claude
 from .client import Client
 from .codex import Codex
 from .gemini import Gemini
-from .opencode import OpenCode
 
-_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), OpenCode())
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini())
 CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.e2e import provider
 from tests.e2e.provider import Request, decide
 
-from .dialects import anthropic, chat, gemini, responses
+from .dialects import anthropic, gemini, responses
 from .dialects.reply import Event, Reply
 
 HOLD = "hold"
@@ -44,7 +44,6 @@ class Dialect(Protocol):
 DIALECTS: tuple[Dialect, ...] = (
     anthropic.Messages(),
     responses.Responses(),
-    chat.Completions(),
     gemini.Generate(),
 )
 

@@ -21,7 +21,6 @@ from .model import Model
 SCRIPT = 'call: ping {"x": 1}\nsay: done'
 ANTHROPIC = "/v1/messages"
 RESPONSES = "/v1/responses"
-CHAT = "/v1/chat/completions"
 GEMINI = "/v1beta/models/any:generateContent"
 GEMINI_STREAMED = "/v1beta/models/any:streamGenerateContent"
 
@@ -53,10 +52,6 @@ FIRST: dict[str, dict[str, Any]] = {
         "tools": [{"type": "function", "name": "ping"}],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": SCRIPT}]}],
     },
-    CHAT: {
-        "tools": [{"type": "function", "function": {"name": "ping"}}],
-        "messages": [{"role": "user", "content": SCRIPT}],
-    },
     GEMINI: {
         "tools": [{"functionDeclarations": [{"name": "ping"}]}],
         "contents": [{"role": "user", "parts": [{"text": SCRIPT}]}],
@@ -76,13 +71,6 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
         [
             {"type": "function_call", "name": "ping"},
             {"type": "function_call_output", "output": "pong"},
-        ],
-    ),
-    CHAT: (
-        "messages",
-        [
-            {"role": "assistant", "content": None, "tool_calls": [{}]},
-            {"role": "tool", "content": "pong"},
         ],
     ),
     GEMINI: (
