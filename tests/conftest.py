@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import machine, shares
+from tests import machine, selecting, shares
 
 HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="all rounds of the tests of races")
+    parser.addoption("--read-all", action="store_true", help="also files without a test asked for")
     parser.addoption("--shard", type=shard, metavar="K/N", help="only the Kth of N parts of them")
 
 
@@ -35,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.option.markexpr:
         elsewhere = ("systemd", "root", "mcp", "openclaw", "deb", "builds")
         config.option.markexpr = " and ".join(f"not {name}" for name in elsewhere)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files unread that hold none of the tests asked for."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    if not is_test or not collection_path.is_relative_to(HERE) or config.option.read_all:
+        return None
+    below = collection_path.relative_to(HERE).as_posix()
+    return None if selecting.may_hold(collection_path, below, config.option.markexpr) else True
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -15,7 +15,7 @@ from scopekeeper.cli.examples import examples
 @click.argument("client")
 @click.argument("event")
 def command(client: str, event: str) -> None:
-    """Have a client's hook end what the client leaves behind.
+    """Have a client's hook name its session, and end what the client leaves behind.
 
     The client calls it when a session starts or ends, with the event as JSON on stdin. It returns
     at once, prints nothing and exits 0, whatever happens: the client has to go on as without it. A
@@ -23,6 +23,11 @@ def command(client: str, event: str) -> None:
 
     CLIENT is claude, codex, copilot, gemini or hermes, or one of yours in clients.toml. EVENT is
     the client's name for it, such as SessionEnd.
+
+    At the start of a session, a process of its own labels what the client's process has started, if
+    its servers do not have the id of the session: codex-257 gets the label codex:ID. It waits at
+    most ten seconds for the first server. Nothing is labelled for a process that has several
+    sessions at a time, such as Codex's daemon.
 
     At the end of a session, a process of its own waits until the client has ended, at most 30
     seconds. Then it does what `scopekeeper reconcile --owner PID` does for the client's process. As

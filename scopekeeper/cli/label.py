@@ -47,8 +47,9 @@ def command(
 
     For a client that names its session only after its servers have started: the scope's own name
     cannot change. The label stands where the session does, and selects as the session does, in the
-    history too. It counts for the whole scope, also for members that join later. Another label
-    replaces it. `run` does not look at labels.
+    history too. It counts for the whole scope, also for members that join later, and for the
+    scopes that the session gets later from the same owner. Another label replaces it. `run` does
+    not take a label as a session.
 
     Exit status: 0 done; 1 something was refused; 2 wrong usage; 4 nothing matched, or a word
     matched nothing.
@@ -59,7 +60,7 @@ def command(
     selected, missing = select_targets(snapshot, words, selector, "label")
     if unnamed:
         selected = [each for each in selected if label.is_unnamed(each.scope)]
-    done = label.label(selected, wanted)
+    done = label.label(selected, wanted, snapshot)
     if as_json:
         answer({"label": safe_json(wanted) or None, "scopes": [_document(each) for each in done],
                 "missing": [safe_json(word) for word in missing]})  # fmt: skip

@@ -17,9 +17,13 @@ _UNNAMED = re.compile(r"[\w.-]{1,32}:[\w.-]{1,128}|.+-[0-9]+", re.ASCII | re.DOT
 """The names of sessions that a client or an owner can have given, and no person or gateway."""
 
 
+def _may_have_title(scope: Scope) -> bool:
+    return any(map(_UNNAMED.fullmatch, (scope.label, scope.session)))
+
+
 def of(scopes: Sequence[Scope]) -> dict[str, str]:
     """Return the titles of scopes by their cgroup; those without one are missing."""
-    titled = [scope for scope in scopes if scope.lives and _UNNAMED.fullmatch(scope.session)]
+    titled = [scope for scope in scopes if scope.lives and _may_have_title(scope)]
     if not titled:
         return {}
     from scopekeeper.clients import titles  # most lists have no such session

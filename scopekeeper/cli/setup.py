@@ -21,45 +21,60 @@ from scopekeeper.setup.steps import STEPS
 
 _COLUMNS = (
     Column("WHAT", Fit.MIDDLE, 12),
-    Column("WILL", Fit.MIDDLE, 24),
-    Column("WHY", Fit.WRAP, 16, need=1),
+    Column("WILL", Fit.WRAP, 14),
+    Column("WHERE", Fit.MIDDLE, 20),
 )
 NOTHING_KNOWN = """\
 No MCP client and no gateway that is known here was found. By hand:
-  a file with servers, of another client:   scopekeeper wrap FILE
-  a gateway that is a service:              ExecStart=scopekeeper run -n gateway -- COMMAND
-  a gateway in Python:                      with scopekeeper.Cohort(session=...) as cohort:"""
+  a file with servers, of another client:
+      scopekeeper wrap FILE
+  a gateway that is a service, in its unit:
+      ExecStart={program} run -n gateway -- COMMAND
+  a gateway in Python:
+      with scopekeeper.Cohort(session=...) as cohort:"""
 _NOT_DONE = 1
 
 
 @click.command(
     "setup",
     epilog=examples(
-        "scopekeeper setup --dry-run", "scopekeeper setup --yes", "scopekeeper setup --undo"
+        "scopekeeper setup --dry-run",
+        "scopekeeper setup --yes",
+        "scopekeeper setup --shell-commands",
+        "scopekeeper setup --undo",
     ),
 )
 @click.option("--yes", "-y", "agreed", is_flag=True, help="Do not ask.")
 @click.option("--undo", is_flag=True, help="Take back what setup did here, and nothing else.")
+@click.option(
+    "--shell-commands",
+    is_flag=True,
+    help="Also have Claude Code start its shell commands through scopekeeper-prefix: one line in "
+    "its settings.json.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 @with_no_trunc
-def command(agreed: bool, undo: bool, dry_run: bool, no_trunc: bool) -> None:
+def command(agreed: bool, undo: bool, shell_commands: bool, dry_run: bool, no_trunc: bool) -> None:
     """Find the MCP clients and gateways of this machine, and contain them.
 
     Prints what it would do and why, asks once, does it and checks it. It is `wrap`, `wrap --hooks`,
     `install` and `openclaw install` in one: for root with the system's manager, for others with
     their own. Each change is recorded before it is made: --undo takes back exactly these, to the
-    byte, except for what was edited since. What needs a hand is listed with its command. Exit
-    status: 0 done, or nothing to do; 1 something failed or was declined: what was done is named,
-    and stays recorded.
+    byte, except for what was edited since. What needs a hand, such as a file that may not be
+    written, is listed with its command before it asks. Exit status: 0 done, or nothing to do; 1
+    something failed or was declined: what was done is named, and stays recorded.
     """
     if undo and agreed:
         raise UsageError("--undo does not ask", "leave out --yes")
-    machine = Machine(os.environ, texts)
+    if undo and shell_commands:
+        raise UsageError("--undo takes back all that setup did", "leave out --shell-commands")
+    machine = Machine(os.environ, texts, shell_commands)
     if undo:
         raise SystemExit(_undo(machine, dry_run=dry_run))
+    record.check()
     choose_placement.find(Caller())  # where no scope can be made, wrapped servers would not start
     found = carry_out.find(STEPS, machine)
-    _print(found, no_trunc=no_trunc)
+    _print(machine, found, no_trunc=no_trunc)
     if dry_run or not any(each.need is Need.CHANGE for each in found):
         return
     if not agreed and not _agrees():
@@ -67,26 +82,43 @@ def command(agreed: bool, undo: bool, dry_run: bool, no_trunc: bool) -> None:
     raise SystemExit(_do(machine, found))
 
 
-def _print(found: Sequence[Found], *, no_trunc: bool) -> None:
+def _print(machine: Machine, found: Sequence[Found], *, no_trunc: bool) -> None:
     """Print what would be done, and what needs a hand; or that there is nothing to do."""
     changes = [each for each in found if each.need is Need.CHANGE]
     hands = [each for each in found if each.need in (Need.HAND, Need.ADVICE)]
     if changes:
-        table(_COLUMNS, [(each.what, each.will, each.why) for each in changes], whole=no_trunc)
-    contained = dict.fromkeys(each.what for each in found if each.need is Need.NOTHING)
+        table(_COLUMNS, [(each.what, each.will, each.where) for each in changes], whole=no_trunc)
+        click.echo()
+        for why in dict.fromkeys(each.why for each in changes):
+            _lines(why)
+    others = {each.what for each in found if each.need in (Need.CHANGE, Need.HAND)}
+    contained = dict.fromkeys(
+        each.what for each in found if each.need is Need.NOTHING and each.what not in others
+    )
     if contained:
         _lines(f"Contained already: {', '.join(contained)}.")
     if not any(each.step in ("servers", "openclaw", "gateways") for each in found):
-        click.echo(NOTHING_KNOWN)
+        if changes:
+            click.echo()
+        click.echo(NOTHING_KNOWN.format(program=safe(_program(machine))))
     if hands:
-        click.echo("\nBy hand, since setup does not do it:" if changes
+        click.echo("\nBy hand, since setup does not do it:" if changes or contained
                    else "By hand, since setup does not do it:")  # fmt: skip
     for each in hands:
         _lines(f"{each.what}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")
         if each.command:
             click.echo(safe(f"      {each.command}"))
+    if problem := machine.without_systemd():
+        _lines(f"{problem}: services are not looked at, and nothing starts a keeper by itself.")
     if not changes:
         click.echo("Nothing to do.")
+
+
+def _program(machine: Machine) -> str:
+    try:
+        return machine.launcher()[1]
+    except UsageError:
+        return "scopekeeper"
 
 
 def _lines(text: str, first: str = "") -> None:
@@ -110,9 +142,19 @@ def _agrees() -> bool:
 def _do(machine: Machine, found: Sequence[Found]) -> int:
     """Make the changes, check the machine, and print what to restart; return the exit status."""
     restart: list[str] = []
+    kept = False
+
+    def report(outcome: Outcome) -> None:
+        nonlocal kept
+        kept = kept or outcome.has_backup
+        _report(outcome, restart)
+
+    click.echo()
     try:
         with record.changing() as known:
-            failures = carry_out.do(STEPS, machine, found, known, lambda o: _report(o, restart))
+            failures = carry_out.do(STEPS, machine, found, known, report)
+        if kept:
+            click.echo("Each file as it was is beside it: FILE.before-scopekeeper.")
         _failed(failures, "not done")
         status = _check()
     except KeyboardInterrupt:

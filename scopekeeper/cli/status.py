@@ -83,10 +83,11 @@ class _Hand:
 def command(as_json: bool, no_trunc: bool) -> None:
     """Show on one screen what is contained, what runs, what was cleaned up, what needs a hand.
 
-    A row for each MCP client and gateway that is found here, with what it runs in scopes now. Then
-    the ends of today, since midnight, and the command for each thing that needs a hand. `doctor`
-    checks the machine itself; `openclaw status` has each of its sessions. Exit status: 0 everything
-    found is contained; 1 something is not, or needs a hand.
+    A row for each MCP client and gateway that is found here, with what it runs in scopes now. A
+    client that started before it was wrapped needs a hand: to be started again. Then the ends of
+    today, since midnight, and the command for each thing that needs a hand. `doctor` checks the
+    machine itself; `openclaw status` has each of its sessions. Exit status: 0 everything found is
+    contained; 1 something is not, or needs a hand.
     """
     found = _found()
     keeper, hands = _keeper()
@@ -94,6 +95,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     whole, loads = _loads([each.what for each in found])
     for row in rows:
         row.load = loads.get(row.what, row.load)
+    rows += _without_files(rows, loads)
     hands = [*_hands(found), *hands, *_lost(whole, keeper)]
     unseen.collect()
     ends, problem = _today()
@@ -101,7 +103,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
         _answer(rows, keeper, whole, ends, hands)
     else:
         _print(rows, loads, no_trunc=no_trunc)
-        _facts(keeper, whole, ends)
+        _facts(keeper, whole, ends, Machine(os.environ, dict).without_systemd())
         _mend(hands, whole=no_trunc)
     warn([problem] if problem else [])
     raise SystemExit(1 if hands else 0)
@@ -163,14 +165,23 @@ def _rows(found: Sequence[Found]) -> list[_Row]:
     """Return a row for each client and gateway, those that are not contained first."""
     rows: dict[str, _Row] = {}
     for each in found:
-        if each.need is Need.ADVICE:
+        if each.need is Need.ADVICE and each.what not in rows:
             continue
         row = rows.setdefault(each.what, _Row(each.what))
-        if _BY_STATE.index(each.need) < _BY_STATE.index(row.need):
-            row.need, row.details = each.need, []
-        if each.need is row.need:
+        need = Need.NOTHING if each.need is Need.ADVICE else each.need
+        if _BY_STATE.index(need) < _BY_STATE.index(row.need):
+            row.need, row.details = need, []
+        if need is row.need:
             row.details.append(each.detail)
     return sorted(rows.values(), key=lambda row: _BY_STATE.index(row.need))
+
+
+def _without_files(rows: Sequence[_Row], loads: dict[str, Load]) -> list[_Row]:
+    """Return a row for each client that runs in scopes, and has no file that setup knows."""
+    missing = loads.keys() - {OTHERS, *(row.what for row in rows)}
+    return [
+        _Row(what, details=["no file of it here"], load=loads[what]) for what in sorted(missing)
+    ]
 
 
 def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
@@ -231,8 +242,10 @@ def _cells(what: str, state: str, load: Load, detail: str) -> list[str]:
     return [what, state, *runs, detail or "-"]
 
 
-def _facts(keeper: Finding | None, whole: Load, ends: today.Today) -> None:
+def _facts(keeper: Finding | None, whole: Load, ends: today.Today, no_systemd: str) -> None:
     click.echo()
+    if no_systemd:
+        _line("services", f"not looked at: {no_systemd}")
     if keeper is not None:
         _line("keeper", re.split("[;:]", keeper.detail)[0])
     scopes = f"{whole.scopes} scope{'' if whole.scopes == 1 else 's'}"
@@ -249,7 +262,7 @@ def _facts(keeper: Finding | None, whole: Load, ends: today.Today) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    first, width = f"{name:8}", terminal_width()
+    first, width = f"{name:<7} ", terminal_width()
     for line in wrap(safe(text), width, first, " " * len(first)) if width else [first + text]:
         click.echo(safe(line))
 

@@ -19,6 +19,8 @@ class Hooks:
 
     start: tuple[str, ...] = ()
     end: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    """Words of the command line of a process that has several sessions at a time."""
     id: tuple[str, ...] = ("session_id",)
     """Keys of the event that hold the id of the session."""
     pid: str = ""
@@ -31,6 +33,10 @@ class Hooks:
     def is_start(self, event: str) -> bool:
         """Return whether an event is the start of a session."""
         return _has(self.start, event)
+
+    def is_shared(self, arguments: Sequence[str]) -> bool:
+        """Return whether the process with these arguments has several sessions at a time."""
+        return not set(self.shared).isdisjoint(arguments)
 
     def is_end(self, event: str) -> bool:
         """Return whether an event is the end of a session."""

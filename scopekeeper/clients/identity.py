@@ -9,6 +9,9 @@ process that starts the launch is the client, or descends from it within one ses
 the shell that runs such a command (``sh -c``) counts as the client. The client has not inherited
 the id itself, either: what has set a variable for its children does not have it.
 
+A background command can lose that descent: its shell ends, or it calls setsid(2). Its cgroup stays.
+So if no client is found above it, the id counts inside a scope of that very session.
+
 Names of processes prove nothing against a process that lies; it could as well lie in the variable.
 """
 
@@ -18,6 +21,7 @@ from scopekeeper.clients.table import TABLE
 from scopekeeper.clients.variables import has_file, may_name
 from scopekeeper.kernel.proc import environment as environment_of
 from scopekeeper.kernel.proc import read, stat_of
+from scopekeeper.scope import names
 from scopekeeper.scope.client import FURTHEST, SHELLS, file_name, script_of
 
 TYPE_CHECKING = False
@@ -54,17 +58,19 @@ def of_launch(
     warnings: list[str],
     *,
     configured: bool,
+    scope: str,
 ) -> Named:
     """Return the session of a launch for which neither an option nor our own variable names one.
 
     starter is the pid of the process that starts it, by default our parent. configured: whether
-    there is a folder that may have a user's table.
+    there is a folder that may have a user's table. scope is the directory of the scope in which it
+    is started, '' outside of every scope.
     """
     if not may_name(options, environment, configured=configured):
         return Named()
     table = _table(warnings) if configured else TABLE
     owner = options.get("owner") or environment.get(b"SCOPEKEEPER_OWNER", b"").decode("latin-1")
-    return find(table, environment, owner or starter or str(posix.getppid()))
+    return find(table, environment, owner or starter or str(posix.getppid()), scope)
 
 
 def is_client(pid: str) -> bool:
@@ -84,8 +90,10 @@ def _table(warnings: list[str]) -> "Sequence[Row]":
     return table(warnings)
 
 
-def find(table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str) -> Named:
-    """Return the session of a launch; starter is the pid of the process that starts it."""
+def find(
+    table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str, scope: str = ""
+) -> Named:
+    """Return the session of a launch; starter and scope are as in ``of_launch``."""
     said = [
         variable
         for row in table
@@ -96,6 +104,8 @@ def find(table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str) 
         return Named()
     row, pid = _client_above(table, starter)
     variable = next((each for each in row[2] if each in said), "") if row else ""
+    if row is None and (inside := _of_scope(table, environment, scope)):
+        return inside
     if row is None or not variable:
         return Named(ignored=f"{said[0]} inherited")
     value = environment[variable.encode()]
@@ -106,6 +116,28 @@ def find(table: "Sequence[Row]", environment: dict[bytes, bytes], starter: str) 
     if _has(pid, variable.encode() + b"=" + value):
         return Named(ignored=f"{variable} inherited")
     return Named(f"{row[4]}:{value.decode()}", row[5], pid if row[6] == "client" else "")
+
+
+def _of_scope(table: "Sequence[Row]", environment: dict[bytes, bytes], scope: str) -> Named | None:
+    """Return the session of the scope around a launch, if a client's variables name the same one.
+
+    By the name of the scope, which no process in it can change.
+    """
+    unit = names.parse_unit(scope.rpartition("/")[2])
+    if unit is None:
+        return None
+    session, _, _, is_whole = unit
+    for row in table:
+        for variable in row[2]:
+            value = environment.get(variable.encode(), b"")
+            if (
+                is_whole
+                and is_id(value)
+                and session == f"{row[4]}:{value.decode()}"
+                and all(environment.get(each.encode()) for each in row[3])
+            ):
+                return Named(session, row[5])
+    return None
 
 
 def _client_above(table: "Sequence[Row]", starter: str) -> "tuple[Row | None, str]":

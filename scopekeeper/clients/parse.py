@@ -13,7 +13,7 @@ Fields = dict[str, Any]
 _KEYS = ("programs", "session", "beside", "prefix", "lane", "owner")
 HOOKS = "hooks"
 """The key of a table for ``scopekeeper hook``; launches do not read it."""
-_HOOK_LISTS = ("start", "end", "id", "keeps", "drops")
+_HOOK_LISTS = ("start", "end", "shared", "id", "keeps", "drops")
 _LISTS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "programs": (form.is_program, "file names of programs"),
     "session": (form.is_variable, "names of variables, none of SCOPEKEEPER_"),

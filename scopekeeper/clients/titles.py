@@ -45,15 +45,22 @@ class _Reader:
         self._stores: dict[str, Store] | None = None
 
     def title(self, scope: Scope) -> str:
-        named = _CLIENT.fullmatch(scope.session)
         owners = _owners(scope)
-        if named and named[1] in self._clients:
-            title = self._of_client(self._clients[named[1]], named[2], owners, scope)
+        names = (scope.label, scope.session)
+        named = next((each for name in names if (each := self._named(name))), None)
+        if named is not None:
+            title = self._of_client(*named, owners, scope)
         else:
             number = _OWNER.fullmatch(scope.session)
             owners = [pid for pid in owners if number and str(pid) == number[1]]
             title = ""
         return title or next(filter(None, map(_folder, owners)), "")
+
+    def _named(self, session: str) -> tuple[str, str] | None:
+        """Return the client and the id in the name of a session, None if it has another form."""
+        found = _CLIENT.fullmatch(session)
+        client = self._clients.get(found[1]) if found else None
+        return (client, found[2]) if found and client else None
 
     def _of_client(self, client: str, session_id: str, owners: list[int], scope: Scope) -> str:
         if self._stores is None:

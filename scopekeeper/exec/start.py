@@ -98,8 +98,9 @@ def _request(
     """Return the request as the launch will read it."""
     silent = list[str]()  # the launch warns
     named = identity.of_launch(
-        options, environment, options.get("parent", ""), silent, configured=True
-    )
+        options, environment, options.get("parent", ""), silent,
+        configured=True, scope=Caller().scope_directory,
+    )  # fmt: skip
     return Request(options, environment, wish.command[0], rules, named)
 
 

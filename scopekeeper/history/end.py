@@ -58,7 +58,7 @@ class End:
     memory_peak: int | None = None
     """Bytes."""
     cpu_usec: int | None = None
-    """At the last look, or before the first signal of a stop."""
+    """When it had ended, or at the last look before."""
     oom_kills: int | None = None
     """Processes that the kernel killed when out of memory."""
     processes: int | None = None
@@ -91,7 +91,7 @@ def merged(known: End, new: End) -> End:
 
     A reason replaces ``unknown`` and no other reason: the first report is the most direct one. If
     neither has a reason, specific evidence replaces vague evidence. Missing numbers are filled in;
-    of processes the larger numbers hold.
+    of processes and of CPU time the larger numbers hold.
     """
     if _explains(new, known):
         first, second = new, known
@@ -104,7 +104,9 @@ def merged(known: End, new: End) -> End:
         for name in _FILLED
         if getattr(first, name) is None and getattr(second, name) is not None
     }
-    # both from reports of the same end: each saw at most all of its processes
+    # both from reports of the same end: each saw at most all of its processes and of their time
+    if None not in (first.cpu_usec, second.cpu_usec):
+        changes["cpu_usec"] = max(first.cpu_usec or 0, second.cpu_usec or 0)
     if None not in (first.processes, second.processes):
         changes["processes"] = max(first.processes or 0, second.processes or 0)
     changes["killed"] = max(first.killed, second.killed)

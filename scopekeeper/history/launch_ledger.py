@@ -11,11 +11,14 @@ launch goes on.
 
 import posix
 
+from scopekeeper.kernel.proc import boottime
 from scopekeeper.scope import names, records
 
 MOST = 2 << 20
 """Bytes; a launch that finds more starts a new file. One earlier file is kept."""
 EARLIER = ".old"
+MOMENT_DIGITS = 20
+"""Of the moment of a label: texts of one length sort like their numbers."""
 _STATE_ROOM = 200
 _OPEN = (
     posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC
@@ -26,16 +29,38 @@ _REGULAR, _KIND = 0o100000, 0o170000
 
 def path() -> str:
     """Return the file of the lines; every SCOPEKEEPER_STATE has its own."""
-    uid = posix.getuid()
-    runtime = "/run" if uid == 0 else f"/run/user/{uid}"
     state = posix.environ.get(b"SCOPEKEEPER_STATE", b"").decode("utf-8", "surrogateescape")
     own = f"-{names.escape(state)[-_STATE_ROOM:]}" if state else ""
-    return f"{runtime}/scopekeeper/launches{own}"
+    return f"{_folder()}/launches{own}"
+
+
+def labels() -> str:
+    """Return the folder of ``session_label``; it may be missing."""
+    return f"{_folder()}/labels"
+
+
+def _folder() -> str:
+    uid = posix.getuid()
+    return "/run/scopekeeper" if uid == 0 else f"/run/user/{uid}/scopekeeper"
 
 
 def line(fields: dict[str, str]) -> bytes:
     """Return a record as one line, after a line break in case the last line was cut short."""
     return b"\n" + records.dumps(fields)[:-1].replace(b"\n", b"\0") + b"\n"
+
+
+def label_line(cgroup: str, born: str, label: str) -> bytes:
+    """Return the line of a scope that has this label now; '' removes it.
+
+    cgroup and born, the BOOTTIME in its record, name one life of the scope.
+    """
+    fields = {
+        "LABELLED": str(boottime()).zfill(MOMENT_DIGITS),
+        "LABEL": label,
+        "CGROUP": cgroup,
+        "SCOPE_BORN": born,
+    }
+    return line(fields)
 
 
 def append(lines: bytes) -> None:

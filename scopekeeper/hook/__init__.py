@@ -2,5 +2,5 @@
 
 ``front`` returns to the client at once; builtin modules only. ``detached`` is the process that it
 leaves behind, and has all the time. ``clients.toml`` has what is done for each client. Imports
-``clients``, ``kernel`` and ``systemd``; ``main`` and ``cli`` import it.
+``clients``, ``kernel``, ``lifecycle``, ``scope`` and ``systemd``; ``main`` and ``cli`` import it.
 """

@@ -3,7 +3,7 @@
 import os
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scopekeeper.clients.format import Row
 from scopekeeper.clients.identity import row_of, runs_one_command
@@ -21,6 +21,8 @@ class ClientProcess:
     start_time: int
     is_known: bool
     """Whether it runs the client's program; else it is only the process that called the hook."""
+    arguments: tuple[str, ...] = field(default=(), compare=False)
+    """Its command line."""
 
 
 def find(
@@ -36,7 +38,7 @@ def find(
         stat, arguments = proc.Stat(text), command.split("\0")
         row = row_of(table, stat.name, arguments)
         if row is not None:
-            known = ClientProcess(pid, stat.start_time, is_known=True)
+            known = ClientProcess(pid, stat.start_time, is_known=True, arguments=tuple(arguments))
             return known if row[0] == client else None
         if str(pid) == variable:
             return ClientProcess(pid, stat.start_time, is_known=False)

@@ -1,8 +1,10 @@
-"""The process that a hook leaves behind: waits for the client's end, and stops what is left then.
+"""The process that a hook leaves behind.
 
-A hook only announces an end. The proof is the end of the client's process: earlier, nothing that
-it started is stopped, with one exception. Clients that go on with another session, and start its
-servers anew, name the session that has ended.
+At the start of a session it labels what the client has started (``client_label``). At the end, it
+waits for the client's end, and stops what is left then. A hook only announces an end. The proof is
+the end of the client's process: earlier, nothing that it started is stopped, with one exception.
+Clients that go on with another session, and start its servers anew, name the session that has
+ended.
 """
 
 import os
@@ -12,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from scopekeeper.clients import hooks
 from scopekeeper.clients.hooks import Hooks
-from scopekeeper.hook import client_process, event
+from scopekeeper.hook import client_label, client_process, event
 from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.safe_text import safe
@@ -65,14 +67,28 @@ def _run(
         return f"no event of this client; {_listed([*entry.start, *entry.end])}"
     variable = os.environ.get(entry.pid, "") if entry.pid else ""
     process = client_process.find(above, table, client, variable)
-    if process is not None and entry.is_end(name):  # a start asks for nothing
+    if process is not None:
         prefix = next(row[4] for row in table if row[0] == client)
-        _end(entry, prefix, process, event.parse(text, entry.id), began, then)
-    return "; ".join(warnings)
+        happened = event.parse(text, entry.id)
+        if entry.is_end(name):
+            _end(entry, prefix, process, happened, began, then)
+        else:
+            warnings.append(_start(entry, prefix, process, happened, began))
+    return "; ".join(filter(None, warnings))
 
 
 def _listed(names: "Sequence[str] | dict[str, Hooks]") -> str:
     return f"known: {', '.join(names)}"
+
+
+def _start(
+    entry: Hooks, prefix: str, process: ClientProcess, happened: event.Event, began: float
+) -> str:
+    """Label what the client has started; return what is wrong, '' if nothing is."""
+    is_one = process.is_known and not entry.is_shared(process.arguments)
+    if not (is_one and happened.session_id):
+        return ""
+    return client_label.give(process, prefix, happened.session_id, began)
 
 
 def _end(
@@ -90,25 +106,28 @@ def _end(
     until = time.monotonic() + PATIENCE
     stops = happened.reason in entry.drops and happened.session_id and process.is_known
     session = f"{prefix}:{happened.session_id}"
-    if stops and not watch.has_ended(SETTLING) and not _is_label(session):
-        _call(then, _stop(session, began), process.pid)
+    if stops and not watch.has_ended(SETTLING) and (named := scopes_of(session)):
+        _call(then, _stop(named, began), process.pid)
     if watch.has_ended(until - time.monotonic()):
         _call(then, ["reconcile", "--owner", str(process.pid)])
 
 
-def _is_label(session: str) -> bool:
-    """Return whether a scope has this name as its label: other sessions may use its servers too."""
+def scopes_of(session: str) -> list[str]:
+    """Return the units with this session as their own.
+
+    If it is only the label of a scope, other sessions may use its servers too.
+    """
     scopes = Reader(mount_point()).snapshot(uid=os.geteuid()).scopes
-    return any(scope.label == session for scope in scopes)
+    return [scope.unit for scope in scopes if scope.session == session and not scope.elsewhere]
 
 
-def _stop(session: str, began: float) -> list[str]:
-    """Return the command that stops a session of the calling gateway.
+def _stop(units: Sequence[str], began: float) -> list[str]:
+    """Return the command that stops scopes of the calling gateway.
 
     Not what was started to outlive the client, and not what a resumed session has started since.
     """
     return [
-        "stop", "--session", session, "--mine", "--lifetime", "gateway",
+        "stop", *units, "--mine", "--lifetime", "gateway",
         "--started-before", f"@{began:.6f}", "--note", "the client has ended the session",
     ]  # fmt: skip
 

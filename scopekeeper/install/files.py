@@ -1,11 +1,15 @@
 """Writes and removes whole files and their folders; each step returns a function that undoes it."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
 
 from scopekeeper import whole_file
+
+_MADE = "user.scopekeeper.made"
+"""The attribute of a folder that was made here: an empty one may have been there before."""
 
 
 def read(path: str) -> bytes | None:
@@ -96,6 +100,8 @@ def make_folders(path: str) -> list[str]:
     try:
         os.mkdir(path, 0o755)
         os.chmod(path, 0o755)  # noqa: S103  the umask may have removed some of these bits
+        with contextlib.suppress(OSError):  # not on every file system
+            os.setxattr(path, _MADE, b"1")
     except OSError:
         remove_folders(made)
         raise
@@ -110,8 +116,11 @@ def remove_folders(folders: list[str]) -> None:
 
 
 def prune(folder: str, base: str) -> None:
-    """Remove a folder and its parents below base, up to the first that is not empty."""
-    while folder.startswith(f"{base}/"):
+    """Remove a folder and its parents below base that were made here, up to the first other one.
+
+    That is not empty, or was there before. Where folders have no attributes, all count as made.
+    """
+    while folder.startswith(f"{base}/") and not _was_there(folder):
         try:
             os.rmdir(folder)
         except FileNotFoundError:
@@ -119,3 +128,11 @@ def prune(folder: str, base: str) -> None:
         except OSError:
             return
         folder = os.path.dirname(folder)
+
+
+def _was_there(folder: str) -> bool:
+    try:
+        os.getxattr(folder, _MADE)
+    except OSError as error:
+        return error.errno == errno.ENODATA
+    return False

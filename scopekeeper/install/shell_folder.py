@@ -45,12 +45,13 @@ def pointers(places: Locations) -> list[tuple[str, str]]:
     """Return what each client needs to use the folder, as (client, what to do)."""
     folder = places.shells
     user = "USER" if places.manager == "system" else pwd.getpwuid(os.getuid()).pw_name
-    by_path = f"start it with PATH={folder}:$PATH"
+    path = f"PATH={folder}:$PATH"
     return [
         ("Claude Code", f'under "env" in settings.json: "CLAUDE_CODE_SHELL": "{folder}/{_BASH}"'),
         ("Codex", f"takes the login shell: sudo usermod --shell {folder}/{_BASH} {user}"),
-        ("Gemini CLI", by_path),
-        ("hermes-agent", by_path),
+        ("Gemini CLI", f"start it with {path}"),
+        # commands in the background are started with SHELL
+        ("hermes-agent", f"start it with SHELL={folder}/{_BASH} {path}"),
     ]
 
 

@@ -182,7 +182,8 @@ class Interface(ServiceInterface):
         """Give the selected scopes a second name of their session; '' removes it."""
         with _answering():
             wanted = label and given_label.check(_text(label, "the label"))
-            done = await asyncio.to_thread(given_label.label, self._select(selector), wanted)
+            named, snapshot = self._named(selector)
+            done = await asyncio.to_thread(given_label.label, named.selected, wanted, snapshot)
             self._keeper.look_at_all()
             return [
                 _variants(

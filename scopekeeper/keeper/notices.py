@@ -91,6 +91,9 @@ def fields(notice: Notice) -> dict[str, Value]:
             "evidence": end.evidence,
             "exit_status": end.exit_status,
             "signal": end.signal,
+            "processes": end.processes,
+            "killed": end.killed,
+            "oom_kills": end.oom_kills,
         }
     if isinstance(notice, RunWarning):
         run = notice.run

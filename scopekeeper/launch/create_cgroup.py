@@ -7,7 +7,7 @@ import posix
 from scopekeeper.kernel.proc import make_cgroup, open_lock
 from scopekeeper.launch import start_keeper
 from scopekeeper.launch.member import GONE, NewMember, enter
-from scopekeeper.scope import names, records
+from scopekeeper.scope import names
 from scopekeeper.scope.placement import Place
 
 _XATTR_CREATE = 1
@@ -30,7 +30,7 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False  # a stop was faster
-        posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(""), _XATTR_CREATE)
+        member.record_scope(directory, place, "", _XATTR_CREATE)
         if member.request.limits:
             from scopekeeper.launch.limits import limit_folder
 

@@ -7,7 +7,7 @@ from scopekeeper.errors import READ_ONLY, ForeignError, ManagerError, Unavailabl
 from scopekeeper.kernel.proc import exists, is_read_only, read
 from scopekeeper.launch import start_keeper
 from scopekeeper.launch.member import GONE, NewMember, enter
-from scopekeeper.scope import names, records
+from scopekeeper.scope import names
 from scopekeeper.scope.owner import LaunchOwner
 from scopekeeper.scope.placement import Caller, Place
 from scopekeeper.short_names import short
@@ -48,7 +48,7 @@ def create(directory: str, member: NewMember, place: Place, warnings: list[str])
                 _refuse_foreign(manager, member.unit)
                 manager.reset_failed(member.unit)
             return False
-    posix.setxattr(directory, records.ATTRIBUTE, member.scope_record(bound_to))
+    member.record_scope(directory, place, bound_to)
     if member.request.limits:
         from scopekeeper.launch.limits import warn_unlimited
 

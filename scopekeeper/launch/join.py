@@ -155,6 +155,7 @@ def _check(raw: bytes, directory: str, member: NewMember, warnings: list[str]) -
 
         refuse_identity(directory, member.unit, said)
     member.scope_born = from_record.get("BOOTTIME", "")
+    member.scope_ttl = from_record.get("TTL", "")
     bound = from_record.get("BOUND", "")
     if bound and (request.lifetime != "gateway" or member.owner.unit != bound):
         if not request.explicit_run and request.run != request.run_beside(member.owner.label):

@@ -6,7 +6,9 @@ On the hot path of ``run``: builtin modules only.
 import posix
 import time
 
-from scopekeeper.kernel.proc import boottime, make_cgroup, start_time, write
+from scopekeeper import launch
+from scopekeeper.history import launch_ledger
+from scopekeeper.kernel.proc import boottime, exists, make_cgroup, start_time, write
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
 from scopekeeper.scope.owner import LaunchOwner
@@ -27,7 +29,7 @@ class NewMember:
     A child of this process is another kind of member (scopekeeper.python_api.child).
     """
 
-    __slots__ = ("leaf", "owner", "record", "request", "scope_born", "unit")
+    __slots__ = ("leaf", "owner", "record", "request", "scope_born", "scope_ttl", "unit")
     joining = "1"
     """The value of JOINING in its record while it is not sure of its scope."""
     always_signs = False
@@ -40,6 +42,7 @@ class NewMember:
         self.leaf = ""
         self.scope_born = ""
         """BOOTTIME in the record of its scope: it differs between two lives of one name."""
+        self.scope_ttl = ""
         self.record = {
             "NAME": request.name,
             "PID": str(posix.getpid()),
@@ -99,13 +102,31 @@ class NewMember:
             "SESSION_ID": request.session_id,
             "CGROUP": cgroup,
             "SCOPE_BORN": self.scope_born,
+            "TTL": self.scope_ttl,
         }
         return scope | self.record
 
-    def scope_record(self, bound_to: str) -> bytes:
-        """Return the record of the scope that this member makes."""
+    def record_scope(self, directory: str, place: Place, bound_to: str, flags: int = 0) -> None:
+        """Write the record of the scope that this member has made; raises OSError.
+
+        The scope takes over a label that its session has got from the same owner.
+        """
+        label = ""
+        if exists(launch_ledger.labels()):
+            launch.load_later("scopekeeper.history.session_label")
+            from scopekeeper.history import session_label
+
+            label = session_label.of_launch(self.request.session, self.owner.fields)
+        record = self._scope_record(bound_to, label)
+        posix.setxattr(directory, records.ATTRIBUTE, record, flags)
+        if label:
+            cgroup = place.path(directory)
+            launch_ledger.append(launch_ledger.label_line(cgroup, self.scope_born, label))
+
+    def _scope_record(self, bound_to: str, label: str) -> bytes:
         request = self.request
         self.scope_born = self.record["BOOTTIME"]
+        self.scope_ttl = str(request.durations.get("ttl", ""))
         fields = {
             "SESSION": request.session,
             "LANE": request.lane,
@@ -116,6 +137,8 @@ class NewMember:
             "CREATED": self.record["STARTED"],
             "BOOTTIME": self.record["BOOTTIME"],
             "BOUND": bound_to,
+            "LABEL": label,
+            "LABEL_TAKEN": label and "1",
             **self.owner.fields,
         }
         for key, value in (request.durations | request.limits).items():

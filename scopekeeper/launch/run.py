@@ -205,7 +205,10 @@ def plan(
         launch.load_later("scopekeeper.clients.identity")
         from scopekeeper.clients.identity import of_launch
 
-        named = of_launch(options, environment, client, warnings, configured=configured)
+        named = of_launch(
+            options, environment, client, warnings,
+            configured=configured, scope=caller.scope_directory,
+        )  # fmt: skip
     request = Request(options, environment, command, rules, named)
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")

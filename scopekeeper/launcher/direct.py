@@ -34,11 +34,11 @@ _JOINING = (
     "scopekeeper.scope.placement", "scopekeeper.scope.choose_placement", "scopekeeper.scope.client",
     "scopekeeper.scope.owner", "scopekeeper.clients", "scopekeeper.clients.table",
     "scopekeeper.clients.variables",
-    "scopekeeper.launch.request", "scopekeeper.launch.member",
-    "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.join",
+    "scopekeeper.launch.request", "scopekeeper.history", "scopekeeper.history.launch_ledger",
+    "scopekeeper.launch.member", "scopekeeper.launch.join",
     "scopekeeper.main",
 )  # fmt: skip
-_LATER = ("scopekeeper.clients.identity",)
+_LATER = ("scopekeeper.clients.identity", "scopekeeper.history.session_label")
 """In the same file, but loaded only by the launches that need them."""
 _HOOK = ("scopekeeper.hook", "scopekeeper.hook.front")
 """In the same file; a hook loads them, and of the modules above only ``_BELOW_HOOK``."""

@@ -46,6 +46,8 @@ class HeldTarget:
     """How many these are, by leaf, with those that another stop has found."""
     killed: dict[str, int] = field(default_factory=dict)
     """How many of these were killed, by leaf."""
+    cpu_usec: dict[str, int] = field(default_factory=dict)
+    """The CPU time of members, by leaf: when it was killed, and when it had ended."""
     kill_at: float | None = None
     """When its grace is over, by time.monotonic(); None before the first signal."""
     give_up_at: float | None = None
@@ -130,9 +132,18 @@ class HeldTarget:
         self.result.killed = sum(map(len, found.values()))
         if self.result.killed or cgroupfs.is_populated(self.directory):
             self.result.outcome = "killed"
+        self.note_usage()
         # before it: another stop of the same target reports what it finds here
         stop_counts.note(stop_counts.KILLED, self.scope_inode, self.fd, self.killed)
         cgroupfs.kill(self.directory)
+
+    def note_usage(self) -> None:
+        """Note the CPU time of members until now, as long as their cgroups are there."""
+        for each in self.members or ():
+            stat = cgroupfs.read(self.path_of(each.leaf), "cpu.stat")
+            used = cgroupfs.keyed(stat, "usage_usec")
+            if used is not None:
+                self.cpu_usec[each.leaf] = used
 
     def count(self, notes: stop_counts.Notes) -> None:
         """Count what lived in it, and what another stop of it has found and killed meanwhile."""

@@ -1,7 +1,8 @@
 """Gives living scopes a second name of their session, as a client names it too late for the launch.
 
-The name of the unit stays; the label is in the scope's record. No launch reads it: ``run`` with
-that session makes a scope of its own.
+The name of the unit stays; the label is in the scope's record. A scope that the session gets later
+takes the label over, if it has the same owner (``history.session_label``). ``run`` with a label as
+its session makes a scope of its own.
 """
 
 import contextlib
@@ -12,15 +13,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scopekeeper.history import launch_ledger
+from scopekeeper.history import launch_ledger, session_label
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import open_lock
-from scopekeeper.lifecycle import label_lines
+from scopekeeper.kernel.proc import boottime, open_lock
 from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 from scopekeeper.scope.selection import Selected, Selector, select
 
 ENDED = "it has ended"
+NEWER = "it has the label of a newer session"
+_SINCE = "LABELLED"
+"""In the record: when the session of a hook began, in microseconds of CLOCK_BOOTTIME."""
+_DIGITS = 20
 _LOCK_SECONDS = 1.0
 
 
@@ -40,8 +44,20 @@ def check(session: str) -> str:
     return names.check("label", session, names.SESSION_MAX)
 
 
-def label(selected: Sequence[Selected], session: str) -> list[Labelled]:
+def label(
+    selected: Sequence[Selected],
+    session: str,
+    snapshot: Snapshot | None = None,
+    *,
+    moment: int = 0,
+) -> list[Labelled]:
     """Give each selected scope this label instead of an earlier one; '' removes it.
+
+    The scopes that their sessions get later from the same owners take it over. Not if a session
+    has scopes in the snapshot that were not selected: then only some of its work is meant.
+
+    moment is when the session began, in microseconds of CLOCK_BOOTTIME, if several processes may
+    label the scope at once: then the label of a session that has begun later stays.
 
     Refused: a scope in which only some of the members are selected, since the label would select
     the others too; and what is not alive, is being stopped, is in another container or has a
@@ -50,8 +66,9 @@ def label(selected: Sequence[Selected], session: str) -> list[Labelled]:
     done = []
     for scope, members in _by_scope(selected):
         wanted = "" if session == scope.session else session
-        problem = _refusal(scope, members) or _write(scope, wanted)
+        problem = _refusal(scope, members) or _write(scope, wanted, moment)
         done.append(Labelled(scope, scope.label if problem else wanted, problem))
+    _remember(done, snapshot.scopes if snapshot is not None else ())
     return done
 
 
@@ -68,8 +85,12 @@ def unnamed(snapshot: Snapshot, owner: str) -> list[Selected]:
 
 
 def is_unnamed(scope: Scope) -> bool:
-    """Return whether a scope has no label, and only its owner's name for a session."""
-    return not scope.label and scope.owner.has_named(scope.session)
+    """Return whether a scope has no label of its own, and its session only its owner's name.
+
+    A label that it took over is not its own: a client may have begun another session since.
+    """
+    has_own = scope.label and not scope.label_taken
+    return not has_own and scope.owner.has_named(scope.session)
 
 
 def _owner_lives(member: Member) -> bool:
@@ -90,6 +111,27 @@ def _by_scope(selected: Sequence[Selected]) -> list[tuple[Scope, set[str] | None
     return list(found.values())
 
 
+def _remember(done: Sequence[Labelled], scopes: Sequence[Scope]) -> None:
+    """Have the scopes that the sessions of some scopes get later take their labels over."""
+    now = {each.scope.directory: each.label for each in done if not each.problem}
+    for each in done:
+        if each.problem:
+            continue
+        for life in _lives_of_owners(each.scope):
+            if all(
+                now.get(other.directory, other.label) == each.label
+                for other in scopes
+                if other.session == each.scope.session and life in _lives_of_owners(other)
+            ):
+                session_label.remember(each.scope.session, life, each.label)
+
+
+def _lives_of_owners(scope: Scope) -> set[str]:
+    """Return what names the lives of the owners that launch into a scope."""
+    owners = [m.owner_state.owner for m in scope.present_members if m.owner_state is not None]
+    return {session_label.life_of(owner) for owner in (scope.owner, *owners)} - {""}
+
+
 def _refusal(scope: Scope, leaves: set[str] | None) -> str:
     if scope.problem or scope.claims is not None:
         return scope.problem or scope.forgery
@@ -106,7 +148,7 @@ def _refusal(scope: Scope, leaves: set[str] | None) -> str:
     return ""
 
 
-def _write(scope: Scope, label: str) -> str:
+def _write(scope: Scope, label: str, moment: int) -> str:
     """Write the label into the record; return why that was not possible, '' if it was."""
     try:
         with _locked(scope.directory, scope.inode) as fd:
@@ -114,12 +156,15 @@ def _write(scope: Scope, label: str) -> str:
             if record_parser.scope(raw, scope.unit).mark is not None:
                 return "it is being stopped"
             fields = records.loads(raw)
-            changed = records.dumps({**fields, "LABEL": label})
+            if moment and _is_later(fields.get(_SINCE, ""), moment):
+                return NEWER
+            since = {_SINCE: str(moment) if moment else "", "LABEL_TAKEN": ""}
+            changed = records.dumps({**fields, "LABEL": label} | since)
             os.setxattr(fd, records.ATTRIBUTE, changed, os.XATTR_REPLACE)
             if not _is(scope.directory, scope.inode):
                 return ENDED
-            line = label_lines.line(scope.cgroup, fields.get("BOOTTIME", ""), label)
-            launch_ledger.append(line)
+            born = fields.get("BOOTTIME", "")
+            launch_ledger.append(launch_ledger.label_line(scope.cgroup, born, label))
     except records.RecordError as error:
         return str(error)
     except TimeoutError as error:
@@ -127,6 +172,12 @@ def _write(scope: Scope, label: str) -> str:
     except OSError as error:
         return _problem(scope, error)
     return ""
+
+
+def _is_later(text: str, moment: int) -> bool:
+    """Return whether the moment in a record is later; one that is still to come is forged."""
+    is_number = text.isdecimal() and text.isascii() and len(text) <= _DIGITS
+    return is_number and moment < int(text) <= boottime()
 
 
 def _problem(scope: Scope, error: OSError) -> str:

@@ -1,22 +1,20 @@
 """The lines of the launch ledger that say which label a scope has.
 
 The label is in the scope's record, and goes with it. A member that ends while nobody watches is
-then only in the ledger (``unseen_ends``), and these lines give its end the label. Launches do not
-read labels: each writes when its scope began, and a label's line names the scope by that. So a
-label also counts for members that join later, and never for a later scope of the same name.
+then only in the ledger (``unseen_ends``), and these lines give its end the label. A launch that
+joins a scope does not read its label: it writes when the scope began, and a label's line names the
+scope by that. So a label also counts for members that join later, and never for a later scope of
+the same name, which has a line of its own if it took the label over.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from scopekeeper.history import launch_ledger
-from scopekeeper.kernel.proc import boottime
+from scopekeeper.history.launch_ledger import MOMENT_DIGITS
 from scopekeeper.scope import names, record_parser, records
 
 _MARK = b"\0LABELLED="
-_DIGITS = 20
-"""Of the moment: texts of one length sort like their numbers."""
 
 Key = tuple[str, str]
 """The path of a scope's cgroup, and the BOOTTIME of its record."""
@@ -35,17 +33,6 @@ Labels = Mapping[Key, Given]
 NONE: Labels = MappingProxyType({})
 
 
-def line(cgroup: str, born: str, label: str) -> bytes:
-    """Return the line of a scope that has this label now; '' removes it."""
-    fields = {
-        "LABELLED": str(boottime()).zfill(_DIGITS),
-        "LABEL": label,
-        "CGROUP": cgroup,
-        "SCOPE_BORN": born,
-    }
-    return launch_ledger.line(fields)
-
-
 def read(raw: bytes) -> dict[Key, Given]:
     """Return the newest label of each scope that the ledger has one of."""
     found: dict[Key, Given] = {}
@@ -60,7 +47,7 @@ def read(raw: bytes) -> dict[Key, Given]:
             continue
         key, label = (fields["CGROUP"], fields["SCOPE_BORN"]), fields.get("LABEL", "")
         moment = fields.get("LABELLED", "")
-        if len(moment) != _DIGITS or len(label) > names.SESSION_MAX or "\0" in label:
+        if len(moment) != MOMENT_DIGITS or len(label) > names.SESSION_MAX or "\0" in label:
             continue
         if key not in found or found[key].moment <= moment:
             found[key] = Given(label, moment, each)

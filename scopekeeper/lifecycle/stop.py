@@ -217,6 +217,7 @@ def _wait(held: dict[str, HeldTarget], watch: EmptinessWatch, seconds: float, be
     before = set(watch.left)
     watch.wait(seconds)
     for directory in before - watch.left:
+        held[directory].note_usage()  # before systemd removes it
         held[directory].result.milliseconds = (time.monotonic() - began) * 1000
 
 
@@ -254,6 +255,7 @@ def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iter
         if end.processes or end.leaf in each.hidden:
             processes, killed = each.lived.get(end.leaf, 0), each.killed.get(end.leaf, 0)
             caused = observe.caused(end, each.cause_of(end.leaf), ended, processes, killed)
+            caused = replace(caused, cpu_usec=each.cpu_usec.get(end.leaf, end.cpu_usec))
             ended_too = [pair[0] for pair in each.result.ended_escaped]
             yield observe.with_leavers(caused, each.result.escaped, ended_too)
         elif watched is None or end.leaf not in watched:

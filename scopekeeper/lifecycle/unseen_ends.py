@@ -19,65 +19,22 @@ from dataclasses import dataclass, field
 from scopekeeper import regular_files
 from scopekeeper.history import launch_ledger, recording
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN, End
-from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import namespaces, read, runs
-from scopekeeper.lifecycle import label_lines, observe, oom, stop_mark
-from scopekeeper.scope import names, record_parser, records
+from scopekeeper.kernel.proc import namespaces
+from scopekeeper.lifecycle import label_lines, member_lines, observe, oom, stop_mark
+from scopekeeper.lifecycle.member_lines import SETTLED_SECONDS, Line
+from scopekeeper.lifecycle.time_limit import TimedOut
 from scopekeeper.scope.launched import words
-from scopekeeper.scope.model import Identity, Liveness, Owner
+from scopekeeper.scope.model import Identity, Liveness
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.snapshot import Reader
 
 _READ_MOST = launch_ledger.MOST + (1 << 20)
-_SETTLED_SECONDS = 10.0
-"""How long a launch may take from opening the file to writing its line."""
 _OF_STOP = b"\0STATE=stopping\0"
 _PATIENCE = 1.0
 """Seconds to wait for another collector."""
 Life = tuple[str, str]
 """A unit and the epoch of one life of it."""
 NO_LIVES: Mapping[Life, str] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """One launch, or one member that a stop was about to end."""
-
-    raw: bytes
-    end: End
-    leaf: str
-    """The leaf's path in the cgroup2 hierarchy."""
-    owner: Owner
-    cause: Cause | None
-    start_time: int
-    """Of its process, in clock ticks since boot; 0 in the line of a stop."""
-    earlier: str
-    """The member that its process was just before, as ``UNIT/LEAF``; '' if it was none."""
-    scope: label_lines.Key = ("", "")
-    """The life of its scope; in the line of a stop, of no scope."""
-
-    @property
-    def key(self) -> str:
-        """Return how records name it: ``UNIT/LEAF``."""
-        return f"{self.end.unit}/{self.end.leaf}"
-
-    def is_on_its_way(self) -> bool:
-        """Return whether its process has just left its leaf, maybe to go on as another member."""
-        age = time.time() - self.end.started / 1e6
-        if not (self.start_time and 0 <= age < _SETTLED_SECONDS):
-            return False
-        with contextlib.suppress(OSError):
-            return runs(self.end.pid or 0, self.start_time)
-        return False
-
-    def is_over(self, mount: str, here: str) -> bool:
-        """Return True if the member's leaf is empty or gone."""
-        if self.owner.namespaces != here:
-            return False  # of another container, invisible from here
-        try:
-            return "populated 0" in read(f"{mount}{self.leaf}/cgroup.events")
-        except OSError as error:
-            return error.errno in cgroupfs.GONE
 
 
 def announce(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> None:
@@ -91,7 +48,7 @@ def lines_of(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> Iterat
     marks = {cause: stop_mark.fields(cause) for cause in set(causes)}
     for end, cause in zip(ends, causes, strict=True):
         if end.processes:
-            yield launch_ledger.line(_fields(end) | common | marks[cause])
+            yield launch_ledger.line(member_lines.fields_of(end) | common | marks[cause])
 
 
 def collect(
@@ -181,13 +138,13 @@ def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
     return None
 
 
-def _all_lines(part: bytes = b"") -> list[_Line]:
+def _all_lines(part: bytes = b"") -> list[Line]:
     """Return the lines that have this part."""
     where = launch_ledger.path()
     try:
         recent = _read(where)[0]  # first: a collector may be about to move it to the other
         raw = _read(where + launch_ledger.EARLIER)[0] + recent
-        return list(_lines(raw, label_lines.read(raw), part))
+        return list(member_lines.parsed(raw, label_lines.read(raw), part))
     except OSError:
         return []
 
@@ -199,12 +156,13 @@ def _collect(
     earlier, aged = _read(where + launch_ledger.EARLIER)
     recent, _ = _read(where)
     here = namespaces()
-    over: dict[tuple[str, int], _Line] = {}
+    over: dict[tuple[str, int], Line] = {}
     clues = _Clues(mount, ended)
     now = time.time_ns() // 1000
 
     labels = label_lines.read(earlier + recent)
-    old_lines, new_lines = list(_lines(earlier, labels)), list(_lines(recent, labels))
+    old_lines = list(member_lines.parsed(earlier, labels))
+    new_lines = list(member_lines.parsed(recent, labels))
     lines = [*old_lines, *new_lines]
     continued = {each.earlier: each for each in lines if each.earlier}
     gone = [
@@ -217,11 +175,13 @@ def _collect(
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
                 over[key] = each
+    for each in lines:
+        clues.lines.setdefault(each.scope[0], []).append(each)
     ends = [_end_of(each, now, clues, continued.get(each.key)) for each in over.values()]
     problem = recording.record(ends)
     if not problem:
         lost = {id(each) for each in gone}
-        if earlier and aged > _SETTLED_SECONDS:
+        if earlier and aged > SETTLED_SECONDS:
             left = [each for each in old_lines if id(each) not in lost]
             scopes = {each.scope for each in (*left, *new_lines)}
             again = [*(b"\n%s\n" % each.raw for each in left), *label_lines.kept(labels, scopes)]
@@ -244,11 +204,14 @@ class _Clues:
     ended: Mapping[Life, str]
     owners: Reader = field(init=False)
     results: oom.Results = field(default_factory=oom.Results)
+    timed_out: TimedOut = field(default_factory=TimedOut)
+    lines: dict[str, list[Line]] = field(default_factory=dict)
+    """What the ledger has, by the path of the scope."""
 
     def __post_init__(self) -> None:
         self.owners = Reader(self.mount)
 
-    def out_of_memory(self, each: _Line) -> End | None:
+    def out_of_memory(self, each: Line) -> End | None:
         """Return the end of a member that was killed when out of memory; None if nothing proves it.
 
         The cgroup of its scope, or else its unit, may be there for a little longer.
@@ -268,8 +231,29 @@ class _Clues:
             oom_kills=killed or None,
         )  # fmt: skip
 
+    def time_over(self, each: Line) -> End | None:
+        """Return the end of a member whose scope systemd ended after its ttl; None if unproved.
 
-def _end_of(each: _Line, now: int, clues: _Clues, next_: _Line | None) -> End:
+        The scope lived that long if its one member did. Of several, each may have ended earlier.
+        """
+        if each.limit is None:
+            return None
+        others = [
+            other for other in self.lines[each.scope[0]]
+            if other.end.member_id != each.end.member_id and other.end.started >= each.end.started
+        ]  # fmt: skip
+        evidence = self.timed_out.evidence(
+            each.limit, min((other.end.started for other in others), default=None)
+        )
+        same = [x for x in self.lines[each.scope[0]] if x.scope == each.scope]
+        is_alone = {x.end.member_id for x in same} == {each.end.member_id}
+        if not (evidence and is_alone and recording.is_only_one(each.end)):
+            return None
+        evidence = f"{BETWEEN_LOOKS}; {evidence}"
+        return dataclasses.replace(each.end, reason=Reason.TTL, evidence=evidence)
+
+
+def _end_of(each: Line, now: int, clues: _Clues, next_: Line | None) -> End:
     """Return the end of a member; next_ is the one as which its process went on, if it did."""
     if next_ is not None and each.cause is None and next_.end.pid == each.end.pid:
         then = next_.end
@@ -280,6 +264,9 @@ def _end_of(each: _Line, now: int, clues: _Clues, next_: _Line | None) -> End:
         out_of_memory = clues.out_of_memory(each)
         if out_of_memory is not None:
             return dataclasses.replace(out_of_memory, ended=now)
+        time_over = clues.time_over(each)
+        if time_over is not None:
+            return dataclasses.replace(time_over, ended=now)
         return dataclasses.replace(end, evidence=_with_service(each, clues))
     evidence = "; ".join(filter(None, (each.cause.evidence, UNSEEN)))
     return dataclasses.replace(
@@ -287,7 +274,7 @@ def _end_of(each: _Line, now: int, clues: _Clues, next_: _Line | None) -> End:
     )
 
 
-def _with_service(each: _Line, clues: _Clues) -> str:
+def _with_service(each: Line, clues: _Clues) -> str:
     """Return what is known of an end: systemd ends a member with the service that owns it."""
     if each.owner.unit and each.end.lifetime == "gateway":
         known = clues.ended.get((each.owner.unit, each.owner.epoch))
@@ -333,78 +320,3 @@ def _read(path: str) -> tuple[bytes, float]:
         return b"", 0.0
     with open(fd, "rb") as file:
         return file.read(_READ_MOST), time.time() - os.fstat(fd).st_mtime
-
-
-def _lines(
-    raw: bytes, labels: label_lines.Labels = label_lines.NONE, part: bytes = b""
-) -> Iterator[_Line]:
-    for each in raw.split(b"\n"):
-        if 0 < len(each) <= record_parser.SIZE_MAX and part in each:
-            with contextlib.suppress(records.RecordError):
-                found = _parse(each)
-                label = labels.get(found.scope) if not found.end.label else None
-                if label is not None and label.label:
-                    end = dataclasses.replace(found.end, label=label.label)
-                    found = dataclasses.replace(found, end=end)
-                yield found
-
-
-def _parse(line: bytes) -> _Line:
-    """Read a line; raises RecordError."""
-    raw = line.replace(b"\0", b"\n") + b"\n"
-    fields = records.loads(raw, (*records.OF_MEMBER, *records.OF_SCOPE, "ID", "CGROUP"))
-    scope, leaf = fields["CGROUP"], names.leaf_name(fields["NAME"], fields["ID"])
-    unit = scope.rpartition("/")[2]
-    if not scope.startswith("/") or ".." in scope.split("/"):
-        raise records.RecordError(f"{scope[:40]!r} is no cgroup")
-    whole, member = record_parser.scope(raw, unit), record_parser.member(raw, leaf)
-    owner = member.owner
-    end = End(
-        member_id=fields["ID"],
-        started=member.started,
-        ended=0,
-        session=whole.identity.session,
-        lane=whole.identity.lane,
-        name=member.name,
-        reason=Reason.UNKNOWN,
-        evidence=BETWEEN_LOOKS,
-        session_id=whole.session_id,
-        run=whole.identity.run,
-        kind=member.kind,
-        lifetime=member.lifetime,
-        unit=unit,
-        pid=member.pid or None,
-        owner="" if owner.label == "-" else owner.label,
-        boot_id=owner.boot_id,
-        seen=False,
-        label=whole.label,
-    )
-    why = None if member.mark is None else stop_mark.stated(member.mark)
-    earlier = member.launched_in[-1] if member.continues and member.launched_in else ""
-    life = scope, fields.get("SCOPE_BORN", "")
-    return _Line(line, end, f"{scope}/{leaf}", owner, why, member.start_time, earlier, life)
-
-
-def _fields(end: End) -> dict[str, str]:
-    """Return an end as the fields of a line; the inverse of _parse."""
-    return {
-        "ID": end.member_id,
-        "NAME": end.name,
-        "PID": str(end.pid or 0),
-        "START": "0",
-        "STARTED": str(end.started),
-        "SESSION": end.session,
-        "LANE": end.lane,
-        "SESSION_ID": end.session_id,
-        "RUN": end.run,
-        "KIND": end.kind,
-        "LIFETIME": end.lifetime,
-        "LABEL": end.label,
-        "BOOT": end.boot_id,
-        **_owner(end.owner),
-    }
-
-
-def _owner(label: str) -> dict[str, str]:
-    pid = label.removeprefix("pid ")
-    return {"OWNER_UNIT": label} if pid == label else {"OWNER_PID": pid}

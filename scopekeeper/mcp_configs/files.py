@@ -89,6 +89,22 @@ def replace(
         raise ConfigError(f"{original.path}: nothing was changed: {error.strerror}") from None
 
 
+def check(original: Original) -> None:
+    """Raise ConfigError if the file cannot be replaced, as far as that is known beforehand."""
+    beside = os.path.dirname(original.target)
+    try:
+        folder = os.open(beside, _FOLDER)
+        try:
+            _refuse(original, folder)
+            is_writable = os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigError(f"{original.path}: {error.strerror}") from None
+    if not is_writable:
+        raise ConfigError(f"{original.path}: is in a folder that may not be written")
+
+
 def remove(original: Original) -> None:
     """Remove the file, if it is still as it was read; raises ConfigError."""
     try:
@@ -141,12 +157,17 @@ def _refuse(original: Original, folder: int) -> None:
             "change it in what generates it, such as the configuration of Home Manager",
         )
     if not os.access(name, os.W_OK, dir_fd=folder, effective_ids=True):
-        raise ConfigError(f"{original.path}: may not be written")
+        raise ConfigError(f"{original.path}: {_why_not_written(folder)}")
     if original.status.st_nlink > 1:
         raise ConfigError(
             f"{original.path}: has {original.status.st_nlink} hard links",
             "the other links would keep the old text: remove them, or make them symbolic links",
         )
+
+
+def _why_not_written(folder: int) -> str:
+    read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
+    return "is on a file system that is mounted read-only" if read_only else "may not be written"
 
 
 def _is_generated(original: Original) -> bool:

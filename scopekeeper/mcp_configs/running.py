@@ -62,4 +62,6 @@ def client_of(words: list[str]) -> str:
             if folder in script:
                 return client
         name = PurePosixPath(script).name
+        if script and words[words.index(script) - 1] == "-m":
+            name = script.partition(".")[0]  # a module of Python
     return _PROGRAMS.get(name, "")

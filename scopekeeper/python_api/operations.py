@@ -194,7 +194,7 @@ def label(*words: str, label: str | None, **selection: Unpack[Selection]) -> lis
     selected = select(snapshot, selector)
     if words:
         selected = list(_chosen(snapshot, words, selector))
-    done = labels.label(selected, wanted)
+    done = labels.label(selected, wanted, snapshot)
     if refused := [f"{each.scope.unit}: {each.problem}" for each in done if each.problem]:
         raise ConflictError(safe("; ".join(refused)))
     again = (reader.again().scope(each.scope.directory) for each in done)

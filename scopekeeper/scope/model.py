@@ -221,6 +221,8 @@ class Scope:
     """Whether it has a record that no version writes."""
     label: str = ""
     """A second name of its session, given to it while it lived; '' if there is none."""
+    label_taken: bool = False
+    """Whether it took the label over when it was made: later, another session may use it."""
     claims: Identity | None = None
     """The identity in its record if that contradicts its name: the record is forged."""
     unrecorded: bool = False

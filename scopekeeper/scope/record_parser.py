@@ -82,6 +82,8 @@ class ScopeRecord:
     mark: StopMark | None
     label: str
     """A second name of its session, given to it while it lived; '' if there is none."""
+    label_taken: bool
+    """Whether it took the label over from its session when it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def scope(raw: bytes | None, unit: str) -> ScopeRecord:
         _idle(fields),
         _mark(fields),
         _text(fields, "LABEL", names.SESSION_MAX),
+        bool(_choice(fields, "LABEL_TAKEN", ("1",))),
     )
 
 

@@ -162,6 +162,7 @@ class Reader:
             lane=identity.lane,
             run=identity.run,
             label=record.label,
+            label_taken=record.label_taken,
             claims=record.claims,
             session_id=record.session_id,
             kind=record.kind,

@@ -1,6 +1,7 @@
 """Runs the steps of ``setup``: find, do with a record, undo by the record."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.setup.record import Entry, Record
@@ -37,10 +38,16 @@ def do(
     for each in found:
         if each.need is not Need.CHANGE:
             continue
-        entry = Entry(each.step, each.target, each.facts)
+        try:
+            late = each.late_facts() if each.late_facts else {}
+        except ScopekeeperError as error:
+            failures.append(f"{each.what}: {error}")
+            continue
+        now = replace(each, facts=each.facts | late)
+        entry = Entry(now.step, now.target, now.facts)
         record.add(entry)
         try:
-            done = by_name[each.step].do(machine, each)
+            done = by_name[now.step].do(machine, now)
         except ScopekeeperError as error:
             record.drop(entry)
             failures.append(f"{each.what}: {error}")

@@ -1,13 +1,17 @@
 """The step that registers hooks in the settings of MCP clients, as ``wrap --hooks`` does."""
 
+import os
+
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_configs import formats, hook_changes
+from scopekeeper.mcp_configs import backups, formats, hook_changes
 from scopekeeper.mcp_configs.hook_changes import ChangedFile
 from scopekeeper.mcp_configs.hook_files import HookFile, hook_files, update_command
 from scopekeeper.mcp_configs.hooks import HookState
-from scopekeeper.mcp_configs.running import running
+from scopekeeper.setup import restarts
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.writable import why_not, why_not_replaced
 
+_WHY = "A hook ends what a session has left right after its end."
 _DOES_NOTHING = (HookState.NO_LAUNCHER, HookState.SWITCHED_OFF)
 
 
@@ -45,13 +49,13 @@ class ClientHooks:
         if each.is_ours:
             detail = f"{new[0].event} is not registered"
             return Found(self.name, title, Need.HAND, detail, command=command, target=path)
-        refused = _registered(machine, each.file, write=False).problem
+        refused = _registered(machine, each.file, write=False).problem or _read_only(each.file)
         if refused:
             return Found(self.name, title, Need.HAND, refused.removeprefix(f"{path}: "),
                          command=command, target=path)  # fmt: skip
         return Found(
             self.name, title, Need.CHANGE, "not registered",
-            will=f"add a hook: {machine.short(path)}", why="end right after it",
+            will="add a hook", where=machine.short(path), why=_WHY,
             command=command, target=path,
             facts={"client": [each.file.client.name]},
         )  # fmt: skip
@@ -61,31 +65,32 @@ class ClientHooks:
         file = _file_of(machine, found.target, found.facts)
         made = _registered(machine, file, write=True)
         _refuse(made)
-        done = Outcome(
-            [f"{file.path}: {'made, with' if made.made else 'has'} the hook of a session's end"]
-        )
-        if made.backup:
-            done.lines.append(f"{made.backup}: holds {file.path} as it was before")
+        verb = "made, with" if made.made else "has"
+        line = f"{machine.short(file.path)}: {verb} the hook of a session's end"
+        if made.backup and made.backup != os.path.realpath(file.path) + backups.SUFFIX:
+            line += f"; backup: {made.backup}"
+        done = Outcome([line], has_backup=bool(made.backup))
         if file.kind.note:
             done.lines.append(file.kind.note)
-        done.restart += _running(file)
+        done.restart += restarts.of_clients([file.client.name])
         return done
 
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Remove the hooks that ``do`` registered, and a file that it made."""
         file, undone = _file_of(machine, target, facts), Outcome()
+        short = machine.short(target)
         if not file.exists:
-            undone.left.append(f"{target} is gone")
+            undone.left.append(f"{short} is gone")
             return undone
         (made,) = hook_changes.unregistered([file], write=not dry_run) or [ChangedFile(file)]
         _refuse(made)
         if made.removed:
-            undone.lines.append(f"{target}: removed")
+            undone.lines.append(f"{short}: removed")
         elif made.changed or made.diff:
-            undone.lines.append(f"{target}: its hook is removed")
-            undone.restart += _running(file)
+            undone.lines.append(f"{short}: its hook is removed")
+            undone.restart += restarts.of_clients([file.client.name])
         else:
-            undone.left.append(f"{target}: no hook of scopekeeper is in it by now")
+            undone.left.append(f"{short}: no hook of scopekeeper is in it by now")
         return undone
 
 
@@ -106,13 +111,11 @@ def _registered(machine: Machine, file: HookFile, *, write: bool) -> ChangedFile
     return made
 
 
+def _read_only(file: HookFile) -> str:
+    """Return why a file cannot be written; '' if it can."""
+    return why_not_replaced(file.path)[0] if file.exists else why_not([file.path])
+
+
 def _refuse(made: ChangedFile) -> None:
     if made.problem:
         raise ConfigError(made.problem)
-
-
-def _running(file: HookFile) -> list[str]:
-    return [
-        f"{title} (pid {', '.join(map(str, pids))})"
-        for title, pids in running([file.client.name]).items()
-    ]

@@ -1,35 +1,38 @@
 """The step for gateways that are services: a drop-in has their scopes end with them.
 
 A gateway is known by its ``ExecStart=``: it runs ``scopekeeper run``, or a client of MCP servers.
-Only units in the folder where their users write them are read: they are few, and no manager is
-asked.
+One that no table knows is named if MCP servers run in it, outside of every scope.
 """
 
 import os
-import re
-import shlex
 from collections.abc import Iterator
 
-from scopekeeper import regular_files
 from scopekeeper.doctor import parts
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.install import gateway_report, shipped
+from scopekeeper.install import gateway_report
 from scopekeeper.install.apply import Applied, Talk, carry_out, plan_of, reloads
 from scopekeeper.install.gateway_drop_in import drop_ins
-from scopekeeper.install.locations import Locations
+from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.plan import FileStep
+from scopekeeper.install.shipped import DROP_IN
 from scopekeeper.install.uninstall import Part, uninstall
+from scopekeeper.kernel import proc
+from scopekeeper.kernel.usage import command_line
 from scopekeeper.mcp_configs.running import client_of
-from scopekeeper.mcp_configs.servers import PROGRAM
 from scopekeeper.scope.placement import Caller
+from scopekeeper.setup import restarts, unit_files
+from scopekeeper.setup.exec_start import commands, gateway_of
 from scopekeeper.setup.keeper import missing_folders
+from scopekeeper.setup.servers_outside import Outside, servers_outside
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.writable import why_not
+from scopekeeper.systemd.lingering import user_name
 from scopekeeper.systemd.systemctl import Systemctl
 
-_EXEC_START = re.compile(r"(?m)^ExecStart=[@\-:+!|]*(\S.*)$")
 _OTHERS = ("scopekeeper", "openclaw-gateway")
 """Units that are ours, or have a step of their own."""
-_WHY = "its scopes end with it"
+_WHY = "With a drop-in, the scopes of a service end with it."
+_DELEGATED = ("yes", "true", "1", "on")
 
 
 class Gateways:
@@ -38,29 +41,71 @@ class Gateways:
     name = "gateways"
 
     def find(self, machine: Machine) -> list[Found]:
-        """Return a finding for each gateway among the services of this user's manager."""
+        """Return a finding for each gateway among the services of this user's manager.
+
+        And for each of the system's that runs as this user, and each in which servers run outside.
+        """
+        living = list(parts.gateways(Caller()))
         found = [
             Found(
                 self.name, "gateway", Need.HAND, each.detail, command=each.fix,
             )
-            for each in parts.gateways(Caller())
+            for each in living
         ]  # fmt: skip
         if not machine.has_systemd():
             return found
-        places = machine.places()
-        for unit in sorted(_gateways(places)):
-            path = places.drop_in(unit)
-            if os.path.lexists(path):
-                detail = "its scopes end with it"
-                found.append(Found(self.name, unit, Need.NOTHING, detail, target=path))
-                continue
-            found.append(Found(
-                self.name, unit, Need.CHANGE, "its scopes may outlive it",
-                will="add a drop-in to its unit", why=_WHY,
-                command=f"scopekeeper install --gateway {unit}", target=path,
-                facts={"unit": [unit], "folders": missing_folders([path])},
-            ))  # fmt: skip
+        units = {*gateways(_folders(machine.manager)), *_of_running_clients(machine.manager)}
+        found += [self._own(machine, unit) for unit in sorted(units)]
+        if machine.manager == "user":
+            named = " ".join(each.detail for each in living)
+            found += [each for each in self._of_system() if f"{each.what} " not in f"{named} "]
+        found += [self._outside(machine, each) for each in servers_outside()]
         return found
+
+    def _own(self, machine: Machine, unit: str) -> Found:
+        """Return the finding for a gateway of this user's manager."""
+        path = machine.places().drop_in(unit)
+        command = f"scopekeeper install --gateway {unit}"
+        if os.path.lexists(path):
+            detail = "its scopes end with it"
+            return Found(self.name, unit, Need.NOTHING, detail, target=path)
+        if refused := why_not([path]):
+            detail = f"its scopes may outlive it, and no drop-in can be written: {refused}"
+            return Found(self.name, unit, Need.HAND, detail, command=command, target=path)
+        return Found(
+            self.name, unit, Need.CHANGE, "its scopes may outlive it",
+            will="add a drop-in", where=machine.short(path), why=_WHY,
+            command=command, target=path,
+            facts={"unit": [unit], "folders": missing_folders([path])},
+        )  # fmt: skip
+
+    def _of_system(self) -> Iterator[Found]:
+        """Yield gateways of the system's manager that run as this user: only root changes these."""
+        own = (user_name(os.getuid()), str(os.getuid()))
+        for unit, text in gateways(_folders("system")).items():
+            if unit_files.value(text, "User") not in own:
+                continue
+            is_bound = any(os.path.exists(f"{folder}/{unit}.d/{DROP_IN}")
+                           for folder in UNIT_FOLDERS["system"])  # fmt: skip
+            if is_bound or unit_files.value(text, "Delegate").lower() in _DELEGATED:
+                yield Found(self.name, unit, Need.NOTHING, "its scopes end with it")
+                continue
+            yield Found(
+                self.name, unit, Need.HAND, "a service of the system: its scopes may outlive it",
+                command=f"sudo scopekeeper install --system --gateway {unit}",
+            )  # fmt: skip
+
+    def _outside(self, machine: Machine, each: Outside) -> Found:
+        """Return the finding for a service in which MCP servers run in no scope."""
+        number = "1 MCP server runs" if each.servers == 1 else f"{each.servers} MCP servers run"
+        edit = f"systemctl{' --user' if each.kind == 'user' else ''} edit --full {each.unit}"
+        sudo = "sudo " if each.kind == "system" and os.geteuid() else ""
+        start = f"ExecStart={machine.launcher()[1]} run -n gateway -- COMMAND"
+        return Found(
+            self.name, each.unit, Need.HAND, f"{number} in no scope; to contain all of it, set "
+            f"Delegate=yes and {start}",
+            command=f"{sudo}{edit} && {restarts.restart(each.unit, each.kind)}",
+        )  # fmt: skip
 
     def do(self, machine: Machine, found: Found) -> Outcome:
         """Write the drop-in of a gateway."""
@@ -77,11 +122,13 @@ class Gateways:
         change = Applied()
         plan_of(actions, change)
         carry_out(actions, talk, manager, change)
-        done = Outcome([f"{path}: written" for path in change.written], change.warnings)
+        done = Outcome(
+            [f"{machine.short(path)}: written" for path in change.written], change.warnings
+        )
         lacks = gateway_report.missing(gateway_report.look_at(manager, unit), program,
                                        machine.option)  # fmt: skip
         done.warnings += [lacks] if lacks else []
-        done.restart += _restart(manager, unit, machine.option)
+        done.restart += _restart(manager, unit)
         return done
 
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
@@ -90,60 +137,64 @@ class Gateways:
         manager = machine.systemctl()
         part = Part(frozenset([target]), frozenset(facts["folders"]))
         change = uninstall(manager, machine.places(), {}, unit, only=part, dry_run=dry_run)
-        undone = Outcome([f"{path}: removed" for path in change.removed])
+        undone = Outcome([f"{machine.short(path)}: removed" for path in change.removed])
         undone.left += change.warnings
         if not (change.removed or change.warnings):
             undone.left.append(f"{target} is gone")
-        undone.restart += _restart(manager, unit, machine.option)
+        undone.restart += _restart(manager, unit)
         return undone
 
 
-def _gateways(places: Locations) -> Iterator[str]:
-    """Yield the services in a manager's own folder that are gateways."""
+def gateways(folders: list[str]) -> dict[str, str]:
+    """Return the text of each service in these folders that is a gateway, by its name."""
+    return {
+        unit: text
+        for unit, text in sorted(unit_files.services(folders).items())
+        if not unit.startswith(_OTHERS)
+        and any(gateway_of(each) for each in commands(text))
+        and not _is_alias(unit, folders)
+    }
+
+
+def _of_running_clients(kind: str) -> Iterator[str]:
+    """Yield the services of a manager that became a client, as by a script in ``ExecStart=``.
+
+    Not those without a file, which are gone after their end: a program that the desktop started.
+    """
+    known = None
+    for pid in proc.pids():
+        unit, of = restarts.service_of(pid) if _is_client_of_ours(pid) else ("", "")
+        if of == kind and unit and not unit.startswith(_OTHERS) and "@" not in unit:
+            known = known or unit_files.services(_folders(kind))
+            if unit in known:
+                yield unit
+
+
+def _is_client_of_ours(pid: int) -> bool:
+    """Return whether a process is a client of this user."""
     try:
-        names = os.listdir(places.units)
+        is_ours = os.stat(f"/proc/{pid}").st_uid == os.getuid()
     except OSError:
-        return
-    for name in names:
-        if name.endswith(".service") and "@." not in name and not name.startswith(_OTHERS):
-            folder = f"{places.units}/{name}.d"
-            try:
-                extra = [f"{folder}/{each}" for each in sorted(os.listdir(folder))
-                         if each.endswith(".conf") and each != shipped.DROP_IN]  # fmt: skip
-            except OSError:
-                extra = []
-            if any(_is_gateway(_read(path)) for path in (f"{places.units}/{name}", *extra)):
-                yield name
+        return False
+    return is_ours and bool(client_of(command_line(pid) or []))
 
 
-def _read(path: str) -> str:
-    try:
-        text = regular_files.read(path, follow=True).decode(errors="replace")
-    except OSError:
-        return ""
-    return text.replace("\\\n", " ")
+def _folders(kind: str) -> list[str]:
+    return [os.path.expanduser(folder) for folder in UNIT_FOLDERS[kind]]
 
 
-def _is_gateway(text: str) -> bool:
-    """Return whether a unit's text starts scopekeeper, or a client of MCP servers. Pure."""
-    for line in _EXEC_START.findall(text):
-        try:
-            words = shlex.split(line)
-        except ValueError:
-            continue
-        if not words:
-            continue
-        if os.path.basename(words[0]) == PROGRAM and words[1:2] == ["run"]:
-            return True
-        if client_of(words):
-            return True
-    return False
+def _is_alias(unit: str, folders: list[str]) -> bool:
+    """Return whether a service is a link to one of another name."""
+    path = next((f"{each}/{unit}" for each in folders if os.path.lexists(f"{each}/{unit}")), unit)
+    return os.path.basename(os.path.realpath(path)) != unit
 
 
-def _restart(manager: Systemctl, unit: str, option: str) -> list[str]:
+def _restart(manager: Systemctl, unit: str) -> list[str]:
     """Return how to restart a service if it runs."""
     try:
         pid = manager.property_of_service(unit, "MainPID")
     except ScopekeeperError:
         return []
-    return [f"{unit} (pid {pid}): systemctl{option} restart {unit}"] if pid not in ("", "0") else []
+    if pid in ("", "0"):
+        return []
+    return [restarts.line_of(unit, manager.kind, pid)]

@@ -11,8 +11,9 @@ from scopekeeper.install.uninstall import Part, uninstall
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.writable import why_not
 
-_WHY = "cleans up at once"
+_WHY = "The keeper cleans up at once."
 _COMMAND = "scopekeeper install"
 
 
@@ -33,12 +34,16 @@ class KeeperUnits:
         )  # fmt: skip
         if change.is_nothing:
             return [Found(self.name, "keeper", Need.NOTHING, state.detail)]
+        if refused := why_not(change.written):
+            detail = f"{state.detail}; its units cannot be written: {refused}"
+            return [Found(self.name, "keeper", Need.HAND, detail, command=_COMMAND)]
         will = "install its units" if change.written else "enable and start its units"
         new = [path for path in change.written if not os.path.lexists(path)]
         enabled = machine.systemctl().enabled(*ENABLED)
         return [
             Found(
-                self.name, "keeper", Need.CHANGE, state.detail, will=will, why=_WHY,
+                self.name, "keeper", Need.CHANGE, state.detail, will=will,
+                where=machine.short(machine.places().units), why=_WHY,
                 command=_COMMAND, target=machine.places().units,
                 facts={
                     "paths": new,

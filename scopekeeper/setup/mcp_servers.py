@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import backups, files, formats
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.hook_files import hook_files
+from scopekeeper.mcp_configs.hooks import unregister
 from scopekeeper.mcp_configs.other_files import project_files
 from scopekeeper.mcp_configs.program import mark_missing
 from scopekeeper.mcp_configs.rewrap import remedy_for
@@ -23,11 +26,14 @@ from scopekeeper.mcp_configs.wrap import (
     unwrap,
     wrap,
 )
+from scopekeeper.setup import clients_now, restarts
+from scopekeeper.setup.clients_now import Wrapped, own_commands
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.writable import why_not_replaced
 
 _OWN_STEP = "openclaw"
 """The client that has a step of its own."""
-_WHY = "end with the session"
+_WHY = "A wrapped server ends with its session."
 
 
 class McpServers:
@@ -38,17 +44,33 @@ class McpServers:
     def find(self, machine: Machine) -> list[Found]:
         """Return findings for the user's own files, and for those of projects."""
         found = []
+        wrapped: dict[str, Wrapped] = {}
         for path, kind in formats.found(machine.environment):
             if kind.name != _OWN_STEP:
-                found += self._in_file(machine, path, kind)
-        return found + self._in_projects(machine)
+                client = wrapped.setdefault(kind.name, Wrapped(kind.name, kind.title))
+                found += self._in_file(machine, path, kind, client)
+        return self._started_before(wrapped) + found + self._in_projects(machine)
 
-    def _in_file(self, machine: Machine, path: str, kind: Format) -> list[Found]:
+    def _started_before(self, wrapped: Mapping[str, Wrapped]) -> list[Found]:
+        """Return a finding for each client that runs with its servers from before."""
+        found = []
+        for each in clients_now.outdated([one for one in wrapped.values() if one.servers]):
+            are = f", {_counted(each.outside)} in no scope" if each.outside else ""
+            found.append(Found(
+                self.name, each.title, Need.HAND,
+                f"pid {each.pid} started before it was wrapped{are}",
+                command=restarts.start_again(each.pid),
+            ))  # fmt: skip
+        return found
+
+    def _in_file(self, machine: Machine, path: str, kind: Format, client: Wrapped) -> list[Found]:
         short = machine.short(path)
         try:
             original = files.read(path)
             servers = _looked_at(path, original.text(), kind)
             there = _backups_of(original)
+            client.servers += own_commands(original.text(), kind)
+            client.since = max(client.since, _made(there))
         except (ConfigError, ParseError) as error:
             detail = f"its file cannot be read: {error.message}"
             return [Found(self.name, kind.title, Need.HAND, detail,
@@ -60,17 +82,23 @@ class McpServers:
             for each in servers
             if each.state in (ServerState.UNCLEAR, ServerState.NO_LAUNCHER)
         ]  # fmt: skip
-        if bare:
+        refused, remedy = why_not_replaced(path) if bare else ("", "")
+        number, are = _counted(len(bare)), "is" if len(bare) == 1 else "are"
+        if refused:
+            detail = f"{number} {are} not wrapped: {short} {refused}"
+            command = remedy or f"make it writable, then: {_wrap(path)}"
+            found.insert(0, Found(self.name, kind.title, Need.HAND, detail,
+                                  command=command, target=path))  # fmt: skip
+        elif bare:
             facts = {
                 "client": [kind.name],
                 "before": [_sum(original.raw)],
                 "backups": there,
                 "servers": [_key(each) for each in bare],
             }
-            number, are = _counted(len(bare)), "is" if len(bare) == 1 else "are"
             found.insert(0, Found(
                 self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped",
-                will=f"wrap {number}: {short}", why=_WHY,
+                will=f"wrap {number}", where=short, why=_WHY,
                 command=_wrap(path), target=path, facts=facts,
             ))  # fmt: skip
         if not found:
@@ -108,10 +136,12 @@ class McpServers:
         again = any(each.program for each in made.outcomes)
         backup = files.replace(original, made.text.encode(), again=again,
                                is_outdated=lambda old: holds(text, old, kind))  # fmt: skip
-        done = Outcome([f"{path}: {_counted(len(changed))} wrapped; backup: {backup}"])
+        aside = "" if backup == original.target + backups.SUFFIX else f"; backup: {backup}"
+        line = f"{machine.short(path)}: {_counted(len(changed))} wrapped{aside}"
+        done = Outcome([line], has_backup=True)
+        done.restart += restarts.of_clients([client])
         for title, pids in running([client]).items():
             numbers = ", ".join(map(str, pids))
-            done.restart.append(f"{title} (pid {numbers})")
             if os.path.basename(path) in kind.writes_back:
                 done.warnings.append(
                     f"{title} (pid {numbers}) runs, and writes {path} from its memory: that may "
@@ -121,9 +151,9 @@ class McpServers:
 
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Unwrap the servers that ``do`` wrapped, and remove the backup that it made."""
-        undone = Outcome()
+        undone, short = Outcome(), machine.short(target)
         if not os.path.lexists(target):
-            undone.left.append(f"{target} is gone")
+            undone.left.append(f"{short} is gone")
             return undone
         (client,), (before,) = facts["client"], facts["before"]
         kind = _format_of(machine, target, client)
@@ -144,16 +174,14 @@ class McpServers:
                 files.replace(original, new, again=True)
             if set(_backups_of(original)) - set(facts["backups"]):
                 files.drop_backups(original, new, lambda old: holds(made.text, old, kind))
-        if _sum(new) == before:
-            undone.lines.append(f"{target}: restored to the byte")
+        # in a dry run, the hooks of the same file are still in it
+        if before in (_sum(new), _sum(_without_hooks(machine, target, new)) if dry_run else ""):
+            undone.lines.append(f"{short}: restored to the byte")
         else:
             number = _counted(len(changed))
-            undone.lines.append(f"{target}: {number} unwrapped")
-            undone.left.append(f"{target}: what was edited since setup stays")
-        undone.restart += [
-            f"{title} (pid {', '.join(map(str, pids))})"
-            for title, pids in running([client]).items()
-        ]
+            undone.lines.append(f"{short}: {number} unwrapped")
+            undone.left.append(f"{short}: what was edited since setup stays")
+        undone.restart += restarts.of_clients([client])
         return undone
 
 
@@ -190,6 +218,17 @@ def _format_of(machine: Machine, path: str, client: str) -> Format:
     return kind
 
 
+def _without_hooks(machine: Machine, path: str, new: bytes) -> bytes:
+    """Return a text without our hooks, if it is a file that has some."""
+    for each in hook_files(machine.environment):
+        if each.path == path:
+            try:
+                return unregister(new.decode(), each.kind).text.encode()
+            except (ParseError, ConfigError):
+                return new
+    return new
+
+
 def _wrap(path: str) -> str:
     return f"scopekeeper wrap {shlex.quote(path)}"
 
@@ -210,6 +249,14 @@ def _backups_of(original: files.Original) -> list[str]:
         raise ConfigError(f"{original.path}: {error.strerror}") from None
     finally:
         os.close(folder)
+
+
+def _made(there: Sequence[str]) -> float:
+    """Return when a file was wrapped first, by its backup; 0 if it has none."""
+    try:
+        return os.stat(there[0]).st_mtime if there else 0.0
+    except OSError:
+        return 0.0
 
 
 def _key(server: WrapOutcome) -> str:

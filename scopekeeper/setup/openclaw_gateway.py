@@ -3,14 +3,16 @@
 import os
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_configs import files
+from scopekeeper.mcp_configs import backups, files
 from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.mcp_configs.wrap import Launcher
 from scopekeeper.openclaw import configuration, locations, running
 from scopekeeper.openclaw.install import install, located, uninstall
 from scopekeeper.openclaw.locations import GatewayPaths
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.writable import why_not, why_not_replaced
 
+_WHY = "Each session of OpenClaw ends as a whole."
 _BY_HAND = "scopekeeper openclaw install"
 _NO_PACKAGE = "OpenClaw was not found in PATH: run `scopekeeper openclaw install` where it is"
 
@@ -30,6 +32,11 @@ class OpenClawGateway:
         )
         if not change.done:
             return [Found(self.name, "OpenClaw", Need.NOTHING, "installed", target=where.config)]
+        refused = why_not_replaced(where.config)[0] if where.config in change.done else ""
+        refused = refused or why_not(each for each in change.done if each != where.config)
+        if refused:
+            return [Found(self.name, "OpenClaw", Need.HAND, f"not contained: {refused}",
+                          command=_BY_HAND, target=where.config)]  # fmt: skip
         bare = sum(each.changed for each in change.servers)
         parts = [f"wrap {bare} server{'' if bare == 1 else 's'}"] if bare else []
         parts += ["add its plugin"] if where.plugin in change.done else []
@@ -37,9 +44,9 @@ class OpenClawGateway:
         return [
             Found(
                 self.name, "OpenClaw", Need.CHANGE, "not contained",
-                will=", ".join(parts) or f"change {machine.short(where.config)}",
-                why="end with the session", command=_BY_HAND,
-                target=where.config, facts=_facts(where),
+                will=", ".join(parts) or "change its configuration",
+                where=machine.short(where.config), why=_WHY,
+                command=_BY_HAND, target=where.config, facts=_facts(where),
             )
         ]  # fmt: skip
 
@@ -48,9 +55,10 @@ class OpenClawGateway:
         where = locations.find(machine.environment)
         package = locations.package(where, machine.environment)
         change = install(where, _launcher(machine), package)
-        done = Outcome([f"{path}: {change.verbs[path]}" for path in change.done])
-        if change.backup:
-            done.lines.append(f"{change.backup}: holds {where.config} as it was before")
+        done = Outcome([f"{machine.short(path)}: {change.verbs[path]}" for path in change.done])
+        done.has_backup = bool(change.backup)
+        if change.backup and change.backup != os.path.realpath(where.config) + backups.SUFFIX:
+            done.lines.append(f"{change.backup}: holds {machine.short(where.config)} as it was")
         done.warnings += change.warnings
         done.warnings += [_NO_PACKAGE] if package is None else []
         done.warnings += [f"server {each.name} is not contained: {each.detail}"
@@ -58,7 +66,7 @@ class OpenClawGateway:
         done.restart += _restarts(where)
         return done
 
-    def undo(self, _machine: Machine, _target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+    def undo(self, machine: Machine, _target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Take all of it back, unless a part was there before."""
         undone = Outcome()
         where = GatewayPaths(*facts["paths"])
@@ -69,7 +77,7 @@ class OpenClawGateway:
             )
             return undone
         change = uninstall(where, dry_run=dry_run)
-        undone.lines += [f"{path}: {change.verbs[path]}" for path in change.done]
+        undone.lines += [f"{machine.short(path)}: {change.verbs[path]}" for path in change.done]
         undone.left += change.warnings
         undone.restart += _restarts(where)
         return undone

@@ -16,6 +16,7 @@ from scopekeeper import keeper_address, regular_files, state, whole_file
 from scopekeeper.errors import ConflictError, HistoryError, StateError
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.setup.step import Facts
+from scopekeeper.setup.writable import why_not
 
 _FILE = "setup.json"
 _VERSION = 1
@@ -115,6 +116,13 @@ def _remove_folders(record: Record) -> None:
     for each in reversed(record.made):
         with contextlib.suppress(OSError):
             os.rmdir(each)
+
+
+def check() -> None:
+    """Raise StateError if nothing can be recorded, as far as that is known beforehand."""
+    if refused := why_not([str(load().path)]):
+        hint = "set SCOPEKEEPER_STATE to a folder that only you can write to"
+        raise StateError(f"what setup does cannot be recorded: {refused}", hint)
 
 
 def load() -> Record:

@@ -4,11 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scopekeeper.clients.table import TABLE
+from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.running import client_of
-from scopekeeper.scope.model import Scope
+from scopekeeper.scope.model import Liveness, Owner, Scope
 from scopekeeper.scope.snapshot import Reader
 
 _OPENCLAW = "openclaw-gateway"
@@ -41,20 +43,40 @@ def by_owner(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
     """Return all that runs of this user, and the same by client's title, or unit of a gateway."""
     whole = Load()
     loads: dict[str, Load] = {}
-    for scope in Reader(mount_point(), usage=True).snapshot(uid=os.getuid()).scopes:
+    reader = Reader(mount_point(), usage=True)
+    for scope in reader.snapshot(uid=os.getuid()).scopes:
         if scope.lives:
             whole.add(scope)
-            loads.setdefault(_owner(scope, units), Load()).add(scope)
+            loads.setdefault(_owner(scope, units, reader.mount), Load()).add(scope)
     return whole, loads
 
 
-def _owner(scope: Scope, units: Sequence[str]) -> str:
+def _owner(scope: Scope, units: Sequence[str], mount: str) -> str:
     """Return the name of what owns the first member."""
-    owner = next((m.owner_state.owner for m in scope.living_members if m.owner_state), scope.owner)
+    state = next((m.owner_state for m in scope.living_members if m.owner_state), None)
+    owner = state.owner if state is not None else scope.owner
     unit = owner.unit or owner.outer_unit
     if unit.startswith(_OPENCLAW):
         return FORMATS["openclaw"].title
     if unit in units:
         return unit
-    client = client_of(command_line(owner.pid) or []) if owner.pid else ""
+    pids: list[int] = []
+    if state is not None and state.liveness is Liveness.ALIVE:
+        pids = _processes(owner, mount)
+    client = next(filter(None, (client_of(command_line(pid) or []) for pid in pids)), "")
+    client = client or _client_of_session(scope) or client_of([owner.name])
     return FORMATS[client].title if client else OTHERS
+
+
+def _processes(owner: Owner, mount: str) -> list[int]:
+    """Return the process that an owner is, or those of the service that it is."""
+    if owner.unit:
+        return sorted(cgroupfs.processes(mount + owner.cgroup))
+    return [owner.pid] if owner.pid else []
+
+
+def _client_of_session(scope: Scope) -> str:
+    """Return the client whose id names the session of a scope, or labels it; '' if none does."""
+    prefix, colon, _ = scope.shown_session.partition(":")
+    programs = next((row[1] for row in TABLE if colon and row[4] == prefix), ())
+    return next(filter(None, (client_of([program]) for program in programs)), "")

@@ -41,13 +41,21 @@ class Found:
     """What there is now; one clause."""
     will: str = ""
     """What would be done with it."""
+    where: str = ""
+    """The file that would be changed, as people write it."""
     why: str = ""
+    """What for; a sentence, the same for all changes of a kind."""
     command: str = ""
     """What to type instead, or by hand."""
     target: str = ""
     """The file or unit that is changed; '' if none is."""
     facts: Facts = field(default_factory=dict)
     """What is recorded before it is changed."""
+    late_facts: Callable[[], Facts] | None = None
+    """Returns more of them right before the change: an earlier one may have been to the same file.
+
+    May raise ScopekeeperError.
+    """
 
 
 @dataclass(slots=True)
@@ -60,6 +68,8 @@ class Outcome:
     """What runs, and starts contained only at its next start."""
     left: list[str] = field(default_factory=list)
     """What an undo leaves, and why."""
+    has_backup: bool = False
+    """Whether a file as it was is kept beside the changed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,8 @@ class Machine:
     environment: Mapping[str, str]
     documents: Callable[[], Mapping[str, str]]
     """Returns the manual pages and completions by their path below a ``share`` folder."""
+    shell_commands: bool = False
+    """Whether Claude Code's shell commands are to be contained, too."""
 
     @property
     def manager(self) -> str:
@@ -90,11 +102,15 @@ class Machine:
 
     def has_systemd(self) -> bool:
         """Return whether the manager answers."""
+        return not self.without_systemd()
+
+    def without_systemd(self) -> str:
+        """Return why no unit can be looked at; '' if the manager answers."""
         try:
             self.systemctl()
-        except UnavailableError:
-            return False
-        return True
+        except UnavailableError as error:
+            return error.message
+        return ""
 
     def launcher(self) -> tuple[str, str]:
         """Return the launcher as every client finds it, and its path; raises UsageError."""

@@ -1,4 +1,4 @@
-"""Reads the last lines of a unit from the journal, by journalctl(1).
+"""Reads lines of units from the journal, by journalctl(1).
 
 systemd's own library would do it without another program, but pystemd has no reader.
 """
@@ -15,6 +15,9 @@ _FIELDS = (
     "MESSAGE", "PRIORITY", "SCOPEKEEPER_SESSION", "SCOPEKEEPER_LABEL", "SCOPEKEEPER_LANE",
     "SCOPEKEEPER_RUN", "SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER", "SCOPEKEEPER_TEXT",
 )  # fmt: skip
+_UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
+"""The message of systemd.unit's catalog about a unit that failed, with its result."""
+_MOST_FAILED = 5000
 PRIORITIES = ("emerg", "alert", "crit", "error", "warning", "notice", "info", "debug")
 """By number, as in syslog(3)."""
 
@@ -40,7 +43,32 @@ def command(kind: str, unit: str, count: int) -> list[str]:
 
 def last(kind: str, unit: str, count: int) -> list[Line]:
     """Return the last entries of a unit, the newest last; raises UnavailableError, ManagerError."""
-    argv = [*command(kind, unit, count), "--output=json", f"--output-fields={','.join(_FIELDS)}"]
+    entries = _entries([*command(kind, unit, count), f"--output-fields={','.join(_FIELDS)}"])
+    return [line for raw in entries if (line := parsed(raw)) is not None]
+
+
+def timed_out(kind: str) -> dict[str, list[int]]:
+    """Return the units of a manager that systemd ended at a time limit in this boot.
+
+    Each with the moments, in microseconds since the epoch. Raises UnavailableError, ManagerError.
+    """
+    manager = ["_PID=1"] if kind == "system" else [f"_UID={os.getuid()}"]
+    name = "UNIT" if kind == "system" else "USER_UNIT"
+    argv = ["journalctl", "--no-pager", "--quiet", "--boot", f"--lines={_MOST_FAILED}"]
+    matches = [f"MESSAGE_ID={_UNIT_FAILED}", "UNIT_RESULT=timeout", *manager]
+    found: dict[str, list[int]] = {}
+    for raw in _entries([*argv, f"--output-fields={name}", *matches]):
+        try:
+            entry = json.loads(raw)
+            unit, at = _text(entry[name]), int(entry["__REALTIME_TIMESTAMP"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.setdefault(unit, []).append(at)
+    return found
+
+
+def _entries(argv: list[str]) -> list[bytes]:
+    argv = [*argv[:1], "--output=json", *argv[1:]]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_SECONDS,
@@ -53,7 +81,7 @@ def last(kind: str, unit: str, count: int) -> list[Line]:
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ManagerError(f"journalctl failed: {words[0] if words else 'it printed no reason'}")
-    return [line for raw in done.stdout.splitlines() if (line := parsed(raw)) is not None]
+    return done.stdout.splitlines()
 
 
 def parsed(raw: bytes) -> Line | None:

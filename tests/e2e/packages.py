@@ -26,6 +26,8 @@ from tests.lab.host import Home, LabError, Note, home, locked
 VERSIONS = ("2026.4.15", "2026.9.6")
 LIMIT_S = 900.0
 UNREACHABLE_STATUS = 3
+STAMP = "complete"
+"""The file of a folder that was filled to its end."""
 # npm's own words, and those of the system below it, for a registry that does not answer
 UNREACHABLE = re.compile(
     r"code (E(NOTFOUND|AI_AGAIN|CONNREFUSED|CONNRESET|TIMEDOUT|NETUNREACH|HOSTUNREACH)"
@@ -34,7 +36,7 @@ UNREACHABLE = re.compile(
 
 
 class UnreachableError(LabError):
-    """Npm's registry cannot be reached from here."""
+    """A registry cannot be reached from here."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, UNREACHABLE_STATUS)
@@ -118,21 +120,34 @@ def have(versions: Sequence[str], note: Note) -> Path:
 def install(root: Path, package: Package, note: Note) -> None:
     """Have one package's folder complete; does nothing where its stamp says that it is."""
     path = root / package.folder
-    stamp, proof = path / "complete", path / package.proof
-    if stamp.exists() and stamp.read_text() == package.stamp and proof.exists():
+    proof = path / package.proof
+    if is_complete(path, package.stamp, proof):
         return
-    stamp.unlink(missing_ok=True)
     names = ", ".join(f"{name} {number}" for name, number in package.dependencies.items())
     note(f"installing {names} from npm's registry into {path}")
     for name, text in {**package.files, "package.json": json.dumps(package.manifest)}.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
     npm(root, path)
+    complete(path, package.stamp, proof)
+
+
+def is_complete(path: Path, stamp: str, proof: Path) -> bool:
+    """Return True if a folder has this stamp, and the proof; else it has no stamp any more."""
+    file = path / STAMP
+    if file.exists() and file.read_text() == stamp and proof.exists():
+        return True
+    file.unlink(missing_ok=True)
+    return False
+
+
+def complete(path: Path, stamp: str, proof: Path) -> None:
+    """Stamp a folder that has been filled; LabError without the proof."""
     if not proof.exists():
-        raise LabError(f"npm installed {names} without {proof}")
-    written = stamp.with_suffix(".new")
-    written.write_text(package.stamp)
-    written.rename(stamp)
+        raise LabError(f"{path} was installed without {proof}")
+    written = path / f"{STAMP}.new"
+    written.write_text(stamp)
+    written.rename(path / STAMP)
 
 
 def npm(root: Path, path: Path) -> None:
@@ -141,11 +156,24 @@ def npm(root: Path, path: Path) -> None:
     if program is None:
         raise UnreachableError("there is no npm here: apt-get install npm")
     node = root / NODE.folder / "node_modules/node/bin"
+    argv = [program, "install", "--no-fund", "--no-audit", "--loglevel=error"]
+    environment = os.environ | {"PATH": f"{node}:{os.environ.get('PATH', os.defpath)}"}
+    call(argv, path, environment, "npm", UNREACHABLE)
+
+
+def call(
+    argv: list[str],
+    path: Path,
+    environment: dict[str, str],
+    registry: str,
+    unreachable: re.Pattern[str],
+) -> None:
+    """Call what fetches from a registry; its words tell whether that could be reached."""
     try:
         done = subprocess.run(
-            [program, "install", "--no-fund", "--no-audit", "--loglevel=error"],
+            argv,
             cwd=path,
-            env=os.environ | {"PATH": f"{node}:{os.environ.get('PATH', os.defpath)}"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,12 +182,13 @@ def npm(root: Path, path: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UnreachableError(f"npm took longer than {LIMIT_S:.0f} s in {path}") from None
+        raise UnreachableError(f"{registry} took longer than {LIMIT_S:.0f} s in {path}") from None
     if done.returncode != 0:
         words = "\n".join(done.stdout.splitlines()[-12:])
-        if UNREACHABLE.search(done.stdout):
-            raise UnreachableError(f"npm's registry cannot be reached:\n{words}")
-        raise LabError(f"npm install in {path} exited {done.returncode}:\n{words}", 1)
+        if unreachable.search(done.stdout):
+            raise UnreachableError(f"{registry}'s registry cannot be reached:\n{words}")
+        name = Path(argv[0]).name
+        raise LabError(f"{name} install in {path} exited {done.returncode}:\n{words}", 1)
 
 
 def wanted(text: str) -> Iterator[str]:

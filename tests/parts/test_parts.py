@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import shares
+from tests import selecting, shares
 from tests.lab import spec, suites
 
 from . import catalogue, results, running, table
-from .catalogue import PARTS, Part
+from .catalogue import CHECKOUT, HERE, PARTS, PYTEST, SYSTEMD, Part
 from .cli import main, parser
 
 ROOT = Path(__file__).parents[2]
@@ -416,3 +416,38 @@ def test_npm_is_installed_only_where_something_of_it_is_asked_for() -> None:
         (("test-clients",), True),
     ):
         assert ("OPENCLAW=''" not in dry(*words)) is wanted, words
+
+
+@pytest.mark.parametrize(
+    ("path", "selection", "held"),
+    [
+        ("systemd/test_stop.py", "systemd and not long", True),
+        ("systemd/test_stop.py", "not systemd and not root", False),
+        ("systemd/test_cron.py", "systemd and not long", False),
+        ("systemd/test_cron.py", "(systemd or root) and long", True),
+        ("systemd/test_exec.py", "both and not long", False),
+        ("unit/test_titles.py", "root", True),
+        ("unit/test_titles.py", "systemd", False),
+        ("unit/test_titles.py", "", True),
+        ("unit/test_titles.py", "this is no selection", True),
+    ],
+)
+def test_a_file_is_left_unread_that_holds_nothing_asked_for(
+    path: str, selection: str, held: bool
+) -> None:
+    assert selecting.may_hold(CHECKOUT / "tests" / path, path, selection) is held
+
+
+@pytest.mark.timeout(900)  # it reads all files of tests twice
+@pytest.mark.parametrize("selection", [SYSTEMD, HERE])
+def test_no_test_is_missed_by_leaving_files_unread(selection: str) -> None:
+    def collected(*argv: str) -> set[str]:
+        listed = subprocess.run(
+            [*PYTEST, "--collect-only", "-m", selection, *argv, "tests"],
+            cwd=CHECKOUT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return {line for line in listed.stdout.splitlines() if "::" in line}
+
+    everything = collected("--read-all")
+    assert len(everything) > 500
+    assert collected() == everything

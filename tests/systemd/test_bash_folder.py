@@ -61,6 +61,7 @@ def test_it_is_made_and_each_client_pointed_to_it_and_removed(call: Call) -> Non
     assert os.path.samefile(bash, SHELL)
     for client in CLIENTS:
         assert f"\n  {client}: " in printed
+    assert f"\n  hermes-agent: start it with SHELL={bash} PATH={FOLDER}:$PATH\n" in printed
     assert printed.endswith("Whatever else calls a bare bash through that PATH is contained too.\n")
     again = json.loads(call("install", "--shell", "--json").stdout)
     assert [each["client"] for each in again["shell"]] == CLIENTS

@@ -137,6 +137,63 @@ def child_of(pid: int) -> int:
     return int(eventually(lambda: text_of(f"/proc/{pid}/task/{pid}/children").split())[0])
 
 
+BACKGROUND = """\
+import os, sys, time
+shell, how, file, *words = sys.argv[1:]
+if how == "setsid":
+    os.setsid()
+    if os.fork():
+        os.wait()
+        sys.exit()
+while how == "orphan" and os.getppid() == int(shell):
+    time.sleep(0.01)
+for name in [name for name in os.environ if name.startswith("SCOPEKEEPER_")]:
+    del os.environ[name]
+with open(file, "w") as pid:
+    pid.write(f"{os.getpid()}\\n")
+os.execv(words[0], words)
+"""
+
+
+def background(one: Client, folder: Path, how: str, *before: str) -> int:
+    """Launch a server from a background command that has lost its descent; return its pid."""
+    file = folder / uuid.uuid4().hex[:6]
+    run = shlex.join([how, str(file), PROGRAM, "run", "--", *FOREVER])
+    line = f"{shlex.join([sys.executable, '-c', BACKGROUND])} $$ {run} &"
+    line += " wait" if how == "setsid" else ""
+    one.start(*before, "-c", line, own=True, **FOR_SHELLS)
+
+    def is_launched() -> int:
+        pid = int(text_of(file) or 0)
+        leaf = directory_of(pid) if pid else ""
+        return pid if "/m-" in leaf and record_of(leaf)["PID"] == str(pid) else 0
+
+    return eventually(is_launched)
+
+
+@pytest.mark.parametrize("how", ["orphan", "setsid"])
+def test_a_background_command_in_a_scope_of_the_session_is_of_it(
+    keeper: Scopekeeper, client: Callable[..., Client], tmp_path: Path, how: str
+) -> None:
+    """Also once its shell has ended, or in a kernel session of its own."""
+    one = client("claude")
+    server = background(one, tmp_path, how, SHELL)
+    assert session_of(server) == one.session  # type: ignore[attr-defined]
+    record = record_of(directory_of(server))
+    assert (record["OWNER_PID"], record.get("IGNORED")) == (str(one.process.pid), None)
+    assert one.warnings == []
+    assert keeper.call("stop", "-s", one.session).returncode == 0  # type: ignore[attr-defined]
+
+
+def test_in_no_scope_or_in_one_of_another_session_it_is_not(
+    keeper: Scopekeeper, client: Callable[..., Client], tmp_path: Path, session: str
+) -> None:
+    one = client("claude")
+    is_ignored(keeper, background(one, tmp_path, "orphan", "/bin/sh"))
+    other = (PROGRAM, "run", "-s", session, "--", "/bin/sh")
+    is_ignored(keeper, background(one, tmp_path, "orphan", *other))
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_server_and_a_command_are_of_the_session_that_their_client_names(
     keeper: Scopekeeper, client: Callable[..., Client], name: str

@@ -1,4 +1,7 @@
-"""`scopekeeper hook`: what a client leaves ends with it, or with its session, and nothing else."""
+"""`scopekeeper hook`: what a client leaves ends with it, or with its session, and nothing else.
+
+At the start of a session it labels what the client has started without an id of the session.
+"""
 
 import json
 import os
@@ -12,8 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.lifecycle import label
+from scopekeeper.scope.selection import Selector, select
+from scopekeeper.scope.snapshot import Reader
 from tests import client_standin
 from tests.machine import (
+    MOUNT,
     PROGRAM,
     Scopekeeper,
     directory_of,
@@ -22,6 +29,7 @@ from tests.machine import (
     is_alive,
     processes,
     record_of,
+    rewrite_record,
     text_of,
 )
 
@@ -35,6 +43,10 @@ EVENTS = {
     "claude": "SessionEnd", "codex": "SessionEnd", "copilot": "sessionEnd", "gemini": "SessionEnd",
     "hermes": "on_session_finalize",
 }  # fmt: skip
+STARTS = {"codex": "SessionStart", "gemini": "SessionStart", "hermes": "on_session_start"}
+"""Of clients whose servers have no id of the session."""
+SHARED = {"codex": ("app-server", "--listen", "unix://"), "gemini": ("--acp",)}
+"""Arguments of a process that has several sessions at a time."""
 NAMED = {"codex": "CODEX_SESSION_ID", "copilot": "COPILOT_AGENT_SESSION_ID"}
 GOES_ON = {"codex": {"reason": "other"}, "copilot": {"reason": "user_exit"}}
 
@@ -56,18 +68,22 @@ class Server:
     def session(self) -> str:
         return record_of(os.path.dirname(self.place))["SESSION"]
 
+    @property
+    def label(self) -> str:
+        return record_of(os.path.dirname(self.place)).get("LABEL", "")
+
 
 class Client:
     """A stand-in of a client's name; at its end it ends none of its servers."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: str) -> None:
         folder.mkdir()
         self.folder, self.name = folder, name
         program = folder / name
         program.write_text(f"#!{sys.executable} -IS\n{Path(client_standin.__file__).read_text()}")
         program.chmod(0o755)
         self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def start(self, *words: str, own: bool = False, **variables: str) -> int:
@@ -85,21 +101,29 @@ class Client:
         """Start a server in a session of the client's own."""
         return self.server(*options, **{NAMED[self.name]: session})
 
-    def begin_hook(self, times: int = 1, then: str = "", **fields: str) -> int:
-        """Call the hook at the end of a session, once or at once; return the pid of its shell."""
-        event = {"hook_event_name": EVENTS[self.name], "cwd": str(self.folder), **fields}
-        (self.folder / "event").write_text(json.dumps(event))
-        words = [PROGRAM, "hook", self.name, EVENTS[self.name]]
+    def begin_hook(self, times: int = 1, then: str = "", event: str = "", **fields: str) -> int:
+        """Call the hook at the end of a session, once or at once; return the pid of its shell.
+
+        event is another one than the end.
+        """
+        event = event or EVENTS[self.name]
+        content = {"hook_event_name": event, "cwd": str(self.folder), **fields}
+        (self.folder / "event").write_text(json.dumps(content))
+        words = [PROGRAM, "hook", self.name, event]
         call = f"{shlex.join(words)} < {self.folder}/event > {self.folder}/printed 2>&1"
         several = f"for n in $(seq {times}); do {{ {call}; echo $? >> {self.folder}/done; }} & done"
         line = f"{several}; wait; {then or ':'}"
         pid = str(self.process.pid)
         return self.start("/bin/sh", "-c", line, own=True, CLAUDECODE="1", CLAUDE_PID=pid)
 
-    def end_session(self, times: int = 1, **fields: str) -> None:
+    def begin_session(self, session_id: str, **fields: str) -> None:
+        """Call the hook at the start of a session, and wait until it has returned."""
+        self.end_session(event=STARTS[self.name], session_id=session_id, **fields)
+
+    def end_session(self, times: int = 1, event: str = "", **fields: str) -> None:
         """Call the hook, and wait until it has returned."""
         (self.folder / "done").unlink(missing_ok=True)
-        self.begin_hook(times, **fields)
+        self.begin_hook(times, event=event, **fields)
         eventually(lambda: text_of(self.folder / "done") == "0\n" * times)
         assert text_of(self.folder / "printed") == ""
 
@@ -109,13 +133,13 @@ class Client:
 
 
 @pytest.fixture
-def client(keeper: Scopekeeper, tmp_path: Path) -> Iterator[Callable[[str], Client]]:
+def client(keeper: Scopekeeper, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """Provide a function that starts a client; no keeper runs."""
     assert keeper
     started: list[Client] = []
 
-    def start(name: str) -> Client:
-        started.append(Client(tmp_path / f"client {len(started)}".replace(" ", "-"), name))
+    def start(name: str, *arguments: str) -> Client:
+        started.append(Client(tmp_path / f"client-{len(started)}", name, *arguments))
         return started[-1]
 
     yield start
@@ -195,6 +219,103 @@ def test_what_has_only_the_label_of_a_session_stays_until_the_client_ends(
     assert stays.living == 3
     labels.end()
     eventually(lambda: stays.living == 0)
+
+
+def test_the_session_that_has_ended_is_stopped_where_it_is_no_label(
+    client: Callable[[str], Client],
+) -> None:
+    """A command of the session is in a scope of that name; the servers have it as their label."""
+    one, ended = client("codex"), str(uuid.uuid4())
+    server, command = one.server(), one.in_session(ended)
+    one.begin_session(ended)
+    eventually(lambda: server.label == command.session == f"codex:{ended}")
+    one.end_session(session_id=ended, reason="other")
+    eventually(lambda: command.living == 0)
+    assert server.living == 3
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_start_of_a_session_labels_what_its_client_has_started(
+    client: Callable[[str], Client], keeper: Scopekeeper, session: str, name: str
+) -> None:
+    """Not what somebody has named, and not what another process of the client has started."""
+    first, second = (str(uuid.uuid4()) for _ in range(2))
+    one, other = client(name), client(name)
+    server, cron = one.server(), one.server("--lane", "cron")
+    named, elsewhere = one.server("-s", session), other.server()
+    one.begin_session(first, source="startup")
+    eventually(lambda: server.label == cron.label == f"{name}:{first}")
+    later = one.server("-n", "later")
+    assert later.label == f"{name}:{first}"
+    assert server.session == f"{name}-{one.process.pid}"
+    assert [line.split()[0] for line in keeper.call("ls", f"{name}:{first}").stdout.splitlines()] \
+        == ["SESSION", f"{name}:{first}", f"{name}:{first}"]  # fmt: skip
+    one.begin_session(second, source="clear")
+    eventually(lambda: server.label == cron.label == f"{name}:{second}")
+    assert [named.label, elsewhere.label] == ["", ""]
+
+
+def test_servers_that_start_after_the_hook_are_labelled_too(
+    client: Callable[[str], Client],
+) -> None:
+    one, identifier = client("gemini"), str(uuid.uuid4())
+    one.begin_session(identifier, source="startup")
+    server = one.server()
+    eventually(lambda: server.label == f"gemini:{identifier}")
+
+
+def begun(one: Client) -> set[str]:
+    """Return the processes that hooks of a client have left behind and that still run."""
+    words = f"\0hook\0{one.name}\0{STARTS[one.name]}\0"
+    return {each for each in os.listdir("/proc")
+            if each.isdecimal() and words in text_of(f"/proc/{each}/cmdline")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_process_with_several_sessions_has_no_label(
+    client: Callable[..., Client], name: str
+) -> None:
+    one = client(name, *SHARED[name])
+    server = one.server()
+    one.begin_session(str(uuid.uuid4()))
+    eventually(lambda: not begun(one))
+    assert server.label == ""
+
+
+def test_a_label_of_somebody_else_stays(
+    client: Callable[[str], Client], keeper: Scopekeeper
+) -> None:
+    one, later = client("codex"), client("codex")
+    server, sign = one.server(), later.server()
+    assert keeper.call("label", "-s", server.session, "--as", "mine").returncode == 0
+    one.begin_session(str(uuid.uuid4()))
+    one.end()
+    later.begin_session(str(uuid.uuid4()))
+    eventually(lambda: sign.label)
+    eventually(lambda: not begun(one))
+    assert server.label in ("mine", "")
+    assert record_of(os.path.dirname(server.place)) == {} or server.label == "mine"
+
+
+def test_a_hook_that_is_late_does_not_take_the_label_of_a_newer_session(
+    client: Callable[[str], Client],
+) -> None:
+    """Two hooks wait for the first server; the order in which they then come is chance."""
+    server = client("gemini").server()
+    snapshot = Reader(MOUNT).snapshot(uid=os.geteuid())
+    selected = select(snapshot, Selector(session=server.session))
+    for moment, label_, problem, now in (
+        (1000, "gemini:second", "", "gemini:second"),
+        (999, "gemini:first", label.NEWER, "gemini:second"),
+        (1001, "gemini:third", "", "gemini:third"),
+        (0, "by-hand", "", "by-hand"),
+        (1, "gemini:first", "", "gemini:first"),
+    ):
+        (done,) = label.label(selected, label_, moment=moment)
+        assert (done.problem, server.label) == (problem, now)
+    rewrite_record(os.path.dirname(server.place), LABELLED="9" * 20)
+    assert label.label(selected, "gemini:second", moment=2)[0].problem == ""
+    assert server.label == "gemini:second"
 
 
 def test_an_id_that_is_none_stops_nothing_while_the_client_lives(

@@ -155,6 +155,18 @@ def test_one_command_turns_all_of_it_on_and_another_one_leaves_nothing(
     assert succeeds(call("uninstall")) == "Nothing to change.\n"
 
 
+@pytest.mark.skipif(ROOT, reason="the folders of the system are never empty")
+def test_an_empty_folder_that_was_there_before_stays(call: Call, before: dict[str, object]) -> None:
+    folder = Path(INSTALLED)
+    assert str(folder) not in before
+    folder.mkdir(parents=True)
+    there = tree()
+    succeeds(call("install"))
+    assert tree() != there
+    succeeds(call("uninstall"))
+    assert tree() == there
+
+
 def test_uninstall_takes_the_slice_from_the_manager_once_nothing_runs_in_it(
     call: Call, keeper: Scopekeeper, session: str
 ) -> None:

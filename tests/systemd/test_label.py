@@ -271,8 +271,9 @@ def test_an_end_that_nobody_sees_is_found_by_the_label(
         member.send_signal(signal.SIGKILL)
         member.wait()
     eventually(lambda: not os.path.exists(directory))
-    other = client.server("other")  # in another scope of the same name
-    assert scope_of(other) == directory
+    owner = str(keeper.popen(["sleep", "infinity"]).pid)
+    other = keeper.member("-s", client.session, "-n", "other", "--owner", owner, "--", *FOREVER)
+    assert scope_of(other) == directory, "another scope of the same name, of another owner"
     other.send_signal(signal.SIGKILL)
     other.wait()
     eventually(lambda: not os.path.exists(directory))

@@ -154,8 +154,8 @@ def test_all_is_contained_and_taken_back_to_the_byte(
 ) -> None:
     before = tree()
     said = succeeds(call("setup", "--dry-run"))
-    for words in ("Cursor", "wrap 1 server: ~/.cursor/mcp.json", "wrap 2 servers", "keeper",
-                  gateway):  # fmt: skip
+    assert re.search(r"Cursor +wrap 1 server +~/\.cursor/mcp\.json\n", said)
+    for words in ("wrap 2 servers", "keeper", gateway):
         assert words in said
     assert not differences(before)
     status = call("status", "--json")
@@ -232,16 +232,18 @@ def test_a_drop_in_that_was_edited_since_stays_and_is_named(call: Call, gateway:
 def test_half_of_it_fails_and_the_rest_is_done_recorded_and_undone(
     call: Call, gateway: str
 ) -> None:
-    in_the_way = UNITS / f"{gateway}.d"
-    in_the_way.write_text("no folder")
+    in_the_way = HOME / ".cursor/mcp.json.before-scopekeeper"
+    in_the_way.mkdir()
     before = tree()
     done = call("setup", "--yes")
     assert done.returncode == 1
-    assert f"scopekeeper: not done: {gateway}: {in_the_way}" in done.stderr
+    assert f"scopekeeper: not done: Cursor: {in_the_way}: is in the way" in done.stderr
     assert state(TIMER) == "active"
-    assert "scopekeeper" in (HOME / ".cursor/mcp.json").read_text()
+    assert (UNITS / f"{gateway}.d").is_dir()
+    assert "scopekeeper" in (HOME / ".gemini/settings.json").read_text()
     succeeds(call("setup", "--undo"))
     assert not differences(before, history=False)
+    in_the_way.rmdir()
 
 
 def test_a_unit_that_holds_a_terminal_is_not_taken_away(call: Call, session: str) -> None:

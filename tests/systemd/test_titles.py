@@ -188,6 +188,30 @@ def test_the_title_of_a_clients_session_is_read_when_it_is_shown(
     assert title_of(keeper, name) == TITLE
 
 
+def test_a_label_that_names_a_clients_session_has_its_title(
+    keeper: Scopekeeper, program: Callable[..., Program], tmp_path: Path
+) -> None:
+    session_id = str(uuid.uuid4())
+    codex = program("codex")
+    codex.server()
+    name = f"codex-{codex.pid}"
+    index = tmp_path / ".codex/session_index.jsonl"
+    index.parent.mkdir()
+    index.write_text(json.dumps({"id": session_id, "thread_name": TITLE}) + "\n")
+    for label, title in (
+        (f"codex:{session_id}", TITLE),
+        (f"codex:{uuid.uuid4()}", "my project"),
+        ("mine", "my project"),
+    ):
+        assert keeper.call("label", name, "--as", label).returncode == 0
+        assert title_of(keeper, name) == title
+        assert keeper.call("ls").stdout.splitlines()[1].split()[0] == label
+    named = program("gateway")
+    named.server("-s", "shop")
+    assert keeper.call("label", "shop", "--as", f"codex:{session_id}").returncode == 0
+    assert title_of(keeper, "shop") == TITLE
+
+
 def test_a_session_that_somebody_named_has_no_title_and_no_column(
     keeper: Scopekeeper, program: Callable[..., Program], session: str
 ) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -22,7 +23,6 @@ from scopekeeper.errors import (
     UnavailableError,
     UsageError,
 )
-from scopekeeper.install.locations import Locations
 from scopekeeper.setup import gateways, mcp_servers, record, step
 from tests.unit.test_cli_wrap import HOMES, SAMPLES, SIMPLE
 
@@ -109,7 +109,8 @@ def test_all_clients_are_wrapped_and_undone_to_the_byte(full, call):
         text = (full / name).read_text()
         assert text != (SAMPLES / HOMES[name]).read_text(), name
         assert "scopekeeper" in text
-        assert f"{full}/{name}: " in out
+        assert f"~/{name}: " in out
+    assert "Each file as it was is beside it: FILE.before-scopekeeper.\n" in out
     assert "Checked: scopekeeper works here." in out
     changed = tree(full)
     status, out, _ = call("--yes")
@@ -131,7 +132,8 @@ def test_each_change_is_recorded_before_it_is_made(cursor, home, monkeypatch):
 
     monkeypatch.setattr(mcp_servers.files, "replace", replace)
     with pytest.raises(InterruptedWorkError, match="to take it back: scopekeeper setup --undo"):
-        setup.command.callback(agreed=True, undo=False, dry_run=False, no_trunc=False)
+        setup.command.callback(agreed=True, undo=False, shell_commands=False, dry_run=False,
+                                   no_trunc=False)  # fmt: skip
     assert [each["target"] for each in seen[0]["changes"]] == [str(cursor)]
 
 
@@ -144,7 +146,8 @@ def test_what_was_killed_before_its_change_is_undone_by_leaving_it(cursor, home,
     with monkeypatch.context() as patched:
         patched.setattr(mcp_servers.files, "replace", replace)
         with pytest.raises(InterruptedWorkError):  # click's main makes another error of it
-            setup.command.callback(agreed=True, undo=False, dry_run=False, no_trunc=False)
+            setup.command.callback(agreed=True, undo=False, shell_commands=False, dry_run=False,
+                                   no_trunc=False)  # fmt: skip
     assert call("--undo")[0] == 0
     assert tree(home) == before
 
@@ -154,8 +157,9 @@ def test_a_dry_run_and_a_call_without_a_terminal_change_nothing(full, call, monk
     before = tree(full)
     status, out, err = call("--dry-run")
     assert (status, err) == (0, "")
-    assert out.splitlines()[0].split() == ["WHAT", "WILL", "WHY"]
-    assert "wrap 2 servers: ~/.cursor/mcp.json" in out
+    assert out.splitlines()[0].split() == ["WHAT", "WILL", "WHERE"]
+    assert "\nA wrapped server ends with its session.\n" in out
+    assert re.search(r"Cursor +wrap 2 servers +~/.cursor/mcp.json\n", out)
     status, _, err = call()
     assert status == 1
     assert err == ("scopekeeper: nothing was changed: there is no terminal to ask at; to do it: "
@@ -180,18 +184,17 @@ def test_it_asks_once(cursor, call, monkeypatch, answer, status):
 
 
 def test_a_failure_is_named_and_the_rest_is_done_and_recorded(full, call):
+    in_the_way = full / f"{CURSOR}.before-scopekeeper"
+    in_the_way.mkdir()
     before = tree(full)
-    linked = full / CURSOR
-    os.link(linked, full / "other name")
     status, out, err = call("--yes")
     assert status == 1
-    assert f"scopekeeper: not done: Cursor: {linked}: has 2 hard links; " in err
-    assert f"{linked}: " not in out
-    assert linked.read_text() == (SAMPLES / "cursor.json").read_text()
+    assert f"scopekeeper: not done: Cursor: {in_the_way}: is in the way of the backup; " in err
+    assert "~/.cursor/mcp.json: " not in out
+    assert (full / CURSOR).read_text() == (SAMPLES / "cursor.json").read_text()
     recorded = [each.target for each in record.load().entries]
-    assert str(linked) not in recorded
+    assert str(full / CURSOR) not in recorded
     assert str(full / ".qwen/settings.json") in recorded
-    (full / "other name").unlink()
     assert call("--undo")[0] == 0
     assert tree(full) == before
 
@@ -228,13 +231,13 @@ def test_hooks_are_registered_and_removed_to_the_byte(claude, home, call):
     assert "scopekeeper hook claude SessionEnd" in claude.read_text()
     made = home / ".copilot/hooks/scopekeeper.json"
     assert "scopekeeper hook copilot sessionEnd" in made.read_text()
-    assert f"{claude}: has the hook of a session's end" in out
-    assert f"{made}: made, with the hook of a session's end" in out
+    assert "~/.claude/settings.json: has the hook of a session's end" in out
+    assert "~/.copilot/hooks/scopekeeper.json: made, with the hook of a session's end" in out
     assert call("--yes")[1].splitlines()[-1] == "Nothing to do."
     status, out, _ = call("--undo")
     assert (status, "left:" in out) == (0, False)
-    assert f"{claude}: its hook is removed" in out
-    assert f"{made}: removed" in out
+    assert "~/.claude/settings.json: its hook is removed" in out
+    assert "~/.copilot/hooks/scopekeeper.json: removed" in out
     assert tree(home) == before
 
 
@@ -260,7 +263,7 @@ def test_what_was_done_by_hand_with_a_hook_since_is_named(claude, call):
     claude.write_text("{}")
     status, out, _ = call("--undo")
     assert status == 0
-    assert f"left: {claude}: no hook of scopekeeper is in it by now" in out
+    assert "left: ~/.claude/settings.json: no hook of scopekeeper is in it by now" in out
 
 
 def test_what_was_edited_since_stays_and_is_named(cursor, call):
@@ -270,7 +273,7 @@ def test_what_was_edited_since_stays_and_is_named(cursor, call):
     cursor.write_text(json.dumps(data))
     status, out, _ = call("--undo")
     assert status == 0
-    assert f"left: {cursor}: what was edited since setup stays" in out
+    assert "left: ~/.cursor/mcp.json: what was edited since setup stays" in out
     wanted = {**json.loads(SIMPLE)["mcpServers"], "new": {"command": "z"}}
     assert json.loads(cursor.read_text())["mcpServers"] == wanted
 
@@ -279,7 +282,7 @@ def test_a_file_that_is_gone_is_named(cursor, home, call):
     call("--yes")
     shutil.rmtree(cursor.parent)
     status, out, _ = call("--undo")
-    assert (status, out) == (0, f"left: {cursor} is gone\n")
+    assert (status, out) == (0, "left: ~/.cursor/mcp.json is gone\n")
     assert not (home / ".local").exists()
 
 
@@ -330,7 +333,11 @@ def test_what_setup_does_not_do_is_listed_with_its_command(home, call):
 def test_where_nothing_is_known_it_says_what_to_do_by_hand(call):
     status, out, _ = call()
     assert status == 0
-    for words in ("scopekeeper wrap FILE", "ExecStart=scopekeeper run", "scopekeeper.Cohort("):
+    for words in (
+        "scopekeeper wrap FILE",
+        "scopekeeper run -n gateway -- COMMAND",
+        "scopekeeper.Cohort(",
+    ):
         assert words in out
 
 
@@ -457,29 +464,3 @@ def test_a_state_folder_that_was_there_stays(cursor, folder, call):
     call("--yes")
     call("--undo")
     assert list(folder.iterdir()) == []
-
-
-UNITS = {
-    "ours.service": ("[Service]\nExecStart=/usr/bin/scopekeeper run -n gateway -- /opt/x\n", True),
-    "hermes.service": ("[Service]\nExecStart=-/usr/bin/hermes gateway\n", True),
-    "node.service": ("[Service]\nExecStart=/usr/bin/node \\\n  /node_modules/@openai/codex/c.js\n",
-                     True),
-    "web.service": ("[Service]\nExecStart=/usr/bin/nginx\n", False),
-    "ls.service": ("[Service]\nExecStart=/usr/bin/scopekeeper ls\n", False),
-    "odd.service": ("[Service]\nExecStart=/bin/sh -c 'unclosed\nExecStart=\n", False),
-    "openclaw-gateway.service": ("[Service]\nExecStart=/usr/bin/openclaw gateway\n", False),
-    "scopekeeper.service": ("[Service]\nExecStart=/usr/bin/scopekeeper run -- x\n", False),
-    "many@.service": ("[Service]\nExecStart=/usr/bin/hermes\n", False),
-}  # fmt: skip
-
-
-def test_a_gateway_is_known_by_what_its_unit_starts(tmp_path):
-    for name, (text, _) in UNITS.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "plain.service").write_text("[Service]\nExecStart=/usr/bin/other\n")
-    (tmp_path / "plain.service.d").mkdir()
-    (tmp_path / "plain.service.d/own.conf").write_text(UNITS["ours.service"][0])
-    os.mkfifo(tmp_path / "fifo.service")
-    places = Locations("user", str(tmp_path), str(tmp_path), "")
-    wanted = {name for name, (_, is_gateway) in UNITS.items() if is_gateway}
-    assert set(gateways._gateways(places)) == wanted | {"plain.service"}

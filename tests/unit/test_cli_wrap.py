@@ -760,6 +760,8 @@ def test_it_ends_with_what_is_missing_and_with_who_has_to_be_restarted(simple, t
     (["claude"], "claude-code"),
     (["/home/a/.local/bin/codex", "app-server"], "codex"),
     (["node", "--no-warnings", "/usr/bin/gemini"], "gemini"),
+    (["/venv/bin/python", "-m", "hermes_cli.main", "gateway", "run"], "hermes"),
+    (["python3", "-m", "http.server"], ""),
     (["/usr/bin/node", "/x/node_modules/openclaw/dist/index.js", "gateway"], "openclaw"),
     (["openclaw-gateway"], "openclaw"),
     (["/usr/share/code/code"], "vscode"),

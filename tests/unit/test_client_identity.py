@@ -13,7 +13,7 @@ from scopekeeper.clients import compile as compiler
 from scopekeeper.clients import identity
 from scopekeeper.clients.ignored import why
 from scopekeeper.clients.table import DIGEST, TABLE
-from scopekeeper.scope import record_parser, records
+from scopekeeper.scope import names, record_parser, records
 
 ID = "5e0c21ab-0000-4000-8000-000000000000"
 CLAUDE = {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDECODE": "1"}
@@ -65,6 +65,44 @@ def ignored(starter, variables=CLAUDE):
     found = find(starter, variables)
     assert (found.session, found.lane, found.owner) == ("", "", "")
     return found.ignored
+
+
+def in_scope(session, lane="main", variables=CLAUDE):
+    raw = {name.encode(): value.encode() for name, value in variables.items()}
+    return identity.find(TABLE, raw, "1", f"/c/{names.unit_name(session, lane)}")
+
+
+def test_what_has_lost_its_client_is_of_the_session_of_its_scope():
+    for lane in ("main", "cron"):
+        found = in_scope(f"claude:{ID}", lane)
+        assert (found.session, found.lane, found.owner) == (f"claude:{ID}", "main", "")
+        assert found.ignored == ""
+    both = in_scope(f"copilot:{ID}", variables=CLAUDE | COPILOT)
+    assert both.session == f"copilot:{ID}"
+
+
+@pytest.mark.parametrize(
+    ("session", "variables"),
+    [
+        ("claude:another", CLAUDE),
+        (ID, CLAUDE),
+        (f"codex:{ID}", CLAUDE),
+        (f"claude:{ID}", {"CLAUDE_CODE_SESSION_ID": ID}),  # incomplete
+        ("claude:a b", CLAUDE | {"CLAUDE_CODE_SESSION_ID": "a b"}),
+        (f"claude:{'x-' * 64}", CLAUDE | {"CLAUDE_CODE_SESSION_ID": "x-" * 64}),  # a cut name
+    ],
+)
+def test_a_scope_of_another_session_proves_nothing(session, variables):
+    found = in_scope(session, variables=variables)
+    assert (found.session, found.ignored) == ("", "CLAUDE_CODE_SESSION_ID inherited")
+    assert ignored("1", CLAUDE) == "CLAUDE_CODE_SESSION_ID inherited"
+
+
+def test_another_client_above_counts_more_than_the_scope(started):
+    raw = {name.encode(): value.encode() for name, value in CLAUDE.items()}
+    scope = f"/c/{names.unit_name(f'claude:{ID}', 'main')}"
+    found = identity.find(TABLE, raw, started("gemini"), scope)
+    assert (found.session, found.ignored) == ("", "CLAUDE_CODE_SESSION_ID inherited")
 
 
 def test_what_a_client_starts_is_of_its_session(started):
@@ -162,7 +200,7 @@ def test_an_option_and_our_own_variable_come_first(started):
     pid, raw = started("claude"), {b"CLAUDE_CODE_SESSION_ID": b"7", b"CLAUDECODE": b"1"}
 
     def of(options, environment):
-        return identity.of_launch(options, environment, pid, [], configured=False).session
+        return identity.of_launch(options, environment, pid, [], configured=False, scope="").session
 
     assert of({}, raw) == "claude:7"
     assert of({"session": "s"}, raw) == ""

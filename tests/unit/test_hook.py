@@ -17,7 +17,7 @@ import scopekeeper
 from scopekeeper.clients import hooks
 from scopekeeper.clients.parse import ClientsError, merge
 from scopekeeper.clients.table import TABLE
-from scopekeeper.hook import client_process, detached, event
+from scopekeeper.hook import client_label, client_process, detached, event
 from scopekeeper.hook.client_process import ClientProcess, Watch
 from scopekeeper.kernel import proc
 from scopekeeper.systemd import journal
@@ -166,10 +166,14 @@ def test_each_hook_is_that_of_a_client_with_a_prefix():
 
 def test_a_user_adds_a_client_and_overrides_a_key(tmp_path, monkeypatch):
     monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path))
-    text = '[mine]\nprograms = ["mine"]\n[mine.hooks]\nend = ["bye"]\n[claude.hooks]\nkeeps = []\n'
+    hooks_of_mine = 'end = ["bye"]\nshared = ["serve", "--many"]\n'
+    text = f'[mine]\nprograms = ["mine"]\n[mine.hooks]\n{hooks_of_mine}[claude.hooks]\nkeeps = []\n'
     (tmp_path / "clients.toml").write_text(text)
     _, known = hooks.read([])
-    assert known["mine"] == hooks.Hooks(end=("bye",))
+    assert known["mine"] == hooks.Hooks(end=("bye",), shared=("serve", "--many"))
+    assert known["mine"].is_shared(["mine", "x", "serve"])
+    assert not known["mine"].is_shared(["mine", "server", "--many=2"])
+    assert not known["claude"].is_shared(["claude"])
     assert (known["claude"].end, known["claude"].keeps) == (("SessionEnd",), ())
 
 
@@ -192,6 +196,7 @@ def test_with_a_wrong_table_only_the_built_in_clients_count(tmp_path, monkeypatc
         ('hooks.end = ["x", 7]', "hooks.end is a list of up to 8 words"),
         (f"hooks.end = {['x'] * 9}", "hooks.end is a list of up to 8 words"),
         ('hooks.end = [""]', "hooks.end is a list"),
+        ('hooks.shared = "serve"', "hooks.shared is a list of up to 8 words"),
         ('hooks.pid = "A-B"', "hooks.pid is the name of a variable"),
         ("hooks.pid = 7", "hooks.pid is the name of a variable"),
     ],
@@ -257,6 +262,48 @@ def test_what_is_unknown_is_one_line_in_the_journal(lines, words, text):
     assert line.startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("above", "words", "fields"),
+    [
+        ([ancestor(20, "codex", "codex", "app-server", "--listen")], "codex SessionStart", END),
+        ([ancestor(20, "node", "node", "/x/gemini", "--acp")], "gemini SessionStart", END),
+        ([ancestor(20, "x", "/x")], "codex SessionStart", END),
+        ([OUTER], "codex SessionStart", END),
+        ([ancestor(20, "codex", "codex")], "codex SessionStart", {}),
+        ([ancestor(20, "codex", "codex")], "codex SessionStart", {"session_id": "../x"}),
+        ([ancestor(20, "codex", "codex")], "codex SessionStart", {"session_id": ["x"]}),
+    ],
+)
+def test_a_start_that_is_not_one_session_of_the_client_labels_nothing(
+    lines, monkeypatch, above, words, fields
+):
+    monkeypatch.setattr(client_label, "give", lambda *given: f"labelled {given}")
+    ours, theirs = os.pipe()
+    os.write(theirs, json.dumps(fields).encode())
+    os.close(theirs)
+    detached.run(words.split(), ours, above, 0.0, lambda _: None)
+    assert lines == []
+
+
+def test_the_start_of_a_session_labels_what_its_process_has_started(lines, monkeypatch):
+    given = []
+    monkeypatch.setattr(client_label, "give", lambda *all_: given.append(all_) or "it is so")
+    ours, theirs = os.pipe()
+    os.write(theirs, json.dumps(END).encode())
+    os.close(theirs)
+    above = [SHELL, ancestor(20, "codex", "codex", "exec", "app-server is a word in a prompt")]
+    detached.run(["codex", "SessionStart"], ours, above, 9.0, lambda _: None)
+    assert given == [(ClientProcess(20, 7, is_known=True), "codex", ID, 9.0)]
+    assert lines == ["hook codex SessionStart: it is so"]
+
+
+def test_a_client_that_has_ended_is_not_waited_for():
+    ended = ClientProcess(os.getpid(), 1, is_known=True)
+    began = time.monotonic()
+    assert client_label.give(ended, "codex", ID, time.time()) == ""
+    assert time.monotonic() - began < client_label.PATIENCE
+
+
 def test_an_error_is_one_line_in_the_journal(lines, monkeypatch):
     monkeypatch.setattr(hooks, "read", lambda _: 1 / 0)
     detached.run(["claude", "SessionEnd"], -1, [], 0.0, lambda _: None)
@@ -268,7 +315,9 @@ def test_an_error_is_one_line_in_the_journal(lines, monkeypatch):
 DRIVER = f"""\
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
+from scopekeeper.hook import detached
 from scopekeeper.hook.front import hook
+detached.scopes_of = lambda session: [f"unit of {{session}}"]  # there is no systemd
 def then(words):
     with open(CALLS, "a") as calls:
         calls.write(" ".join([os.environ.get("SCOPEKEEPER_OWNER", "-"), *words]) + "\\n")
@@ -458,14 +507,13 @@ def test_a_client_that_goes_on_loses_the_session_that_has_ended(client, name, wo
     one.end_session(words, json.dumps({key: ID, "reason": reason}))
     eventually(lambda: one.calls)
     (line,) = one.calls
-    pid, *command = line.split(" ", 8)
-    assert (pid, command[:6]) == (
-        str(one.process.pid),
-        ["stop", "--session", f"{name}:{ID}", "--mine", "--lifetime", "gateway"],
-    )
-    assert command[6] == "--started-before"
+    pid, rest = line.split(" ", 1)
+    command, _, moment = rest.partition(" --started-before @")
+    assert (pid, command) == (
+        str(one.process.pid), f"stop unit of {name}:{ID} --mine --lifetime gateway",
+    )  # fmt: skip
     began = (one.folder / "event").stat().st_mtime
-    assert began - 1 < float(command[7].split(" ")[0][1:]) < began + 600
+    assert began - 1 < float(moment.partition(" ")[0]) < began + 600
     one.end()
     eventually(lambda: len(one.calls) == 2)
     assert one.calls[1] == f"- reconcile --owner {one.process.pid}"

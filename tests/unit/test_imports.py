@@ -150,8 +150,17 @@ def test_loading_the_hot_path_imports_nothing_else():
 
 
 def test_a_variable_of_a_client_costs_one_module_more():
-    more = loaded_by("scopekeeper.clients.identity") - ALLOWED
-    assert more == {"scopekeeper.clients.identity"} == set(direct._LATER)
+    assert loaded_by("scopekeeper.clients.identity") - ALLOWED == {"scopekeeper.clients.identity"}
+
+
+def test_a_label_that_a_scope_takes_over_costs_one_module_more():
+    assert loaded_by("scopekeeper.history.session_label") - ALLOWED == {
+        "scopekeeper.history.session_label"
+    }
+
+
+def test_what_few_launches_need_is_compiled_into_the_launcher():
+    assert direct._LATER == ("scopekeeper.clients.identity", "scopekeeper.history.session_label")
 
 
 OF_HOOK = {*direct._BELOW_HOOK, *direct._HOOK}

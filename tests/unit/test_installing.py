@@ -1,5 +1,6 @@
 """What ``install`` decides to write and to keep, and how it writes; without a systemd."""
 
+import errno
 import gzip
 import os
 import re
@@ -110,6 +111,28 @@ def test_what_a_package_has_is_not_written_beside_it():
     assert step(zsh, of_another_click) is FileStep.NOTHING
     (action,) = plan.uninstall([PAGE], {PAGE.path: page}.get)
     assert action.step is FileStep.NOTHING, "pip put it there, and pip removes it"
+
+
+def test_only_folders_that_were_made_here_are_removed(tmp_path):
+    theirs = tmp_path / "config/systemd"
+    theirs.mkdir(parents=True)
+    for name in ("config/systemd/user/a.service", "config/other/b", "config/systemd/c"):
+        files.put(str(tmp_path / name), b"new")
+        (tmp_path / name).unlink()
+        files.prune(os.path.dirname(tmp_path / name), str(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path != tmp_path / "config"] == [theirs]
+
+
+def test_where_folders_have_no_attributes_empty_ones_are_removed(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "not here")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    monkeypatch.setattr(os, "getxattr", refuse)
+    files.put(str(tmp_path / "a/b/c"), b"new")
+    (tmp_path / "a/b/c").unlink()
+    files.prune(str(tmp_path / "a/b"), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_written_file_can_be_read_by_all_and_undone_with_its_folders(tmp_path):

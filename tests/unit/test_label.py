@@ -1,16 +1,17 @@
 """A label is a second name of a session: typed and bounded, it selects as the session does."""
 
 import dataclasses
+import os
 import sqlite3
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scopekeeper.history import launch_ledger, rows
+from scopekeeper.history import launch_ledger, rows, session_label
 from scopekeeper.history.end import merged
 from scopekeeper.history.store import HistoryStore
-from scopekeeper.lifecycle import label, label_lines, unseen_ends
+from scopekeeper.lifecycle import label, label_lines, member_lines
 from scopekeeper.scope import names, record_parser, records, resolve
 from scopekeeper.scope.model import Identity, Liveness, Member, Owner, OwnerState, Scope, Snapshot
 from scopekeeper.scope.selection import Selected, Selector, select
@@ -127,6 +128,69 @@ def test_scopes_that_only_their_owner_names_are_found_by_the_owner():
     assert not label.is_unnamed(dataclasses.replace(service, session=""))
 
 
+LIFE = {"OWNER_PID": "257", "OWNER_START": "9", "NAMESPACES": "1/2", "BOOT": "b"}
+
+
+@pytest.fixture
+def links(tmp_path, monkeypatch):
+    folder = tmp_path / "scopekeeper" / "labels"
+    monkeypatch.setattr(launch_ledger, "labels", lambda: str(folder))
+    return folder
+
+
+@given(session=NAMES, name=NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_session_keeps_any_label_for_one_life_of_its_owner(links, session, name):
+    owner = Owner(pid=257, start_time=9, namespaces="1/2", boot_id="b")
+    life = session_label.life_of(owner)
+    session_label.remember(session, life, name)
+    assert session_label.of_launch(session, LIFE) == name
+    assert session_label.of_launch(f"{session}x"[1:], LIFE) in ("", name)
+    for other in ({"OWNER_PID": "258"}, {"OWNER_START": "10"}, {"NAMESPACES": "2/2"},
+                  {"BOOT": "c"}, {"OWNER_EPOCH": "e"}, {"OWNER_START": ""}):  # fmt: skip
+        assert session_label.of_launch(session, LIFE | other) == ""
+    session_label.remember(session, life, "")
+    assert session_label.of_launch(session, LIFE) == ""
+    assert list(links.iterdir()) == []
+
+
+def test_a_service_has_labels_for_the_life_that_goes_on(links):
+    owner = Owner(unit="gw.service", epoch="e1", cgroup="/gw.service")
+    session_label.remember("gw.service", session_label.life_of(owner), "codex:1")
+    service = {"OWNER_UNIT": "gw.service", "NAMESPACES": "1/2", "BOOT": "b"}
+    found = [session_label.of_launch("gw.service", service | {"OWNER_EPOCH": epoch})
+             for epoch in ("e1", "e2", "ended", "")]  # fmt: skip
+    assert found == ["codex:1", "", "", ""]
+    assert session_label.life_of(Owner()) == session_label.life_of(Owner(epoch="ended")) == ""
+
+
+def test_the_newest_links_are_kept(links, monkeypatch):
+    monkeypatch.setattr(session_label, "_MOST", 3)
+    for number in range(5):
+        session_label.remember(f"s{number}", "e", "x")
+        link = next(each for each in links.iterdir() if f"-s{number}-" in each.name)
+        os.utime(link, (number, number), follow_symlinks=False)
+    assert sorted(each.name for each in links.iterdir()) == [
+        f"scopekeeper-s{number}-e" for number in (2, 3, 4)
+    ]
+
+
+def test_a_label_is_given_where_later_scopes_cannot_have_it(links):
+    links.parent.write_text("in the way")
+    session_label.remember("s", "e", "x")
+    session_label.remember("s", "e", "")
+    assert session_label.of_launch("s", LIFE | {"OWNER_EPOCH": "e"}) == ""
+
+
+def test_a_label_that_was_taken_over_is_not_its_own():
+    assert label.is_unnamed(a_scope(label="codex:1", label_taken=True))
+    assert not label.is_unnamed(a_scope("codex:1", label="codex:1", label_taken=True))
+    raw = records.dumps({**SCOPE, "LABEL": "x", "LABEL_TAKEN": "1"})
+    assert record_parser.scope(raw, UNIT).label_taken
+    with pytest.raises(records.RecordError):
+        record_parser.scope(records.dumps({**SCOPE, "LABEL_TAKEN": "2"}), UNIT)
+
+
 LAUNCH = {
     "SESSION": "s", "LANE": "main", "CGROUP": "/x/scopekeeper-s-main.scope", "NAME": "time",
     "PID": "7", "START": "1", "ID": "0a1b2c3d", "STARTED": "5", "NAMESPACES": "1/2", "BOOT": "b",
@@ -135,22 +199,22 @@ LAUNCH = {
 
 
 def read(raw):
-    return [each.end for each in unseen_ends._lines(raw, label_lines.read(raw))]
+    return [each.end for each in member_lines.parsed(raw, label_lines.read(raw))]
 
 
 @given(NAMES, st.lists(st.one_of(st.none(), NAMES), max_size=3), st.booleans())
 def test_an_end_has_the_newest_label_of_its_scope(last, earlier, launched_first):
     given_labels = [*(x or "" for x in earlier), last]
-    lines = [label_lines.line(LAUNCH["CGROUP"], "100", each) for each in given_labels]
+    lines = [launch_ledger.label_line(LAUNCH["CGROUP"], "100", each) for each in given_labels]
     launch = launch_ledger.line(LAUNCH)
     (end,) = read(b"".join([launch, *lines] if launched_first else [*lines, launch]))
     assert end.label == last
-    (end,) = read(b"".join([launch, *lines, label_lines.line(LAUNCH["CGROUP"], "100", "")]))
+    (end,) = read(b"".join([launch, *lines, launch_ledger.label_line(LAUNCH["CGROUP"], "100", "")]))
     assert end.label == ""
 
 
 def test_a_label_is_not_that_of_a_later_scope_of_the_same_name_nor_of_another_scope():
-    labels = label_lines.line(LAUNCH["CGROUP"], "100", "codex:1")
+    labels = launch_ledger.label_line(LAUNCH["CGROUP"], "100", "codex:1")
     for other in (
         {"SCOPE_BORN": "101"},
         {"SCOPE_BORN": ""},
@@ -161,7 +225,7 @@ def test_a_label_is_not_that_of_a_later_scope_of_the_same_name_nor_of_another_sc
 
 @given(st.binary(max_size=300))
 def test_any_bytes_may_stand_beside_the_line_of_a_label(junk):
-    raw = junk + label_lines.line(LAUNCH["CGROUP"], "100", "codex:1") + b"\n" + junk
+    raw = junk + launch_ledger.label_line(LAUNCH["CGROUP"], "100", "codex:1") + b"\n" + junk
     assert label_lines.read(raw)[LAUNCH["CGROUP"], "100"].label == "codex:1"
 
 
@@ -176,7 +240,7 @@ def test_the_line_of_a_label_that_none_of_ours_wrote_says_nothing(change):
 
 
 def test_only_labels_of_scopes_that_are_still_needed_stay_in_the_ledger():
-    raw = label_lines.line("/a", "1", "x") + label_lines.line("/b", "1", "y")
+    raw = launch_ledger.label_line("/a", "1", "x") + launch_ledger.label_line("/b", "1", "y")
     kept = b"".join(label_lines.kept(label_lines.read(raw), {("/a", "1"), ("/c", "1")}))
     assert {key: each.label for key, each in label_lines.read(kept).items()} == {("/a", "1"): "x"}
 

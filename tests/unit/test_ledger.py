@@ -12,7 +12,7 @@ from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.keeper.exec.live import as_launched
 from scopekeeper.kernel.proc import mount_point, namespaces
-from scopekeeper.lifecycle import unseen_ends
+from scopekeeper.lifecycle import member_lines, unseen_ends
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from tests.unit.standin import a_run
@@ -26,7 +26,7 @@ GOOD = {
 
 
 def read(raw: bytes) -> list[End]:
-    return [each.end for each in unseen_ends._lines(raw)]
+    return [each.end for each in member_lines.parsed(raw)]
 
 
 @given(WORDS, WORDS, WORDS, st.integers(1, 2**40))
@@ -70,7 +70,7 @@ def test_why_a_stop_ends_a_member_is_read(reason, text, pid, uid):
     )  # fmt: skip
     cause = Cause(reason, text, Stopper(pid, uid, "sh"))
     raw = b"".join(unseen_ends.lines_of([end], [cause], "/x/scopekeeper-s-main.scope"))
-    (line,) = unseen_ends._lines(raw)
+    (line,) = member_lines.parsed(raw)
     assert line.cause == cause
     assert (line.end.owner, line.end.pid) == ("pid 3", 7)
 

@@ -1,6 +1,8 @@
 """Claude Code."""
 
+import json
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.e2e.packages import Package
 
@@ -24,7 +26,13 @@ class Claude(FromNpm):
     prompt_sign = "❯"  # noqa: RUF001
     asks = "Background work"
     names_servers = True
+    names_commands = True
     contains_commands = True
+    not_played = MappingProxyType(
+        {
+            "test_commands_end_with_a_client_that_is_a_member_itself": "its shell is contained",
+        }
+    )
 
     def configure(self, place: Place) -> None:
         project = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
@@ -84,6 +92,12 @@ class Claude(FromNpm):
             "Agent", description="a part", prompt=script, subagent_type="general-purpose",
             run_in_background=False,
         )  # fmt: skip
+
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        settings = json.loads((place.home / ".claude/settings.json").read_text())
+        hook = {"hooks": [{"type": "command", "command": command}]}
+        settings.setdefault("hooks", {}).setdefault(event, []).append(hook)
+        place.write(".claude/settings.json", settings)
 
     def sessions(self, place: Place) -> set[str]:
         return {path.stem for path in (place.home / ".claude/projects").glob("*/*.jsonl")}

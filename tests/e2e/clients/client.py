@@ -66,6 +66,8 @@ class Client(ABC):
     """on its screen when it asks at its end what is to be done with commands that run"""
     names_servers: ClassVar[bool] = False
     """whether its servers have the id of the session in their environment"""
+    names_commands: ClassVar[bool] = False
+    """whether its commands have it"""
     contains_commands: ClassVar[bool] = False
     """whether ``shell_variables`` lead to scopekeeper-shell"""
 
@@ -118,6 +120,10 @@ class Client(ABC):
 
     def subagent(self, script: str) -> str:
         """Return the step of a script that has a subagent do another script."""
+        raise NotImplementedError
+
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        """Write a hook of the user's own into its settings."""
         raise NotImplementedError
 
     def sessions(self, place: Place) -> set[str]:

@@ -23,6 +23,7 @@ class Codex(FromNpm):
     prompt_sign = "›"  # noqa: RUF001
     exit_words = "/quit"
     new_words = "/new"
+    names_commands = True
     not_played = MappingProxyType(
         {
             "test_a_subagent_uses_the_servers_of_its_session": "its tool has another form",
@@ -79,6 +80,17 @@ trust_level = "trusted"
 
     def subagent(self, script: str) -> str:
         return call("spawn_agent", message=script)
+
+    def add_hook(self, place: Place, event: str, command: str) -> None:
+        with (place.home / ".codex/config.toml").open("a") as config:
+            config.write(
+                f"""
+[[hooks.{event}]]
+[[hooks.{event}.hooks]]
+type = "command"
+command = {json.dumps(command)}
+"""
+            )
 
     def sessions(self, place: Place) -> set[str]:
         rollouts = (place.home / ".codex/sessions").rglob("rollout-*.jsonl")

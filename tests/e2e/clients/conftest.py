@@ -23,7 +23,12 @@ TABLES = pytest.StashKey[dict[str, Table]]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Play each client with the ends that it has; without scopekeeper before with it."""
+    """Play each client with the ends that it has; without scopekeeper before with it.
+
+    A test of hooks names its way and its client itself.
+    """
+    if any(mark.args[0] == "way" for mark in metafunc.definition.iter_markers("parametrize")):
+        return
     if "way" in metafunc.fixturenames:
         metafunc.parametrize("way", WAYS, indirect=True, scope="session")
     if "end" in metafunc.fixturenames:
@@ -47,21 +52,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    """Return where an item belongs: what is not played, then each way."""
+    """Return where an item belongs: any other, then without scopekeeper, then with it."""
     case = getattr(item, "callspec", None)
     way = case.params.get("way") if case else None
-    return [None, *WAYS].index(way)
+    return list(WAYS).index(way) if way in WAYS else -1
 
 
 @pytest.fixture(scope="session")
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Play without scopekeeper first; then have its keeper started by systemd, as README says."""
+    """Play without scopekeeper first; then have its keeper started by systemd, as README says.
+
+    Any other way than ``wrapped`` has no keeper.
+    """
     if ROOT:
         pytest.skip("a client is a user's")
-    if request.param == "bare":
+    if request.param != "wrapped":
         yield request.param
         return
-    done = subprocess.run([PROGRAM, "install", "--shell"], capture_output=True, text=True)
+    done = subprocess.run([PROGRAM, "install"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     yield request.param
     subprocess.run([PROGRAM, "uninstall", "--force"], capture_output=True)

@@ -9,15 +9,13 @@ import tempfile
 from pathlib import Path
 
 from tests import folders
-from tests.machine import MOUNT, PROGRAM, end_cgroup, eventually, scope_directories
+from tests.machine import MOUNT, PROGRAM, SHELL, end_cgroup, eventually, scope_directories
 
 from .client import PATH, Client, Place, Server
 from .model import Model
 
 STUB = Path(__file__).parents[1] / "stub_server.py"
 SERVERS = ("stub", "stubborn")
-SHELLS = Path.home() / ".local/share/scopekeeper/shells"
-"""What ``scopekeeper install --shell`` makes."""
 UNIT = "e2e-client"
 # what a login at a terminal has, too
 KEPT = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
@@ -34,6 +32,8 @@ class Desk:
 
     def __init__(self, client: Client, model: Model, *, contained: bool) -> None:
         self.client, self.model, self.contained = client, model, contained
+        self.as_member = False
+        """whether the client itself is started by ``scopekeeper run``"""
         self._folder = Path(tempfile.mkdtemp(prefix="e2e-", dir=Path.home()))
         home, work = self._folder / "home", self._folder / "work"
         for folder in (home, work):
@@ -41,6 +41,7 @@ class Desk:
         servers = {name: server(name) for name in SERVERS}
         self.place = Place(home, work, model.origin, servers)
         client.configure(self.place)
+        self._shells = home / "shells"
         if contained:
             self._contain()
 
@@ -57,7 +58,7 @@ class Desk:
             "PATH": PATH,
         }
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        shell = self.client.shell_variables(SHELLS) if self.contained else {}
+        shell = self.client.shell_variables(self._shells) if self.contained else {}
         return usual | kept | self.client.variables(self.place) | shell
 
     def argv(self, arguments: list[str], unit: str) -> list[str]:
@@ -65,7 +66,8 @@ class Desk:
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit={unit}"]
         variables = [f"{name}={value}" for name, value in self.variables().items()]
         setting = ["env", f"--chdir={self.place.work}", "-i", *variables]
-        return [*scope, "--", *setting, *self.client.argv(), *arguments]
+        member = [PROGRAM, "run", "-n", self.client.name, "--"] if self.as_member else []
+        return [*scope, "--", *setting, *member, *self.client.argv(), *arguments]
 
     def remove(self) -> None:
         """End what is in scopes, and take everything away."""
@@ -84,6 +86,8 @@ class Desk:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        self._shells.mkdir()
+        (self._shells / "bash").symlink_to(SHELL)
 
 
 def _own_scopes() -> list[str]:

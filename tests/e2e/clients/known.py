@@ -3,7 +3,9 @@
 from .claude import Claude
 from .client import Client
 from .codex import Codex
+from .copilot import Copilot
 from .gemini import Gemini
+from .hermes import Hermes
 
-_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini())
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), Copilot(), Hermes())
 CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.e2e import provider
 from tests.e2e.provider import Request, decide
 
-from .dialects import anthropic, gemini, responses
+from .dialects import anthropic, chat_completions, gemini, responses
 from .dialects.reply import Event, Reply
 
 HOLD = "hold"
@@ -43,6 +43,7 @@ class Dialect(Protocol):
 
 DIALECTS: tuple[Dialect, ...] = (
     anthropic.Messages(),
+    chat_completions.ChatCompletions(),
     responses.Responses(),
     gemini.Generate(),
 )
@@ -73,7 +74,8 @@ class Handler(provider.Handler):
         self._begin_stream()
         for event in dialect.events(body, reply):
             name = f"event: {event.name}\n" if event.name else ""
-            self.wfile.write(f"{name}data: {json.dumps(event.data)}\n\n".encode())
+            data = event.data if isinstance(event.data, str) else json.dumps(event.data)
+            self.wfile.write(f"{name}data: {data}\n\n".encode())
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":

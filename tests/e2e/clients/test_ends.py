@@ -44,8 +44,13 @@ def check_that_it_is_contained(life: Life) -> None:
     for each in life.seen:
         if is_contained(client, each.kind):
             assert each.scope, each
-            assert not client.names_servers or each.session in names, each
+            assert not is_named(client, each.kind) or each.session in names, each
 
 
 def is_contained(client: Client, kind: str) -> bool:
     return kind != "worker" or client.contains_commands
+
+
+def is_named(client: Client, kind: str) -> bool:
+    """Return True if the client gives its processes of a kind the id of the session."""
+    return client.names_commands if kind == "worker" else client.names_servers

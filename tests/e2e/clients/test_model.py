@@ -1,6 +1,7 @@
 """The model and the installation of clients, where no client is needed."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from .model import Model
 
 SCRIPT = 'call: ping {"x": 1}\nsay: done'
 ANTHROPIC = "/v1/messages"
+CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
 GEMINI = "/v1beta/models/any:generateContent"
 GEMINI_STREAMED = "/v1beta/models/any:streamGenerateContent"
@@ -48,6 +50,10 @@ FIRST: dict[str, dict[str, Any]] = {
         "tools": [{"name": "ping"}],
         "messages": [{"role": "user", "content": SCRIPT}],
     },
+    CHAT: {
+        "tools": [{"type": "function", "function": {"name": "ping"}}],
+        "messages": [{"role": "user", "content": SCRIPT}],
+    },
     RESPONSES: {
         "tools": [{"type": "function", "name": "ping"}],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": SCRIPT}]}],
@@ -64,6 +70,13 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
         [
             {"role": "assistant", "content": [{"type": "tool_use", "name": "ping"}]},
             {"role": "user", "content": [{"type": "tool_result", "content": "pong"}]},
+        ],
+    ),
+    CHAT: (
+        "messages",
+        [
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "tool_call_id": "1", "content": "pong"},
         ],
     ),
     RESPONSES: (
@@ -108,6 +121,10 @@ def test_a_tool_that_is_not_offered_is_refused_with_its_name(model: Model, path:
     assert model.refused("say: done")
 
 
+def test_a_stream_of_chat_completions_has_its_last_line(model: Model) -> None:
+    assert ask(model, CHAT, FIRST[CHAT] | {"stream": True}).endswith("data: [DONE]\n\n")
+
+
 def test_a_request_without_tools_is_no_turn(model: Model) -> None:
     body = {"messages": [{"role": "user", "content": f"A title for: \n{SCRIPT}"}]}
     assert '"OK"' in ask(model, ANTHROPIC, body)
@@ -150,10 +167,11 @@ def test_clients_can_be_asked_for_in_several_ways() -> None:
 
 
 def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the host's pytest with the plugin, where there is no npm."""
+    """Run the host's pytest with the plugin, where there is no npm and pip has no index."""
     (folder / "pytest.ini").touch()
     checkout = Path(__file__).parents[3]
     environment = {"SCOPEKEEPER_LAB": str(folder), "PATH": "", "PYTHONPATH": str(checkout)}
+    environment |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
     argv = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
     plugins = ["-p", "tests.lab.plugin", "-p", "tests.e2e.clients.plugin"]
     return subprocess.run(
@@ -165,7 +183,9 @@ def test_a_client_that_cannot_be_installed_is_a_skip_and_passes_nothing(tmp_path
     done = pytest_of(tmp_path, "--client", "all")
     assert done.returncode == 0, done.stdout + done.stderr
     for name in CLIENTS:
-        assert f"NOT RUN: {name}: there is no npm here" in done.stderr
+        assert f"NOT RUN: {name}: " in done.stderr
+    assert "there is no npm here" in done.stderr
+    assert "PyPI's registry cannot be reached" in done.stderr
     last = done.stdout.splitlines()[-1]
     assert f"{len(CLIENTS)} skipped" in last
     assert "passed" not in last

@@ -24,7 +24,8 @@ class Reply:
 class Event:
     """One event of a streamed answer."""
 
-    data: dict[str, Any]
+    data: dict[str, Any] | str
+    """a text is sent as it is"""
     name: str = ""
 
 

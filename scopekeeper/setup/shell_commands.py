@@ -1,0 +1,160 @@
+"""The step for Claude Code's shell commands: one line in its settings, with ``--shell-commands``.
+
+Not without that option: with the line and without the program, Claude Code starts no command. So
+the line is written only with a program that stays, and never over a value of its user.
+"""
+
+import os
+from collections.abc import Mapping
+
+from scopekeeper.errors import ConfigError
+from scopekeeper.launch.shell_prefix import NAME
+from scopekeeper.mcp_configs import files, hook_files, shell_line
+from scopekeeper.mcp_configs.claude_settings import settings
+from scopekeeper.mcp_configs.document import ParseError
+from scopekeeper.mcp_configs.hook_files import HookFile
+from scopekeeper.mcp_configs.shell_line import VARIABLE
+from scopekeeper.setup import restarts
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+
+_CLIENT = "claude-code"
+_COMMAND = "scopekeeper setup --shell-commands"
+_OUTSIDE = "its shell commands run in no scope"
+_WHY = "The line puts Claude Code's shell commands into scopes, too."
+_PASSING = ("/tmp/", "/var/tmp/", "/run/", "/dev/shm/")  # noqa: S108  nothing is written there
+"""Folders in which no program stays."""
+
+
+class ShellCommands:
+    """Has Claude Code start its commands through ``scopekeeper-prefix``."""
+
+    name = "shell"
+
+    def find(self, machine: Machine) -> list[Found]:
+        """Return a finding if this user has Claude Code."""
+        (file,) = hook_files.hook_files(machine.environment, _CLIENT) or (None,)
+        if file is None or not os.path.isdir(file.folder):
+            return []
+        path, title = file.path, file.client.title
+        there = [each for each in settings(machine.environment) if each.path == path]
+        for each in there:
+            if each.is_missing:
+                detail = f"there is no {each.program} ({each.variable}): it starts no command"
+                return [Found(self.name, title, Need.HAND, detail, target=path,
+                              command=f"edit {path}")]  # fmt: skip
+        if there:
+            return [Found(self.name, title, Need.NOTHING, "its shell commands too", target=path)]
+        return [self._not_there(machine, file)]
+
+    def _not_there(self, machine: Machine, file: HookFile) -> Found:
+        path, title = file.path, file.client.title
+        hand = Need.HAND if machine.shell_commands else Need.ADVICE
+        try:
+            original = files.read(path) if file.exists else None
+            text = original.text() if original else ""
+            if text and shell_line.value(text) is not None:
+                detail = f"{_OUTSIDE}: its settings have another {VARIABLE}, which stays"
+                return Found(self.name, title, hand, detail, command=f"edit {path}", target=path)
+            program = _program(machine)
+            _edit(file, program)
+            if original:
+                files.check(original)
+        except (ParseError, ConfigError) as error:
+            detail = f"{_OUTSIDE}: {error.message.removeprefix(f'{path}: ')}"
+            return Found(self.name, title, hand, detail, command=_COMMAND, target=path)
+        if not machine.shell_commands:
+            return Found(self.name, title, Need.ADVICE, _OUTSIDE, command=_COMMAND, target=path)
+        return Found(
+            self.name, title, Need.CHANGE, _OUTSIDE, will="add a line",
+            where=machine.short(path), why=_WHY, command=_COMMAND, target=path,
+            facts={"program": [program]}, late_facts=lambda: _edit(file, program),
+        )  # fmt: skip
+
+    def do(self, machine: Machine, found: Found) -> Outcome:
+        """Write the line."""
+        file, (program,) = _file_of(machine.environment, found.target), found.facts["program"]
+        if not file.exists:
+            hook_files.make(file, shell_line.new_text(program))
+            verb = "made, with"
+        else:
+            original = files.read(file.path)
+            new = _added(file.path, original.text(), program)[0]
+            again = b"scopekeeper" in original.raw  # the hook has kept what was before
+            files.replace(original, new.encode(), again=again)
+            verb = "has"
+        line = f"{machine.short(file.path)}: {verb} the line that contains shell commands"
+        return Outcome([line], restart=restarts.of_clients([_CLIENT]), has_backup=verb == "has")
+
+    def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
+        """Remove the line, and a file that ``do`` made."""
+        file, undone = _file_of(machine.environment, target), Outcome()
+        (program,), (inserted,), (replaced,) = (
+            facts[key] for key in ("program", "inserted", "replaced")
+        )
+        short = machine.short(target)
+        if not file.exists:
+            undone.left.append(f"{short} is gone")
+            return undone
+        original = files.read(target)
+        text = original.text()
+        try:
+            before = shell_line.remove(text, inserted, replaced, program)
+        except (ParseError, ConfigError) as error:
+            raise ConfigError(f"{target}: {error.message}", f"edit {target}") from None
+        if before == text:
+            undone.left.append(f"{short}: the line of setup is not in it by now")
+            return undone
+        undone.restart += restarts.of_clients([_CLIENT])
+        if not inserted and text == shell_line.new_text(program):
+            if not dry_run:
+                hook_files.remove(file, original)
+            undone.lines.append(f"{short}: removed")
+            return undone
+        if not dry_run:
+            new = before.encode()
+            files.replace(original, new, again=True)
+            # without one from before, it holds what this has just undone
+            files.drop_backups(original, new, lambda old: old == original.raw)
+        undone.lines.append(f"{short}: its line is removed")
+        return undone
+
+
+def _edit(file: HookFile, program: str) -> Facts:
+    """Return what the line inserts, and what it replaces; both '' for a file that is made."""
+    if not file.exists:
+        return {"inserted": [""], "replaced": [""]}
+    _, inserted, replaced = _added(file.path, files.read(file.path).text(), program)
+    return {"inserted": [inserted], "replaced": [replaced]}
+
+
+def _added(path: str, text: str, program: str) -> tuple[str, str, str]:
+    try:
+        if shell_line.value(text) is None:
+            return shell_line.add(text, program)
+    except ParseError as error:
+        raise ConfigError(f"{path}:{error.line}:{error.column}: {error.message}") from None
+    raise ConfigError(f"{path}: has another {VARIABLE} by now, which stays")
+
+
+def _file_of(environment: Mapping[str, str], path: str) -> HookFile:
+    """Return the settings of Claude Code; raises ConfigError if they are another file by now."""
+    for each in hook_files.hook_files(environment, _CLIENT):
+        if each.path == path:
+            return each
+    raise ConfigError(f"{path}: it is not the file of {_CLIENT} by now", f"remove {VARIABLE} there")
+
+
+def _program(machine: Machine) -> str:
+    """Return the program of the line, by a path that stays; raises ConfigError, UsageError."""
+    launcher = machine.launcher()[1]
+    beside = [os.path.join(os.path.dirname(each), NAME)
+              for each in (launcher, os.path.realpath(launcher))]  # fmt: skip
+    path = next((each for each in beside if os.access(each, os.X_OK)), "")
+    if not path:
+        raise ConfigError(f"there is no {beside[0]}")
+    home = machine.environment.get("HOME", "").rstrip("/")
+    cache = machine.environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    for each in (path, os.path.realpath(path)):
+        if each.startswith((*_PASSING, f"{cache}/")):
+            raise ConfigError(f"{each} may be gone soon: install scopekeeper first")
+    return path
