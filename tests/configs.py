@@ -8,8 +8,8 @@ import string
 
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.json5 import Dialect
+from tests.formats import FORMATS
 
 COMMANDS = st.sampled_from(
     ["npx", "uvx", "/opt/a b/it's", 'say "hi"', "C:\\bin\\x.exe", "${env:HOME}/bin/é", "a\tb", "😀"]
@@ -113,7 +113,7 @@ def spelled(draw, kind, server):
     if "command" not in server:
         return server
     rest = {key: value for key, value in server.items() if key not in ("command", "args")}
-    if kind.is_list:
+    if kind.command_is_list:
         return {"command": [server["command"], *server.get("args", [])], **rest}
     if kind.nested and draw(st.booleans()):
         inner = {"path" if key == "command" else key: server[key]

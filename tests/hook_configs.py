@@ -5,8 +5,8 @@ The value of each is known beforehand, so the tests need no parser of ours.
 
 from hypothesis import strategies as st
 
-from scopekeeper.mcp_configs.formats import FORMATS
 from tests.configs import COMMANDS, TomlWriter, Writer, YamlWriter
+from tests.formats import FORMATS
 
 JSON_CLIENTS = ("claude-code", "gemini", "copilot")
 OTHER_EVENTS = ("Stop", "pre_tool_call")

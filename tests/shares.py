@@ -161,6 +161,8 @@ LONG: Share = {
     # what a client does beside starting servers
     "systemd/test_shell_prefix.py": ALL,
     "systemd/test_titles.py": ALL,
+    # how lists are filtered, sorted and drawn, processes, ports
+    "systemd/test_list_options.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
         "test_a_client_that_is_cancelled_while_it_starts_leaves_nothing",

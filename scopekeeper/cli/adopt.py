@@ -4,15 +4,16 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
-    nothing_matched,
     require_target,
+    say_nothing_matched,
     select_targets,
+    status,
     with_target_options,
 )
-from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
+from scopekeeper.cli.show import answer, safe, safe_json
 from scopekeeper.cli.stop_report import label
 from scopekeeper.cli.users import uid_of, user_fields, with_all_users
-from scopekeeper.errors import NOTHING_MATCHED, UsageError
+from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle import adopt
 from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
@@ -77,8 +78,5 @@ def command(
             name = label(Selected(each.selected.scope, each.member), users=all_users)
             click.echo(f"{name}: {done}")
         if not adopted and not missing:
-            click.echo(nothing_matched(selector, snapshot))
-            warn_unread(snapshot.unread)
-    if any(each.problem for each in adopted):
-        raise SystemExit(1)
-    raise SystemExit(0 if adopted and not missing else NOTHING_MATCHED)
+            say_nothing_matched(selector, snapshot)
+    raise SystemExit(status([each.problem for each in adopted], missing))

@@ -12,6 +12,8 @@ GROUPS = {
     "Look": {
         "status": "Show on one screen what is contained, and what is not.",
         "ls": "List scopes.",
+        "ps": "Show the processes inside, as a tree.",
+        "ports": "Show which member listens on what.",
         "watch": "Print events of scopes as they happen.",
         "why": "Show why something ended, or what still runs.",
         "history": "List what ended, when, and why.",
@@ -45,7 +47,7 @@ GROUPS = {
 COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
 
 MEANT = {
-    "list": "ls", "ps": "ls", "top": "ls", "scopes": "ls",
+    "list": "ls", "top": "ls", "scopes": "ls",
     "kill": "stop", "rm": "stop", "remove": "stop", "delete": "stop", "end": "stop", "down": "stop",
     "terminate": "stop", "up": "run", "start": "run", "spawn": "run", "create": "run",
     "prune": "reconcile", "gc": "reconcile", "clean": "reconcile", "cleanup": "reconcile",
@@ -54,6 +56,7 @@ MEANT = {
     "check": "doctor", "daemon": "keeper", "type": "send", "enter": "attach",
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
     "init": "setup", "configure": "setup", "overview": "status",
+    "processes": "ps", "pstree": "ps", "ss": "ports", "netstat": "ports", "lsof": "ports",
     "rename": "label", "tag": "label",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

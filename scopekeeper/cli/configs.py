@@ -14,7 +14,8 @@ from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_configs import edit_diff, files
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
-from scopekeeper.mcp_configs.formats import FORMATS, found, recognise, shapes
+from scopekeeper.mcp_configs.formats import found, recognise, shapes
+from scopekeeper.mcp_configs.known_clients import built_in, client_named, formats
 from scopekeeper.mcp_configs.running import running
 from scopekeeper.mcp_configs.servers import ServerState, holds
 from scopekeeper.mcp_configs.wrap import Rewrite, Selection, WrapOutcome
@@ -31,7 +32,7 @@ _COLUMNS = (
     Column("FILE", Fit.MIDDLE, 20, need=2),
 )
 NOT_CONTAINED = (ServerState.UNCLEAR, ServerState.NOT_WRAPPED, ServerState.NO_LAUNCHER)
-_NAMES = ", ".join(FORMATS)
+_NAMES = [*built_in()]
 
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ else:
 
 
 class _Client(_Choice):
-    """The name of a client; a wrong one gets a suggestion."""
+    """The name of a client, also of one that the user has added; a wrong one gets a suggestion."""
 
     def convert(
         self,
@@ -49,15 +50,15 @@ class _Client(_Choice):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str:
-        """Return the name; raises BadParameter."""
-        try:
-            name: str = super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            near = suggestion(str(value), FORMATS)
+        """Return the name of its entry in the table; raises BadParameter."""
+        client = client_named(str(value))
+        if client is None:
+            known = formats()
+            near = suggestion(str(value), known)
             if near:
-                self.fail(f"{value!r} is none{near} All: {', '.join(FORMATS)}", param, ctx)
-            self.fail(error.message, param, ctx)
-        return name
+                self.fail(f"{value!r} is none{near} All: {', '.join(known)}", param, ctx)
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, known))}.", param, ctx)
+        return client.name
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -67,9 +68,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 FILE_OPTIONS: list[click.Parameter] = [
-    click.Option(["--client"], type=_Client([*FORMATS]), metavar="CLIENT",
-                 help=f"Only the files of this client: {_NAMES}."),
-    click.Option(["--format", "kind"], type=_Client([*FORMATS]), metavar="CLIENT",
+    click.Option(["--client"], type=_Client(_NAMES), metavar="CLIENT",
+                 help=f"Only the files of this client: {', '.join(_NAMES)}."),
+    click.Option(["--format", "kind"], type=_Client(_NAMES), metavar="CLIENT",
                  help="Read FILE as one of this client, whatever its name."),
     click.Option(["--only"], metavar="SERVER", multiple=True, help="Only this server, even if it "
                  "is disabled. May be repeated."),
@@ -117,7 +118,8 @@ def target_files(
     if kind and not paths:
         raise UsageError("--format needs a FILE", "give FILE, or use --client")
     if paths:
-        return [(path, FORMATS[kind] if kind else None) for path in paths]
+        given, own = formats().get(kind or ""), dict(found(os.environ))
+        return [(path, given or own.get(os.path.abspath(path))) for path in paths]
     known: list[tuple[str, Format | None]] = [*found(os.environ, client)]
     return known
 

@@ -4,20 +4,24 @@ import os
 
 import click
 
+from scopekeeper.cli import colour
+from scopekeeper.cli.colour import Paint, with_color
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe
 from scopekeeper.doctor.examine import examine, verdict
 from scopekeeper.doctor.finding import Status
 
 _WORDS = ("usable", "usable, with limits", "not usable")
-_COLOURS = {Status.OK: "green", Status.NOTE: "cyan", Status.LIMIT: "yellow", Status.FAIL: "red"}
+_PAINTS = {Status.OK: Paint.GREEN, Status.NOTE: Paint.CYAN, Status.LIMIT: Paint.YELLOW,
+           Status.FAIL: Paint.RED}  # fmt: skip
 
 
 @click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with "
               "this placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-def command(placement: str | None, as_json: bool) -> None:
+@with_color
+def command(placement: str | None, as_json: bool, color: str) -> None:
     """Check that scopekeeper works on this machine, and print how to fix what does not.
 
     Exit status: 0 usable; 1 usable with limits; 2 not usable.
@@ -42,9 +46,10 @@ def command(placement: str | None, as_json: bool) -> None:
             }
         )
     else:
+        paints = _PAINTS if colour.is_wanted(color) else dict.fromkeys(_PAINTS)
         for finding in findings:
-            word = click.style(f"{finding.status.value:5}", fg=_COLOURS[finding.status])
-            click.echo(f"{word}  {finding.check:11}  {safe(finding.detail)}")
+            word = colour.painted(f"{finding.status.value:5}", paints[finding.status])
+            colour.echo(f"{word}  {finding.check:11}  {safe(finding.detail)}")
             if finding.fix and finding.status is not Status.OK:
                 click.echo(f"{'':20}→ {safe(finding.fix)}")
         click.echo(f"scopekeeper is {_WORDS[status]} here")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scopekeeper.cli.ends import coarse
-from scopekeeper.quantities import show_duration
 from scopekeeper.scope.model import Identity
 from scopekeeper.scope.selection import Selector
 
@@ -24,7 +23,7 @@ _MOST = 100
 def find(
     selector: Selector, words: Collection[str], living: Collection[str], *, all_users: bool
 ) -> list[dict[str, Any]]:
-    """Return the ended runs, the newest last, each with "row", "uid" and "document".
+    """Return the ended runs, the newest last, each with "uid", "document" and what is shown.
 
     Of what selector compares, an ended run has session, lane, run and name: any other condition
     matches none. A word is a session or the id of a run. living has the units that are listed
@@ -43,8 +42,8 @@ def find(
         return [
             {
                 "ended": end.ended,
-                "row": _row(end),
                 "document": document(end),
+                **_shown(end),
                 "went_on": f"went on {end.evidence}" if end.reason is Reason.CONTINUED else "",
             }
             for end in _ends(selector, words)[-_MOST:]
@@ -123,24 +122,14 @@ def end_of(run: "Run", ended: "Ended") -> "End":
     )
 
 
-def _row(end: "End") -> list[str]:
+def _shown(end: "End") -> dict[str, str]:
+    """Return what is shown of an end beside what its document has."""
     from scopekeeper.cli.history import status
     from scopekeeper.scope.reason import Reason
 
-    now = time.time()
     goes_on = end.reason is Reason.CONTINUED
-    return [
-        end.shown_session,
-        end.lane,
-        end.run,
-        end.kind,
-        Reason.CONTINUED.value if goes_on else ENDED,
-        status(end),
-        "-",
-        "-",
-        "-",
-        "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
-        show_duration(now - end.started / 1e6) if end.started else "?",
-        "-" if goes_on else f"{coarse(max(now - end.ended / 1e6, 0))} ago",
-        end.owner or "-",
-    ]
+    return {
+        "state": Reason.CONTINUED.value if goes_on else ENDED,
+        "status": status(end),
+        "ago": "-" if goes_on else f"{coarse(max(time.time() - end.ended / 1e6, 0))} ago",
+    }

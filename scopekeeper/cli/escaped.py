@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from scopekeeper.cli.show import answer, safe, table
+from scopekeeper.cli.cells import Cell, Unit, number, text
+from scopekeeper.cli.list_options import ListOptions, Row
+from scopekeeper.cli.show import answer, safe
 from scopekeeper.cli.table import Column, Fit
-from scopekeeper.cli.users import uid_of, user_fields
+from scopekeeper.cli.users import uid_of, user, user_fields
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier
@@ -23,9 +25,10 @@ from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
 COLUMNS = (
+    Column("USER", extra=True),
     Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=2),
-    Column("PID", right=True),
+    Column("PID", right=True, unit=Unit.NUMBER),
     Column("MEMBER", need=1),
     Column("CGROUP", Fit.MIDDLE, 20, need=3),
     Column("COMMAND", Fit.END, 16),
@@ -38,7 +41,7 @@ def show(
     *,
     as_json: bool,
     all_users: bool,
-    no_trunc: bool = False,
+    options: ListOptions,
 ) -> None:
     """Print the escaped processes of this user, or of all users as far as they can be read.
 
@@ -49,22 +52,33 @@ def show(
             "a process that left its scope is only known by its session, lane, scope and leaf",
             "with --escaped, give --session, --lane, or one of these as a word",
         )
+    view = options.view(COLUMNS)
     uid = uid_of(all_users=all_users)
     everything = find(Reader(mount_point()).snapshot(uid=uid), uid)
-    found = [each for each in everything if _is_selected(each, selector, words)]
+    rows = view.arranged(
+        [Row(_cells(each), each) for each in everything if _is_selected(each, selector, words)]
+    )
     if as_json:
-        answer({"escaped": [Handled(each, "", "").document for each in found]})
-    elif found:
-        rows = [
-            (each.label or each.session, each.lane, str(each.pid),
-             "ended" if each.is_over else "running", each.cgroup, each.command) for each in found
-        ]  # fmt: skip
-        table(COLUMNS, rows, users=[each.uid for each in found] if all_users else None,
-              whole=no_trunc)  # fmt: skip
+        answer({"escaped": [Handled(row.of, "", "").document for row in rows]})
+    elif rows:
+        view.print(rows, also={"USER"} if all_users else ())
     else:
         whose = "" if all_users else " of yours"
-        which = "" if selector == Selector() and not words else " that matches"
+        all_of_them = selector == Selector() and not (words or view.conditions)
+        which = "" if all_of_them else " that matches"
         click.echo(f"No process{whose}{which} is seen to have left its scope.")
+
+
+def _cells(each: Escaped) -> tuple[Cell, ...]:
+    return (
+        text(user(each.uid)),
+        text(each.label or each.session),
+        text(each.lane),
+        number(each.pid),
+        text("ended" if each.is_over else "running"),
+        text(each.cgroup),
+        text(each.command),
+    )
 
 
 def _is_selected(each: Escaped, selector: Selector, words: Collection[str]) -> bool:

@@ -1,40 +1,65 @@
 """``scopekeeper history``."""
 
+import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from scopekeeper import state
-from scopekeeper.cli import unseen
+from scopekeeper.cli import history_sums, unseen
+from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
+from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.history_sums import KEYS
+from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
 from scopekeeper.cli.moments import briefly, when
-from scopekeeper.cli.show import answer, safe_json, table, terminal_width, warn, with_no_trunc
+from scopekeeper.cli.show import answer, safe_json, terminal_width, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.exit_status import signal_name
-from scopekeeper.quantities import show_bytes, show_duration, since
+from scopekeeper.quantities import show_duration, since
 from scopekeeper.scope.reason import Reason
 
+REASON_PAINTS: Mapping[str, Paint] = {
+    **dict.fromkeys((Reason.OOM_KILLED.value, Reason.SIGNALLED.value), Paint.RED),
+    **dict.fromkeys(
+        (each.value for each in (Reason.ABANDONED, Reason.ESCAPED, Reason.NO_OUTPUT,
+                                 Reason.IDLE, Reason.TTL, Reason.LEADER_EXITED)),
+        Paint.YELLOW,
+    ),
+    **dict.fromkeys((Reason.CONTINUED.value, Reason.UNKNOWN.value), Paint.DIM),
+}  # fmt: skip
 COLUMNS = (
-    Column("ENDED", need=1),
+    Column("USER", extra=True),
+    Column("ENDED", need=1, unit=Unit.TIME),
     Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
     Column("RUN", Fit.MIDDLE, 8, need=7),
     Column("MEMBER", Fit.MIDDLE, 8, need=2),
-    Column("REASON"),
+    Column("REASON", paints=REASON_PAINTS),
     Column("STATUS", need=3),
-    Column("LASTED", need=4, right=True),
-    Column("PEAK", need=8, right=True),
-    Column("CPU", need=9, right=True),
+    Column("LASTED", need=4, right=True, unit=Unit.DURATION),
+    Column("PEAK", need=8, right=True, unit=Unit.SIZE),
+    Column("CPU", need=9, right=True, unit=Unit.DURATION),
     Column("EVIDENCE", Fit.WRAP, 24, need=6),
+    Column("LABEL", Fit.MIDDLE, 16, extra=True),
+    Column("SESSION ID", Fit.MIDDLE, 16, extra=True),
+    Column("KIND", extra=True),
+    Column("LIFETIME", extra=True),
+    Column("OWNER", Fit.END, 12, extra=True),
+    Column("UNIT", Fit.MIDDLE, 24, extra=True),
+    Column("PROCS", right=True, unit=Unit.NUMBER, extra=True),
+    Column("KILLED", right=True, unit=Unit.NUMBER, extra=True),
+    Column("COMMAND", Fit.END, 16, extra=True),
 )
 _DEFAULT_LIMIT = 100
+_NONE_MATCHES = "No end matches."
 _SECONDS = 10.0
 """The longest that reading all users' histories may take."""
 
@@ -44,6 +69,7 @@ _SECONDS = 10.0
     epilog=examples(
         "scopekeeper history --since 2h",
         "scopekeeper history -s agent:main:main --reason oom-killed",
+        "scopekeeper history --since 1d --by session --sort -cpu",
     ),
 )
 @click.option("-s", "--session", metavar="KEY", help="Only this session, by its key or label.")
@@ -51,26 +77,35 @@ _SECONDS = 10.0
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
               help="Only ends for this reason. May be repeated.")  # fmt: skip
-@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), default=_DEFAULT_LIMIT,
-              show_default=True, help="Only the newest N ends.")  # fmt: skip
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N "
+              f"ends; with --sort or --by, the first N rows. Default {_DEFAULT_LIMIT}, with --by "
+              "all.")  # fmt: skip
+@click.option("--by", type=click.Choice(tuple(KEYS)), help="Print one row for each session, "
+              "lane, name or reason: its ends, their time and CPU, and the highest peak of "
+              "memory.")  # fmt: skip
 @with_all_users("The history of every user; root only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-@with_no_trunc
+@with_list_options(COLUMNS)
 def command(
     session: str | None,
     since_text: str | None,
     reason_texts: tuple[str, ...],
-    limit: int,
+    limit: int | None,
+    by: str | None,
     all_users: bool,
     as_json: bool,
-    no_trunc: bool,
+    options: ListOptions,
 ) -> None:
     """List what ended, when, and why; the newest last.
 
     Reasons: exited, continued, signalled, oom-killed, stopped by request, superseded, owner gone,
     ttl, idle, no output, leader exited, abandoned, escaped, reboot, unknown. A member whose command
     is `scopekeeper run` is continued: its process went on as the member that EVIDENCE names.
+
+    With --by, --where selects ends, and --sort and --columns are about the sums. ≥ marks a sum of
+    CPU that lacks ends whose CPU nobody saw, ≤ a time in which an end was seen late.
     """
+    options.require_rows(as_json)
     try:
         begin = None if since_text is None else since("since", since_text, time.time())
     except ValueError as error:
@@ -78,22 +113,63 @@ def command(
     unseen.collect()
     reasons = [_reason(text) for text in reason_texts]
 
+    sums = None
+    if by is not None:
+        sums = dataclasses.replace(options, where=()).view(history_sums.columns(by))
+        options = dataclasses.replace(options, sort=None, columns=None)
+    view = options.view(COLUMNS)
+    limit = limit or (None if by else _DEFAULT_LIMIT)
+    newest = None if view.conditions or view.orders or by else limit
+
     def read() -> list[dict[str, Any]]:
         ends = HistoryStore(state.directory()).read(
             session=session,
             since=None if begin is None else int(begin * 1e6),
             reasons=reasons,
-            limit=limit,
+            limit=newest,
         )
-        return [{"ended": e.ended, "row": _row(e), "document": document(e)} for e in ends]
+        return [{"ended": e.ended, "cells": cells(e), "document": document(e)} for e in ends]
 
-    found = read_histories(read, all_users=all_users)[-limit:]
+    rows = view.arranged(rows_of(read_histories(read, all_users=all_users)))
+    if by is not None and sums is not None:
+        documents = [row.of["document"] for row in rows]
+        _print_sums(documents, by, sums, limit, as_json=as_json, users=all_users)
+        return
+    if limit is not None:
+        rows = rows[:limit] if view.orders else rows[-limit:]
     if as_json:
-        answer({"ends": [each["document"] for each in found]})
-    elif not found:
-        click.echo("No ends are recorded.")
+        answer({"ends": [row.of["document"] for row in rows]})
+    elif not rows:
+        click.echo(_NONE_MATCHES if view.conditions else "No ends are recorded.")
     else:
-        _print(found, users=all_users, no_trunc=no_trunc)
+        _print(rows, view, users=all_users)
+
+
+def rows_of(found: Sequence[dict[str, Any]]) -> list[Row[dict[str, Any]]]:
+    """Return the rows of ends that ``read_histories`` returned, each with its "cells"."""
+    return [
+        Row((text(user(each["uid"])), *(Cell(*cell) for cell in each["cells"])), each)
+        for each in found
+    ]
+
+
+def _print_sums(
+    ends: Sequence[dict[str, Any]],
+    by: str,
+    view: View,
+    limit: int | None,
+    *,
+    as_json: bool,
+    users: bool,
+) -> None:
+    groups = history_sums.sums(ends, by)
+    rows = view.arranged(history_sums.rows(groups, by))[:limit]
+    if as_json:
+        answer({"by": by, "groups": [row.of for row in rows]})
+    elif rows:
+        view.print(rows, also={"USER"} if users else (), total=history_sums.total(ends))
+    else:
+        click.echo(_NONE_MATCHES)
 
 
 def read_histories(
@@ -131,35 +207,43 @@ def _reason(text: str) -> Reason:
         ) from None
 
 
-def _print(found: list[dict[str, Any]], *, users: bool, no_trunc: bool) -> None:
-    rows = [each["row"] for each in found]
-    if terminal_width() is not None and not no_trunc:
-        rows = [
-            [briefly(each["ended"], seen=each["document"]["seen"]), *each["row"][1:]]
-            for each in found
-        ]
-    table(
-        COLUMNS,
-        rows,
-        users=[each["uid"] for each in found] if users else None,
-        whole=no_trunc,
+def _print(rows: list[Row[dict[str, Any]]], view: View, *, users: bool) -> None:
+    documents = [row.of["document"] for row in rows]
+    if terminal_width() is not None and not view.whole:
+        rows = [_brief(row) for row in rows]
+    view.print(rows, also={"USER"} if users else (), total=history_sums.total(documents))
+
+
+def _brief(row: Row[dict[str, Any]]) -> Row[dict[str, Any]]:
+    whose, ended, *rest = row.cells
+    short = briefly(row.of["ended"], seen=row.of["document"]["seen"])
+    return Row((whose, Cell(short, ended.value), *rest), row.of)
+
+
+def cells(end: End) -> tuple[Cell, ...]:
+    """Return the cells of an end, without the first one, its user."""
+    return (
+        Cell(when(end.ended), end.ended / 1e6),
+        text(end.shown_session),
+        text(end.lane),
+        text(end.run),
+        text(end.name),
+        text(end.reason.value),
+        text(status(end)),
+        Cell(lasted(end), (end.ended - end.started) / 1e6 if end.started else None),
+        size(end.memory_peak),
+        duration(None if end.cpu_usec is None else end.cpu_usec / 1e6),
+        text(end.evidence),
+        text(end.label),
+        text(end.session_id),
+        text(end.kind),
+        text(end.lifetime),
+        text(end.owner),
+        text(end.unit),
+        number(end.processes),
+        number(end.killed),
+        text(" ".join(end.argv)),
     )
-
-
-def _row(end: End) -> list[str]:
-    return [
-        when(end.ended),
-        end.shown_session,
-        end.lane,
-        end.run or "-",
-        end.name,
-        end.reason.value,
-        status(end),
-        lasted(end),
-        "-" if end.memory_peak is None else show_bytes(end.memory_peak),
-        "-" if end.cpu_usec is None else show_duration(end.cpu_usec / 1e6),
-        end.evidence or "-",
-    ]
 
 
 def status(end: End) -> str:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from scopekeeper.cli.examples import examples
+from scopekeeper.clients.known import built_in
 
 
 @click.command(
@@ -21,8 +22,8 @@ def command(client: str, event: str) -> None:
     at once, prints nothing and exits 0, whatever happens: the client has to go on as without it. A
     line in the journal names a CLIENT or an EVENT that is unknown.
 
-    CLIENT is claude, codex, copilot, gemini or hermes, or one of yours in clients.toml. EVENT is
-    the client's name for it, such as SessionEnd.
+    CLIENT is {clients}, or one of yours in clients.toml. EVENT is the client's name for it, such as
+    SessionEnd.
 
     At the start of a session, a process of its own labels what the client's process has started, if
     its servers do not have the id of the session: codex-257 gets the label codex:ID. It waits at
@@ -31,9 +32,9 @@ def command(client: str, event: str) -> None:
 
     At the end of a session, a process of its own waits until the client has ended, at most 30
     seconds. Then it does what `scopekeeper reconcile --owner PID` does for the client's process. As
-    long as that runs, nothing is stopped, with one exception: Codex and Copilot CLI go on without
-    the servers of a session that has ended. What such a client itself started in that session is
-    stopped after two seconds.
+    long as that runs, nothing is stopped, with one exception: some clients, such as Codex, go on
+    without the servers of a session that has ended. What such a client itself started in that
+    session is stopped after two seconds.
 
     Exit status: 0.
     """
@@ -44,3 +45,7 @@ def command(client: str, event: str) -> None:
         sys.exit(group.main(words, prog_name="scopekeeper", standalone_mode=False))
 
     hook([client, event], call)
+
+
+_CLIENTS = ", ".join(each.short for each in built_in() if each.hooks)
+command.help = (command.help or "").replace("{clients}", _CLIENTS)

@@ -12,7 +12,7 @@ from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import UsageError
 from scopekeeper.mcp_configs import hook_files
 from scopekeeper.mcp_configs.hook_changes import ChangedFile
-from scopekeeper.mcp_configs.hook_files import CLIENTS_WITH_HOOKS, HookFile
+from scopekeeper.mcp_configs.hook_files import HookFile, clients_with_hooks
 from scopekeeper.mcp_configs.hooks import HookOutcome, HookState
 from scopekeeper.mcp_configs.running import running
 from scopekeeper.safe_text import safe_lines
@@ -29,9 +29,10 @@ _COLUMNS = (
 
 def hook_targets(client: str | None) -> list[HookFile]:
     """Return the files of a client, or of all that this user has; raises UsageError."""
-    if client is not None and client not in CLIENTS_WITH_HOOKS:
+    known = clients_with_hooks()
+    if client is not None and client not in known:
         raise UsageError(f"--hooks does not know the hooks of {client}",
-                         f"it knows those of {', '.join(CLIENTS_WITH_HOOKS)}")  # fmt: skip
+                         f"it knows those of {', '.join(known)}")  # fmt: skip
     return hook_files.hook_files(os.environ, client)
 
 

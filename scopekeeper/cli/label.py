@@ -6,14 +6,15 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.select_options import (
-    nothing_matched,
     require_target,
+    say_nothing_matched,
     select_targets,
+    status,
     with_target_options,
 )
-from scopekeeper.cli.show import answer, safe, safe_json, warn_unread
+from scopekeeper.cli.show import answer, safe, safe_json
 from scopekeeper.cli.users import user_fields
-from scopekeeper.errors import NOTHING_MATCHED, UsageError
+from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import label
 from scopekeeper.lifecycle.label import Labelled
@@ -68,11 +69,8 @@ def command(
         for each in done:
             click.echo(f"{safe(each.scope.unit)}: {safe(_outcome(each))}")
         if not done and not missing:
-            click.echo(nothing_matched(selector, snapshot))
-            warn_unread(snapshot.unread)
-    if any(each.problem for each in done):
-        raise SystemExit(1)
-    raise SystemExit(0 if done and not missing else NOTHING_MATCHED)
+            say_nothing_matched(selector, snapshot)
+    raise SystemExit(status([each.problem for each in done], missing))
 
 
 def _wanted(given: str | None, *, clear: bool) -> str:

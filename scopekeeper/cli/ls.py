@@ -2,65 +2,36 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import click
 
-from scopekeeper.cli import ended_runs, ls_titles
+from scopekeeper.cli import ended_runs
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.ls_document import age_of, document, idle_of
+from scopekeeper.cli.list_options import ListOptions, View, with_list_options
+from scopekeeper.cli.ls_beneath import Beneath
+from scopekeeper.cli.ls_document import document
 from scopekeeper.cli.ls_origins import Origins
+from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
 from scopekeeper.cli.outliving import outliving_document
-from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.select_options import say_missing, with_target_options
-from scopekeeper.cli.show import (
-    answer,
-    processes,
-    safe,
-    table,
-    terminal_width,
-    unread_document,
-    warn_unread,
-    with_no_trunc,
-)
-from scopekeeper.cli.table import Column, Fit, cut, name_in_line, width_of, wrap
+from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn_unread
+from scopekeeper.cli.similar import like_selected
 from scopekeeper.cli.users import others, uid_of, with_all_users
-from scopekeeper.clients.ignored import why
-from scopekeeper.errors import NOTHING_MATCHED
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.proc import mount_point
-from scopekeeper.kernel.usage import MemberUsage, command_line, usage
-from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import names
+from scopekeeper.scope.launched import Listed as Matched
 from scopekeeper.scope.launched import continuations, listed
-from scopekeeper.scope.model import Identity, Liveness, Member, OwnerState, Scope, Snapshot
+from scopekeeper.scope.model import Identity, Snapshot
 from scopekeeper.scope.selection import STATES, Selector
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
-
-_AFTER_STATE = 5
-COLUMNS = (
-    Column("SESSION", Fit.MIDDLE, 22),
-    Column("LANE", Fit.MIDDLE, 6, need=5),
-    Column("RUN", Fit.MIDDLE, 8, need=4),
-    Column("KIND", need=11),
-    Column("STATE"),
-    Column("MEMBERS", need=8, right=True),
-    Column("PROCS", need=9, right=True),
-    Column("MEMORY", need=2, right=True),
-    Column("CPU", need=10, right=True),
-    Column("AGE", need=3, right=True),
-    Column("ENDS", need=1),
-    Column("OWNER", Fit.END, 12, need=7),
-)
-STATUS = Column("STATUS", need=6)
-"""Beside STATE where ended runs are listed too."""
-TITLE = Column("TITLE", Fit.END, 16, need=6)
-"""The last one, where a session has a title."""
 
 
 @click.command(
@@ -69,6 +40,8 @@ TITLE = Column("TITLE", Fit.END, 16, need=6)
         "scopekeeper ls",
         "scopekeeper ls -s agent:main:main --members",
         "scopekeeper ls --state orphan --json",
+        "scopekeeper ls --tree",
+        "scopekeeper ls --where 'memory>1G' --sort -memory",
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -77,24 +50,27 @@ TITLE = Column("TITLE", Fit.END, 16, need=6)
               "each with its exit status or signal.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also show each member with its pid and command "
               "line.")  # fmt: skip
+@click.option("--tree", is_flag=True, help="Show sessions, lanes, scopes, members and processes "
+              "as a tree.")  # fmt: skip
 @click.option("--escaped", is_flag=True, help="Show processes that left their scope "
               "instead; takes words, --session and --lane.")  # fmt: skip
 @with_all_users("Show the scopes of every user.")
 @click.option("--all-owners", is_flag=True, hidden=True)
 @click.option("--compare", is_flag=True, help="Also ask systemd, and show scopes that it does not "
               "know as ghost.")  # fmt: skip
-@with_no_trunc
+@with_list_options(COLUMNS)
 def command(
     selector: Selector,
     words: tuple[str, ...],
     as_json: bool,
     with_ended: bool,
     members: bool,
+    tree: bool,
     escaped: bool,
     all_users: bool,
     all_owners: bool,
     compare: bool,
-    no_trunc: bool,
+    options: ListOptions,
 ) -> None:
     """List your scopes.
 
@@ -111,72 +87,167 @@ def command(
     TITLE is there if a session has one: its name in the files of its client, else the folder in
     which its owner runs.
 
+    With --tree, RSS is the memory of the living processes, which count shared pages each; CPU is
+    that of the cgroup, and --columns has the columns of the tree.
+
     Reads files alone: works even if systemd does not answer and no keeper runs. For root, the last
     line counts the scopes of other users.
 
     Exit status: 0 done; 2 wrong usage; 4 a word matched nothing.
     """
     all_users = all_users or all_owners
+    options.require_rows(as_json)
+    if tree:
+        _require_no_tree({"--json": as_json, "--all": with_ended, "--escaped": escaped})
     if escaped:
         from scopekeeper.cli.escaped import show
 
-        show(selector, words, as_json=as_json, all_users=all_users, no_trunc=no_trunc)
+        show(selector, words, as_json=as_json, all_users=all_users, options=options)
         return
+    fields = replace(options, columns=None).view(COLUMNS) if tree else options.view(COLUMNS)
     reader = Reader(mount_point(), usage=True)
+    with_ended = with_ended or ENDED in selector.states
+    found = _find(reader, selector, words, fields, compare=compare, with_ended=with_ended,
+                  for_json=as_json, all_users=all_users)  # fmt: skip
+    if as_json:
+        answer({**_documents(found, with_ended=with_ended),
+                **unread_document(found.snapshot.unread, reader.mount)})  # fmt: skip
+        raise SystemExit(NOTHING_MATCHED if found.missing else 0)
+    if tree:
+        _print_tree(found, replace(options, where=(), sort=None), users=all_users)
+    elif found.rows or not sys.stdout.isatty():  # a script finds the header, whatever follows
+        named = None if fields.whole else {*words, selector.session}
+        also = {"USER": all_users, "STATUS": with_ended}
+        _print(found, fields, named, {each for each in also if also[each]}, members=members)
+    if not (found.rows or found.missing):
+        nothing(_none(selector, found.snapshot, fields, all_users=all_users))
+    is_whole = fields.headers and not (all_users or words or selector.states or fields.conditions)
+    if os.getuid() == 0 and is_whole and selector.knows_by_name:
+        line = others(_of_others(reader, selector))
+        if line:
+            click.echo(line)
+    warn_unread(found.snapshot.unread)
+    raise SystemExit(NOTHING_MATCHED if found.missing else 0)
+
+
+class _Found(NamedTuple):
+    """What is to be listed."""
+
+    rows: list[ListedRow]
+    matched: Matched
+    missing: tuple[str, ...]
+    """The words that name nothing."""
+    snapshot: Snapshot
+    ends: Ends
+
+
+def _find(
+    reader: Reader,
+    selector: Selector,
+    words: tuple[str, ...],
+    view: View,
+    *,
+    compare: bool,
+    with_ended: bool,
+    for_json: bool,
+    all_users: bool,
+) -> _Found:
+    """Read the machine; prints on stderr which words name nothing."""
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
     ends = Ends(snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
     matched = listed(snapshot, words, selector)
     missing = matched.missing
-
-    def in_states(scopes: Iterable[Scope]) -> list[tuple[Scope, str]]:
-        named = ((each, "ghost" if each.cgroup in ghosts else ends.state(each)) for each in scopes)
-        return [each for each in named if not states or each[1] in states]
-
-    shown = in_states(matched.scopes)
-    ended = None
-    if with_ended or ENDED in states:
+    named = (
+        (each, "ghost" if each.cgroup in ghosts else ends.state(each))
+        for each in matched.with_outliving
+    )
+    shown = [each for each in named if not states or each[1] in states]
+    ended: list[dict[str, Any]] = []
+    if with_ended:
         living = {scope.unit for scope in snapshot.scopes if scope.lives}
         ended = ended_runs.find(selector, words, living, all_users=all_users)
         missing = tuple(word for word in missing if not ended_runs.has(ended, word))
         ended = ended if not states or ENDED in states else []
     say_missing(missing, snapshot, all_users=all_users)
-    if as_json:
-        went_on = continuations(snapshot)
-        titles = ls_titles.of([scope for scope, _ in shown])
-        documents = [
-            document(scope, word, ends, reader.now, went_on, titles.get(scope.cgroup, ""))
-            for scope, word in shown
-        ]
-        over = {} if ended is None else {"ended": [each["document"] for each in ended]}
-        answer({"scopes": documents, "outliving": outliving_document(matched.outliving), **over,
-                **unread_document(snapshot.unread, reader.mount)})  # fmt: skip
-        raise SystemExit(NOTHING_MATCHED if missing else 0)
-    shown = in_states(matched.with_outliving)
-    listed_below = {each["document"]["run"] for each in ended or ()}
-    shown = [each for each in shown if not (each[1] == "empty" and each[0].run in listed_below)]
-    if shown or ended or not sys.stdout.isatty():  # a script finds the header, whatever follows
-        width = None if no_trunc else terminal_width()
-        origins = Origins([*matched.launched, *matched.outliving], continuations(snapshot))
-        named = None if no_trunc else {*words, selector.session}
-        listing = _Listing(shown, ends, reader.now, width, origins, named)
-        listing.print(ended, members=members, users=all_users)
-    if not (shown or ended or missing):
-        nothing(_none(replace(selector, states=states), all_users=all_users))
-    if os.getuid() == 0 and not (all_users or words or states) and selector.knows_by_name:
-        line = others(_of_others(reader, selector))
-        if line:
-            click.echo(line)
-    warn_unread(snapshot.unread)
-    raise SystemExit(NOTHING_MATCHED if missing else 0)
+    if not for_json:
+        listed_below = {each["document"]["run"] for each in ended}
+        shown = [each for each in shown if each[1] != "empty" or each[0].run not in listed_below]
+    rows = view.arranged([*of_scopes(shown, ends), *of_ended(ended)])
+    return _Found(rows, matched, missing, snapshot, ends)
 
 
-def _none(selector: Selector, *, all_users: bool) -> str:
-    """Return the sentence for an empty list."""
+def _require_no_tree(others: Mapping[str, bool]) -> None:
+    """Raise UsageError if an option is given that --tree excludes."""
+    for name in (name for name, is_given in others.items() if is_given):
+        raise UsageError(f"--tree and {name} exclude each other", "give one of them")
+
+
+def _print_tree(found: _Found, options: ListOptions, *, users: bool) -> None:
+    from scopekeeper.cli import ls_tree  # few lists are trees
+
+    scopes = [row.of for row in found.rows if isinstance(row.of, Listed)]
+    rows = ls_tree.rows(scopes, found.ends, found.snapshot.now, users=users)
+    view = options.view(ls_tree.COLUMNS)
+    if rows or not sys.stdout.isatty():
+        view.print(rows, total=total(found.rows) if len(scopes) > 1 else "")
+
+
+def _print(
+    found: _Found,
+    view: View,
+    named: Collection[str | None] | None,
+    also: set[str],
+    *,
+    members: bool,
+) -> None:
+    """Print the table; also has the titles of the columns that are there beside the usual ones."""
+    matched = found.matched
+    origins = Origins([*matched.launched, *matched.outliving], continuations(found.snapshot))
+    width = None if view.whole else terminal_width()
+    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named)
+    below = [
+        beneath.of(row.of.scope, members=members)
+        if isinstance(row.of, Listed)
+        else beneath.lines(safe(row.of["went_on"]))
+        for row in found.rows
+    ]
+    if any(isinstance(row.of, Listed) and row.of.title for row in found.rows):
+        also = also | {"TITLE"}
+    view.print(found.rows, also=also, beneath=below, total=total(found.rows))
+
+
+def _documents(found: _Found, *, with_ended: bool) -> dict[str, Any]:
+    """Return the JSON keys that list scopes, what outlives them, and with_ended, ended runs."""
+    went_on = continuations(found.snapshot)
+    ends, now, matched = found.ends, found.snapshot.now, found.matched
+    shown = {row.of.scope.directory: row.of for row in found.rows if isinstance(row.of, Listed)}
+    named = {each.directory for each in matched.scopes}
+    over = {"ended": [row.of["document"] for row in found.rows if not isinstance(row.of, Listed)]}
+    return {
+        "scopes": [
+            document(each.scope, each.state, ends, now, went_on, each.title)
+            for directory, each in shown.items()
+            if directory in named
+        ],
+        "outliving": outliving_document(
+            [each for each in matched.outliving if each.scope.directory in shown]
+        ),
+        **(over if with_ended else {}),
+    }
+
+
+def _none(selector: Selector, snapshot: Snapshot, view: View, *, all_users: bool) -> str:
+    """Return the sentence for an empty list, with what is named alike."""
+    whose = "" if all_users else " of yours"
+    rest = "`scopekeeper ls` lists all, `history` what ended."
     if selector != Selector():
-        whose = "" if all_users else " of yours"
-        return f"No scope{whose} matches; `scopekeeper ls` lists all, `history` what ended."
+        like = safe(like_selected(selector, snapshot))
+        session = "" if selector.session is None else f" session {safe(repr(selector.session))}"
+        return f"No scope{whose} matches{session}{like or f'; {rest}'}"
+    if view.conditions:
+        return f"No scope{whose} fulfils --where; {rest}"
     return (
         "No scopes."
         if all_users
@@ -201,148 +272,3 @@ def _ghosts(snapshot: Snapshot) -> frozenset[str]:
         for scope in snapshot.scopes
         if scope.manager and scope.lives and scope.unit not in known[scope.manager]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """The scopes to print, each with its state; width is that of the terminal, if any."""
-
-    shown: list[tuple[Scope, str]]
-    ends: Ends
-    now: int
-    width: int | None
-    origins: Origins
-    named: Collection[str | None] | None
-    """What the call names: under the row of a label is then the session's own name. None: under
-    every such row."""
-
-    def print(self, ended: list[dict[str, Any]] | None, *, members: bool, users: bool) -> None:
-        """Print the table, with a column for the status if there is a list of ended runs."""
-        rows = [self._row(scope, state) for scope, state in self.shown]
-        beneath = [
-            [
-                *self._own_name(scope, wanted=members),
-                *self._warnings(scope),
-                *(self._members(scope) if members else self._came(scope)),
-            ]
-            for scope, _ in self.shown
-        ]
-        uids = [scope.uid for scope, _ in self.shown]
-        columns = list(COLUMNS)
-        if ended is not None:
-            columns.insert(_AFTER_STATE, STATUS)
-            rows = [[*row[:_AFTER_STATE], "-", *row[_AFTER_STATE:]] for row in rows]
-            rows += [list(each["row"]) for each in ended]
-            beneath += [self._lines(safe(each["went_on"])) for each in ended]
-            uids += [each["uid"] for each in ended]
-        titles = ls_titles.of([scope for scope, _ in self.shown])
-        if titles:
-            columns.append(TITLE)
-            of_scopes = [titles.get(scope.cgroup, "-") for scope, _ in self.shown]
-            of_scopes += ["-"] * (len(rows) - len(of_scopes))
-            rows = [[*row, title] for row, title in zip(rows, of_scopes, strict=True)]
-        table(columns, rows, users=uids if users else None, beneath=beneath,
-              whole=self.width is None)  # fmt: skip
-
-    def _row(self, scope: Scope, state: str) -> list[str]:
-        return [
-            scope.shown_session,
-            scope.lane,
-            scope.run or "-",
-            scope.kind or "-",
-            state,
-            str(len(scope.living_members)),
-            str(len(scope.pids)),
-            "-" if scope.memory_bytes is None else show_bytes(scope.memory_bytes),
-            "-" if scope.cpu_usec is None else show_duration(scope.cpu_usec / 1e6),
-            show_duration(scope.age),
-            self.ends.words(scope),
-            _owners(scope),
-        ]
-
-    def _own_name(self, scope: Scope, *, wanted: bool) -> list[str]:
-        """Return a line with its session's own name if the row has a label instead."""
-        if not scope.label or not (wanted or self.named is None or scope.session in self.named):
-            return []
-        return self._lines(safe(f"labelled; its own session is {scope.session}"))
-
-    def _warnings(self, scope: Scope) -> list[str]:
-        """Return the problems of its records, and the command that ends it."""
-        lines = []
-        if scope.damaged or scope.claims is not None:
-            what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
-            lines += self._lines(f"{safe(what)}; end it: {safe(how)}")
-        for member in scope.living_members:
-            if not scope.problem and member.problem:
-                lines += self._lines(f"{safe(member.leaf)}: {safe(member.problem)}")
-            elif member.claims:
-                lines += self._lines(f"{safe(member.leaf)}: its record says {safe(member.claims)}")
-        return lines
-
-    def _lines(self, text: str) -> list[str]:
-        """Return a text beneath a row; on a terminal it wraps."""
-        if not text:
-            return []
-        return wrap(text, self.width, "    ", "      ") if self.width else [f"    {text}"]
-
-    def _came(self, scope: Scope) -> list[str]:
-        return [line for text in self.origins.of_scope(scope) for line in self._lines(safe(text))]
-
-    def _members(self, scope: Scope) -> list[str]:
-        lines = []
-        for member in scope.members:
-            became = self.origins.became(member)
-            if became:
-                lines += self._lines(f"{self._name(member)}  {safe(became)}")
-                continue
-            argv = command_line(member.shown_pid)
-            lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
-            if member.ignored:
-                lines += self._lines(f"  {why(member.ignored)}")
-            lines += [f"  {line}" for line in self._lines(safe(self.origins.of_member(member)))]
-        holders = {member.holder for member in scope.members}
-        for text, pids in (
-            ("holding the scope for a place", [pid for pid in scope.strays if pid in holders]),
-            ("outside every member", [pid for pid in scope.strays if pid not in holders]),
-        ):
-            if pids:
-                lines += self._lines(f"({text}: {' '.join(map(str, pids))})")
-        return lines
-
-    def _member(self, facts: str, argv: str) -> list[str]:
-        """Return the line of a member; on a terminal that it does not fit, its command has one."""
-        line = f"    {facts}  {argv}"
-        if self.width is None or width_of(line) <= self.width:
-            return [line]
-        return [*wrap(facts, self.width, "    ", "      "), cut(f"      {argv}", self.width)]
-
-    def _facts(self, scope: Scope, member: Member) -> str:
-        used: MemberUsage = usage(member.pids)
-        ends = self.ends.words(member)
-        until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
-        return (
-            f"{self._name(member)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
-            f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
-        )
-
-    def _name(self, member: Member) -> str:
-        return name_in_line(member.name, self.width) if self.width else safe(member.name)
-
-
-def _owners(scope: Scope) -> str:
-    """Return its owners, each once, a process as ``claude[257]``."""
-    states = {
-        member.owner_state.owner: member.owner_state
-        for member in scope.present_members
-        if member.owner_state is not None
-    }
-    unknown = OwnerState(scope.owner, Liveness.UNKNOWN, "")
-    text = ", ".join(dict.fromkeys(map(owner_title, states.values()))) or owner_title(unknown)
-    return f"{text} (another container)" if scope.elsewhere else text
-
-
-def _ages(member: Member, now: int) -> str:
-    age, idle = age_of(member, now), idle_of(member, now)
-    text = "" if age is None else f"  {show_duration(age)} old"
-    return text if idle is None else f"{text}, idle {show_duration(idle)}"

@@ -12,7 +12,7 @@ _TERMINAL = "its command has a terminal, unless you give --pipe"
 _FOREIGN: Mapping[str, Mapping[str, str]] = {
     "": {"-v": "--version", "-V": "--version"},
     "ls": {
-        **dict.fromkeys(("-v", "--verbose", "--tree", "-m"), "--members"),
+        **dict.fromkeys(("-v", "--verbose", "-m"), "--members"),
         **dict.fromkeys(("-q", "--quiet"), "--json"),
         **dict.fromkeys(("-f", "--follow", "-w", "--watch"), _FOLLOW),
     },

@@ -10,9 +10,11 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from typing import TextIO
 
+from scopekeeper.cli.colour import PAINTED
 from scopekeeper.safe_text import safe_lines
 
 NOBODY_READS = 141
@@ -43,11 +45,19 @@ class Output(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write the text escaped; return its length before escaping."""
+        self._write(safe_lines(text))
+        return len(text)
+
+    def write_painted(self, text: str) -> None:
+        """Write the text escaped, except the sequences that set one of our colours."""
+        pieces = re.split(f"({PAINTED.pattern})", text)
+        self._write("".join(x if at % 2 else safe_lines(x) for at, x in enumerate(pieces)))
+
+    def _write(self, safe_text: str) -> None:
         try:
-            super().write(safe_lines(text))
+            super().write(safe_text)
         except OSError as error:
             self.give_up(error)
-        return len(text)
 
     def flush(self) -> None:
         """Write buffered text."""

@@ -4,20 +4,25 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
-from scopekeeper.cli import escaped, interrupted, owned, unseen
+from scopekeeper.cli import cells, escaped, interrupted, owned, unseen
+from scopekeeper.cli.cells import Cell
+from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
+from scopekeeper.cli.ls_rows import STATE_PAINTS
 from scopekeeper.cli.select_options import with_target_options
-from scopekeeper.cli.show import answer, safe_json, table, unread_text, warn, with_no_trunc
+from scopekeeper.cli.show import answer, safe_json, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
-from scopekeeper.errors import InterruptedWorkError, ManagerError
+from scopekeeper.errors import InterruptedWorkError, ManagerError, UsageError
 from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
@@ -33,6 +38,12 @@ from scopekeeper.systemd import calls
 
 _NOTHING = "nothing"
 """What is done about a scope that another process is ending."""
+_STEP = 6
+"""The place of the column WOULD, or DONE, in a row."""
+_STEP_PAINTS: Mapping[str, Paint] = {
+    **dict.fromkeys(("stop", "refused", "remains"), Paint.RED),
+    **dict.fromkeys(("keep", "kept", _NOTHING), Paint.DIM),
+}
 _LONGEST = 3600.0
 """Seconds that the reconcile of another user may take: several graces of up to ten minutes."""
 
@@ -41,7 +52,8 @@ _LONGEST = 3600.0
 class _Report:
     """What was done, or would be, for one user. Plain values only: it crosses processes as JSON."""
 
-    rows: list[list[str]]
+    rows: list[list[Cell]]
+    """Without the first one, the user."""
     documents: list[dict[str, Any]]
     owned: list[dict[str, Any]]
     lines: list[str]
@@ -50,6 +62,19 @@ class _Report:
     waits: bool
     """Whether something ends after its grace, and no keeper runs to do that."""
     status: int
+
+
+def _columns(*, dry_run: bool) -> list[Column]:
+    return [
+        Column("USER", extra=True),
+        Column("SESSION", Fit.MIDDLE, 18),
+        Column("LANE", Fit.MIDDLE, 6, need=2),
+        Column("RUN", Fit.MIDDLE, 8, need=1),
+        Column("MEMBER", Fit.MIDDLE, 8),
+        Column("CLASS", paints=STATE_PAINTS),
+        Column("WOULD" if dry_run else "DONE", paints=_STEP_PAINTS),
+        Column("EVIDENCE", Fit.WRAP, 26),
+    ]
 
 
 @click.command(
@@ -62,14 +87,14 @@ class _Report:
 @click.option("--unless-keeper", is_flag=True, help="Do nothing if a keeper runs, since it "
               "reconciles by itself.")  # fmt: skip
 @with_all_users("Run as every user who has scopes, by that user's policy; root only.")
-@with_no_trunc
+@with_list_options(_columns(dry_run=True))
 def command(
     selector: Selector,
     dry_run: bool,
     as_json: bool,
     unless_keeper: bool,
     all_users: bool,
-    no_trunc: bool,
+    options: ListOptions,
 ) -> None:
     """Find scopes that lost their owner, and end them by the rules of the policy.
 
@@ -83,6 +108,12 @@ def command(
     Exit status: 0 done, or another process is ending it and the line says until when; 1 something
     was refused, or another stop is not proved or late; 5 processes remain that cannot be killed.
     """
+    options.require_rows(as_json)
+    if options.where and not dry_run:
+        raise UsageError(
+            "--where only selects what --dry-run prints", "add --dry-run, or give --session, --name"
+        )
+    view = options.view(_columns(dry_run=dry_run))
     if unless_keeper and unseen.keeper_runs():
         if as_json:
             answer({"dry_run": dry_run, "actions": [], **owned.OwnedReport().document})
@@ -97,15 +128,20 @@ def command(
             reports |= _of_others(dry_run, selector)
     for report in reports.values():
         warn(report.warnings)
+    rows = view.arranged(_rows(reports))
     if as_json:
         answer({
             "dry_run": dry_run,
-            "actions": _with_users(reports, "documents"),
-            "owned": _with_users(reports, "owned"),
-            "owned_problems": [text for each in reports.values() for text in each.problems],
+            "actions": [row.of for row in rows],
+            "owned": [
+                {**user_fields(uid), **document}
+                for uid, report in reports.items()
+                for document in report.owned
+            ],
+            "owned_problems": [line for each in reports.values() for line in each.problems],
         })  # fmt: skip
     else:
-        _print(reports, selector, dry_run=dry_run, users=all_users, no_trunc=no_trunc)
+        _print(rows, reports, selector, view, dry_run=dry_run, users=all_users)
     statuses = {report.status for report in reports.values()}
     raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
 
@@ -153,8 +189,9 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
     outcomes = {each.outcome for each in done}
     settled = dry_run or all(each.is_settled for each in done)
     status = 1 if "refused" in outcomes or paths.failed or not settled else 0
+    rows = [*(_row(each, dry_run=dry_run) for each in done), *(each.row for each in handled)]
     return _Report(
-        rows=[_row(each, dry_run=dry_run) for each in done] + [list(each.row) for each in handled],
+        rows=[list(map(cells.text, row)) for row in rows],
         documents=[_document(each) for each in done] + [each.document for each in handled],
         owned=list(paths.documents),
         lines=list(paths.lines),
@@ -184,11 +221,15 @@ def _of_others(dry_run: bool, selector: Selector) -> dict[int, _Report]:
     return reports
 
 
-def _with_users(reports: dict[int, _Report], name: str) -> list[dict[str, Any]]:
+def _rows(reports: dict[int, _Report]) -> list[Row[dict[str, Any]]]:
+    """Return a row for each action, which shows its JSON object."""
     return [
-        {**user_fields(uid), **document}
+        Row(
+            (cells.text(user(uid)), *(Cell(*cell) for cell in row)),
+            {**user_fields(uid), **document},
+        )
         for uid, report in reports.items()
-        for document in getattr(report, name)
+        for row, document in zip(report.rows, report.documents, strict=True)
     ]
 
 
@@ -202,27 +243,22 @@ def _with_units(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, units=frozenset().union(*known)) if known else snapshot
 
 
-def _columns(*, dry_run: bool) -> list[Column]:
-    return [
-        Column("SESSION", Fit.MIDDLE, 18),
-        Column("LANE", Fit.MIDDLE, 6, need=2),
-        Column("RUN", Fit.MIDDLE, 8, need=1),
-        Column("MEMBER", Fit.MIDDLE, 8),
-        Column("CLASS"),
-        Column("WOULD" if dry_run else "DONE"),
-        Column("EVIDENCE", Fit.WRAP, 26),
-    ]
-
-
 def _print(
-    reports: dict[int, _Report], selector: Selector, *, dry_run: bool, users: bool, no_trunc: bool
+    rows: list[Row[dict[str, Any]]],
+    reports: dict[int, _Report],
+    selector: Selector,
+    view: View,
+    *,
+    dry_run: bool,
+    users: bool,
 ) -> None:
-    rows = [(uid, row) for uid, report in reports.items() for row in report.rows]
     if rows:
-        table(_columns(dry_run=dry_run), [row for _, row in rows],
-              users=[uid for uid, _ in rows] if users else None, whole=no_trunc)  # fmt: skip
+        steps = Counter(row.cells[_STEP].text for row in rows)
+        total = ", ".join(f"{count} {step}" for step, count in steps.most_common())
+        view.print(rows, also={"USER"} if users else (), total=total)
     else:
-        click.echo("No scopes." if selector == Selector() else "No scope matches.")
+        is_whole = selector == Selector() and not view.conditions
+        click.echo("No scopes." if is_whole else "No scope matches.")
     if any(report.waits for report in reports.values()):
         text = "No keeper runs: what ends later ends at the first reconcile after that."
         click.echo(f"{text} A dry run begins no grace." if dry_run else text)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from scopekeeper.cli.show import safe
+from scopekeeper.cli.show import safe, warn_unread
 from scopekeeper.cli.similar import like_selected, like_word
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.quantities import moment
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Snapshot
@@ -171,6 +171,22 @@ def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
     """Return the line for options that match nothing, with what is named alike."""
     alike = like_selected(selector, snapshot)
     return f"{NOTHING.removesuffix('.')}{safe(alike)}" if alike else NOTHING
+
+
+def say_nothing_matched(selector: Selector, snapshot: Snapshot) -> None:
+    """Print that options match nothing, and on stderr what could not be read."""
+    click.echo(nothing_matched(selector, snapshot))
+    warn_unread(snapshot.unread)
+
+
+def status(problems: Sequence[str], missing: Collection[str]) -> int:
+    """Return the exit status of a command on targets, each with its problem or ''.
+
+    missing are the words that match nothing.
+    """
+    if any(problems):
+        return 1
+    return 0 if problems and not missing else NOTHING_MATCHED
 
 
 def _unknown(word: str, snapshot: Snapshot, *, all_users: bool) -> str:

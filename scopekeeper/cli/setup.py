@@ -13,6 +13,7 @@ from scopekeeper.cli.table import Column, Fit, wrap
 from scopekeeper.doctor.examine import examine, verdict
 from scopekeeper.doctor.finding import Status
 from scopekeeper.errors import InterruptedWorkError, UsageError
+from scopekeeper.mcp_configs import known_clients
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import carry_out, record
@@ -72,6 +73,7 @@ def command(agreed: bool, undo: bool, shell_commands: bool, dry_run: bool, no_tr
     if undo:
         raise SystemExit(_undo(machine, dry_run=dry_run))
     record.check()
+    warn(known_clients.problems())
     choose_placement.find(Caller())  # where no scope can be made, wrapped servers would not start
     found = carry_out.find(STEPS, machine)
     _print(machine, found, no_trunc=no_trunc)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from scopekeeper.cli.colour import echo
 from scopekeeper.cli.table import Column, Fit, lay_out, wrap
 from scopekeeper.cli.users import user
 from scopekeeper.kernel.cgroupfs import Unread
@@ -14,6 +15,7 @@ from scopekeeper.safe_text import safe
 
 __all__ = [
     "answer",
+    "draw",
     "processes",
     "safe",
     "safe_json",
@@ -62,13 +64,31 @@ def table(
     if users is not None:
         columns.insert(0, Column("USER"))
         rows = [(user(uid), *row) for uid, row in zip(users, rows, strict=True)]
+    remarks = any(column.need for column in columns)
+    draw(columns, rows, beneath=beneath, whole=whole, remarks=remarks)
+
+
+def draw(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    beneath: Sequence[Sequence[str]] = (),
+    whole: bool = False,
+    headers: bool = True,
+    remarks: bool = True,
+    coloured: bool = False,
+) -> None:
+    """Print a table (see ``table``); remarks is whether a line names what is cut or missing."""
     width = None if whole else terminal_width()
-    drawn = lay_out(columns, rows, width)
-    click.echo(drawn.header)
+    drawn = lay_out(columns, rows, width, coloured=coloured)
+    if headers:
+        echo(drawn.header)
     for at, lines in enumerate(drawn.rows):
-        for line in (*lines, *(beneath[at] if beneath else ())):
+        for line in lines:
+            echo(line)
+        for line in beneath[at] if beneath else ():
             click.echo(line)
-    if width is not None and any(column.need for column in columns):
+    if remarks and width is not None:
         say_missing_columns(drawn.dropped, width, is_cut=drawn.is_cut)
 
 
@@ -82,7 +102,7 @@ def say_missing_columns(dropped: Sequence[str], width: int, *, is_cut: bool) -> 
 def with_no_trunc(command: _Command) -> _Command:
     """Add the option to a command; it is called with ``no_trunc``."""
     text = "Cut nothing, and drop no column, to fit the terminal."
-    return click.option("--no-trunc", is_flag=True, help=text)(command)
+    return click.option("--no-trunc", "--wide", "no_trunc", is_flag=True, help=text)(command)
 
 
 def terminal_width() -> int | None:

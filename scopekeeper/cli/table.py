@@ -6,11 +6,13 @@ of ``ls``.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from unicodedata import category, east_asian_width
 
+from scopekeeper.cli.cells import ABSENT, Unit
+from scopekeeper.cli.colour import Paint, painted
 from scopekeeper.safe_text import safe
 
 GAP = 2
@@ -18,9 +20,9 @@ GAP = 2
 MARK = "…"
 _TOO_NARROW = 10
 """Below this a beginning says more than two ends."""
-_ABSENT = ("", "-")
-"""Cells without a value."""
 _UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
+_LINES = re.compile("[│├└─ ]*")
+"""Before a text in a tree; each takes one column."""
 _EMOJI_STYLE = "\ufe0f"
 """Makes the character before it an emoji, which is wide."""
 
@@ -32,6 +34,8 @@ class Fit(Enum):
     END = "end"
     MIDDLE = "middle"
     """Keep both ends, and show UUIDs by their first 8 digits."""
+    TREE = "tree"
+    """As MIDDLE, after the lines of a tree that lead to the text."""
     WRAP = "wrap"
 
 
@@ -46,6 +50,19 @@ class Column:
     need: int = 0
     """0: it is always shown. The column with the highest number is dropped first."""
     right: bool = False
+    unit: Unit = Unit.TEXT
+    """What its values are, for ``--where`` and ``--sort``."""
+    words: Mapping[str, float] = field(default_factory=dict)
+    """Words that stand for values of it, such as ``never``."""
+    extra: bool = False
+    """Whether it is only shown if it is asked for."""
+    paints: Mapping[str, Paint] = field(default_factory=dict)
+    """The cells that have a colour."""
+
+    @property
+    def name(self) -> str:
+        """Its name in ``--where``, ``--sort`` and ``--columns``."""
+        return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +79,18 @@ class Table:
 
 
 def lay_out(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    *,
+    coloured: bool = False,
 ) -> Table:
     """Return a table that is at most width columns wide; everything in full if width is None."""
     cells = [[safe(cell) for cell in row] for row in rows]
     shown = list(range(len(columns)))
     if width is None:
-        return _drawn(columns, cells, shown, _natural(columns, cells, shown))
+        widths = _natural(columns, cells, shown)
+        return _drawn(columns, cells, shown, widths, coloured=coloured)
     shown = [at for at in shown if not _is_empty(columns[at], [row[at] for row in cells])] or [0]
     if _total(_natural(columns, cells, shown)) > width:
         cells = _with_short_ids(columns, cells)
@@ -82,14 +104,14 @@ def lay_out(
         shown.remove(at)
         del natural[at]
     widths = _narrowed(columns, natural, width)
-    drawn = _drawn(columns, cells, list(widths), widths)
+    drawn = _drawn(columns, cells, list(widths), widths, coloured=coloured)
     dropped += [at for at in shown if at not in widths]
     is_cut = drawn.is_cut or cells != [[safe(cell) for cell in row] for row in rows]
     return replace(drawn, dropped=tuple(columns[at].title for at in sorted(dropped)), is_cut=is_cut)
 
 
 def _is_empty(column: Column, cells: Sequence[str]) -> bool:
-    return bool(column.need and cells) and all(cell in _ABSENT for cell in cells)
+    return bool(column.need and cells) and all(cell in ABSENT for cell in cells)
 
 
 def _natural(
@@ -133,8 +155,12 @@ def _drawn(
     rows: Sequence[Sequence[str]],
     shown: Sequence[int],
     widths: dict[int, int],
+    *,
+    coloured: bool,
 ) -> Table:
-    header = _line(columns, shown, widths, [_cut(columns[at].title, widths[at]) for at in shown])
+    titles = [_cut(columns[at].title, widths[at]) for at in shown]
+    header = _line(columns, shown, widths, titles)
+    header = painted(header, Paint.BOLD) if coloured else header
     lines, is_cut = [], False
     for row in rows:
         parts = [_fitted(columns[at], row[at], widths[at]) for at in shown]
@@ -143,9 +169,10 @@ def _drawn(
             for at, part in zip(shown, parts, strict=True)
         )
         height = max(map(len, parts))
+        paints = [columns[at].paints.get(row[at]) for at in shown] if coloured else ()
         lines.append(
             tuple(
-                _line(columns, shown, widths, [p[at] if at < len(p) else "" for p in parts])
+                _line(columns, shown, widths, [p[at] if at < len(p) else "" for p in parts], paints)
                 for at in range(height)
             )
         )
@@ -153,12 +180,17 @@ def _drawn(
 
 
 def _line(
-    columns: Sequence[Column], shown: Sequence[int], widths: dict[int, int], cells: Sequence[str]
+    columns: Sequence[Column],
+    shown: Sequence[int],
+    widths: dict[int, int],
+    cells: Sequence[str],
+    paints: Sequence[Paint | None] = (),
 ) -> str:
     padded = []
-    for at, cell in zip(shown, cells, strict=True):
+    for place, (at, cell) in enumerate(zip(shown, cells, strict=True)):
         spaces = " " * (widths[at] - width_of(cell))
-        padded.append(spaces + cell if columns[at].right else cell + spaces)
+        text = painted(cell, paints[place]) if paints else cell
+        padded.append(spaces + text if columns[at].right else text + spaces)
     return (" " * GAP).join(padded).rstrip(" ")
 
 
@@ -167,6 +199,10 @@ def _fitted(column: Column, cell: str, width: int) -> list[str]:
         return [cell]
     if column.fit is Fit.WRAP:
         return [piece for line in wrap(cell, width) for piece in _broken(line, width)]
+    if column.fit is Fit.TREE:
+        lines = _LINES.match(cell)
+        before = lines[0] if lines and len(lines[0]) < width else ""
+        return [before + cut_middle(cell[len(before) :], width - len(before))]
     return [cut_middle(cell, width) if column.fit is Fit.MIDDLE else _cut(cell, width)]
 
 
@@ -236,7 +272,7 @@ def name_in_line(name: str, width: int) -> str:
 def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
     done = [list(row) for row in rows]
-    for at in (at for at, column in enumerate(columns) if column.fit is Fit.MIDDLE):
+    for at in (at for at, column in enumerate(columns) if column.fit in (Fit.MIDDLE, Fit.TREE)):
         short = {text: with_short_ids(text) for text in {row[at] for row in rows}}
         same = Counter(short.values())
         for row in done:

@@ -22,7 +22,7 @@ from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
 from scopekeeper.mcp_configs.backups import FOLDER
-from scopekeeper.mcp_configs.claude_settings import settings
+from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.systemd.systemctl import Systemctl
 
 
@@ -65,7 +65,7 @@ def command(
     if not gateway:
         warn([
             f"{each.path} names {each.program} as {each.variable}; remove that line before you "
-            "remove scopekeeper: Claude Code starts no command without it"
+            f"remove scopekeeper: {each.client.title} starts no command without it"
             for each in settings(os.environ)
         ])  # fmt: skip
 

@@ -20,7 +20,7 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, warn, with_no_trunc
 from scopekeeper.cli.still_wrapped import documents, sentences, wrapped_project_files
 from scopekeeper.errors import UsageError
-from scopekeeper.mcp_configs import hook_changes
+from scopekeeper.mcp_configs import hook_changes, known_clients
 from scopekeeper.mcp_configs.hook_changes import ChangedFile
 from scopekeeper.mcp_configs.hook_files import HookFile, hook_files
 from scopekeeper.mcp_configs.servers import ServerState
@@ -55,6 +55,7 @@ def command(
     file was refused, or a wrapped server's own command cannot be found; 4 no server has a name
     given with --only.
     """
+    warn(known_clients.problems())
     servers_only = bool(files or kind or only or excepted)
     if hooks and servers_only:
         raise UsageError("--hooks is for the hooks of clients, not for servers",

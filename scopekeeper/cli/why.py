@@ -13,7 +13,8 @@ from scopekeeper.cli import escaped, unseen
 from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.history import document, lasted, read_histories
+from scopekeeper.cli.history import COLUMNS, cells, document, lasted, read_histories, rows_of
+from scopekeeper.cli.list_options import ListOptions, View, with_where
 from scopekeeper.cli.moments import when
 from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import (
@@ -76,6 +77,7 @@ _OUTPUT_LINES = 10
               f"Default {_SHOWN}, with --json {_SHOWN_JSON}.")  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="Every end that the history has.")
 @with_all_users("Also what other users run and ran; root only.")
+@with_where(COLUMNS)
 @click.option("--must-exist", is_flag=True, help="Exit 4 if nothing is known.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_no_trunc
@@ -85,6 +87,7 @@ def command(
     limit: int | None,
     every: bool,
     all_users: bool,
+    where: tuple[str, ...],
     must_exist: bool,
     as_json: bool,
     no_trunc: bool,
@@ -96,7 +99,10 @@ def command(
 
     Give a run's id, a session's key or id, a scope's unit, a member's name, id or leaf, or a
     session and a member's name as SESSION/MEMBER. Options narrow that down, or stand for it.
+
+    With --where, only ends are shown; its fields are the columns of `history`.
     """
+    view = ListOptions(where=where).view(COLUMNS)
     target = Target(what or "", selector)
     if not (target.word or target.keys):
         raise UsageError(
@@ -110,7 +116,7 @@ def command(
     unseen.collect()
 
     def look(at: Target) -> _Known:
-        return _look(at, shown, all_users=all_users, as_json=as_json, whole=no_trunc)
+        return _look(at, shown, view, all_users=all_users, as_json=as_json, whole=no_trunc)
 
     known = look(target)
     parts = target.parts()
@@ -121,7 +127,8 @@ def command(
     else:
         known.print(users=all_users, whole=no_trunc)
         if not known.something:
-            click.echo(_nothing(target))
+            click.echo(f"No end of {safe(target.shown)} fulfils --where." if where
+                       else _nothing(target))  # fmt: skip
     raise SystemExit(0 if known.something or not must_exist else NOTHING_MATCHED)
 
 
@@ -176,16 +183,17 @@ class _Known:
 
 
 def _look(
-    target: Target, shown: int | None, *, all_users: bool, as_json: bool, whole: bool
+    target: Target, shown: int | None, view: View, *, all_users: bool, as_json: bool, whole: bool
 ) -> _Known:
     """Find out everything about a target; raises HistoryError after printing what runs."""
     uid = uid_of(all_users=all_users)
-    now = target.running(uid)
+    only_ends = bool(view.conditions)
+    now = [] if only_ends else target.running(uid)
     keeper_runs = bool(now) and unseen.keeper_runs()
-    pending = target.pending()
-    left = target.escaped(uid)
-    launched = target.launched(uid)
-    limit = None if shown is None else shown + 1
+    pending = [] if only_ends else target.pending()
+    left = [] if only_ends else target.escaped(uid)
+    launched = [] if only_ends else target.launched(uid)
+    limit = None if shown is None or only_ends else shown + 1
 
     def read() -> list[dict[str, Any]]:
         ends = target.read(HistoryStore(state.directory()), limit)
@@ -198,19 +206,21 @@ def _look(
                 "account": asdict(account(end)),
                 "output": _last_output(end),
                 "document": document(end),
+                "cells": cells(end),
             }
             for end in ends
         ]
 
     try:
-        ends = read_histories(read, all_users=all_users)
+        rows = view.arranged(rows_of(read_histories(read, all_users=all_users)))
     except HistoryError:
         # needs no history
         _print_running(now, keeper_runs=keeper_runs, whole=whole, err=as_json)
         raise
+    ends = [row.of for row in rows]
     has_more = shown is not None and len(ends) > shown
     ends = ends if shown is None else ends[-shown:]
-    unexplained = None if now else _unexplained(target.word, ends)
+    unexplained = None if now or only_ends else _unexplained(target.word, ends)
     return _Known(ends, now, pending, left, launched, unexplained, has_more, keeper_runs)
 
 

@@ -31,7 +31,7 @@ from scopekeeper.doctor.finding import Status
 from scopekeeper.doctor.parts import gateways, keeper
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.launch.request import Request
-from scopekeeper.mcp_configs import hook_changes
+from scopekeeper.mcp_configs import hook_changes, known_clients
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.git import is_shared
 from scopekeeper.mcp_configs.hooks import HookState
@@ -97,6 +97,7 @@ def command(
     FILE, --check also looks at the files of projects, and at the plugins of clients. --hooks makes
     a settings file that does not exist, and is undone by `unwrap`.
     """
+    warn(known_clients.problems())
     if check and (dry_run or update):
         raise UsageError("--check never changes a file",
                          f"leave out {'--dry-run' if dry_run else '--update'}")  # fmt: skip

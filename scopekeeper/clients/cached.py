@@ -26,7 +26,7 @@ def table(warnings: list[str]) -> tuple[Row, ...]:
             return known
     from scopekeeper.clients.compile import refresh
 
-    made, problem = refresh(found.sources, signature, TABLE, path)
+    made, problem = refresh(found.sources, signature, path)
     if problem:
         warnings.append(f"{problem}; only the built-in table of clients applies")
         return TABLE

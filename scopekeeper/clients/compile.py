@@ -11,15 +11,16 @@ from pathlib import Path
 
 from scopekeeper import regular_files, whole_file
 from scopekeeper.clients.format import Row, dumps
-from scopekeeper.clients.parse import ClientsError, parse
+from scopekeeper.clients.parse import ClientsError, merge, parse
 
 FOLDER = Path(__file__).parent
+BUILT_IN = f"{FOLDER}/clients.toml"
 _SIZE_MAX = 64 << 10
 _MODULE = '''\
 """``clients.toml``, compiled: see ``compile``. On the hot path of ``run``: no imports."""
 
 DIGEST = "{digest}"
-"""Changes with the table."""
+"""Changes with the whole table."""
 TABLE = (
     # name, programs, variables of the session, variables beside them,
     #     prefix, lane, owner
@@ -32,9 +33,9 @@ VARIABLES = (
 '''
 
 
-def read(sources: list[str], built_in: tuple[Row, ...]) -> tuple[Row, ...]:
+def read(sources: list[str]) -> tuple[Row, ...]:
     """Return the table with the files of a user over it; raises ClientsError."""
-    return parse(texts_of(sources), built_in)
+    return parse(texts_of([BUILT_IN, *sources]))
 
 
 def texts_of(sources: list[str]) -> list[tuple[str, str]]:
@@ -52,12 +53,10 @@ def texts_of(sources: list[str]) -> list[tuple[str, str]]:
     return texts
 
 
-def refresh(
-    sources: list[str], signature: str, built_in: tuple[Row, ...], path: str
-) -> tuple[tuple[Row, ...], str]:
+def refresh(sources: list[str], signature: str, path: str) -> tuple[tuple[Row, ...], str]:
     """Compile a user's files into path; return the table, and the problem with the files."""
     try:
-        table = read(sources, built_in)
+        table = read(sources)
     except ClientsError as error:
         return (), str(error)
     if path:
@@ -71,9 +70,8 @@ def refresh(
 
 def module() -> str:
     """Return the text of ``table``."""
-    source = FOLDER / "clients.toml"
-    rows = parse([(source.name, source.read_text(encoding="utf-8"))])
-    digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:8]
+    rows = read([])
+    digest = hashlib.sha256(repr(merge(texts_of([BUILT_IN]))).encode()).hexdigest()[:8]
     lines = (f"    ({_inner(row[:4])},\n     {_inner(row[4:])})," for row in rows)
     names = dict.fromkeys(name for row in rows for name in row[2])
     variables = "\n".join(f'    b"{name}",' for name in names)

@@ -65,8 +65,6 @@ class Files:
 class Store:
     """Where a client keeps the titles of its sessions."""
 
-    client: str
-    """The client's table in ``clients.toml``."""
     variable: str
     """The variable that names its folder."""
     folder: str

@@ -1,19 +1,19 @@
 """The title of a session: what people read where its name is an id or a number.
 
 It is the name that the session has in its client's files. The folder of a client in this package
-may have a module ``title`` for that, with a ``Store``. Without such a name it is the working folder
+may have a module ``title`` for that, with a ``STORE``. Without such a name it is the working folder
 of the owner. A session that a gateway or a user has named has none: its name says what it is.
 """
 
 import contextlib
-import importlib
 import os
 import re
 import time
 from collections.abc import Iterable, Sequence
 
 from scopekeeper.clients.cached import table
-from scopekeeper.clients.session_files import Store, listed, one_line
+from scopekeeper.clients.code import module
+from scopekeeper.clients.session_files import Store, one_line
 from scopekeeper.kernel import proc
 from scopekeeper.scope.model import Liveness, Scope
 from scopekeeper.users import home_of
@@ -42,7 +42,7 @@ class _Reader:
     def __init__(self) -> None:
         self.deadline = time.monotonic() + _SECONDS
         self._clients = {row[4]: row[0] for row in table([])}
-        self._stores: dict[str, Store] | None = None
+        self._stores: dict[str, Store | None] = {}
 
     def title(self, scope: Scope) -> str:
         owners = _owners(scope)
@@ -63,9 +63,10 @@ class _Reader:
         return (client, found[2]) if found and client else None
 
     def _of_client(self, client: str, session_id: str, owners: list[int], scope: Scope) -> str:
-        if self._stores is None:
-            self._stores = _stores()
-        store = self._stores.get(client)
+        if client not in self._stores:
+            code = module(client, "title")
+            self._stores[client] = code.STORE if code else None
+        store = self._stores[client]
         if store is None:
             return ""
         leaders = [each.pid for each in scope.living_members if each.leader_lives and each.pid]
@@ -76,17 +77,6 @@ class _Reader:
         return store.title(
             session_id, home if home.startswith("/") else _home(), environment, directories
         )
-
-
-def _stores() -> dict[str, Store]:
-    """Return the stores of all clients that have one, by the name of the client's table."""
-    here = os.path.dirname(__file__)
-    found = {}
-    for name in listed(here):
-        if os.path.exists(f"{here}/{name}/title.py"):
-            store: Store = importlib.import_module(f"{__package__}.{name}.title").STORE
-            found[store.client] = store
-    return found
 
 
 def _owners(scope: Scope) -> list[int]:

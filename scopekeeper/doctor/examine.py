@@ -38,7 +38,7 @@ def examine() -> list[Finding]:
     findings += _found("clients", parts.clients)
     findings += _found("servers", mcp_servers.launchers)
     findings += _found("hooks", client_hooks.launchers)
-    findings += _found("servers", mcp_servers.claude_code)
+    findings += _found("servers", mcp_servers.in_settings)
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
     findings += _found("escaped", lambda: parts.escapes(caller))

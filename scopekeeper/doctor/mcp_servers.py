@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import files
-from scopekeeper.mcp_configs.claude_settings import settings
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.formats import found
+from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.mcp_configs.other_files import project_files
 from scopekeeper.mcp_configs.program import is_missing
 from scopekeeper.mcp_configs.rewrap import remedy_for
@@ -39,18 +39,18 @@ def launchers() -> Iterator[Finding]:
         yield Finding("servers", Status.OK, f"the launcher of each wrapped server exists: {number}")
 
 
-def claude_code() -> Iterator[Finding]:
-    """Check the programs of ours that Claude Code's settings name; nothing if there is none."""
+def in_settings() -> Iterator[Finding]:
+    """Check the programs of ours that clients' settings name; nothing if there is none."""
     for each in settings(os.environ):
         if each.is_missing:
             yield Finding(
                 "servers", Status.LIMIT,
-                f"{each.path}: there is no {each.program} ({each.variable}): Claude Code does not "
-                "start its commands through it",
+                f"{each.path}: there is no {each.program} ({each.variable}): {each.client.title} "
+                "does not start its commands through it",
                 f"remove {each.variable} from the file, or install scopekeeper again",
             )  # fmt: skip
         else:
-            detail = f"{each.path}: {each.variable} contains what Claude Code starts"
+            detail = f"{each.path}: {each.variable} contains what {each.client.title} starts"
             yield Finding("servers", Status.OK, detail)
 
 

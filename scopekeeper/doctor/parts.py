@@ -146,7 +146,6 @@ def clients() -> Iterator[Finding]:
     """Check that a user's table of clients can be read, if there is one."""
     from scopekeeper.clients.compile import read
     from scopekeeper.clients.parse import ClientsError
-    from scopekeeper.clients.table import TABLE
     from scopekeeper.clients.variables import FILE
 
     found = find_file(FILE, "the table of clients")
@@ -156,7 +155,7 @@ def clients() -> Iterator[Finding]:
         yield Finding("clients", Status.LIMIT, problems, "correct the file, or move it away")
     elif files:
         try:
-            read(found.sources, TABLE)
+            read(found.sources)
         except ClientsError as error:
             yield Finding("clients", Status.LIMIT, error.message, "correct the file")
         else:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from scopekeeper.clients import hooks
+from scopekeeper.clients import known
 from scopekeeper.clients.hooks import Hooks
 from scopekeeper.hook import client_label, client_process, event
 from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
@@ -57,27 +57,27 @@ def _run(
     """Return what is wrong, '' if nothing is."""
     if len(words) != 2:
         return "it takes a client and an event: scopekeeper hook CLIENT EVENT"
-    client, name = words
     warnings: list[str] = []
-    table, known = hooks.read(warnings)
-    entry = known.get(client)
-    if entry is None:
-        return f"no such client; {_listed(known)}"
+    clients = known.read(warnings)
+    client, name = known.named(words[0], clients), words[1]
+    entry = client.hooks if client else None
+    if client is None or entry is None:
+        return f"no such client; {_listed([each.short for each in clients if each.hooks])}"
     if not (entry.is_start(name) or entry.is_end(name)):
         return f"no event of this client; {_listed([*entry.start, *entry.end])}"
     variable = os.environ.get(entry.pid, "") if entry.pid else ""
-    process = client_process.find(above, table, client, variable)
+    rows = [each.row for each in clients if each.is_looked_for or each is client]
+    process = client_process.find(above, rows, client.name, variable)
     if process is not None:
-        prefix = next(row[4] for row in table if row[0] == client)
         happened = event.parse(text, entry.id)
         if entry.is_end(name):
-            _end(entry, prefix, process, happened, began, then)
+            _end(entry, client.prefix, process, happened, began, then)
         else:
-            warnings.append(_start(entry, prefix, process, happened, began))
+            warnings.append(_start(entry, client.prefix, process, happened, began))
     return "; ".join(filter(None, warnings))
 
 
-def _listed(names: "Sequence[str] | dict[str, Hooks]") -> str:
+def _listed(names: Sequence[str]) -> str:
     return f"known: {', '.join(names)}"
 
 

@@ -5,13 +5,17 @@ Some clients accept no other shell than one of that name, or take the first one 
 
 import os
 import pwd
+import re
+from collections.abc import Mapping
 
+from scopekeeper.clients import known
 from scopekeeper.errors import ConfigError
 from scopekeeper.install.locations import Locations, Piece
 from scopekeeper.install.plan import FileAction, FileStep
 from scopekeeper.launch.real_shell import NAME
 
 _BASH = "bash"
+_PLACEHOLDER = re.compile(r"\{[a-z]+\}")
 
 
 def install(places: Locations, program: str, *, wanted: bool) -> list[FileAction]:
@@ -45,14 +49,13 @@ def pointers(places: Locations) -> list[tuple[str, str]]:
     """Return what each client needs to use the folder, as (client, what to do)."""
     folder = places.shells
     user = "USER" if places.manager == "system" else pwd.getpwuid(os.getuid()).pw_name
-    path = f"PATH={folder}:$PATH"
-    return [
-        ("Claude Code", f'under "env" in settings.json: "CLAUDE_CODE_SHELL": "{folder}/{_BASH}"'),
-        ("Codex", f"takes the login shell: sudo usermod --shell {folder}/{_BASH} {user}"),
-        ("Gemini CLI", f"start it with {path}"),
-        # commands in the background are started with SHELL
-        ("hermes-agent", f"start it with SHELL={folder}/{_BASH} {path}"),
-    ]
+    values = {"{bash}": f"{folder}/{_BASH}", "{folder}": folder, "{user}": user}
+    return [(each.title, _filled(each.bash, values)) for each in known.read([]) if each.bash]
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Return a text with its placeholders replaced, each once."""
+    return _PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
 
 
 def _piece(places: Locations, target: str) -> Piece:

@@ -167,6 +167,16 @@ class Stat:
         return int(self._fields[19])
 
     @property
+    def cpu_ticks(self) -> int:
+        """The CPU time of all its threads, in clock ticks."""
+        return int(self._fields[11]) + int(self._fields[12])
+
+    @property
+    def resident_pages(self) -> int:
+        """The pages of its memory that are resident, shared ones too."""
+        return int(self._fields[21])
+
+    @property
     def wait_status(self) -> int:
         """The status of a zombie as waitpid(2) reports it; 0 to readers that may not trace it."""
         return int(self._fields[49])

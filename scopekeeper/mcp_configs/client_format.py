@@ -1,4 +1,8 @@
-"""What is known of one client: its files, their language, and how it writes a server. Pure."""
+"""What is known of one client: its files, their language, and how it writes a server. Pure.
+
+The fields from ``places`` on are the keys of ``[NAME.servers]`` in ``clients.toml``, except for
+what is in the client's own table and ``hooks``.
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +20,7 @@ class Format:
     """None for TOML."""
     places: tuple[tuple[str, ...], ...]
     """The keys down to each table of servers; ``*`` matches every key."""
-    known: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     """The paths of a user's own files; each starts with a variable and may have wildcards."""
     title: str = ""
     """The client's name as people write it."""
@@ -40,7 +44,7 @@ class Format:
     """Whether the client expands a leading ``~`` in args as it does in command."""
     command: str = "command"
     """The key of a server's program."""
-    is_list: bool = False
+    command_is_list: bool = False
     """Whether command is an array of the program and its arguments."""
     nested: tuple[str, ...] = ()
     """The keys of program and arguments if command may be an object that has them."""
@@ -58,5 +62,11 @@ class Format:
     """The names of files that the running client writes from its memory."""
     passes: str = ""
     """The key of a server that lists the variables passed on to it; '' if it gets all of them."""
+    projects_in: str = ""
+    """The key at the top of the user's own files that has the folders of projects as keys."""
+    workspaces: tuple[str, ...] = ()
+    """The paths of JSON files that each name the folder of a project, as a URL in ``folder``."""
+    plugins: tuple[tuple[str, str], ...] = ()
+    """The paths of files of plugins, in JSON, each with the client's word for such a plugin."""
     hooks: HookFormat | None = None
     """Its hooks; None if none are registered."""

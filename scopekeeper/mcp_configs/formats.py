@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
@@ -10,30 +10,53 @@ from pathlib import PurePath
 from scopekeeper.mcp_configs import json5, yaml
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
-from scopekeeper.mcp_configs.known_clients import CLIENTS
+from scopekeeper.mcp_configs.known_clients import formats
 
-FORMATS = {each.name: each for each in CLIENTS}
-PROJECT_FILES = {name: each.name for each in CLIENTS for name in each.projects}
-"""The files in the folder of a project, which may have wildcards, with their clients."""
 _SANDBOX = "/.var/app/"
 _REFUSED = "its client runs in a sandbox of flatpak, where there is no scopekeeper"
 
 
 def found(environment: Mapping[str, str], client: str | None = None) -> list[tuple[str, Format]]:
     """Return the existing files of a user, for one client or for all, in a fixed order."""
+    files: dict[str, Format] = {}
+    for each in formats().values():
+        if client in (None, each.name):
+            for name in existing(each.files, environment):
+                files.setdefault(name, _at(name, each))
+    return list(files.items())
+
+
+def existing(patterns: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the existing files of a user for some paths of ``clients.toml``, in their order."""
     variables = {name: value for name, value in environment.items() if value}
     if home := variables.get("HOME"):
         variables.setdefault("XDG_CONFIG_HOME", f"{home}/.config")
         variables.setdefault("XDG_DATA_HOME", f"{home}/.local/share")
-    files: dict[str, Format] = {}
-    for each in FORMATS.values():
-        if client in (None, each.name):
-            for pattern in each.known:
-                variable, _, rest = pattern[1:].partition("/")
-                if start := variables.get(variable):
-                    path = f"{glob.escape(start)}/{rest}" if rest else glob.escape(start)
-                    files.update((name, _at(name, each)) for name in sorted(glob.glob(path)))
-    return list(files.items())
+    files = []
+    for pattern in patterns:
+        variable, _, rest = pattern[1:].partition("/")
+        if start := variables.get(variable):
+            path = f"{glob.escape(start)}/{rest}" if rest else glob.escape(start)
+            files += sorted(glob.glob(path))
+    return files
+
+
+def first_folder(patterns: Iterable[str], environment: Mapping[str, str]) -> str:
+    """Return the first path whose variable is set, whether it exists or not; '' if none is."""
+    for pattern in patterns:
+        variable, _, rest = pattern[1:].partition("/")
+        if start := environment.get(variable):
+            return os.path.join(start, rest) if rest else start
+    return ""
+
+
+def project_names() -> dict[str, Format]:
+    """Return the files in the folder of a project, which may have wildcards, with their clients."""
+    names: dict[str, Format] = {}
+    for each in formats().values():
+        for name in each.projects:
+            names.setdefault(name, each)
+    return names
 
 
 def recognise(path: str, text: str) -> Format | None:
@@ -43,8 +66,9 @@ def recognise(path: str, text: str) -> Format | None:
     """
     pure = PurePath(os.path.abspath(path))
     folder = f"{pure.parent}/"
-    named = [each for each in CLIENTS if any(fnmatchcase(pure.name, name) for name in each.names)]
-    inside = [each for each in CLIENTS if _owns(each, folder, pure.suffix)]
+    clients = formats().values()
+    named = [each for each in clients if any(fnmatchcase(pure.name, name) for name in each.names)]
+    inside = [each for each in clients if _owns(each, folder, pure.suffix)]
     if named or inside:
         return _at(str(pure), _form((named or inside)[0], text))
     is_yaml = pure.suffix in (".yaml", ".yml")
@@ -60,18 +84,21 @@ def _owns(client: Format, folder: str, suffix: str) -> bool:
 
 def is_shared_name(path: str) -> bool:
     """Return whether a file has the name of one that a team shares."""
-    patterns = [*PROJECT_FILES, *(name for each in CLIENTS for name in each.shared)]
+    clients = formats().values()
+    patterns = [name for each in clients for name in (*each.projects, *each.shared)]
     return any(fnmatchcase(path, f"*/{pattern}") for pattern in patterns)
 
 
 def shapes() -> str:
     """Return where each client has its servers, in words."""
     by_place: dict[str, list[str]] = {}
-    for each in CLIENTS:
-        form = " with command as a list" if each.is_list else ""
+    for each in formats().values():
+        form = " with command as a list" if each.command_is_list else ""
         languages = {True: "YAML", False: "JSON"}
         language = languages[isinstance(each.dialect, yaml.YamlDialect)] if each.dialect else "TOML"
         place = " or ".join(".".join(place) for place in each.places)
+        if not place:
+            continue
         by_place.setdefault(f"{place}{form} ({language})", []).append(each.name)
     return "; ".join(f"{place}: {', '.join(names)}" for place, names in by_place.items())
 
@@ -108,7 +135,7 @@ def _yaml(text: str) -> object:
 def _by_content(data: object, *, is_yaml: bool) -> Format | None:
     if not isinstance(data, dict):
         return None
-    of_language = [each for each in CLIENTS if each.dialect
+    of_language = [each for each in formats().values() if each.dialect
                    and isinstance(each.dialect, yaml.YamlDialect) == is_yaml]  # fmt: skip
     by_key = [each for each in of_language if any(key in data for key in each.own_keys)]
     by_place = [each for each in of_language if each.by_content and _has_servers(each, data)]
@@ -133,4 +160,4 @@ def _is_table(client: Format, table: object) -> bool:
     if table and not servers:
         return False
     has_lists = any(isinstance(each.get(client.command), list) for each in servers)
-    return has_lists == client.is_list
+    return has_lists == client.command_is_list

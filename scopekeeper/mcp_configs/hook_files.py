@@ -9,10 +9,10 @@ from scopekeeper import whole_file
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import backups, files
 from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.formats import first_folder
 from scopekeeper.mcp_configs.hook_format import HookFormat
-from scopekeeper.mcp_configs.known_clients import CLIENTS
+from scopekeeper.mcp_configs.known_clients import formats
 
-CLIENTS_WITH_HOOKS = {each.name: each for each in CLIENTS if each.hooks}
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -32,25 +32,22 @@ class HookFile:
         return os.path.lexists(self.path)
 
 
+def clients_with_hooks() -> dict[str, Format]:
+    """Return the clients whose hooks can be registered."""
+    return {name: each for name, each in formats().items() if each.hooks}
+
+
 def hook_files(environment: Mapping[str, str], client: str | None = None) -> list[HookFile]:
     """Return the file of each client that this user has, or of one client in any case."""
     found = []
-    for name, each in CLIENTS_WITH_HOOKS.items():
+    for name, each in clients_with_hooks().items():
         kind = each.hooks
         if kind is None or client not in (None, name):
             continue
-        folder = _folder(kind, environment)
+        folder = first_folder(kind.folders, environment)
         if folder and (client or os.path.isdir(folder)):
             found.append(HookFile(os.path.join(folder, kind.file), folder, each, kind))
     return found
-
-
-def _folder(kind: HookFormat, environment: Mapping[str, str]) -> str:
-    for pattern in kind.folders:
-        variable, _, rest = pattern[1:].partition("/")
-        if start := environment.get(variable):
-            return os.path.join(start, rest) if rest else start
-    return ""
 
 
 def update_command(file: HookFile) -> str:

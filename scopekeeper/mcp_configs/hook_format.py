@@ -1,4 +1,8 @@
-"""What is known of one client's hooks: its file, its events, and how it writes one. Pure."""
+"""What is known of one client's hooks: its file, its events, and how it writes one. Pure.
+
+The fields but the first are the keys of ``[NAME.hook_settings]`` in ``clients.toml``; ``dialect``
+is its ``language``.
+"""
 
 import json
 import shlex
@@ -23,7 +27,7 @@ class HookFormat:
     """The hooks of one client: a list for each event, below the key ``hooks``."""
 
     client: str
-    """The client's table in clients.toml."""
+    """The client's short name, for ``scopekeeper hook``."""
     events: tuple[str, ...]
     folders: tuple[str, ...]
     """The client's own folder; each starts with a variable, and the first that is set counts."""

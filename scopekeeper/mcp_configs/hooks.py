@@ -133,10 +133,10 @@ def is_only_ours(text: str, kind: HookFormat) -> bool:
 
 def new_text(kind: HookFormat) -> str:
     """Return the text of a file that has to be made, without hooks yet."""
-    text = kind.empty
-    for key, value in kind.beside:
-        text = text.replace("{", f'{{\n  "{key}": {value}', 1).replace("}", "\n}", 1)
-    return text
+    if not kind.beside:
+        return kind.empty
+    lines = ",\n".join(f'  "{key}": {scalar(value)}' for key, value in kind.beside)
+    return f"{{\n{lines}\n}}\n"
 
 
 def holds_hooks(text: str, backup: bytes, kind: HookFormat) -> bool:

@@ -1,27 +1,31 @@
 """Finds the folders of projects: the current one, and those that clients have opened.
 
-Claude Code and Codex name them in their own file; VS Code and Cursor have a folder for each.
+Some clients name them in their own file, which has a table of them (``projects_in``); editors have
+a file for each (``workspaces``).
 """
 
-import glob
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import files
+from scopekeeper.mcp_configs.formats import existing
 from scopekeeper.mcp_configs.git import top_level
-
-_EDITORS = ("Code", "Code - Insiders", "VSCodium", "Code - OSS", "Cursor")
-"""Folders below ``$XDG_CONFIG_HOME``."""
+from scopekeeper.mcp_configs.known_clients import formats
 
 
 def project_folders(environment: Mapping[str, str]) -> list[str]:
     """Return the folders of projects, the current one and its git work tree first."""
-    found = [*_here(), *_of_claude(environment), *_of_codex(environment), *_of_editors(environment)]
+    found = [*_here()]
+    for each in formats().values():
+        if each.projects_in:
+            found += [key for path in existing(each.files, environment)
+                      for key in _keys(path, each.projects_in)]  # fmt: skip
+        found += _opened(existing(each.workspaces, environment))
     return [folder for folder in dict.fromkeys(found) if os.path.isabs(folder) and _is_path(folder)]
 
 
@@ -43,33 +47,25 @@ def _here() -> Iterator[str]:
         yield top
 
 
-def _of_claude(environment: Mapping[str, str]) -> Iterator[str]:
-    for variable in ("CLAUDE_CONFIG_DIR", "HOME"):
-        if folder := environment.get(variable):
-            projects = read_object(f"{folder}/.claude.json").get("projects")
-            yield from projects if isinstance(projects, dict) else ()
-
-
-def _of_codex(environment: Mapping[str, str]) -> Iterator[str]:
-    home = environment.get("HOME", "")
-    folder = environment.get("CODEX_HOME") or (f"{home}/.codex" if home else "")
-    try:
-        data = tomllib.loads(files.read(f"{folder}/config.toml").text()) if folder else {}
-    except (ConfigError, ValueError, RecursionError):
-        return
-    projects = data.get("projects")
+def _keys(path: str, table: str) -> Iterator[str]:
+    """Yield the keys of a table at the top of a file, in JSON or TOML."""
+    data = _read_toml(path) if path.endswith(".toml") else read_object(path)
+    projects = data.get(table)
     yield from projects if isinstance(projects, dict) else ()
 
 
-def _of_editors(environment: Mapping[str, str]) -> Iterator[str]:
-    home = environment.get("HOME", "")
-    config = environment.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
-    for editor in _EDITORS if config else ():
-        folder = f"{glob.escape(config)}/{editor}/User/workspaceStorage/*/workspace.json"
-        for path in sorted(glob.glob(folder)):
-            url = read_object(path).get("folder")
-            if isinstance(url, str) and url.startswith("file:///"):
-                yield unquote(urlsplit(url).path)
+def _opened(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        url = read_object(path).get("folder")
+        if isinstance(url, str) and url.startswith("file:///"):
+            yield unquote(urlsplit(url).path)
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(files.read(path).text())
+    except (ConfigError, ValueError, RecursionError):
+        return {}
 
 
 def read_object(path: str) -> dict[str, Any]:

@@ -5,18 +5,14 @@ Only for display: nothing is ever ended because of what this finds.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
+from scopekeeper.clients import known
+from scopekeeper.clients.known import Client
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.mcp_configs.known_clients import CLIENTS
 
-_TITLES = {each.name: each.title for each in CLIENTS}
-_PROGRAMS = {program: each.name for each in CLIENTS for program in each.programs}
-"""Clients by the name of their program, or of the script that an interpreter runs."""
-_PACKAGES = {f"/node_modules/{package}/": each.name for each in CLIENTS
-             for package in each.packages}  # fmt: skip
 _INTERPRETERS = re.compile(r"node|bun|deno|python[0-9.]*")
 _HELPER = "--type="
 """Of Electron: its helpers have the program's name too."""
@@ -28,6 +24,7 @@ def running(clients: Iterable[str]) -> dict[str, list[int]]:
     One with another home has other files.
     """
     wanted, uid = set(clients), os.getuid()
+    table = known.read([])
     found: dict[str, list[int]] = {}
     for pid in sorted(proc.pids()) if wanted else ():
         try:
@@ -35,9 +32,9 @@ def running(clients: Iterable[str]) -> dict[str, list[int]]:
                 continue
         except OSError:
             continue
-        client = client_of(command_line(pid) or [])
-        if client in wanted and not _has_other_home(pid):
-            found.setdefault(_TITLES[client], []).append(pid)
+        client = client_started_by(command_line(pid) or [], table)
+        if client and client.name in wanted and not _has_other_home(pid):
+            found.setdefault(client.title, []).append(pid)
     return found
 
 
@@ -51,17 +48,23 @@ def _has_other_home(pid: int) -> bool:
 
 
 def client_of(words: list[str]) -> str:
-    """Return the client that a command line starts; '' if none. Pure."""
+    """Return the name of the client that a command line starts; '' if none."""
+    client = client_started_by(words, known.read([]))
+    return client.name if client else ""
+
+
+def client_started_by(words: list[str], clients: Sequence[Client]) -> Client | None:
+    """Return the client that a command line starts; None if none. Pure."""
     if not words or any(word.startswith(_HELPER) for word in words):
-        return ""
+        return None
     # a process that sets its title has one word, with blanks
     name = PurePosixPath(words[0].split(" ", 1)[0]).name
     if _INTERPRETERS.fullmatch(name):
         script = next((word for word in words[1:] if not word.startswith("-")), "")
-        for folder, client in _PACKAGES.items():
-            if folder in script:
+        for client in clients:
+            if any(f"/node_modules/{package}/" in script for package in client.packages):
                 return client
         name = PurePosixPath(script).name
         if script and words[words.index(script) - 1] == "-m":
             name = script.partition(".")[0]  # a module of Python
-    return _PROGRAMS.get(name, "")
+    return next((client for client in clients if name in client.programs), None)

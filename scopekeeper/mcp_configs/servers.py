@@ -207,7 +207,7 @@ class _Finder:
         if nested and outer is not None and isinstance(outer.value.data, dict):
             keys, inner, container = (nested[0], nested[1]), (self.kind.command,), outer.value
             members = {each.key[0]: each for each in container.members}
-        is_list = self.kind.is_list
+        is_list = self.kind.command_is_list
         command, args = members.get(keys[0]), None if is_list else members.get(keys[1])
         made = McpServer(place, name, data, command, args, container.members, key, inner, keys,
                          is_list, container.block)  # fmt: skip

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scopekeeper.mcp_configs import json5
-from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.json_edit import exclude, include, put, take
+from scopekeeper.mcp_configs.known_clients import built_in
 from scopekeeper.mcp_configs.servers import ServerState, holds
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, WrapOutcome, look, unwrap, wrap
 from scopekeeper.openclaw.locations import PLUGIN
 
-_KIND = FORMATS["openclaw"]
+_KIND = built_in()["openclaw"]
 _ALL = Selection()
 _ENTRY = ("plugins", "entries", PLUGIN)
 _ALLOWED = ("plugins", "allow")

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_configs import backups, files, formats
+from scopekeeper.mcp_configs import backups, files, formats, known_clients
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.hook_files import hook_files
@@ -212,7 +212,7 @@ def _rewrite(
 
 def _format_of(machine: Machine, path: str, client: str) -> Format:
     """Return the format of a file of a known client; raises ConfigError."""
-    kind = dict(formats.found(machine.environment)).get(path) or formats.FORMATS.get(client)
+    kind = dict(formats.found(machine.environment)).get(path) or known_clients.formats().get(client)
     if kind is None:
         raise ConfigError(f"{path}: no client is called {client!r}", "undo it: scopekeeper unwrap")
     return kind

@@ -4,12 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scopekeeper.clients.table import TABLE
+from scopekeeper.clients import known
+from scopekeeper.clients.known import Client
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.mcp_configs.formats import FORMATS
-from scopekeeper.mcp_configs.running import client_of
+from scopekeeper.mcp_configs.known_clients import built_in
+from scopekeeper.mcp_configs.running import client_started_by
 from scopekeeper.scope.model import Liveness, Owner, Scope
 from scopekeeper.scope.snapshot import Reader
 
@@ -57,15 +58,17 @@ def _owner(scope: Scope, units: Sequence[str], mount: str) -> str:
     owner = state.owner if state is not None else scope.owner
     unit = owner.unit or owner.outer_unit
     if unit.startswith(_OPENCLAW):
-        return FORMATS["openclaw"].title
+        return built_in()["openclaw"].title
     if unit in units:
         return unit
+    clients = known.read([])
     pids: list[int] = []
     if state is not None and state.liveness is Liveness.ALIVE:
         pids = _processes(owner, mount)
-    client = next(filter(None, (client_of(command_line(pid) or []) for pid in pids)), "")
-    client = client or _client_of_session(scope) or client_of([owner.name])
-    return FORMATS[client].title if client else OTHERS
+    started = (client_started_by(command_line(pid) or [], clients) for pid in pids)
+    client = next(filter(None, started), None) or _client_of_session(scope, clients)
+    client = client or client_started_by([owner.name], clients)
+    return client.title if client else OTHERS
 
 
 def _processes(owner: Owner, mount: str) -> list[int]:
@@ -75,8 +78,7 @@ def _processes(owner: Owner, mount: str) -> list[int]:
     return [owner.pid] if owner.pid else []
 
 
-def _client_of_session(scope: Scope) -> str:
-    """Return the client whose id names the session of a scope, or labels it; '' if none does."""
+def _client_of_session(scope: Scope, clients: Sequence[Client]) -> Client | None:
+    """Return the client whose id names the session of a scope, or labels it."""
     prefix, colon, _ = scope.shown_session.partition(":")
-    programs = next((row[1] for row in TABLE if colon and row[4] == prefix), ())
-    return next(filter(None, (client_of([program]) for program in programs)), "")
+    return next((each for each in clients if colon and each.prefix == prefix), None)

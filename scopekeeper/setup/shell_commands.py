@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from scopekeeper.errors import ConfigError
 from scopekeeper.launch.shell_prefix import NAME
 from scopekeeper.mcp_configs import files, hook_files, shell_line
-from scopekeeper.mcp_configs.claude_settings import settings
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.hook_files import HookFile
+from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.mcp_configs.shell_line import VARIABLE
 from scopekeeper.setup import restarts
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome

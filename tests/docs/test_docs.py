@@ -13,18 +13,22 @@ from click.testing import CliRunner
 
 from scopekeeper.cli.main import group
 from scopekeeper.clients import hooks
+from scopekeeper.clients.code import module
+from scopekeeper.clients.keys import SECTIONS
+from scopekeeper.clients.known import built_in
+from scopekeeper.clients.parse import KEYS
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
 from scopekeeper.hook import detached
 from scopekeeper.launch import shell_prefix
 from scopekeeper.launch.arguments import parse
-from scopekeeper.mcp_configs.known_clients import CLIENTS
 from scopekeeper.policy import rules
 from scopekeeper.python_api import public
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
 from tests.docs.how_to import section
 from tests.docs.shell import Shell
+from tests.formats import FORMATS
 from tests.machine import eventually
 from tests.systemd.manager import Units
 
@@ -96,18 +100,39 @@ def test_its_samples_can_be_read(page):
 
 def test_every_client_is_named_with_its_variables():
     text = section("clients.md", "How a session gets its name")
-    for name, _, variables, _, prefix, *_ in TABLE:
+    for _, _, variables, _, prefix, *_ in TABLE:
         assert all(f"`{variable}`" in text for variable in variables)
         assert (f"`{prefix}:ID`" in text) is bool(variables)
-        assert f"`{name}`" in section("clients.md", "Add a client")
+
+
+def test_every_key_of_a_client_is_in_a_table():
+    text = section("clients.md", "Add a client")
+    rows = [key for line in text.splitlines() if line.startswith("| `")
+            for key in re.findall("`([a-z_]+)`", line.split(" | ")[0])]  # fmt: skip
+    sections = [key for keys in SECTIONS.values() for key in keys]
+    assert set(rows) == {*KEYS, *hooks.Hooks.__dataclass_fields__, *sections}
+    for client in built_in():
+        assert client.short == client.name or f"`{client.short}` is `{client.name}`" in text
+
+
+def test_the_clients_with_titles_are_listed():
+    text = section("clients.md", "The title of a session")
+    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")]
+    titled = [client.title for client in built_in() if module(client.name, "title")]
+    assert rows[1:-1] == [title.removesuffix(" CLI") for title in titled]
+
+
+def test_the_clients_that_take_a_bash_are_listed():
+    text = section("clients.md", "A bash for agents")
+    for client in built_in():
+        assert not client.bash or f"{client.title.removesuffix(' CLI')}" in text
 
 
 def test_every_hook_is_named_with_its_command_and_its_times():
     text = section("clients.md", "When a session ends")
-    _, known = hooks.read([])
-    for name, entry in known.items():
-        for event in entry.end:
-            assert f"| `scopekeeper hook {name} {event}` |" in text
+    for client in built_in():
+        for event in client.hooks.end if client.hooks else ():
+            assert f"| `scopekeeper hook {client.short} {event}` |" in text
     assert f"at most {detached.PATIENCE:.0f} seconds" in text
     assert (detached.SETTLING, "Two seconds after" in text) == (2.0, True)
     keys = section("clients.md", "Add a client")
@@ -173,17 +198,17 @@ def test_every_client_is_in_the_table_with_its_files():
     lines = section("clients.md", "The name and the files of every client").splitlines()
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")]
             for line in lines if line.startswith("| `")]  # fmt: skip
-    known = {each.name: each for each in CLIENTS if each.name != "openclaw"}
+    known = {each.name: each for each in FORMATS.values() if each.name != "openclaw"}
     assert [row[0].strip("`") for row in rows] == list(known)
     for name, title, own, project in rows:
         client = known[name.strip("`")]
         assert title == client.title
         listed = re.findall("`([^`]*)`", own)
         homes = {"$HOME": "~", "$XDG_CONFIG_HOME": "~/.config"}
-        paths = [path.replace(start, home) for path in client.known for start, home in homes.items()
+        paths = [path.replace(start, home) for path in client.files for start, home in homes.items()
                  if path.startswith(start)]  # fmt: skip
         assert set(listed) <= set(paths), name
-        assert bool(listed) == bool(client.known)
+        assert bool(listed) == bool(client.files)
         assert set(listed) == set(paths) or "relatives" in own, name
         assert tuple(re.findall("`([^`]*)`", project)) == client.projects
 
@@ -194,7 +219,7 @@ def test_hooks_are_registered_checked_and_removed_by_their_section(tmp_path):
             for line in text.splitlines() if line.startswith("| `") and "~" in line]  # fmt: skip
     listed = {name.strip("`"): (file.strip("`"), tuple(re.findall("`([^`]*)`", events)))
               for name, file, events, *_ in rows}  # fmt: skip
-    known = {each.name: each.hooks for each in CLIENTS if each.hooks}
+    known = {each.name: each.hooks for each in FORMATS.values() if each.hooks}
     assert listed == {
         name: (f"{kind.folders[-1]}/{kind.file}".replace("$HOME", "~"), kind.events)
         for name, kind in known.items()
@@ -235,10 +260,8 @@ def test_what_it_shows_is_what_is_printed(page, tmp_path):
                 status, printed = shell.do(line)
                 if is_as_shown(printed, expected) or time.monotonic() > deadline:
                     break  # what was begun with & may not be there at once
-                assert line.startswith(("scopekeeper ls", "scopekeeper logs", "ss ")), (
-                    line,
-                    printed,
-                )
+                looks = ("scopekeeper ls", "scopekeeper logs", "scopekeeper ports", "ss ")
+                assert line.startswith(looks), (line, printed)
                 time.sleep(0.1)
             assert status == 0, (line, printed)
             assert is_as_shown(printed, expected), (line, printed, expected)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.systemd
 KIND = "--system" if ROOT else "--user"
 DATA = Path("~/.local/share").expanduser()
 FOLDER = Path("/usr/local/lib" if ROOT else DATA) / "scopekeeper/shells"
-CLIENTS = ["Claude Code", "Codex", "Gemini CLI", "hermes-agent"]
+CLIENTS = ["Claude Code", "Codex CLI", "Gemini CLI", "hermes-agent"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

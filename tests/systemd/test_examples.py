@@ -170,6 +170,7 @@ _STATUSES = {
     "status": {"status": (1,), "--json": (1,)},  # nothing is contained on the stage
     "openclaw": {"status": (0, 1), "--json": (0, 1)},  # 1: no gateway runs here
     "adopt": {"my-gateway.service": (0, 4)},  # 4: that gateway has left nothing here
+    "ports": {"8931": (4,)},  # nothing listens there
 }
 """Exit statuses other than 0 that an example may have, by its command and last word."""
 

@@ -310,8 +310,10 @@ def test_a_flood_of_lives_is_one_row_and_ends_nothing_that_lives(
 READ_ALL = """
 import os, random, sys
 from scopekeeper.scope import names
-from scopekeeper.cli import ls, ls_document, ls_titles, reconcile
+from scopekeeper.cli import ls_document, ls_rows, reconcile
 from scopekeeper.cli.ends import Ends
+from scopekeeper.cli.list_options import View
+from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.lifecycle import observe
 from scopekeeper.scope import launched
@@ -350,12 +352,13 @@ for _ in range(rounds):
     went_on = launched.continuations(snapshot)
     named, _ = launched.look_up(snapshot, (), Selector(session="a"))
     origins = Origins(named.launched(snapshot), went_on)
-    titles = ls_titles.of(list(snapshot.scopes))
-    for each, state in shown:
-        ls_document.document(each, state, ends, snapshot.now, went_on, titles.get(each.cgroup, ''))
+    rows = ls_rows.of_scopes(shown, ends)
+    for each in (row.of for row in rows):
+        ls_document.document(each.scope, each.state, ends, snapshot.now, went_on, each.title)
     for width in (None, 80):
-        listing = ls._Listing(shown, ends, snapshot.now, width, origins, None)
-        listing.print([], members=True, users=True)
+        beneath = Beneath(ends, snapshot.now, width, origins, None)
+        below = [beneath.of(row.of.scope, members=True) for row in rows]
+        View(ls_rows.COLUMNS).print(rows, also={"USER"}, beneath=below, total=ls_rows.total(rows))
     for action in plan(snapshot, Policy()):
         reconcile._document(Done(action, "")), reconcile._evidence(Done(action, ""))
     observe.unseen(scope)

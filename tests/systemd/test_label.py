@@ -134,8 +134,12 @@ def test_what_has_no_label_is_shown_as_before(client: Client, keeper: Scopekeepe
 
 
 def test_a_terminal_of_80_columns_shows_which_session_it_is(
-    client: Client, keeper: Scopekeeper, viewer: Callable[..., Viewer]
+    client: Client,
+    keeper: Scopekeeper,
+    viewer: Callable[..., Viewer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     client.server("time")
     assert keeper.call("label", client.session, "--as", LABEL).returncode == 0
     for options, own in (((), 0), (("--members",), 1), (("--no-trunc",), 1)):

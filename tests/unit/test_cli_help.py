@@ -106,7 +106,7 @@ def call(*words):
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["list"], "ls"), (["ps"], "ls"), (["overview"], "status"), (["init"], "setup"),
+        (["list"], "ls"), (["pstree"], "ps"), (["overview"], "status"), (["init"], "setup"),
         (["kill"], "stop"), (["rm"], "stop"),
         (["up"], "run"), (["kil", "x"], "stop"), (["reconcil"], "reconcile"), (["LS"], "ls"),
         (["openclaw", "instal"], "install"), (["policy", "shw"], "show"), (["help"], "--help"),

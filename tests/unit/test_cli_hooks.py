@@ -12,7 +12,7 @@ import pytest
 from scopekeeper.cli import hooks_left
 from scopekeeper.doctor import client_hooks
 from scopekeeper.doctor.finding import Status
-from scopekeeper.mcp_configs.formats import FORMATS
+from tests.formats import FORMATS
 from tests.unit.test_cli_wrap import call, tree
 
 SAMPLES = Path(__file__).parents[1] / "clients" / "hooks"

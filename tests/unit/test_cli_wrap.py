@@ -15,7 +15,8 @@ from scopekeeper.cli import run, wrap
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import StateError
 from scopekeeper.launch.arguments import parse
-from scopekeeper.mcp_configs.formats import FORMATS, found, recognise
+from scopekeeper.mcp_configs.formats import found, recognise
+from tests.formats import FORMATS
 from tests.machine import eventually, text_of
 from tests.unit.terminals import printed
 
@@ -316,7 +317,7 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
     for words, told in [
         (["--client", "codex"], "--client looks for files itself"),
         (["--client", "notepad"], "'notepad' is not one of"),
-        (["--client", "claude"], "'claude' is none. Did you mean 'claude-code'? All: openclaw, "),
+        (["--client", "claud"], "'claud' is none. Did you mean 'claude-code'? All: openclaw, "),
         (["--format", "vscod"], "Did you mean 'vscode'?"),
         (["--memory-max", "lots"], "memory"),
         (["--lifetime", "long"], "unknown lifetime 'long'"),
@@ -397,7 +398,7 @@ def test_where_every_client_finds_it_its_name_is_enough(tmp_path, monkeypatch):
 def test_every_client_has_a_place_where_it_is_looked_for_or_a_name(home):
     where = dict(found({"HOME": str(home)}))
     assert set(where) == {str(home / name) for name in HOMES}
-    nowhere = {name for name, kind in FORMATS.items() if not kind.known}
+    nowhere = {name for name, kind in FORMATS.items() if not kind.files}
     assert {kind.name for kind in where.values()} | nowhere == set(FORMATS)
     assert nowhere == {"librechat"}
     for path, kind in where.items():  # a file that is named is the same client's
@@ -569,7 +570,8 @@ def test_files_of_projects_are_named_and_not_changed(tmp_path):
         done = call(here, "wrap", *words, **home)
         assert (done[0], sorted(done[2].splitlines())) == (status, sorted(named)), words
     projects = json.loads(call(here, "wrap", "--json", **home)[1])["projects"]
-    assert [each["path"] for each in projects] == [str(path) for path in paths]
+    assert {each["path"] for each in projects} == {str(path) for path in paths}
+    assert projects[0]["path"] == str(paths[0])
     assert projects[0]["servers"] == ["a"]
     # a choice of client or servers holds for them too
     assert call(here, "wrap", "--client", "cursor", **home)[2].splitlines() == [named[1]]
@@ -581,7 +583,7 @@ def test_files_of_projects_are_named_and_not_changed(tmp_path):
     status, _, err = call(here, "unwrap", **home)
     assert f"1 server is still wrapped in {paths[0]}; run `scopekeeper unwrap {paths[0]}`" in err
     wrapped = json.loads(call(here, "unwrap", "--json", **home)[1])["still_wrapped"]
-    assert [each["path"] for each in wrapped] == [str(path) for path in paths]
+    assert {each["path"] for each in wrapped} == {str(path) for path in paths}
 
 
 def test_without_a_file_of_the_user_those_of_the_project_are_named_too(simple, tmp_path):

@@ -1,22 +1,29 @@
 """A user's table of clients is taken as it stands, or a file and a table are named."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.clients import cached
+from scopekeeper.clients import cached, keys
+from scopekeeper.clients import compile as compiler
 from scopekeeper.clients import format as form
 from scopekeeper.clients.parse import ClientsError, parse
 from scopekeeper.clients.table import TABLE
+from scopekeeper.mcp_configs import formats, known_clients
+from scopekeeper.mcp_configs.client_format import Format
+from scopekeeper.mcp_configs.hook_format import HookFormat
 from scopekeeper.policy import files
 
+BUILT_IN = compiler.texts_of([compiler.BUILT_IN])
+SETTINGS = '[mine.hook_settings]\nfolders = ["$HOME/.x"]\n'
 MINE = '[mine]\nprograms = ["mine"]\nsession = ["MY_ID"]\n'
 
 
 def table(*texts):
-    made = parse([(f"/etc/{number}.toml", text) for number, text in enumerate(texts)], TABLE)
+    made = parse([*BUILT_IN, *((f"/etc/{number}.toml", text) for number, text in enumerate(texts))])
     return {row[0]: row[1:] for row in made}
 
 
@@ -28,12 +35,12 @@ def test_a_client_needs_only_its_programs():
 
 def test_a_key_overrides_that_key_of_a_built_in_client():
     made = table('[claude]\nprograms = ["claude", "my claude"]', '[claude]\nlane = "cli:x"')
-    assert made["claude"] == (
+    assert made["claude-code"] == (
         ("claude", "my claude"), ("CLAUDE_CODE_SESSION_ID",), ("CLAUDECODE",),
         "claude", "cli:x", "starter",
     )  # fmt: skip
-    assert {name: row for name, row in made.items() if name != "claude"} == {
-        row[0]: row[1:] for row in TABLE if row[0] != "claude"
+    assert {name: row for name, row in made.items() if name != "claude-code"} == {
+        row[0]: row[1:] for row in TABLE if row[0] != "claude-code"
     }
 
 
@@ -61,6 +68,34 @@ def test_a_key_overrides_that_key_of_a_built_in_client():
         ("[mine", "/etc/0.toml: "),
         ("a = " + "[" * 100_000, "/etc/0.toml: "),
         ("a = " + "9" * 5000, "/etc/0.toml: "),
+        ('[mine.servers]\nlanguage = "xml"', "servers.language is one of json, json with comments"),
+        ("[mine.servers]\nfile = []", "unknown key file; did you mean files?"),
+        ("[mine]\nservers = 7", "servers is a table; write [NAME.servers]"),
+        ('[mine.servers]\nfiles = ["/etc/x"]', "servers.files is a list of up to 16 paths that"),
+        ('[mine.servers]\nfiles = ["$HOME//x"]', "servers.files is a list"),
+        ('[mine.servers]\nfiles = ["{mars}/x"]', "no client mars has user_folders, as {mars}/x"),
+        ('[mine.servers]\nfiles = ["{codex}/x"]', "no client codex has user_folders"),
+        ('[mine.servers]\nplaces = ["mcp"]', "servers.places is a list of up to 16 lists of keys"),
+        ("[mine.servers]\nplaces = [[]]", "servers.places is a list"),
+        ('[mine.servers]\nnested = ["a"]', "servers.nested is a list of two words"),
+        ('[mine.servers]\nflat = "yes"', "servers.flat is true or false"),
+        ('[mine.servers]\nprojects = ["../x"]', "servers.projects is a list"),
+        ("[mine.servers]\nunchanged = { a = 1 }", "servers.unchanged is a table of reasons"),
+        ('[mine.servers]\nlanguage = "toml"\ncommand = "run"', "servers.command is only for json"),
+        ('[mine.servers]\npasses = "env"', "servers.passes is only for toml"),
+        ("[mine.servers]\nnamed = true", "servers.named is only for yaml"),
+        (MINE + '[mine.hook_settings]\nevents = ["a"]', "hook_settings.folders is missing"),
+        (MINE + SETTINGS + 'events = ["a"]\nfile = "x"', "hook_settings needs [mine.hooks]"),
+        (MINE + SETTINGS + 'events = ["a b"]', "hook_settings.events is a list of up to 16 names"),
+        (MINE + SETTINGS + 'file = "/x"', "hook_settings.file is the path of a file below"),
+        (MINE + SETTINGS + "off = { a = 1 }", "hook_settings.off is a table of true or false"),
+        (MINE + SETTINGS + "after = { x = true }", "hook_settings.after is a table of texts and"),
+        (MINE + SETTINGS + 'after = { "x y" = 1 }', "hook_settings.after is a table of texts and"),
+        (MINE + '[mine.launchers]\nvariables = { a = "/b" }', "launchers.variables is a table"),
+        (MINE + 'short = "codex"', "short is codex, the name of another client"),
+        (MINE + 'short = "claude"', "short is claude, the name of another client"),
+        (MINE + 'short = ""', "short is a text of up to 32"),
+        (MINE + 'title = "a\\nb"', "title is a text of up to 400 characters, in one line"),
         ("".join(f'[c{n}]\nprograms = ["c"]\n' for n in range(60)), "more than 64 clients"),
     ],
 )
@@ -153,3 +188,21 @@ def test_without_a_runtime_directory_it_is_read_each_time(folder, monkeypatch):
     (folder / "clients.toml").write_text(MINE)
     monkeypatch.setattr(cached, "runtime_path", lambda _: "")
     assert known() == known() == {"mine"}
+
+
+def test_a_users_table_changes_only_its_keys_and_its_own_clients_come_first(folder):
+    text = '[vscode.servers]\nfiles = ["{cursor}/mine.json"]\n[mine.servers]\nby_content = true\n'
+    (folder / "clients.toml").write_text(text)
+    made, before = known_clients.formats(), known_clients.built_in()
+    assert [*made] == ["mine", *before]
+    assert made["vscode"].files == ("$XDG_CONFIG_HOME/Cursor/User/mine.json",)
+    assert replace(made["vscode"], files=before["vscode"].files) == before["vscode"]
+    assert formats.recognise("/x.json", '{"mcpServers": {"a": {"command": "x"}}}').name == "mine"
+    assert known_clients.client_named("claude") == before["claude-code"]
+
+
+def test_each_language_and_each_key_of_a_file_is_known_to_those_who_read_it():
+    assert set(known_clients._DIALECTS) == set(keys.LANGUAGES)
+    servers, hooks = (set(keys.SECTIONS[name]) for name in ("servers", "hook_settings"))
+    assert servers - {"language", "user_folders"} < set(Format.__dataclass_fields__)
+    assert hooks - {"language"} < set(HookFormat.__dataclass_fields__)

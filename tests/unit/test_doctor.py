@@ -63,13 +63,13 @@ def test_a_program_in_claude_codes_settings_that_is_gone_is_a_finding(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-    assert not list(mcp_servers.claude_code())
+    assert not list(mcp_servers.in_settings())
     program = tmp_path / "scopekeeper-prefix"
     (tmp_path / ".claude").mkdir()
     settings = {"env": {"CLAUDE_CODE_SHELL_PREFIX": str(program)}}
     (tmp_path / ".claude/settings.json").write_text(json.dumps(settings))
-    (found,) = mcp_servers.claude_code()
+    (found,) = mcp_servers.in_settings()
     assert (found.status, f"there is no {program}" in found.detail) == (Status.LIMIT, True)
     program.touch(mode=0o755)
-    (found,) = mcp_servers.claude_code()
+    (found,) = mcp_servers.in_settings()
     assert found.status is Status.OK

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import scopekeeper
-from scopekeeper.clients import hooks
+from scopekeeper.clients import hooks, known
 from scopekeeper.clients.parse import ClientsError, merge
 from scopekeeper.clients.table import TABLE
 from scopekeeper.hook import client_label, client_process, detached, event
@@ -123,14 +123,14 @@ OUTER = ancestor(10, "claude", "claude")
     [
         ([SHELL, NODE, OUTER], "gemini", "", ClientProcess(20, 7, is_known=True)),
         ([NODE], "gemini", "", ClientProcess(20, 7, is_known=True)),
-        ([SHELL, NODE, OUTER], "claude", "10", None),
-        ([SHELL, OUTER], "claude", "99", ClientProcess(10, 7, is_known=True)),
-        ([SHELL, ancestor(20, "x", "/x"), OUTER], "claude", "20",
+        ([SHELL, NODE, OUTER], "claude-code", "10", None),
+        ([SHELL, OUTER], "claude-code", "99", ClientProcess(10, 7, is_known=True)),
+        ([SHELL, ancestor(20, "x", "/x"), OUTER], "claude-code", "20",
          ClientProcess(20, 7, is_known=False)),
-        ([SHELL, ancestor(20, "x", "/x"), ancestor(9, "y", "y")], "claude", "",
+        ([SHELL, ancestor(20, "x", "/x"), ancestor(9, "y", "y")], "claude-code", "",
          ClientProcess(20, 7, is_known=False)),
-        ([SHELL], "claude", "", None),
-        ([], "claude", "1", None),
+        ([SHELL], "claude-code", "", None),
+        ([], "claude-code", "1", None),
     ],
 )  # fmt: skip
 def test_the_client_is_the_nearest_one_above_the_hook(above, client, variable, found):
@@ -155,10 +155,10 @@ def test_an_end_is_that_of_one_process_and_not_of_its_pid():
 
 
 def test_each_hook_is_that_of_a_client_with_a_prefix():
-    table, known = hooks.read([])
-    assert {"claude", "codex", "copilot", "gemini", "hermes"} <= set(known)
-    assert set(known) <= {row[0] for row in table}
-    for entry in known.values():
+    clients = known.read([])
+    with_hooks = {each.short: each.hooks for each in clients if each.hooks and each.is_looked_for}
+    assert {"claude", "codex", "copilot", "gemini", "hermes"} == set(with_hooks)
+    for entry in with_hooks.values():
         assert entry.start
         assert entry.end
         assert not set(entry.keeps) & set(entry.drops)
@@ -169,20 +169,23 @@ def test_a_user_adds_a_client_and_overrides_a_key(tmp_path, monkeypatch):
     hooks_of_mine = 'end = ["bye"]\nshared = ["serve", "--many"]\n'
     text = f'[mine]\nprograms = ["mine"]\n[mine.hooks]\n{hooks_of_mine}[claude.hooks]\nkeeps = []\n'
     (tmp_path / "clients.toml").write_text(text)
-    _, known = hooks.read([])
-    assert known["mine"] == hooks.Hooks(end=("bye",), shared=("serve", "--many"))
-    assert known["mine"].is_shared(["mine", "x", "serve"])
-    assert not known["mine"].is_shared(["mine", "server", "--many=2"])
-    assert not known["claude"].is_shared(["claude"])
-    assert (known["claude"].end, known["claude"].keeps) == (("SessionEnd",), ())
+    clients = known.read([])
+    mine = known.named("mine", clients).hooks
+    assert mine == hooks.Hooks(end=("bye",), shared=("serve", "--many"))
+    assert mine.is_shared(["mine", "x", "serve"])
+    assert not mine.is_shared(["mine", "server", "--many=2"])
+    claude = known.named("claude", clients)
+    assert claude is known.named("claude-code", clients)
+    assert not claude.hooks.is_shared(["claude"])
+    assert (claude.hooks.end, claude.hooks.keeps) == (("SessionEnd",), ())
 
 
 def test_with_a_wrong_table_only_the_built_in_clients_count(tmp_path, monkeypatch):
     monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path))
     (tmp_path / "clients.toml").write_text("[claude.hooks]\nend = 7\n")
     warnings = []
-    _, known = hooks.read(warnings)
-    assert known["claude"].end == ("SessionEnd",)
+    clients = known.read(warnings)
+    assert known.named("claude", clients).hooks.end == ("SessionEnd",)
     (line,) = warnings
     assert line.startswith(f"{tmp_path}/clients.toml: [claude]: hooks.end is a list")
 
@@ -305,7 +308,7 @@ def test_a_client_that_has_ended_is_not_waited_for():
 
 
 def test_an_error_is_one_line_in_the_journal(lines, monkeypatch):
-    monkeypatch.setattr(hooks, "read", lambda _: 1 / 0)
+    monkeypatch.setattr(known, "read", lambda _: 1 / 0)
     detached.run(["claude", "SessionEnd"], -1, [], 0.0, lambda _: None)
     assert lines == ["hook claude SessionEnd: ZeroDivisionError: division by zero"]
 

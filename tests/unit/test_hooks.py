@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs.document import ParseError, apply
-from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.hooks import look, register, unregister
 from scopekeeper.mcp_configs.json5 import parse
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, unwrap, wrap
 from tests.configs import toml_configs
+from tests.formats import FORMATS
 from tests.hook_configs import json_settings, toml_settings, yaml_settings
 
 SAMPLES = Path(__file__).parents[1] / "clients" / "hooks"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scopekeeper.cli import history, ls
+from scopekeeper.cli import history, ls_rows
 from scopekeeper.cli.reconcile import _columns
 from scopekeeper.cli.table import lay_out, width_of
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope
@@ -21,8 +21,13 @@ ROWS = [
 ]  # fmt: skip
 
 
+def usual(columns):
+    """Return the columns that are shown if a call names none."""
+    return [column for column in columns if not column.extra]
+
+
 def test_at_80_columns_every_line_fits_and_what_matters_is_whole():
-    drawn = lay_out(ls.COLUMNS, ROWS, 80)
+    drawn = lay_out(usual(ls_rows.COLUMNS), ROWS, 80)
     lines = [drawn.header, *(line for (line,) in drawn.rows)]
     assert max(map(width_of, lines)) <= 80
     for word in ("SESSION", "RUN", "STATE", "MEMORY", "AGE", "ENDS"):
@@ -43,7 +48,7 @@ def test_history_at_80_columns_has_reason_and_status_whole():
         ("14:30:09", "agent:main:telegram:direct:987654321", "main", "-", "git",
          "exited", "3", "2h3m", "131M", "2.1s", "exit status 3"),
     ]  # fmt: skip
-    drawn = lay_out(history.COLUMNS, rows, 80)
+    drawn = lay_out(usual(history.COLUMNS), rows, 80)
     lines = [drawn.header, *(line for row in drawn.rows for line in row)]
     assert max(map(width_of, lines)) <= 80
     assert "agent:main:…:123456789" in lines[1]
@@ -55,7 +60,7 @@ def test_the_evidence_of_a_reconcile_is_whole_at_80_columns():
     evidence = "process 4211 has ended; ends in 23h59m unless it is adopted"
     row = ("agent:main:telegram:direct:123456789", "main", "4f1d09c7", "filesystem", "orphan",
            "keep", evidence)  # fmt: skip
-    (lines,) = lay_out(_columns(dry_run=True), [row], 80).rows
+    (lines,) = lay_out(usual(_columns(dry_run=True)), [row], 80).rows
     assert max(map(width_of, lines)) <= 80
     assert evidence in " ".join(" ".join(line[40:].split()) for line in lines)
 
@@ -79,15 +84,15 @@ def scope_of(*states):
     ],
 )
 def test_an_owner_is_shown_by_its_program(owner, liveness, shown):
-    assert ls._owners(scope_of(OwnerState(owner, liveness, ""))) == shown
+    assert ls_rows.owners(scope_of(OwnerState(owner, liveness, ""))) == shown
 
 
 def test_an_owner_that_an_earlier_version_recorded_is_named_while_it_lives():
     own = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
     state = OwnerState(Owner(pid=os.getpid(), start_time=1), Liveness.ALIVE, "")
-    assert ls._owners(scope_of(state)) == f"{own}[{os.getpid()}]"
+    assert ls_rows.owners(scope_of(state)) == f"{own}[{os.getpid()}]"
 
 
 def test_one_owner_that_called_itself_two_names_is_one():
     states = [OwnerState(Owner(pid=257, name=n), Liveness.ALIVE, "") for n in ("node", "claude")]
-    assert "," not in ls._owners(scope_of(*states))
+    assert "," not in ls_rows.owners(scope_of(*states))

@@ -112,6 +112,6 @@ def test_the_folder_follows_xdg_and_that_of_root_is_no_share(home):
 def test_each_client_is_pointed_to_it(home):
     places = places_of(home)
     known = dict(shell_folder.pointers(places))
-    assert set(known) == {"Claude Code", "Codex", "Gemini CLI", "hermes-agent"}
+    assert set(known) == {"Claude Code", "Codex CLI", "Gemini CLI", "hermes-agent"}
     assert all(places.shells in what for what in known.values())
     assert f'"CLAUDE_CODE_SHELL": "{places.shells}/bash"' in known["Claude Code"]

@@ -2,11 +2,13 @@
 
 import unicodedata
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopekeeper.cli.colour import PAINTED, Paint
 from scopekeeper.cli.table import Column, Fit, cut_middle, lay_out, width_of, wrap
 from scopekeeper.safe_text import safe
 
@@ -52,6 +54,20 @@ def test_no_line_is_wider_than_the_terminal(table, width):
     for line in lines_of(lay_out(*table, width)):
         assert taken(line) <= width
         assert line.isprintable() or line == safe(line), "a terminal obeys nothing in it"
+
+
+@given(tables(), st.none() | st.integers(1, 120))
+def test_colours_change_no_character_and_end_in_their_line(table, width):
+    columns, rows = table
+    painted = [replace(c, paints=dict.fromkeys((x for row in rows for x in row), Paint.RED))
+               for c in columns]  # fmt: skip
+    plain, coloured = lay_out(columns, rows, width), lay_out(painted, rows, width, coloured=True)
+    for before, after in zip(lines_of(plain), lines_of(coloured), strict=True):
+        assert PAINTED.sub("", after).rstrip(" ") == before
+        begun, ended = after.count("\x1b["), after.count("\x1b[0m")
+        assert begun == 2 * ended
+        assert begun == len(PAINTED.findall(after)), "no other sequence is in it"
+    assert lay_out(painted, rows, width) == plain
 
 
 @given(tables())

@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 
 from scopekeeper.launch.arguments import parse as parse_run
 from scopekeeper.mcp_configs.document import ParseError
-from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.json5 import JSON5, parse
 from scopekeeper.mcp_configs.servers import ServerState
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, look, unwrap, wrap
 from tests.configs import COMMANDS, SESSION, json_configs, toml_configs, yaml_configs
+from tests.formats import FORMATS
 
 SAMPLES = Path(__file__).parents[1] / "clients"
 ALL = Selection()
@@ -47,7 +47,7 @@ def wrapped_server(name, server, kind):
     own_path = isinstance(server.get("env"), dict) and "PATH" in server["env"]
     program = LAUNCHER.absolute if own_path else LAUNCHER.program
     command = server[kind.command]
-    if kind.is_list:
+    if kind.command_is_list:
         return {**server, "command": [program, *words(name, command[0], command[1:] or None)]}
     if isinstance(command, dict):
         args = words(name, command["path"], command.get("args"))

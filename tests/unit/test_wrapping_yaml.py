@@ -7,8 +7,8 @@ from ruamel.yaml import YAML
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs.document import ParseError
-from scopekeeper.mcp_configs.formats import FORMATS
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, look, unwrap, wrap
+from tests.formats import FORMATS
 
 ALL = Selection()
 HERMES = FORMATS["hermes"]

@@ -36,7 +36,6 @@ def _prompt(line: Line) -> str:
 
 
 STORE = Store(
-    client="claude",
     variable="CLAUDE_CONFIG_DIR",
     folder=".claude",
     files=(

@@ -63,7 +63,6 @@ def _prompt(line: Line) -> str:
 
 
 STORE = Store(
-    client="codex",
     variable="CODEX_HOME",
     folder=".codex",
     files=(
