@@ -210,7 +210,7 @@ class Scopekeeper:
 
     def popen(self, argv: list[str], **how: object) -> subprocess.Popen[bytes]:
         """Start any process; it is reaped at the end of the test."""
-        process = subprocess.Popen(argv, **how)  # type: ignore[call-overload]
+        process: subprocess.Popen[bytes] = subprocess.Popen(argv, **how)  # type: ignore[call-overload]
         self.started.append(process)
         return process
 

@@ -68,13 +68,26 @@ def of_launch(
     """
     if not may_name(options, environment, configured=configured):
         return Named()
-    table: Sequence[Row] = TABLE
-    if configured and has_file():
-        from scopekeeper.clients.cached import table as cached
-
-        table = cached(warnings)
+    table = _table(warnings) if configured else TABLE
     owner = options.get("owner") or environment.get(b"SCOPEKEEPER_OWNER", b"").decode("latin-1")
     return find(table, environment, owner or starter or str(posix.getppid()), scope)
+
+
+def is_client(pid: str) -> bool:
+    """Return whether a process is a client; False if it is gone or hidden."""
+    try:
+        stat = stat_of(pid)
+        return stat is not None and _row_of(_table([]), pid, stat) is not None
+    except OSError:
+        return False
+
+
+def _table(warnings: list[str]) -> "Sequence[Row]":
+    if not has_file():
+        return TABLE
+    from scopekeeper.clients.cached import table
+
+    return table(warnings)
 
 
 def find(

@@ -81,7 +81,8 @@ class Request:
         if named is not None and not self.session:
             self.session = named.session
         self.kind = options.get("kind", "mcp")
-        self.lifetime = options.get("lifetime", "session" if self.kind == "pty" else "gateway")
+        outlives = self.kind == "pty" and "of_client" not in options
+        self.lifetime = options.get("lifetime", "session" if outlives else "gateway")
         if self.lifetime == "detached" and "ttl" not in self.asked:
             options.pop("ttl", None)  # the lane's ttl does not apply to detached members
         session_id = given("session_id")

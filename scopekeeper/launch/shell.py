@@ -13,6 +13,9 @@ need. A terminal run is one unit with all its shells and terminals: everything s
 An MCP server or command that opens a terminal gets a scope for it. A command without a terminal
 joins as a member, with the lifetime of the outer one.
 
+*A ``-c`` at a terminal that a client made* ends with the client, as its commands without a terminal
+do: nobody can reach that terminal any more. Other shells with a terminal outlive their owner.
+
 *SHELL* then names the real shell if it named us. Programs choose a syntax by its last part
 (editors, fzf, script), and their children stay in their shell's cgroup anyway.
 
@@ -146,10 +149,22 @@ def contain(
     terminal = _has_terminal(prompts=prompts)
     described = dict(environment)
     options = choose(*_surroundings(caller), described, terminal=terminal)
+    if options is not None and terminal and not prompts and _is_of_client():
+        options["of_client"] = "1"
     if options is not None:
         run.contain(options | {"name": name}, name, described, inner, caller, warn)
         if server and terminal:
             _warn_of_other_session(server, caller, inner)
+
+
+def _is_of_client() -> bool:
+    """Return whether a client has started this process."""
+    from scopekeeper import launch
+
+    launch.load_later("scopekeeper.clients.identity")
+    from scopekeeper.clients.identity import is_client
+
+    return is_client(str(posix.getppid()))
 
 
 def _warn_of_other_session(server: str, caller: "Caller", inner: dict[bytes, bytes]) -> None:

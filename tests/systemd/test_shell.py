@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +184,37 @@ def test_script_runs_its_command_in_a_scope(
     )
     assert ran.returncode == 9
     assert ran.stdout.startswith("m-echo.")
+
+
+CLIENT = """\
+import os, pty, sys
+pid, terminal = pty.fork()
+if not pid:
+    os.execv(sys.argv[1], ["bash", "-c", "trap '' HUP; echo; while :; do sleep 1; done"])
+while os.read(terminal, 1) != b"\\n":
+    pass
+print(pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("name", "lifetime"), [("gemini", "gateway"), ("editor", "session")])
+def test_a_command_at_the_terminal_of_a_client_ends_with_it(
+    keeper: Scopekeeper, variables: dict[str, str], tmp_path: Path, name: str, lifetime: str
+) -> None:
+    (tmp_path / name).write_text(CLIENT)
+    client = keeper.popen(
+        [sys.executable, str(tmp_path / name), SHELL],
+        env=os.environ | variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    command = int(client.stdout.readline())
+    record = record_of(directory_of(command))
+    assert (record["KIND"], record["LIFETIME"]) == ("pty", lifetime)
+    assert record_of(os.path.dirname(directory_of(command)))["KIND"] == "pty"
+    client.kill()
+    client.wait()
+    assert keeper.call("reconcile").returncode == 0
+    assert is_alive(command) is (name == "editor")
 
 
 GATEWAY = 'while :; do $SHELL -c "echo \\$\\$ > \\$HOME/pid; exec sleep infinity"; done'

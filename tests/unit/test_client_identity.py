@@ -181,6 +181,17 @@ def test_only_plain_ids_are_taken(value):
         )
 
 
+def test_a_client_is_known_by_its_program(started):
+    assert identity.is_client(started("gemini"))
+    assert not identity.is_client(started("gateway"))
+    assert not identity.is_client(started("gemini", "gateway"))
+
+
+@pytest.mark.parametrize("pid", ["", "0", "1", "self", "../1", "99999999"])
+def test_a_process_that_is_gone_is_no_client(pid):
+    assert not identity.is_client(pid)
+
+
 def test_an_empty_variable_is_not_set():
     assert find("1", {"CLAUDE_CODE_SESSION_ID": ""}).ignored == ""
 

@@ -80,6 +80,16 @@ def test_each_pty_run_has_a_scope_of_its_own_and_outlives_the_gateway():
     assert one.lifetime == "session"
 
 
+def test_a_command_at_the_terminal_of_a_client_ends_with_it_unless_a_rule_says_otherwise():
+    asked = {"session": "s", "kind": "pty", "of_client": "1"}
+    one, two = request(**asked), request(**asked)
+    assert one.lifetime == "gateway"
+    assert one.run != two.run != ""
+    assert request(**asked, lifetime="detached").lifetime == "detached"
+    ruled = Request(asked, {}, "sh", lambda _: {"lifetime": "session"})
+    assert ruled.lifetime == "session"
+
+
 def test_members_that_outlive_the_gateway_do_not_share_its_scope():
     assert request(session="s", lifetime="session").run == "session"
     assert request(session="s", lifetime="detached", run="r").run == "r"

@@ -14,6 +14,8 @@ from tests.lab.host import Note
 INSTALLED = Path("/opt/clients")
 """Where the lab's machine has what was installed on the host."""
 MODEL = "scripted-1"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What clients are started with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ class Client(ABC):
     def argv(self) -> list[str]:
         """Return the program, without arguments."""
 
+    def itself(self, started: int) -> int:
+        """Return the pid of the client itself, which the started program may have as a child."""
+        return started
+
     @abstractmethod
     def configure(self, place: Place) -> None:
         """Write its configuration: the model, the servers, no questions, telemetry and updates."""
@@ -101,7 +107,7 @@ class Client(ABC):
         """Return the arguments at a terminal."""
 
     def shell_variables(self, shells: Path) -> dict[str, str]:
-        """Return what leads to the shell that is called bash in a folder."""
+        """Return what leads to scopekeeper-shell; the folder has a bash that does."""
         return {}
 
     @abstractmethod

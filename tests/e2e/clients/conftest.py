@@ -45,6 +45,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("client", names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Play all without scopekeeper first; pytest alternates, to set up other things less often."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Return where an item belongs: any other, then without scopekeeper, then with it."""
+    case = getattr(item, "callspec", None)
+    way = case.params.get("way") if case else None
+    return list(WAYS).index(way) if way in WAYS else -1
+
+
 @pytest.fixture(scope="session")
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Play without scopekeeper first; then have its keeper started by systemd, as README says.
@@ -98,12 +111,12 @@ def table(request: pytest.FixtureRequest, client: Client) -> Table:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Have the last report carry what was counted: the host has nothing else of this machine."""
+    """Hand out what was counted: with the last report, and after each play as a file."""
     tables = item.config.stash.get(TABLES, {})
-    is_last = item.session.items[-1] is item
-    if call.when != "teardown" or not is_last or not tables:
+    if call.when != "teardown" or not tables:
         return
     lines = [line for each in tables.values() for line in [*each.lines(), ""]]
-    item.user_properties.append((showing.CLIENTS, lines))
+    if item.session.items[-1] is item:
+        item.user_properties.append((showing.CLIENTS, lines))
     if folder := os.environ.get("LAB_OUT"):
         Path(folder, "clients.txt").write_text("\n".join(lines))

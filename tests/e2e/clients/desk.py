@@ -11,7 +11,7 @@ from pathlib import Path
 from tests import folders
 from tests.machine import MOUNT, PROGRAM, SHELL, end_cgroup, eventually, scope_directories
 
-from .client import Client, Place, Server
+from .client import PATH, Client, Place, Server
 from .model import Model
 
 STUB = Path(__file__).parents[1] / "stub_server.py"
@@ -55,7 +55,7 @@ class Desk:
             "SHELL": "/bin/bash",
             "TERM": "xterm-256color",
             "LANG": "C.UTF-8",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": PATH,
         }
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         shell = self.client.shell_variables(self._shells) if self.contained else {}

@@ -4,8 +4,8 @@ from .claude import Claude
 from .client import Client
 from .codex import Codex
 from .copilot import Copilot
+from .gemini import Gemini
 from .hermes import Hermes
 
-CLIENTS: dict[str, Client] = {
-    client.name: client for client in (Claude(), Codex(), Copilot(), Hermes())
-}
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), Copilot(), Hermes())
+CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}

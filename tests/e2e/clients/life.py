@@ -26,11 +26,13 @@ BACKGROUND = (
     f"E2E_WORKER=setsid setsid bash -c '{STUBBORN}' & E2E_WORKER=command exec bash -c '{STUBBORN}'"
 )
 """A command that ignores what should end it, and starts another one in a session of its own."""
-ECHO = "echo answer-$((40 + 2))"
+ECHO = "printf 'answer-%d' 42"
 ANSWER = "answer-42"
 START_S = 150.0
 """Within which a prompt is done up to what it holds; the first start in a machine compiles."""
 END_S = 40.0
+TURN_S, ENTER_S = 100, 10
+"""How long a turn at a terminal may take, and after how long Enter is pressed again."""
 LEFT_S = 10.0
 """Within which nothing of a session may be left after its client's end."""
 WRONG = re.compile(r"(?im)^.*(?:\berror\b|\bfailed\b|scopekeeper).*$")
@@ -102,7 +104,7 @@ class Life(ABC):
 
     def signal(self, name: str) -> None:
         """Send a signal to the client."""
-        os.kill(self.pid, signal.Signals[name])
+        os.kill(self.desk.client.itself(self.pid), signal.Signals[name])
 
     def ended(self) -> bool:
         """Return True if the client is gone."""
@@ -210,16 +212,24 @@ class Screen(Life):
     def _done(self, *steps: str) -> bool:
         """Paste a script, send it, and wait until the last word of its answer is shown."""
         last = f"end-of-{self.name}-{next(_NUMBERS)}"
-        self._viewer.type("\x1b[200~" + "\n".join([*steps, f"say: {last}"]) + "\x1b[201~")
-        # several lines may be shown as "[Pasted text #1 +4 lines]"
-        self._viewer.until(lambda lines: re.search(f"{last}|[Pp]aste", "\n".join(lines)))
+        self._paste("\n".join([*steps, f"say: {last}"]), last)
         said = re.compile(rf"^(?!.*say:).*{last}", re.MULTILINE)
         refused = self.desk.model.refused
-        for _ in range(4):
+        for _ in range(TURN_S // ENTER_S):
             self._viewer.type("\r")  # right after a paste it may be taken for a part of that
             with contextlib.suppress(AssertionError):
-                eventually(lambda: said.search(self.shown()) or refused(last), END_S / 4)
+                eventually(lambda: said.search(self.shown()) or refused(last), ENTER_S)
                 return not refused(last)
+        raise AssertionError(self.shown())
+
+    def _paste(self, text: str, last: str) -> None:
+        """Paste a text, again if it is lost: a client may not read while it draws its screen."""
+        for _ in range(3):
+            self._viewer.type(f"\x1b[200~{text}\x1b[201~")
+            with contextlib.suppress(AssertionError):
+                # several lines may be shown as "[Pasted text #1 +4 lines]"
+                eventually(lambda: re.search(f"{last}|[Pp]aste", self.shown()), END_S / 2)
+                return
         raise AssertionError(self.shown())
 
     def command(self, words: str) -> None:

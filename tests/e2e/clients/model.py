@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.e2e import provider
 from tests.e2e.provider import Request, decide
 
-from .dialects import anthropic, chat_completions, responses
+from .dialects import anthropic, chat_completions, gemini, responses
 from .dialects.reply import Event, Reply
 
 HOLD = "hold"
@@ -24,6 +24,9 @@ class Dialect(Protocol):
 
     def speaks(self, path: str) -> bool:
         """Return True if requests to this path are in this dialect."""
+
+    def streams(self, path: str, body: dict[str, Any]) -> bool:
+        """Return True if the answer is to be streamed."""
 
     def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the messages as chat completions have them."""
@@ -42,6 +45,7 @@ DIALECTS: tuple[Dialect, ...] = (
     anthropic.Messages(),
     chat_completions.ChatCompletions(),
     responses.Responses(),
+    gemini.Generate(),
 )
 
 
@@ -61,10 +65,10 @@ class Handler(provider.Handler):
         path, body = self.path.partition("?")[0], self._body()
         dialect = next((each for each in DIALECTS if each.speaks(path)), None)
         if dialect is None:
-            self._json({"input_tokens": 10})
+            self._json({"input_tokens": 10, "totalTokens": 10})
             return
         reply = self.server.reply_to(dialect.messages(body), dialect.offered(body))
-        if not body.get("stream"):
+        if not dialect.streams(path, body):
             self._json(dialect.whole(body, reply))
             return
         self._begin_stream()

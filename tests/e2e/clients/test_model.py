@@ -23,6 +23,8 @@ SCRIPT = 'call: ping {"x": 1}\nsay: done'
 ANTHROPIC = "/v1/messages"
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
+GEMINI = "/v1beta/models/any:generateContent"
+GEMINI_STREAMED = "/v1beta/models/any:streamGenerateContent"
 
 
 @pytest.fixture
@@ -32,8 +34,12 @@ def model() -> Iterator[Model]:
     made.close()
 
 
-def ask(model: Model, path: str, body: dict[str, Any]) -> str:
+def ask(model: Model, path: str, body: dict[str, Any], *, stream: bool = False) -> str:
     """Return the whole answer of the model."""
+    if path == GEMINI:
+        path = GEMINI_STREAMED if stream else GEMINI
+    elif stream:
+        body = body | {"stream": True}
     request = urllib.request.Request(model.origin + path, json.dumps(body).encode())
     with urllib.request.urlopen(request, timeout=20) as answer:
         return str(answer.read().decode())
@@ -51,6 +57,10 @@ FIRST: dict[str, dict[str, Any]] = {
     RESPONSES: {
         "tools": [{"type": "function", "name": "ping"}],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": SCRIPT}]}],
+    },
+    GEMINI: {
+        "tools": [{"functionDeclarations": [{"name": "ping"}]}],
+        "contents": [{"role": "user", "parts": [{"text": SCRIPT}]}],
     },
 }
 """A turn that begins."""
@@ -76,6 +86,13 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
             {"type": "function_call_output", "output": "pong"},
         ],
     ),
+    GEMINI: (
+        "contents",
+        [
+            {"role": "model", "parts": [{"functionCall": {"name": "ping"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"response": "pong"}}]},
+        ],
+    ),
 }
 """The same turn once the tool has answered."""
 
@@ -85,11 +102,12 @@ THEN: dict[str, tuple[str, list[dict[str, Any]]]] = {
 def test_a_script_is_done_step_by_step_in_every_dialect(
     model: Model, path: str, stream: bool
 ) -> None:
-    called = ask(model, path, FIRST[path] | {"stream": stream})
+    called = ask(model, path, FIRST[path], stream=stream)
     assert '"ping"' in called
+    assert called.startswith(("data: ", "event: ")) is stream
     key, more = THEN[path]
-    after = FIRST[path] | {key: FIRST[path][key] + more, "stream": stream}
-    said = ask(model, path, after)
+    after = FIRST[path] | {key: FIRST[path][key] + more}
+    said = ask(model, path, after, stream=stream)
     assert '"done"' in said
     assert '"ping"' not in said
     (result,) = model.results("say: done")
@@ -133,6 +151,13 @@ def test_a_client_is_pinned_to_one_version_that_its_title_names(name: str) -> No
     client = CLIENTS[name]
     assert client.title.endswith(f" {client.version}")
     assert client.version.replace(".", "").isdigit()
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_documentation_names_the_version_that_is_played(name: str) -> None:
+    page = (Path(__file__).parents[3] / "docs/clients.md").read_text()
+    measured = " ".join(page.partition("\n## Measured\n")[2].partition("\n## ")[0].split())
+    assert CLIENTS[name].title in measured
 
 
 def test_clients_can_be_asked_for_in_several_ways() -> None:

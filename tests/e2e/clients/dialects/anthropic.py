@@ -18,6 +18,10 @@ class Messages:
         """Return True for the messages themselves, not for what counts their tokens."""
         return path.endswith("/messages")
 
+    def streams(self, _path: str, body: dict[str, Any]) -> bool:
+        """Return what the request says."""
+        return bool(body.get("stream"))
+
     def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Results of tools are parts of a user's message here, and messages of their own there."""
         return [flat for each in body.get("messages", []) for flat in _flat(each)]

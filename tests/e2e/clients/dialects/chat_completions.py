@@ -18,6 +18,10 @@ class ChatCompletions:
         """Return True for a completion."""
         return path.endswith("/chat/completions")
 
+    def streams(self, _path: str, body: dict[str, Any]) -> bool:
+        """Return what the request says."""
+        return bool(body.get("stream"))
+
     def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return them as they are."""
         return list(body.get("messages", []))

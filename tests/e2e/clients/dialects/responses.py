@@ -24,6 +24,10 @@ class Responses:
         """Return True for a response itself."""
         return path.endswith("/responses")
 
+    def streams(self, _path: str, body: dict[str, Any]) -> bool:
+        """Return what the request says."""
+        return bool(body.get("stream"))
+
     def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """A call and its result are items of their own here."""
         return [flat for item in body.get("input", []) for flat in _flat(item)]
