@@ -14,7 +14,7 @@ from scopekeeper.mcp_configs import files
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.doubts import doubts
-from scopekeeper.mcp_configs.formats import FORMATS
+from scopekeeper.mcp_configs.known_clients import built_in
 from scopekeeper.mcp_configs.program import is_missing
 from scopekeeper.mcp_configs.servers import PROGRAM, ServerState
 from scopekeeper.mcp_configs.wrap import Launcher, Selection, unwrap, wrap
@@ -52,7 +52,7 @@ def rewrap(
     launcher = _launcher(places)
     chosen = Selection(excepted=excepted)
     outcome = Outcome()
-    found = [(places.config, FORMATS["openclaw"])]
+    found = [(places.config, built_in()["openclaw"])]
     found += [(each.path, each.kind) for each in bundles.of_gateway(places)]
     for path, kind in found:
         try:

@@ -218,7 +218,8 @@ NAMED = """
 import json, sys
 from scopekeeper.clients import identity
 warnings = []
-named = identity.of_launch({}, {b"NEWEST_ID": b"7.a"}, sys.argv[1], warnings, configured=True)
+named = identity.of_launch({}, {b"NEWEST_ID": b"7.a"}, sys.argv[1], warnings, configured=True,
+                           scope="")
 print(json.dumps([named.session, named.lane, named.ignored, warnings]))
 """
 
@@ -262,7 +263,7 @@ import json, os
 from scopekeeper.clients import known
 from scopekeeper.doctor import client_hooks, mcp_servers
 from scopekeeper.install import locations, shell_folder
-from scopekeeper.setup import gateways
+from scopekeeper.setup.exec_start import gateway_of
 from scopekeeper.setup.client_hooks import ClientHooks
 from scopekeeper.setup.mcp_servers import McpServers
 from scopekeeper.setup.step import Machine
@@ -272,7 +273,7 @@ checks = [*mcp_servers.launchers(), *client_hooks.launchers(), *mcp_servers.in_s
 print(json.dumps({
     "setup": [[each.what, each.need.value, each.will] for each in found],
     "doctor": [each.detail for each in checks if each.status.value != "ok"],
-    "gateway": gateways._is_gateway("[Service]\\nExecStart=/opt/newest serve\\n"),
+    "gateway": bool(gateway_of(["/opt/newest", "serve"])),
     "shell": dict(shell_folder.pointers(locations.find("user", os.environ)))["Newest"],
 }))
 """
