@@ -6,6 +6,7 @@ from .codex import Codex
 from .copilot import Copilot
 from .gemini import Gemini
 from .hermes import Hermes
+from .opencode import OpenCode
 
-_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), Copilot(), Hermes())
+_ALL: tuple[Client, ...] = (Claude(), Codex(), Gemini(), Copilot(), Hermes(), OpenCode())
 CLIENTS: dict[str, Client] = {client.name: client for client in _ALL}
