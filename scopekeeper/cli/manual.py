@@ -206,4 +206,6 @@ def _prose(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\e").replace("-", "\\-")
+    plain = text.replace("\\", "\\e").replace("-", "\\-")
+    # roff reads bytes: what is not ASCII has a name there (groff_char(7))
+    return "".join(char if char.isascii() else f"\\[u{ord(char):04X}]" for char in plain)

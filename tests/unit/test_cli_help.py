@@ -24,7 +24,7 @@ def commands(command, *words):
     below = isinstance(command, click.Group)
     yield words, below
     if below:
-        context = click.Context(command)
+        context = click.Context(command, **group.context_settings)
         for name in command.list_commands(context):
             yield from commands(command.get_command(context, name), *words, name)
 
@@ -56,7 +56,8 @@ def test_every_help_is_lines_of_text(words):
 
 def command_of(words):
     """Return the context of a command, and the words that are its arguments."""
-    context, words = click.Context(group, info_name="scopekeeper"), list(words)
+    context = click.Context(group, info_name="scopekeeper", **group.context_settings)
+    words = list(words)
     while words and isinstance(context.command, click.Group):
         below = context.command.get_command(context, words[0])
         if below is None:

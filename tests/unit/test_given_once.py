@@ -11,7 +11,7 @@ from scopekeeper.launch.arguments import parse
 def options(command, *words):
     """Yield the words of each command with each of its options that takes one value."""
     if isinstance(command, click.Group):
-        context = click.Context(command)
+        context = click.Context(command, **group.context_settings)
         for name in command.list_commands(context):
             yield from options(command.get_command(context, name), *words, name)
         return

@@ -284,8 +284,8 @@ def test_setup_doctor_and_install_know_it(newest):
     newest.put(".newest/settings.json", {"env": {"NEWEST_SHELL": "/gone/scopekeeper-shell"}})
     found = newest.python(FOUND)
     assert found["setup"] == [
-        ["Newest", "not contained", "wrap 1 server: ~/.newest/tools.json"],
-        ["Newest hooks", "not contained", "add a hook: ~/.newest/hooks/ours.json"],
+        ["Newest", "not contained", "wrap 1 server"],
+        ["Newest hooks", "not contained", "add a hook"],
     ]
     assert found["gateway"]
     assert found["shell"].startswith("set NEWEST_SHELL=/")
