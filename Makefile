@@ -76,12 +76,12 @@ test-matrix: prepare ## the suites on every systemd of the lab, hours: make test
 	    --lab-timeout 5400 $(PYTEST_ARGS) tests/lab
 
 test-openclaw: prepare ## the real OpenClaw without and with it: make test-openclaw OPENCLAW=both
-	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 1500 \
+	@$(RUN) $(PYTEST) -p tests.lab.plugin $(WITH_OPENCLAW) --lab-jobs 1 --lab-timeout 5400 \
 	    -m 'not openclaw' $(PYTEST_ARGS) tests/e2e
 
 test-clients: prepare ## real MCP clients without and with it: make test-clients CLIENT=claude
 	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.e2e.clients.plugin --client '$(CLIENT)' \
-	    --lab-jobs 1 --lab-timeout 1500 -m 'not openclaw' $(PYTEST_ARGS) tests/e2e/clients
+	    --lab-jobs 1 --lab-timeout 5400 -m 'not openclaw' $(PYTEST_ARGS) tests/e2e/clients
 
 deb: ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
 	@python=$$(PYTHON='$(PYTHON)' tests/prepare.sh deb) && $(AS_ROOT) "$$python" -m tests.lab deb
