@@ -55,10 +55,10 @@ class ShellCommands:
             if text and shell_line.value(text) is not None:
                 detail = f"{_OUTSIDE}: its settings have another {VARIABLE}, which stays"
                 return Found(self.name, title, hand, detail, command=f"edit {path}", target=path)
-            program = _program(machine)
-            _edit(file, program)
             if original:
                 files.check(original)
+            program = _program(machine)
+            _edit(file, program)
         except (ParseError, ConfigError) as error:
             detail = f"{_OUTSIDE}: {error.message.removeprefix(f'{path}: ')}"
             return Found(self.name, title, hand, detail, command=_COMMAND, target=path)
