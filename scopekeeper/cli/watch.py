@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
+import os
 import signal
+import stat
+import sys
 import time
 
 import click
@@ -51,18 +55,40 @@ def command(session: str | None, as_json: bool, no_trunc: bool) -> None:
 
 
 async def _watch(show: "notices.Tell") -> None:
+    """Show events until a signal; raises OSError if they cannot be written, or nobody reads."""
     from scopekeeper.keeper.tracker import Tracker
     from scopekeeper.scope.placement import Caller
 
-    leave = asyncio.Event()
     loop = asyncio.get_running_loop()
+    leave: asyncio.Future[OSError | None] = loop.create_future()
+
+    def end(problem: OSError | None = None) -> None:
+        if not leave.done():
+            leave.set_result(problem)
+
+    def report(notice: notices.Notice) -> None:
+        try:
+            show(notice)
+        except OSError as error:  # of standard output: watching goes on after errors of its own
+            end(error)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave.set)
-    tracker = Tracker(Caller(), show)
+        loop.add_signal_handler(number, end)
+    if _is_pipe(sys.stdout.fileno()):
+        loop.add_reader(sys.stdout.fileno(), end, BrokenPipeError())
+    tracker = Tracker(Caller(), report)
     tracker.start()
     click.echo("scopekeeper: watching; Ctrl-C ends it", err=True)
-    await leave.wait()
+    problem = await leave
     await tracker.close()
+    if problem is not None:
+        raise problem
+
+
+def _is_pipe(descriptor: int) -> bool:
+    """Return whether this is the end of a pipe that only writes: epoll reports a lost reader."""
+    is_writer = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    return is_writer and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
 def _as_json(fields: "dict[str, notices.Value]") -> str:

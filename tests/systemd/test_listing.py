@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from tests.machine import (
     FOREVER,
+    PATIENCE,
     PROGRAM,
     Scopekeeper,
     directory_of,
@@ -235,3 +237,35 @@ def test_watch_on_a_terminal_names_the_columns_that_it_lacks_and_what_it_cuts(
     assert re.search(rf"\d\d:\d\d:\d\d  runs  .* {'' if dropped else 'main  .* '}old$",
                      "\n".join(cut), re.MULTILINE)  # fmt: skip
     assert any(long in line for line in whole)
+
+
+@pytest.mark.parametrize("has_scopes", [False, True])
+def test_watch_ends_quietly_once_nobody_reads(
+    keeper: Scopekeeper, session: str, has_scopes: bool
+) -> None:
+    if has_scopes:
+        keeper.member("-s", session, "--", *FOREVER)
+    watched = keeper.popen(
+        [PROGRAM, "watch", *(() if has_scopes else ("-s", session))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert watched.stdout is not None
+    assert watched.stderr is not None
+    assert watched.stdout.readline().split()[:2] == [b"TIME", b"EVENT"]
+    watched.stdout.close()
+    assert watched.wait(PATIENCE) == 128 + signal.SIGPIPE
+    assert watched.stderr.read() in (b"", b"scopekeeper: watching; Ctrl-C ends it\n")
+
+
+def test_watch_says_that_its_output_cannot_be_written(keeper: Scopekeeper, session: str) -> None:
+    keeper.member("-s", session, "--", *FOREVER)
+    with open("/dev/full", "wb") as full:
+        watched = keeper.popen(
+            [PROGRAM, "watch", "-s", session, "--json"], stdout=full, stderr=subprocess.PIPE
+        )
+    assert watched.wait(PATIENCE) == 1
+    assert watched.stderr is not None
+    words = watched.stderr.read().decode()
+    assert "cannot write to standard output: No space left on device" in words
+    assert "checking every" not in words
