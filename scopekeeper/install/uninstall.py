@@ -23,7 +23,7 @@ from scopekeeper.install.apply import (
     reloads,
     spelled,
 )
-from scopekeeper.install.gateway_drop_in import existing_drop_ins, piece_of
+from scopekeeper.install.gateway_drop_in import check_gateway, existing_drop_ins, piece_of
 from scopekeeper.install.install import pieces_for
 from scopekeeper.install.locations import Locations
 from scopekeeper.install.origin import Origin, origin
@@ -80,6 +80,8 @@ def uninstall(
     """
     change, talk = Applied(), Talk()
     actions = _drop_ins(places, gateway)
+    if gateway and only is None and not os.path.lexists(places.drop_in(gateway)):
+        check_gateway(manager, places, gateway)
     if not gateway:
         actions = plan.uninstall(pieces_for(places, PROGRAM, documents), look) + actions
         actions += shell_folder.uninstall(places)

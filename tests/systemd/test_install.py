@@ -442,7 +442,8 @@ def test_a_killed_gateway_comes_back_without_what_it_had(
     """By its drop-in alone: its unit has systemd leave all but the main process, and no keeper."""
     name = f"gateway-{session[-8:]}.service"
     there = tree()
-    refuses(call("install", "--gateway", name), 1, f"manager has no {name}")
+    for command in ("install", "uninstall"):
+        refuses(call(command, "--gateway", name), 1, f"manager has no {name}")
     refuses(call("install", "--gateway", "openclaw-gateway"), 2, "scopekeeper openclaw install")
     assert tree() == there
     # in its own cgroup: a scope of the manager systemd would end with it
