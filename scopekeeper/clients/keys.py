@@ -175,6 +175,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "folders": _paths,
         "tilde": _flag,
         "command": _word,
+        "arguments": _word,
         "command_is_list": _flag,
         "nested": _pair,
         "named": _flag,
@@ -215,7 +216,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
 ONLY_FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "servers": {
         "toml": ("passes",), "yaml": ("named",), "json": ("flat",),
-        "json yaml": ("command", "command_is_list", "nested", "settings"),
+        "json yaml": ("command", "arguments", "command_is_list", "nested", "settings"),
     },
     "hook_settings": {"json": ("beside",), "json yaml": ("is_grouped",)},
     "launchers": {},

@@ -44,6 +44,8 @@ class Format:
     """Whether the client expands a leading ``~`` in args as it does in command."""
     command: str = "command"
     """The key of a server's program."""
+    arguments: str = "args"
+    """The key of the list of its arguments."""
     command_is_list: bool = False
     """Whether command is an array of the program and its arguments."""
     nested: tuple[str, ...] = ()

@@ -200,7 +200,7 @@ class _Finder:
         if isinstance(key, int) and isinstance(data, dict):
             name = str(data.get("name", data.get("uses", key)))
         members = {each.key[0]: each for each in value.members}
-        keys, container = (self.kind.command, "args"), value
+        keys, container = (self.kind.command, self.kind.arguments), value
         inner: tuple[str, ...] = ()
         outer = members.get(self.kind.command)
         nested = self.kind.nested
@@ -228,7 +228,7 @@ class _Finder:
                 return f"its {key} is {pair.value.trouble}; write it on one line, without that"
         command, args = server.command, server.args
         if args is not None and args.value.block and not is_usual(self.text, args.value):
-            return "its args are not written as one item a line"
+            return f"its {server.keys[1]} are not written as one item a line"
         if command is not None and args is not None and not args.value.block:
             return unquoted(self.text, command.value, server.keys[0]) if server.block else ""
         return ""
@@ -307,9 +307,9 @@ def _problem(server: McpServer, kind: Format, command: object, args: object) -> 
     if not isinstance(first, str) or not first or isinstance(command, list) != server.is_list:
         return f"its {server.keys[0]} is not a string"
     if not server.is_list and not isinstance(args if args is not None else [], list):
-        return "its args are not an array"
+        return f"its {server.keys[1]} are not an array"
     if not server.is_list and args is None and server.keys[1] in server.table:
-        return "its args are not an array"
+        return f"its {server.keys[1]} are not an array"
     if first.startswith("~") and not kind.tilde:
         return "its client may not expand ~ in args; write the whole path"
     return ""

@@ -34,6 +34,7 @@ names = ["newest.json"]
 folders = [".newest"]
 by_content = true
 command = "run"
+arguments = "with"
 projects_in = "opened"
 plugins = { add-on = "$HOME/.newest/add-ons/*/tools.json" }
 [new-est.hooks]
@@ -68,7 +69,7 @@ def plugins(environment, read):
         yield Plugin("bundle", path)
 """,
 }
-SERVERS = {"tools": {"servers": {"a": {"run": "x", "args": ["y"]}}}}
+SERVERS = {"tools": {"servers": {"a": {"run": "x", "with": ["y"]}}}}
 
 
 class Newest:
@@ -159,7 +160,7 @@ def test_its_servers_are_wrapped_checked_and_unwrapped(newest):
     assert f"run `scopekeeper wrap {project}`" in done.stderr
     (wrapped,) = json.loads(own.read_text())["tools"]["servers"].values()
     assert os.path.basename(wrapped["run"]) == "scopekeeper"
-    assert wrapped["args"][-3:] == ["--", "x", "y"]
+    assert wrapped["with"][-3:] == ["--", "x", "y"]
     assert newest.call("wrap", copy).returncode == 0  # known by what is in it
     checked = newest.call("wrap", "--check", "--client", "newest", "--json")
     states = {each["path"]: each["servers"][0]["state"]
@@ -170,6 +171,35 @@ def test_its_servers_are_wrapped_checked_and_unwrapped(newest):
     assert "tools.servers (JSON): new-est" in nothing.stderr
     assert newest.call("unwrap").returncode == 0
     assert own.read_bytes() == before
+
+
+YAML = """\
+mcpServers:
+  block:
+    command: x
+    words:
+      - 'y'
+  flow: {command: x, words: [y]}
+  none:
+    command: x
+"""
+
+
+def test_the_key_of_the_arguments_counts_in_yaml_too(tmp_path):
+    home, config = tmp_path / "home", tmp_path / "config"
+    home.mkdir()
+    config.mkdir()
+    table = '[mine.servers]\nlanguage = "yaml"\narguments = "words"\nfiles = ["$HOME/mine.yaml"]\n'
+    (config / "clients.toml").write_text(table)
+    mine = Newest(home, PACKAGE.parent, config)
+    path = mine.put("mine.yaml", YAML)
+    assert mine.call("wrap", "--client", "mine").returncode == 0
+    text = path.read_text()
+    assert "args" not in text
+    assert text.count("words") == 3
+    assert mine.call("wrap", "--check", "--client", "mine").returncode == 0
+    assert mine.call("unwrap").returncode == 0
+    assert path.read_text() == YAML
 
 
 def test_its_hooks_are_registered_and_removed(newest):

@@ -27,7 +27,7 @@ def places(tmp_path):
 
 
 def test_a_unit_that_there_is_not_is_refused(places):
-    with pytest.raises(ConfigError, match="the user manager has no my-gatway.service"):
+    with pytest.raises(ConfigError, match=r"the user manager has no my-gatway\.service"):
         uninstall(Manager(UNIT), places, {}, "my-gatway.service", dry_run=True)
 
 
