@@ -4,6 +4,9 @@ import contextlib
 import os
 
 from scopekeeper import regular_files, whole_file
+from scopekeeper.clients import cached
+from scopekeeper.clients.table import TABLE
+from scopekeeper.clients.variables import has_file
 from scopekeeper.policy.cache_format import runtime_path
 from scopekeeper.scope.owner import LaunchOwner
 
@@ -11,14 +14,21 @@ _SIZE_MAX, _KEPT = 64 << 10, 256
 _WHY = {
     "inherited": "it was inherited from another session",
     "invalid": "its value is no session id",
-    "incomplete": "a variable that its client sets beside it is missing",
+    "incomplete": "{} is missing, which its client sets beside it",
 }
 
 
 def why(ignored: str) -> str:
     """Return the sentence for a value of IGNORED in a record."""
     variable, _, reason = ignored.partition(" ")
-    return f"{variable} is ignored: {_WHY[reason]}"
+    return f"{variable} is ignored: {_WHY[reason].format(_beside(variable))}"
+
+
+def _beside(variable: str) -> str:
+    """Return the variables that a client sets beside that of its session."""
+    rows = cached.table([]) if has_file() else TABLE
+    names = [each for row in rows if variable in row[2] for each in row[3]]
+    return " or ".join(dict.fromkeys(names)) or "a variable"
 
 
 def warn(ignored: str, owner: LaunchOwner, warnings: list[str]) -> None:

@@ -224,6 +224,9 @@ def test_the_note_in_a_record_comes_back_and_has_a_sentence():
     for reason in records.IGNORED:
         assert note(f"MY_ID {reason}") == f"MY_ID {reason}"
         assert why(f"MY_ID {reason}").startswith("MY_ID is ignored: ")
+    assert why("CLAUDE_CODE_SESSION_ID incomplete") == (
+        "CLAUDE_CODE_SESSION_ID is ignored: CLAUDECODE is missing, which its client sets beside it"
+    )
     assert note("") == ""
 
 
