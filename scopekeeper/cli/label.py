@@ -25,7 +25,7 @@ from scopekeeper.scope.snapshot import Reader
 @click.command(
     "label",
     epilog=examples(
-        "scopekeeper label pid-257 --as codex:0199a213",
+        "scopekeeper label codex-257 --as codex:0199a213",
         "scopekeeper label -s codex:0199a213 --clear",
     ),
 )
@@ -34,7 +34,7 @@ from scopekeeper.scope.snapshot import Reader
               "have, such as codex:ID.")  # fmt: skip
 @click.option("--clear", is_flag=True, help="Remove the label.")
 @click.option("--unnamed", is_flag=True, help="Only scopes without a label whose session is named "
-              "after their owner, such as pid-257.")  # fmt: skip
+              "after their owner, such as codex-257.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 def command(
     selector: Selector,

@@ -117,8 +117,8 @@ class Stage:
 
 _BEFORE = {
     "label": (
-        "scopekeeper run -s pid-257 -n time -- sleep 300 </dev/null >/dev/null 2>&1 & "
-        "until scopekeeper ls pid-257 >/dev/null 2>&1; do sleep 0.1; done"
+        "scopekeeper run -s codex-257 -n time -- sleep 300 </dev/null >/dev/null 2>&1 & "
+        "until scopekeeper ls codex-257 >/dev/null 2>&1; do sleep 0.1; done"
     ),
     "disown": f"scopekeeper own -s agent:main:main --keep-until-end {PATH_OWNED}",
     "uninstall": "scopekeeper install",
