@@ -53,17 +53,17 @@ class Part:
 
 def find(
     snapshot: Snapshot, words: tuple[str, ...], selector: Selector, *, all_users: bool
-) -> tuple[list[Selected], bool]:
-    """Return the scopes and members that are named, and whether a word names nothing.
+) -> tuple[list[Selected], tuple[str, ...]]:
+    """Return the scopes and members that are named, and the words that name nothing.
 
     A name of several members names them all: looking harms none.
     """
     if not words:
-        return select(snapshot, selector), False
+        return select(snapshot, selector), ()
     found = choose(snapshot, words, selector)
     say_missing(found.missing, snapshot, all_users=all_users)
     several = [each for _, members in found.several for each in members]
-    return [*found.selected, *several], bool(found.missing)
+    return [*found.selected, *several], found.missing
 
 
 def parts(

@@ -82,6 +82,10 @@ def condition(text: str, columns: Sequence[Column], now: float) -> Condition:
         )
     if "~" in how:
         return Condition(at, how, wanted, pattern=_pattern(wanted))
+    if column.values and wanted not in (*ABSENT, *column.values):
+        raise ValueError(
+            f"--where: {column.name} is never {wanted!r}; it is {', '.join(column.values)}"
+        )
     if column.unit is Unit.TEXT or (wanted in ABSENT and how not in _ORDERS):
         return Condition(at, how, wanted)
     return Condition(at, how, wanted, _number(wanted, column, now))

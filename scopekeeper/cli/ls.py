@@ -18,9 +18,10 @@ from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_document import document
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
+from scopekeeper.cli.ls_unknown import unknown_memory
 from scopekeeper.cli.outliving import outliving_document
 from scopekeeper.cli.select_options import say_missing, with_target_options
-from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn_unread
+from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn, warn_unread
 from scopekeeper.cli.similar import like_selected
 from scopekeeper.cli.users import others, uid_of, with_all_users
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
@@ -104,7 +105,7 @@ def command(
 
         show(selector, words, as_json=as_json, all_users=all_users, options=options)
         return
-    fields = replace(options, columns=None).view(COLUMNS) if tree else options.view(COLUMNS)
+    fields = _of_tree(options) if tree else options.view(COLUMNS)
     reader = Reader(mount_point(), usage=True)
     with_ended = with_ended or ENDED in selector.states
     found = _find(reader, selector, words, fields, compare=compare, with_ended=with_ended,
@@ -115,7 +116,7 @@ def command(
         raise SystemExit(NOTHING_MATCHED if found.missing else 0)
     if tree:
         _print_tree(found, replace(options, where=(), sort=None), users=all_users)
-    elif found.rows or not sys.stdout.isatty():  # a script finds the header, whatever follows
+    elif found.has_table:
         named = None if fields.whole else {*words, selector.session}
         also = {"USER": all_users, "STATUS": with_ended}
         _print(found, fields, named, {each for each in also if also[each]}, members=members)
@@ -139,6 +140,11 @@ class _Found(NamedTuple):
     """The words that name nothing."""
     snapshot: Snapshot
     ends: Ends
+
+    @property
+    def has_table(self) -> bool:
+        """Whether to print it: a script finds the header, unless a word was an error."""
+        return bool(self.rows) or not (sys.stdout.isatty() or self.missing)
 
 
 def _find(
@@ -174,7 +180,9 @@ def _find(
     if not for_json:
         listed_below = {each["document"]["run"] for each in ended}
         shown = [each for each in shown if each[1] != "empty" or each[0].run not in listed_below]
-    rows = view.arranged([*of_scopes(shown, ends), *of_ended(ended)])
+    listed_rows = [*of_scopes(shown, ends), *of_ended(ended)]
+    warn(unknown_memory(view, [row.of.scope for row in listed_rows if isinstance(row.of, Listed)]))
+    rows = view.arranged(listed_rows)
     return _Found(rows, matched, missing, snapshot, ends)
 
 
@@ -184,13 +192,24 @@ def _require_no_tree(others: Mapping[str, bool]) -> None:
         raise UsageError(f"--tree and {name} exclude each other", "give one of them")
 
 
+def _of_tree(options: ListOptions) -> View:
+    """Return which scopes a tree has, in which order; raises UsageError."""
+    try:
+        return replace(options, columns=None).view(COLUMNS)
+    except UsageError as error:
+        raise UsageError(
+            error.message,
+            "with --tree, --where and --sort are about scopes, by the fields of `ls` without it",
+        ) from None
+
+
 def _print_tree(found: _Found, options: ListOptions, *, users: bool) -> None:
     from scopekeeper.cli import ls_tree  # few lists are trees
 
     scopes = [row.of for row in found.rows if isinstance(row.of, Listed)]
     rows = ls_tree.rows(scopes, found.ends, found.snapshot.now, users=users)
     view = options.view(ls_tree.COLUMNS)
-    if rows or not sys.stdout.isatty():
+    if found.has_table:
         view.print(rows, total=total(found.rows) if len(scopes) > 1 else "")
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from scopekeeper.cli import ls_titles
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
+from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.list_options import Row
 from scopekeeper.cli.owner_title import owner_title
@@ -14,6 +15,7 @@ from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import user
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope.model import Liveness, OwnerState, Scope
+from scopekeeper.scope.selection import STATES
 
 STATE_PAINTS: Mapping[str, Paint] = {
     "running": Paint.GREEN,
@@ -23,13 +25,14 @@ STATE_PAINTS: Mapping[str, Paint] = {
     ),
     **dict.fromkeys(("empty", "exited", "ended", "continued", "-"), Paint.DIM),
 }
+_STATES = (*STATES, "ghost", ENDED, "continued")
 COLUMNS = (
     Column("USER", extra=True),
     Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
     Column("RUN", Fit.MIDDLE, 8, need=4),
     Column("KIND", need=11),
-    Column("STATE", paints=STATE_PAINTS),
+    Column("STATE", paints=STATE_PAINTS, values=_STATES),
     Column("STATUS", need=6, extra=True),
     Column("MEMBERS", need=8, right=True, unit=Unit.NUMBER),
     Column("PROCS", need=9, right=True, unit=Unit.NUMBER),

@@ -1,6 +1,7 @@
 """``scopekeeper ports``."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,9 @@ def command(
     options.require_rows(as_json)
     view = options.view(COLUMNS)
     snapshot = Reader(proc.mount_point()).snapshot(uid=uid_of(all_users=all_users))
-    selected, is_missing = inside.find(snapshot, words, selector, all_users=all_users)
+    selected, missing = inside.find(snapshot, words, selector, all_users=all_users)
+    for line in _meant(missing):
+        click.echo(line, err=True)
     sockets = listening.read(unix=port is None)
     if port is not None:
         sockets = [each for each in sockets if each.port == port]
@@ -111,7 +114,7 @@ def command(
     elif rows:
         view.print(rows, also={"USER"} if all_users else (),
                    total=counted(len(rows), "socket"))  # fmt: skip
-    elif port is None and not is_missing:
+    elif port is None and not missing:
         none = "Nothing that is listed listens." if view.conditions else "Nothing listens."
         nothing(none if selector == Selector() else
                 nothing_matched(selector, snapshot) if not selected else none)  # fmt: skip
@@ -120,7 +123,15 @@ def command(
     if view.headers:
         warn(inside.unseen(found))
     warn_unread(snapshot.unread)
-    raise SystemExit(NOTHING_MATCHED if is_missing or (port is not None and not every) else 0)
+    raise SystemExit(NOTHING_MATCHED if missing or (port is not None and not every) else 0)
+
+
+def _meant(missing: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each word that names nothing and could be the number of a port."""
+    for word in missing:
+        digits = word.removeprefix(":")
+        if re.fullmatch(r"[1-9][0-9]{0,4}", digits) and int(digits) < 1 << 16:
+            yield f"scopekeeper: for a port: scopekeeper ports --port {digits}"
 
 
 def _rows(part: Part) -> Iterator[Row[_Shown]]:

@@ -104,7 +104,7 @@ def command(
     options.require_rows(as_json)
     view = options.view(COLUMNS)
     snapshot = Reader(mount_point()).snapshot(uid=uid_of(all_users=all_users))
-    selected, is_missing = inside.find(snapshot, words, selector, all_users=all_users)
+    selected, missing = inside.find(snapshot, words, selector, all_users=all_users)
     found = list(inside.parts(selected, lambda: listening.read(unix=as_json)))
     is_plain = bool(view.conditions or view.orders)
     rows = view.arranged([row for part in found for row in _rows(part, is_plain=is_plain)])
@@ -116,12 +116,12 @@ def command(
         also = {"USER": all_users, "SESSION": not is_one}
         view.print(rows, also={each for each in also if also[each]}, total=_total(rows))
         warn(inside.unseen(found) if view.headers else ())
-    elif not is_missing:
+    elif not missing:
         is_named = selector != Selector() or view.conditions
         nothing(nothing_matched(selector, snapshot) if selector != Selector() else
                 NOTHING if is_named else "No process runs in a scope.")  # fmt: skip
     warn_unread(snapshot.unread)
-    raise SystemExit(NOTHING_MATCHED if is_missing else 0)
+    raise SystemExit(NOTHING_MATCHED if missing else 0)
 
 
 def _rows(part: Part, *, is_plain: bool) -> list[Row[_Shown]]:

@@ -1,5 +1,6 @@
 """Names like one that matches nothing, so that a typing error is seen."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from scopekeeper.cli.table import MARK, with_short_ids
@@ -14,6 +15,8 @@ _ERRORS = 2
 _MOST = 3
 _BEGINNING = 6
 """Characters that have to be there of the beginning of a name."""
+_WORD = 3
+"""Characters of a beginning that is a word of its own, as codex is in codex-257."""
 
 
 def similar(wanted: str, known: Iterable[str]) -> list[str]:
@@ -34,8 +37,10 @@ def similar(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_short_form(wanted: str, name: str) -> bool:
-    if name == wanted or len(wanted) < _BEGINNING:
+    if name == wanted:
         return False
+    if len(wanted) < _BEGINNING:
+        return len(wanted) >= _WORD and re.match(re.escape(wanted) + "[-:]", name) is not None
     if name.startswith(wanted):
         return True
     head, mark, tail = wanted.partition(MARK)

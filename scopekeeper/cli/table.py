@@ -52,6 +52,8 @@ class Column:
     right: bool = False
     unit: Unit = Unit.TEXT
     """What its values are, for ``--where`` and ``--sort``."""
+    values: Sequence[str] = ()
+    """All values that a text in it can be; () if there may be others."""
     words: Mapping[str, float] = field(default_factory=dict)
     """Words that stand for values of it, such as ``never``."""
     extra: bool = False

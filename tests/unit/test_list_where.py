@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.cli import cells
+from scopekeeper.cli import cells, ls_rows
 from scopekeeper.cli.cells import Cell, Unit
+from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.list_options import Conditions, Fields
 from scopekeeper.cli.list_where import Order, arranged, chosen, condition, orders
 from scopekeeper.cli.table import Column
+from scopekeeper.scope import selection
+from scopekeeper.scope.reason import Reason
 
 NOW = 1_700_000_000.0
 COLUMNS = (
@@ -182,3 +185,17 @@ def test_fields_are_completed():
     assert offered(Fields, "age,en") == ["age,ended", "age,ends"]
     assert offered(Conditions, "ses") == ["session=", "session-id="]
     assert offered(Conditions, "session=") == []
+
+
+def test_a_value_that_a_field_never_has_is_refused_with_those_that_it_has():
+    columns = [Column("STATE", values=("running", "kept"))]
+    for text in ("state=runing", "state!=runing"):
+        with pytest.raises(ValueError, match="state is never 'runing'; it is running, kept"):
+            condition(text, columns, NOW)
+    for text in ("state=kept", "state!=running", "state=-", "state~run", "state!~x"):
+        assert condition(text, columns, NOW)
+
+
+def test_the_states_of_ls_are_all_that_its_rows_have():
+    (state,) = (each for each in ls_rows.COLUMNS if each.name == "state")
+    assert {*selection.STATES, "ghost", ENDED, Reason.CONTINUED.value} == {*state.values}

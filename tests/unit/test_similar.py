@@ -41,6 +41,16 @@ def test_of_a_short_form_as_tables_have_it_the_whole_name_is_found(
     assert similar(wanted, SESSIONS) == found
 
 
+@pytest.mark.parametrize(("wanted", "found"), [
+    ("codex", ["codex-2206", "codex:0199a213"]),
+    ("cod", []),
+    ("co", []),
+    ("s", []),
+])  # fmt: skip
+def test_a_first_word_finds_what_begins_with_it(wanted: str, found: list[str]) -> None:
+    assert similar(wanted, ["codex-2206", "codex:0199a213", "codexes", "s-1"]) == found
+
+
 def test_another_id_is_no_typing_error() -> None:
     ids = ["agent:main:subagent:5e0c21ab", "agent:main:subagent:91f2ce07"]
     assert similar("agent:main:subagent:0d3a7714", ids) == []
