@@ -40,7 +40,7 @@ COLUMNS = (
     Column("ENDED", need=1, unit=Unit.TIME),
     Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
-    Column("RUN", Fit.MIDDLE, 8, need=7),
+    Column("RUN", Fit.MIDDLE, 9, need=7),
     Column("MEMBER", Fit.MIDDLE, 8, need=2),
     Column("REASON", paints=REASON_PAINTS),
     Column("STATUS", need=3),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scopekeeper.cli.select_options import say_missing
+from scopekeeper.cli.select_options import say_missing, words_in_full
 from scopekeeper.cli.show import processes, safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel import listening
@@ -60,7 +60,7 @@ def find(
     """
     if not words:
         return select(snapshot, selector), ()
-    found = choose(snapshot, words, selector)
+    found = choose(snapshot, words_in_full(words, snapshot), selector)
     say_missing(found.missing, snapshot, all_users=all_users)
     several = [each for _, members in found.several for each in members]
     return [*found.selected, *several], found.missing

@@ -20,7 +20,7 @@ from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
 from scopekeeper.cli.ls_unknown import unknown_memory
 from scopekeeper.cli.outliving import outliving_document
-from scopekeeper.cli.select_options import say_missing, with_target_options
+from scopekeeper.cli.select_options import say_missing, with_target_options, words_in_full
 from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn, warn_unread
 from scopekeeper.cli.similar import like_selected
 from scopekeeper.cli.users import others, uid_of, with_all_users
@@ -161,6 +161,7 @@ def _find(
     """Read the machine; prints on stderr which words name nothing."""
     snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
     ends = Ends(snapshot)
+    words = words_in_full(words, snapshot)
     states, selector = selector.states, replace(selector, states=frozenset())
     ghosts = _ghosts(snapshot) if compare or "ghost" in states else frozenset()
     matched = listed(snapshot, words, selector)

@@ -30,7 +30,7 @@ COLUMNS = (
     Column("USER", extra=True),
     Column("SESSION", Fit.MIDDLE, 22),
     Column("LANE", Fit.MIDDLE, 6, need=5),
-    Column("RUN", Fit.MIDDLE, 8, need=4),
+    Column("RUN", Fit.MIDDLE, 9, need=4),
     Column("KIND", need=11),
     Column("STATE", paints=STATE_PAINTS, values=_STATES),
     Column("STATUS", need=6, extra=True),

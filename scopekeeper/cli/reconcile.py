@@ -69,7 +69,7 @@ def _columns(*, dry_run: bool) -> list[Column]:
         Column("USER", extra=True),
         Column("SESSION", Fit.MIDDLE, 18),
         Column("LANE", Fit.MIDDLE, 6, need=2),
-        Column("RUN", Fit.MIDDLE, 8, need=1),
+        Column("RUN", Fit.MIDDLE, 9, need=1),
         Column("MEMBER", Fit.MIDDLE, 8),
         Column("CLASS", paints=STATE_PAINTS),
         Column("WOULD" if dry_run else "DONE", paints=_STEP_PAINTS),

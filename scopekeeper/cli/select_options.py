@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from scopekeeper.cli.show import safe, warn_unread
-from scopekeeper.cli.similar import like_selected, like_word
+from scopekeeper.cli.similar import in_full, like_selected, like_word
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.quantities import moment
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Snapshot
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.records import LIFETIMES
-from scopekeeper.scope.resolve import Chosen, choose
+from scopekeeper.scope.resolve import Chosen, choose, meanings
 from scopekeeper.scope.selection import STATES, Selected, Selector, select
 
 NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
@@ -151,6 +151,20 @@ def choose_targets(
     for note in found.notes:
         click.echo(f"scopekeeper: {safe(note)}", err=True)
     return found
+
+
+def words_in_full(words: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the words, with the one name that a table shows as a word that names nothing.
+
+    Prints on stderr which. Only for a command that looks: a stop takes whole names.
+    """
+    found = []
+    for word in words:
+        whole = "" if meanings(snapshot, word) else in_full(word, snapshot)
+        if whole:
+            click.echo(f"scopekeeper: {safe(word)} is short for {safe(whole)}", err=True)
+        found.append(whole or word)
+    return tuple(found)
 
 
 def several(word: str, listed: str, count: int, verb: str) -> UsageError:

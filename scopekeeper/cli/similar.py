@@ -43,11 +43,21 @@ def _is_short_form(wanted: str, name: str) -> bool:
         return len(wanted) >= _WORD and re.match(re.escape(wanted) + "[-:]", name) is not None
     if name.startswith(wanted):
         return True
-    head, mark, tail = wanted.partition(MARK)
-    return any(
-        (each.startswith(head) and each.endswith(tail)) if mark else each == wanted
-        for each in (name, with_short_ids(name))
-    )
+    return is_shown_form(wanted, name)
+
+
+def is_shown_form(wanted: str, name: str) -> bool:
+    """Return whether a table shows a name in this form, with or without its marks. Pure."""
+    parts = wanted.split(MARK)
+    if len(parts) == 1:
+        return wanted == with_short_ids(name) != name
+    # in order, as the parts of a name that was cut there
+    at = len(parts[0])
+    for part in parts[1:-1]:
+        at = name.find(part, at) + len(part)
+        if at < len(part):
+            return False
+    return name.startswith(parts[0]) and name[at:].endswith(parts[-1])
 
 
 def _letters(name: str) -> str:
@@ -58,6 +68,19 @@ def hint(wanted: str, known: Iterable[str]) -> str:
     """Return ``; is it alpha?`` for a name that matches nothing, '' without a similar one. Pure."""
     found = similar(wanted, known)
     return f"; is it {' or '.join(found)}?" if found else ""
+
+
+def in_full(word: str, snapshot: Snapshot) -> str:
+    """Return the one name that a table shows as this word; '' if there is none, or several. Pure.
+
+    A word without six characters beside its marks is none.
+    """
+    if len(word.replace(MARK, "")) < _BEGINNING:
+        return ""
+    is_unit = word.startswith(PREFIX)
+    known = {name for each in snapshot.scopes for name in _names(each, is_unit=is_unit)}
+    found = {name for name in known if name and is_shown_form(word, name)}
+    return found.pop() if len(found) == 1 else ""
 
 
 def like_word(word: str, snapshot: Snapshot) -> str:

@@ -33,7 +33,7 @@ class Fit(Enum):
     NOT = "not"
     END = "end"
     MIDDLE = "middle"
-    """Keep both ends, and show UUIDs by their first 8 digits."""
+    """Keep both ends, and show UUIDs by their first 8 digits, with a mark of the cut."""
     TREE = "tree"
     """As MIDDLE, after the lines of a tree that lead to the text."""
     WRAP = "wrap"
@@ -275,7 +275,7 @@ def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) ->
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
     done = [list(row) for row in rows]
     for at in (at for at, column in enumerate(columns) if column.fit in (Fit.MIDDLE, Fit.TREE)):
-        short = {text: with_short_ids(text) for text in {row[at] for row in rows}}
+        short = {text: _UUID.sub(rf"\1{MARK}", text) for text in {row[at] for row in rows}}
         same = Counter(short.values())
         for row in done:
             row[at] = short[row[at]] if same[short[row[at]]] == 1 else row[at]

@@ -24,7 +24,9 @@ def test_a_number_that_names_nothing_is_shown_as_a_port(word):
     assert line == f"scopekeeper: for a port: scopekeeper ports --port {word.lstrip(':')}"
 
 
-@pytest.mark.parametrize("word", ["", ":", "0", "65536", "012", "1234567", "8123x", "::1", "\u0661"])
+@pytest.mark.parametrize(
+    "word", ["", ":", "0", "65536", "012", "1234567", "8123x", "::1", "\u0661"]
+)
 def test_what_is_no_number_of_a_port_is_not(word):
     assert list(_meant([word])) == []
 

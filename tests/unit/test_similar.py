@@ -2,6 +2,7 @@
 
 import pytest
 
+from scopekeeper.cli.select_options import words_in_full
 from scopekeeper.cli.similar import hint, like_selected, similar
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.selection import Selector
@@ -31,6 +32,9 @@ SESSIONS = (f"claude:{UUID}", f"claude:bbbb{UUID[4:]}", "agent:main:subagent:dis
     ("claude:", [SESSIONS[0], SESSIONS[1]]),
     ("agent:…:chat:1234", [SESSIONS[2]]),
     ("claude:bbbb…", [SESSIONS[1]]),
+    ("agent:…:discord:…:1234", [SESSIONS[2]]),
+    ("agent:…:1234:…:discord", []),
+    ("agent:…:telegram:…:1234", []),
     ("a…4", []),
     ("…", []),
     (SESSIONS[0], []),
@@ -67,3 +71,24 @@ def test_the_option_that_nothing_has_gets_the_hint() -> None:
     assert like_selected(Selector(session="alpa"), snapshot) == "; is it alpha?"
     assert like_selected(Selector(session="alpha", lane="mian"), snapshot) == "; is it main?"
     assert like_selected(Selector(session="alpha", lane="main"), snapshot) == ""
+
+
+def test_what_looks_takes_the_short_form_of_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    twin = f"claude:aaaa1111-9999{UUID[13:]}"
+    own = Scope("u.scope", "/d", "/c", 0, SESSIONS[0], "main")
+    other = Scope("v.scope", "/e", "/f", 0, twin, "main")
+    one, both = Snapshot((own,), 0), Snapshot((own, other), 0)
+    for word in ("claude:aaaa1111", "claude:aaaa1111…", "claude:…7777"):
+        assert words_in_full((word, "x"), one) == (SESSIONS[0], "x")
+        assert f"{word} is short for {SESSIONS[0]}\n" in capsys.readouterr().err
+        assert words_in_full((word,), both) == (word,)
+    for word in (SESSIONS[0], "claude:aaaa", "claude:bbbb1111…", "cl…77", "…", ""):
+        assert words_in_full((word,), one) == (word,)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_whole_name_comes_before_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
+    scopes = [Scope(f"{x}.scope", f"/{x}", f"/{x}", 0, x, "main")
+              for x in (SESSIONS[0], "claude:aaaa1111")]  # fmt: skip
+    assert words_in_full(("claude:aaaa1111",), Snapshot(tuple(scopes), 0)) == ("claude:aaaa1111",)
+    assert capsys.readouterr().err == ""

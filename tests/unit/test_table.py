@@ -114,7 +114,7 @@ def test_ids_are_short_where_they_stay_distinct(ids, alike):
     shown = [row[0].split()[0] for row in rows]
     assert len(set(shown)) == len(set(texts))
     if len({each.hex[:8] for each in ids}) == len(ids):
-        assert shown == [text[:24] for text in texts]
+        assert shown == [f"{text[:24]}…" for text in texts]
 
 
 def test_a_session_is_cut_in_its_middle_at_its_colons():
