@@ -82,6 +82,7 @@ def test_a_key_overrides_that_key_of_a_built_in_client():
         ('[mine.servers]\nprojects = ["../x"]', "servers.projects is a list"),
         ("[mine.servers]\nunchanged = { a = 1 }", "servers.unchanged is a table of reasons"),
         ('[mine.servers]\nlanguage = "toml"\ncommand = "run"', "servers.command is only for json"),
+        ('[mine.servers]\nlanguage = "toml"\narguments = "with"', "servers.arguments is only for"),
         ('[mine.servers]\npasses = "env"', "servers.passes is only for toml"),
         ("[mine.servers]\nnamed = true", "servers.named is only for yaml"),
         (MINE + '[mine.hook_settings]\nevents = ["a"]', "hook_settings.folders is missing"),
