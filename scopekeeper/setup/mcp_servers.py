@@ -170,6 +170,7 @@ class McpServers:
             )
         new = made.text.encode()
         if not dry_run:
+            files.remove_unfinished(original)
             if changed:
                 files.replace(original, new, again=True)
             if set(_backups_of(original)) - set(facts["backups"]):

@@ -141,3 +141,19 @@ def test_undo_accepts_yes_which_it_does_not_need(home, call, words):  # noqa: F8
     call("--yes")
     assert call(*words)[0] == 0
     assert tree(home) == before
+
+
+def test_undo_removes_what_a_killed_setup_has_left(home, call):  # noqa: F811
+    path = home / ".gemini/settings.json"
+    path.parent.mkdir()
+    path.write_text(SIMPLE)
+    before = tree(home)
+    call("--yes")
+    path.write_text(SIMPLE)  # as if it had been killed before its first rename
+    left = path.with_name(".scopekeeper-0123456789ab.tmp")
+    left.write_text(SIMPLE)
+    os.utime(left, (1, 1))
+    assert call("--undo", "--dry-run")[0] == 0
+    assert left.exists()
+    assert call("--undo")[0] == 0
+    assert tree(home) == before
