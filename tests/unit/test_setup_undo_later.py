@@ -10,6 +10,7 @@ import pytest
 
 from scopekeeper.setup import record
 from tests.unit.test_cli_setup import SIMPLE, call, home, tree  # noqa: F401  fixtures
+from tests.unit.test_cli_wrap import SAMPLES
 from tests.unit.test_cli_wrap import call as run
 
 CODEX = 'model = "m"\n\n[mcp_servers.a]\ncommand = "x"\n'
@@ -157,3 +158,20 @@ def test_undo_removes_what_a_killed_setup_has_left(home, call):  # noqa: F811
     assert left.exists()
     assert call("--undo")[0] == 0
     assert tree(home) == before
+
+
+def test_a_configuration_of_openclaw_that_is_gone_is_named_too(home, call):  # noqa: F811
+    path = home / ".openclaw/openclaw.json"
+    path.parent.mkdir()
+    text = (SAMPLES / "openclaw.json").read_text()
+    path.write_text(text)
+    call("--yes")
+    whole = path.read_bytes()
+    path.unlink()
+    status, out, _ = call("--undo")
+    command = "scopekeeper openclaw uninstall"
+    assert status == 0
+    assert f"left: ~/.openclaw/openclaw.json is gone; should it come back: {command}\n" in out
+    path.write_bytes(whole)
+    assert run(home, *command.split()[1:])[0] == 0
+    assert path.read_text() == text
