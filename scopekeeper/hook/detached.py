@@ -62,7 +62,7 @@ def _run(
     client, name = known.named(words[0], clients), words[1]
     entry = client.hooks if client else None
     if client is None or entry is None:
-        return f"no such client; {_listed([each.short for each in clients if each.hooks])}"
+        return f"no such client; {_listed(sorted(each.short for each in clients if each.hooks))}"
     if not (entry.is_start(name) or entry.is_end(name)):
         return f"no event of this client; {_listed([*entry.start, *entry.end])}"
     variable = os.environ.get(entry.pid, "") if entry.pid else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from scopekeeper.errors import UnavailableError
+from scopekeeper.errors import ConfigError, UnavailableError
 from scopekeeper.install.install import places_of
 from scopekeeper.install.locations import Locations
 from scopekeeper.mcp_configs.program import installed
@@ -105,10 +105,13 @@ class Machine:
         return not self.without_systemd()
 
     def without_systemd(self) -> str:
-        """Return why no unit can be looked at; '' if the manager answers."""
+        """Return why no unit can be looked at; '' if the manager answers.
+
+        It may also be the manager of another home.
+        """
         try:
             self.systemctl()
-        except UnavailableError as error:
+        except (UnavailableError, ConfigError) as error:
             return error.message
         return ""
 

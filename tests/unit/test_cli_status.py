@@ -227,7 +227,9 @@ def test_a_home_with_every_client_fits_one_screen(home):
                    "SCOPEKEEPER_STATE": str(home / "state")}  # fmt: skip
     lines = printed([sys.executable, "-m", "scopekeeper", "status"], env=environment, cwd=home)
     assert len(lines) <= 24
-    assert max(map(len, lines)) <= 80, "\n".join(lines)
+    # where a manager of another home answers, its folder is named, as long as it is
+    cut = [line for line in lines if str(home) not in line]
+    assert max(map(len, cut)) <= 80, "\n".join(lines)
     assert any("more, " in line and "--no-trunc shows them" in line for line in lines)
     assert "    scopekeeper setup" in lines
 
