@@ -201,7 +201,7 @@ def _format(path: str, text: str) -> Format:
         kept = _backups_of(path)
         before = f"; as it was before `wrap`: {', '.join(kept)}" if kept else ""
         raise ConfigError(
-            f"{path}: has no servers where a client known here, or in clients.toml, has them{before}",
+            f"{path}: has no servers where a client known here or in clients.toml has them{before}",
             f"give --format CLIENT of a client that has them there ({shapes()})",
         )
     return kind

@@ -110,7 +110,7 @@ def test_a_file_of_no_known_form_names_its_backup(acme, is_there):
     status, _, err = acme.call("unwrap", acme.file)
     assert status == 1
     before = f"; as it was before `wrap`: {backup}" * is_there
-    start = f"{acme.file}: has no servers where a client known here, or in clients.toml, has them"
+    start = f"{acme.file}: has no servers where a client known here or in clients.toml has them"
     assert f"{start}{before}; give --format CLIENT" in err
     assert acme.file.read_text() == acme.wrapped
 
