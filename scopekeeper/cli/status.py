@@ -101,6 +101,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     unseen.collect()
     ends, problem = _today()
     if as_json:
+        rows += [_others(loads)] if OTHERS in loads else []
         _answer(rows, keeper, whole, ends, hands)
     else:
         _print(rows, loads, no_trunc=no_trunc)
@@ -185,6 +186,11 @@ def _without_files(rows: Sequence[_Row], loads: dict[str, Load]) -> list[_Row]:
     ]
 
 
+def _others(loads: dict[str, Load]) -> _Row:
+    """Return the row of all that is in scopes, and that no other row counts."""
+    return _Row(OTHERS, details=["owned by no known client"], load=loads[OTHERS])
+
+
 def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
     with contextlib.suppress(LookupError):  # no cgroup2
         return running_now.by_owner(units)
@@ -201,7 +207,8 @@ def _hands(found: Sequence[Found]) -> Iterator[_Hand]:
         yield _Hand(who, detail, "scopekeeper setup")
     for each in found:
         if each.need is Need.HAND:
-            yield _Hand(each.what, each.detail, each.command)
+            detail = f"{each.detail}; {each.why}" if each.why else each.detail
+            yield _Hand(each.what, detail, each.command)
 
 
 def _tables() -> Iterator[_Hand]:
@@ -235,7 +242,8 @@ def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> N
         shown, more = list(rows[: _ROWS - 1]), list(rows[_ROWS - 1 :])
     cells = [_cells(row.what, row.need.value, row.load, row.detail) for row in shown]
     if OTHERS in loads:
-        cells.append(_cells(OTHERS, "contained", loads[OTHERS], "owned by no known client"))
+        others = _others(loads)
+        cells.append(_cells(OTHERS, others.need.value, others.load, others.detail))
     table(_COLUMNS, cells, whole=no_trunc)
     if more:
         bad = sum(row.need is not Need.NOTHING for row in more)

@@ -171,8 +171,9 @@ def _remarks(change: Applied, manager: Systemctl, places: Locations, *, ran_befo
         )
     if manager.runs(KEEPER) and manager.property(KEEPER, "Transient") == "True":
         change.warnings.append(
-            "a keeper that was not installed holds runs; it ends after them, and the installed one "
-            f"takes over. Sooner, which ends the runs: systemctl{option} stop {KEEPER}"
+            "a keeper that was not installed still runs; it ends after the runs that it holds, if "
+            "any, and the installed one takes over. Sooner, which ends these runs: "
+            f"systemctl{option} stop {KEEPER}"
         )
     if places.manager == "user" and not lingering.lingers(os.getuid()):
         change.warnings.append(

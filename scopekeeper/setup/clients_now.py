@@ -61,7 +61,7 @@ def own_commands(text: str, kind: Format) -> list[list[str]]:
 
 def outdated(clients: Sequence[Wrapped]) -> Iterator[Outdated]:
     """Yield each process of these clients that has the configuration from before."""
-    pids = {each.client: _pids_of(each) for each in clients}
+    pids = {each.client: _pids_of(each.client) for each in clients}
     if not any(pids.values()):
         return
     parents = _parents()
@@ -77,8 +77,17 @@ def outdated(clients: Sequence[Wrapped]) -> Iterator[Outdated]:
                 yield Outdated(each.title, pid, len(outside))
 
 
-def _pids_of(client: Wrapped) -> list[int]:
-    return [pid for pids in running([client.client]).values() for pid in pids]
+def started_before(client: str, since: float) -> Iterator[int]:
+    """Yield each process of a client, in no scope itself, that began before a time."""
+    pids = _pids_of(client)
+    parents = _parents() if pids else {}
+    for pid in pids:
+        if not _has_above(pid, pids, parents) and _started(pid) < since and not is_contained(pid):
+            yield pid
+
+
+def _pids_of(client: str) -> list[int]:
+    return [pid for pids in running([client]).values() for pid in pids]
 
 
 def _parents() -> dict[int, int]:

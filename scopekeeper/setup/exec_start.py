@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from scopekeeper.mcp_configs.running import client_of
-from scopekeeper.mcp_configs.servers import PROGRAM
+from scopekeeper.mcp_configs.servers import PROGRAM, inner_command
 
 OURS = "scopekeeper"
 """It starts ``scopekeeper run``."""
@@ -21,6 +21,10 @@ _WRAPPERS = (
 _OF_NODE = ("npx", "bunx", "npm", "pnpm", "yarn", "bun")
 _OF_PYTHON = ("uvx", "uv", "pipx", "poetry")
 """Programs that start a package by its name."""
+_ELSEWHERE = ("--placement", "--lifetime")
+"""Options of ``run`` with which the scope may lie outside of the service."""
+_LONGEST = 500
+"""Characters of a command that is printed."""
 _NEAR = 6
 """The most words of a wrapper before its command."""
 _OPTION_C = re.compile(r"-[a-z]*c")
@@ -30,10 +34,7 @@ _BETWEEN = re.compile(r"&&|\|\||[;|&\n]")
 def commands(text: str) -> list[list[str]]:
     """Return the commands of a unit's text, its drop-ins after it; an empty line resets them."""
     found: list[list[str]] = []
-    for line in _LINE.findall(text.replace("\\\n", " ")):
-        if not line:
-            found = []
-            continue
+    for line in _lines_of(text):
         try:
             words = shlex.split(line.lstrip(_PREFIXES))
         except ValueError:
@@ -43,6 +44,42 @@ def commands(text: str) -> list[list[str]]:
         if words:
             found.append(words)
     return found
+
+
+def _lines_of(text: str) -> list[str]:
+    """Return the values of ``ExecStart=`` that count."""
+    found: list[str] = []
+    for line in _LINE.findall(text.replace("\\\n", " ")):
+        found = [*found, line] if line else []
+    return found
+
+
+def is_run(words: list[str]) -> bool:
+    """Return whether a command is ``scopekeeper run`` itself, and so is the main process.
+
+    With ``Delegate=``, its scope lies in the service's own cgroup, unless an option puts it
+    elsewhere.
+    """
+    if not words or os.path.basename(words[0]) != PROGRAM or words[1:2] != ["run"]:
+        return False
+    at = inner_command([*words[1:]])
+    return at > 0 and not any(each.startswith(_ELSEWHERE) for each in words[2 : at + 1])
+
+
+def in_scope(text: str, program: str) -> str:
+    """Return the value of ``ExecStart=`` that starts a unit's command by ``scopekeeper run``.
+
+    program is our own path, as a unit has it. What cannot be read is COMMAND.
+    """
+    lines = _lines_of(text)
+    line = lines[0] if len(lines) == 1 and len(lines[0]) <= _LONGEST else ""
+    own = line.lstrip(_PREFIXES)
+    prefixes = line[: len(line) - len(own)]
+    if not own or "@" in prefixes:  # the name that the process gets
+        prefixes, own = "", "COMMAND"
+    elif any(gateway_of(each) == OURS for each in commands(text)):
+        return line
+    return f"{prefixes}{program} run -n gateway -- {own}"
 
 
 def gateway_of(words: Sequence[str], depth: int = 4) -> str:

@@ -1,11 +1,13 @@
 """The step for gateways that are services: a drop-in has their scopes end with them.
 
 A gateway is known by its ``ExecStart=``: it runs ``scopekeeper run``, or a client of MCP servers.
-One that no table knows is named if MCP servers run in it, outside of every scope.
+Else by what it owns in scopes. One that no table knows is named if MCP servers run in it, outside
+of every scope.
 """
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from scopekeeper.doctor import parts
 from scopekeeper.errors import ScopekeeperError
@@ -14,16 +16,16 @@ from scopekeeper.install.apply import Applied, Talk, carry_out, plan_of, reloads
 from scopekeeper.install.gateway_drop_in import drop_ins
 from scopekeeper.install.locations import UNIT_FOLDERS
 from scopekeeper.install.plan import FileStep
-from scopekeeper.install.shipped import DROP_IN
+from scopekeeper.install.shipped import DROP_IN, quoted
 from scopekeeper.install.uninstall import Part, uninstall
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.mcp_configs.running import client_of
 from scopekeeper.scope.placement import Caller
-from scopekeeper.setup import restarts, unit_files
-from scopekeeper.setup.exec_start import commands, gateway_of
+from scopekeeper.setup import restarts, running_now, unit_files
+from scopekeeper.setup.exec_start import commands, gateway_of, in_scope, is_run
 from scopekeeper.setup.keeper import missing_folders
-from scopekeeper.setup.servers_outside import Outside, servers_outside
+from scopekeeper.setup.servers_outside import NO_GATEWAYS, Outside, servers_outside
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
 from scopekeeper.setup.writable import why_not
 from scopekeeper.systemd.lingering import user_name
@@ -32,7 +34,9 @@ from scopekeeper.systemd.systemctl import Systemctl
 _OTHERS = ("scopekeeper", "openclaw-gateway")
 """Units that are ours, or have a step of their own."""
 _WHY = "With a drop-in, the scopes of a service end with it."
-_DELEGATED = ("yes", "true", "1", "on")
+_BOUND = "its scopes end with it"
+_PLACED = "SCOPEKEEPER_PLACEMENT"
+"""The variable that puts scopes elsewhere."""
 
 
 class Gateways:
@@ -45,30 +49,33 @@ class Gateways:
 
         And for each of the system's that runs as this user, and each in which servers run outside.
         """
-        living = list(parts.gateways(Caller()))
+        of_system = list(parts.gateways(Caller()))
         found = [
             Found(
                 self.name, "gateway", Need.HAND, each.detail, command=each.fix,
             )
-            for each in living
+            for each in of_system
         ]  # fmt: skip
         if not machine.has_systemd():
             return found
-        units = {*gateways(_folders(machine.manager)), *_of_running_clients(machine.manager)}
-        found += [self._own(machine, unit) for unit in sorted(units)]
+        kind = machine.manager
+        texts = unit_files.services(_folders(kind))
+        living = {unit: inside for unit, inside in _living(kind).items() if unit in texts}
+        units = {*gateways(_folders(kind)), *_of_running_clients(kind), *living}
+        found += [self._own(machine, unit, is_inside(texts.get(unit, ""), living.get(unit)))
+                  for unit in sorted(units)]  # fmt: skip
         if machine.manager == "user":
-            named = " ".join(each.detail for each in living)
+            named = " ".join(each.detail for each in of_system)
             found += [each for each in self._of_system() if f"{each.what} " not in f"{named} "]
         found += [self._outside(machine, each) for each in servers_outside()]
         return found
 
-    def _own(self, machine: Machine, unit: str) -> Found:
+    def _own(self, machine: Machine, unit: str, inside: bool) -> Found:
         """Return the finding for a gateway of this user's manager."""
         path = machine.places().drop_in(unit)
         command = f"scopekeeper install --gateway {unit}"
-        if os.path.lexists(path):
-            detail = "its scopes end with it"
-            return Found(self.name, unit, Need.NOTHING, detail, target=path)
+        if inside or os.path.lexists(path):
+            return Found(self.name, unit, Need.NOTHING, _BOUND, target=path)
         if refused := why_not([path]):
             detail = f"its scopes may outlive it, and no drop-in can be written: {refused}"
             return Found(self.name, unit, Need.HAND, detail, command=command, target=path)
@@ -87,8 +94,8 @@ class Gateways:
                 continue
             is_bound = any(os.path.exists(f"{folder}/{unit}.d/{DROP_IN}")
                            for folder in UNIT_FOLDERS["system"])  # fmt: skip
-            if is_bound or unit_files.value(text, "Delegate").lower() in _DELEGATED:
-                yield Found(self.name, unit, Need.NOTHING, "its scopes end with it")
+            if is_bound or unit_files.delegates(text):
+                yield Found(self.name, unit, Need.NOTHING, _BOUND)
                 continue
             yield Found(
                 self.name, unit, Need.HAND, "a service of the system: its scopes may outlive it",
@@ -100,10 +107,11 @@ class Gateways:
         number = "1 MCP server runs" if each.servers == 1 else f"{each.servers} MCP servers run"
         edit = f"systemctl{' --user' if each.kind == 'user' else ''} edit --full {each.unit}"
         sudo = "sudo " if each.kind == "system" and os.geteuid() else ""
-        start = f"ExecStart={machine.launcher()[1]} run -n gateway -- COMMAND"
+        text = unit_files.services(_folders(each.kind)).get(each.unit, "")
+        start = in_scope(text, quoted(machine.launcher()[1]))
         return Found(
-            self.name, each.unit, Need.HAND, f"{number} in no scope; to contain all of it, set "
-            f"Delegate=yes and {start}",
+            self.name, each.unit, Need.HAND, f"{number} in no scope",
+            why=f"to contain all of it, set Delegate=yes and ExecStart={start}",
             command=f"{sudo}{edit} && {restarts.restart(each.unit, each.kind)}",
         )  # fmt: skip
 
@@ -154,6 +162,30 @@ def gateways(folders: list[str]) -> dict[str, str]:
         and any(gateway_of(each) for each in commands(text))
         and not _is_alias(unit, folders)
     }
+
+
+def is_inside(text: str, living: bool | None) -> bool:
+    """Return whether the scopes of a service lie in its own cgroup, and so end with it. Pure.
+
+    living is whether all that live now do, None if none lives.
+    """
+    if not unit_files.delegates(text):
+        return False
+    if living is not None:
+        return living
+    words = commands(text)
+    return _PLACED not in text and bool(words) and all(is_run(each) for each in words)
+
+
+def _living(kind: str) -> Mapping[str, bool]:
+    """Return the services of a manager that own what lives in scopes, as ``of_services`` does."""
+    with contextlib.suppress(LookupError):  # no cgroup2
+        return {
+            unit: inside
+            for unit, inside in running_now.of_services(kind).items()
+            if not unit.startswith((*_OTHERS, *NO_GATEWAYS))
+        }
+    return {}
 
 
 def _of_running_clients(kind: str) -> Iterator[str]:

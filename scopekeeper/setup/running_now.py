@@ -13,6 +13,7 @@ from scopekeeper.mcp_configs.known_clients import built_in
 from scopekeeper.mcp_configs.running import client_started_by
 from scopekeeper.scope.model import Liveness, Owner, Scope
 from scopekeeper.scope.snapshot import Reader
+from scopekeeper.systemd.units import manager_uid
 
 _OPENCLAW = "openclaw-gateway"
 OTHERS = "others"
@@ -50,6 +51,26 @@ def by_owner(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
             whole.add(scope)
             loads.setdefault(_owner(scope, units, reader.mount), Load()).add(scope)
     return whole, loads
+
+
+def of_services(manager: str) -> dict[str, bool]:
+    """Return the services of a manager, ``user`` or ``system``, that own what lives in scopes.
+
+    Each with whether all of it lies in the service's own cgroup, and so ends with it. Not what was
+    started to outlive its service.
+    """
+    uid = str(os.getuid()) if manager == "user" else ""
+    found: dict[str, bool] = {}
+    for scope in Reader(mount_point()).snapshot(uid=os.getuid()).scopes:
+        for member in scope.living_members:
+            state = member.owner_state
+            if state is None or state.liveness is not Liveness.ALIVE:
+                continue
+            unit, cgroup = state.owner.unit, state.owner.cgroup
+            if unit and member.lifetime == "gateway" and manager_uid(cgroup) == uid:
+                is_inside = member.cgroup.startswith(f"{cgroup}/")
+                found[unit] = found.get(unit, True) and is_inside
+    return found
 
 
 def _owner(scope: Scope, units: Sequence[str], mount: str) -> str:

@@ -16,7 +16,7 @@ from scopekeeper.setup.clients_now import is_contained
 from scopekeeper.systemd.units import manager_uid
 
 _NAMED = re.compile(r"(?i)(?<![a-z])mcp(?![a-z])|modelcontextprotocol")
-_OTHERS = ("user@", "app-", "cron", "atd", "ssh", "openclaw-gateway", "scopekeeper")
+NO_GATEWAYS = ("user@", "app-", "cron", "atd", "ssh", "openclaw-gateway", "scopekeeper")
 """Services that are no gateways: managers, programs of the desktop such as a terminal, logins and
 jobs; OpenClaw's, which has a step of its own; ours."""
 _TALKS = ("pipe:", "socket:")
@@ -60,7 +60,7 @@ def _service_of(pid: int) -> tuple[str, str] | None:
         return None
     unit = next((part for part in reversed(path.split("/")) if part.endswith(".service")), "")
     of = manager_uid(path)
-    if not unit or unit.startswith(_OTHERS) or of not in ("", str(os.getuid())):
+    if not unit or unit.startswith(NO_GATEWAYS) or of not in ("", str(os.getuid())):
         return None
     if not all(end.startswith(_TALKS) for end in ends) or is_contained(pid):
         return None

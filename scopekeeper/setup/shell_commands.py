@@ -4,17 +4,19 @@ Not without that option: with the line and without the program, Claude Code star
 the line is written only with a program that stays, and never over a value of its user.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
-from scopekeeper.errors import ConfigError
+from scopekeeper.errors import ConfigError, StateError
 from scopekeeper.launch.shell_prefix import NAME
 from scopekeeper.mcp_configs import files, hook_files, shell_line
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.hook_files import HookFile
 from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.mcp_configs.shell_line import VARIABLE
-from scopekeeper.setup import restarts
+from scopekeeper.setup import clients_now, record, restarts
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 
 _CLIENT = "claude-code"
@@ -43,8 +45,19 @@ class ShellCommands:
                 return [Found(self.name, title, Need.HAND, detail, target=path,
                               command=f"edit {path}")]  # fmt: skip
         if there:
-            return [Found(self.name, title, Need.NOTHING, "its shell commands too", target=path)]
+            return [*self._started_before(path, title)] or [
+                Found(self.name, title, Need.NOTHING, "its shell commands too", target=path)
+            ]
         return [self._not_there(machine, file)]
+
+    def _started_before(self, path: str, title: str) -> Iterator[Found]:
+        """Yield a finding for each process that read the settings before the line was in them."""
+        for pid in clients_now.started_before(_CLIENT, _since(path)):
+            yield Found(
+                self.name, title, Need.HAND,
+                f"pid {pid} started before: its shell commands run in no scope",
+                command=restarts.start_again(pid), target=path,
+            )  # fmt: skip
 
     def _not_there(self, machine: Machine, file: HookFile) -> Found:
         path, title = file.path, file.client.title
@@ -67,7 +80,8 @@ class ShellCommands:
         return Found(
             self.name, title, Need.CHANGE, _OUTSIDE, will="add a line",
             where=machine.short(path), why=_WHY, command=_COMMAND, target=path,
-            facts={"program": [program]}, late_facts=lambda: _edit(file, program),
+            facts={"program": [program]},
+            late_facts=lambda: {**_edit(file, program), "since": [str(time.time())]},
         )  # fmt: skip
 
     def do(self, machine: Machine, found: Found) -> Outcome:
@@ -120,6 +134,15 @@ class ShellCommands:
             files.drop_backups(original, new, lambda old: old == original.raw)
         undone.lines.append(f"{short}: its line is removed")
         return undone
+
+
+def _since(path: str) -> float:
+    """Return when setup wrote the line, in seconds since the epoch; 0 if it did not."""
+    with contextlib.suppress(StateError, LookupError, ValueError):
+        for each in record.load().entries:
+            if (each.step, each.target) == (ShellCommands.name, path):
+                return float(each.facts["since"][0])
+    return 0.0
 
 
 def _edit(file: HookFile, program: str) -> Facts:

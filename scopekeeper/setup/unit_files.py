@@ -7,6 +7,7 @@ from scopekeeper import regular_files
 from scopekeeper.install import shipped
 
 _SERVICE = ".service"
+_FALSE = ("", "no", "n", "false", "f", "off", "0")
 
 
 def services(folders: Iterable[str]) -> dict[str, str]:
@@ -32,6 +33,11 @@ def value(text: str, key: str) -> str:
     """Return the last value of a key in the text of a unit; '' if it has none. Pure."""
     lines = (line.partition("=") for line in text.splitlines())
     return next((each for name, _, each in reversed([*lines]) if name.strip() == key), "").strip()
+
+
+def delegates(text: str) -> bool:
+    """Return whether the text of a unit sets ``Delegate=``, also to a list of controllers. Pure."""
+    return value(text, "Delegate").lower() not in _FALSE
 
 
 def _existing(folders: Iterable[str]) -> Mapping[str, list[str]]:

@@ -38,16 +38,19 @@ def test_the_makefile_has_the_targets():
         assert re.search(rf"^{names[0] or names[1]}:", makefile, flags=re.MULTILINE), names
 
 
-def test_the_sample_configuration_is_json_that_runs_a_command():
-    from scopekeeper.launch.arguments import parse
-
+def test_the_sample_configuration_is_what_wrap_writes(tmp_path):
     (config,) = [json.loads(block) for block in blocks("json")]
-    for server in config["mcpServers"].values():
-        assert server["command"] == "scopekeeper"
-        assert server["args"][0] == "run"
-        options, command = parse(server["args"][1:])
-        assert options["session"]
-        assert command
+    path = tmp_path / ".cursor" / "mcp.json"
+    path.parent.mkdir()
+    path.write_text('{"mcpServers": {"time": {"command": "mcp-server-time"}}}')
+    environment = os.environ | {"HOME": str(tmp_path), "SCOPEKEEPER_STATE": str(tmp_path / "state")}
+    argv = [sys.executable, "-m", "scopekeeper", "wrap", str(path)]
+    subprocess.run(argv, cwd=ROOT, env=environment, check=True, capture_output=True)
+    written = json.loads(path.read_text())
+    (server,) = written["mcpServers"].values()
+    assert Path(server["command"]).name == "scopekeeper"
+    server["command"] = "scopekeeper"  # where it is installed
+    assert config == written
 
 
 def test_the_clients_are_wrapped_and_unwrapped_by_its_commands(tmp_path):

@@ -125,7 +125,7 @@ def test_runs_go_on_after_a_logout_with_linger_and_end_with_it_without(
     assert subprocess.run(["loginctl", "enable-linger", USER]).returncode == 0
     status, _, warning = user.call(PROGRAM, "install", "--dry-run")
     assert (status, "logout" in warning, warning.count("\n")) == (0, False, 1), warning
-    assert "a keeper that was not installed holds runs" in warning
+    assert "a keeper that was not installed still runs" in warning
     deaf, deaf_pid, warning = begin(user, f"{session}:deaf", "trap '' HUP; exec sleep infinity")
     assert not warning
     eventually(lambda: text_of(f"/proc/{deaf_pid}/comm") == "sleep\n")

@@ -13,7 +13,7 @@ import pytest
 
 from scopekeeper.kernel.children import children_of
 from scopekeeper.mcp_configs.running import running
-from tests.machine import PATIENCE, PROGRAM, ROOT, Scopekeeper, cgroup_of, eventually
+from tests.machine import PATIENCE, PROGRAM, ROOT, Scopekeeper, cgroup_of, eventually, is_alive
 
 from .manager import main_pid, systemctl
 from .test_setup import (  # noqa: F401  fixtures
@@ -48,6 +48,12 @@ pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 subprocess.Popen(["mcp-server-time", "6673"], executable="/usr/bin/sleep", **pipes)
 time.sleep(6673)
 """
+OF_ITSELF = """
+import subprocess, time
+words = ["{program}", "run", "-s", "gw:one", "-n", "git", "--", "/usr/bin/sleep", "6678"]
+subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+time.sleep(6678)
+"""
 
 Unit = Callable[[str, str], str]
 
@@ -67,6 +73,13 @@ def hands(call: Call, what: str) -> list[tuple[str, str]]:  # noqa: F811
     """Return what needs a hand of one client or unit, by ``status``."""
     document = json.loads(call("status", "--json").stdout)
     return [(e["detail"], e["command"]) for e in document["needs_a_hand"] if e["what"] == what]
+
+
+def state_of(call: Call, what: str) -> tuple[str, str]:  # noqa: F811
+    """Return the state and detail of one client or unit, by ``status``."""
+    found = json.loads(call("status", "--json").stdout)["found"]
+    (row,) = (each for each in found if each["what"] == what)
+    return row["state"], row["detail"]
 
 
 def one_line(text: str) -> str:
@@ -156,24 +169,54 @@ def test_a_gateway_that_nobody_knows_is_named_with_what_to_do(
     script = tmp_path / "my-gateway"
     script.write_text(GATEWAY)
     name = unit("my-gateway", f"{sys.executable} -IS {script}")
-    detail = "1 MCP server runs in no scope; to contain all of it, set Delegate=yes and "
+    start = f"ExecStart={PROGRAM} run -n gateway -- {sys.executable} -IS {script}"
+    detail = f"1 MCP server runs in no scope; to contain all of it, set Delegate=yes and {start}"
     command = f"systemctl{OPTION} edit --full {name} && systemctl{OPTION} restart {name}"
 
     def is_named() -> bool:
         said = one_line(succeeds(call("setup", "--dry-run")))
-        return f"{name}: {detail}ExecStart={PROGRAM} run -n gateway -- COMMAND" in said
+        return f"{name}: {detail}" in said
 
     eventually(is_named)
-    assert [each[1] for each in hands(call, name)] == [command]
+    assert hands(call, name) == [(detail, command)]
+    assert call("status", "--no-trunc").stdout.count(start) == 1
     # what it says to do is what mends it
-    (UNITS / name).write_text(
-        "[Service]\nDelegate=yes\n"
-        f"ExecStart={PROGRAM} run -n gateway -- {sys.executable} -IS {script}\n"
-    )
+    (UNITS / name).write_text(f"[Service]\nDelegate=yes\n{start}\n")
     systemctl("daemon-reload")
     assert systemctl("restart", name).returncode == 0
     eventually(lambda: "/m-gateway" in cgroup_of(main_pid(name)))
     assert [each for each in hands(call, name) if "in no scope" in each[0]] == []
+    assert state_of(call, name) == ("contained", "its scopes end with it")
+    assert f"{name} " not in succeeds(call("setup", "--dry-run")).partition("Contained")[0]
+    processes = [main_pid(name), *eventually(lambda: children_of(main_pid(name)))]
+    systemctl("stop", name)
+    eventually(lambda: not any(map(is_alive, processes)))
+
+    # without Delegate=, the scope lies beside the unit
+    (UNITS / name).write_text(f"[Service]\n{start}\n")
+    systemctl("daemon-reload")
+    assert state_of(call, name) == ("not contained", "its scopes may outlive it")
+
+
+def test_a_gateway_that_starts_its_servers_in_scopes_is_found_by_these(
+    call: Call, unit: Unit, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    script = tmp_path / "my-gateway"
+    script.write_text(OF_ITSELF.format(program=PROGRAM))
+    name = unit("my-gateway", f"{sys.executable} -IS {script}")
+    (server,) = eventually(lambda: children_of(main_pid(name)))
+    eventually(lambda: "/m-git" in cgroup_of(server))
+    assert f"{name}/" not in cgroup_of(server)
+    assert state_of(call, name) == ("not contained", "its scopes may outlive it")
+    assert call("status").returncode == 1
+    before = tree()
+    said = succeeds(call("setup", "--yes"))
+    assert re.search(rf"{re.escape(name)} +add a drop-in", said)
+    assert (UNITS / f"{name}.d/10-scopekeeper.conf").exists()
+    assert state_of(call, name) == ("contained", "its scopes end with it")
+    assert hands(call, name) == []
+    succeeds(call("setup", "--undo"))
+    assert not differences(before, history=False)
 
 
 def test_a_folder_of_units_that_may_not_be_written_is_named_and_the_rest_is_done(

@@ -94,7 +94,9 @@ def test_everything_is_contained(cursor, call, monkeypatch):
     assert document["contained"] is True
     assert document["found"] == [
         {"what": "Cursor", "state": "contained", "detail": "1 server wrapped", "scopes": 1,
-         "processes": 3, "memory_bytes": 2 << 20}
+         "processes": 3, "memory_bytes": 2 << 20},
+        {"what": "others", "state": "contained", "detail": "owned by no known client",
+         "scopes": 1, "processes": 2, "memory_bytes": 1 << 20},
     ]  # fmt: skip
     assert document["runs"] == {"scopes": 2, "processes": 5, "memory_bytes": 3 << 20}
 

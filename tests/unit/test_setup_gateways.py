@@ -7,8 +7,8 @@ import pytest
 
 from scopekeeper.setup import gateways as step
 from scopekeeper.setup import unit_files
-from scopekeeper.setup.exec_start import OURS, commands, gateway_of
-from scopekeeper.setup.gateways import gateways
+from scopekeeper.setup.exec_start import OURS, commands, gateway_of, in_scope
+from scopekeeper.setup.gateways import gateways, is_inside
 from scopekeeper.setup.servers_outside import is_server
 from scopekeeper.systemd.lingering import user_name
 
@@ -112,6 +112,50 @@ def test_the_last_value_of_a_key_counts():
     assert [unit_files.value(text, key) for key in ("User", "Delegate", "Slice")] == [
         "b", "yes", "",
     ]  # fmt: skip
+
+
+RUN = "/opt/venv/bin/scopekeeper run -n gateway --"
+
+
+@pytest.mark.parametrize(
+    ("lines", "living", "wanted"),
+    [
+        (f"Delegate=yes\nExecStart={RUN} /opt/x", None, True),
+        (f"Delegate=cpu memory\nExecStart=-{RUN} /opt/x --lifetime detached", None, True),
+        (f"Delegate=yes\nExecStart={RUN} /opt/x", False, False),
+        ("Delegate=yes\nExecStart=/bin/sh /opt/starts-run", True, True),
+        ("Delegate=yes\nExecStart=/bin/sh /opt/starts-run", None, False),
+        (f"Delegate=yes\nExecStart=/usr/bin/timeout 60 {RUN} /opt/x", None, False),
+        ("Delegate=yes\nExecStart=scopekeeper run --placement user -- /opt/x", None, False),
+        ("Delegate=yes\nExecStart=scopekeeper run --lifetime=detached -- /opt/x", None, False),
+        ("Delegate=yes\nExecStart=scopekeeper run --no-such -- /opt/x", None, False),
+        (f"Delegate=yes\nEnvironment=SCOPEKEEPER_PLACEMENT=user\nExecStart={RUN} x", None, False),
+        (f"Delegate=yes\nDelegate=no\nExecStart={RUN} /opt/x", None, False),
+        (f"ExecStart={RUN} /opt/x", None, False),
+        (f"ExecStart={RUN} /opt/x", True, False),
+        ("Delegate=yes", None, False),
+    ],
+)
+def test_scopes_lie_in_a_service_that_delegates_its_cgroup_and_is_run(lines, living, wanted):
+    assert is_inside(f"[Service]\n{lines}\n", living) is wanted
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ("ExecStart=/opt/x 'a b' %i", f"{RUN} /opt/x 'a b' %i"),
+        ("ExecStart=-:/opt/x \\\n  y", f"-:{RUN} /opt/x    y"),
+        ("ExecStart=/opt/old\nExecStart=\nExecStart=/opt/x", f"{RUN} /opt/x"),
+        (f"ExecStart={RUN} /opt/x", f"{RUN} /opt/x"),
+        ("ExecStart=@/opt/x name", f"{RUN} COMMAND"),
+        ("ExecStart=/opt/x\nExecStart=/opt/y", f"{RUN} COMMAND"),
+        (f"ExecStart=/opt/x {'y' * 600}", f"{RUN} COMMAND"),
+        ("ExecStart=-", f"{RUN} COMMAND"),
+        ("", f"{RUN} COMMAND"),
+    ],
+)
+def test_the_advice_has_the_units_own_command(lines, wanted):
+    assert in_scope(f"[Service]\n{lines}\n", "/opt/venv/bin/scopekeeper") == wanted
 
 
 @pytest.mark.parametrize(

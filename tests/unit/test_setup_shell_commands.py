@@ -1,6 +1,8 @@
 """``setup --shell-commands``: the line in Claude Code's settings, and its undo to the byte."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -167,6 +169,57 @@ def test_a_forged_entry_changes_nothing_else(claude, home, call, program, facts)
     assert "evil" not in data
     assert data["model"] == "opus"
     assert data["env"]["A"] == "1"
+
+
+@pytest.fixture
+def start(tmp_path, home):  # noqa: F811
+    """Return a function that starts a program of Claude Code's name; all are ended."""
+    script = tmp_path / "claude"
+    script.write_text("import sys\nprint('ready', flush=True)\nsys.stdin.read()\n")
+    running = []
+
+    def do():
+        words = [sys.executable, "-IS", str(script)]
+        client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        running.append(client)
+        assert client.stdout.readline() == b"ready\n"
+        return client
+
+    yield do
+    for client in running:
+        client.communicate(timeout=60)
+
+
+def test_a_claude_that_started_before_is_named_until_it_starts_again(claude, call, start):  # noqa: F811
+    client = start()
+    call("--yes", "--shell-commands")
+    named = (
+        f"  Claude Code: pid {client.pid} started before: its shell commands run in no scope\n"
+        "      end it, and start it again\n"
+    )
+    assert named in call("--dry-run")[1]
+    assert call("--yes")[1].splitlines()[-1] == "Nothing to do."
+    assert named in call("--dry-run")[1]
+    client.communicate(timeout=60)
+    assert "started before" not in call("--dry-run")[1]
+    start()
+    assert "started before" not in call("--dry-run")[1]
+
+
+@pytest.mark.parametrize("since", [[], ["x"], None])
+def test_a_record_without_a_time_names_nothing(claude, call, start, since):  # noqa: F811
+    start()
+    call("--yes", "--shell-commands")
+    known = record.load()
+    (facts,) = (each.facts for each in known.entries if each.step == "shell")
+    if since is None:
+        del facts["since"]
+    else:
+        facts["since"] = since
+    known.save()
+    assert "started before" not in call("--dry-run")[1]
+    assert call("--undo")[0] == 0
+    assert not claude.exists()
 
 
 def test_it_is_undone_by_undo_alone(call):  # noqa: F811
