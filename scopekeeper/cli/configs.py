@@ -12,10 +12,11 @@ from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import ConfigError, UsageError
 from scopekeeper.mcp_configs import edit_diff, files
+from scopekeeper.mcp_configs.backups import paths_of
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.formats import found, recognise, shapes
-from scopekeeper.mcp_configs.known_clients import built_in, client_named, formats
+from scopekeeper.mcp_configs.known_clients import built_in, client_named, formats, problems
 from scopekeeper.mcp_configs.running import running
 from scopekeeper.mcp_configs.servers import ServerState, holds
 from scopekeeper.mcp_configs.wrap import Rewrite, Selection, WrapOutcome
@@ -55,9 +56,13 @@ class _Client(_Choice):
         if client is None:
             known = formats()
             near = suggestion(str(value), known)
-            if near:
-                self.fail(f"{value!r} is none{near} All: {', '.join(known)}", param, ctx)
-            self.fail(f"{value!r} is not one of {', '.join(map(repr, known))}.", param, ctx)
+            wrong = (
+                f"{value!r} is none{near} All: {', '.join(known)}"
+                if near
+                else f"{value!r} is not one of {', '.join(map(repr, known))}"
+            )
+            # it may be in a table that does not count
+            self.fail("; ".join([wrong, *problems()]), param, ctx)
         return client.name
 
 
@@ -193,11 +198,20 @@ def _format(path: str, text: str) -> Format:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", error.hint) from None
     if kind is None:
+        kept = _backups_of(path)
+        before = f"; as it was before `wrap`: {', '.join(kept)}" if kept else ""
         raise ConfigError(
-            f"{path}: its servers are in no known place, or it has none",
+            f"{path}: has no servers where a client known here or in clients.toml has them{before}",
             f"give --format CLIENT of a client that has them there ({shapes()})",
         )
     return kind
+
+
+def _backups_of(path: str) -> list[str]:
+    try:
+        return paths_of(os.path.realpath(path))
+    except (OSError, ConfigError):
+        return []
 
 
 def report(

@@ -65,8 +65,6 @@ def command(agreed: bool, undo: bool, shell_commands: bool, dry_run: bool, no_tr
     written, is listed with its command before it asks. Exit status: 0 done, or nothing to do; 1
     something failed or was declined: what was done is named, and stays recorded.
     """
-    if undo and agreed:
-        raise UsageError("--undo does not ask", "leave out --yes")
     if undo and shell_commands:
         raise UsageError("--undo takes back all that setup did", "leave out --shell-commands")
     machine = Machine(os.environ, texts, shell_commands)

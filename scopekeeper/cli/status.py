@@ -25,6 +25,7 @@ from scopekeeper.cli.table import Column, Fit, cut, wrap
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.mcp_configs import known_clients
 from scopekeeper.openclaw import locations
 from scopekeeper.openclaw.status import BACKEND, Containment
 from scopekeeper.quantities import show_bytes
@@ -96,7 +97,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     for row in rows:
         row.load = loads.get(row.what, row.load)
     rows += _without_files(rows, loads)
-    hands = [*_hands(found), *hands, *_lost(whole, keeper)]
+    hands = [*_tables(), *_hands(found), *hands, *_lost(whole, keeper)]
     unseen.collect()
     ends, problem = _today()
     if as_json:
@@ -208,6 +209,12 @@ def _hands(found: Sequence[Found]) -> Iterator[_Hand]:
         if each.need is Need.HAND:
             detail = f"{each.detail}; {each.why}" if each.why else each.detail
             yield _Hand(each.what, detail, each.command)
+
+
+def _tables() -> Iterator[_Hand]:
+    """Yield each table of clients that does not count: the files of its clients are not found."""
+    for problem in known_clients.problems():
+        yield _Hand("clients.toml", problem, "scopekeeper doctor")
 
 
 def _lost(whole: Load, keeper: Finding | None) -> Iterator[_Hand]:

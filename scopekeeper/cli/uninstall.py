@@ -21,6 +21,7 @@ from scopekeeper.errors import StateError
 from scopekeeper.install.gateway_drop_in import gateway_unit
 from scopekeeper.install.install import manager_of, places_of
 from scopekeeper.install.uninstall import uninstall
+from scopekeeper.mcp_configs import known_clients
 from scopekeeper.mcp_configs.backups import FOLDER
 from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.systemd.systemctl import Systemctl
@@ -63,6 +64,11 @@ def command(
     warn([f"{text} before you remove scopekeeper"
           for text in (*sentences(wrapped), *hooks_left.sentences(hooks))])  # fmt: skip
     if not gateway:
+        warn([
+            f"{each}: a file of a client in it may still be wrapped; correct it, and run "
+            "`scopekeeper unwrap` before you remove scopekeeper"
+            for each in known_clients.problems()
+        ])  # fmt: skip
         warn([
             f"{each.path} names {each.program} as {each.variable}; remove that line before you "
             f"remove scopekeeper: {each.client.title} starts no command without it"

@@ -52,16 +52,17 @@ def command(
     Restores FILE to the byte, except for what was edited since, and removes the backup once FILE
     has its servers as they were. Without FILE, it restores the files of all known clients in their
     usual places, and removes the hooks that `wrap --hooks` registered. Exit status: 0 done; 1 a
-    file was refused, or a wrapped server's own command cannot be found; 4 no server has a name
-    given with --only.
+    file was refused, or a wrapped server's own command cannot be found, or, without FILE, a
+    clients.toml has an error; 4 no server has a name given with --only.
     """
-    warn(known_clients.problems())
+    tables = known_clients.problems()
+    warn(tables)
     servers_only = bool(files or kind or only or excepted)
     if hooks and servers_only:
         raise UsageError("--hooks is for the hooks of clients, not for servers",
                          "it goes with --client, --dry-run, --json")  # fmt: skip
     if hooks:
-        _hooks_only(client, dry_run=dry_run, as_json=as_json, no_trunc=no_trunc)
+        _hooks_only(client, bool(tables), dry_run=dry_run, as_json=as_json, no_trunc=no_trunc)
     chosen = Selection(frozenset(only), frozenset(excepted))
     # before the servers, whose backup goes with them; it may remove a file, too
     with_hooks = [] if servers_only else _removed(hook_files(os.environ, client), dry_run=dry_run)
@@ -70,6 +71,8 @@ def command(
     if not targets and not with_hooks and not as_json:
         click.echo(NONE_FOUND)
         warn(sentences(projects))
+        if tables:
+            raise SystemExit(1)
         return
     done = rewrite_files(
         targets,
@@ -96,7 +99,8 @@ def command(
         if outcome.state is ServerState.UNCLEAR and outcome.launcher
     ])  # fmt: skip
     problems = [*(each.problem for each in done), *(each.problem for each in with_hooks)]
-    raise SystemExit(1 if failed or any(problems) else 0)
+    # a file of a client in a table that does not count was not even found
+    raise SystemExit(1 if failed or any(problems) or (tables and not files) else 0)
 
 
 def _removed(targets: Sequence[HookFile], *, dry_run: bool) -> list[ChangedFile]:
@@ -105,7 +109,9 @@ def _removed(targets: Sequence[HookFile], *, dry_run: bool) -> list[ChangedFile]
     return [each for each in done if each.is_ours or each.problem]
 
 
-def _hooks_only(client: str | None, *, dry_run: bool, as_json: bool, no_trunc: bool) -> NoReturn:
+def _hooks_only(
+    client: str | None, is_incomplete: bool, *, dry_run: bool, as_json: bool, no_trunc: bool
+) -> NoReturn:
     """Remove the hooks of clients, and exit."""
     targets = hook_settings.hook_targets(client)
     done = _removed(targets, dry_run=dry_run)
@@ -115,7 +121,7 @@ def _hooks_only(client: str | None, *, dry_run: bool, as_json: bool, no_trunc: b
         click.echo("No hook of scopekeeper is registered.")
     else:
         hook_settings.report(done, hook_settings.REMOVED, dry_run=dry_run, no_trunc=no_trunc)
-    raise SystemExit(1 if any(each.problem for each in done) else 0)
+    raise SystemExit(1 if is_incomplete or any(each.problem for each in done) else 0)
 
 
 command.params[:0] = FILE_OPTIONS

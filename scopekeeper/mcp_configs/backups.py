@@ -171,6 +171,16 @@ def opened(target: str, beside: int, *, make: bool = False) -> Iterator[Backups]
             os.close(stored)
 
 
+def paths_of(target: str) -> list[str]:
+    """Return the backups that a file has; raises OSError."""
+    folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with opened(target, folder) as known:
+            return [each.path for each in known.existing()]
+    finally:
+        os.close(folder)
+
+
 def _mirrored(target: str) -> str:
     """Return the path of a file's backup below the state folder; raises StateError."""
     return os.path.join(state.directory(), FOLDER, target.lstrip("/"))

@@ -8,11 +8,12 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scopekeeper import whole_file
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_configs import backups
+from scopekeeper.mcp_configs import backups, unfinished
 from scopekeeper.mcp_configs.backups import Backup, IsOutdated
 
 _MOST = 64 << 20
@@ -82,11 +83,23 @@ def replace(
         try:
             _refuse_changed(original, folder)
             _refuse(original, folder)
-            return _replace(original, new, folder, again=again, is_outdated=is_outdated)
+            backup = _replace(original, new, folder, again=again, is_outdated=is_outdated)
+            unfinished.remove(folder, {os.geteuid(), original.status.st_uid})
+            return backup
         finally:
             os.close(folder)
     except OSError as error:
         raise ConfigError(f"{original.path}: nothing was changed: {error.strerror}") from None
+
+
+def remove_unfinished(original: Original) -> None:
+    """Remove what killed writers have left beside the file, as far as possible."""
+    with contextlib.suppress(OSError):
+        folder = os.open(os.path.dirname(original.target), _FOLDER)
+        try:
+            unfinished.remove(folder, {os.geteuid(), original.status.st_uid})
+        finally:
+            os.close(folder)
 
 
 def check(original: Original) -> None:
@@ -202,15 +215,17 @@ def _is_as_read(original: Original, folder: int) -> bool:
     )
 
 
-def _written(
-    original: Original, content: bytes, folder: int
-) -> "contextlib.AbstractContextManager[str]":
+@contextlib.contextmanager
+def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
     """Write and sync a temporary file with the original's attributes; remove it if not renamed."""
+    with contextlib.ExitStack() as locks:
 
-    def finish(descriptor: int) -> None:
-        _copy_attributes(descriptor, original, folder)
+        def finish(descriptor: int) -> None:
+            locks.callback(os.close, unfinished.lock(descriptor))
+            _copy_attributes(descriptor, original, folder)
 
-    return whole_file.written(folder, content, durable=True, finish=finish)
+        with whole_file.written(folder, content, durable=True, finish=finish) as ready:
+            yield ready
 
 
 def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:

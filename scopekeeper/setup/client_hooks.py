@@ -4,11 +4,11 @@ import os
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import backups, formats, hook_changes
-from scopekeeper.mcp_configs.hook_changes import ChangedFile
+from scopekeeper.mcp_configs.hook_changes import ChangedFile, looked_at
 from scopekeeper.mcp_configs.hook_files import HookFile, hook_files, update_command
 from scopekeeper.mcp_configs.hooks import HookState
 from scopekeeper.setup import restarts
-from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 from scopekeeper.setup.writable import why_not, why_not_replaced
 
 _WHY = "A hook ends what a session has left right after its end."
@@ -22,12 +22,12 @@ class ClientHooks:
 
     def find(self, machine: Machine) -> list[Found]:
         """Return a finding for each client of this user that has hooks."""
-        looked_at = hook_changes.looked_at(hook_files(machine.environment))
+        files = looked_at(hook_files(machine.environment))
         # the step of the servers names a file of theirs that cannot be read
         named = {path for path, _ in formats.found(machine.environment)}
         return [
             self._of(machine, each)
-            for each in looked_at
+            for each in files
             if not (each.problem and each.file.path in named)
         ]
 
@@ -80,9 +80,11 @@ class ClientHooks:
         file, undone = _file_of(machine, target, facts), Outcome()
         short = machine.short(target)
         if not file.exists:
-            undone.left.append(f"{short} is gone")
+            command = f"scopekeeper unwrap --hooks --client {file.client.name}"
+            undone.left.append(gone(short, command))
             return undone
-        (made,) = hook_changes.unregistered([file], write=not dry_run) or [ChangedFile(file)]
+        # unregistered skips what has none of its words, as half a file may have
+        (made,) = hook_changes.unregistered([file], write=not dry_run) or looked_at([file])
         _refuse(made)
         if made.removed:
             undone.lines.append(f"{short}: removed")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Status
+from scopekeeper.errors import ConflictError
 from scopekeeper.install.install import install
 from scopekeeper.install.shipped import ENABLED
 from scopekeeper.install.uninstall import Part, uninstall
@@ -15,6 +16,8 @@ from scopekeeper.setup.writable import why_not
 
 _WHY = "The keeper cleans up at once."
 _COMMAND = "scopekeeper install"
+_STOP = "stop them first, or leave them behind as they are with `scopekeeper uninstall --force`"
+_OFF = "keeper: no file had to be removed"
 
 
 class KeeperUnits:
@@ -60,7 +63,7 @@ class KeeperUnits:
             launchers=False,
         )  # fmt: skip
         files = len(change.written)
-        written = f"{files} files written, " if files else ""
+        written = f"{_counted(files)} written, " if files else ""
         done = Outcome([f"keeper: {written}its timer runs; systemd starts it with the next scope"])
         done.warnings += [each for each in change.warnings if "enable-linger" not in each]
         return done
@@ -71,12 +74,21 @@ class KeeperUnits:
             frozenset(facts["paths"]), frozenset(facts["folders"]),
             [each for each in ENABLED if each in facts["enabled"]],
         )  # fmt: skip
-        change = uninstall(
-            machine.systemctl(), machine.places(), machine.documents(), only=part, dry_run=dry_run
-        )
-        undone = Outcome([f"keeper: {len(change.removed)} files removed"])
+        try:
+            change = uninstall(
+                machine.systemctl(), machine.places(), machine.documents(), only=part,
+                dry_run=dry_run,
+            )  # fmt: skip
+        except ConflictError as error:
+            raise ConflictError(error.message, _STOP) from None
+        files = len(change.removed)
+        undone = Outcome([f"keeper: {_counted(files)} removed" if files else _OFF])
         undone.left += change.warnings
         return undone
+
+
+def _counted(files: int) -> str:
+    return f"{files} file{'' if files == 1 else 's'}"
 
 
 def missing_folders(paths: Iterable[str]) -> list[str]:

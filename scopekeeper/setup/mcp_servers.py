@@ -28,7 +28,7 @@ from scopekeeper.mcp_configs.wrap import (
 )
 from scopekeeper.setup import clients_now, restarts
 from scopekeeper.setup.clients_now import Wrapped, own_commands
-from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 from scopekeeper.setup.writable import why_not_replaced
 
 _OWN_STEP = "openclaw"
@@ -153,7 +153,7 @@ class McpServers:
         """Unwrap the servers that ``do`` wrapped, and remove the backup that it made."""
         undone, short = Outcome(), machine.short(target)
         if not os.path.lexists(target):
-            undone.left.append(f"{short} is gone")
+            undone.left.append(gone(short, f"scopekeeper unwrap {shlex.quote(target)}"))
             return undone
         (client,), (before,) = facts["client"], facts["before"]
         kind = _format_of(machine, target, client)
@@ -170,6 +170,7 @@ class McpServers:
             )
         new = made.text.encode()
         if not dry_run:
+            files.remove_unfinished(original)
             if changed:
                 files.replace(original, new, again=True)
             if set(_backups_of(original)) - set(facts["backups"]):
@@ -207,7 +208,9 @@ def _rewrite(
         where = f"{path}:{error.line}:{error.column}"
         raise ConfigError(f"{where}: {error.message}", "correct the file") from None
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}", error.hint) from None
+        is_named = error.message.startswith(path)  # as in one about its encoding
+        message = error.message if is_named else f"{path}: {error.message}"
+        raise ConfigError(message, error.hint) from None
 
 
 def _format_of(machine: Machine, path: str, client: str) -> Format:
@@ -241,14 +244,10 @@ def _by_hand(path: str, server: WrapOutcome, servers: tuple[WrapOutcome, ...]) -
 
 def _backups_of(original: files.Original) -> list[str]:
     """Return the backups that a file has."""
-    folder = os.open(os.path.dirname(original.target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with backups.opened(original.target, folder) as known:
-            return [each.path for each in known.existing()]
+        return backups.paths_of(original.target)
     except OSError as error:
         raise ConfigError(f"{original.path}: {error.strerror}") from None
-    finally:
-        os.close(folder)
 
 
 def _made(there: Sequence[str]) -> float:

@@ -9,7 +9,7 @@ from scopekeeper.mcp_configs.wrap import Launcher
 from scopekeeper.openclaw import configuration, locations, running
 from scopekeeper.openclaw.install import install, located, uninstall
 from scopekeeper.openclaw.locations import GatewayPaths
-from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 from scopekeeper.setup.writable import why_not, why_not_replaced
 
 _WHY = "Each session of OpenClaw ends as a whole."
@@ -76,6 +76,9 @@ class OpenClawGateway:
                 "it stays; to take it away: scopekeeper openclaw uninstall"
             )
             return undone
+        if not os.path.lexists(where.config):
+            short = machine.short(where.config)
+            undone.left.append(gone(short, "scopekeeper openclaw uninstall"))
         change = uninstall(where, dry_run=dry_run)
         undone.lines += [f"{machine.short(path)}: {change.verbs[path]}" for path in change.done]
         undone.left += change.warnings

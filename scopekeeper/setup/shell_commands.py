@@ -17,7 +17,7 @@ from scopekeeper.mcp_configs.hook_files import HookFile
 from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.mcp_configs.shell_line import VARIABLE
 from scopekeeper.setup import clients_now, record, restarts
-from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome
+from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 
 _CLIENT = "claude-code"
 _COMMAND = "scopekeeper setup --shell-commands"
@@ -107,13 +107,16 @@ class ShellCommands:
         )
         short = machine.short(target)
         if not file.exists:
-            undone.left.append(f"{short} is gone")
+            undone.left.append(gone(short, f"remove {VARIABLE} in it"))
             return undone
         original = files.read(target)
         text = original.text()
         try:
             before = shell_line.remove(text, inserted, replaced, program)
-        except (ParseError, ConfigError) as error:
+        except ParseError as error:
+            where = f"{target}:{error.line}:{error.column}"
+            raise ConfigError(f"{where}: {error.message}", "correct the file") from None
+        except ConfigError as error:
             raise ConfigError(f"{target}: {error.message}", f"edit {target}") from None
         if before == text:
             undone.left.append(f"{short}: the line of setup is not in it by now")

@@ -125,6 +125,11 @@ class Machine:
         return f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
 
 
+def gone(short: str, command: str) -> str:
+    """Return what an undo leaves of a file that is gone, and is forgotten."""
+    return f"{short} is gone; should it come back: {command}"
+
+
 class Step(Protocol):
     """One kind of change. Each of its functions may raise ScopekeeperError."""
 

@@ -252,6 +252,7 @@ def test_a_unit_that_holds_a_terminal_is_not_taken_away(call: Call, session: str
     done = call("setup", "--undo")
     assert done.returncode == 1
     assert f"the run {run} of {session}" in done.stderr
+    assert "leave them behind as they are with `scopekeeper uninstall --force`" in done.stderr
     assert state(UNIT) == "active"
     succeeds(call("stop", "-s", session))
     assert "files removed" in succeeds(call("setup", "--undo"))

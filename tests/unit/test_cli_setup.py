@@ -21,7 +21,6 @@ from scopekeeper.errors import (
     InterruptedWorkError,
     StateError,
     UnavailableError,
-    UsageError,
 )
 from scopekeeper.setup import gateways, mcp_servers, record, step
 from tests.unit.test_cli_wrap import HOMES, SAMPLES, SIMPLE
@@ -282,7 +281,9 @@ def test_a_file_that_is_gone_is_named(cursor, home, call):
     call("--yes")
     shutil.rmtree(cursor.parent)
     status, out, _ = call("--undo")
-    assert (status, out) == (0, "left: ~/.cursor/mcp.json is gone\n")
+    command = f"scopekeeper unwrap {cursor}"
+    assert out == f"left: ~/.cursor/mcp.json is gone; should it come back: {command}\n"
+    assert status == 0
     assert not (home / ".local").exists()
 
 
@@ -385,11 +386,6 @@ def test_a_machine_that_does_not_work_afterwards_is_reported(cursor, call, monke
     assert status == 1
     assert "fail   trial: a launch failed\n       → mend it so\n" in out
     assert "Checked: scopekeeper does not work here." in out
-
-
-def test_undo_does_not_ask(call):
-    with pytest.raises(UsageError, match="--undo does not ask"):
-        call("--undo", "--yes")
 
 
 def test_two_setups_do_not_run_at_once(cursor, call):

@@ -234,3 +234,16 @@ def test_a_home_with_every_client_fits_one_screen(home):
     assert max(map(len, cut)) <= 80, "\n".join(lines)
     assert any("more, " in line and "--no-trunc shows them" in line for line in lines)
     assert "    scopekeeper setup" in lines
+
+
+def test_a_table_of_clients_that_does_not_count_needs_a_hand(cursor, home, call, monkeypatch):
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(home / "config"))
+    assert call()[0] == 0
+    (home / "config").mkdir()
+    (home / "config/clients.toml").write_text("[mine.servers]\nbogus = 1\n")
+    code, out = call("--no-trunc")
+    assert code == 1
+    assert f"  clients.toml: {home}/config/clients.toml: [mine]: " in out
+    assert "\n    scopekeeper doctor\n" in out
+    (hand,) = json.loads(call("--json")[1])["needs_a_hand"]
+    assert (hand["what"], hand["command"]) == ("clients.toml", "scopekeeper doctor")
