@@ -21,8 +21,8 @@ MARK = "…"
 _TOO_NARROW = 10
 """Below this a beginning says more than two ends."""
 _UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
-_LINES = re.compile("[│├└─ ]*")
-"""Before a text in a tree; each takes one column."""
+_LINES = re.compile("[│├└─ ]*([0-9]+ )?")
+"""Before a text in a tree, with the number of a process; each character takes one column."""
 _EMOJI_STYLE = "\ufe0f"
 """Makes the character before it an emoji, which is wide."""
 

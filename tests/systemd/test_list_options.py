@@ -105,7 +105,7 @@ def test_a_tree_has_session_lane_scope_member_and_processes(
         f"            └─ {child_pid} sleep infinity",
     ]  # fmt: skip
     narrow = on_terminal(f"ls --tree -s {key}", 60)
-    assert any(line.startswith(f"            └─ {child_pid}") for line in narrow), narrow
+    assert any(line.startswith(f"            └─ {child_pid} ") for line in narrow), narrow
 
 
 def test_what_ended_is_filtered_and_summed(keeper: Scopekeeper, session: str) -> None:

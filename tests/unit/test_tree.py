@@ -77,6 +77,12 @@ def test_a_tree_keeps_its_lines_and_both_ends_of_a_name():
     assert width_of(line) <= 40
 
 
+def test_a_tree_keeps_the_number_of_a_process():
+    rows = [("            └─ 4194303 sleep infinity",)]
+    ((line,),) = lay_out((Column("NAME", Fit.TREE, 26),), rows, 26).rows
+    assert line == "            └─ 4194303 sl…"
+
+
 def test_a_look_finds_what_is_in_the_cgroup_alone():
     with subprocess.Popen(["sh", "-c", "read x; :"], stdin=subprocess.PIPE) as child:
         own = proc.cgroup_of()
