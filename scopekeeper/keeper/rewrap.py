@@ -157,7 +157,8 @@ class Rewrap:
                     gateway.left.add(server)
                     self._say(f"{path}: server {server} was unwrapped just after it was wrapped, "
                               "and is left as it is until the keeper starts again")  # fmt: skip
-        excepted = [f"--except={name}" for name in sorted(gateway.left)]
+        # also a recent one, which may be unwrapped at this very moment: the next look sees that
+        excepted = [f"--except={name}" for name in sorted(gateway.left | recent)]
         output, problem = await in_thread(_call, self._home, [*of_profile, *excepted])
         for path, server in _servers(output):
             _log.info("%s: server %s has appeared, and was wrapped", path, server)
