@@ -53,7 +53,7 @@ def is_wanted(color: str = CHOICES[0]) -> bool:
 
 
 def echo(line: str) -> None:
-    """Print a line of safe texts, of which some may be painted."""
+    """Print a line of safe texts; some may be painted."""
     if "\x1b" not in line:
         click.echo(line)
         return

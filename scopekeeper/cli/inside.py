@@ -96,7 +96,7 @@ def _inode(directory: str) -> int:
 
 
 def unseen(found: Sequence[Part]) -> list[str]:
-    """Return a line for what could not be looked at, if there is something."""
+    """Return a line that names what could not be looked at, if there is anything."""
     elsewhere = sum(len(each.elsewhere) for each in found)
     unreadable = sum(len(each.unreadable) for each in found)
     lines = []
