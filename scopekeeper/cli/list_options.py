@@ -196,8 +196,8 @@ def _with_options(columns: Sequence[Column], command: _Command) -> _Command:
 def with_where(columns: Sequence[Column]) -> Callable[[_Command], _Command]:
     """Add ``--where`` to a command; it is called with ``where``."""
     return click.option(
-        "--where", metavar=CONDITION, multiple=True, type=Conditions(columns), help="Only rows of "
-        "which this is true: state=orphan, 'memory>1G', 'age<10m', session~REGEX; also !=, >=, <= "
+        "--where", metavar=CONDITION, multiple=True, type=Conditions(columns), help="Only rows "
+        "where this is true: state=orphan, 'memory>1G', 'age<10m', session~REGEX; also !=, >=, <= "
         "and !~, and - for no value. A field is a column by its title. May be repeated: all have "
         "to be true.",
     )  # fmt: skip
