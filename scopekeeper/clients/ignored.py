@@ -3,14 +3,15 @@
 import contextlib
 import os
 
-from scopekeeper import regular_files, whole_file
+from scopekeeper import regular_files
 from scopekeeper.clients import cached
 from scopekeeper.clients.table import TABLE
 from scopekeeper.clients.variables import has_file
 from scopekeeper.policy.cache_format import runtime_path
 from scopekeeper.scope.owner import LaunchOwner
 
-_SIZE_MAX, _KEPT = 64 << 10, 256
+_SIZE_MAX = 64 << 10
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _WHY = {
     "inherited": "it was inherited from another session",
     "invalid": "its value is no session id",
@@ -32,28 +33,30 @@ def _beside(variable: str) -> str:
 
 
 def warn(ignored: str, owner: LaunchOwner, warnings: list[str]) -> None:
-    """Add a warning unless an earlier launch of the same owner had it.
+    """Add a warning unless another launch of the same owner has it.
 
-    A gateway starts many members, and each would write the line into its output.
+    A gateway starts many members, several at once, and each would write the line into its output.
     """
     life = owner.fields.get("OWNER_EPOCH") or owner.fields.get("OWNER_START", "")
     key = f"{owner.label} {life} {ignored}".replace("\n", " ")
-    path = runtime_path("ignored-variables")
-    known = _read(path)
-    if key in known:
-        return
-    warnings.append(f"{why(ignored)}; name the session with --session or SCOPEKEEPER_SESSION")
-    if path:
-        text = "\n".join([*known, key][-_KEPT:])
-        with contextlib.suppress(OSError):  # the next launch warns again
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.dirname(path), 0o755)
-            whole_file.replace(path, text.encode("utf-8", "surrogateescape"))
-
-
-def _read(path: str) -> list[str]:
     try:
-        content = regular_files.read(path, _SIZE_MAX) if path else b""
+        is_first = _is_first(runtime_path("ignored-variables"), os.fsencode(key))
     except OSError:
-        content = b""
-    return content.decode("utf-8", "surrogateescape").split("\n") if content else []
+        is_first = True  # the next launch warns again
+    if is_first:
+        warnings.append(f"{why(ignored)}; name the session with --session or SCOPEKEEPER_SESSION")
+
+
+def _is_first(path: str, key: bytes) -> bool:
+    """Append a line to a file; return whether no such line is before it. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path), 0o755)
+    fd = regular_files.open_regular(path, _APPEND)
+    with os.fdopen(fd, "r+b", buffering=0) as file:
+        if os.fstat(fd).st_size > _SIZE_MAX:
+            file.truncate()
+        file.write(b"%b\n" % key)
+        ours = file.tell()  # the end of this line, wherever others have appended
+        file.seek(0)
+        before = file.read(ours).split(b"\n")
+    return before.count(key) <= 1

@@ -195,19 +195,23 @@ PARTS: tuple[Part, ...] = (
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
     openclaw("openclaw", "2026.9.6"),
     Part(
-        "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 11,
+        "trixie-user-rest-1", "trixie nspawn user", "what is long, first half", 12,
+        (machine(f"rest1@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 1/2')}"),),
+    ),
+    Part(
+        "trixie-user-rest-2", "trixie nspawn user", "its second half", 12,
+        (machine(f"rest2@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 2/2')}"),),
+    ),
+    Part(
+        "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 30,
         (machine(f"rest@trixie:nspawn:root={inner(rest(ROOTS_OWN))}"),),
     ),
     Part(
-        "trixie-user-rest", "trixie nspawn user", "what is long", 4,
-        (machine(f"rest@trixie:nspawn:user={inner(f'{SYSTEMD} and long')}"),),
-    ),
-    Part(
-        "bookworm-user-rest", "bookworm nspawn user", "what bookworm-user leaves", 11,
+        "bookworm-user-rest", "bookworm nspawn user", "what bookworm-user leaves", 30,
         (machine(f"rest@bookworm:nspawn:user={inner(rest(EVERYWHERE))}"),),
     ),
     Part(
-        "bookworm-root-rest", "bookworm nspawn root", "what bookworm-root leaves", 11,
+        "bookworm-root-rest", "bookworm nspawn root", "what bookworm-root leaves", 30,
         (machine(f"rest@bookworm:nspawn:root={inner(rest(AS_ROOT))}"),),
     ),
     virtual("bookworm"),

@@ -107,11 +107,13 @@ def test_a_stop_of_several_scopes_shows_how_to_list_them(keeper: Scopekeeper, se
 
 def test_reconcile_says_what_it_has_begun(keeper: Scopekeeper, session: str) -> None:
     owner = keeper.popen(["sleep", "infinity"])
-    old = stubborn(keeper, "-s", session, f"--owner={owner.pid}", "--grace", "500s")
+    of_owner = ("-s", session, f"--owner={owner.pid}")
+    old = stubborn(keeper, *of_owner, "--grace", "500s")
+    plain = keeper.member(*of_owner, "-n", "plain", "--", *FOREVER)
     owner.kill()
     owner.wait()
     process = called(keeper, "reconcile")
-    eventually(lambda: is_marked(session))
+    assert plain.wait(PATIENCE) == -signal.SIGTERM
     said = interrupted(process)
     assert said.startswith("scopekeeper: interrupted: ")
     assert " still run" in said

@@ -1,5 +1,6 @@
 """`scopekeeper hook`: it returns at once whatever it gets, and acts only on a proved end."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -385,7 +386,8 @@ def client(tmp_path):
         each.end()
     for each in made:
         for pid in each.left:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself
+                os.kill(pid, signal.SIGKILL)
         eventually(lambda each=each: not each.left)
 
 
