@@ -142,8 +142,10 @@ stamp=.venv/has-$extras
 if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml scopekeeper units -newer "$stamp" \
     -type f ! -name '*.pyc' | head -n 1)" ]; then
     say "installing scopekeeper[$extras] into .venv"
-    .venv/bin/python -m pip --disable-pip-version-check -qq install ".[$extras]" ||
+    .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile ".[$extras]" ||
         fail "pip could not install scopekeeper[$extras]; see above"
+    # on all processors; a package may hold files for another Python, which do not compile
+    .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
     .venv/bin/python -P -m scopekeeper.launcher.direct > /dev/null  # -P: not of this folder
     touch "$stamp"
 fi
