@@ -23,6 +23,8 @@ _LETTERS_BEFORE_TEXT = frozenset("ceprWX")
 _SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py")
 _ANY_PROGRAM = ("index", "main", "cli", "app", "server", "__main__")
 """Names of scripts that do not say which program it is."""
+_ENTRIES = ("__main__", "cli", "main")
+"""Modules that are the program of the package that they are in."""
 _NAME_MAX = 32
 
 
@@ -82,13 +84,18 @@ def program_of(pid: str, name: str) -> str:
 def script_of(arguments: "Sequence[str]") -> str:
     """Return the file name of the script that an interpreter runs, without its suffix.
 
+    Of ``python -m`` it is the name of the module, or of the package of which that is the program.
     '' if the command line is that of another program, or has no script.
     """
     if not _is_interpreter(file_name(arguments[0])):
         return ""
+    is_module = False
     for argument in arguments[1:]:
         if argument[:1] != "-":
             name = file_name(argument)
+            if is_module:
+                package, _, last = name.rpartition(".")
+                return package if package and last in _ENTRIES else name
             for suffix in _SUFFIXES:
                 name = name.removesuffix(suffix)
             return name
@@ -96,6 +103,7 @@ def script_of(arguments: "Sequence[str]") -> str:
             argument[1:2] != "-" and not _LETTERS_BEFORE_TEXT.isdisjoint(argument)
         ):
             break
+        is_module = argument[1:2] != "-" and argument[-1:] == "m"  # also -um
     return ""
 
 

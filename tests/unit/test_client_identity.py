@@ -117,6 +117,15 @@ def test_a_client_by_the_name_of_its_script(started, tmp_path):
     assert find(pid, COPILOT).session == f"copilot:{ID}"
 
 
+def test_a_client_by_the_module_that_python_runs(started, tmp_path, monkeypatch):
+    package = tmp_path / "hermes_cli"
+    package.mkdir()
+    (package / "main.py").write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)
+    pid = started(sys.executable, "-m", "hermes_cli.main")
+    assert find(pid, {"HERMES_SESSION_ID": ID}).session == f"hermes:{ID}"
+
+
 def test_what_a_proxy_of_the_client_starts_is_of_its_session(started):
     assert find(started("claude", "gateway")).session == f"claude:{ID}"
 
