@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, launch, runs, spawn
+from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn
 from benchmarks.alone import alone
 from benchmarks.measure import show
 
@@ -35,6 +35,8 @@ def measure(*, quick: bool) -> None:
     show("A cohort", launch.cohort(1 if quick else 15))
     show("A crowd", launch.crowd())
     show("Listing", fleet.listing(40 if quick else 400, 1 if quick else 5))
+    for scopes in (3, 30) if quick else (3, 400, 2000):
+        show(f"Looking at {scopes} scopes", lists.looking(scopes, 1 if quick else 5))
     show("Keeping", keeper.keeping(100 if quick else 1000, 5 if quick else 30, 3 if quick else 20))
     show(
         "Holding terminals",

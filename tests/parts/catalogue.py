@@ -179,10 +179,18 @@ PARTS: tuple[Part, ...] = (
         (machine(f"bookworm:nspawn:root={inner(f'{SYSTEMD} and {AS_ROOT}')}"),),
         first=True,
     ),
-    # from here on: what `make test` leaves
+    # from here on: what `make test` leaves; first those tests that no other part has
     Part(
-        "unit-rest", "here", "what unit leaves: packaging, edited files, the tests of the tests", 3,
+        "unit-rest", "here", "what unit leaves: packaging, edited files, the tests of the tests", 6,
         ((*PYTEST, *PATIENT, "-m", f"{HERE} and long", "tests"),),
+    ),
+    Part(
+        "trixie-user-rest-1", "trixie nspawn user", "what is long, first half", 15,
+        (machine(f"rest1@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 1/2')}"),),
+    ),
+    Part(
+        "trixie-user-rest-2", "trixie nspawn user", "its second half", 15,
+        (machine(f"rest2@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 2/2')}"),),
     ),
     virtual("trixie"),
     Part(
@@ -194,14 +202,6 @@ PARTS: tuple[Part, ...] = (
     ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
     openclaw("openclaw", "2026.9.6"),
-    Part(
-        "trixie-user-rest-1", "trixie nspawn user", "what is long, first half", 12,
-        (machine(f"rest1@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 1/2')}"),),
-    ),
-    Part(
-        "trixie-user-rest-2", "trixie nspawn user", "its second half", 12,
-        (machine(f"rest2@trixie:nspawn:user={inner(f'{SYSTEMD} and long', '--shard 2/2')}"),),
-    ),
     Part(
         "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 30,
         (machine(f"rest@trixie:nspawn:root={inner(rest(ROOTS_OWN))}"),),
