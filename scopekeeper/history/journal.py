@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from scopekeeper.history.end import End
+from scopekeeper.safe_text import safe
 from scopekeeper.scope.reason import Reason
 from scopekeeper.short_names import shortened
 from scopekeeper.systemd import journal
@@ -21,10 +22,12 @@ def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
 def entry(end: End) -> dict[str, str]:
     """Return the fields of an end's entry; no arguments, which others must not read.
 
-    Long names are short in MESSAGE; the other fields have them in full.
+    Long names are short in MESSAGE; the other fields have them in full. Both texts for people are
+    printable: of a message with other bytes, journalctl shows only how long it is.
     """
-    text = _message(end)
-    message = shortened(text, [*_names(end), *_named_in(end.evidence)])
+    text = safe(_message(end))
+    names = (*_names(end), *_named_in(end.evidence))
+    message = shortened(text, [safe(each) for each in names])
     counts = {"SCOPEKEEPER_PROCESSES": str(end.processes), "SCOPEKEEPER_KILLED": str(end.killed)}
     return {
         "MESSAGE": message,

@@ -410,8 +410,9 @@ def test_unknown_words_are_in_the_journal_and_nowhere_else(keeper: Scopekeeper) 
     journal = ["journalctl", "--quiet", "--output=cat", "--since=-5min", "-t", "scopekeeper"]
 
     def line() -> str:
-        done = subprocess.run(journal, capture_output=True, text=True)
-        return next((each for each in done.stdout.splitlines() if word in each), "")
+        done = subprocess.run(journal, capture_output=True)
+        lines = done.stdout.decode(errors="replace").splitlines()  # names of others are any bytes
+        return next((each for each in lines if word in each), "")
 
     known = "claude, codex, copilot, gemini, hermes"
     assert eventually(line) == f"hook {word} SessionEnd: no such client; known: {known}"

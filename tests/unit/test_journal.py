@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,9 @@ def test_an_entry_has_its_fields_and_no_arguments(end):
     found = fields_of(datagram(journal.entry(end)))
     assert found["MESSAGE_ID"].decode() == journal.MESSAGE_ID
     assert found["SCOPEKEEPER_REASON"].decode() == end.reason.value
+    for name in ("MESSAGE", "SCOPEKEEPER_TEXT"):
+        text = found.get(name, b"").decode()  # without lone surrogates
+        assert not any(unicodedata.category(each) == "Cc" for each in text)
     counts = [found.get(f"SCOPEKEEPER_{name}", b"-").decode() for name in ("PROCESSES", "KILLED")]
     is_counted = end.processes is not None
     assert counts == ([str(end.processes), str(end.killed)] if is_counted else ["-", "-"])
