@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from scopekeeper.cli.table import Column, Fit, lay_out, width_of
 from scopekeeper.cli.tree import drawn, families
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.processes import Process, look
+from tests.machine import eventually
 
 
 def process(pid, parent, command="x"):
@@ -86,6 +88,8 @@ def test_a_tree_keeps_the_number_of_a_process():
 def test_a_look_finds_what_is_in_the_cgroup_alone():
     with subprocess.Popen(["sh", "-c", "read x; :"], stdin=subprocess.PIPE) as child:
         own = proc.cgroup_of()
+        command = Path(f"/proc/{child.pid}/cmdline")
+        eventually(command.read_bytes)  # empty for a moment after execve(2)
         found = {each.pid: each for each in look((os.getpid(), child.pid, 1 << 22), own)}
         assert found.keys() == {os.getpid(), child.pid}
         assert found[child.pid].parent == os.getpid()
