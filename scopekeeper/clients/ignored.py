@@ -48,15 +48,16 @@ def warn(ignored: str, owner: LaunchOwner, warnings: list[str]) -> None:
 
 
 def _is_first(path: str, key: bytes) -> bool:
-    """Append a line to a file; return whether no such line is before it. Raises OSError."""
+    """Append a line to a file unless it is there; return whether ours is first. Raises OSError."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(os.path.dirname(path), 0o755)
     fd = regular_files.open_regular(path, _APPEND)
     with os.fdopen(fd, "r+b", buffering=0) as file:
         if os.fstat(fd).st_size > _SIZE_MAX:
             file.truncate()
+        if key in file.read(_SIZE_MAX).split(b"\n"):
+            return False
         file.write(b"%b\n" % key)
-        ours = file.tell()  # the end of this line, wherever others have appended
+        ours = file.tell()  # the end of this line, wherever others have appended meanwhile
         file.seek(0)
-        before = file.read(ours).split(b"\n")
-    return before.count(key) <= 1
+        return file.read(ours).split(b"\n").count(key) == 1

@@ -84,7 +84,7 @@ def program_of(pid: str, name: str) -> str:
 def script_of(arguments: "Sequence[str]") -> str:
     """Return the file name of the script that an interpreter runs, without its suffix.
 
-    Of ``python -m`` it is the name of the module, or of the package of which that is the program.
+    For ``python -m`` it is the module's name, or its package's if the module is that program.
     '' if the command line is that of another program, or has no script.
     """
     if not _is_interpreter(file_name(arguments[0])):
