@@ -12,7 +12,7 @@ from scopekeeper.cli.list_options import FIELDS, Fields, ListOptions, with_where
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.top_rows import COLUMNS
 from scopekeeper.cli.users import uid_of, with_all_users
-from scopekeeper.errors import UsageError
+from scopekeeper.errors import UnavailableError, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.quantities import duration
 from scopekeeper.scope.selection import Selector
@@ -97,8 +97,13 @@ def _show(wanted: "Wanted", state: "State", *, colours: bool) -> None:
     """Show it until a key or a signal ends it; a signal then ends this process as usual."""
     import asyncio
 
-    from scopekeeper.cli.top_live import Live
-    from scopekeeper.cli.top_screen import Screen
+    try:
+        from scopekeeper.cli.top_live import Live
+        from scopekeeper.cli.top_screen import Screen
+    except ImportError as error:  # some distributions have it in a package of its own
+        raise UnavailableError(
+            f"this Python has no curses ({error})", "install it, or use `scopekeeper ls`"
+        ) from None
 
     lives: list[Live] = []
 

@@ -249,9 +249,13 @@ class Live:
             self._draw()
 
     def _suspend(self) -> None:
+        """Let Ctrl-Z stop it, if a shell is there that can continue it: the kernel knows."""
         if not self._is_away:
             self._screen.end()
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+            self._continued()
 
     def _continued(self) -> None:
         if not self._is_away:

@@ -122,6 +122,7 @@ class Looks:
         read = self._read(dict.fromkeys([*due, *self._in_turn(there)]))
         for scope in self._scopes.values():
             self._count(scope, members=members)
+        self._forget_ended_members()
         inside = [each for scope in self._scopes.values() for each in scope.unread]
         self.unread = (*search.unread, *inside)
         return read
@@ -158,10 +159,13 @@ class Looks:
         return found
 
     def _forget(self, directory: str) -> None:
-        scope = self._scopes.pop(directory, None)
+        self._scopes.pop(directory, None)
         self._counters.pop(directory, None)
-        for member in () if scope is None else scope.members:
-            self._counters.pop(member.directory, None)
+
+    def _forget_ended_members(self) -> None:
+        known = {each.directory for scope in self._scopes.values() for each in scope.members}
+        for directory in self._counters.keys() - known - self._scopes.keys():
+            del self._counters[directory]
 
     def _count(self, scope: Scope, *, members: bool) -> None:
         self._counters[scope.directory].look(self.now, scope.idle_since)
@@ -213,11 +217,6 @@ class Looks:
             self._kept = {key: ends.state(self._scopes[key]) for key in kept}
             self._kept_at, self._kept_of = time.monotonic(), kept
         return self._kept if kept else {}
-
-    def find(self, directory: str, inode: int = 0) -> Scope | None:
-        """Return the scope of a directory as last read, if it is still that one."""
-        scope = self._scopes.get(directory)
-        return scope if scope is not None and inode in (0, scope.inode) else None
 
 
 def number(text: str | None) -> int | None:

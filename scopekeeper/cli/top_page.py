@@ -108,7 +108,7 @@ def _processes(shown: Shown, width: int) -> list[str]:
     rows: list[list[str]] = []
     count = sum(each.processes for each in shown.parts)
     for name, pids, cgroup in _groups(shown):
-        for before, each in drawn(*families(look(pids, cgroup))):
+        for before, each in drawn(*families(look(pids[:_PROCESSES], cgroup))):
             if len(rows) < _PROCESSES:
                 rows.append(_cells(name, before, each))
     if not rows:

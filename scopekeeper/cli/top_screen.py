@@ -89,6 +89,7 @@ class Screen:
         self._show_cursor(shown=False)
         if self._colours:
             self._begin_colours()
+        self.resize()  # $LINES and $COLUMNS may say otherwise
 
     def _begin_colours(self) -> None:
         with contextlib.suppress(curses.error):

@@ -462,19 +462,37 @@ def test_it_ends_with_its_terminal_if_hangups_are_ignored(
 
 
 def test_stopped_and_continued_by_its_shell_it_is_drawn_again(
-    viewer: Call, keeper: Scopekeeper, name: str
+    keeper: Scopekeeper, name: str
+) -> None:
+    keeper.member("-s", name, "--", *FOREVER)
+    shell = Viewer(["bash", "--norc", "--noprofile", "-i"])
+    try:
+        shell.until(lambda lines: lines[0] == "$")
+        shell.type(f"{PROGRAM} top -s {name}\n")
+        shell.shows("1 scope of 1 session")
+        shell.type("\x1a")
+        shell.until(lambda lines: any("Stopped" in x for x in lines) and "load" not in lines[0])
+        shell.type("fg\n")
+        shell.until(lambda lines: "load" in lines[0] and "q quit" in lines[-1])
+        shell.type("q")
+        shell.until(lambda lines: "load" not in lines[0])
+        shell.type("exit\n")
+        assert shell.status() == 0
+    finally:
+        shell.close()
+
+
+def test_where_no_shell_can_continue_it_ctrl_z_does_not_stop_it(
+    keeper: Scopekeeper, viewer: Call, name: str
 ) -> None:
     keeper.member("-s", name, "--", *FOREVER)
     top = viewer("top", "-s", name)
     top.shows(name)
-    pid = top.command
     top.type("\x1a")
-    eventually(lambda: state_of(pid) == "T")
-    top.until(lambda lines: not any(name in line for line in lines))
-    top.put_right()
-    top.signal("SIGCONT")
-    top.shows(name)
-    top.type("q")
+    top.type("?")
+    top.shows("stop: shows what would end")
+    assert state_of(top.command) != "T"
+    top.type("qq")
     assert top.status() == 0
 
 
