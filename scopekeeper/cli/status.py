@@ -234,8 +234,8 @@ def _today() -> tuple[today.Today, str]:
 def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> None:
     """Print the table; contained ones that do not fit a screen are counted."""
     if not rows:
-        click.echo("No MCP client and no gateway that is known here was found: `scopekeeper setup` "
-                   "prints what to do.")  # fmt: skip
+        click.echo("None of the MCP clients and gateways that scopekeeper knows was found: "
+                   "`scopekeeper setup` prints what to do.")  # fmt: skip
         return
     shown, more = list(rows), []
     if terminal_width() and not no_trunc and len(rows) > _ROWS:

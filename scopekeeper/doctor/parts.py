@@ -181,11 +181,10 @@ def keeper(where: Place) -> Finding:
         return Finding("keeper", Status.OK, f"runs{unit}; learns how processes ended by: {ways}")
     if folder:
         return Finding(
-            "keeper", Status.OK, f"does not run; {UNIT} in {folder} starts with the next scope"
+            "keeper", Status.OK, f"starts with the next scope; installed as {UNIT} in {folder}"
         )
     return Finding(
-        "keeper", Status.NOTE, "does not run, and does not start by itself: only reconcile cleans "
-        "up",
+        "keeper", Status.NOTE, "not installed, and does not run: only reconcile cleans up",
         _install(where.manager) if where.manager else KEEPER,
     )  # fmt: skip
 
