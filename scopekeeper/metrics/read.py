@@ -38,7 +38,7 @@ def read(mount: str, sockets: Callable[[], Sockets], *, sessions: int, keep: boo
     facts = Facts(
         user=name_of(uid) or str(uid),
         scopes=_by_lane(snapshot.scopes),
-        members=Counter(each.state for scope in living for each in scope.present_members),
+        members=dict(Counter(x.state for scope in living for x in scope.present_members)),
         sessions=_by_session(living, sessions, keep=keep),
         escaped=len(escaped.find(snapshot, uid)),
         unread=len(snapshot.unread),

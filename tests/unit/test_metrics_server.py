@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import socket
 import stat
 import time
@@ -16,6 +17,8 @@ from scopekeeper.keeper import metrics_address, metrics_server
 from scopekeeper.keeper.metrics_address import TcpAddress, UnixAddress, parse
 from scopekeeper.keeper.metrics_server import CLIENTS, MetricsServer
 from scopekeeper.metrics.facts import Facts, Health
+from tests.docs.blocks import blocks
+from tests.docs.how_to import section
 
 HEALTH = Health("lab", True, False, 3, 2, 1, 4, {"info": 1})
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
@@ -240,6 +243,22 @@ def test_a_client_that_reads_nothing_leaves_too(tmp_path, monkeypatch):
     run(test, str(tmp_path / "m"), facts=facts)
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_the_line_of_the_page_prints_what_a_socket_serves(tmp_path):
+    *_, line = blocks(section("metrics.md", "By the keeper"), "sh")
+    (tmp_path / "scopekeeper").mkdir()
+
+    async def test(_served):
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+        curl = await asyncio.create_subprocess_shell(
+            line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=environment
+        )
+        printed, _ = await curl.communicate()
+        return curl.returncode, b"scopekeeper_build_info" in printed
+
+    assert run(test, str(tmp_path / "scopekeeper/metrics")) == (0, True)
+
+
 # What is there already
 
 
@@ -264,7 +283,7 @@ def test_what_is_in_the_way_is_refused_in_one_line_and_stays(tmp_path, kind):
         else:
             path.symlink_to("/nowhere")
         before = path.lstat()
-        with pytest.raises(ConflictError, match="is taken: .*; give another path") as refused:
+        with pytest.raises(ConflictError, match=r"is taken: .*; give another path") as refused:
             metrics_address.listen(UnixAddress(str(path)))
         assert path.lstat() == before
     assert "\n" not in str(refused.value)
@@ -298,7 +317,9 @@ def test_a_port_that_is_taken_is_logged_once_and_served_when_it_is_free(monkeypa
     port, head = asyncio.run(test())
     assert head.startswith("HTTP/1.1 200 ")
     assert [record.getMessage() for record in caplog.records] == [
-        f"no metrics are served: 127.0.0.1:{port} is taken by another process; "
-        f"`ss -ltnp sport = :{port}` shows which; give another port",
+        (
+            f"no metrics are served: 127.0.0.1:{port} is taken by another process; "
+            f"`ss -ltnp sport = :{port}` shows which; give another port"
+        ),
         f"metrics are served at 127.0.0.1:{port}",
     ]
