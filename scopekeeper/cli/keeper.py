@@ -5,6 +5,7 @@ import sys
 import click
 
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import exists
 from scopekeeper.metrics.facts import MOST_SESSIONS, SESSIONS
@@ -23,9 +24,9 @@ _LINGER = "30s"
               "there: unix, the path of a socket, PORT (of 127.0.0.1) or ADDRESS:PORT. The keeper "
               "then stays, unless --linger says otherwise. Also $SCOPEKEEPER_METRICS."
               )  # fmt: skip
-@click.option("--metrics-sessions", type=click.IntRange(0, MOST_SESSIONS), metavar="N",
-              default=SESSIONS, show_default=True, envvar="SCOPEKEEPER_METRICS_SESSIONS",
-              help="As --sessions of `metrics`.")  # fmt: skip
+@click.option("--metrics-sessions", type=WholeNumber(0, MOST_SESSIONS), metavar="N",
+              default=SESSIONS, envvar="SCOPEKEEPER_METRICS_SESSIONS", help="As --sessions of "
+              "`metrics`. Also $SCOPEKEEPER_METRICS_SESSIONS.")  # fmt: skip
 def command(
     linger: str | None, no_bus: bool, standalone: bool, metrics: str | None, metrics_sessions: int
 ) -> None:

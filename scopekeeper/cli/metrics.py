@@ -10,6 +10,7 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import write_bytes
 from scopekeeper.cli.show import warn
 from scopekeeper.cli.users import require_root, user, with_all_users
+from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
@@ -32,9 +33,9 @@ _SECONDS = 60.0
               help="OpenMetrics, the default, or Prometheus' own text format.")  # fmt: skip
 @click.option("--textfile", metavar="PATH", help="Instead of printing, replace this file as a "
               "whole, in the format text: for node_exporter's textfile collector.")  # fmt: skip
-@click.option("--sessions", type=click.IntRange(0, plain.MOST_SESSIONS), default=plain.SESSIONS,
-              show_default=True, metavar="N", help="How many sessions have series of their own: "
-              "those with the most memory. The rest is summed as other.")  # fmt: skip
+@click.option("--sessions", type=WholeNumber(0, plain.MOST_SESSIONS), default=plain.SESSIONS,
+              metavar="N", help="How many sessions have series of their own: those with the most "
+              f"memory. The rest is summed as other. Default {plain.SESSIONS}.")  # fmt: skip
 @with_all_users("Of every user with scopes; root only.")
 def command(form: str | None, textfile: str | None, sessions: int, all_users: bool) -> None:
     """Print metrics for Prometheus.

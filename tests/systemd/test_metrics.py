@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from tests.machine import (
     PROGRAM,
     ROOT,
     Scopekeeper,
+    cgroup_of,
     directory_of,
     eventually,
     is_alive,
@@ -31,7 +33,7 @@ from tests.scraping import Metrics, free_port, scrape
 from .guard import UNIT, Keeper
 from .installed import UNIT as INSTALLED_UNIT
 from .installed import Installed
-from .manager import Units, state, systemctl, uid_of
+from .manager import Units, state, systemctl, systemd_run_argv, uid_of
 
 pytestmark = pytest.mark.systemd
 
@@ -138,6 +140,28 @@ def test_what_lost_its_owner_ends_and_fails_is_counted(keeper: Scopekeeper, sess
     assert found.get("scopekeeper_ends_total") == 2
     assert found.get("scopekeeper_launches_failed_total", error="command") == 1
     assert found.get("scopekeeper_launches_failed_total") >= 2
+
+
+@pytest.mark.usefixtures("own")
+def test_what_nobody_talks_to_and_what_left_its_scope_is_counted(
+    keeper: Scopekeeper, session: str, units: Units, tmp_path: Path
+) -> None:
+    unit, file = f"runaway-{session[-8:]}.scope", tmp_path / "pid"
+    units.adopt(unit)
+    leave = shlex.join(systemd_run_argv("--scope", "--collect", f"--unit={unit}", *FOREVER))
+    script = f"{leave} & echo $! > {file}; exec sleep 1000"
+    keeper.member("-s", session, "--kind", "exec", "--", "sh", "-c", script)
+    pid = int(eventually(lambda: text_of(file)))
+    eventually(lambda: unit in cgroup_of(pid) and text_of(f"/proc/{pid}/comm") == "sleep\n")
+    server = keeper.member("-s", session, "--kind", "mcp", "--", *FOREVER, stdin=subprocess.PIPE)
+    found = printed(keeper)
+    assert found.get("scopekeeper_escaped_processes", user=USER) == 1
+    assert found.get("scopekeeper_members", state="abandoned") is None
+    server.stdin.close()
+    found = eventually(lambda: (now := printed(keeper)).get("scopekeeper_members",
+                                                            state="abandoned") and now)  # fmt: skip
+    assert found.get("scopekeeper_members", state="abandoned") == 1
+    assert found.get("scopekeeper_members", state="running") == 1
 
 
 @pytest.mark.usefixtures("own")
