@@ -12,6 +12,7 @@ GROUPS = {
     "Look": {
         "status": "Show on one screen what is contained, and what is not.",
         "ls": "List scopes.",
+        "top": "Show scopes live, and act on them.",
         "ps": "Show the processes inside, as a tree.",
         "ports": "Show which member listens on what.",
         "watch": "Print events of scopes as they happen.",
@@ -48,7 +49,7 @@ GROUPS = {
 COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
 
 MEANT = {
-    "list": "ls", "top": "ls", "scopes": "ls",
+    "list": "ls", "scopes": "ls", "htop": "top", "live": "top",
     "kill": "stop", "rm": "stop", "remove": "stop", "delete": "stop", "end": "stop", "down": "stop",
     "terminate": "stop", "up": "run", "start": "run", "spawn": "run", "create": "run",
     "prune": "reconcile", "gc": "reconcile", "clean": "reconcile", "cleanup": "reconcile",
