@@ -167,6 +167,7 @@ LONG: Share = {
     "systemd/test_journal_names.py": ALL,
     "systemd/test_list_options.py": ALL,
     "systemd/test_listing.py": ALL,
+    "systemd/test_metrics.py": ALL,
     "systemd/test_top.py": ALL,
     "systemd/test_watch.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove

@@ -20,6 +20,7 @@ GROUPS = {
         "history": "List what ended, when, and why.",
         "logs": "Show a run's output.",
         "policy": "Show the rules of a lane, and which file sets them.",
+        "metrics": "Print metrics for Prometheus.",
     },
     "End": {
         "stop": "Stop scopes or members, and verify that no process is left.",
@@ -58,6 +59,7 @@ MEANT = {
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
     "init": "setup", "configure": "setup", "overview": "status",
     "processes": "ps", "pstree": "ps", "ss": "ports", "netstat": "ports", "lsof": "ports",
+    "prometheus": "metrics", "openmetrics": "metrics", "stats": "metrics",
     "rename": "label", "tag": "label",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

@@ -14,6 +14,7 @@ from scopekeeper.errors import words
 from scopekeeper.history import launch_ledger
 from scopekeeper.keeper import notices
 from scopekeeper.keeper.cleanup import Cleanup
+from scopekeeper.keeper.condition import Condition
 from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
@@ -112,6 +113,7 @@ class Keeper:
             self._jobs,
             self._tracker.history,
         )
+        self.condition = Condition(self._rules, self._tracker, self._writer, self.runs)
         self._acting: set[str] = set()
         self._reported_orphans: set[tuple[str, str]] = set()
         self._has_looked = False

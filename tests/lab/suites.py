@@ -24,8 +24,8 @@ class Suite:
 
 # What our own .deb depends on, as the suite's archive has it, and what shows its manual.
 DEPENDENCIES = (
-    *("python3-click", "python3-dbus-next", "python3-psutil", "python3-pyroute2"),
-    *("python3-pystemd", "python3-pyte", "man-db"),
+    *("python3-click", "python3-dbus-next", "python3-prometheus-client", "python3-psutil"),
+    *("python3-pyroute2", "python3-pystemd", "python3-pyte", "man-db"),
 )
 
 

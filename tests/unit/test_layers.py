@@ -17,7 +17,7 @@ FLOORS = (
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
     "systemd",
     "scope", "policy", "clients", "history", "owned", "lifecycle", "launch",
-    "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "keeper",
+    "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",
     "install", "openclaw", "doctor", "setup", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers
     "main", "__main__", "__init__",
