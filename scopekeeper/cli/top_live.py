@@ -32,8 +32,9 @@ from scopekeeper.scope.selection import Selector
 
 DELAY = 2.0
 """Seconds between looks."""
-_SHARE = 0.03
-"""Of one CPU that looks take at most, unless the caller sets the delay: they come less often."""
+_SHARE = 0.025
+"""Of one CPU that looks take at most, unless the caller sets the delay: they come less often. Keys
+and events take some more: 3% together."""
 _SHARE_OF_EVENTS = 0.1
 """The same for looks at what an event came of."""
 _SECOND_LOOK = 0.5
