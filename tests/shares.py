@@ -164,6 +164,7 @@ LONG: Share = {
     "systemd/test_shell_prefix.py": ALL,
     "systemd/test_titles.py": ALL,
     # how lists are filtered, sorted and drawn, processes, ports
+    "systemd/test_event_commands.py": ALL,
     "systemd/test_journal_names.py": ALL,
     "systemd/test_list_options.py": ALL,
     "systemd/test_listing.py": ALL,
