@@ -121,6 +121,7 @@ LONG: Share = {
     "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
+    "cgroup/test_cgroup_event_commands.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,
     "cgroup/test_cgroup_notices.py": ALL,

@@ -28,7 +28,7 @@ def command() -> None:
 
 
 command.add_command(policy_commands.check)
-command.add_command(policy_commands.test_command)
+command.add_command(policy_commands.try_command)
 
 
 @command.command(

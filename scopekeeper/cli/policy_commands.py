@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import NotFoundError, ScopekeeperError
@@ -67,7 +68,7 @@ def _command(rule: CommandRule) -> str:
     return rule.words[0] if rule.shell else shlex.join(rule.words)
 
 
-@click.command("check")
+@click.command("check", epilog=examples("scopekeeper policy check"))
 def check() -> None:
     """Read the policy, and report what is wrong with it.
 
@@ -88,12 +89,12 @@ def check() -> None:
     click.echo(f"The policy is valid: {text}.")
 
 
-@click.command("test-command")
+@click.command("test", epilog=examples("scopekeeper policy test desktop --dry-run"))
 @click.argument("rule", metavar="RULE")
 @click.option("--dry-run", is_flag=True, help="Print what the command would be given, and do not "
               "run it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
-def test_command(rule: str, dry_run: bool, as_json: bool) -> None:
+def try_command(rule: str, dry_run: bool, as_json: bool) -> None:
     """Run the command of RULE now, with an event that did not happen.
 
     RULE is on_end.NAME, on_event.NAME, or NAME. The command is run as the keeper would run it: as a

@@ -8,6 +8,7 @@ Everything here blocks: call it in a thread.
 """
 
 import contextlib
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import calls
 from scopekeeper.users import home_of, name_of
+
+_log = logging.getLogger("scopekeeper")
 
 _MOST_TASKS = 64
 _STOP_SECONDS = 5
@@ -80,6 +83,18 @@ def run(rule: CommandRule, given: Given) -> Outcome:
         problem = f"it needs more memory than {show_bytes(rule.memory_max)}"
     lines = printed.decode("utf-8", "backslashreplace").splitlines()[-_MOST_LINES:]
     return Outcome(problem, "\n".join(lines), time.monotonic() - began, where)
+
+
+def forget_failed() -> None:
+    """Have the manager forget commands that failed when no keeper waited; raises nothing."""
+    try:
+        kind = choose_placement.find(Caller(), placement_options.wanted()).manager
+        listed = calls.listed_units(kind, f"{PREFIX}*.service") if kind else {}
+        for unit, state in listed.items():
+            if state == "failed":
+                calls.reset_failed(kind, unit)
+    except (OSError, LookupError, ScopekeeperError) as error:
+        _log.debug("earlier commands: %s", words(error))
 
 
 def program(word: str) -> str:

@@ -7,7 +7,7 @@ waits is bounded, and what is dropped is counted, logged once, and reported to t
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from scopekeeper.history.end import TRIAL
@@ -58,7 +58,7 @@ class EventCommands:
     """Takes in every notice; rules returns the rules in force."""
 
     def __init__(
-        self, jobs: Jobs, rules: Callable[[], Iterable[CommandRule]], run: Run = command_run.run
+        self, jobs: Jobs, rules: Callable[[], Collection[CommandRule]], run: Run = command_run.run
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs = jobs
@@ -73,6 +73,11 @@ class EventCommands:
     def __bool__(self) -> bool:
         """Return whether a command runs or waits."""
         return bool(self._running) or any(queue.waiting for queue in self._queues.values())
+
+    def start(self) -> None:
+        """Clean up after a keeper that was killed."""
+        if self._rules():
+            self._jobs.begin(self._forget_failed)
 
     def take_in(self, notice: notices.Notice) -> None:
         """Queue the commands for a notice."""
@@ -132,6 +137,9 @@ class EventCommands:
             _log_lost(rule.title, queue)
         self._running += 1
         self._jobs.begin(self._run, queue, rule, notice, dropped)
+
+    async def _forget_failed(self) -> None:
+        await in_thread(command_run.forget_failed)
 
     async def _run(
         self, queue: _Queue, rule: CommandRule, notice: notices.Notice, dropped: int

@@ -151,6 +151,7 @@ class Keeper:
                 lambda _: self._reload_if_changed(),
             )
         self._rewrap.follow()
+        self._publish.start()
         self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()

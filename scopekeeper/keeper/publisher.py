@@ -40,6 +40,10 @@ class Publisher:
         """Return whether a command runs or waits."""
         return bool(self._commands)
 
+    def start(self) -> None:
+        """Clean up after a keeper that was killed."""
+        self._commands.start()
+
     def changed(self) -> None:
         """Look for what rules ask for: they or the scopes have changed."""
         self._memory.changed()

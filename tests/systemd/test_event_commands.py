@@ -392,10 +392,10 @@ def test_a_command_can_be_tried_by_hand(
         f"[on_end.note]\ncommand = {words(written.program, '$SCOPEKEEPER_EVENT_MESSAGE')}\n"
         "[on_end.fails]\nshell = true\ncommand = 'echo why; exit 3'\n"
     )
-    dry = keeper.call("policy", "test-command", "note", "--dry-run")
+    dry = keeper.call("policy", "test", "note", "--dry-run")
     assert (dry.returncode, dry.stderr) == (0, "")
     assert not written.all()
-    done = keeper.call("policy", "test-command", "on_end.note")
+    done = keeper.call("policy", "test", "on_end.note")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("on_end.note: its command succeeded after ")
     (got,) = written.all()
@@ -403,10 +403,10 @@ def test_a_command_can_be_tried_by_hand(
     assert f"SCOPEKEEPER_EVENT_MESSAGE={got['argv'][0]}\n" in dry.stdout
     assert PREFIX in got["cgroup"]
     assert got["environ"]["SCOPEKEEPER_EVENT_TEST"] == "1"
-    failed = keeper.call("policy", "test-command", "fails")
+    failed = keeper.call("policy", "test", "fails")
     assert (failed.returncode, failed.stdout) == (1, "why\n")
     assert failed.stderr == "scopekeeper: on_end.fails: its command failed: exit status 3\n"
-    missing = keeper.call("policy", "test-command", "other")
+    missing = keeper.call("policy", "test", "other")
     assert missing.returncode == 4
     assert len(missing.stderr.splitlines()) == 1
 
@@ -443,16 +443,19 @@ def test_the_keeper_stays_until_the_command_has_ended(
 
 
 def test_a_keeper_that_is_killed_leaves_the_command_to_its_end(
-    guard: Keeper, keeper: Scopekeeper, session: str, tmp_path: Path
+    guard: Keeper, keeper: Scopekeeper, session: str, said: Said, tmp_path: Path
 ) -> None:
     done = tmp_path / "done"
-    guard.policy(
-        f"[on_end.slow]\nshell = true\ncommand = 'echo begun >{done}; sleep 2; echo yes >>{done}'\n"
-    )
+    slow = f"echo begun >{done}; sleep 2; echo yes >>{done}; exit 9"
+    guard.policy(f"[on_end.slow]\nshell = true\ncommand = '{slow}'\n")
     guard.start()
     keeper.member("-s", session, "-n", "stays", "--", *FOREVER)
     crash(keeper, session)
     eventually(lambda: text_of(done))
-    os.kill(guard.pid, signal.SIGKILL)
+    killed = guard.pid
+    os.kill(killed, signal.SIGKILL)
     assert eventually(lambda: text_of(done) if "yes" in text_of(done) else "") == "begun\nyes\n"
+    assert eventually(lambda: guard.pid) != killed
+    assert not said(), "nobody has waited for it"
+    os.kill(guard.pid, signal.SIGKILL)  # what it left as failed, the next one has forgotten
     eventually(lambda: not event_units())
