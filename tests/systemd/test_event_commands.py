@@ -238,21 +238,26 @@ def test_one_that_takes_too_long_is_ended_and_logged_and_not_repeated(
 def test_a_changed_policy_is_followed_and_an_invalid_one_is_not(
     guard: Keeper, keeper: Scopekeeper, session: str, written: Written
 ) -> None:
+    def crash_and_wait() -> None:
+        """Return once the end is reported: the rules of that moment are for it."""
+        count = len(guard.history(session))
+        crash(keeper, session)
+        eventually(lambda: len(guard.history(session)) > count)
+
     guard.policy("")
     guard.start()
-    crash(keeper, session)
+    crash_and_wait()
     rule = f"[on_end.note]\ncommand = {words(written.program)}\n"
     guard.policy(rule)
-    crash(keeper, session)
+    crash_and_wait()
     eventually(lambda: len(written.all()) == 1)
-    guard.policy(rule + "timeout = 7")  # seconds
     guard.policy(rule + 'timeout = "for ever"')
-    crash(keeper, session)
+    crash_and_wait()
     eventually(lambda: len(written.all()) == 2)
     guard.policy(rule + "enabled = false")
-    crash(keeper, session)
+    crash_and_wait()
     guard.policy(rule)
-    crash(keeper, session)
+    crash_and_wait()
     eventually(lambda: len(written.all()) == 3)
 
 
