@@ -78,7 +78,7 @@ def check() -> None:
 
     found, policy = find(), load()
     warn(found.ignored)
-    for rule in policy.commands:
+    for rule in (each for each in policy.commands if each.enabled):
         try:
             program(rule.argv[0])
         except ScopekeeperError as error:
