@@ -26,7 +26,7 @@ _COLUMNS = (
     Column("WHERE", Fit.MIDDLE, 20),
 )
 NOTHING_KNOWN = """\
-No MCP client and no gateway that is known here was found. By hand:
+None of the MCP clients and gateways that scopekeeper knows was found. By hand:
   a file with servers, of another client:
       scopekeeper wrap FILE
   a gateway that is a service, in its unit:

@@ -19,10 +19,10 @@ import posix
 
 from scopekeeper.clients.table import TABLE
 from scopekeeper.clients.variables import has_file, may_name
+from scopekeeper.kernel.proc import cgroup_of, read, stat_of
 from scopekeeper.kernel.proc import environment as environment_of
-from scopekeeper.kernel.proc import read, stat_of
 from scopekeeper.scope import names
-from scopekeeper.scope.client import FURTHEST, SHELLS, file_name, script_of
+from scopekeeper.scope.client import FURTHEST, SHELLS, file_name, lineage, script_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,26 @@ def is_client(pid: str) -> bool:
         return stat is not None and _row_of(_table([]), pid, stat) is not None
     except OSError:
         return False
+
+
+def client_within(path: str, starter: str, *, configured: bool) -> str:
+    """Return the pid of the nearest client above a launch in the member at a path; '' without one.
+
+    starter and configured are as in ``of_launch``. A client that is a member itself owns what it
+    starts, as any other client does: its end is theirs.
+    """
+    pid = starter or str(posix.getppid())
+    try:
+        if not f"{cgroup_of(pid)}/".startswith(path + "/"):
+            return ""
+        table = _table([]) if configured else TABLE
+        for each in lineage(pid, path):
+            stat = stat_of(each)
+            if stat is not None and _row_of(table, each, stat) is not None:
+                return each
+    except (OSError, LookupError):
+        pass  # gone, or hidden from us
+    return ""
 
 
 def _table(warnings: list[str]) -> "Sequence[Row]":

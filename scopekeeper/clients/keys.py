@@ -100,6 +100,20 @@ def _list(what: str, is_valid: Callable[[object], bool]) -> Check:
     return check
 
 
+def _below_home(check: Check) -> Check:
+    """Return the check of a list of paths in which ``~/`` is ``$HOME/``."""
+
+    def read(value: object) -> object:
+        paths = [*map(_without_tilde, value)] if isinstance(value, list) else value
+        return check(paths)
+
+    return read
+
+
+def _without_tilde(path: object) -> object:
+    return f"$HOME{path[1:]}" if isinstance(path, str) and path[:2] == "~/" else path
+
+
 def _table(what: str, key: Callable[[str], Any], is_valid: Callable[[object], bool]) -> Check:
     def check(value: object) -> tuple[tuple[Any, Any], ...]:
         is_small = isinstance(value, dict) and len(value) <= _MOST
@@ -135,14 +149,14 @@ _bare_words = _list("names of letters, digits, and _ -", lambda each: bool(
 _paths = _list("paths below a folder, without a / before them", _is_path)
 _places = _list("lists of keys", lambda each: isinstance(each, list) and 0 < len(each) <= _MOST
                 and all(_is_text(key, _WORD_MAX) for key in each))  # fmt: skip
-_wheres = _list(
-    "paths that begin with a variable, as $HOME/.mine/mcp.json does",
+_wheres = _below_home(_list(
+    "paths that begin with ~/ or a variable, as $MINE_HOME/mcp.json does",
     lambda each: _is_text(each, _PATH_MAX) and _WHERE.fullmatch(str(each)) is not None,
-)
-_variables = _list(
-    "paths that begin with a variable, as $HOME/.mine does",
+))  # fmt: skip
+_variables = _below_home(_list(
+    "paths that begin with ~/ or a variable, as $MINE_HOME/data does",
     lambda each: _is_text(each, _PATH_MAX) and _is_below_variable(each),
-)
+))  # fmt: skip
 _VALUES = "texts and numbers, by names of letters, digits, and _ -"
 
 

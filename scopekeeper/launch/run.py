@@ -213,7 +213,13 @@ def plan(
     if request.ignores_replace:
         warnings.append("replace = true has no effect: name the server with --name")
     request.launched_in, request.continues = caller.launched_in(), caller.continues()
-    owner = find_owner(caller, request.owner, (named.owner if named else "") or client)
+    starter, inner = (named.owner if named else "") or client, ""
+    if caller.enclosing is not None and not request.owner:
+        launch.load_later("scopekeeper.clients.identity")
+        from scopekeeper.clients.identity import client_within
+
+        inner = client_within(caller.path, starter, configured=configured)
+    owner = find_owner(caller, request.owner, starter, inner)
     request.session = request.session or owner.label
     outlives = request.lifetime != "gateway"
     return request, owner, choose_placement.find(caller, request.placement, outlives=outlives)

@@ -48,12 +48,12 @@ def process_label(name: str, pid: str) -> str:
     return f"{name or 'pid'}-{pid}"
 
 
-def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner:
+def find_owner(caller: Caller, named: str = "", client: str = "", inner: str = "") -> LaunchOwner:
     """Return the owner of what the caller starts; named is the pid of a process to own it.
 
-    Otherwise it is the owner of the enclosing member, the service that the client is part of, or
-    the client: the process with the pid in client (default: the caller's parent). Raises ValueError
-    if there is no such process.
+    Otherwise it is the process with the pid in inner, which runs in the enclosing member, the owner
+    of that member, the service that the client is part of, or the client: the process with the pid
+    in client (default: the caller's parent). Raises ValueError if there is no such process.
     """
     fields = {
         "BOOT": boot_id(),
@@ -64,7 +64,7 @@ def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner
     if caller.enclosing is not None:  # a nested run has its launcher's owner
         inherited = {k: v for k, v in caller.enclosing.items() if k[:6] in ("OWNER_", "OUTER_")}
         if inherited:
-            return LaunchOwner(fields | inherited)
+            return LaunchOwner(fields | (_within(inherited, inner) if inner else inherited))
     # a parent outside of our PID namespace reads as 0: then the namespace's first process owns it
     client = client or str(posix.getppid() or 1)
     path = caller.unit_path()
@@ -85,6 +85,16 @@ def find_owner(caller: Caller, named: str = "", client: str = "") -> LaunchOwner
             fields["OWNER_CGROUP"] = path
             return LaunchOwner(fields, has_ended=not epoch)
     return LaunchOwner(fields | _process(client))
+
+
+def _within(enclosing: dict[str, str], pid: str) -> dict[str, str]:
+    """Return the fields of a process in a member; enclosing are those of the member's owner."""
+    fields = _process(pid)
+    unit = enclosing.get("OWNER_UNIT") or enclosing.get("OUTER_UNIT")
+    if unit:
+        path = enclosing.get("OWNER_CGROUP") or enclosing.get("OUTER_CGROUP", "")
+        fields |= {"OUTER_UNIT": unit, "OUTER_CGROUP": path}
+    return fields
 
 
 def _is_lost(client: str) -> bool:

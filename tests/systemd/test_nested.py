@@ -3,11 +3,14 @@
 import os
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.machine import (
     FOREVER,
+    SHELL,
     Scopekeeper,
     cgroup_of,
     children_of,
@@ -86,3 +89,26 @@ def test_the_session_id_of_the_environment_is_that_of_the_scope(
     outer, inner = nested(keeper, [], ["-l", "cron"], env=given)
     assert record_of(scope_of(outer.pid))["SESSION_ID"] == "life-1"
     assert record_of(scope_of(inner))["SESSION_ID"] == "life-1"
+
+
+@pytest.mark.parametrize("way", ["run", "shell"])
+def test_what_a_client_starts_that_is_a_member_itself_ends_with_the_client(
+    keeper: Scopekeeper, session: str, tmp_path: Path, way: str
+) -> None:
+    """The client's name is known, and the owner of its own member, a terminal's shell, lives on."""
+    script = tmp_path / "gemini.py"
+    inner = [*FOREVER] if way == "run" else ["-c", shlex.join(FOREVER)]
+    argv = keeper.argv("-n", "inner", "--", *inner) if way == "run" else [SHELL, *inner]
+    script.write_text(f"import subprocess\nsubprocess.run({argv!r}, start_new_session=True)\n")
+    client = keeper.member("-s", session, "-n", "client", "--", sys.executable, str(script))
+    (pid,) = eventually(lambda: children_of(client.pid))
+    eventually(lambda: directory_of(pid) != directory_of(client.pid))
+    beside = keeper.member("-s", session, "-n", "beside", "--", *FOREVER)
+    record = record_of(directory_of(pid))
+    assert (record["OWNER_PID"], record["OWNER_NAME"]) == (str(client.pid), "gemini")
+    assert record_of(directory_of(client.pid))["OWNER_PID"] != str(client.pid)
+    client.kill()
+    client.wait()
+    assert keeper.call("reconcile").returncode == 0
+    assert not is_alive(pid)
+    assert is_alive(beside.pid)

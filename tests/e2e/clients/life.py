@@ -36,6 +36,8 @@ TURN_S, ENTER_S = 100, 10
 LEFT_S = 10.0
 """Within which nothing of a session may be left after its client's end."""
 WRONG = re.compile(r"(?im)^.*(?:\berror\b|\bfailed\b|scopekeeper).*$")
+TIP = re.compile(r"✦ Tip:.*(?:\n\S.*)*")
+"""What hermes-agent shows at its start, a different one each time: some are about errors."""
 _NUMBERS = itertools.count(1)
 
 
@@ -100,7 +102,7 @@ class Life(ABC):
 
     def wrong(self) -> list[str]:
         """Return the lines of what is shown that name an error."""
-        return [line.strip() for line in WRONG.findall(self.shown())]
+        return [line.strip() for line in WRONG.findall(TIP.sub("", self.shown()))]
 
     def signal(self, name: str) -> None:
         """Send a signal to the client."""
