@@ -121,6 +121,7 @@ LONG: Share = {
     "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
+    "cgroup/test_cgroup_event_commands.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,
     "cgroup/test_cgroup_notices.py": ALL,
@@ -164,6 +165,7 @@ LONG: Share = {
     "systemd/test_shell_prefix.py": ALL,
     "systemd/test_titles.py": ALL,
     # how lists are filtered, sorted and drawn, processes, ports
+    "systemd/test_event_commands.py": ALL,
     "systemd/test_journal_names.py": ALL,
     "systemd/test_list_options.py": ALL,
     "systemd/test_listing.py": ALL,

@@ -19,7 +19,7 @@ GROUPS = {
         "why": "Show why something ended, or what still runs.",
         "history": "List what ended, when, and why.",
         "logs": "Show a run's output.",
-        "policy": "Show the rules of a lane, and which file sets them.",
+        "policy": "Show the rules of a lane and the commands for events, and try one.",
         "metrics": "Print metrics for Prometheus.",
     },
     "End": {
