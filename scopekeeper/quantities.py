@@ -16,6 +16,9 @@ _MICROSECONDS = {
 }
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LONGEST = 2**63 - 1
+_NO_NUMBER = float("nan")
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, in seconds since the epoch."""
 
 
 def duration(option: str, text: str) -> int:
@@ -75,13 +78,16 @@ def moment(option: str, text: str) -> float:
     """
     try:
         if text.startswith("@"):
-            return float(text[1:])
-        moment = datetime.now().astimezone() if text == "now" else datetime.fromisoformat(text)
-        return moment.timestamp()
+            seconds = float(text[1:])
+        elif text == "now":
+            seconds = datetime.now().astimezone().timestamp()
+        else:
+            seconds = datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError(
-            f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS"
-        ) from None
+        seconds = _NO_NUMBER
+    if abs(seconds) <= _LAST_SECOND:  # never so for NaN
+        return seconds
+    raise ValueError(f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS")
 
 
 def since(option: str, text: str, now: float) -> float:

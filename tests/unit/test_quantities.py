@@ -53,6 +53,13 @@ def test_moments():
         quantities.moment("started-before", "soon")
 
 
+@pytest.mark.parametrize("text", ["@nan", "@inf", "@-inf", "@1e300", "@-253402300800", "@", "@x"])
+def test_a_moment_that_no_calendar_has_is_refused(text):
+    for read in (quantities.moment, lambda option, text: quantities.since(option, text, 0)):
+        with pytest.raises(ValueError, match=r"--since: .* is no"):
+            read("since", text)
+
+
 @given(st.floats(0, 1e9))
 def test_a_shown_duration_has_at_most_two_units(seconds):
     assert 1 <= sum(char.isalpha() for char in quantities.show_duration(seconds)) <= 2
