@@ -33,7 +33,7 @@ _PRIVATE = 0o600
     epilog=examples(
         "scopekeeper report today.html",
         "scopekeeper report --since 7d week.html",
-        "scopekeeper report - > now.html",
+        "scopekeeper report --since 2h -",
     ),
 )
 @click.argument("target", metavar="FILE")

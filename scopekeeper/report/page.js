@@ -8,14 +8,14 @@
   const heads = [...table.tHead.rows[0].cells];
   const words = document.getElementById("words");
   const count = document.getElementById("count");
-  const [back, on] = ["back", "on"].map((name) => document.getElementById(name));
+  const [previous, next] = ["previous", "next"].map((name) => document.getElementById(name));
   const chips = [...document.querySelectorAll(".legend button")];
   const shapes = [...document.querySelectorAll(".timeline rect")];
   const wanted = new Set();
   const classOf = (name) => "r-" + name.replaceAll(" ", "-");
   const textOf = (cell) => (typeof cell === "string" ? cell : cell[0]);
   const valueOf = (cell) => (typeof cell === "string" ? cell : cell[1]);
-  const haystacks = rows.map((row) => row.map(textOf).join("\n").toLowerCase());
+  const haystacks = rows.map((row) => `\n${row.map(textOf).join("\n")}\n`.toLowerCase());
   const number = (value) => value.toLocaleString("en");
   let sorted = rows.map((_, at) => at);
   let shown = sorted;
@@ -42,8 +42,10 @@
     filter();
   }
 
+  // A word may be anywhere; words in quotes are the whole of a cell.
   function filter() {
-    const all = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = words.value.toLowerCase().matchAll(/"([^"]*)"|\S+/g);
+    const all = [...found].map(([word, cell]) => (cell === undefined ? word : `\n${cell}\n`));
     shown = sorted.filter((at) =>
       (wanted.size === 0 || wanted.has(textOf(rows[at][reason]))) &&
       all.every((word) => haystacks[at].includes(word)));
@@ -74,8 +76,8 @@
     const range = shown.length > atOnce ? `${number(first + 1)} to ${number(last)} of ` : "";
     const rest = shown.length < rows.length ? ` of ${number(rows.length)}` : "";
     count.textContent = `${range}${number(shown.length)}${rest}`;
-    back.disabled = first === 0;
-    on.disabled = last >= shown.length;
+    previous.disabled = first === 0;
+    next.disabled = last >= shown.length;
   }
 
   function turn(by) {
@@ -102,11 +104,12 @@
   }));
   chips.forEach((chip) => chip.addEventListener("click", () => choose(chip)));
   words.addEventListener("input", filter);
-  back.addEventListener("click", () => turn(-1));
-  on.addEventListener("click", () => turn(1));
+  previous.addEventListener("click", () => turn(-1));
+  next.addEventListener("click", () => turn(1));
   for (const button of document.querySelectorAll("button[data-find]")) {
     button.addEventListener("click", () => {
-      words.value = button.dataset.find;
+      const name = button.dataset.find;
+      words.value = name.includes('"') ? name : `"${name}"`;
       filter();
       words.scrollIntoView({ block: "center" });
     });

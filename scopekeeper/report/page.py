@@ -274,8 +274,8 @@ def _members(report: Report, rows: Sequence[Sequence[table.TableCell]]) -> Marku
         tag("input", type="search", id="words", aria_label="Show only rows with these words",
             placeholder="words to filter by"),
         tag("span", f"{len(rows):,}", id="count", role="status"),
-        tag("button", "Back", type="button", id="back"),
-        tag("button", "On", type="button", id="on"),
+        tag("button", "Previous", type="button", id="previous"),
+        tag("button", "Next", type="button", id="next"),
         class_="tools",
     )  # fmt: skip
     return _section(

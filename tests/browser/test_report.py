@@ -128,8 +128,8 @@ def test_it_opens_with_the_newest_and_pages_through_all(shown: Page, count: int)
     assert column(shown, "ENDED")[:2] == ["running", "running"]
     assert len(rows(shown)) == min(total, AT_ONCE)
     seen = rows(shown)
-    while not shown.value("document.getElementById('on').disabled"):
-        shown.click("#on")
+    while not shown.value("document.getElementById('next').disabled"):
+        shown.click("#next")
         more = rows(shown)
         assert 0 < len(more) <= AT_ONCE
         seen += more
@@ -137,7 +137,7 @@ def test_it_opens_with_the_newest_and_pages_through_all(shown: Page, count: int)
     if total > AT_ONCE:
         last = total // AT_ONCE * AT_ONCE
         assert counted(shown) == f"{last + 1:,} to {total:,} of {total:,}"
-        shown.click("#back")
+        shown.click("#previous")
         assert counted(shown) == f"{last - AT_ONCE + 1:,} to {last:,} of {total:,}"
 
 
@@ -187,6 +187,9 @@ def test_a_click_on_a_reason_filters_the_table_and_dims_the_timeline(shown: Page
 def test_a_click_on_a_session_shows_its_members(shown: Page) -> None:
     shown.click('.timeline button[data-find="test:orphan"]')
     assert column(shown, "SESSION") == ["test:orphan"]
+    first = shown.value("document.querySelector('.timeline button[data-find^=agent]').dataset.find")
+    shown.click(f'.timeline button[data-find="{first}"]')
+    assert set(column(shown, "SESSION")) == {first}, "not those whose name begins with it"
     assert "test:orphan" in shown.value(
         "[...document.querySelectorAll('h3')].find(x => x.textContent.startsWith('Scopes without'))"
         ".nextSibling.textContent"
@@ -243,7 +246,9 @@ def test_it_fits_the_window_light_and_dark(
     shown.size(width, 900)
     shown.scheme(scheme)
     if OUT:
-        shown.picture(Path(OUT) / f"report-{count}-{scheme}-{width}.png", whole=True)
+        name = f"report-{count}-{scheme}-{width}"
+        shown.picture(Path(OUT) / f"{name}.png", whole=True)
+        shown.picture(Path(OUT) / f"{name}-top.png")
     assert shown.value("document.documentElement.scrollWidth") == width
     lightness = shown.value(
         "(() => { const of = (name) => getComputedStyle(document.body)[name].match(/\\d+/g)"
