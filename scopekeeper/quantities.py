@@ -1,7 +1,7 @@
 """Parse and show durations, sizes, counts and times. Pure."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 UNLIMITED = -1
 
@@ -16,9 +16,6 @@ _MICROSECONDS = {
 }
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LONGEST = 2**63 - 1
-_NO_NUMBER = float("nan")
-_LAST_SECOND = 253_402_300_799
-"""Of the year 9999, in seconds since the epoch."""
 
 
 def duration(option: str, text: str) -> int:
@@ -78,16 +75,13 @@ def moment(option: str, text: str) -> float:
     """
     try:
         if text.startswith("@"):
-            seconds = float(text[1:])
-        elif text == "now":
-            seconds = datetime.now().astimezone().timestamp()
-        else:
-            seconds = datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        seconds = _NO_NUMBER
-    if abs(seconds) <= _LAST_SECOND:  # never so for NaN
-        return seconds
-    raise ValueError(f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS")
+            return datetime.fromtimestamp(float(text[1:]), UTC).timestamp()
+        moment = datetime.now().astimezone() if text == "now" else datetime.fromisoformat(text)
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):  # before the year 1, or after 9999
+        raise ValueError(
+            f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS"
+        ) from None
 
 
 def since(option: str, text: str, now: float) -> float:

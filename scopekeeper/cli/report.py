@@ -12,7 +12,7 @@ from scopekeeper.cli import report_lives, unseen
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import read_histories
 from scopekeeper.cli.output import write_bytes
-from scopekeeper.cli.show import safe, unread_text
+from scopekeeper.cli.show import safe, unread_text, warn
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.history.store import HistoryStore
@@ -62,6 +62,7 @@ def command(target: str, *, since_text: str, all_users: bool, commands: bool, fo
         raise UsageError(str(error)) from None
     made = _made(begin, all_users=all_users, commands=commands)
     content = page(made).encode()
+    warn(made.notes)
     if target == _PRINT:
         write_bytes(content)
         return
@@ -77,8 +78,6 @@ def command(target: str, *, since_text: str, all_users: bool, commands: bool, fo
         f"{counted(ended, 'end')}, {counted(len(made.running), 'scope')} that run"
         f"{'s' if len(made.running) == 1 else ''}"
     )
-    for note in made.notes:
-        click.echo(f"  without {safe(note)}")
 
 
 def _mode(target: str, *, force: bool) -> int:
@@ -127,7 +126,7 @@ def _made(begin: float, *, all_users: bool, commands: bool) -> Report:
     except LookupError as error:  # no cgroup2: the history can be shown all the same
         if "cgroup2" not in str(error):
             raise
-        notes = [f"what runs now: {error.args[0]}"]
+        notes = [f"what runs now could not be read: {error.args[0]}"]
     return Report(
         report_lives.machine(), begin, now, __version__, tuple(lives), tuple(running),
         tuple(outside), tuple(notes), users=all_users, commands=commands,

@@ -180,7 +180,7 @@ def test_without_cgroup2_it_has_the_history(place, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "mount_point", none)
     made = command._made(0, all_users=False, commands=False)
     assert len(made.lives) == 5
-    assert made.notes == ("what runs now: no cgroup2 hierarchy is mounted",)
+    assert made.notes == ("what runs now could not be read: no cgroup2 hierarchy is mounted",)
 
 
 def test_ten_thousand_ends_make_a_page_of_a_few_megabytes(place, tmp_path):

@@ -53,13 +53,6 @@ def test_moments():
         quantities.moment("started-before", "soon")
 
 
-@pytest.mark.parametrize("text", ["@nan", "@inf", "@-inf", "@1e300", "@-253402300800", "@", "@x"])
-def test_a_moment_that_no_calendar_has_is_refused(text):
-    for read in (quantities.moment, lambda option, text: quantities.since(option, text, 0)):
-        with pytest.raises(ValueError, match=r"--since: .* is no"):
-            read("since", text)
-
-
 @given(st.floats(0, 1e9))
 def test_a_shown_duration_has_at_most_two_units(seconds):
     assert 1 <= sum(char.isalpha() for char in quantities.show_duration(seconds)) <= 2
@@ -83,3 +76,11 @@ def test_since_takes_a_time_or_how_long_ago(text, seconds):
 def test_since_says_what_it_takes(text):
     with pytest.raises(ValueError, match="--since"):
         quantities.since("since", text, 0.0)
+
+
+@pytest.mark.parametrize("text", ["@nan", "@inf", "@-inf", "@1e400", "@99999999999999", "@9e18"])
+def test_a_time_beyond_the_calendar_is_none(text):
+    with pytest.raises(ValueError, match="--since: "):
+        quantities.since("since", text, 0.0)
+    with pytest.raises(ValueError, match="--started-before: "):
+        quantities.moment("started-before", text)
