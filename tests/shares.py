@@ -171,6 +171,7 @@ LONG: Share = {
     "systemd/test_listing.py": ALL,
     "systemd/test_metrics.py": ALL,
     "systemd/test_top.py": ALL,
+    "systemd/test_report.py": ALL,
     "systemd/test_watch.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
@@ -229,6 +230,7 @@ LONG: Share = {
     "parts/test_parts.py": ALL,
     "pictures/test_svg.py": ALL,
     "unit/test_bugreport.py": ALL,
+    "unit/test_cli_report.py": ALL,
     "unit/test_cli_hooks.py": ALL,
     "unit/test_cli_logs.py": ALL,
     "unit/test_cli_openclaw.py": ALL,
