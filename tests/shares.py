@@ -111,6 +111,7 @@ LONG: Share = {
     "systemd/test_end_details.py": ALL,
     "systemd/test_exec_edges.py": ALL,
     "systemd/test_forged_records.py": ALL,
+    "systemd/test_gate.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
     "systemd/test_one_reason.py": ALL,
     "systemd/test_outliving.py": ALL,

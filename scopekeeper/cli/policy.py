@@ -1,18 +1,20 @@
 """``scopekeeper policy``."""
 
 import os
+from collections.abc import Mapping
 
 import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.cli.show import answer, safe, table, warn
+from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import UsageError
 from scopekeeper.lifecycle.stop_target import GRACE
 from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import BUILT_IN, BY_KIND, DURATIONS, FOREVER, Setting
+from scopekeeper.policy.rules import BUILT_IN, BY_KIND, Setting
+from scopekeeper.policy.values import DURATIONS, FOREVER
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.names import LANE_MAX, check, lane_class
 from scopekeeper.scope.records import KINDS
@@ -21,7 +23,11 @@ _UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE
 """What holds where no file sets a rule; none of the other rules holds then."""
 
 
-@click.group("policy", cls=Group, epilog=examples("scopekeeper policy show cron"))
+@click.group(
+    "policy",
+    cls=Group,
+    epilog=examples("scopekeeper policy show cron"),
+)
 def command() -> None:
     """Show the rules of lanes."""
 
@@ -35,8 +41,9 @@ def show(lane: str, as_json: bool) -> None:
     """Print the rules of LANE, each with the file and line that set it.
 
     A lane has the rules of its class: the part of its name before the first colon. A rule that
-    depends on the kind of a member has one line for each kind. A line on standard error notes a
-    lane that no file and none of your scopes mentions.
+    depends on the kind of a member has one line for each kind; one that differs for an MCP server
+    has a line with its name. A line on standard error notes a lane that no file and none of your
+    scopes mentions.
     """
     found, policy = find(), load()
     warn(found.ignored)
@@ -50,6 +57,8 @@ def show(lane: str, as_json: bool) -> None:
     if as_json:
         answer({"lane_class": lane, "mentioned": mentioned, "rules": _document(settings),
                 "kinds": {kind: _document(each) for kind, each in kinds.items()},
+                "servers": {safe_json(name): _document(each)
+                            for name, each in policy.servers.items()},
                 "escaped": settings["escaped"].value,
                 "files": found.sources, "ignored": found.ignored})  # fmt: skip
         return
@@ -61,8 +70,13 @@ def show(lane: str, as_json: bool) -> None:
         shown = {f"{key} ({kind})": each[key] for kind, each in kinds.items() if key in each}
         if len(set(shown.values())) < 2:
             shown = {key: next(iter(shown.values()), setting)}
+        shown |= {
+            f"{key} ({safe(name)})": table[key]
+            for name, table in policy.servers.items()
+            if key in table
+        }
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
-    table(("RULE", "VALUE", Column("FROM", Fit.WRAP)), rows)
+    table((Column("RULE", Fit.MIDDLE, 20), "VALUE", Column("FROM", Fit.WRAP)), rows)
 
 
 def _lanes_of_scopes() -> set[str]:
@@ -81,7 +95,7 @@ def _by_kind(settings: dict[str, Setting]) -> dict[str, Setting]:
     return {key: settings[key] for key in BY_KIND}
 
 
-def _document(settings: dict[str, Setting]) -> dict[str, dict[str, object]]:
+def _document(settings: Mapping[str, Setting]) -> dict[str, dict[str, object]]:
     return {
         key: {"value": each.value, "source": safe(each.source)} for key, each in settings.items()
     }

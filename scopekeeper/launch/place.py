@@ -28,7 +28,7 @@ from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch import join, run, signals
 from scopekeeper.launch.failure import translated
 from scopekeeper.launch.member import NewMember
-from scopekeeper.launch.program import original_environment
+from scopekeeper.launch.program import original_environment, say
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
 from scopekeeper.scope.client_of_call import client_of_call
@@ -184,6 +184,10 @@ def _make(
 
     request, owner, where = run.plan(options, "", environment, caller, warnings)
     _check_way(caller, where)
+    if request.gate:
+        from scopekeeper.launch.gate import pass_gate
+
+        pass_gate(request, where, say)
     try:
         made = run.enter(request, owner, caller, where, warnings, vacant)
     except join.OtherOwnerError:

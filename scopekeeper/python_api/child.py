@@ -78,14 +78,23 @@ class Child(NewMember):
 
 
 def join(
-    options: dict[str, str], command: str, environment: dict[bytes, bytes], birth: Birth
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    birth: Birth,
+    say: Callable[[str], None],
 ) -> Child | None:
     """Start a member in an existing scope; None where no scope can be joined just now.
 
-    Raises what birth raises, ScopekeeperError, ValueError, OSError, LookupError.
+    say reports at once what the launch waits for. Raises what birth raises, ScopekeeperError,
+    ValueError, OSError, LookupError.
     """
     caller, warnings = Caller(for_child=True), list[str]()
     request, owner, where = run.plan(options, command, environment, caller, warnings)
+    if request.gate:
+        from scopekeeper.launch.gate import pass_gate
+
+        pass_gate(request, where, say)
     try:
         return _join(request, owner, where, caller, birth, warnings)
     except scope.OtherOwnerError:
