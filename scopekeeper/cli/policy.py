@@ -7,6 +7,8 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
+from scopekeeper.cli.policy_check import check_command
+from scopekeeper.cli.policy_preset import preset_command
 from scopekeeper.cli.show import answer, safe, safe_json, table, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import UsageError
@@ -26,10 +28,14 @@ _UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE
 @click.group(
     "policy",
     cls=Group,
-    epilog=examples("scopekeeper policy show cron"),
+    epilog=examples("scopekeeper policy show cron", "scopekeeper policy preset workstation"),
 )
 def command() -> None:
-    """Show the rules of lanes."""
+    """Show and check the rules of lanes, and print some to begin with."""
+
+
+command.add_command(check_command)
+command.add_command(preset_command)
 
 
 @command.command(

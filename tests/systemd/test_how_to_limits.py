@@ -67,6 +67,13 @@ def test_a_launch_is_refused_as_the_page_shows(
     assert shell.do(launch)[1] == "0\n"
 
 
+def test_a_preset_is_printed_and_checked(shell: Shell) -> None:
+    for line in block(PAGE, "Sizes to begin with", "sh").splitlines():
+        status, printed = shell.do(line)
+        assert status == 0, printed
+    assert "policy.toml: valid, " in printed
+
+
 @pytest.mark.controllers
 def test_what_ran_out_of_memory_is_recorded_as_the_page_shows(guard: Keeper, shell: Shell) -> None:
     guard.start()
