@@ -113,6 +113,7 @@ LONG: Share = {
     "systemd/test_forged_records.py": ALL,
     "systemd/test_gate.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
+    "systemd/test_oom_score.py": ALL,
     "systemd/test_one_reason.py": ALL,
     "systemd/test_outliving.py": ALL,
     "systemd/test_place.py": ALL,

@@ -28,6 +28,7 @@ from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch import join, run, signals
 from scopekeeper.launch.failure import translated
 from scopekeeper.launch.member import NewMember
+from scopekeeper.launch.oom_score import raise_to
 from scopekeeper.launch.program import original_environment, say
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
@@ -296,6 +297,8 @@ def _complete(member: NewMember, directory: str, caller: Caller) -> None:
             found.append((int(proc.start_time(pid)), pid))
         except OSError:
             continue  # it has ended
+        if member.request.oom_score:
+            raise_to(member.request.oom_score, pid, [])
     began, pid = min(found, default=(0, 0))
     fields = {"PID": str(pid), "START": str(began), "JOINING": "", "WAITS_UNTIL": ""}
 

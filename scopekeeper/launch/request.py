@@ -31,7 +31,7 @@ class Request:
         "asked", "continues", "durations", "explicit_run", "gate", "if_unavailable", "ignored",
         "ignores_replace",
         "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name",
-        "owner",
+        "oom_score", "owner",
         "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
@@ -117,6 +117,7 @@ class Request:
         self.gate: dict[str, str] = {}
         if ("min_available" in options or "max_pressure" in options) and "ungated" not in options:
             self.gate = {key: options[key] for key in _GATE if key in options}
+        self.oom_score = int(options.get("oom_score_adjust", "0"))
         self.if_unavailable = options.get("if_unavailable", "fail")
         self.durations: dict[str, int] = {}
         self.limits: dict[str, int] = {}

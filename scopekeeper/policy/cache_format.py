@@ -5,7 +5,7 @@ import posix
 from scopekeeper.scope.records import LIFETIMES
 
 DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout", "wait_most")
-COUNTS = ("max_scopes", "min_available", "max_pressure")
+COUNTS = ("max_scopes", "min_available", "max_pressure", "oom_score_adjust")
 LIMITS = (
     "memory_max", "memory_high", "memory_swap_max", "tasks_max", "cpu_weight", "member_memory_max",
     "member_memory_swap_max", "member_tasks_max",

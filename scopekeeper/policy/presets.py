@@ -74,6 +74,10 @@ member_memory_max = "{member}"
 member_memory_swap_max = "{swap}"
 member_tasks_max = 1000
 
+# If the machine runs out of memory all the same, the kernel kills one of them
+# before the gateway and the programs of people (0 to 1000, 1000 is the first).
+oom_score_adjust = 500
+
 # Lanes whose sessions live for one run: so many at once. A launch beyond that
 # ends the oldest one that an ended gateway left behind, or fails.
 [lanes.cron]

@@ -87,6 +87,8 @@ class Rules:
     member_memory_max: str | None = None
     member_memory_swap_max: str | None = None
     member_tasks_max: str | None = None
+    oom_score_adjust: int | None = None
+    """How much sooner than others a member is killed if the machine runs out of memory."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -100,7 +102,7 @@ BY_KIND = (
 )  # fmt: skip
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
-    "member_memory_max", "member_memory_swap_max", "member_tasks_max",
+    "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
     "min_available", "max_pressure", "when_short", "wait_most",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""

@@ -31,6 +31,7 @@ _FLAGS = ("ephemeral", "replace", "supersede", "rewrap")
 _NUMBERS = {
     "max_scopes": (1, 2**63 - 1, "a whole number above zero"),
     "max_pressure": (0, 99, "a whole number of percent, from 0 to 99"),
+    "oom_score_adjust": (0, 1000, "a whole number from 0 to 1000"),
 }
 
 

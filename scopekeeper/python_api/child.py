@@ -54,6 +54,10 @@ class Child(NewMember):
         finally:
             os.close(leaf_fd)
         self.directory = path
+        if self.request.oom_score:
+            from scopekeeper.launch.oom_score import raise_to
+
+            raise_to(self.request.oom_score, self.pid, self.warnings)
 
     def sign(self, directory: str) -> None:
         """Write the child into the leaf's record, unless it has ended and the leaf is removed."""

@@ -66,12 +66,12 @@ def test_what_it_prints_is_accepted_and_in_force_where_it_says(call, tmp_path, n
     assert (printed.returncode, printed.stderr) == (0, "")
     assert printed.stdout == presets.text(name, memory.total_bytes())
     checked = call("check", "-", input=printed.stdout)
-    assert (checked.returncode, checked.stdout) == (0, "standard input: valid, 17 rules\n")
+    assert (checked.returncode, checked.stdout) == (0, "standard input: valid, 18 rules\n")
     path = tmp_path / "rules/config.toml"
     path.write_text(printed.stdout)
     checked = call("check")
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout == "The policy is valid: 17 rules.\n"
+    assert checked.stdout == "The policy is valid: 18 rules.\n"
     shown = call("show", "cron").stdout
     assert "member_memory_max (playwright)" in shown
     assert f"{path}:" in shown

@@ -62,6 +62,8 @@ WRONG = {
     "no swap": ('[servers.x]\nmember_memory_swap_max = "-1"', 2, "is not a size"),
     "no choice": ('[servers.x]\nwhen_short = "stop"', 2, "when_short is 'refuse' or 'wait'"),
     "no percentage": ("[servers.x]\nmax_pressure = 100", 2, "percent, from 0 to 99"),
+    "no score": ("[servers.x]\noom_score_adjust = 1001", 2, "a whole number from 0 to 1000"),
+    "a score below": ("[servers.x]\noom_score_adjust = -1", 2, "a whole number from 0 to 1000"),
     "a percentage in quotes": ('[servers.x]\nmax_pressure = "10"', 2, "percent, from 0 to 99"),
     "no end": ('[servers.x]\nwait_most = "infinity"', 2, "is not a duration"),
     "no memory": ('[servers.x]\nmin_available = "0"', 2, "is not a size; write 512M or 2G"),
@@ -114,6 +116,13 @@ def test_a_servers_rules_go_before_its_lanes_and_its_launch_before_them(rules):
     assert quoted.gate["when_short"] == "refuse"
 
 
+def test_the_score_of_a_server_overrides_its_lanes(rules):
+    text = "[lanes.default]\noom_score_adjust = 500\n[servers.x]\noom_score_adjust = 0\n"
+    assert launch(rules(text), "y").oom_score == 500
+    assert launch(rules(text), "x").oom_score == 0
+    assert launch(rules(), "x").oom_score == 0
+
+
 def test_they_are_for_mcp_servers_only(rules):
     for kind in ("exec", "pty"):
         made = launch(rules(), "playwright", kind=kind)
@@ -146,6 +155,7 @@ def test_nothing_is_gated_without_a_demand(rules):
 
 
 @pytest.mark.parametrize("entry", [
+    "oom_score_adjust=-5", "oom_score_adjust=infinity",
     "min_available=infinity", "max_pressure=infinity", "max_scopes=infinity", "min_available=",
     "wait_most=5", "when_short=stop", "member_memory_swap_max=--1", "\0",
 ])  # fmt: skip
