@@ -5,11 +5,10 @@ import shlex
 import click
 
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import answer, safe, table, warn
+from scopekeeper.cli.show import answer, safe, table
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import NotFoundError, ScopekeeperError
 from scopekeeper.policy.command_rules import MEMORY, ON_END, CommandRule
-from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT, Policy
 from scopekeeper.quantities import show_duration
@@ -66,27 +65,6 @@ def _subject(rule: CommandRule) -> str:
 
 def _command(rule: CommandRule) -> str:
     return rule.words[0] if rule.shell else shlex.join(rule.words)
-
-
-@click.command("check", epilog=examples("scopekeeper policy check"))
-def check() -> None:
-    """Read the policy, and report what is wrong with it.
-
-    Warns of files that are ignored, and of commands whose program is missing here.
-    """
-    from scopekeeper.keeper.command_run import program
-
-    found, policy = find(), load()
-    warn(found.ignored)
-    for rule in (each for each in policy.commands if each.enabled):
-        try:
-            program(rule.argv[0])
-        except ScopekeeperError as error:
-            warn([f"{rule.source}: {error.message}"])
-    settings = sum(map(len, (*policy.lanes.values(), *policy.kinds.values())))
-    many = len(policy.commands)
-    text = f"{settings} rule{'s' * (settings != 1)}, {many} command{'s' * (many != 1)}"
-    click.echo(f"The policy is valid: {text}.")
 
 
 @click.command("test", epilog=examples("scopekeeper policy test desktop --dry-run"))
