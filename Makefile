@@ -33,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-prometheus test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -44,7 +44,7 @@ spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
 # What is to run where make does, and not in machines of the lab.
-HERE = not systemd and not root and not openclaw and not reload and not deb and not builds
+HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 PART_ARGS = $(if $(WITHIN),--within $(WITHIN)) --since $(SINCE) $(if $(JOBS),--jobs $(JOBS))
@@ -82,6 +82,10 @@ test-openclaw: prepare ## the real OpenClaw without and with it: make test-openc
 test-clients: prepare ## real MCP clients without and with it: make test-clients CLIENT=claude
 	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.e2e.clients.plugin --client '$(CLIENT)' \
 	    --lab-jobs 1 --lab-timeout 5400 -m 'not openclaw' $(PYTEST_ARGS) tests/e2e/clients
+
+test-prometheus: prepare ## a real Prometheus and node_exporter read the metrics
+	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.prometheus.plugin --prometheus --lab-only \
+	    $(PYTEST_ARGS) tests/lab
 
 deb: ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04
 	@python=$$(PYTHON='$(PYTHON)' tests/prepare.sh deb) && $(AS_ROOT) "$$python" -m tests.lab deb

@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn
+from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, top
 from benchmarks.alone import alone
 from benchmarks.measure import show
 
@@ -37,6 +37,9 @@ def measure(*, quick: bool) -> None:
     show("Listing", fleet.listing(40 if quick else 400, 1 if quick else 5))
     for scopes in (3, 30) if quick else (3, 400, 2000):
         show(f"Looking at {scopes} scopes", lists.looking(scopes, 1 if quick else 5))
+    for scopes in (3, 30) if quick else (3, 400, 2000):
+        rows = top.watching(scopes, 6 if quick else 60, judged=scopes == 400)
+        show(f"A live view of {scopes} scopes", rows)
     show("Keeping", keeper.keeping(100 if quick else 1000, 5 if quick else 30, 3 if quick else 20))
     show(
         "Holding terminals",

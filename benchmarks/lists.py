@@ -14,7 +14,9 @@ from benchmarks.measure import Command, Row, medians, spawn
 
 LISTENING = ("/bin/sleep", "100000")
 """A member that holds a listening socket: its standard input is one."""
-SS, JOURNALCTL = (shutil.which(each) or each for each in ("ss", "journalctl"))
+SS, JOURNALCTL, CGTOP = (
+    shutil.which(each) or each for each in ("ss", "journalctl", "systemd-cgtop")
+)
 
 
 def looking(scopes: int, rounds: int) -> list[Row]:
@@ -26,6 +28,8 @@ def looking(scopes: int, rounds: int) -> list[Row]:
         "tree": lambda: [SCOPEKEEPER, "ls", "--tree"],
         "ps": lambda: [SCOPEKEEPER, "ps", "-s", one],
         "ports": lambda: [SCOPEKEEPER, "ports"],
+        "metrics": lambda: [SCOPEKEEPER, "metrics"],
+        "cgtop": lambda: [CGTOP, "--raw", "--batch", "--iterations=1"],
         "units": lambda: [SYSTEMCTL, *MODE, "--no-pager", "list-units", "scopekeeper-*.scope"],
         "status": lambda: [SYSTEMCTL, *MODE, "--no-pager", "status", "scopekeeper-*.scope"],
         "one": lambda: [SYSTEMCTL, *MODE, "--no-pager", "status", _unit_of(one)],
@@ -45,6 +49,7 @@ def looking(scopes: int, rounds: int) -> list[Row]:
         Row(f"ps of one session, of {words}", found["ps"], "systemctl status of the same",
             found["one"], None),
         Row(f"ports, {words}", found["ports"], "ss -lptn", found["ss"], None),
+        Row(f"metrics, {words}", found["metrics"], "systemd-cgtop", found["cgtop"], None),
         Row(f"history, {scopes} ends", found["history"], "journalctl of as many lines",
             found["journal"], None),
     ]  # fmt: skip

@@ -26,6 +26,7 @@ let
     dependencies = with python3.pkgs; [
       click
       dbus-next
+      prometheus-client
       psutil
       pyroute2
       pyte

@@ -1,7 +1,7 @@
 """Parse and show durations, sizes, counts and times. Pure."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 UNLIMITED = -1
 
@@ -75,10 +75,10 @@ def moment(option: str, text: str) -> float:
     """
     try:
         if text.startswith("@"):
-            return float(text[1:])
+            return datetime.fromtimestamp(float(text[1:]), UTC).timestamp()
         moment = datetime.now().astimezone() if text == "now" else datetime.fromisoformat(text)
         return moment.timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):  # before the year 1, or after 9999
         raise ValueError(
             f"--{option}: {text!r} is not a time; write 2026-01-31T14:30:00 or @SECONDS"
         ) from None

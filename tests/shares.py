@@ -121,6 +121,7 @@ LONG: Share = {
     "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
+    "cgroup/test_cgroup_event_commands.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,
     "cgroup/test_cgroup_notices.py": ALL,
@@ -164,9 +165,13 @@ LONG: Share = {
     "systemd/test_shell_prefix.py": ALL,
     "systemd/test_titles.py": ALL,
     # how lists are filtered, sorted and drawn, processes, ports
+    "systemd/test_event_commands.py": ALL,
     "systemd/test_journal_names.py": ALL,
     "systemd/test_list_options.py": ALL,
     "systemd/test_listing.py": ALL,
+    "systemd/test_metrics.py": ALL,
+    "systemd/test_top.py": ALL,
+    "systemd/test_report.py": ALL,
     "systemd/test_watch.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
@@ -225,6 +230,7 @@ LONG: Share = {
     "parts/test_parts.py": ALL,
     "pictures/test_svg.py": ALL,
     "unit/test_bugreport.py": ALL,
+    "unit/test_cli_report.py": ALL,
     "unit/test_cli_hooks.py": ALL,
     "unit/test_cli_logs.py": ALL,
     "unit/test_cli_openclaw.py": ALL,

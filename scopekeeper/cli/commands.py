@@ -12,13 +12,16 @@ GROUPS = {
     "Look": {
         "status": "Show on one screen what is contained, and what is not.",
         "ls": "List scopes.",
+        "top": "Show scopes live, and act on them.",
         "ps": "Show the processes inside, as a tree.",
         "ports": "Show which member listens on what.",
         "watch": "Print events of scopes as they happen.",
         "why": "Show why something ended, or what still runs.",
         "history": "List what ended, when, and why.",
+        "report": "Write what ended and what runs as one page for a browser.",
         "logs": "Show a run's output.",
-        "policy": "Show the rules of a lane, and which file sets them.",
+        "policy": "Show the rules of a lane and the commands for events, and try one.",
+        "metrics": "Print metrics for Prometheus.",
     },
     "End": {
         "stop": "Stop scopes or members, and verify that no process is left.",
@@ -47,7 +50,7 @@ GROUPS = {
 COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
 
 MEANT = {
-    "list": "ls", "top": "ls", "scopes": "ls",
+    "list": "ls", "scopes": "ls", "htop": "top", "live": "top",
     "kill": "stop", "rm": "stop", "remove": "stop", "delete": "stop", "end": "stop", "down": "stop",
     "terminate": "stop", "up": "run", "start": "run", "spawn": "run", "create": "run",
     "prune": "reconcile", "gc": "reconcile", "clean": "reconcile", "cleanup": "reconcile",
@@ -57,6 +60,8 @@ MEANT = {
     "connect": "attach", "help": "--help", "version": "--version", "rules": "policy",
     "init": "setup", "configure": "setup", "overview": "status",
     "processes": "ps", "pstree": "ps", "ss": "ports", "netstat": "ports", "lsof": "ports",
+    "prometheus": "metrics", "openmetrics": "metrics", "stats": "metrics",
     "rename": "label", "tag": "label",
+    "html": "report", "page": "report", "timeline": "report", "dashboard": "report",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

@@ -7,10 +7,12 @@ import click
 from scopekeeper.cli import colour
 from scopekeeper.cli.colour import Paint, with_color
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.show import answer, safe
+from scopekeeper.cli.show import answer, safe, terminal_width
+from scopekeeper.cli.table import wrap
 from scopekeeper.doctor.examine import examine, verdict
-from scopekeeper.doctor.finding import Status
+from scopekeeper.doctor.finding import Finding, Status
 
+_INDENT = 20
 _WORDS = ("usable", "usable, with limits", "not usable")
 _PAINTS = {Status.OK: Paint.GREEN, Status.NOTE: Paint.CYAN, Status.LIMIT: Paint.YELLOW,
            Status.FAIL: Paint.RED}  # fmt: skip
@@ -48,9 +50,17 @@ def command(placement: str | None, as_json: bool, color: str) -> None:
     else:
         paints = _PAINTS if colour.is_wanted(color) else dict.fromkeys(_PAINTS)
         for finding in findings:
-            word = colour.painted(f"{finding.status.value:5}", paints[finding.status])
-            colour.echo(f"{word}  {finding.check:11}  {safe(finding.detail)}")
+            for line in _lines(finding, paints[finding.status]):
+                colour.echo(line)
             if finding.fix and finding.status is not Status.OK:
-                click.echo(f"{'':20}→ {safe(finding.fix)}")
+                click.echo(f"{'':{_INDENT}}→ {safe(finding.fix)}")
         click.echo(f"scopekeeper is {_WORDS[status]} here")
     raise SystemExit(status)
+
+
+def _lines(finding: Finding, paint: Paint | None) -> list[str]:
+    """Return a finding in lines that fit the terminal."""
+    word, rest = f"{finding.status.value:5}", f"  {finding.check:11}  "
+    width, text = terminal_width(), safe(finding.detail)
+    first, *more = wrap(text, width, word + rest, " " * _INDENT) if width else [word + rest + text]
+    return [colour.painted(word, paint) + first[len(word) :], *more]

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from scopekeeper.quantities import show_duration
@@ -11,6 +12,7 @@ from scopekeeper.scope import activity
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 
 if TYPE_CHECKING:
+    from scopekeeper.lifecycle.plan import Action
     from scopekeeper.policy.rules import Policy
 
 
@@ -67,7 +69,8 @@ def coarse(seconds: float) -> str:
 def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str]]:
     """Return the moments by directory, and which of them count from the next reconcile."""
     own = [scope for scope in snapshot.scopes if scope.uid == os.getuid()]
-    asked = [scope for scope in own if not _goes_on(scope, snapshot)]
+    places = Counter(map(_place, snapshot.scopes))
+    asked = [scope for scope in own if not _goes_on(scope, places)]
     policy = _policy() if asked else None
     if policy is None:
         return {}, frozenset()
@@ -78,10 +81,12 @@ def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str
         measured = [_measured(scope) if scope in asked else scope for scope in snapshot.scopes]
         snapshot = dataclasses.replace(snapshot, scopes=tuple(measured))
     actions = plan(snapshot, policy)
+    by_scope: dict[str, list[Action]] = {}
+    for each in actions:
+        by_scope.setdefault(each.scope.directory, []).append(each)
     found: dict[str, float | None] = {}
     for scope in asked:
-        of_it = [each for each in actions if each.scope.directory == scope.directory]
-        found |= ends_of(scope, of_it, snapshot.now)
+        found |= ends_of(scope, by_scope.get(scope.directory, []), snapshot.now)
     waiting = unstarted(actions, found)
     return found, frozenset() if not waiting or _keeper_runs() else waiting
 
@@ -103,14 +108,15 @@ def _policy() -> "Policy | None":
         return None  # reconcile and policy show report it
 
 
-def _goes_on(scope: Scope, snapshot: Snapshot) -> bool:
+def _goes_on(scope: Scope, places: Mapping[tuple[str, str], int]) -> bool:
     """Return whether no policy can give a moment: its owner lives, and nothing is over.
 
-    The planner would know none either, and takes 5 ms to load.
+    places has how many scopes each session and lane has. The planner would know no moment either,
+    and takes 5 ms to load.
     """
     if scope.problem or scope.claims or scope.ttl is not None or scope.idle_since or scope.strays:
         return False
-    if scope.session_id and Counter(map(_place, snapshot.scopes))[_place(scope)] > 1:
+    if scope.session_id and places[_place(scope)] > 1:
         return False  # one may supersede the other
     return scope.state == "running" and all(map(_member_goes_on, scope.members))
 

@@ -12,6 +12,7 @@ from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import NOBODY_READS
 from scopekeeper.cli.show import answer, warn
+from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError, UsageError
 from scopekeeper.quantities import duration, size
 
@@ -33,12 +34,12 @@ _NOT_OURS = ("run", "kind", "if_unavailable", "command")
 @click.option("--pty/--pipe", "tty", default=True, help="With a terminal, the default, or "
               "with pipes.")  # fmt: skip
 @click.option("-d", "--detach", is_flag=True, help="Do not attach: print its id and exit.")
-@click.option("--cols", metavar="N", type=click.IntRange(1, 9999), help="Columns of its window; "
+@click.option("--cols", metavar="N", type=WholeNumber(1, 9999), help="Columns of its window; "
               "default: those of this one, else 80.")  # fmt: skip
 @click.option(
     "--rows",
     metavar="N",
-    type=click.IntRange(1, 9999),
+    type=WholeNumber(1, 9999),
     help="Rows of its window; default: those of this one, else 24.",
 )
 @click.option("--no-output-timeout", metavar="DURATION", help="End it when it has written nothing "

@@ -19,6 +19,7 @@ from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
+from scopekeeper.cli.whole_number import COUNT
 from scopekeeper.errors import UsageError
 from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
@@ -77,7 +78,7 @@ _SECONDS = 10.0
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
               help="Only ends for this reason. May be repeated.")  # fmt: skip
-@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N "
+@click.option("-n", "--limit", metavar="N", type=COUNT, help="Only the newest N "
               f"ends; with --sort or --by, the first N rows. Default {_DEFAULT_LIMIT}, with --by "
               "all.")  # fmt: skip
 @click.option("--by", type=click.Choice(tuple(KEYS)), help="Print one row for each session, "

@@ -15,7 +15,7 @@ from scopekeeper.cli.table import Column
 from scopekeeper.quantities import duration, since, size
 
 _Row = TypeVar("_Row")
-_SHAPE = re.compile(r"\s*([\w-]+)\s*(!=|!~|>=|<=|=|~|>|<)(.*)", re.DOTALL)
+_SHAPE = re.compile(r"\s*([\w%-]+)\s*(!=|!~|>=|<=|=|~|>|<)(.*)", re.DOTALL)
 _ORDERS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le,
 }  # fmt: skip

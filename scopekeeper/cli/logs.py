@@ -11,6 +11,7 @@ import click
 
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.output import write_bytes
+from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import UsageError
 from scopekeeper.exec import log, messages, run, unheld_runs
 from scopekeeper.exec.text import Plain
@@ -32,7 +33,7 @@ _LOOKED_AFTER = 10
 @click.option("-f", "--follow", is_flag=True, help="Continue with new output, until it ends.")
 @click.option("--since", "since_text", metavar="TIME", help="Only output since then (2h, "
               "ISO 8601, or @SECONDS).")  # fmt: skip
-@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0),
+@click.option("-n", "--lines", metavar="N", type=WholeNumber(0, 2**31 - 1),
               help="Only so many of the last lines.")  # fmt: skip
 @click.option("--raw/--text", "raw", default=True,
               help="Byte for byte (the default), or as lines of text.")  # fmt: skip

@@ -70,8 +70,8 @@ class Beneath:
             if became:
                 lines += self.lines(f"{self._name(member)}  {safe(became)}")
                 continue
-            argv = command_line(member.shown_pid)
-            lines += self._member(self._facts(scope, member), safe(" ".join(argv or ["-"])))
+            argv = command_line(member.shown_pid) or ()
+            lines += self._member(self._facts(scope, member), safe(" ".join(argv).strip() or "-"))
             if member.ignored:
                 lines += self.lines(f"  {why(member.ignored)}")
             lines += [f"  {line}" for line in self.lines(safe(self.origins.of_member(member)))]

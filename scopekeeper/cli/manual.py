@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "SCOPEKEEPER_STATE": "The folder of the history, the runs, the records of owned paths and "
         "the backups of `wrap`. If the folder exists and is not private, a folder scopekeeper-UID "
         "inside it is used.",
+    "SCOPEKEEPER_METRICS, SCOPEKEEPER_METRICS_SESSIONS": "For the keeper: where it serves metrics, "
+        "and how many sessions have series of their own.",
     "SCOPEKEEPER_DEBUG": "If set, an internal error shows its traceback.",
 }  # fmt: skip
 _FILES = {

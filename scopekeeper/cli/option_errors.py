@@ -26,6 +26,11 @@ _FOREIGN: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("-n", "--interval"), "it prints each event when it happens"),
         **dict.fromkeys(("-f", "--follow"), "it follows until Ctrl-C"),
     },
+    "top": {
+        **dict.fromkeys(("-b", "--batch", "--once", "--json"), "`scopekeeper ls` lists once"),
+        "--interval": "--delay",
+        "-u": "--all-users",
+    },
     "why": {"-a": "--all"},
     "stop": {
         **dict.fromkeys(("-f", "--force", "-9", "-K", "-S", "--kill", "--signal"), _KILLS),

@@ -4,6 +4,7 @@ import os
 
 import click
 
+from scopekeeper.cli import policy_commands
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
 from scopekeeper.cli.show import answer, safe, table, warn
@@ -23,7 +24,11 @@ _UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE
 
 @click.group("policy", cls=Group, epilog=examples("scopekeeper policy show cron"))
 def command() -> None:
-    """Show the rules of lanes."""
+    """Show the rules of lanes and the commands for events, and try a command."""
+
+
+command.add_command(policy_commands.check)
+command.add_command(policy_commands.try_command)
 
 
 @command.command(
@@ -36,7 +41,8 @@ def show(lane: str, as_json: bool) -> None:
 
     A lane has the rules of its class: the part of its name before the first colon. A rule that
     depends on the kind of a member has one line for each kind. A line on standard error notes a
-    lane that no file and none of your scopes mentions.
+    lane that no file and none of your scopes mentions. A second table has the commands that the
+    keeper runs for ends and events, if there are any.
     """
     found, policy = find(), load()
     warn(found.ignored)
@@ -46,11 +52,13 @@ def show(lane: str, as_json: bool) -> None:
         raise UsageError(str(error)) from None
     mentioned = policy.mentions(lane) or lane in _lanes_of_scopes()
     settings = policy.settings(lane)
+    commands = policy_commands.of_lane(policy, lane)
     kinds = {kind: _by_kind(policy.settings(lane, kind)) for kind in KINDS}
     if as_json:
         answer({"lane_class": lane, "mentioned": mentioned, "rules": _document(settings),
                 "kinds": {kind: _document(each) for kind, each in kinds.items()},
                 "escaped": settings["escaped"].value,
+                "commands": [policy_commands.document(each) for each in commands],
                 "files": found.sources, "ignored": found.ignored})  # fmt: skip
         return
     if not mentioned:
@@ -63,6 +71,9 @@ def show(lane: str, as_json: bool) -> None:
             shown = {key: next(iter(shown.values()), setting)}
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
     table(("RULE", "VALUE", Column("FROM", Fit.WRAP)), rows)
+    if commands:
+        click.echo()
+        policy_commands.print_table(commands)
 
 
 def _lanes_of_scopes() -> set[str]:

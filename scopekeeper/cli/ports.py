@@ -19,6 +19,7 @@ from scopekeeper.cli.select_options import nothing_matched, with_target_options
 from scopekeeper.cli.show import answer, safe, safe_json, warn, warn_unread
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.whole_number import PORT
 from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.kernel import listening, proc
 from scopekeeper.kernel.listening import Listening
@@ -37,7 +38,6 @@ COLUMNS = (
     Column("PORT", right=True, unit=Unit.NUMBER, extra=True),
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
 )
-_PORTS = click.IntRange(1, 65535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _Shown:
         "scopekeeper ports --port 8931",
     ),
 )
-@click.option("--port", metavar="N", type=_PORTS, help="Only this TCP or UDP port; names the "
+@click.option("--port", metavar="N", type=PORT, help="Only this TCP or UDP port; names the "
               "process that has it, even outside of every scope.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_target_options()

@@ -1,6 +1,7 @@
 """The arguments and options that select scopes and members, and their lookup in a snapshot."""
 
 import functools
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from scopekeeper.cli.show import safe, warn_unread
 from scopekeeper.cli.similar import in_full, like_selected, like_word
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
-from scopekeeper.quantities import moment
+from scopekeeper.quantities import since
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Snapshot
 from scopekeeper.scope.placement import Caller
@@ -34,6 +35,8 @@ def with_target_options(
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
         def with_selector(**given: Any) -> Any:  # noqa: ANN401
+            if "" in given.get("words", ()):
+                raise UsageError("a word is empty", "give a name; was a variable not set?")
             return command(selector=_selector({key: given.pop(key) for key in _FIELDS}), **given)
 
         adding: _Command = with_selector
@@ -90,7 +93,7 @@ def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _C
         click.option("--lifetime", "lifetimes", multiple=True, type=click.Choice(LIFETIMES),
                      help="Only scopes of this lifetime. May be repeated."),
         click.option("--started-before", metavar="TIME", help="Only members started before this "
-                     "time (ISO 8601, or @SECONDS)."),
+                     "time: 2h for two hours ago, ISO 8601, or @SECONDS."),
         click.option("--state", "states", multiple=True, metavar="STATE", type=click.Choice(states),
                      help=f"Only scopes in this state: {', '.join(states)}. May be repeated."),
     )  # fmt: skip
@@ -99,13 +102,13 @@ def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _C
 def _selector(given: dict[str, Any]) -> Selector:
     """Return what the options select; raises UsageError."""
     owner, is_mine, before = (given.pop(x) for x in ("selected_owner", "mine", "started_before"))
-    for key in ("session", "session_id", "name"):
+    for key in ("session", "lane", "session_id", "name"):
         if given[key] == "":
             raise UsageError(f"--{key.replace('_', '-')} is empty", "give it a value")
     if owner == "":
         raise UsageError("the owner is empty", "give a unit or a pid")
     try:
-        started = None if before is None else moment("started-before", before)
+        started = None if before is None else since("started-before", before, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
     own = find_own(Caller()) if is_mine else None

@@ -76,6 +76,8 @@ class _Hand:
     what: str
     detail: str
     command: str
+    few: str = ""
+    """What it is about in fewer words, for a line of a terminal."""
 
 
 @click.command("status", epilog=examples("scopekeeper status", "scopekeeper status --json"))
@@ -97,7 +99,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     for row in rows:
         row.load = loads.get(row.what, row.load)
     rows += _without_files(rows, loads)
-    hands = [*_tables(), *_hands(found), *hands, *_lost(whole, keeper)]
+    hands = [*_lost(whole, keeper), *_tables(), *_hands(found), *hands]
     unseen.collect()
     ends, problem = _today()
     if as_json:
@@ -200,11 +202,12 @@ def _loads(units: Sequence[str]) -> tuple[Load, dict[str, Load]]:
 def _hands(found: Sequence[Found]) -> Iterator[_Hand]:
     """Yield what needs a hand; all that setup does has one command."""
     changes = [each for each in found if each.need is Need.CHANGE]
-    names = list(dict.fromkeys(each.what for each in changes))
-    who = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if names[_NAMES:] else "")
     if changes:
+        names = list(dict.fromkeys(each.what for each in changes))
+        more = f" and {len(names) - _NAMES} more" if names[_NAMES:] else ""
         detail = changes[0].detail if len(changes) == 1 else "not contained"
-        yield _Hand(who, detail, "scopekeeper setup")
+        few = ", ".join(names[:_NAMES]) + more
+        yield _Hand(", ".join(names), detail, "scopekeeper setup", few)
     for each in found:
         if each.need is Need.HAND:
             detail = f"{each.detail}; {each.why}" if each.why else each.detail
@@ -220,8 +223,9 @@ def _tables() -> Iterator[_Hand]:
 def _lost(whole: Load, keeper: Finding | None) -> Iterator[_Hand]:
     """Yield scopes that no keeper ends."""
     if whole.lost and keeper is not None and not keeper.detail.startswith("runs"):
-        number = "1 scope has" if whole.lost == 1 else f"{whole.lost} scopes have"
-        yield _Hand("leftovers", f"{number} lost their owner", "scopekeeper reconcile")
+        many = f"{whole.lost} scopes have lost their owner"
+        text = "1 scope has lost its owner" if whole.lost == 1 else many
+        yield _Hand("leftovers", text, "scopekeeper reconcile")
 
 
 def _today() -> tuple[today.Today, str]:
@@ -269,7 +273,7 @@ def _facts(keeper: Finding | None, whole: Load, ends: today.Today, no_systemd: s
     _line("runs", runs)
     reasons = ", ".join(f"{number} {reason}" for reason, number in ends.reasons.most_common())
     cleaned = (
-        f"; {ends.cleaned} cleaned up with {processes(ends.processes)}: {reasons}"
+        f", {ends.cleaned} of them cleaned up: {reasons}; {processes(ends.processes)}"
         if ends.cleaned
         else ""
     )
@@ -290,7 +294,7 @@ def _mend(hands: Sequence[_Hand], *, whole: bool) -> None:
     width = None if whole else terminal_width()
     most = _HANDS if width else len(hands)
     for each in hands[:most]:
-        text = f"  {safe(each.what)}: {safe(each.detail)}"
+        text = f"  {safe((width and each.few) or each.what)}: {safe(each.detail)}"
         click.echo(cut(text, width) if width else text)
         if each.command:
             click.echo(safe(f"    {each.command}"))

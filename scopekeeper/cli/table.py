@@ -200,7 +200,7 @@ def _fitted(column: Column, cell: str, width: int) -> list[str]:
     if width_of(cell) <= width:
         return [cell]
     if column.fit is Fit.WRAP:
-        return [piece for line in wrap(cell, width) for piece in _broken(line, width)]
+        return [piece for line in wrap(cell, width) for piece in broken(line, width)]
     if column.fit is Fit.TREE:
         lines = _LINES.match(cell)
         before = lines[0] if lines and len(lines[0]) < width else ""
@@ -303,8 +303,8 @@ def wrap(text: str, width: int, first: str = "", then: str = "") -> list[str]:
     return [each.rstrip(" ") for each in (*lines, line)]
 
 
-def _broken(line: str, width: int) -> list[str]:
-    """Return a line in pieces that fit."""
+def broken(line: str, width: int) -> list[str]:
+    """Return a line in pieces that fit, broken inside of words."""
     pieces = []
     while width_of(line) > width:
         head = _head(line, width) or MARK

@@ -31,7 +31,8 @@ def command(session: str | None, as_json: bool, no_trunc: bool) -> None:
     """Print events of scopes as they happen, until interrupted.
 
     Needs no keeper. First it prints the scopes and members that exist, as those that run. The line
-    ``watching`` on standard error marks the moment from which no event is missed.
+    ``watching`` on standard error marks the moment from which no event is missed, except of members
+    that end within milliseconds of their start: `history` has these too.
     """
     began = boottime()
     printed = _Printed(no_trunc=no_trunc)

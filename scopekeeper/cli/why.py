@@ -28,6 +28,7 @@ from scopekeeper.cli.show import (
 from scopekeeper.cli.similar import like_selected, like_word
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
+from scopekeeper.cli.whole_number import COUNT
 from scopekeeper.cli.why_launched import launched_document, launched_sentences
 from scopekeeper.cli.why_target import Target
 from scopekeeper.errors import NOTHING_MATCHED, HistoryError, UsageError
@@ -73,7 +74,7 @@ _OUTPUT_LINES = 10
 )
 @click.argument("what", metavar="[SESSION|RUN|SCOPE|MEMBER|SESSION/MEMBER]", required=False)
 @with_key_options
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N ends. "
+@click.option("--limit", metavar="N", type=COUNT, help="Only the newest N ends. "
               f"Default {_SHOWN}, with --json {_SHOWN_JSON}.")  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="Every end that the history has.")
 @with_all_users("Also what other users run and ran; root only.")

@@ -36,6 +36,7 @@ def examine() -> list[Finding]:
     findings += _found("shell", parts.shell)
     findings += _found("policy", parts.policy)
     findings += _found("clients", parts.clients)
+    findings += _found("state", parts.state_folder)
     findings += _found("servers", mcp_servers.launchers)
     findings += _found("hooks", client_hooks.launchers)
     findings += _found("servers", mcp_servers.in_settings)

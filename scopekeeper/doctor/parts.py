@@ -128,7 +128,7 @@ def shell() -> Iterator[Finding]:
 def policy() -> Finding:
     """Check that the policy files can be read."""
     from scopekeeper.policy.load import load
-    from scopekeeper.policy.rules import PolicyError
+    from scopekeeper.policy.toml_file import PolicyError
 
     try:
         load()
@@ -160,6 +160,23 @@ def clients() -> Iterator[Finding]:
             yield Finding("clients", Status.LIMIT, error.message, "correct the file")
         else:
             yield Finding("clients", Status.OK, files)
+
+
+def state_folder() -> Finding:
+    """Check that what ends can be recorded."""
+    from scopekeeper import state
+
+    try:
+        folder = state.directory()
+    except ScopekeeperError as error:
+        return Finding("state", Status.LIMIT, f"nothing is recorded: {error.message}", error.hint)
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("state", Status.OK, f"ends are recorded in {folder}")
+    return Finding(
+        "state", Status.LIMIT, f"nothing is recorded: {nearest} may not be written",
+        "make it writable, or set SCOPEKEEPER_STATE to a folder that only you can write to",
+    )  # fmt: skip
 
 
 def keeper(where: Place) -> Finding:

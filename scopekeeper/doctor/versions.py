@@ -15,6 +15,7 @@ _LIBRARIES = (
     "click",
     "dbus-next",
     "dbus-fast",
+    "prometheus-client",
     "psutil",
     "pyroute2",
     "pyte",

@@ -30,7 +30,7 @@ def waiter(wanted: str) -> tuple[str, Wait]:
     except unheld_runs.UnheldRunError as error:
         return error.scope.run, functools.partial(unheld_runs.wait_for, error.scope)
     except NoRunError:
-        ended = unheld_runs.recorded(wanted)
+        ended = unheld_runs.recorded(wanted) if wanted else None
         if ended is None:
             raise
         return wanted, lambda _: ended

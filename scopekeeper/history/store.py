@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError
-from scopekeeper.history import bounds, rows
+from scopekeeper.history import bounds, rows, totals
 from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import End, merged
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
+
+_Result = TypeVar("_Result")
 
 FILE = "history.db"
 DAMAGED = "history.damaged"
@@ -163,42 +166,50 @@ class HistoryStore:
                     self.path.with_name(FILE + suffix).unlink(missing_ok=True)
                 self.path.with_name(_LOCK).unlink(missing_ok=True)
 
+    def totals(self) -> dict[Reason, int]:
+        """Return how many ends were ever recorded, by reason; raises HistoryError.
+
+        An end whose reason becomes known later counts for both: as unknown, and for that reason.
+        """
+        return self._read(
+            lambda connection: totals.read(connection) if _check_version(connection) else {}, {}
+        ) or dict.fromkeys(Reason, 0)
+
     def _query(
         self, table: str, rest: str, *values: Sequence[bytes | int], known_since: int = 1
     ) -> list[End]:
         """Return rows of a table; rest ends the query, executed with each of these values."""
-        problem = self._problem()
-        if problem:
-            raise HistoryError(f"the history cannot be read: {problem}", self._remedy)
-        if not self.path.exists():
-            return []
-        try:
-            return self._rows_of("mode=ro", table, rest, values, known_since)
-        except sqlite3.OperationalError as error:
-            if _code(error) not in _NOT_WRITABLE:
-                raise self._unreadable(error) from None
-        except (sqlite3.Error, ValueError) as error:
-            raise self._unreadable(error) from None
-        try:  # on a read-only file system SQLite needs a promise that nobody writes
-            return self._rows_of("immutable=1", table, rest, values, known_since)
-        except (sqlite3.Error, ValueError) as error:
-            raise self._unreadable(error) from None
 
-    def _rows_of(
-        self,
-        how: str,
-        table: str,
-        rest: str,
-        values: Sequence[Sequence[bytes | int]],
-        known_since: int,
-    ) -> list[End]:
-        with contextlib.closing(self._connect(how)) as connection:
+        def found(connection: sqlite3.Connection) -> list[End]:
             if _check_version(connection) < known_since:
                 return []  # the file is just being made, or is older than the table
             query = f"{_SELECT}{rows.source(connection, table)}{rest}"
             return [
                 rows.from_row(row) for each in values for row in connection.execute(query, each)
             ]
+
+        return self._read(found, [])
+
+    def _read(self, work: Callable[[sqlite3.Connection], _Result], nothing: _Result) -> _Result:
+        """Return the result of work with the file, or nothing if there is none yet."""
+        problem = self._problem()
+        if problem:
+            raise HistoryError(f"the history cannot be read: {problem}", self._remedy)
+        if not self.path.exists():
+            return nothing
+        try:
+            with contextlib.closing(self._connect("mode=ro")) as connection:
+                return work(connection)
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _NOT_WRITABLE:
+                raise self._unreadable(error) from None
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unreadable(error) from None
+        try:  # on a read-only file system SQLite needs a promise that nobody writes
+            with contextlib.closing(self._connect("immutable=1")) as connection:
+                return work(connection)
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> HistoryError:
         if isinstance(self._failure(error), HistoryError):
@@ -278,12 +289,14 @@ class HistoryStore:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
         rows.add_columns(connection, _TABLES)
+        totals.prepare(connection)
         for statement in bounds.INDEXES:
             connection.execute(statement)
         self._step("insert")
         for end in began:
             self._keep_living(connection, end)
         news = [end for end in ends if self._keep(connection, end)]
+        totals.add(connection, [end.reason for end in news])
         self._step("prune")
         self._bounds.prune(connection, {rows.to_text(end.unit) for end in ends})
         self._step("commit")

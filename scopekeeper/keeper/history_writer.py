@@ -44,6 +44,11 @@ class HistoryWriter:
             self._jobs.begin_later(_ENDED_SECONDS, self._write_ended)
         self._ended.append(end)
 
+    @property
+    def unwritten(self) -> int:
+        """How many ends wait to be written."""
+        return len(self._ended)
+
     async def catch_up(self, leaves: Collection[str]) -> None:
         """Write ends that no keeper saw; leaves are the leaves that exist."""
         missed, problem = await self._history.do(recording.missed, leaves, _is_alive)

@@ -1,6 +1,7 @@
 """The keeper as a process: one for each uid, stopped by systemd."""
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -14,9 +15,14 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.exec.run import unreadable
 from scopekeeper.history import journal, store  # noqa: F401
 from scopekeeper.keeper import log, notices
+from scopekeeper.keeper.condition import Tally
 from scopekeeper.keeper.exec.server import RunServer
 from scopekeeper.keeper.keeper import Keeper
+from scopekeeper.keeper.metrics_address import Address
+from scopekeeper.keeper.metrics_server import MetricsServer
 from scopekeeper.keeper_address import only_one
+from scopekeeper.metrics import read
+from scopekeeper.metrics.facts import SESSIONS
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import calls  # noqa: F401
 from scopekeeper.systemd.fdstore import DescriptorStore, inherited, limit
@@ -25,6 +31,8 @@ from scopekeeper.systemd.notify import notify, watchdog_seconds
 if TYPE_CHECKING:
     from scopekeeper.keeper.dbus_service import Interface
 
+    Interfaces = list[Interface]
+
 _log = logging.getLogger("scopekeeper")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
@@ -32,24 +40,32 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 
 
 def run(
-    *, linger: float | None, on_the_bus: bool, listens: Callable[[], None] | None = None
+    *,
+    linger: float | None,
+    on_the_bus: bool,
+    listens: Callable[[], None] | None = None,
+    metrics: Address | None = None,
+    sessions: int = SESSIONS,
 ) -> None:
     """Keep until SIGTERM, or until there has been nothing to keep for linger seconds.
 
-    listens is called when clients can connect. Raises ConflictError if this uid has a keeper
-    already, and what Keeper raises.
+    listens is called when clients can connect. metrics is where to serve metrics, in which so many
+    sessions have series of their own. Raises ConflictError if this uid has a keeper already, and
+    what Keeper raises.
     """
     stored = inherited()
     logging.basicConfig(handlers=[log.handler()], level=logging.INFO)
     lock = only_one()
+    serve = None if metrics is None else functools.partial(_metrics, metrics, sessions)
     try:
-        asyncio.run(_keep(stored, linger=linger, on_the_bus=on_the_bus, listens=listens))
+        asyncio.run(_keep(stored, serve, linger=linger, on_the_bus=on_the_bus, listens=listens))
     finally:
         os.close(lock)
 
 
 async def _keep(
     stored: dict[str, list[int]],
+    serve_metrics: "Callable[[Keeper, Tally, Interfaces, str], MetricsServer] | None",
     *,
     linger: float | None,
     on_the_bus: bool,
@@ -58,8 +74,11 @@ async def _keep(
     loop = asyncio.get_running_loop()
     caller = Caller()
     interfaces: list[Interface] = []
+    tally = Tally()
+    _log.addHandler(tally)
 
     def report(notice: notices.Notice) -> None:
+        tally.note(notice)
         for interface in interfaces:
             interface.emit(notice)
 
@@ -78,6 +97,9 @@ async def _keep(
         joined = asyncio.Event()
         helpers.append(asyncio.create_task(_be_on_the_bus(keeper, caller, interfaces, joined)))
         await joined.wait()
+    if serve_metrics is not None:
+        server_of_metrics = serve_metrics(keeper, tally, interfaces, caller.mount)
+        helpers.append(asyncio.create_task(server_of_metrics.serve()))
     gc.enable()
     gc.freeze()
     if listens is not None:
@@ -92,6 +114,22 @@ async def _keep(
         task.cancel()
     server.close()
     await keeper.close()
+
+
+def _metrics(
+    address: Address,
+    sessions: int,
+    keeper: Keeper,
+    tally: Tally,
+    interfaces: "Interfaces",
+    mount: str,
+) -> MetricsServer:
+    look = functools.partial(
+        read.read, mount, keeper.condition.sockets, sessions=sessions, keep=True
+    )
+    return MetricsServer(
+        address, look, lambda: keeper.condition.health(tally, bus_connected=bool(interfaces))
+    )
 
 
 async def _be_on_the_bus(

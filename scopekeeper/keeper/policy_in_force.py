@@ -18,6 +18,8 @@ class PolicyInForce:
         self.policy = Policy()
         self.was_read = False
         """Whether the policy is one that was read."""
+        self.is_valid = False
+        """Whether what the files have now is in force."""
         self._signature = ""
         self._ignored: list[str] = []
         self.read()
@@ -33,6 +35,7 @@ class PolicyInForce:
 
     def read(self) -> bool:
         """Read the files; return False, and keep the policy as it is, if they are invalid."""
+        self.is_valid = False
         try:
             self._signature = self._find()
             self.policy = load()
@@ -41,7 +44,7 @@ class PolicyInForce:
             without = "until it is mended, no rule ends anything"
             _log.error("%s; %s", words(error), before if self.was_read else without)
             return False
-        self.was_read = True
+        self.was_read = self.is_valid = True
         return True
 
     def _find(self) -> str:

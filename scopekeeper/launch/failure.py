@@ -5,10 +5,17 @@ import traceback
 
 from scopekeeper import errors
 from scopekeeper.errors import ManagerError, ScopekeeperError, UnavailableError, UsageError
+from scopekeeper.history import failed_launches
 from scopekeeper.launch.program import original_environment
 from scopekeeper.safe_text import safe
 
 _HINTS = {errno.EROFS: errors.READ_ONLY, errno.EAFNOSUPPORT: errors.NO_SOCKETS}
+
+
+def reported(error: Exception) -> str:
+    """Count a launch that fails, or that goes on uncontained; return its error as one line."""
+    failed_launches.count(failed_launches.kind_of(error))
+    return describe(error)
 
 
 def describe(error: Exception) -> str:

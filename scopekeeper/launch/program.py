@@ -5,6 +5,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from scopekeeper.owned.claim_at_launch import Handover
 
 NOT_EXECUTABLE = 126
@@ -56,8 +58,7 @@ def resolve(command: str, environment: dict[bytes, bytes]) -> bytes:
         if is_file and posix.access(candidate, posix.X_OK):
             return candidate
         status, reason = NOT_EXECUTABLE, "not an executable file"
-    say(f"{command}: {reason}")
-    posix._exit(status)
+    return _give_up(f"{command}: {reason}", status)
 
 
 def execute(
@@ -75,8 +76,17 @@ def execute(
             posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
         if handover is not None:
             handover.withdraw()  # the command does not run and owns nothing
-        say(f"{command[0]}: {error.strerror}")
-        posix._exit(NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE)
+        status = NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE
+        _give_up(f"{command[0]}: {error.strerror}", status)
+
+
+def _give_up(text: str, status: int) -> "NoReturn":
+    """Count and report a command that cannot be executed, and exit."""
+    from scopekeeper.history import failed_launches
+
+    failed_launches.count("command")
+    say(text)
+    posix._exit(status)
 
 
 def encoded(argument: str) -> bytes:

@@ -78,14 +78,14 @@ def _launch(
         if handover is not None:
             handover.bind()
     except Exception as error:
-        from scopekeeper.launch.failure import describe, is_unavailable
+        from scopekeeper.launch.failure import is_unavailable, reported
 
         if handover is not None:
             handover.withdraw()
             handover, command = None, whole
         if options.get("if_unavailable") != "warn" or not is_unavailable(error):
             raise
-        say(f"warning: running uncontained: {describe(error)}")
+        say(f"warning: running uncontained: {reported(error)}")
         if "own" in options:
             say("warning: --own has no effect: nothing can tell when the last user is gone")
         inner = environment
@@ -255,7 +255,7 @@ def tell(inner: dict[bytes, bytes], member: "NewMember") -> None:
 
 def _fail(error: Exception) -> None:
     from scopekeeper.errors import FAILED
-    from scopekeeper.launch.failure import describe
+    from scopekeeper.launch.failure import reported
 
-    say(describe(error))
+    say(reported(error))
     posix._exit(FAILED)

@@ -221,11 +221,11 @@ def choose(
 
 
 def describe(error: Exception) -> tuple[str, bool]:
-    """Return one line, and whether the machine failed and not the call."""
+    """Count the failure; return one line, and whether the machine failed and not the call."""
     try:
-        from scopekeeper.launch.failure import describe, is_unavailable
+        from scopekeeper.launch.failure import is_unavailable, reported
 
-        return describe(error), is_unavailable(error)
+        return reported(error), is_unavailable(error)
     except Exception:  # noqa: BLE001  a broken installation, or no procfs
         return f"{type(error).__name__}: {error}", True
 

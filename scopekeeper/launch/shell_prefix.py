@@ -138,13 +138,14 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
             name = program_name(line, "server")
             run.contain({"name": name, "shared_name": "1"}, name, environment, inner)
     except Exception as error:  # noqa: BLE001  nothing prevents the command
+        reason, _ = shell.describe(error)
         if asked == b"fail":
             from scopekeeper.errors import FAILED
 
-            program.say(shell.describe(error)[0])
+            program.say(reason)
             posix._exit(FAILED)
         if kind == SERVER or asked == b"warn":
-            program.say(f"warning: running uncontained: {shell.describe(error)[0]}")
+            program.say(f"warning: running uncontained: {reason}")
         return dict(environment)
     return inner
 

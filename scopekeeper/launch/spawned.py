@@ -48,13 +48,14 @@ def main(fd: int) -> None:
             warn=lambda text: say("warning", text),
         )
     except Exception as error:  # noqa: BLE001  the gateway raises it
-        from scopekeeper.launch.failure import describe, is_unavailable, translated
+        from scopekeeper.launch.failure import is_unavailable, reported, translated
 
         if asked["options"].get("if_unavailable") != "warn" or not is_unavailable(error):
             raised = translated(error)
+            reported(error)
             say("failed", type(raised).__name__, raised.message, raised.hint)
             posix._exit(FAILED)
-        say("warning", f"running uncontained: {describe(error)}")
+        say("warning", f"running uncontained: {reported(error)}")
         say("uncontained")
         inner = asked["environment"]
     else:

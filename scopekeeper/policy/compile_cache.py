@@ -10,7 +10,8 @@ import os
 from scopekeeper import quantities, whole_file
 from scopekeeper.policy.cache_format import DURATIONS, NUMBERS, compiled_path
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
+from scopekeeper.policy.rules import DEFAULT, Policy, Value
+from scopekeeper.policy.toml_file import PolicyError
 from scopekeeper.scope.names import EPHEMERAL_LANES
 
 _FLAGS = ("replace", "supersede")

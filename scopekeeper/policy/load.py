@@ -6,7 +6,8 @@
 
 from scopekeeper import regular_files
 from scopekeeper.policy.files import find
-from scopekeeper.policy.rules import Policy, PolicyError, parse
+from scopekeeper.policy.rules import Policy, parse
+from scopekeeper.policy.toml_file import PolicyError
 
 
 def load() -> Policy:

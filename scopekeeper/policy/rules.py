@@ -15,15 +15,16 @@ A file has a table for each lane class, and one for all of them::
 
 A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's;
 later files override earlier ones. ``escaped`` and ``rewrap`` at the top of a file are the same in
-``default``.
+``default``. ``command_rules`` reads the tables ``on_end`` and ``on_event``.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from scopekeeper import quantities
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
+from scopekeeper.policy.toml_file import PolicyError, document, line_of
 from scopekeeper.scope.names import EPHEMERAL_LANES, lane_class
 from scopekeeper.scope.records import KINDS, LIFETIMES
 
@@ -115,10 +116,6 @@ _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
 program in one for its own sake, as people do in a shell."""
 
 
-class PolicyError(ScopekeeperError):
-    """An invalid policy; names the file and the line."""
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One value, and the file and line that set it."""
@@ -135,6 +132,8 @@ class Policy:
     """Settings by lane class; later files override earlier ones."""
     kinds: Mapping[tuple[str, str], Mapping[str, Setting]] = field(default_factory=dict)
     """Settings of BY_KIND by lane class and kind."""
+    commands: tuple[CommandRule, ...] = ()
+    """The commands for ends and events, also those that are not enabled."""
 
     def settings(self, lane_class: str, kind: str = "") -> dict[str, Setting]:
         """Return every rule of a lane class with its source, for members of a kind if given."""
@@ -161,6 +160,11 @@ class Policy:
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
 
+    @property
+    def memory_shares(self) -> frozenset[float]:
+        """The parts of memory limits of which a command wants to know."""
+        return frozenset(rule.memory_share for rule in self.commands if rule.watches_memory)
+
     def escaped(self, lane: str, kind: str) -> str:
         """Return what is done about a process that left a member of a lane and kind."""
         return self.rules(lane_class(lane), kind).escaped
@@ -178,9 +182,12 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
     """Merge files, each a path and its text, later files last; raises PolicyError."""
     lanes: dict[str, dict[str, Setting]] = {}
     kinds: dict[tuple[str, str], dict[str, Setting]] = {}
+    commands = CommandTables()
     for path, text in texts:
-        for entry in _entries(path, text):
-            source = f"{path}:{_line_of(text, *entry.place)}"
+        found = document(path, text)
+        commands.take(path, text, found)
+        for entry in _entries(path, text, found):
+            source = f"{path}:{line_of(text, *entry.place)}"
             try:
                 setting = Setting(_checked(entry), source)
             except ValueError as error:
@@ -189,7 +196,7 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
                 kinds.setdefault((entry.lane, entry.kind), {})[entry.key] = setting
             else:
                 lanes.setdefault(entry.lane or DEFAULT, {})[entry.key] = setting
-    return Policy(lanes, kinds)
+    return Policy(lanes, kinds, commands.rules())
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,25 +226,14 @@ class _Entry:
         return tuple(each for each in _KEYS if self.lane == DEFAULT or each not in _OF_NO_LANE)
 
 
-def _entries(path: str, text: str) -> list[_Entry]:
-    """Return all settings of a file; raises PolicyError."""
-    import tomllib  # slow, and most machines have no file
-
-    try:
-        document = tomllib.loads(text)
-    except RecursionError:
-        raise PolicyError(f"{path}: it is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, or a number that int() refuses
-        place = re.search(r"at line (\d+)", str(error))
-        number = int(place[1]) if place else text.count("\n") + 1
-        what = _bare_text(text, number) or re.sub(r" \(at .*\)$", "", str(error))
-        raise PolicyError(f"{path}:{number}: {what}") from None
+def _entries(path: str, text: str, document: dict[str, Any]) -> list[_Entry]:
+    """Return the settings of a file that are about lanes; raises PolicyError."""
     found: list[_Entry] = []
     lanes = document.pop("lanes", {})
     if not isinstance(lanes, dict):
-        raise PolicyError(f"{path}:{_line_of(text, 'lanes')}: write [lanes.NAME]")
+        raise PolicyError(f"{path}:{line_of(text, 'lanes')}: write [lanes.NAME]")
     for name, table in lanes.items():
-        where = f"{path}:{_line_of(text, 'lanes', name)}"
+        where = f"{path}:{line_of(text, 'lanes', name)}"
         if not isinstance(table, dict):
             raise PolicyError(f"{where}: {name} is in no lane's table; write [lanes.NAME]")
         if not name or ":" in name:
@@ -248,51 +244,6 @@ def _entries(path: str, text: str) -> list[_Entry]:
             else:
                 found.append(_Entry(name, "", key, value))
     return [_Entry("", "", key, value) for key, value in document.items()] + found
-
-
-_BARE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=\s*([A-Za-z0-9][\w.-]*)\s*(?:#.*)?")
-
-
-def _bare_text(text: str, number: int) -> str:
-    """Return what is wrong if a line gives a text without quotes, else ''."""
-    bare = _BARE.fullmatch(text.split("\n")[number - 1])
-    if bare is None:
-        return ""
-    import tomllib
-
-    try:
-        tomllib.loads(f"it = {bare[2]}")
-    except ValueError:
-        return f'a text stands in quotes: {bare[1]} = "{bare[2]}"'
-    return ""
-
-
-_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
-_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
-_HEADER = re.compile(rf"\s*\[+\s*({_DOTTED})\s*\]")
-_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
-
-
-def _line_of(text: str, *place: str) -> int:
-    """Return the line of a setting, or else of the table or key around it."""
-    table: tuple[str, ...] = ()
-    best, last = 0, 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            here = table = _parts(header[1])
-        elif key := _KEY.match(line):
-            here = (*table, *_parts(key[1]))
-        else:
-            continue
-        if here == place:
-            return number
-        if here == place[: len(here)] and len(here) >= best:
-            best, last = len(here), number
-    return last
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
 
 
 def _checked(entry: _Entry) -> Value:
@@ -326,6 +277,8 @@ def _checked(entry: _Entry) -> Value:
 
 
 def _why_unknown(entry: _Entry) -> str:
+    import difflib
+
     if entry.key in _OF_NO_LANE:
         return f"{entry.key} is no rule of a lane; put it under [lanes.{DEFAULT}]"
     if entry.kind and entry.key in _KEYS:
@@ -334,7 +287,7 @@ def _why_unknown(entry: _Entry) -> str:
         return f"{entry.key} is no setting of a file; put it under [lanes.{DEFAULT}] or a lane's"
     if not entry.lane and entry.key == "lane":
         return "unknown table lane; write [lanes.NAME]"
-    import difflib
-
+    if not entry.lane and (near := difflib.get_close_matches(entry.key, TABLES, 1)):
+        return f"unknown table {entry.key}; write [{near[0]}.NAME]"
     near = difflib.get_close_matches(entry.key, entry.known, 1)
     return f"unknown setting {entry.key}" + (f"; did you mean {near[0]}?" if near else "")

@@ -79,7 +79,7 @@ def test_it_needs_no_compiler_enables_nothing_and_starts_nothing(package):
         assert not list(Path(folder).rglob("*scopekeeper*"))
 
 
-def test_commands_are_contained_found_again_and_ended(who):
+def try_commands_are_contained_found_again_and_ended(who):
     run = who.start("scopekeeper", "run", "-s", "deb", "-n", "it", "--", "sleep", "1000")
     try:
         (scope,) = eventually(who.scopes)
@@ -278,3 +278,12 @@ def test_a_purge_leaves_nothing_but_what_is_the_users(package):
     finally:
         lab.call(*lab.systemctl, "stop", "scopekeeper-purge-main.scope")
         server.wait(30)
+
+
+@pytest.mark.usefixtures("package")
+def test_metrics_are_written_by_the_library_of_the_archive():
+    for form, last in (("openmetrics", "# EOF\n"), ("text", "")):
+        printed = Who("lab").call("scopekeeper", "metrics", "--format", form)
+        assert 'scopekeeper_build_info{version="' in printed
+        assert 'scopekeeper_ends_total{reason="exited",user="lab"} ' in printed
+        assert printed.endswith(last)

@@ -209,10 +209,8 @@ def test_the_client_in_python_talks_to_a_server():
 @pytest.mark.systemd
 def test_the_keeper_is_started_by_the_first_scope_as_it_says():
     keeper = blocks("", "docs/operating.md")
-    (command,) = [block for block in keeper if "scopekeeper install --user" in block]
-    systemctl = ["systemctl", "--user"]
-    if os.geteuid() == 0:
-        command, systemctl = command.replace("--user", "--system"), ["systemctl"]
+    (command,) = [block for block in keeper if block.strip() == "scopekeeper install"]
+    systemctl = ["systemctl"] if os.geteuid() == 0 else ["systemctl", "--user"]
     try:
         subprocess.run(["sh", "-e", "-c", command], check=True)
         subprocess.run(["scopekeeper", "run", "-s", "readme", "--", "sleep", "1"], check=True)

@@ -25,7 +25,10 @@ ALONE = 99  # OpenClaw gives up on its own database after seconds of waiting on 
 PATIENT = ("--timeout", str(TEST_LIMIT_S))
 
 # What is to run where this does, and not in machines of the lab.
-HERE = "not systemd and not root and not openclaw and not reload and not deb and not builds"
+HERE = (
+    "not systemd and not root and not openclaw and not prometheus and not reload and not deb "
+    "and not builds and not browser"
+)
 SYSTEMD = "(systemd or root) and not controllers"
 # What `make test` runs on a second Debian, and as root; it runs all but what is long as the user.
 EVERYWHERE = "core and not long"
@@ -200,6 +203,10 @@ PARTS: tuple[Part, ...] = (
           *PATIENT, "-m", "builds", "tests/deb")),
         weight=2,
     ),
+    Part(
+        "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 3,
+        (machine("trixie-browser:nspawn:user=-m browser tests/browser"),),
+    ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
     openclaw("openclaw", "2026.9.6"),
     Part(
@@ -220,6 +227,10 @@ PARTS: tuple[Part, ...] = (
     *suite("bookworm-backports"),
     openclaw("openclaw-2026.4", "2026.4.15"),
     *(client(each.name, each.title) for each in CLIENTS.values()),
+    Part(
+        "prometheus", "trixie nspawn root+user", "a real Prometheus reads the metrics", 3,
+        ((*machine(jobs=1), "-p", "tests.prometheus.plugin", "--prometheus"),),
+    ),
     Part(
         "races", "trixie nspawn root+user", "all rounds of the tests of races", 15,
         (machine(f"races@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *RACES)}"),),

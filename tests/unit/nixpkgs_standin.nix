@@ -18,6 +18,7 @@ let
       hatchling = 1;
       click = 1;
       dbus-next = 1;
+      prometheus-client = 1;
       psutil = 1;
       pyroute2 = 1;
       pyte = 1;

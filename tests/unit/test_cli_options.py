@@ -1,5 +1,6 @@
 """What a wrong option is answered: what to write instead, and the help of that command."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from test_given_once import ONE_VALUE
 
 from scopekeeper.cli import option_errors
 from scopekeeper.cli.main import group
+from scopekeeper.history.end import End
+from scopekeeper.history.store import HistoryStore
+from scopekeeper.scope.reason import Reason
 
 
 def answer(*words):
@@ -111,3 +115,26 @@ def test_it_is_one_line_on_standard_error_with_the_status_of_wrong_usage():
             timeout=60,
         )  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
+
+
+@pytest.mark.parametrize("words", [
+    "stop|", "ls|", "ps|", "ports|", "label|--as|x|", "adopt|", "ls|-l|", "wait|",
+])  # fmt: skip
+def test_a_word_that_is_empty_is_refused(words, tmp_path):
+    """As that of a variable that is not set: wait "$RUN" took some run that had ended."""
+    state = {"PATH": os.environ["PATH"], "SCOPEKEEPER_STATE": str(tmp_path / "state")}
+    (tmp_path / "state").mkdir(mode=0o700)
+    end = End("0123abcd", 1, 2, "s", "main", "time", Reason.EXITED, exit_status=3)
+    HistoryStore(tmp_path / "state").write([end])
+    done = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", *words.split("|")],
+        capture_output=True, text=True, env=state,
+    )  # fmt: skip
+    assert done.returncode == (4 if words == "wait|" else 2), done.stderr
+    assert "empty" in done.stderr or "there is no run ''" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["history -n x", "why a --limit 0", "ports --port 70000"])
+def test_a_number_that_is_wrong_is_said_to_be_no_whole_number(words):
+    assert "whole number" in answer(*words.split()) or " in the range " in answer(*words.split())
+    assert "integer range" not in answer(*words.split())

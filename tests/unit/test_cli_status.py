@@ -119,8 +119,8 @@ def test_each_thing_that_needs_a_hand_has_its_command(cursor, home, call, monkey
     document = json.loads(call("--json")[1])
     assert document["contained"] is False
     assert [each["command"] for each in document["needs_a_hand"]] == [
-        "scopekeeper setup", f"correct {gemini}, then: scopekeeper wrap {gemini}",
-        "scopekeeper install --user", "scopekeeper reconcile",
+        "scopekeeper reconcile", "scopekeeper setup",
+        f"correct {gemini}, then: scopekeeper wrap {gemini}", "scopekeeper install --user",
     ]  # fmt: skip
 
 
@@ -153,7 +153,8 @@ def test_today_is_what_ended_since_midnight(cursor, home, call):
         end(now, Reason.STOPPED, "00000005", 1),
     ])  # fmt: skip
     _, out = call()
-    assert "today   4 ended; 2 cleaned up with 5 processes: 1 owner gone, 1 abandoned\n" in out
+    cleaned = "2 of them cleaned up: 1 owner gone, 1 abandoned; 5 processes"
+    assert f"today   4 ended, {cleaned}\n" in out
     document = json.loads(call("--json")[1])
     assert document["today"] == {"ended": 4, "cleaned_up": 2, "processes": 5,
                                  "reasons": {"owner gone": 1, "abandoned": 1}}  # fmt: skip

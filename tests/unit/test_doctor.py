@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from scopekeeper.cli import doctor
 from scopekeeper.doctor import mcp_servers, parts
-from scopekeeper.doctor.finding import Status
+from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.policy import files
 from scopekeeper.scope.placement import Place
 
@@ -73,3 +74,28 @@ def test_a_program_in_claude_codes_settings_that_is_gone_is_a_finding(
     program.touch(mode=0o755)
     (found,) = mcp_servers.in_settings()
     assert found.status is Status.OK
+
+
+def test_a_state_folder_that_cannot_be_made_is_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "file/state"))
+    assert parts.state_folder().status is Status.OK
+    (tmp_path / "file").touch()
+    found = parts.state_folder()
+    assert (found.status, str(tmp_path / "file") in found.detail) == (Status.LIMIT, True)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_on_a_terminal_a_finding_fits_and_a_command_stays_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    found = Finding("slice", Status.NOTE, "a word, " * 20 + "the last", "mend " * 30 + "it")
+    monkeypatch.setattr(doctor, "examine", lambda: [found])
+    monkeypatch.setattr(doctor, "terminal_width", lambda: width)
+    with pytest.raises(SystemExit):
+        doctor.command.main([], standalone_mode=False)
+    *lines, command, _ = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert " ".join(line[20:] for line in lines) == found.detail
+    assert command == f"{'':20}→ {found.fix}"

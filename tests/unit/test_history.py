@@ -505,3 +505,47 @@ def test_an_empty_history_is_removed_and_no_other(tmp_path):
     history.write([an_end()])
     history.remove_if_empty()
     assert history.read() == [an_end()]
+
+
+# How many there were
+
+
+def test_ends_are_counted_beyond_the_rows_that_are_kept(tmp_path):
+    store = HistoryStore(tmp_path, limits=Bounds(rows=3))
+    for number in range(7):
+        store.write([an_end(member(number), reason=Reason.EXITED, unit=f"u{number}")])
+    store.write([an_end(member(6), reason=Reason.EXITED, unit="u6")])  # reported again
+    assert len(store.read()) == 3
+    counted = store.totals()
+    assert counted == dict.fromkeys(Reason, 0) | {Reason.EXITED: 7}
+    assert HistoryStore(tmp_path).totals() == counted
+
+
+def test_an_end_that_is_explained_later_counts_for_both(tmp_path):
+    store = HistoryStore(tmp_path)
+    store.write([an_end()])
+    store.write([an_end(reason=Reason.OOM_KILLED)])
+    counted = store.totals()
+    assert (counted[Reason.UNKNOWN], counted[Reason.OOM_KILLED], sum(counted.values())) == (1, 1, 2)
+
+
+def test_ends_of_an_earlier_version_are_counted_from_its_rows(tmp_path):
+    store = HistoryStore(tmp_path)
+    store.write([an_end(member(number), reason=Reason.TTL) for number in range(4)])
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("DROP TABLE totals")
+        connection.commit()
+    assert store.totals()[Reason.TTL] == 4
+    store.write([an_end(member(9), reason=Reason.TTL)])
+    assert store.totals()[Reason.TTL] == 5
+
+
+def test_a_history_that_is_not_there_has_no_ends_and_one_that_is_damaged_says_so(tmp_path):
+    assert set(HistoryStore(tmp_path).totals().values()) == {0}
+    store = HistoryStore(tmp_path)
+    store.write([an_end()])
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("UPDATE totals SET ends = 'many'")
+        connection.commit()
+    with pytest.raises(HistoryError, match="damaged"):
+        store.totals()

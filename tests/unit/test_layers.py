@@ -17,8 +17,8 @@ FLOORS = (
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
     "systemd",
     "scope", "policy", "clients", "history", "owned", "lifecycle", "launch",
-    "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "keeper",
-    "install", "openclaw", "doctor", "setup", "cli",
+    "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",
+    "report", "install", "openclaw", "doctor", "setup", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers
     "main", "__main__", "__init__",
 )  # fmt: skip

@@ -82,8 +82,12 @@ def test_all_that_install_installs_is_in_a_package(installed):
     assert {name: path.read_text() for name, path in installed.items() if name not in examples} == (
         expected
     )
-    assert {Path(name).parts[-2] for name in examples} == {
-        path.name for path in (ROOT / "units").glob("*.d")
+    shown = {ROOT / "units": "*.d/*", ROOT / "examples": "**/*"}
+    assert {name.partition("/examples/")[2] for name in examples} == {
+        str(path.relative_to(folder))
+        for folder, pattern in shown.items()
+        for path in folder.glob(pattern)
+        if path.is_file()
     }
     assert {path.stat().st_mode & 0o777 for path in installed.values()} == {0o644}
 
@@ -125,8 +129,9 @@ def variable(name):
 def test_arch_has_the_version_the_license_and_the_dependencies_of_the_project():
     assert variable("pkgver") == [__version__]
     assert variable("license") == [PROJECT["project"]["license"]]
+    as_arch = {"prometheus-client": "prometheus_client"}
     assert set(variable("depends")) == {"python", "systemd"} | {
-        f"python-{name}" for name in DEPENDENCIES
+        f"python-{as_arch.get(name, name)}" for name in DEPENDENCIES
     }
     known = {"python-build", "python-installer"}
     assert set(variable("makedepends")) | set(variable("depends")) >= known | {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from scopekeeper.launch.request import Request
 from scopekeeper.policy import cached, compile_cache, files
-from scopekeeper.policy.rules import FOREVER, Policy, PolicyError, parse
+from scopekeeper.policy.rules import FOREVER, Policy, parse
+from scopekeeper.policy.toml_file import PolicyError
 from scopekeeper.scope.records import KINDS
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("click", "dbus-next", "psutil", "pyroute2", "pyte", "pystemd")
+NEEDED = ("click", "dbus-next", "prometheus-client", "psutil", "pyroute2", "pyte", "pystemd")
 # what builds the project, without what else is installed here
 BUILDS = ("pip", "hatchling", "click", "packaging", "pathspec", "pluggy", "trove_classifiers")
 

@@ -76,3 +76,11 @@ def test_since_takes_a_time_or_how_long_ago(text, seconds):
 def test_since_says_what_it_takes(text):
     with pytest.raises(ValueError, match="--since"):
         quantities.since("since", text, 0.0)
+
+
+@pytest.mark.parametrize("text", ["@nan", "@inf", "@-inf", "@1e400", "@99999999999999", "@9e18"])
+def test_a_time_beyond_the_calendar_is_none(text):
+    with pytest.raises(ValueError, match="--since: "):
+        quantities.since("since", text, 0.0)
+    with pytest.raises(ValueError, match="--started-before: "):
+        quantities.moment("started-before", text)

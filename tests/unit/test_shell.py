@@ -46,7 +46,7 @@ anything = st.text(st.characters(blacklist_characters="\0"), max_size=20)
         ("sh -c", "", None),
     ],
 )
-def test_command_and_script_are_found_behind_the_options(words, command, script):
+def try_command_and_script_are_found_behind_the_options(words, command, script):
     given_word, *arguments = words.split()
     form = ShellArguments(given_word, arguments)
     assert (form.command, form.script) == (command, script)

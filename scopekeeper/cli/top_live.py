@@ -1,0 +1,385 @@
+"""The loop of ``top``: looks at the machine, draws, takes keys, and does what they ask for.
+
+Nothing that takes long is done in the loop: a stop runs in a thread, ``why`` and ``attach`` as
+processes of their own.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scopekeeper.cli import top_commands, top_filter, top_layout, top_page, top_rows
+from scopekeeper.cli.list_where import Condition, arranged
+from scopekeeper.cli.show import unread_text
+from scopekeeper.cli.top_events import Events
+from scopekeeper.cli.top_layout import Scene
+from scopekeeper.cli.top_log import WarningsShown
+from scopekeeper.cli.top_look import Looks
+from scopekeeper.cli.top_pages import Pages
+from scopekeeper.cli.top_rows import Measured, Shown, TopRow
+from scopekeeper.cli.top_screen import Screen
+from scopekeeper.cli.top_state import Action, Ask, Page, Room, State, press, settle
+from scopekeeper.errors import words
+from scopekeeper.kernel import machine_load
+from scopekeeper.safe_text import safe
+from scopekeeper.scope.selection import Selector
+
+DELAY = 2.0
+"""Seconds between looks."""
+_SHARE = 0.03
+"""Of one CPU that looks take at most, unless the caller sets the delay: they come less often."""
+_SHARE_OF_EVENTS = 0.1
+"""The same for looks at what an event came of."""
+_SECOND_LOOK = 0.5
+"""Seconds to the second look, which the first CPU times need."""
+_TOGETHER = 0.1
+"""Seconds in which events are collected."""
+_NO_ROWS = "no scopes; `scopekeeper history` lists what ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the call asks for."""
+
+    mount: str
+    uid: int | None
+    """Of this user only; None for all users."""
+    selector: Selector
+    conditions: tuple[Condition, ...] = ()
+    delay: float | None = None
+    """Seconds; None is DELAY, and longer where a look takes long."""
+
+
+class Live:
+    """One call of ``top``, from its first picture to its last."""
+
+    def __init__(self, screen: Screen, wanted: Wanted, state: State) -> None:
+        self._screen, self._wanted, self._state = screen, wanted, state
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[int] = self._loop.create_future()
+        self._events = Events(self._loop, self._changed)
+        self._looks = Looks(wanted.mount, wanted.uid, wanted.selector, lambda: self._events.sockets)
+        self._measured: list[Measured] = []
+        self._rows: list[TopRow] = []
+        self._arrangement: tuple[object, ...] | None = None
+        self._load = machine_load.read()
+        self._cpu: float | None = None
+        self._next: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        self._rested = 0.0
+        """When events may be looked at again, by the loop's clock."""
+        self._worker = ThreadPoolExecutor(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stops: list[Future[list[str]]] = []
+        """Stops that have begun; those that are proved and shown are taken out."""
+        self._is_away = False
+        """Whether something else has the terminal."""
+        self._program: asyncio.subprocess.Process | None = None
+        self._pages = Pages(self._looks, lambda: screen.size[0])
+        self._log = WarningsShown(self._say)
+
+    async def run(self) -> int:
+        """Show it until the end; return the signal that ended it, 0 if a key did."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._leave, number)
+        self._loop.add_signal_handler(signal.SIGWINCH, self._resized)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        self._loop.add_signal_handler(signal.SIGCONT, self._continued)
+        self._loop.add_reader(0, self._typed)
+        with self._log:
+            if self._events.problem:
+                self._say(f"without events: {self._events.problem}")
+            self._tick(first=True)
+            try:
+                return await self._over
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        self._loop.remove_reader(0)
+        for handle in (self._next, self._soon):
+            if handle is not None:
+                handle.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._program is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._program.terminate()
+        self._events.close()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop is not proved yet."""
+        return any(not each.done() for each in self._stops)
+
+    def wait(self) -> list[str]:
+        """Wait until what was begun is proved; return a line for each outcome not shown yet."""
+        self._worker.shutdown(wait=True)
+        return [line for each in self._stops for line in _outcome(each)]
+
+    # Looks
+
+    def _tick(self, *, first: bool = False) -> None:
+        """Look at everything, draw it, and plan the next look."""
+        began = time.process_time()
+        if not self._is_away:
+            with self._reported():
+                load = machine_load.read()
+                self._cpu = load.cpu_since(self._load)
+                self._load = load
+                wanted = {*self._visible(), *self._events.take()}
+                read = self._looks.look(wanted, members=self._state.members)
+                self._events.follow(read)
+                self._refresh()
+        took = time.process_time() - began
+        pause = _SECOND_LOOK if first else self._wanted.delay or max(DELAY, took / _SHARE)
+        self._next = self._loop.call_later(pause, self._tick)
+
+    def _changed(self) -> None:
+        """Look soon at what events came of."""
+        if self._soon is None:
+            at = max(self._loop.time() + _TOGETHER, self._rested)
+            self._soon = self._loop.call_at(at, self._look_soon)
+
+    def _look_soon(self) -> None:
+        self._soon = None
+        if self._is_away:
+            return
+        began = time.process_time()
+        with self._reported():
+            read = self._looks.look_at(self._events.take(), members=self._state.members)
+            self._events.follow(read)
+            self._refresh()
+        self._rested = self._loop.time() + (time.process_time() - began) / _SHARE_OF_EVENTS
+
+    def _visible(self) -> list[str]:
+        room = self._room()
+        shown = self._rows[self._state.first : self._state.first + room.rows]
+        return [scope.directory for row in shown for scope in row.of.scopes]
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Show an error instead of ending: the next look may succeed."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  one look must not end the view
+            self._say(words(error))
+
+    def _refresh(self) -> None:
+        """Take over what was measured, and draw it."""
+        self._measured = self._looks.measured(members=self._state.members)
+        self._arrange()
+        self._write_page()
+        self._draw()
+
+    def _arrange(self) -> None:
+        state = self._state
+        rows = [top_rows.row(each) for each in self._measured]
+        with contextlib.suppress(ValueError):  # only a filter that is one is in force
+            wanted = top_filter.parse(state.filtered, time.time(), self._wanted.conditions)
+            rows = [row for row in rows if wanted.holds(row)]
+        if state.folds or state.unlike:
+            rows = top_rows.fold(rows, every=state.folds, unlike=state.unlike)
+        self._rows = arranged(rows, lambda row: row.cells, (), state.orders)
+        self._arrangement = state.arrangement
+        self._state = settle(state, self._rows, self._room())
+
+    def _room(self) -> Room:
+        return top_layout.room_of(self._state, *self._screen.size)
+
+    def _draw(self) -> None:
+        if self._is_away:
+            return
+        scene = Scene(
+            self._rows, time.time(), self._load, self._cpu, self._note(), self._empty(),
+            self._wanted.uid is None, self._screen.coloured,
+        )  # fmt: skip
+        self._screen.draw(top_layout.draw(self._state, scene, *self._screen.size))
+
+    def _note(self) -> str:
+        notes = unread_text(self._looks.unread)
+        if self.is_stopping:
+            notes.insert(0, "stopping")
+        return "; ".join(notes)
+
+    def _empty(self) -> str:
+        if self._measured:
+            return "no row is like the filter; Esc shows all"
+        return _NO_ROWS
+
+    def _say(self, text: str) -> None:
+        self._state = replace(self._state, message=safe(text))
+
+    # The terminal
+
+    def _typed(self) -> None:
+        keys = self._screen.keys()
+        if not keys and self._screen.is_gone():
+            self._leave(signal.SIGHUP)
+            return
+        for key in keys:
+            self._press(key)
+            if self._over.done() or self._is_away:
+                return
+        self._draw()
+
+    def _press(self, key: str) -> None:
+        before = self._state
+        self._state, action = press(before, key, self._rows, self._room(), time.time())
+        if self._state.members is not before.members:
+            self._looks.look((), members=self._state.members)
+            self._measured = self._looks.measured(members=self._state.members)
+        if self._state.arrangement != before.arrangement:
+            self._arrange()
+        if action is not None:
+            self._do(action)
+
+    def _resized(self) -> None:
+        if not self._is_away:
+            self._screen.resize()
+            self._state = settle(self._state, self._rows, self._room())
+            self._write_page()
+            self._draw()
+
+    def _suspend(self) -> None:
+        """Let Ctrl-Z stop it, if a shell is there that can continue it: the kernel knows."""
+        if not self._is_away:
+            self._screen.end()
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+            self._continued()
+
+    def _continued(self) -> None:
+        if not self._is_away:
+            self._screen.again()
+            self._resized()
+
+    def _leave(self, number: int) -> None:
+        if not self._over.done():
+            self._over.set_result(number)
+
+    # What keys ask for
+
+    def _do(self, action: Action) -> None:
+        shown = action.shown
+        if action.what == "quit":
+            self._leave(0)
+        elif action.what == "redraw":
+            self._screen.resize()
+            with self._reported():
+                self._looks.look(self._visible(), members=self._state.members)
+                self._refresh()
+        elif action.what == "stop":
+            self._stop(action.target)
+        elif shown is not None and action.what == "ask":
+            self._spawn(self._ask(shown))
+        elif shown is not None and action.what == "attach":
+            self._attach(shown)
+        elif shown is not None:
+            self._open(action.what, shown)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  it is shown, and the view goes on
+            self._say(words(error))
+        self._draw()
+
+    def _in_worker(self, work: Callable[..., Any], *arguments: object) -> Awaitable[Any]:
+        return self._loop.run_in_executor(self._worker, work, *arguments)
+
+    async def _ask(self, shown: Shown) -> None:
+        from scopekeeper.cli import top_stop  # loads all that acts
+
+        found = await self._in_worker(top_stop.prepare, shown, self._wanted.mount, self._wanted.uid)
+        self._screen.forget_typed()
+        what = found if found.parts else None
+        self._state = replace(self._state, ask=Ask(what, f"Stop {safe(shown.title)}", found.lines))
+
+    def _stop(self, prepared: Any) -> None:  # noqa: ANN401  as it was prepared
+        """Begin a stop; it goes on if this view ends."""
+        from scopekeeper.cli import top_stop
+
+        stop = self._worker.submit(
+            top_stop.carry_out, prepared, self._wanted.mount, self._wanted.uid
+        )
+        self._stops.append(stop)
+        self._say(f"stopping {safe(prepared.title)}")
+
+        def over(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: wait() has the outcome
+                self._loop.call_soon_threadsafe(self._stopped, stop)
+
+        stop.add_done_callback(over)
+
+    def _stopped(self, stop: "Future[list[str]]") -> None:
+        if not self._over.done():
+            self._stops.remove(stop)
+            self._say("; ".join(_outcome(stop)))
+            self._look_soon()
+
+    def _attach(self, shown: Shown) -> None:
+        run = top_page.run_of(shown)
+        if not run:
+            self._say("the keeper holds no terminal of it: only what `exec` started has one")
+            return
+        self._spawn(self._attached(run))
+
+    async def _attached(self, run: str) -> None:
+        """Give the terminal to ``attach`` until it is over."""
+        self._is_away = True
+        self._loop.remove_reader(0)
+        self._screen.end()
+        problem = b""
+        try:
+            command = top_commands.attach(run)
+            self._program = await asyncio.create_subprocess_exec(
+                *command, stderr=asyncio.subprocess.PIPE
+            )
+            _, problem = await self._program.communicate()
+        finally:
+            self._program = None
+            self._is_away = False
+            if not self._over.done():
+                self._screen.again()
+                self._loop.add_reader(0, self._typed)
+        self._say(top_commands.last_words(problem))
+        self._refresh()
+
+    def _open(self, what: str, shown: Shown) -> None:
+        page = self._pages.open(what, shown)
+        if page is None:
+            self._say("its output goes to its client: only what `exec` started has a log")
+            return
+        self._state = replace(self._state, page=page)
+        if what in ("details", "why"):
+            self._spawn(self._ask_why(page))
+        self._write_page()
+
+    def _write_page(self) -> None:
+        """Fill the page that is open with what is so now."""
+        if self._state.page is not None:
+            self._state = replace(self._state, page=self._pages.filled(self._state.page))
+
+    async def _ask_why(self, page: Page) -> None:
+        await self._pages.ask(page)
+        self._write_page()
+
+
+def _outcome(stop: "Future[list[str]]") -> list[str]:
+    """Return a line for each outcome of a stop that is over, or why there is none."""
+    error = stop.exception()
+    return [words(error)] if isinstance(error, Exception) else [x.strip() for x in stop.result()]

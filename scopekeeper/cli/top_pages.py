@@ -1,0 +1,85 @@
+"""Opens the pages of ``top`` and keeps them up to date."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from scopekeeper.cli import top_commands, top_page
+from scopekeeper.cli.top_look import Looks
+from scopekeeper.cli.top_rows import Shown
+from scopekeeper.cli.top_state import Page
+from scopekeeper.safe_text import safe
+
+_SECONDS = 20.0
+"""The longest that the history may take to answer."""
+_TITLES = {"details": "", "output": "Output of ", "why": "Why: "}
+
+
+class Pages:
+    """The page that is open; width returns the columns of the screen."""
+
+    def __init__(self, looks: Looks, width: Callable[[], int]) -> None:
+        self._looks, self._width = looks, width
+        self._ends: tuple[str, ...] = ()
+        """Why the last ones ended, of what the page is about."""
+
+    def open(self, what: str, shown: Shown) -> Page | None:
+        """Return the page of a row, not filled yet; None for the output of what has no log."""
+        if what == "output" and not top_page.run_of(shown):
+            return None
+        self._ends = ("asking the history ...",)
+        title = _TITLES[what] + safe(shown.title)
+        return Page(what, title, shown=shown, follows=what == "output")
+
+    def filled(self, page: Page) -> Page:
+        """Return a page with what is so now."""
+        if page.shown is None:
+            return page
+        shown = self._as_of_now(page.shown)
+        lines: list[str] = []
+        if page.what == "output":
+            run = top_page.run_of(page.shown)
+            lines = top_page.output(run) if run else list(page.lines)
+        if page.what == "details":
+            lines = ["it has ended"]
+            if shown is not None:
+                lines = top_page.details(shown, self._looks.whole(), self._width())
+            lines += ["", "the last ends in it:"]
+        if page.what in ("details", "why"):
+            lines += self._ends
+        return replace(page, lines=tuple(lines), shown=shown or page.shown)
+
+    def _as_of_now(self, shown: Shown) -> Shown | None:
+        """Return what a row shows as of the last look; None if nothing of it is there."""
+        directories = {each.directory for each in shown.parts}
+        has_members = any(each.member is not None for each in shown.parts)
+        parts = tuple(
+            each
+            for each in self._looks.measured(members=has_members)
+            if each.directory in directories or (shown.is_fold and each.session == shown.session)
+        )
+        return replace(shown, parts=parts) if parts else None
+
+    async def ask(self, page: Page) -> None:
+        """Ask the history about a page, in a process of its own."""
+        shown = page.shown
+        if shown is None:
+            return
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *top_commands.why(shown, only_ends=page.what == "details"),
+            stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
+        )  # fmt: skip
+        printed, problem = b"", b""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                printed, problem = await process.communicate()
+        except TimeoutError:
+            self._ends = ("the history did not answer in time",)
+        else:
+            self._ends = tuple(top_commands.lines(process.returncode or 0, printed, problem))
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
