@@ -82,6 +82,8 @@ def command(target: str, *, since_text: str, all_users: bool, commands: bool, fo
 
 def _mode(target: str, *, force: bool) -> int:
     """Return the permissions of the file to write; raises UsageError if it may not be replaced."""
+    if not target:
+        raise UsageError("FILE is empty", "give the name of a file, or - to print")
     try:
         found = os.lstat(target)
     except OSError:

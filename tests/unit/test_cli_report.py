@@ -139,6 +139,7 @@ def test_where_it_cannot_write_it_says_so_and_leaves_nothing(place):
     assert "cannot write gone/day.html: No such file or directory" in refused(
         "gone/day.html", status=1
     )
+    assert "FILE is empty" in refused("")
     assert refused()
     assert not list(place.iterdir())
 
