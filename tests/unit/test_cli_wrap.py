@@ -803,7 +803,7 @@ def test_what_is_missing_is_named_with_the_command_that_adds_it(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "place"),
     [
-        ("mine.json", '{"mcpServers": {\n  "a": {"command": "x",,}}}', "2:22: "),
+        ("mine.json", '{"mcpServers": {\n  "a": {"command": "x",,}}}', "2:24: "),
         ("mine.json", '{"mcpServers": {}, "mcpServers": {}}', "1:20: duplicate key 'mcpServers'"),
         ("mine.json", "", "1:1: the file ends where a value is expected"),
         ("mine.txt", "hello world", "1:1: 'h' where a value is expected"),
@@ -818,6 +818,6 @@ def test_the_place_of_an_error_in_a_file_of_an_unknown_name_comes_first(
     status, out, err = call(tmp_path, "wrap", path)
     assert (status, out, len(err.splitlines())) == (1, "", 1)
     assert err.startswith(f"scopekeeper: {path}:{place}")
-    assert "give --format CLIENT" in err
+    assert ("give --format CLIENT" in err) is (path.suffix != ".toml")  # it is Codex's form
     assert path.read_text() == text
     assert call(tmp_path, "wrap", "--check", path)[0] == 2
