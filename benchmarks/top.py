@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from benchmarks.fleet import FIVE
 from benchmarks.launch import SCOPEKEEPER, fresh, ours, started
 from benchmarks.measure import Row, spawn
+from scopekeeper.kernel import open_files
 
 CGTOP = shutil.which("systemd-cgtop") or "systemd-cgtop"
 _SETTLED = 6.0
@@ -31,6 +32,7 @@ def watching(scopes: int, seconds: float, *, judged: bool) -> list[Row]:
 
     judged is whether it has to keep within its budgets.
     """
+    open_files.allow(scopes + 64)  # each member is waited for at a pipe
     life = fresh("top")
     members = [ours(fresh("top"), "--session-id", life, command=FIVE) for _ in range(scopes)]
     with started(members, together=False, workers=8):
