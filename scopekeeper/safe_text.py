@@ -19,7 +19,10 @@ def safe(text: str) -> str:
     """
     if text.isprintable():
         return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        pass  # it has a surrogate that stands for no byte
     return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
 
 

@@ -40,7 +40,8 @@ def run(
     os.mkdir(folder, 0o755)
     try:
         limit_folder(os.path.dirname(folder), folder, limits, [])
-        cgroupfs.write(folder, "memory.oom.group", "1")
+        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+            cgroupfs.write(folder, name, value)  # where there is such a file
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", enter_cgroup.__file__, folder, *argv],
             stdin=streams.input, stdout=streams.output, stderr=streams.output,

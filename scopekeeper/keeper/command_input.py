@@ -116,7 +116,10 @@ def _line(text: str) -> str:
 
 def _whole(text: str) -> str:
     """Return a text that every JSON reader accepts, cut where it is absurdly long."""
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        readable = safe(text)
     if len(readable) <= _LONGEST_IN_JSON:
         return readable
     return f"{readable[: _LONGEST_IN_JSON - 1]}…"

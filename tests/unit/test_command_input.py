@@ -63,7 +63,7 @@ def test_the_json_is_the_event_as_watch_prints_it_without_arguments():
 
 
 TEXTS = st.text(
-    st.characters(exclude_categories=["Cs"]) | st.sampled_from("\x1b\n\0\u202e\udc80\udcff")
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from("\x1b\n\0\u202e\udc80\udcff\ud800")
 )
 
 
