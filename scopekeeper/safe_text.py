@@ -19,11 +19,15 @@ def safe(text: str) -> str:
     """
     if text.isprintable():
         return text
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in _decoded(text))
+
+
+def _decoded(text: str) -> str:
+    """Return text with each byte that is not UTF-8 as an escape."""
     try:
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:
-        pass  # it has a surrogate that stands for no byte
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # it has a surrogate that stands for no byte
+        return text
 
 
 def safe_lines(text: str) -> str:

@@ -11,7 +11,7 @@ from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
 """In every entry about an end: ``journalctl MESSAGE_ID=…``."""
-_MEMBER = re.compile(r"(\S+) \((m-\S+) in (\S+), lane ([^\s,)]+)(?:, run ([^\s,)]+))?\)")
+_MEMBER = re.compile(r"(?<!\S)(\S+) \((m-\S+) in (\S+), lane ([^\s,)]+)(?:, run ([^\s,)]+))?\)")
 
 
 def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
