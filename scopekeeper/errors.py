@@ -110,6 +110,10 @@ class ManagerError(ScopekeeperError):
     """systemd refused or failed; has systemd's own message."""
 
 
+class ShortageError(ScopekeeperError):
+    """The machine is short of memory for this launch, as its rules say; free some, or try later."""
+
+
 class LimitError(ScopekeeperError):
     """A limit of the kernel or of this process is reached; raise it."""
 

@@ -23,7 +23,7 @@ from scopekeeper.python_api import launcher, popen_arguments, stop_members
 from scopekeeper.python_api.cohort import texts_of_member
 from scopekeeper.python_api.options import Options, texts
 from scopekeeper.python_api.popen_arguments import Command
-from scopekeeper.python_api.process import warn
+from scopekeeper.python_api.process import warn_of
 
 _SECONDS = 10.0
 """How long a launcher that the SDK has killed may take to be gone."""
@@ -85,14 +85,13 @@ class _Launching(threading.Thread):
         self, channel: socket.socket, command: Command, options: dict[str, str], stderr: int
     ) -> None:
         super().__init__(name="scopekeeper-launch", daemon=True)
-        self._talk = functools.partial(launcher.talk, channel, command, options, stderr)
+        self._talk = functools.partial(launcher.talk, channel, command, options, warn_of, stderr)
         self._channel = channel
         self._launch: launcher.Launch | None = None
 
     def run(self) -> None:
         with self._channel:
             self._launch = self._talk()
-        warn(self._launch.warnings)
 
     @property
     def is_server(self) -> bool:

@@ -56,7 +56,8 @@ def limit(option: str, text: str) -> int:
         return UNLIMITED
     if "memory" in option:
         value = size(option, text, " or infinity")
-        smallest, largest, shape = 1, _LONGEST, "a size above zero"
+        smallest, largest = 0 if "swap" in option else 1, _LONGEST
+        shape = "a size above zero" if smallest else "a size, or 0 for no swap"
     else:
         if not re.fullmatch(r"\d+", text):
             raise ValueError(f"--{name}: {text!r} is not a whole number above zero")

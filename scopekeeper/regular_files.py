@@ -36,10 +36,12 @@ def open_regular(
     *,
     most: int = 0,
     follow: bool = False,
+    any_owner: bool = False,
 ) -> int:
     """Open a regular file of this user or of root and return its descriptor; raises OSError.
 
     most: its longest size in bytes, 0 for no limit. follow: whether it may be a symbolic link.
+    any_owner: whether it may be another user's, such as that of an installed package.
     """
     if not follow:
         flags |= posix.O_NOFOLLOW
@@ -52,16 +54,18 @@ def open_regular(
         if problem:  # clearer than the kernel's error for a FIFO, a socket or a link
             raise _strange(problem, path) from None
         raise
-    problem = _problem(posix.fstat(fd), most)
+    problem = _problem(posix.fstat(fd), most, any_owner)
     if problem:
         posix.close(fd)
         raise _strange(problem, path)
     return fd
 
 
-def read(path: "Path", most: int = SMALL, *, follow: bool = False) -> bytes:
+def read(
+    path: "Path", most: int = SMALL, *, follow: bool = False, any_owner: bool = False
+) -> bytes:
     """Return the content of a regular file of this user or of root; raises OSError."""
-    fd = open_regular(path, most=most, follow=follow)
+    fd = open_regular(path, most=most, follow=follow, any_owner=any_owner)
     try:
         content = b""
         while len(content) <= most and (piece := posix.read(fd, _PIECE)):
@@ -86,11 +90,11 @@ def problem_of(path: "Path", most: int = 0) -> str:
         return error.strerror or str(error)
 
 
-def _problem(found: posix.stat_result, most: int) -> str:
+def _problem(found: posix.stat_result, most: int, any_owner: bool = False) -> str:
     kind = found.st_mode & _TYPE
     if kind != _REGULAR:
         return f"it is {_TYPES.get(kind, 'no regular file')}"
-    if found.st_uid not in (0, posix.geteuid()):
+    if not any_owner and found.st_uid not in (0, posix.geteuid()):
         return f"it belongs to uid {found.st_uid}"
     if most and found.st_size > most:
         return f"it has {found.st_size} bytes, more than {most}"

@@ -19,8 +19,15 @@ def safe(text: str) -> str:
     """
     if text.isprintable():
         return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in _decoded(text))
+
+
+def _decoded(text: str) -> str:
+    """Return text with each byte that is not UTF-8 as an escape."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # it has a surrogate that stands for no byte
+        return text
 
 
 def safe_lines(text: str) -> str:

@@ -111,7 +111,9 @@ LONG: Share = {
     "systemd/test_end_details.py": ALL,
     "systemd/test_exec_edges.py": ALL,
     "systemd/test_forged_records.py": ALL,
+    "systemd/test_gate.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
+    "systemd/test_oom_score.py": ALL,
     "systemd/test_one_reason.py": ALL,
     "systemd/test_outliving.py": ALL,
     "systemd/test_place.py": ALL,
@@ -121,6 +123,7 @@ LONG: Share = {
     "systemd/test_status_owners.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
+    "cgroup/test_cgroup_event_commands.py": ALL,
     "cgroup/test_standalone_keeper.py": ALL,
     "cgroup/test_standalone_runs.py": ALL,
     "cgroup/test_cgroup_notices.py": ALL,
@@ -164,11 +167,13 @@ LONG: Share = {
     "systemd/test_shell_prefix.py": ALL,
     "systemd/test_titles.py": ALL,
     # how lists are filtered, sorted and drawn, processes, ports
+    "systemd/test_event_commands.py": ALL,
     "systemd/test_journal_names.py": ALL,
     "systemd/test_list_options.py": ALL,
     "systemd/test_listing.py": ALL,
     "systemd/test_metrics.py": ALL,
     "systemd/test_top.py": ALL,
+    "systemd/test_report.py": ALL,
     "systemd/test_watch.py": ALL,
     # killed at each step, many of them, each program: edges of what shorter tests prove
     "gateway/test_stdio_client.py": (
@@ -227,6 +232,7 @@ LONG: Share = {
     "parts/test_parts.py": ALL,
     "pictures/test_svg.py": ALL,
     "unit/test_bugreport.py": ALL,
+    "unit/test_cli_report.py": ALL,
     "unit/test_cli_hooks.py": ALL,
     "unit/test_cli_logs.py": ALL,
     "unit/test_cli_openclaw.py": ALL,

@@ -18,8 +18,9 @@ GROUPS = {
         "watch": "Print events of scopes as they happen.",
         "why": "Show why something ended, or what still runs.",
         "history": "List what ended, when, and why.",
+        "report": "Write what ended and what runs as one page for a browser.",
         "logs": "Show a run's output.",
-        "policy": "Show the rules of a lane, and which file sets them.",
+        "policy": "Show the rules of a lane and the commands for events, and try one.",
         "metrics": "Print metrics for Prometheus.",
     },
     "End": {
@@ -61,5 +62,6 @@ MEANT = {
     "processes": "ps", "pstree": "ps", "ss": "ports", "netstat": "ports", "lsof": "ports",
     "prometheus": "metrics", "openmetrics": "metrics", "stats": "metrics",
     "rename": "label", "tag": "label",
+    "html": "report", "page": "report", "timeline": "report", "dashboard": "report",
 }  # fmt: skip
 """What other tools call a command, or what is close to it, and the command here."""

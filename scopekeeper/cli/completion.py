@@ -56,6 +56,7 @@ _OPTIONS: dict[str, Callable[[], Iterable[str]]] = {
 }
 _ARGUMENTS: dict[str, Callable[[], Iterable[str]]] = {
     "[LANE]": _lanes,
+    "RULE": lambda: (rule.title for rule in load().commands),
     "RUN": lambda: (run.id for run in load_all()),
     "RUN...": lambda: (run.id for run in load_all()),
     "[RUN|SESSION|SCOPE|MEMBER]...": _running,

@@ -15,7 +15,7 @@ from scopekeeper.mcp_configs import edit_diff, files
 from scopekeeper.mcp_configs.backups import paths_of
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
-from scopekeeper.mcp_configs.formats import found, recognise, shapes
+from scopekeeper.mcp_configs.formats import check, found, language, recognise, shapes
 from scopekeeper.mcp_configs.known_clients import built_in, client_named, formats, problems
 from scopekeeper.mcp_configs.running import running
 from scopekeeper.mcp_configs.servers import ServerState, holds
@@ -122,6 +122,8 @@ def target_files(
         raise UsageError("--client looks for files itself", "give FILE with --format")
     if kind and not paths:
         raise UsageError("--format needs a FILE", "give FILE, or use --client")
+    if "" in paths:
+        raise UsageError("the path of a FILE is empty", "give the path of a configuration")
     if paths:
         given, own = formats().get(kind or ""), dict(found(os.environ))
         return [(path, given or own.get(os.path.abspath(path))) for path in paths]
@@ -149,6 +151,8 @@ def rewrite_files(
 def _rewrite_file(
     path: str, kind: Format | None, rewriting: Rewriting, *, write: bool, restores: bool
 ) -> RewrittenFile:
+    if write:
+        files.remove_unfinished(path)
     try:
         original = files.read(path)
         text = original.text()
@@ -200,6 +204,13 @@ def _format(path: str, text: str) -> Format:
     if kind is None:
         kept = _backups_of(path)
         before = f"; as it was before `wrap`: {', '.join(kept)}" if kept else ""
+        try:
+            check(path, text)
+        except ParseError as error:
+            raise ConfigError(
+                f"{path}:{error.line}:{error.column}: {error.message}{before}",
+                f"by its name it is {language(path)}; if not, give --format CLIENT",
+            ) from None
         raise ConfigError(
             f"{path}: has no servers where a client known here or in clients.toml has them{before}",
             f"give --format CLIENT of a client that has them there ({shapes()})",

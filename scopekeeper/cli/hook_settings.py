@@ -1,13 +1,12 @@
 """What ``wrap --hooks`` and ``unwrap`` print of the hooks in clients' settings."""
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from scopekeeper.cli.show import safe, safe_json, table, warn
+from scopekeeper.cli.show import safe, safe_json, table
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.errors import UsageError
 from scopekeeper.mcp_configs import hook_files
@@ -102,12 +101,6 @@ def failures(done: Sequence[ChangedFile]) -> list[str]:
     bad = (HookState.NO_LAUNCHER, HookState.SWITCHED_OFF)
     return [f"{each.file.path}: {outcome.event}: {outcome.detail}"
             for each in done for outcome in each.outcomes if outcome.state in bad]  # fmt: skip
-
-
-def warn_of_program(program: str) -> None:
-    """Warn of a launcher that does not exist."""
-    if "/" in program and not os.access(program, os.X_OK):
-        warn([f"there is no {shlex.quote(program)}: these hooks do nothing"])
 
 
 def documents(done: Sequence[ChangedFile]) -> list[dict[str, Any]]:

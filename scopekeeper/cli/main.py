@@ -21,12 +21,12 @@ COMPLETE = "_SCOPEKEEPER_COMPLETE"
 
 _ACTING = {
     "attach", "send", "exec", "wait", "stop", "reconcile", "adopt", "keeper", "own", "disown",
-    "wrap", "unwrap", "install", "uninstall", "openclaw", "bugreport", "setup",
+    "wrap", "unwrap", "install", "uninstall", "openclaw", "bugreport", "setup", "report",
 }  # fmt: skip
 """Commands that act: if their output cannot be written, they go on, and their exit status is that
 of the action."""
 _TIDY_UP = frozenset(("exec", "wrap", "unwrap", "install", "uninstall", "openclaw", "doctor",
-                       "bugreport", "stop", "reconcile", "send", "setup"))  # fmt: skip
+                       "bugreport", "stop", "reconcile", "send", "setup", "report"))  # fmt: skip
 """Commands that undo unfinished work when interrupted, or say what they have begun. The others may
 stop at any moment, and exit at once."""
 
@@ -36,7 +36,7 @@ _SHOWING = {
     "own": {"--list"}, "openclaw": {"--dry-run", "status"},
     "wrap": {"--dry-run", "--check"}, "unwrap": {"--dry-run"},
     "install": {"--dry-run"}, "setup": {"--dry-run"}, "uninstall": {"--dry-run"},
-    "bugreport": {"-", "-o-", "--output=-"},
+    "bugreport": {"-", "-o-", "--output=-"}, "report": {"-"},
 }  # fmt: skip
 """Arguments that make an acting command only print."""
 

@@ -42,9 +42,12 @@ from scopekeeper.launch.run import run as launch
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default 5s.")
 @click.option("--memory-max", metavar="SIZE", help="Memory limit of a new scope.")
 @click.option("--memory-high", metavar="SIZE", help="Memory above which a new scope is throttled.")
+@click.option("--memory-swap-max", metavar="SIZE", help="Swap limit of a new scope; 0 for no swap.")
 @click.option("--tasks-max", metavar="N", help="Task limit of a new scope.")
 @click.option("--cpu-weight", metavar="1-10000", help="CPU weight of a new scope.")
 @click.option("--member-memory-max", metavar="SIZE", help="Memory limit of this member.")
+@click.option("--member-memory-swap-max", metavar="SIZE", help="Swap limit of this member; 0 for "
+              "no swap.")  # fmt: skip
 @click.option("--member-tasks-max", metavar="N", help="Task limit of this member.")
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH",
               help="Where to create the scope. Default: $SCOPEKEEPER_PLACEMENT, else "

@@ -17,6 +17,7 @@ from scopekeeper.mcp_configs import known_clients
 from scopekeeper.scope import choose_placement
 from scopekeeper.scope.placement import Caller
 from scopekeeper.setup import carry_out, record
+from scopekeeper.setup.shell_commands import ShellCommands
 from scopekeeper.setup.step import Found, Machine, Need, Outcome
 from scopekeeper.setup.steps import STEPS
 
@@ -87,13 +88,14 @@ def _print(machine: Machine, found: Sequence[Found], *, no_trunc: bool) -> None:
     changes = [each for each in found if each.need is Need.CHANGE]
     hands = [each for each in found if each.need in (Need.HAND, Need.ADVICE)]
     if changes:
-        table(_COLUMNS, [(each.what, each.will, each.where) for each in changes], whole=no_trunc)
+        rows = [(_name(each), each.will, each.where) for each in changes]
+        table(_COLUMNS, rows, whole=no_trunc)
         click.echo()
         for why in dict.fromkeys(each.why for each in changes):
             _lines(why)
-    others = {each.what for each in found if each.need in (Need.CHANGE, Need.HAND)}
+    others = {_name(each) for each in found if each.need in (Need.CHANGE, Need.HAND)}
     contained = dict.fromkeys(
-        each.what for each in found if each.need is Need.NOTHING and each.what not in others
+        _name(each) for each in found if each.need is Need.NOTHING and _name(each) not in others
     )
     if contained:
         _lines(f"Contained already: {', '.join(contained)}.")
@@ -105,13 +107,19 @@ def _print(machine: Machine, found: Sequence[Found], *, no_trunc: bool) -> None:
         click.echo("\nBy hand, since setup does not do it:" if changes or contained
                    else "By hand, since setup does not do it:")  # fmt: skip
     for each in hands:
-        _lines(f"{each.what}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")
+        _lines(f"{_name(each)}: {each.detail}" + (f"; {each.why}" if each.why else ""), "  ")
         if each.command:
             click.echo(safe(f"      {each.command}"))
     if problem := machine.without_systemd():
         _lines(f"{problem}: services are not looked at, and nothing starts a keeper by itself.")
     if not changes:
         click.echo("Nothing to do.")
+
+
+def _name(found: Found) -> str:
+    """Return its name; a client's settings have a row of their own for its shell commands."""
+    is_shell = found.step == ShellCommands.name
+    return f"{found.what} shell commands" if is_shell else found.what
 
 
 def _program(machine: Machine) -> str:
@@ -154,7 +162,7 @@ def _do(machine: Machine, found: Sequence[Found]) -> int:
         with record.changing() as known:
             failures = carry_out.do(STEPS, machine, found, known, report)
         if kept:
-            click.echo("Each file as it was is beside it: FILE.before-scopekeeper.")
+            click.echo("A rewritten file is beside it as it was: FILE.before-scopekeeper.")
         _failed(failures, "not done")
         status = _check()
     except KeyboardInterrupt:
@@ -186,7 +194,11 @@ def _undo(machine: Machine, *, dry_run: bool) -> int:
         return 0
     restart: list[str] = []
 
+    left: set[str] = set()
+
     def report(outcome: Outcome) -> None:
+        outcome.left = [each for each in outcome.left if each not in left]
+        left.update(outcome.left)
         _report(outcome, restart)
 
     if dry_run:

@@ -296,7 +296,8 @@ def _mend(hands: Sequence[_Hand], *, whole: bool) -> None:
     for each in hands[:most]:
         text = f"  {safe((width and each.few) or each.what)}: {safe(each.detail)}"
         click.echo(cut(text, width) if width else text)
-        click.echo(safe(f"    {each.command}"))
+        if each.command:
+            click.echo(safe(f"    {each.command}"))
     if hands[most:]:
         click.echo(f"  and {len(hands) - most} more: scopekeeper status --no-trunc")
 

@@ -158,7 +158,7 @@ def _hooks(
     """Register the hooks of clients, or look at them without a launcher; exit."""
     targets = hook_settings.hook_targets(client)
     if launcher is None:
-        done = hook_changes.looked_at(targets)
+        done = hook_changes.looked_at(targets, to_register=True)
     else:
         done = hook_changes.registered(targets, launcher.program, update=update,
                                         write=not dry_run)  # fmt: skip
@@ -169,8 +169,6 @@ def _hooks(
     else:
         changed = hook_settings.REGISTERED if launcher else ""
         hook_settings.report(done, changed, dry_run=dry_run, no_trunc=no_trunc)
-    if launcher and any(each.changed for each in done):
-        hook_settings.warn_of_program(launcher.program)
     failed = print_failures(hook_settings.failures(done)) if launcher else False
     if any(each.problem for each in done):
         raise SystemExit(1 if launcher else _NOT_READ)
@@ -280,6 +278,9 @@ def _launcher(program: str | None, options: dict[str, _Given]) -> Launcher:
     if os.path.basename(program) != PROGRAM:
         raise UsageError(f"--program {program!r} is not called {PROGRAM}",
                          "wrapped servers are recognised by that name")  # fmt: skip
+    if "/" in program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+        raise UsageError(f"--program {shlex.quote(program)}: there is no such program",
+                         "servers and hooks that are wrapped with it could not start")  # fmt: skip
     return Launcher(program, program, tuple(words))
 
 

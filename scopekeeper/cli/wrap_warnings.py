@@ -23,8 +23,6 @@ def warnings(done: Sequence[RewrittenFile], *, update: bool, program: str | None
             needs = program if program and "/" in program else f"{PROGRAM} in PATH"
             yield (f"{each.path} is in a git work tree: everybody who uses it needs {needs}, or "
                    "cannot start its servers")  # fmt: skip
-        if changed and program and "/" in program and not os.access(program, os.X_OK):
-            yield f"{each.path}: there is no {program}: its servers cannot start"
         for outcome in changed:
             if not outcome.updated:
                 yield from (f"{each.path}: {outcome.name}: {text}" for text in doubts(outcome))

@@ -128,7 +128,7 @@ def shell() -> Iterator[Finding]:
 def policy() -> Finding:
     """Check that the policy files can be read."""
     from scopekeeper.policy.load import load
-    from scopekeeper.policy.rules import PolicyError
+    from scopekeeper.policy.toml_file import PolicyError
 
     try:
         load()

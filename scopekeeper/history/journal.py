@@ -11,7 +11,7 @@ from scopekeeper.systemd import journal
 
 MESSAGE_ID = "a493c76d48b8453a91c628bb2fbe2f27"
 """In every entry about an end: ``journalctl MESSAGE_ID=…``."""
-_MEMBER = re.compile(r"(\S+) \((m-\S+) in (\S+), lane ([^\s,)]+)(?:, run ([^\s,)]+))?\)")
+_MEMBER = re.compile(r"(?<!\S)(\S+) \((m-\S+) in (\S+), lane ([^\s,)]+)(?:, run ([^\s,)]+))?\)")
 
 
 def send(ends: Iterable[End], path: str = journal.SOCKET) -> None:
@@ -25,9 +25,7 @@ def entry(end: End) -> dict[str, str]:
     Long names are short in MESSAGE; the other fields have them in full. Both texts for people are
     printable: of a message with other bytes, journalctl shows only how long it is.
     """
-    text = safe(_message(end))
-    names = (*_names(end), *_named_in(end.evidence))
-    message = shortened(text, [safe(each) for each in names])
+    text, message = sentences(end)
     counts = {"SCOPEKEEPER_PROCESSES": str(end.processes), "SCOPEKEEPER_KILLED": str(end.killed)}
     return {
         "MESSAGE": message,
@@ -44,6 +42,13 @@ def entry(end: End) -> dict[str, str]:
         "SCOPEKEEPER_REASON": end.reason.value,
         **(counts if end.processes is not None else {}),
     }
+
+
+def sentences(end: End) -> tuple[str, str]:
+    """Return the sentence about an end, printable, with all names in full, and with short ones."""
+    text = safe(_message(end))
+    names = (*_names(end), *_named_in(end.evidence))
+    return text, shortened(text, [safe(each) for each in names])
 
 
 def _names(end: End) -> tuple[str, ...]:

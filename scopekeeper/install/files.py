@@ -6,8 +6,10 @@ import os
 import stat
 from collections.abc import Callable
 
-from scopekeeper import whole_file
+from scopekeeper import regular_files, whole_file
 
+_MOST = 64 << 20
+"""Bytes of a file in the place of an installed one."""
 _MADE = "user.scopekeeper.made"
 """The attribute of a folder that was made here: an empty one may have been there before."""
 
@@ -15,8 +17,7 @@ _MADE = "user.scopekeeper.made"
 def read(path: str) -> bytes | None:
     """Return the content of a path, through links; None if nothing is there; raises OSError."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return regular_files.read(path, _MOST, follow=True, any_owner=True)
     except (FileNotFoundError, NotADirectoryError):
         # a dangling link exists all the same
         return b"" if os.path.islink(path) else None
@@ -76,8 +77,7 @@ def _as_it_is(path: str) -> Callable[[], None]:
     if stat.S_ISLNK(status.st_mode):
         target = os.readlink(path)
         return lambda: os.symlink(target, path)
-    with open(path, "rb") as file:
-        content = file.read()
+    content = regular_files.read(path, _MOST, any_owner=True)
 
     def again() -> None:
         with open(path, "xb") as new:  # fails if somebody else has put a file there

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from scopekeeper.history.end import End
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.log import named
+from scopekeeper.keeper.notices import ProcessEscaped
 from scopekeeper.lifecycle import escaped
 from scopekeeper.lifecycle.bring_back import step
 from scopekeeper.lifecycle.escaped_end import BY_RULE, ends_of
@@ -31,7 +32,7 @@ class Cleanup:
     """Does both a little later, once for everything that ended meanwhile.
 
     snapshot returns the scopes as last seen; policy the rules in force. record takes the ends of
-    escaped processes.
+    escaped processes, report each process that was found outside of its scope, once.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Cleanup:
         snapshot: Callable[[], Snapshot],
         policy: Callable[[], Policy],
         record: Callable[[End], None],
+        report: Callable[[ProcessEscaped], None],
     ) -> None:
         self._jobs = jobs
         self._mount, self._uid = mount, uid
         self._snapshot = snapshot
         self._policy = policy
         self._record = record
+        self._report = report
         self._release_timer: asyncio.TimerHandle | None = None
         self._hunt_timer: asyncio.TimerHandle | None = None
         self._hunt_seconds = _HUNT_SECONDS
@@ -100,6 +103,7 @@ class Cleanup:
             if (each.pid, each.start_time) not in self._logged:
                 text = f"{each.program} of {each.session}: {each.evidence}"
                 _log.warning("%s", text, extra=_names(each))
+                self._report(ProcessEscaped(each))
         self._logged = {(each.pid, each.start_time) for each in found}
         policy = self._policy()
         doomed = [each for each in found if step(each, policy) == "stop"]

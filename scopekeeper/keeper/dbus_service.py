@@ -288,6 +288,16 @@ class Interface(ServiceInterface):
         """A run will be stopped soon unless something changes."""
         return what
 
+    @signal()
+    def ProcessEscaped(self, what: "a{sv}") -> "a{sv}":
+        """A process was found outside of its scope."""
+        return what
+
+    @signal()
+    def MemoryHigh(self, what: "a{sv}") -> "a{sv}":
+        """A scope or member has passed a share of its memory limit."""
+        return what
+
     def emit(self, notice: notices.Notice) -> None:
         """Send a notice as the signal of the same name."""
         values = _variants(notices.fields(notice))

@@ -18,8 +18,10 @@ from scopekeeper.keeper.condition import Condition
 from scopekeeper.keeper.exec.runs import Runs
 from scopekeeper.keeper.history_writer import HistoryWriter
 from scopekeeper.keeper.jobs import Jobs, in_thread
+from scopekeeper.keeper.orphan_reports import OrphanReports
 from scopekeeper.keeper.owner_end import explained
 from scopekeeper.keeper.policy_in_force import PolicyInForce
+from scopekeeper.keeper.publisher import Publisher
 from scopekeeper.keeper.returns import Returns
 from scopekeeper.keeper.rewrap import Rewrap
 from scopekeeper.keeper.tracker import Tracker
@@ -74,7 +76,6 @@ class Keeper:
         linger: seconds to stay when nothing is left to keep; None means forever. store: keeps the
         descriptors of runs for the next keeper.
         """
-        self._report = report
         self._linger = linger
         self._asker = stopper(os.getpid())
         """Of stops that nobody asked for: the keeper itself, not the systemd that started it."""
@@ -84,6 +85,9 @@ class Keeper:
         self._tracker.activity = self.policy.counts_idle
         self._loop = self._tracker.loop
         self._jobs = Jobs(self._loop, self._consider_leaving)
+        self._publish = Publisher(
+            self._jobs, self._tracker.faults, report, lambda: self.policy, lambda: self.scopes
+        )
         self._writer = HistoryWriter(self._jobs, self._tracker.living, self._tracker.history)
         self._cleanup = Cleanup(
             self._jobs,
@@ -92,6 +96,7 @@ class Keeper:
             lambda: Snapshot(self.scopes),
             lambda: self.policy,
             self._writer.ended,
+            self._publish,
         )
         self._returns = Returns(
             self._jobs, self._tracker.watch, caller, self.scopes_now, lambda: self.policy
@@ -115,7 +120,7 @@ class Keeper:
         )
         self.condition = Condition(self._rules, self._tracker, self._writer, self.runs)
         self._acting: set[str] = set()
-        self._reported_orphans: set[tuple[str, str]] = set()
+        self._orphans = OrphanReports(self._publish)
         self._has_looked = False
         self._leaving: asyncio.TimerHandle | None = None
         self.finished = asyncio.Event()
@@ -148,6 +153,7 @@ class Keeper:
                 lambda _: self._reload_if_changed(),
             )
         self._rewrap.follow()
+        self._publish.start()
         self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
         self._cleanup.release()
@@ -166,6 +172,7 @@ class Keeper:
         self.runs.close()
         await self._tracker.close()
         self._cleanup.cancel()
+        self._publish.close()
         await self._jobs.finish(_FINISH_SECONDS)
         await self._writer.finish()
         await self._unseen_ends.look()
@@ -176,6 +183,7 @@ class Keeper:
             self._tracker.activity = self.policy.counts_idle
             self._tracker.look_at_all()
             self._rewrap.follow()
+            self._publish.changed()
 
     def _reload_if_changed(self) -> None:
         if self._rules.has_changed():
@@ -185,7 +193,7 @@ class Keeper:
 
     def _happened(self, notice: notices.Notice) -> None:
         notice = self.runs.completed(notice)
-        for take_in in (self._report, self.runs.take_in, self._note):
+        for take_in in (self._publish, self.runs.take_in, self._note):
             with self._tracker.faults.contained(type(notice).__name__):
                 take_in(notice)
 
@@ -202,18 +210,8 @@ class Keeper:
             self._cleanup.release()
             self._cleanup.hunt()
         elif isinstance(notice, notices.ScopeEnded):
-            gone = notice.scope.directory
-            self._reported_orphans = {each for each in self._reported_orphans if each[0] != gone}
+            self._orphans.forget(notice.scope.directory)
             self._cleanup.release()
-
-    def _report_orphan(self, action: Action) -> None:
-        if action.verdict is not Verdict.ORPHAN:
-            return
-        members = action.scope.living_members if action.member is None else (action.member,)
-        for member in members:
-            if (action.scope.directory, member.leaf) not in self._reported_orphans:
-                self._reported_orphans.add((action.scope.directory, member.leaf))
-                self._report(notices.OrphanFound(action.scope, member, action.evidence))
 
     # What to do about it
 
@@ -224,6 +222,7 @@ class Keeper:
             self._has_looked = True
             leaves = {leaf for scope in self._tracker.tracked.values() for leaf in scope.ends}
             self._jobs.begin(self._writer.catch_up, leaves)
+        self._publish.changed()
         self._consider_leaving()
 
     def _decide(self, directories: set[str], now: int) -> None:
@@ -253,7 +252,7 @@ class Keeper:
                 continue
             if action.verdict in _BY_RULE and not self._rules.was_read:
                 continue
-            self._report_orphan(action)
+            self._orphans.note(action)
             self._note_deadline(action, snapshot.now)
             if action.step is Step.STOP or action.mark is not None or self._may_remove(action):
                 due.append(action)
@@ -389,7 +388,7 @@ class Keeper:
         if self._linger is None:
             return
         busy = (self._tracker.is_busy, self.runs, self._jobs, self._cleanup, self._rewrap)
-        if any(busy):
+        if any(busy) or self._publish:
             if self._leaving is not None:
                 self._leaving.cancel()
                 self._leaving = None

@@ -11,6 +11,7 @@ import sys
 from typing import Self
 
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.keeper import command_cgroup
 from scopekeeper.kernel import proc
 from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
@@ -60,6 +61,7 @@ class StandsAlone:
         where = choose_placement.find(caller, placement_options.wanted())
         if where.manager:
             return
+        command_cgroup.sweep(where.base)  # of keepers that were killed
         folder = f"{where.base}/{placement_options.KEEPER_FOLDER}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755)
@@ -77,6 +79,7 @@ class StandsAlone:
     def __exit__(self, *_: object) -> None:
         """Remove the cgroup, if its parent may hold processes."""
         if self._folder:
+            command_cgroup.sweep(self._before)
             with contextlib.suppress(OSError):
                 proc.write(f"{self._before}/cgroup.procs", "0")
                 os.rmdir(self._folder)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from scopekeeper.exec.run import Run
 from scopekeeper.history.end import End
+from scopekeeper.lifecycle.escaped import Escaped
+from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Scope
 
 
@@ -61,6 +63,29 @@ class RunWarning:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessEscaped:
+    """A process was found outside of the scope that its environment names."""
+
+    process: Escaped
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHigh:
+    """The memory of a scope, or of a member with a limit of its own, has passed a share of that.
+
+    Only published if a rule of the policy asks for it.
+    """
+
+    scope: Scope
+    member: Member | None
+    used: int
+    """Bytes, without those files that the kernel can drop at once."""
+    limit: int
+    share: float
+    """The part of the limit that was to be passed."""
+
+
 Notice = (
     ScopeStarted
     | ScopeLabelled
@@ -69,6 +94,8 @@ Notice = (
     | ScopeEnded
     | OrphanFound
     | RunWarning
+    | ProcessEscaped
+    | MemoryHigh
 )
 Tell = Callable[[Notice], None]
 Value = str | int | None
@@ -104,6 +131,23 @@ def fields(notice: Notice) -> dict[str, Value]:
             "member": run.name,
             "warning": notice.text,
         }
+    if isinstance(notice, ProcessEscaped):
+        process = notice.process
+        leaf = names.parse_leaf(process.leaf)
+        unit = process.scope.rpartition("/")[2]
+        named = names.parse_unit(unit)
+        return values | {
+            "unit": unit,
+            "session": process.session,
+            "label": process.label,
+            "lane": process.lane,
+            "run": named[2] if named else "",
+            "member": leaf[0] if leaf else "",
+            "member_id": leaf[1] if leaf else "",
+            "pid": process.pid,
+            "program": process.program,
+            "evidence": process.evidence,
+        }
     scope = notice.scope
     values |= {
         "unit": scope.unit,
@@ -116,4 +160,8 @@ def fields(notice: Notice) -> dict[str, Value]:
         values |= {"member": notice.member.name, "member_id": notice.member.member_id}
     if isinstance(notice, OrphanFound):
         values |= {"evidence": notice.evidence}
+    if isinstance(notice, MemoryHigh):
+        if notice.member is not None:
+            values |= {"member": notice.member.name, "member_id": notice.member.member_id}
+        values |= {"memory_bytes": notice.used, "limit_bytes": notice.limit}
     return values

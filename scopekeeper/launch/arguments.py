@@ -9,8 +9,10 @@ _VALUED = {
     "--session": "session", "--lane": "lane", "--name": "name",
     "--run": "run", "--session-id": "session_id", "--kind": "kind", "--lifetime": "lifetime",
     "--owner": "owner", "--ttl": "ttl", "--grace": "grace", "--memory-max": "memory_max",
-    "--memory-high": "memory_high", "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
-    "--member-memory-max": "member_memory_max", "--member-tasks-max": "member_tasks_max",
+    "--memory-high": "memory_high", "--memory-swap-max": "memory_swap_max",
+    "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
+    "--member-memory-max": "member_memory_max",
+    "--member-memory-swap-max": "member_memory_swap_max", "--member-tasks-max": "member_tasks_max",
     "--placement": "placement", "--if-unavailable": "if_unavailable",
 }  # fmt: skip
 FLAGS = {

@@ -21,6 +21,7 @@ _GRACE = 5_000_000
 _PROPERTIES = {
     "memory_max": "MemoryMax",
     "memory_high": "MemoryHigh",
+    "memory_swap_max": "MemorySwapMax",
     "tasks_max": "TasksMax",
     "cpu_weight": "CPUWeight",
     "ttl": "RuntimeMaxUSec",

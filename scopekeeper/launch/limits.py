@@ -8,9 +8,11 @@ from scopekeeper.kernel.proc import exists, read, write
 _FILES = {
     "memory_max": ("memory", "memory.max"),
     "memory_high": ("memory", "memory.high"),
+    "memory_swap_max": ("memory", "memory.swap.max"),
     "tasks_max": ("pids", "pids.max"),
     "cpu_weight": ("cpu", "cpu.weight"),
     "member_memory_max": ("memory", "memory.max"),
+    "member_memory_swap_max": ("memory", "memory.swap.max"),
     "member_tasks_max": ("pids", "pids.max"),
 }
 
@@ -19,7 +21,7 @@ def limit_folder(base: str, directory: str, limits: dict[str, int], warnings: li
     """Limit a scope without a manager; base is the folder that contains it."""
     for option, value in limits.items():
         controller, file = _FILES[option]
-        if _enable(base, controller):
+        if _enable(base, controller) and exists(f"{directory}/{file}"):
             write(f"{directory}/{file}", "max" if value < 0 else str(value))
     warn_unlimited(directory, limits, warnings)
 
@@ -28,7 +30,7 @@ def limit_member(directory: str, leaf: str, limits: dict[str, int], warnings: li
     """Limit one member of the scope at directory."""
     for option, value in limits.items():
         controller, file = _FILES[option]
-        if _enable(directory, controller):
+        if _enable(directory, controller) and exists(f"{directory}/{leaf}/{file}"):
             write(f"{directory}/{leaf}/{file}", "max" if value < 0 else str(value))
             if controller == "memory":
                 # the kernel kills the whole member, not its siblings
@@ -37,14 +39,21 @@ def limit_member(directory: str, leaf: str, limits: dict[str, int], warnings: li
 
 
 def warn_unlimited(directory: str, limits: dict[str, int], warnings: list[str]) -> None:
-    """Warn of limits whose files are missing: the controller is not delegated down here."""
+    """Warn of limits whose files are missing: the controller is not delegated down here.
+
+    That of swap is also missing where the kernel does not count swap (swapaccount=0).
+    """
     for option in limits:
         controller, file = _FILES[option]
-        if not exists(f"{directory}/{file}"):
-            warnings.append(
-                f"--{option.replace('_', '-')} has no effect: the {controller} controller is not "
-                f"delegated here; `scopekeeper doctor` says how to get it"
-            )
+        if exists(f"{directory}/{file}"):
+            continue
+        why = (
+            "the kernel does not count swap here"
+            if "swap" in option and exists(f"{directory}/memory.max")
+            else f"the {controller} controller is not delegated here; `scopekeeper doctor` says "
+            "how to get it"
+        )
+        warnings.append(f"--{option.replace('_', '-')} has no effect: {why}")
 
 
 def _enable(directory: str, controller: str) -> bool:

@@ -28,7 +28,8 @@ from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.launch import join, run, signals
 from scopekeeper.launch.failure import translated
 from scopekeeper.launch.member import NewMember
-from scopekeeper.launch.program import original_environment
+from scopekeeper.launch.oom_score import raise_to
+from scopekeeper.launch.program import original_environment, say
 from scopekeeper.launch.request import Request
 from scopekeeper.scope import names, records
 from scopekeeper.scope.client_of_call import client_of_call
@@ -184,6 +185,10 @@ def _make(
 
     request, owner, where = run.plan(options, "", environment, caller, warnings)
     _check_way(caller, where)
+    if request.gate:
+        from scopekeeper.launch.gate import pass_gate
+
+        pass_gate(request, where, say)
     try:
         made = run.enter(request, owner, caller, where, warnings, vacant)
     except join.OtherOwnerError:
@@ -292,6 +297,8 @@ def _complete(member: NewMember, directory: str, caller: Caller) -> None:
             found.append((int(proc.start_time(pid)), pid))
         except OSError:
             continue  # it has ended
+        if member.request.oom_score:
+            raise_to(member.request.oom_score, pid, [])
     began, pid = min(found, default=(0, 0))
     fields = {"PID": str(pid), "START": str(began), "JOINING": "", "WAITS_UNTIL": ""}
 

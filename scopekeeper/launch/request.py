@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from scopekeeper.clients.identity import Named
 
-SCOPE_LIMITS = ("memory_max", "memory_high", "tasks_max", "cpu_weight")
-MEMBER_LIMITS = ("member_memory_max", "member_tasks_max")
+SCOPE_LIMITS = ("memory_max", "memory_high", "memory_swap_max", "tasks_max", "cpu_weight")
+MEMBER_LIMITS = ("member_memory_max", "member_memory_swap_max", "member_tasks_max")
 _ROOM = ("supersede", "max_scopes", "when_full")
 """Rules about the other scopes of the lane."""
+_GATE = ("min_available", "max_pressure", "when_short", "wait_most")
+"""Rules about the memory of the machine; only the first two demand anything."""
 _CHOICES = {"kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "warn")}
 
 
@@ -26,9 +28,10 @@ class Request:
     """One launch. Texts are as given, durations in microseconds, a limit of -1 is infinity."""
 
     __slots__ = (
-        "asked", "continues", "durations", "explicit_run", "if_unavailable", "ignored",
+        "asked", "continues", "durations", "explicit_run", "gate", "if_unavailable", "ignored",
         "ignores_replace",
-        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name", "owner",
+        "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name",
+        "oom_score", "owner",
         "placement", "replace", "room", "run", "session", "session_id",
     )  # fmt: skip
 
@@ -37,12 +40,13 @@ class Request:
         options: dict[str, str],
         environment: dict[bytes, bytes],
         command: str,
-        rules: "Callable[[str], dict[str, str]] | None" = None,
+        rules: "Callable[[str, str], dict[str, str]] | None" = None,
         named: "Named | None" = None,
     ) -> None:
         """Read the options; the environment, then the rules of the lane, supply missing ones.
 
-        rules returns more options for a lane's class; named has the session that the client names.
+        rules returns more options for a lane's class and the name of an MCP server, '' for other
+        members; named has the session that the client names.
         Raises ValueError.
         """
         self.ignored = named.ignored if named else ""
@@ -76,8 +80,14 @@ class Request:
         if lane is None:
             lane = outer_lane or (named.lane if named else "") or "main"
         self.lane = names.check("lane", lane, names.LANE_MAX)
+        name = given("name")
+        if name is None:
+            name = _utf8(command).rpartition("/")[2] or command
+        self.name = names.check("name", name, names.MEMBER_MAX)
         if rules is not None:
-            options = {**self._applicable(rules(names.lane_class(self.lane)), options), **options}
+            server = self.name if options.get("kind", "mcp") == "mcp" else ""
+            ruled = rules(names.lane_class(self.lane), server)
+            options = {**self._applicable(ruled, options), **options}
         if named is not None and not self.session:
             self.session = named.session
         self.kind = options.get("kind", "mcp")
@@ -97,10 +107,6 @@ class Request:
             if run is None
             else (names.check("run", run, names.RUN_MAX))
         )
-        name = given("name")
-        if name is None:
-            name = _utf8(command).rpartition("/")[2] or command
-        self.name = names.check("name", name, names.MEMBER_MAX)
         self.placement = options.get("placement") or inherited("PLACEMENT") or "auto"
         self.owner = options.get("owner") or inherited("OWNER")
         self._read_settings(options)
@@ -108,6 +114,10 @@ class Request:
     def _read_settings(self, options: dict[str, str]) -> None:
         self.replace = "replace" in options
         self.room = {key: options[key] for key in _ROOM if key in options}
+        self.gate: dict[str, str] = {}
+        if ("min_available" in options or "max_pressure" in options) and "ungated" not in options:
+            self.gate = {key: options[key] for key in _GATE if key in options}
+        self.oom_score = int(options.get("oom_score_adjust", "0"))
         self.if_unavailable = options.get("if_unavailable", "fail")
         self.durations: dict[str, int] = {}
         self.limits: dict[str, int] = {}

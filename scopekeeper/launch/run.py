@@ -126,6 +126,10 @@ def contain(
     warnings = list[str]()
     caller = caller or placement.Caller()
     request, owner, where = plan(options, command, environment, caller, warnings)
+    if request.gate:
+        from scopekeeper.launch.gate import pass_gate
+
+        pass_gate(request, where, warn or say)
     try:
         member, directory = enter(request, owner, caller, where, warnings)
     except join.OtherOwnerError:

@@ -151,6 +151,8 @@ def contain(
     options = choose(*_surroundings(caller), described, terminal=terminal)
     if options is not None and terminal and not prompts and _is_of_client():
         options["of_client"] = "1"
+    if options is not None and prompts:
+        options["ungated"] = "1"  # somebody may have come to free the memory
     if options is not None:
         run.contain(options | {"name": name}, name, described, inner, caller, warn)
         if server and terminal:

@@ -16,7 +16,7 @@ stop what the client started; it must not be one of these.
 *Nothing prevents the command.* If it cannot be contained, it runs uncontained: a server with one
 line on its stderr, which clients log; a command without one, since its stderr is data for the
 agent. ``SCOPEKEEPER_IF_UNAVAILABLE`` changes that: ``warn`` prints the line for both, ``fail`` does
-not run them (125).
+not run them (125). A machine that is short of memory, as the rules say, does not run them either.
 
 *A server that is wrapped already* is not contained twice: `scopekeeper run` in its line does it.
 """
@@ -120,7 +120,7 @@ def _is_server(parent: "Stat", environment: dict[bytes, bytes]) -> bool:
 def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """Contain this process and return the environment of its command.
 
-    Exits 125 if that fails and SCOPEKEEPER_IF_UNAVAILABLE is ``fail``.
+    Exits 125 if that fails and SCOPEKEEPER_IF_UNAVAILABLE is ``fail``, or for lack of memory.
     """
     inner = dict(environment)
     asked = environment.get(b"SCOPEKEEPER_IF_UNAVAILABLE")
@@ -139,7 +139,7 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
             run.contain({"name": name, "shared_name": "1"}, name, environment, inner)
     except Exception as error:  # noqa: BLE001  nothing prevents the command
         reason, _ = shell.describe(error)
-        if asked == b"fail":
+        if asked == b"fail" or _is_short(error):
             from scopekeeper.errors import FAILED
 
             program.say(reason)
@@ -148,6 +148,15 @@ def _contained(kind: str, line: str, environment: dict[bytes, bytes]) -> dict[by
             program.say(f"warning: running uncontained: {reason}")
         return dict(environment)
     return inner
+
+
+def _is_short(error: Exception) -> bool:
+    """Return whether the rules keep the command from starting: the machine is short of memory."""
+    try:
+        from scopekeeper.errors import ShortageError
+    except ImportError:  # a broken installation
+        return False
+    return isinstance(error, ShortageError)
 
 
 def _drop(text: str) -> None:

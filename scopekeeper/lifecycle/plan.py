@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopekeeper.policy.rules import FOREVER, Policy, Rules
+from scopekeeper.policy.rules import Policy, Rules
+from scopekeeper.policy.values import FOREVER
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.activity import idle_since
 from scopekeeper.scope.model import Member, Scope, Snapshot

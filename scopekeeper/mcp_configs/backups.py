@@ -74,7 +74,7 @@ class Backups:
         """Return the only backup that is ever written."""
         folder, name = os.path.split(self.target)
         if self.is_stored and self.stored is not None:
-            return Backup(_mirrored(self.target), name, self.stored)
+            return Backup(stored_at(self.target), name, self.stored)
         name += SUFFIX
         return Backup(os.path.join(folder, name), name, self.beside)
 
@@ -87,7 +87,7 @@ class Backups:
         found = [Backup(os.path.join(folder, each), each, self.beside)
                  for each in sorted(names, key=lambda each: (len(each), each))]  # fmt: skip
         if self.stored is not None:
-            there = Backup(_mirrored(self.target), name, self.stored)
+            there = Backup(stored_at(self.target), name, self.stored)
             found[:0] = [there] if there.exists() else []
         return found
 
@@ -153,7 +153,7 @@ def opened(target: str, beside: int, *, make: bool = False) -> Iterator[Backups]
     is_stored = in_work_tree(target)
     stored = None
     try:
-        folder = os.path.dirname(_mirrored(target))
+        folder = os.path.dirname(stored_at(target))
         if make and is_stored:
             _make_private(folder, state.make())
         with contextlib.suppress(FileNotFoundError):
@@ -181,8 +181,8 @@ def paths_of(target: str) -> list[str]:
         os.close(folder)
 
 
-def _mirrored(target: str) -> str:
-    """Return the path of a file's backup below the state folder; raises StateError."""
+def stored_at(target: str) -> str:
+    """Return where a file's backup is below the state folder, if it is there; raises StateError."""
     return os.path.join(state.directory(), FOLDER, target.lstrip("/"))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scopekeeper import whole_file
-from scopekeeper.errors import ConfigError
+from scopekeeper.errors import ConfigError, StateError
 from scopekeeper.mcp_configs import backups, unfinished
 from scopekeeper.mcp_configs.backups import Backup, IsOutdated
 
@@ -92,14 +92,16 @@ def replace(
         raise ConfigError(f"{original.path}: nothing was changed: {error.strerror}") from None
 
 
-def remove_unfinished(original: Original) -> None:
-    """Remove what killed writers have left beside the file, as far as possible."""
-    with contextlib.suppress(OSError):
-        folder = os.open(os.path.dirname(original.target), _FOLDER)
-        try:
-            unfinished.remove(folder, {os.geteuid(), original.status.st_uid})
-        finally:
-            os.close(folder)
+def remove_unfinished(path: str) -> None:
+    """Remove what killed writers have left beside a file and its backup.
+
+    As far as possible; the file need not exist.
+    """
+    target = os.path.realpath(path)
+    with contextlib.suppress(OSError, StateError):
+        owner = os.stat(target).st_uid if os.path.exists(target) else os.geteuid()
+        unfinished.beside(target, owner)
+        unfinished.beside(backups.stored_at(target))
 
 
 def check(original: Original) -> None:
@@ -218,14 +220,12 @@ def _is_as_read(original: Original, folder: int) -> bool:
 @contextlib.contextmanager
 def _written(original: Original, content: bytes, folder: int) -> Iterator[str]:
     """Write and sync a temporary file with the original's attributes; remove it if not renamed."""
-    with contextlib.ExitStack() as locks:
 
-        def finish(descriptor: int) -> None:
-            locks.callback(os.close, unfinished.lock(descriptor))
-            _copy_attributes(descriptor, original, folder)
+    def finish(descriptor: int) -> None:
+        _copy_attributes(descriptor, original, folder)
 
-        with whole_file.written(folder, content, durable=True, finish=finish) as ready:
-            yield ready
+    with whole_file.written(folder, content, durable=True, finish=finish) as ready:
+        yield ready
 
 
 def _copy_attributes(descriptor: int, original: Original, folder: int) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from scopekeeper.mcp_configs import json5, yaml
+from scopekeeper.mcp_configs import json5, toml, yaml
 from scopekeeper.mcp_configs.client_format import Format
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.known_clients import formats
 
+_YAML = (".yaml", ".yml")
 _SANDBOX = "/.var/app/"
 _REFUSED = "its client runs in a sandbox of flatpak, where there is no scopekeeper"
 
@@ -71,7 +72,7 @@ def recognise(path: str, text: str) -> Format | None:
     inside = [each for each in clients if _owns(each, folder, pure.suffix)]
     if named or inside:
         return _at(str(pure), _form((named or inside)[0], text))
-    is_yaml = pure.suffix in (".yaml", ".yml")
+    is_yaml = pure.suffix in _YAML
     known = _by_content(_yaml(text) if is_yaml else _json(text), is_yaml=is_yaml)
     return _at(str(pure), known) if known else None
 
@@ -116,6 +117,23 @@ def _form(kind: Format, text: str) -> Format:
         isinstance(each, dict) and ("command" in each or "url" in each) for each in servers
     )
     return replace(kind, places=((),)) if servers and is_flat else kind
+
+
+def language(path: str) -> str:
+    """Return the language of a file that ``recognise`` does not know, by its name."""
+    suffix = PurePath(path).suffix
+    return "TOML" if suffix == ".toml" else "YAML" if suffix in _YAML else "JSON5"
+
+
+def check(path: str, text: str) -> None:
+    """Raise ParseError if a text is invalid in that language; ConfigError if nothing reads YAML."""
+    match language(path):
+        case "TOML":
+            toml.parse(text)
+        case "YAML":
+            yaml.parse(text, yaml.YAML)
+        case _:
+            json5.parse(text, json5.JSON5, ())
 
 
 def _json(text: str) -> object:

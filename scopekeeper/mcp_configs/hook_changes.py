@@ -20,7 +20,7 @@ from scopekeeper.mcp_configs.hooks import (
     unregister,
 )
 from scopekeeper.mcp_configs.program import is_missing
-from scopekeeper.mcp_configs.servers import holds
+from scopekeeper.mcp_configs.servers import PROGRAM, holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,19 @@ class ChangedFile:
         return any(each.program for each in self.outcomes)
 
 
-def looked_at(targets: Sequence[HookFile]) -> list[ChangedFile]:
-    """Look at the hooks of files, which may not exist."""
+def looked_at(targets: Sequence[HookFile], *, to_register: bool = False) -> list[ChangedFile]:
+    """Look at the hooks of files, which may not exist.
+
+    With to_register, a file in which no hook can be registered has that as its problem.
+    """
 
     def one(file: HookFile) -> ChangedFile:
         text = files.read(file.path).text() if file.exists else new_text(file.kind)
-        return ChangedFile(file, _with_missing(look(text, file.kind), file))
+        found = look(text, file.kind)
+        missing = [each for each in found.outcomes if each.state is HookState.NOT_REGISTERED]
+        if to_register and any(not each.detail for each in missing):
+            register(text, file.kind, PROGRAM)
+        return ChangedFile(file, _with_missing(found, file))
 
     return [_attempt(each, one) for each in targets]
 
@@ -66,6 +73,8 @@ def registered(
     """Register the hooks in each file on its own; with write, write it."""
 
     def one(file: HookFile) -> ChangedFile:
+        if write:
+            files.remove_unfinished(file.path)
         original = files.read(file.path) if file.exists else None
         text = original.text() if original else new_text(file.kind)
         made = _with_missing(register(text, file.kind, program, update=update), file)
@@ -103,6 +112,8 @@ def unregistered(targets: Sequence[HookFile], *, write: bool) -> list[ChangedFil
         gone, _ = files.drop_backups(original, new, outdated)
         return ChangedFile(file, made, changed=True, backups_removed=tuple(gone))
 
+    for each in targets if write else ():
+        files.remove_unfinished(each.path)
     return [_attempt(each, one) for each in targets if _may_have_ours(each)]
 
 
@@ -124,6 +135,11 @@ def _may_have_ours(file: HookFile) -> bool:
     except ConfigError:
         return file.exists
     return b"scopekeeper" in raw and file.kind.client.encode() in raw
+
+
+def would_go(file: HookFile, text: str, *, is_made: bool) -> bool:
+    """Return whether a file would be removed that has this text without its hooks."""
+    return is_only_ours(text, file.kind) or (is_made and text == new_text(file.kind))
 
 
 def _was_made(file: HookFile, original: files.Original, text: str) -> bool:

@@ -156,7 +156,7 @@ class _Reader:
         if char == closing:
             return -1
         if char != ",":
-            what = repr(char) if char else "the end of the file"
+            what = repr(char) if char else "the file ends"
             raise self.error(f"{what} where , or {closing} is expected")
         comma = self.at
         self.at += 1
@@ -216,7 +216,7 @@ class _Reader:
         if name and not self.dialect.json5:
             raise self.refused("a key without quotes", start)
         if not name:
-            what = repr(char) if char else "the end of the file"
+            what = repr(char) if char else "the file ends"
             raise self.error(f"{what} where a key or }} is expected")
         return name
 

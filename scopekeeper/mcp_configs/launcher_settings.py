@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from scopekeeper.clients import known
 from scopekeeper.clients.known import Client, Launchers
+from scopekeeper.errors import ConfigError
 from scopekeeper.launch import real_shell
+from scopekeeper.mcp_configs import files
 from scopekeeper.mcp_configs.formats import first_folder
 
 _FOLDER = "/scopekeeper/shells/"
@@ -50,9 +52,8 @@ def _settings_of(
     folder = first_folder(launchers.folders, environment)
     path = f"{folder}/{launchers.file}"
     try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        document = json.loads(files.read(path).text())
+    except (ConfigError, ValueError, RecursionError):
         return
     table = document.get(launchers.key) if isinstance(document, dict) else None
     if not isinstance(table, dict):

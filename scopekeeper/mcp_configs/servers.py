@@ -304,7 +304,9 @@ def _problem(server: McpServer, kind: Format, command: object, args: object) -> 
     first = (command[0] if command else "") if isinstance(command, list) else command
     if server.is_list and not isinstance(command, list):
         return "its command is not an array"
-    if not isinstance(first, str) or not first or isinstance(command, list) != server.is_list:
+    if first == "":
+        return f"its {server.keys[0]} is empty"
+    if not isinstance(first, str) or isinstance(command, list) != server.is_list:
         return f"its {server.keys[0]} is not a string"
     if not server.is_list and not isinstance(args if args is not None else [], list):
         return f"its {server.keys[1]} are not an array"

@@ -1,7 +1,6 @@
-"""New files of writers that were killed before they renamed them: copies of configurations.
+"""Removes the new files of killed writers, which had not renamed them: copies of configurations.
 
-Each writer holds a lock on its new file until that has its name, and the kernel drops the lock when
-the writer dies. A file of such a name that can be locked is therefore one that nobody finishes.
+``whole_file`` keeps each locked while its writer lives: nobody finishes one that can be locked.
 """
 
 import contextlib
@@ -9,24 +8,23 @@ import fcntl
 import os
 import re
 import stat
-import time
 from collections.abc import Collection
 
 from scopekeeper.whole_file import TEMPORARY
 
 _NAME = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{12}\.tmp", re.ASCII)
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-_SECONDS = 5.0
-"""A writer locks its file right after it has made it. One that is slower fails, and says so: it
-finds no file to rename."""
 
 
-def lock(descriptor: int) -> int:
-    """Lock a new file, and return the descriptor to close once it has its name."""
-    held = os.dup(descriptor)
-    with contextlib.suppress(OSError):  # a filesystem without locks: its files are not removed
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return held
+def beside(path: str, *owners: int) -> list[str]:
+    """Remove those of this user, and of other uids, beside a path; return their names."""
+    with contextlib.suppress(OSError):
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return remove(folder, {os.geteuid(), *owners})
+        finally:
+            os.close(folder)
+    return []
 
 
 def remove(folder: int, owners: Collection[int]) -> list[str]:
@@ -44,8 +42,7 @@ def _remove(folder: int, name: str, owners: Collection[int]) -> bool:
     descriptor = os.open(name, _READ, dir_fd=folder)
     try:
         found = os.fstat(descriptor)
-        is_old = time.time() - found.st_mtime > _SECONDS
-        if not (stat.S_ISREG(found.st_mode) and found.st_uid in owners and is_old):
+        if not (stat.S_ISREG(found.st_mode) and found.st_uid in owners):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=folder)

@@ -12,11 +12,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scopekeeper import regular_files
 from scopekeeper.errors import ConfigError
 
 PLUGIN = "scopekeeper"
 """The id of the plugin, and the name of its folder."""
 DROP_IN = "10-scopekeeper.conf"
+_MOST = 64 << 20
+"""Bytes of a file of the package, or of its unit."""
 _EXEC_START = re.compile(r"^ExecStart=(.*)$", re.MULTILINE)
 _UNSET = ("", "undefined", "null")
 """Values of variables that OpenClaw treats as unset."""
@@ -73,8 +76,7 @@ class Package:
         dist = f"{self.folder}/dist"
         for name in sorted(os.listdir(dist)):
             if "schema" in name and name.endswith((".js", ".mjs")):
-                with open(f"{dist}/{name}", "rb") as file:
-                    schema = file.read()
+                schema = _content(f"{dist}/{name}")
                 if b"allowPromptInjection" in schema:
                     return b"allowConversationAccess" in schema
         return False
@@ -84,9 +86,9 @@ def package(places: GatewayPaths, environment: Mapping[str, str]) -> Package | N
     """Return the OpenClaw that the unit starts, else the one in PATH; None if there is none."""
     words: list[str] = []
     try:
-        with open(places.unit_file, encoding="utf-8") as file:
-            for line in _EXEC_START.findall(file.read()):
-                words += shlex.split(line)
+        unit = _content(places.unit_file).decode()
+        for line in _EXEC_START.findall(unit):
+            words += shlex.split(line)
     except (OSError, ValueError):
         pass
     in_path = shutil.which("openclaw", path=environment.get("PATH", os.defpath))
@@ -101,11 +103,15 @@ def _package_of(path: str) -> Package | None:
     folder = os.path.dirname(path)
     while folder != "/":
         try:
-            with open(f"{folder}/package.json", encoding="utf-8") as file:
-                package = json.load(file)
+            package = json.loads(_content(f"{folder}/package.json"))
             if package.get("name") == "openclaw" and os.path.isdir(f"{folder}/dist"):
                 return Package(folder, str(package.get("version", "")))
         except (OSError, ValueError, AttributeError):
             pass
         folder = os.path.dirname(folder)
     return None
+
+
+def _content(path: str) -> bytes:
+    """Return the content of a file, whoever installed it; raises OSError."""
+    return regular_files.read(path, _MOST, follow=True, any_owner=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from scopekeeper import regular_files
 from scopekeeper.errors import ConfigError, ManagerError
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import boottime, environment, mount_point, start_time, stat_of
@@ -156,8 +157,7 @@ def _report_files() -> list[str]:
 def _read(path: str) -> dict[str, Any] | None:
     """Return a plugin's report; None if its gateway has ended, even if its pid was reused."""
     try:
-        with open(path, encoding="utf-8") as file:
-            report: dict[str, Any] = json.load(file)
+        report: dict[str, Any] = json.loads(regular_files.read(path))
         words = " ".join(command_line(int(report["pid"])) or [])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,16 +4,17 @@ import posix
 
 from scopekeeper.scope.records import LIFETIMES
 
-DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout")
-NUMBERS = (
-    "max_scopes", "memory_max", "memory_high", "tasks_max", "cpu_weight", "member_memory_max",
-    "member_tasks_max",
+DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout", "wait_most")
+COUNTS = ("max_scopes", "min_available", "max_pressure", "oom_score_adjust")
+LIMITS = (
+    "memory_max", "memory_high", "memory_swap_max", "tasks_max", "cpu_weight", "member_memory_max",
+    "member_memory_swap_max", "member_tasks_max",
 )  # fmt: skip
 CHOICES = {
     "ephemeral": ("0", "1"), "replace": ("1",), "supersede": ("1",), "lifetime": LIFETIMES,
-    "when_full": ("refuse", "stop-orphan"),
+    "when_full": ("refuse", "stop-orphan"), "when_short": ("refuse", "wait"),
 }  # fmt: skip
-"""The compiled settings: microseconds with their unit, numbers or infinity, and choices."""
+"""The compiled settings: microseconds with their unit, numbers, numbers or infinity, choices."""
 _DIGITS = 19
 
 
@@ -23,10 +24,10 @@ def is_valid(key: str, value: str) -> bool:
         return value in CHOICES[key]
     if key in DURATIONS and value.endswith("us"):
         value = value[:-2]
-    elif key not in NUMBERS:
-        return False
-    elif value == "infinity":
+    elif key in LIMITS and value == "infinity":
         return True
+    elif key not in COUNTS and key not in LIMITS:
+        return False
     return value.isascii() and value.isdecimal() and len(value) <= _DIGITS
 
 

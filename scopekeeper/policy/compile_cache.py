@@ -1,20 +1,23 @@
 """Compiles the policy into the few lines that a launch reads instead of TOML.
 
 The first line is the signature of the files. Each other line has a lane class ('' for all other
-classes) and options of ``run``, separated by tabs.
+classes), or a colon and the name of a server, and options of ``run``, separated by tabs.
 """
 
 import contextlib
 import os
+from collections.abc import Mapping
 
 from scopekeeper import quantities, whole_file
-from scopekeeper.policy.cache_format import DURATIONS, NUMBERS, compiled_path
+from scopekeeper.policy.cache_format import COUNTS, DURATIONS, LIMITS, compiled_path
 from scopekeeper.policy.load import load
-from scopekeeper.policy.rules import DEFAULT, Policy, PolicyError, Value
+from scopekeeper.policy.rules import BUILT_IN, DEFAULT, Policy
+from scopekeeper.policy.toml_file import PolicyError
+from scopekeeper.policy.values import Value
 from scopekeeper.scope.names import EPHEMERAL_LANES
 
 _FLAGS = ("replace", "supersede")
-_TEXTS = ("lifetime", "when_full")
+_TEXTS = ("lifetime", "when_full", "when_short")
 
 
 def refresh(signature: str) -> tuple[str, str]:
@@ -33,25 +36,37 @@ def refresh(signature: str) -> tuple[str, str]:
 
 
 def lines(policy: Policy) -> list[str]:
-    """Return a line for every lane class of the policy and built in, and one for all others."""
+    """Return a line for each lane class and server of the policy, and one for all other lanes."""
     named = sorted({*policy.lanes, *EPHEMERAL_LANES} - {DEFAULT})
-    return [_line("", policy, DEFAULT), *(_line(each, policy, each) for each in named)]
+    servers = [
+        _line(f":{name}", {key: setting.value for key, setting in table.items()})
+        for name, table in sorted(policy.servers.items())
+    ]
+    of_lanes = [_of_lane("", policy, DEFAULT), *(_of_lane(each, policy, each) for each in named)]
+    return of_lanes + servers
 
 
-def _line(name: str, policy: Policy, lane_class: str) -> str:
-    said = {key: setting.value for key, setting in policy.settings(lane_class).items()}
-    options = [f"ephemeral={int(bool(said['ephemeral']))}"]
-    options += [f"{key}={said[key]}us" for key in DURATIONS if said[key] is not None]
-    options += [f"{key}=1" for key in _FLAGS if said[key]]
-    if said["max_scopes"] is None:
-        del said["when_full"]
-    options += [f"{key}={said[key]}" for key in _TEXTS if said.get(key) is not None]
-    options += [f"{key}={_number(key, said[key])}" for key in NUMBERS if said[key] is not None]
+def _of_lane(name: str, policy: Policy, lane_class: str) -> str:
+    settings = policy.settings(lane_class)
+    said = {key: each.value for key, each in settings.items() if each.source != BUILT_IN}
+    return _line(name, said | {"ephemeral": bool(settings["ephemeral"].value)})
+
+
+def _line(name: str, said: Mapping[str, Value]) -> str:
+    given = {key: value for key, value in said.items() if value is not None}
+    options = [f"ephemeral={int(bool(given['ephemeral']))}"] if "ephemeral" in given else []
+    options += [f"{key}={given[key]}us" for key in DURATIONS if key in given]
+    options += [f"{key}=1" for key in _FLAGS if given.get(key)]
+    options += [f"{key}={given[key]}" for key in _TEXTS if key in given]
+    options += [f"{key}={_count(key, given[key])}" for key in COUNTS if key in given]
+    options += [f"{key}={_limit(key, given[key])}" for key in LIMITS if key in given]
     return "\t".join((name, *options))
 
 
-def _number(key: str, value: Value) -> str:
-    if key == "max_scopes":
-        return str(value)
+def _count(key: str, value: Value) -> int:
+    return value if isinstance(value, int) else quantities.size(key, str(value))
+
+
+def _limit(key: str, value: Value) -> str:
     number = quantities.limit(key, str(value))
     return "infinity" if number == quantities.UNLIMITED else str(number)

@@ -6,7 +6,8 @@
 
 from scopekeeper import regular_files
 from scopekeeper.policy.files import find
-from scopekeeper.policy.rules import Policy, PolicyError, parse
+from scopekeeper.policy.rules import Policy, parse
+from scopekeeper.policy.toml_file import PolicyError
 
 
 def load() -> Policy:
@@ -14,11 +15,18 @@ def load() -> Policy:
     texts = []
     for path in find().sources:
         try:
-            texts.append((path, regular_files.read(path, follow=True).decode("utf-8")))
+            content = regular_files.read(path, follow=True)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise PolicyError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise PolicyError(f"{path}: not UTF-8 (byte {error.start})") from None
+        texts.append((path, text_of(path, content)))
     return parse(texts)
+
+
+def text_of(path: str, content: bytes) -> str:
+    """Return the text of a file with this content; raises PolicyError."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path}: not UTF-8 (byte {error.start})") from None

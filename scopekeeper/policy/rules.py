@@ -13,26 +13,27 @@ A file has a table for each lane class, and one for all of them::
     [lanes.default.exec]
     on_leader_exit = "stop"     # only members of this kind
 
-A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's;
-later files override earlier ones. ``escaped`` and ``rewrap`` at the top of a file are the same in
-``default``.
+    [servers.playwright]
+    member_memory_max = "1.5G"  # MCP servers of this name, in every lane
+
+A lane's own table overrides ``default``, and in both the table of a kind overrides the lane's; that
+of a server overrides all of them; later files override earlier ones. ``escaped`` and ``rewrap`` at
+the top of a file are the same in ``default``. ``command_rules`` reads the tables ``on_end``
+and ``on_event``.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
-from scopekeeper import quantities
-from scopekeeper.errors import ScopekeeperError
-from scopekeeper.scope.names import EPHEMERAL_LANES, lane_class
-from scopekeeper.scope.records import KINDS, LIFETIMES
+from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
+from scopekeeper.policy.toml_file import PolicyError, document, line_of
+from scopekeeper.policy.values import Value, checked
+from scopekeeper.scope.names import EPHEMERAL_LANES, MEMBER_MAX, lane_class
+from scopekeeper.scope.records import KINDS
 
 DEFAULT = "default"
 BUILT_IN = "built in"
-FOREVER = -1
-"""A duration without an end, in microseconds."""
-
-Value = str | int | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +73,26 @@ class Rules:
     """Whether a scope is ended when all of it is idle, or each member by itself."""
     max_scopes: int | None = None
     when_full: str = "refuse"
+    min_available: str | None = None
+    """Memory that the machine must have available for a launch."""
+    max_pressure: int | None = None
+    """Percent of the last ten seconds in which some process may have waited for memory."""
+    when_short: str = "refuse"
+    """What a launch does without that: fail, or wait."""
+    wait_most: int = 8_000_000
+    """How long it waits before it fails: less than a client waits for a server (Codex: 10 s)."""
     memory_max: str | None = None
     memory_high: str | None = None
+    memory_swap_max: str | None = None
     tasks_max: str | None = None
     cpu_weight: str | None = None
     member_memory_max: str | None = None
+    member_memory_swap_max: str | None = None
     member_tasks_max: str | None = None
+    oom_score_adjust: int | None = None
+    """How much sooner than others a member is killed if the machine runs out of memory."""
 
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "lifetime": LIFETIMES,
-    "orphans": ("stop", "report"),
-    "on_leader_exit": ("stop", "linger"),
-    "when_full": ("refuse", "stop-orphan"),
-    "idle_of": ("scope", "member"),
-    "escaped": ("report", "return", "stop"),
-}
-DURATIONS = (
-    "orphan_grace", "session_grace", "leader_grace", "abandoned_grace", "ttl", "grace", "timeout",
-    "no_output_timeout", "idle",
-)  # fmt: skip
-_ENDLESS = (
-    "session_grace", "orphan_grace", "abandoned_grace", "ttl", "timeout", "no_output_timeout",
-    "idle",
-)  # fmt: skip
-"""Durations that may be ``infinity``."""
-_FLAGS = ("ephemeral", "replace", "supersede", "rewrap")
 _OF_A_FILE = ("escaped", "rewrap")
 """Rules that the top of a file may have, as if they were in default."""
 _OF_NO_LANE = ("rewrap",)
@@ -108,15 +103,16 @@ BY_KIND = (
     "escaped",
 )  # fmt: skip
 """Rules that may differ by the kind of a member."""
+OF_SERVER = (
+    "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
+    "min_available", "max_pressure", "when_short", "wait_most",
+)  # fmt: skip
+"""Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
     "mcp": {"on_leader_exit": "stop", "escaped": "return"}
 }
 """Built-in rules for a kind: nobody can use what a server leaves behind, and nobody starts a
 program in one for its own sake, as people do in a shell."""
-
-
-class PolicyError(ScopekeeperError):
-    """An invalid policy; names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +131,10 @@ class Policy:
     """Settings by lane class; later files override earlier ones."""
     kinds: Mapping[tuple[str, str], Mapping[str, Setting]] = field(default_factory=dict)
     """Settings of BY_KIND by lane class and kind."""
+    commands: tuple[CommandRule, ...] = ()
+    """The commands for ends and events, also those that are not enabled."""
+    servers: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
+    """Settings of OF_SERVER by the name of an MCP server."""
 
     def settings(self, lane_class: str, kind: str = "") -> dict[str, Setting]:
         """Return every rule of a lane class with its source, for members of a kind if given."""
@@ -161,6 +161,11 @@ class Policy:
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
 
+    @property
+    def memory_shares(self) -> frozenset[float]:
+        """The parts of memory limits of which a command wants to know."""
+        return frozenset(rule.memory_share for rule in self.commands if rule.watches_memory)
+
     def escaped(self, lane: str, kind: str) -> str:
         """Return what is done about a process that left a member of a lane and kind."""
         return self.rules(lane_class(lane), kind).escaped
@@ -178,18 +183,24 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
     """Merge files, each a path and its text, later files last; raises PolicyError."""
     lanes: dict[str, dict[str, Setting]] = {}
     kinds: dict[tuple[str, str], dict[str, Setting]] = {}
+    commands = CommandTables()
+    servers: dict[str, dict[str, Setting]] = {}
     for path, text in texts:
-        for entry in _entries(path, text):
-            source = f"{path}:{_line_of(text, *entry.place)}"
+        found = document(path, text)
+        commands.take(path, text, found)
+        for entry in _entries(path, text, found):
+            source = f"{path}:{line_of(text, *entry.place)}"
             try:
                 setting = Setting(_checked(entry), source)
             except ValueError as error:
                 raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
-            if entry.kind:
+            if entry.server:
+                servers.setdefault(entry.server, {})[entry.key] = setting
+            elif entry.kind:
                 kinds.setdefault((entry.lane, entry.kind), {})[entry.key] = setting
             else:
                 lanes.setdefault(entry.lane or DEFAULT, {})[entry.key] = setting
-    return Policy(lanes, kinds)
+    return Policy(lanes, kinds, commands.rules(), servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +213,22 @@ class _Entry:
     """'' in the table of a whole lane."""
     key: str
     value: object
+    server: str = ""
+    """'' in the table of a lane."""
 
     @property
     def place(self) -> tuple[str, ...]:
         """Its keys from the root of the document."""
+        if self.server:
+            return ("servers", self.server, self.key)
         tables = ("lanes", self.lane, self.kind) if self.kind else ("lanes", self.lane)
         return (*tables, self.key) if self.lane else (self.key,)
 
     @property
     def known(self) -> tuple[str, ...]:
         """The settings allowed in its table."""
+        if self.server:
+            return OF_SERVER
         if self.kind:
             return BY_KIND
         if not self.lane:
@@ -219,122 +236,71 @@ class _Entry:
         return tuple(each for each in _KEYS if self.lane == DEFAULT or each not in _OF_NO_LANE)
 
 
-def _entries(path: str, text: str) -> list[_Entry]:
-    """Return all settings of a file; raises PolicyError."""
-    import tomllib  # slow, and most machines have no file
+def _entries(path: str, text: str, document: dict[str, Any]) -> list[_Entry]:
+    """Return the settings of a file that are about lanes and servers; raises PolicyError."""
+    of_lanes = _of_lanes(path, text, document.pop("lanes", {}))
+    of_servers = _of_servers(path, text, document.pop("servers", {}))
+    at_the_top = [_Entry("", "", key, value) for key, value in document.items()]
+    return at_the_top + of_lanes + of_servers
 
-    try:
-        document = tomllib.loads(text)
-    except RecursionError:
-        raise PolicyError(f"{path}: it is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, or a number that int() refuses
-        place = re.search(r"at line (\d+)", str(error))
-        number = int(place[1]) if place else text.count("\n") + 1
-        what = _bare_text(text, number) or re.sub(r" \(at .*\)$", "", str(error))
-        raise PolicyError(f"{path}:{number}: {what}") from None
-    found: list[_Entry] = []
-    lanes = document.pop("lanes", {})
+
+def _of_lanes(path: str, text: str, lanes: object) -> list[_Entry]:
     if not isinstance(lanes, dict):
-        raise PolicyError(f"{path}:{_line_of(text, 'lanes')}: write [lanes.NAME]")
+        raise PolicyError(f"{path}:{line_of(text, 'lanes')}: write [lanes.NAME]")
+    found: list[_Entry] = []
     for name, table in lanes.items():
-        where = f"{path}:{_line_of(text, 'lanes', name)}"
+        where = f"{path}:{line_of(text, 'lanes', name)}"
         if not isinstance(table, dict):
             raise PolicyError(f"{where}: {name} is in no lane's table; write [lanes.NAME]")
-        if not name or ":" in name:
+        if not name or ":" in name or not name.isprintable():
             raise PolicyError(f"{where}: {name!r} is no lane class; a lane's class ends at :")
         for key, value in table.items():
             if key in KINDS and isinstance(value, dict):
                 found += [_Entry(name, key, inner, each) for inner, each in value.items()]
             else:
                 found.append(_Entry(name, "", key, value))
-    return [_Entry("", "", key, value) for key, value in document.items()] + found
+    return found
 
 
-_BARE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=\s*([A-Za-z0-9][\w.-]*)\s*(?:#.*)?")
-
-
-def _bare_text(text: str, number: int) -> str:
-    """Return what is wrong if a line gives a text without quotes, else ''."""
-    bare = _BARE.fullmatch(text.split("\n")[number - 1])
-    if bare is None:
-        return ""
-    import tomllib
-
-    try:
-        tomllib.loads(f"it = {bare[2]}")
-    except ValueError:
-        return f'a text stands in quotes: {bare[1]} = "{bare[2]}"'
-    return ""
-
-
-_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
-_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
-_HEADER = re.compile(rf"\s*\[+\s*({_DOTTED})\s*\]")
-_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
-
-
-def _line_of(text: str, *place: str) -> int:
-    """Return the line of a setting, or else of the table or key around it."""
-    table: tuple[str, ...] = ()
-    best, last = 0, 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            here = table = _parts(header[1])
-        elif key := _KEY.match(line):
-            here = (*table, *_parts(key[1]))
-        else:
-            continue
-        if here == place:
-            return number
-        if here == place[: len(here)] and len(here) >= best:
-            best, last = len(here), number
-    return last
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
+def _of_servers(path: str, text: str, servers: object) -> list[_Entry]:
+    if not isinstance(servers, dict):
+        raise PolicyError(f"{path}:{line_of(text, 'servers')}: write [servers.NAME]")
+    found: list[_Entry] = []
+    for name, table in servers.items():
+        where = f"{path}:{line_of(text, 'servers', name)}"
+        if not isinstance(table, dict):
+            raise PolicyError(f"{where}: {name} is in no server's table; write [servers.NAME]")
+        if not name or len(name) > MEMBER_MAX or not name.isprintable():
+            raise PolicyError(f"{where}: {name!r} is no name of a server")
+        found += [_Entry("", "", key, value, name) for key, value in table.items()]
+    return found
 
 
 def _checked(entry: _Entry) -> Value:
     """Return a value checked for Rules; raises ValueError with one sentence."""
-    key, value = entry.key, entry.value
-    if key in KINDS and entry.lane and not entry.kind:
-        raise ValueError(f"{key} is a table; write [lanes.{entry.lane}.{key}]")
-    if key not in entry.known:
+    if entry.key in KINDS and entry.lane and not entry.kind:
+        raise ValueError(f"{entry.key} is a table; write [lanes.{entry.lane}.{entry.key}]")
+    if entry.key not in entry.known:
         raise ValueError(_why_unknown(entry))
-    if key in _FLAGS:
-        if not isinstance(value, bool):
-            raise ValueError(f"{key} is true or false")
-        return value
-    if key == "max_scopes":
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
-            raise ValueError("max_scopes is a whole number above zero")
-        return value
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{key} is a text in quotes")  # noqa: TRY004  all are wrong values
-    text = str(value)
-    if key in _CHOICES:
-        if text not in _CHOICES[key]:
-            raise ValueError(f"{key} is {' or '.join(map(repr, _CHOICES[key]))}, not {text!r}")
-        return text
-    if key in DURATIONS:
-        if text == "infinity" and key in _ENDLESS:
-            return FOREVER if key.endswith("grace") else None
-        return quantities.duration(key, text)
-    quantities.limit(key, text)
-    return text
+    return checked(entry.key, entry.value)
 
 
 def _why_unknown(entry: _Entry) -> str:
+    import difflib
+
     if entry.key in _OF_NO_LANE:
         return f"{entry.key} is no rule of a lane; put it under [lanes.{DEFAULT}]"
+    if entry.server and f"member_{entry.key}" in OF_SERVER:
+        return f"{entry.key} is a rule of a whole scope; write member_{entry.key}"
+    if entry.server and entry.key in _KEYS:
+        return f"{entry.key} is no rule of a server; put it under [lanes.{DEFAULT}] or a lane's"
     if entry.kind and entry.key in _KEYS:
         return f"{entry.key} is no rule of a kind; put it under [lanes.{entry.lane}]"
     if entry.key in _KEYS:
         return f"{entry.key} is no setting of a file; put it under [lanes.{DEFAULT}] or a lane's"
-    if not entry.lane and entry.key == "lane":
-        return "unknown table lane; write [lanes.NAME]"
-    import difflib
-
+    if not entry.lane and entry.key in ("lane", "server"):
+        return f"unknown table {entry.key}; write [{entry.key}s.NAME]"
+    if not entry.lane and (near := difflib.get_close_matches(entry.key, TABLES, 1)):
+        return f"unknown table {entry.key}; write [{near[0]}.NAME]"
     near = difflib.get_close_matches(entry.key, entry.known, 1)
     return f"unknown setting {entry.key}" + (f"; did you mean {near[0]}?" if near else "")

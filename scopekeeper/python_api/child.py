@@ -54,6 +54,10 @@ class Child(NewMember):
         finally:
             os.close(leaf_fd)
         self.directory = path
+        if self.request.oom_score:
+            from scopekeeper.launch.oom_score import raise_to
+
+            raise_to(self.request.oom_score, self.pid, self.warnings)
 
     def sign(self, directory: str) -> None:
         """Write the child into the leaf's record, unless it has ended and the leaf is removed."""
@@ -78,14 +82,23 @@ class Child(NewMember):
 
 
 def join(
-    options: dict[str, str], command: str, environment: dict[bytes, bytes], birth: Birth
+    options: dict[str, str],
+    command: str,
+    environment: dict[bytes, bytes],
+    birth: Birth,
+    say: Callable[[str], None],
 ) -> Child | None:
     """Start a member in an existing scope; None where no scope can be joined just now.
 
-    Raises what birth raises, ScopekeeperError, ValueError, OSError, LookupError.
+    say reports at once what the launch waits for. Raises what birth raises, ScopekeeperError,
+    ValueError, OSError, LookupError.
     """
     caller, warnings = Caller(for_child=True), list[str]()
     request, owner, where = run.plan(options, command, environment, caller, warnings)
+    if request.gate:
+        from scopekeeper.launch.gate import pass_gate
+
+        pass_gate(request, where, say)
     try:
         return _join(request, owner, where, caller, birth, warnings)
     except scope.OtherOwnerError:

@@ -12,7 +12,8 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper import errors
@@ -36,7 +37,6 @@ _FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 class Launch:
     """What a launcher has reported."""
 
-    warnings: list[str] = field(default_factory=list)
     directory: str = ""
     """The member's leaf; '' where the command runs uncontained, or not at all."""
     scope: str = ""
@@ -45,9 +45,12 @@ class Launch:
     """Why the command does not run."""
 
 
-def start(command: Command, options: dict[str, str]) -> tuple[int, Launch]:
+def start(
+    command: Command, options: dict[str, str], say: Callable[[str], None]
+) -> tuple[int, Launch]:
     """Have a launcher start the command; return its pid when the command runs.
 
+    say gets each warning as it comes, and what the launch waits for.
     Raises ScopekeeperError, and the OSError of a command that is not executed.
     """
     stdin, stdout, stderr = (None if fd < 0 else fd for fd in command.stdio)
@@ -74,7 +77,7 @@ def start(command: Command, options: dict[str, str]) -> tuple[int, Launch]:
         sent = None if is_passed else STDERR if stderr is None else stderr
         launch: Launch | None = None
         try:
-            launch = talk(ours, command, options, sent)
+            launch = talk(ours, command, options, say, sent)
         finally:
             if launch is None:  # interrupted
                 process.kill()
@@ -93,11 +96,16 @@ def arguments_of(channel: int) -> list[str]:
 
 
 def talk(
-    channel: socket.socket, command: Command, options: dict[str, str], stderr: int | None = None
+    channel: socket.socket,
+    command: Command,
+    options: dict[str, str],
+    say: Callable[[str], None],
+    stderr: int | None = None,
 ) -> Launch:
     """Send a launcher its command, and wait until that runs, or cannot.
 
-    ``stderr`` is the command's, for a launcher that has the channel there.
+    say gets each warning as it comes. ``stderr`` is the command's, for a launcher that has the
+    channel there.
     """
     message = {
         "options": options | {"parent": str(os.getpid())},
@@ -108,6 +116,7 @@ def talk(
         "umask": command.umask,
         "defaults": command.defaults,
     }
+    launch = Launch(error=UnavailableError("the launcher ended before it contained the command"))
     heard = b""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         if stderr is not None:
@@ -116,19 +125,30 @@ def talk(
         channel.shutdown(socket.SHUT_WR)
     with contextlib.suppress(ConnectionResetError):
         while chunk := channel.recv(65536):
-            heard += chunk
-    launch = Launch(error=UnavailableError("the launcher ended before it contained the command"))
-    stream = io.BytesIO(heard)
-    with contextlib.suppress(EOFError, ValueError, TypeError):  # an interpreter that cannot start
-        while stream.tell() < len(heard):
-            _note(launch, command, *marshal.load(stream))  # noqa: S302  from our own child
+            messages, heard = _split(heard + chunk)
+            for kind, *rest in messages:
+                if kind == "warning":
+                    say(*rest)
+                else:
+                    _note(launch, command, kind, *rest)
     return launch
 
 
+def _split(heard: bytes) -> tuple[list[Any], bytes]:
+    """Return the whole messages, and what follows: a part of one, or no message at all."""
+    stream, messages, end = io.BytesIO(heard), list[Any](), 0
+    with contextlib.suppress(EOFError, ValueError, TypeError):
+        while end < len(heard):
+            message = marshal.load(stream)  # noqa: S302  from our own child
+            if not isinstance(message, tuple):
+                break  # it is the text of an interpreter that cannot start
+            messages.append(message)
+            end = stream.tell()
+    return messages, heard[end:]
+
+
 def _note(launch: Launch, command: Command, kind: str, *rest: Any) -> None:  # noqa: ANN401
-    if kind == "warning":
-        launch.warnings += rest
-    elif kind == "member":
+    if kind == "member":
         directory, launch.member = rest
         launch.directory, launch.error = f"{directory}/{launch.member}", None
         launch.scope = os.path.basename(directory)

@@ -41,12 +41,16 @@ class Options(TypedDict, total=False):
     """Bytes for a new scope."""
     memory_high: Limit | None
     """Bytes above which a new scope is throttled."""
+    memory_swap_max: Limit | None
+    """Bytes of swap for a new scope; 0 for none."""
     tasks_max: Limit | None
     """Tasks in a new scope."""
     cpu_weight: int | None
     """Of a new scope, from 1 to 10000."""
     member_memory_max: Limit | None
     """Bytes for the member."""
+    member_memory_swap_max: Limit | None
+    """Bytes of swap for the member; 0 for none."""
     member_tasks_max: Limit | None
     """Tasks in the member."""
     placement: str | None

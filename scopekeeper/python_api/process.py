@@ -29,7 +29,12 @@ log = logging.getLogger("scopekeeper")
 def warn(texts: Sequence[str]) -> None:
     """Log warnings of a launch, with the names of arguments instead of those of options."""
     for text in texts:
-        log.warning(in_python(text))
+        warn_of(text)
+
+
+def warn_of(text: str) -> None:
+    """Log one warning of a launch, or what it waits for."""
+    log.warning(in_python(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Process(PopenInterface):
             return pid
 
         try:
-            born = child.join(options, command.name, dict(os.environb), bear)
+            born = child.join(options, command.name, dict(os.environb), bear, warn_of)
         except _NotExecutedError as error:
             raise command.failed(error.args[0]) from None
         except (ScopekeeperError, ValueError, OSError, LookupError) as error:
@@ -115,20 +120,20 @@ class Process(PopenInterface):
             raise renamed(translated(error)) from None
         if born is None:
             return False
-        self._is_started(born.pid, born.directory, born.warnings)
+        self._is_started(born.pid, born.directory)
+        warn(born.warnings)
         return True
 
     def _launch(self, command: Command, options: dict[str, str]) -> None:
-        pid, launch = launcher.start(command, options)
-        self._is_started(pid, launch.directory, launch.warnings)
+        pid, launch = launcher.start(command, options, warn_of)
+        self._is_started(pid, launch.directory)
 
-    def _is_started(self, pid: int, directory: str, warnings: list[str]) -> None:
+    def _is_started(self, pid: int, directory: str) -> None:
         self.pid, self.directory = pid, directory
         scope, _, self.member = directory.rpartition("/")
         self.scope = scope.rpartition("/")[2]
         with contextlib.suppress(OSError):  # SIGCHLD is ignored, and it has ended
             self.start_time = proc.start_time(pid)
-        warn(warnings)
 
 
 class _NotExecutedError(Exception):

@@ -3,11 +3,14 @@
 import os
 
 from scopekeeper.errors import ConfigError
-from scopekeeper.mcp_configs import backups, formats, hook_changes
+from scopekeeper.mcp_configs import backups, files, formats, hook_changes
+from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.hook_changes import ChangedFile, looked_at
 from scopekeeper.mcp_configs.hook_files import HookFile, hook_files, update_command
-from scopekeeper.mcp_configs.hooks import HookState
-from scopekeeper.setup import restarts
+from scopekeeper.mcp_configs.hooks import HookState, unregister
+from scopekeeper.mcp_configs.wrap import Selection, look
+from scopekeeper.setup import restarts, shell_commands, unreadable
+from scopekeeper.setup.before import drop_backup, edited, facts_of, is_edited, sum_of
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 from scopekeeper.setup.writable import why_not, why_not_replaced
 
@@ -22,21 +25,19 @@ class ClientHooks:
 
     def find(self, machine: Machine) -> list[Found]:
         """Return a finding for each client of this user that has hooks."""
-        files = looked_at(hook_files(machine.environment))
-        # the step of the servers names a file of theirs that cannot be read
-        named = {path for path, _ in formats.found(machine.environment)}
         return [
             self._of(machine, each)
-            for each in files
-            if not (each.problem and each.file.path in named)
+            for each in looked_at(hook_files(machine.environment))
+            if not (each.problem and _is_named_by_servers(machine, each.file.path))
         ]
 
     def _of(self, machine: Machine, each: ChangedFile) -> Found:
         path, title = each.file.path, f"{each.file.client.title} hooks"
         command = f"scopekeeper wrap --hooks --client {each.file.client.name}"
         if each.problem:
-            problem = each.problem.removeprefix(f"{path}: ")
-            return Found(self.name, title, Need.HAND, problem, command=command, target=path)
+            return Found(self.name, title, Need.HAND,
+                         unreadable.named(machine, path, each.problem),
+                         command=unreadable.corrected(path, command), target=path)  # fmt: skip
         dead = next((one for one in each.outcomes if one.state in _DOES_NOTHING), None)
         if dead is not None:
             mends = update_command(each.file) if dead.state is HookState.NO_LAUNCHER else ""
@@ -49,15 +50,19 @@ class ClientHooks:
         if each.is_ours:
             detail = f"{new[0].event} is not registered"
             return Found(self.name, title, Need.HAND, detail, command=command, target=path)
-        refused = _registered(machine, each.file, write=False).problem or _read_only(each.file)
+        if problem := _registered(machine, each.file, write=False).problem:
+            return Found(self.name, title, Need.HAND, unreadable.named(machine, path, problem),
+                         command=unreadable.corrected(path, command), target=path)  # fmt: skip
+        refused, remedy = _read_only(machine, each.file)
         if refused:
-            return Found(self.name, title, Need.HAND, refused.removeprefix(f"{path}: "),
-                         command=command, target=path)  # fmt: skip
+            return Found(self.name, title, Need.HAND, refused, target=path,
+                         command=remedy or f"make it writable, then: {command}")  # fmt: skip
         return Found(
             self.name, title, Need.CHANGE, "not registered",
-            will="add a hook", where=machine.short(path), why=_WHY,
+            will=f"add {_counted(len(new))}", where=machine.short(path), why=_WHY,
             command=command, target=path,
             facts={"client": [each.file.client.name]},
+            late_facts=lambda: facts_of(path),
         )  # fmt: skip
 
     def do(self, machine: Machine, found: Found) -> Outcome:
@@ -65,11 +70,13 @@ class ClientHooks:
         file = _file_of(machine, found.target, found.facts)
         made = _registered(machine, file, write=True)
         _refuse(made)
-        verb = "made, with" if made.made else "has"
-        line = f"{machine.short(file.path)}: {verb} the hook of a session's end"
-        if made.backup and made.backup != os.path.realpath(file.path) + backups.SUFFIX:
+        new = [each.event for each in made.outcomes if each.changed]
+        line = f"{machine.short(file.path)}: {'made, with ' if made.made else ''}"
+        line += f"{_counted(len(new))}{'' if made.made else ' added'} ({', '.join(new)})"
+        is_beside = made.backup == os.path.realpath(file.path) + backups.SUFFIX
+        if made.backup and not is_beside:
             line += f"; backup: {made.backup}"
-        done = Outcome([line], has_backup=bool(made.backup))
+        done = Outcome([line], has_backup=is_beside)
         if file.kind.note:
             done.lines.append(file.kind.note)
         done.restart += restarts.of_clients([file.client.name])
@@ -79,6 +86,8 @@ class ClientHooks:
         """Remove the hooks that ``do`` registered, and a file that it made."""
         file, undone = _file_of(machine, target, facts), Outcome()
         short = machine.short(target)
+        if not dry_run:
+            files.remove_unfinished(target)
         if not file.exists:
             command = f"scopekeeper unwrap --hooks --client {file.client.name}"
             undone.left.append(gone(short, command))
@@ -86,13 +95,20 @@ class ClientHooks:
         # unregistered skips what has none of its words, as half a file may have
         (made,) = hook_changes.unregistered([file], write=not dry_run) or looked_at([file])
         _refuse(made)
-        if made.removed:
-            undone.lines.append(f"{short}: removed")
-        elif made.changed or made.diff:
-            undone.lines.append(f"{short}: its hook is removed")
-            undone.restart += restarts.of_clients([file.client.name])
-        else:
+        if made.rewrite is None or not (made.changed or made.diff):
             undone.left.append(f"{short}: no hook of scopekeeper is in it by now")
+            if not dry_run:
+                drop_backup(target, facts)
+            return undone
+        after = _without_all(file) if dry_run else made.rewrite.text
+        is_made = facts.get("before") == [""]
+        if made.removed or (dry_run and hook_changes.would_go(file, after, is_made=is_made)):
+            undone.lines.append(f"{short}: removed")
+        else:
+            hooks = "hooks are" if len(made.rewrite.outcomes) > 1 else "hook is"
+            undone.lines.append(f"{short}: its {hooks} removed")
+            undone.left += edited(short) if is_edited(facts, sum_of(after)) else []
+        undone.restart += restarts.of_clients([file.client.name], restarts.since(facts))
         return undone
 
 
@@ -113,9 +129,34 @@ def _registered(machine: Machine, file: HookFile, *, write: bool) -> ChangedFile
     return made
 
 
-def _read_only(file: HookFile) -> str:
-    """Return why a file cannot be written; '' if it can."""
-    return why_not_replaced(file.path)[0] if file.exists else why_not([file.path])
+def _without_all(file: HookFile) -> str:
+    """Return the text that an undo leaves; a dry run has not removed the line of the shell yet."""
+    text = shell_commands.without_line(file.path, files.read(file.path).text())
+    return unregister(text, file.kind).text
+
+
+def _read_only(machine: Machine, file: HookFile) -> tuple[str, str]:
+    """Return why a file cannot be written, and what to do then; '' if it can."""
+    if not file.exists:
+        return machine.short(why_not([file.path])), ""
+    reason, remedy = why_not_replaced(file.path)
+    return (f"{machine.short(file.path)} {reason}" if reason else ""), remedy
+
+
+def _is_named_by_servers(machine: Machine, path: str) -> bool:
+    """Return whether the step of the servers reports that it cannot read a file."""
+    kind = dict(formats.found(machine.environment)).get(path)
+    if kind is None:
+        return False
+    try:
+        look(files.read(path).text(), kind, Selection())
+    except (ParseError, ConfigError):
+        return True
+    return False
+
+
+def _counted(number: int) -> str:
+    return f"{number} hook{'' if number == 1 else 's'}"
 
 
 def _refuse(made: ChangedFile) -> None:

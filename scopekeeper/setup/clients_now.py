@@ -73,7 +73,7 @@ def outdated(clients: Sequence[Wrapped]) -> Iterator[Outdated]:
             contained = {one for one in (pid, *below) if is_contained(one)}
             outside = [one for one in below if one not in contained
                        and _is_server(one, each.servers)]  # fmt: skip
-            if pid not in contained and (outside or (not contained and _started(pid) < each.since)):
+            if pid not in contained and (outside or (not contained and started(pid) < each.since)):
                 yield Outdated(each.title, pid, len(outside))
 
 
@@ -82,7 +82,7 @@ def started_before(client: str, since: float) -> Iterator[int]:
     pids = _pids_of(client)
     parents = _parents() if pids else {}
     for pid in pids:
-        if not _has_above(pid, pids, parents) and _started(pid) < since and not is_contained(pid):
+        if not _has_above(pid, pids, parents) and started(pid) < since and not is_contained(pid):
             yield pid
 
 
@@ -129,7 +129,7 @@ def is_contained(pid: int) -> bool:
     return False
 
 
-def _started(pid: int) -> float:
+def started(pid: int) -> float:
     """Return when a process began, in seconds since the epoch; later than all if it has ended."""
     try:
         ticks = int(proc.start_time(pid))

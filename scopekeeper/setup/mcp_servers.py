@@ -1,10 +1,10 @@
 """The step that wraps the servers in the configuration files of MCP clients, as ``wrap`` does."""
 
-import hashlib
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from scopekeeper.errors import ConfigError
 from scopekeeper.mcp_configs import backups, files, formats, known_clients
@@ -26,7 +26,8 @@ from scopekeeper.mcp_configs.wrap import (
     unwrap,
     wrap,
 )
-from scopekeeper.setup import clients_now, restarts
+from scopekeeper.setup import clients_now, restarts, unreadable
+from scopekeeper.setup.before import backups_of, edited, sum_of
 from scopekeeper.setup.clients_now import Wrapped, own_commands
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
 from scopekeeper.setup.writable import why_not_replaced
@@ -68,13 +69,15 @@ class McpServers:
         try:
             original = files.read(path)
             servers = _looked_at(path, original.text(), kind)
-            there = _backups_of(original)
+            there = backups_of(path)
             client.servers += own_commands(original.text(), kind)
             client.since = max(client.since, _made(there))
         except (ConfigError, ParseError) as error:
-            detail = f"its file cannot be read: {error.message}"
-            return [Found(self.name, kind.title, Need.HAND, detail,
-                          target=path, command=_wrap(path))]  # fmt: skip
+            reason = unreadable.reason(machine, path, error)
+            hint = error.hint if isinstance(error, ConfigError) else ""
+            return [Found(self.name, kind.title, Need.HAND, f"its file cannot be read: {reason}",
+                          command=hint or unreadable.corrected(path, _wrap(path)),
+                          target=path)]  # fmt: skip
         bare = [each for each in servers if each.state is ServerState.NOT_WRAPPED]
         found = [
             Found(self.name, kind.title, Need.HAND, f"{each.name}: {each.detail}",
@@ -92,7 +95,7 @@ class McpServers:
         elif bare:
             facts = {
                 "client": [kind.name],
-                "before": [_sum(original.raw)],
+                "before": [sum_of(original.raw)],
                 "backups": there,
                 "servers": [_key(each) for each in bare],
             }
@@ -100,19 +103,39 @@ class McpServers:
                 self.name, kind.title, Need.CHANGE, f"{number} {are} not wrapped",
                 will=f"wrap {number}", where=short, why=_WHY,
                 command=_wrap(path), target=path, facts=facts,
+                late_facts=lambda: {"since": [str(time.time())]},
             ))  # fmt: skip
+            found += self._written_back(machine, path, kind)
         if not found:
             wrapped = sum(each.state is ServerState.WRAPPED for each in servers)
             detail = f"{_counted(wrapped)} wrapped" if wrapped else "no server to wrap"
             found.append(Found(self.name, kind.title, Need.NOTHING, detail, target=path))
         return found
 
+    def _written_back(self, machine: Machine, path: str, kind: Format) -> Iterator[Found]:
+        """Yield a finding if the client runs, and writes the file from its memory."""
+        writes = os.path.basename(path) in kind.writes_back
+        for pids in running([kind.name]).values() if writes else ():
+            numbers = ", ".join(map(str, pids))
+            yield Found(
+                self.name, kind.title, Need.ADVICE,
+                f"it runs (pid {numbers}), and writes {machine.short(path)} from its memory, which "
+                "may undo this: end it first",
+                target=path,
+            )  # fmt: skip
+
     def _in_projects(self, machine: Machine) -> list[Found]:
         found = []
         for other in project_files(machine.environment):
             try:
                 servers = _looked_at(other.path, files.read(other.path).text(), other.kind)
-            except (ConfigError, ParseError):
+            except (ConfigError, ParseError) as error:
+                reason = unreadable.reason(machine, other.path, error)
+                found.append(Found(
+                    self.name, other.kind.title, Need.HAND,
+                    f"a project's file cannot be read: {reason}",
+                    command=unreadable.corrected(other.path, _wrap(other.path)), target=other.path,
+                ))  # fmt: skip
                 continue
             bare = sum(each.state is ServerState.NOT_WRAPPED for each in servers)
             if bare:
@@ -138,7 +161,7 @@ class McpServers:
                                is_outdated=lambda old: holds(text, old, kind))  # fmt: skip
         aside = "" if backup == original.target + backups.SUFFIX else f"; backup: {backup}"
         line = f"{machine.short(path)}: {_counted(len(changed))} wrapped{aside}"
-        done = Outcome([line], has_backup=True)
+        done = Outcome([line], has_backup=not aside)
         done.restart += restarts.of_clients([client])
         for title, pids in running([client]).items():
             numbers = ", ".join(map(str, pids))
@@ -152,6 +175,8 @@ class McpServers:
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Unwrap the servers that ``do`` wrapped, and remove the backup that it made."""
         undone, short = Outcome(), machine.short(target)
+        if not dry_run:
+            files.remove_unfinished(target)
         if not os.path.lexists(target):
             undone.left.append(gone(short, f"scopekeeper unwrap {shlex.quote(target)}"))
             return undone
@@ -170,19 +195,18 @@ class McpServers:
             )
         new = made.text.encode()
         if not dry_run:
-            files.remove_unfinished(original)
             if changed:
                 files.replace(original, new, again=True)
-            if set(_backups_of(original)) - set(facts["backups"]):
+            if set(backups_of(target)) - set(facts["backups"]):
                 files.drop_backups(original, new, lambda old: holds(made.text, old, kind))
         # in a dry run, the hooks of the same file are still in it
-        if before in (_sum(new), _sum(_without_hooks(machine, target, new)) if dry_run else ""):
+        if before in (sum_of(new), sum_of(_without_hooks(machine, target, new)) if dry_run else ""):
             undone.lines.append(f"{short}: restored to the byte")
         else:
             number = _counted(len(changed))
             undone.lines.append(f"{short}: {number} unwrapped")
-            undone.left.append(f"{short}: what was edited since setup stays")
-        undone.restart += restarts.of_clients([client])
+            undone.left += edited(short)
+        undone.restart += restarts.of_clients([client], restarts.since(facts))
         return undone
 
 
@@ -242,14 +266,6 @@ def _by_hand(path: str, server: WrapOutcome, servers: tuple[WrapOutcome, ...]) -
     return f"edit {shlex.quote(path)}"
 
 
-def _backups_of(original: files.Original) -> list[str]:
-    """Return the backups that a file has."""
-    try:
-        return backups.paths_of(original.target)
-    except OSError as error:
-        raise ConfigError(f"{original.path}: {error.strerror}") from None
-
-
 def _made(there: Sequence[str]) -> float:
     """Return when a file was wrapped first, by its backup; 0 if it has none."""
     try:
@@ -261,10 +277,6 @@ def _made(there: Sequence[str]) -> float:
 def _key(server: WrapOutcome) -> str:
     """Return what names a server in its file."""
     return json.dumps([*server.place, server.name])
-
-
-def _sum(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
 
 
 def _counted(number: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from scopekeeper import keeper_address, regular_files, state, whole_file
 from scopekeeper.errors import ConflictError, HistoryError, StateError
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.mcp_configs import unfinished
 from scopekeeper.setup.step import Facts
 from scopekeeper.setup.writable import why_not
 
@@ -94,6 +95,7 @@ def changing() -> Iterator[Record]:
         raise StateError(f"{folder}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unfinished.remove(descriptor, {os.geteuid()})
         record = load()
         record.made = record.made or made
         yield record

@@ -1,23 +1,36 @@
 """How to start again what runs, so that it reads its configuration anew."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import proc
 from scopekeeper.mcp_configs.running import running
+from scopekeeper.setup import clients_now
+from scopekeeper.setup.step import Facts
 from scopekeeper.systemd import calls
 from scopekeeper.systemd.units import manager_uid, unit_at
 
 _BY_HAND = "end it, and start it again"
 
 
-def of_clients(clients: Iterable[str]) -> list[str]:
-    """Return what of these clients runs as this user, with the command that starts it again."""
+def since(facts: Facts) -> float:
+    """Return when a change was made, in seconds since the epoch; 0 if that is not recorded."""
+    with contextlib.suppress(LookupError, ValueError):
+        return float(facts["since"][0])
+    return 0.0
+
+
+def of_clients(clients: Iterable[str], after: float = 0.0) -> list[str]:
+    """Return what of these clients runs as this user, with the command that starts it again.
+
+    Only what began after a time, in seconds since the epoch.
+    """
     lines = []
     for title, pids in running(clients).items():
         by_hand = []
-        for pid in pids:
+        for pid in (each for each in pids if clients_now.started(each) >= after):
             unit, kind = service_of(pid)
             if unit:
                 lines.append(line_of(unit, kind, pid))

@@ -6,18 +6,20 @@ the line is written only with a program that stays, and never over a value of it
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from scopekeeper.errors import ConfigError, StateError
 from scopekeeper.launch.shell_prefix import NAME
-from scopekeeper.mcp_configs import files, hook_files, shell_line
+from scopekeeper.mcp_configs import backups, files, hook_files, shell_line
 from scopekeeper.mcp_configs.document import ParseError
 from scopekeeper.mcp_configs.hook_files import HookFile
 from scopekeeper.mcp_configs.launcher_settings import settings
 from scopekeeper.mcp_configs.shell_line import VARIABLE
-from scopekeeper.setup import clients_now, record, restarts
+from scopekeeper.setup import clients_now, record, restarts, unreadable
+from scopekeeper.setup.before import drop_backup, edited, facts_of, is_edited, sum_of
 from scopekeeper.setup.step import Facts, Found, Machine, Need, Outcome, gone
+from scopekeeper.setup.writable import why_not_replaced
 
 _CLIENT = "claude-code"
 _COMMAND = "scopekeeper setup --shell-commands"
@@ -62,31 +64,40 @@ class ShellCommands:
     def _not_there(self, machine: Machine, file: HookFile) -> Found:
         path, title = file.path, file.client.title
         hand = Need.HAND if machine.shell_commands else Need.ADVICE
+        found = Found(self.name, title, hand, _OUTSIDE, command=_COMMAND, target=path)
         try:
             original = files.read(path) if file.exists else None
             text = original.text() if original else ""
             if text and shell_line.value(text) is not None:
                 detail = f"{_OUTSIDE}: its settings have another {VARIABLE}, which stays"
-                return Found(self.name, title, hand, detail, command=f"edit {path}", target=path)
-            if original:
-                files.check(original)
-            program = _program(machine)
-            _edit(file, program)
+                return replace(found, detail=detail, command=f"edit {path}")
+            _edit(file, "")
+            refused, remedy = why_not_replaced(path) if original else ("", "")
         except (ParseError, ConfigError) as error:
-            detail = f"{_OUTSIDE}: {error.message.removeprefix(f'{path}: ')}"
-            return Found(self.name, title, hand, detail, command=_COMMAND, target=path)
+            detail = f"{_OUTSIDE}: {unreadable.reason(machine, path, error)}"
+            return replace(found, detail=detail, command=unreadable.corrected(path, _COMMAND))
+        if refused:
+            detail = f"{_OUTSIDE}: {machine.short(path)} {refused}"
+            command = remedy or f"make it writable, then: {_COMMAND}"
+            return replace(found, detail=detail, command=command)
+        try:
+            program = _program(machine)
+        except ConfigError as error:
+            install = f"install scopekeeper, then: {_COMMAND}"
+            return replace(found, detail=f"{_OUTSIDE}: {error.message}", command=install)
         if not machine.shell_commands:
-            return Found(self.name, title, Need.ADVICE, _OUTSIDE, command=_COMMAND, target=path)
+            return found
         return Found(
             self.name, title, Need.CHANGE, _OUTSIDE, will="add a line",
             where=machine.short(path), why=_WHY, command=_COMMAND, target=path,
             facts={"program": [program]},
-            late_facts=lambda: {**_edit(file, program), "since": [str(time.time())]},
+            late_facts=lambda: {**_edit(file, program), **facts_of(path)},
         )  # fmt: skip
 
     def do(self, machine: Machine, found: Found) -> Outcome:
         """Write the line."""
         file, (program,) = _file_of(machine.environment, found.target), found.facts["program"]
+        is_beside = False
         if not file.exists:
             hook_files.make(file, shell_line.new_text(program))
             verb = "made, with"
@@ -94,10 +105,11 @@ class ShellCommands:
             original = files.read(file.path)
             new = _added(file.path, original.text(), program)[0]
             again = b"scopekeeper" in original.raw  # the hook has kept what was before
-            files.replace(original, new.encode(), again=again)
+            backup = files.replace(original, new.encode(), again=again)
+            is_beside = backup == original.target + backups.SUFFIX
             verb = "has"
         line = f"{machine.short(file.path)}: {verb} the line that contains shell commands"
-        return Outcome([line], restart=restarts.of_clients([_CLIENT]), has_backup=verb == "has")
+        return Outcome([line], restart=restarts.of_clients([_CLIENT]), has_backup=is_beside)
 
     def undo(self, machine: Machine, target: str, facts: Facts, *, dry_run: bool) -> Outcome:
         """Remove the line, and a file that ``do`` made."""
@@ -106,6 +118,8 @@ class ShellCommands:
             facts[key] for key in ("program", "inserted", "replaced")
         )
         short = machine.short(target)
+        if not dry_run:
+            files.remove_unfinished(target)
         if not file.exists:
             undone.left.append(gone(short, f"remove {VARIABLE} in it"))
             return undone
@@ -120,8 +134,10 @@ class ShellCommands:
             raise ConfigError(f"{target}: {error.message}", f"edit {target}") from None
         if before == text:
             undone.left.append(f"{short}: the line of setup is not in it by now")
+            if not dry_run:
+                drop_backup(target, facts)
             return undone
-        undone.restart += restarts.of_clients([_CLIENT])
+        undone.restart += restarts.of_clients([_CLIENT], restarts.since(facts))
         if not inserted and text == shell_line.new_text(program):
             if not dry_run:
                 hook_files.remove(file, original)
@@ -133,15 +149,29 @@ class ShellCommands:
             # without one from before, it holds what this has just undone
             files.drop_backups(original, new, lambda old: old == original.raw)
         undone.lines.append(f"{short}: its line is removed")
+        undone.left += edited(short) if is_edited(facts, sum_of(before)) else []
         return undone
+
+
+def without_line(path: str, text: str) -> str:
+    """Return a text of the settings without the line that is recorded; as it is if it has none."""
+    with contextlib.suppress(StateError, ConfigError, LookupError, ValueError):
+        for each in record.load().entries:
+            if (each.step, each.target) == (ShellCommands.name, path):
+                keys = ("inserted", "replaced", "program")
+                inserted, replaced, program = (each.facts[key][0] for key in keys)
+                if not inserted and text == shell_line.new_text(program):
+                    return ""
+                return shell_line.remove(text, inserted, replaced, program)
+    return text
 
 
 def _since(path: str) -> float:
     """Return when setup wrote the line, in seconds since the epoch; 0 if it did not."""
-    with contextlib.suppress(StateError, LookupError, ValueError):
+    with contextlib.suppress(StateError):
         for each in record.load().entries:
             if (each.step, each.target) == (ShellCommands.name, path):
-                return float(each.facts["since"][0])
+                return restarts.since(each.facts)
     return 0.0
 
 

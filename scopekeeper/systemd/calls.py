@@ -138,6 +138,16 @@ def service_property(kind: str, unit: str, name: str) -> str:
         return _text(getattr(found.Service, name))
 
 
+def service_end(kind: str, unit: str) -> tuple[str, int, int]:
+    """Return how a service ended: Result=, ExecMainCode= and ExecMainStatus=.
+
+    ``("success", 0, 0)`` of one that is not loaded.
+    """
+    with _unit(kind, unit) as found:
+        service = found.Service
+        return _text(service.Result), int(service.ExecMainCode), int(service.ExecMainStatus)
+
+
 def scope_result(kind: str, unit: str) -> str:
     """Return how a scope ended that is still loaded, ``oom-kill`` for instance."""
     with _unit(kind, unit) as found:

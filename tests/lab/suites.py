@@ -28,6 +28,9 @@ DEPENDENCIES = (
     *("python3-pyroute2", "python3-pystemd", "python3-pyte", "man-db"),
 )
 
+# A real browser for the page that `report` writes, and glyphs for what it shows.
+BROWSER = ("chromium", "fonts-dejavu-core")
+
 
 SUITES: tuple[Suite, ...] = (
     Suite("bookworm", "bookworm"),
@@ -36,6 +39,7 @@ SUITES: tuple[Suite, ...] = (
     Suite("forky", "forky", moving=True),
     Suite("bookworm-deb", "bookworm", packages=DEPENDENCIES),
     Suite("trixie-deb", "trixie", packages=DEPENDENCIES),
+    Suite("trixie-browser", "trixie", packages=BROWSER),
 )
 
 # The suite's own kernel is not among them: it is unpacked, never installed (guest/image/kernel).

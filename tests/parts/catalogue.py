@@ -27,7 +27,7 @@ PATIENT = ("--timeout", str(TEST_LIMIT_S))
 # What is to run where this does, and not in machines of the lab.
 HERE = (
     "not systemd and not root and not openclaw and not prometheus and not reload and not deb "
-    "and not builds"
+    "and not builds and not browser"
 )
 SYSTEMD = "(systemd or root) and not controllers"
 # What `make test` runs on a second Debian, and as root; it runs all but what is long as the user.
@@ -202,6 +202,10 @@ PARTS: tuple[Part, ...] = (
          (*PYTEST, "-p", "tests.lab.plugin", "--lab-timeout", str(MACHINE_LIMIT_S), *DEB,
           *PATIENT, "-m", "builds", "tests/deb")),
         weight=2,
+    ),
+    Part(
+        "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 3,
+        (machine("trixie-browser:nspawn:user=-m browser tests/browser"),),
     ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
     openclaw("openclaw", "2026.9.6"),

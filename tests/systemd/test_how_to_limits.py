@@ -48,6 +48,32 @@ def test_the_slice_has_the_limit_of_the_drop_in_until_it_is_removed(shell: Shell
     assert show("scopekeeper.slice", "MemoryMax") == before
 
 
+def test_a_launch_is_refused_as_the_page_shows(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = block(PAGE, "When the machine is short", "shell-session")
+    *prepare, (launch, refused), (remove, _) = transcript(
+        text.replace("~/.config/scopekeeper", str(tmp_path))
+    )
+    assert shell.do(f"export SCOPEKEEPER_CONFIG={tmp_path}")[0] == 0
+    for line, printed in prepare:
+        assert (shell.do(line)[0], printed) == (0, "")
+    server = tmp_path / "mcp-server-time"
+    server.symlink_to("/bin/true")
+    assert shell.do(f"PATH={tmp_path}:$PATH")[0] == 0
+    assert is_as_shown(shell.do(launch)[1], refused)
+    assert not scope_directories()
+    assert shell.do(remove)[0] == 0
+    assert shell.do(launch)[1] == "0\n"
+
+
+def test_a_preset_is_printed_and_checked(shell: Shell) -> None:
+    for line in block(PAGE, "Sizes to begin with", "sh").splitlines():
+        status, printed = shell.do(line)
+        assert status == 0, printed
+    assert "policy.toml: valid, " in printed
+
+
 @pytest.mark.controllers
 def test_what_ran_out_of_memory_is_recorded_as_the_page_shows(guard: Keeper, shell: Shell) -> None:
     guard.start()

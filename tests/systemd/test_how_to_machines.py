@@ -79,3 +79,14 @@ def test_what_it_has_one_collect_is_one_document_each(
         done = keeper.call(*words)
         assert done.returncode in ((0, 1) if words[0] == "doctor" else (0,)), done.stderr
         assert json.loads(done.stdout)["version"] == 1
+
+
+def test_a_page_comes_from_another_machine(keeper: Scopekeeper, session: str, folder: Path) -> None:
+    keeper.member("-s", session, "--", *FOREVER)
+    line = block("report.md", "From another machine", "sh")
+    line = line.replace("HOST", HOST).replace(" scopekeeper ", f" {PROGRAM} ")
+    environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", line], cwd=folder, env=environment, check=True, timeout=60)
+    page = (folder / f"{HOST}.html").read_text()
+    assert page.endswith("</html>\n")
+    assert session in page

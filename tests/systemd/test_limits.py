@@ -74,6 +74,34 @@ def test_limits_of_a_member_are_its_own(keeper: Scopekeeper, session: str) -> No
     assert limits_of(directory_of(two.pid))["pids.max"] == "max"
 
 
+def test_rules_limit_a_server_by_its_name_and_swap(
+    keeper: Scopekeeper, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(tmp_path))
+    (tmp_path / "config.toml").write_text(
+        '[lanes.default]\nmember_memory_max = "64M"\nmemory_swap_max = "1G"\n'
+        '[servers.browser]\nmember_memory_max = "1.5G"\nmember_memory_swap_max = 0\n'
+    )
+    other = keeper.member("-s", session, "-n", "other", "--", *FOREVER, stderr=subprocess.PIPE)
+    browser = keeper.member("-s", session, "-n", "browser", "--", *FOREVER, stderr=subprocess.PIPE)
+    given = keeper.member(
+        "-s", session, "-n", "browser", "--member-memory-max=32M", "--member-memory-swap-max=8M",
+        "--", *FOREVER,
+    )  # fmt: skip
+    scope = os.path.dirname(directory_of(other.pid))
+    assert show(os.path.basename(scope), "MemorySwapMax") == str(1 << 30)
+    swap = [text_of(f"{each}/memory.swap.max").strip() for each in
+            (scope, *(directory_of(each.pid) for each in (other, browser, given)))]  # fmt: skip
+    counted = os.path.exists(f"{scope}/memory.swap.max")
+    assert swap == ([str(1 << 30), "max", "0", str(8 << 20)] if counted else [""] * 4)
+    limits = [limits_of(directory_of(each.pid))["memory.max"] for each in (other, browser, given)]
+    assert limits == [str(64 << 20), str(3 << 29), str(32 << 20)]
+    for member in (other, browser):
+        member.kill()
+        warned = member.communicate()[1].decode()
+        assert warned == "" if counted else "the kernel does not count swap here" in warned
+
+
 @pytest.mark.parametrize("where", ["scope", "member"])
 def test_out_of_memory_ends_one_member_and_spares_its_siblings(
     keeper: Scopekeeper, session: str, where: str

@@ -239,3 +239,21 @@ def test_a_shell_of_ours_and_the_prefix_make_one_member(client: ClaudeCode, tmp_
     (scope,) = scope_directories()
     assert len(leaves(scope)) == 1
     assert record_of(directory_of(pid))["KIND"] == "exec"
+
+
+def test_what_the_rules_refuse_for_lack_of_memory_does_not_run(
+    client: ClaudeCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "config.toml").write_text('[lanes.default]\nmin_available = "8000T"\n')
+    output = tmp_path / "output"
+    config = {"SCOPEKEEPER_CONFIG": str(rules)}
+    for started in (
+        client.command("echo here", output, **config),
+        client.server("echo here", **config),
+    ):
+        eventually(lambda pid=started: state_of(pid) in ("", "Z"))
+    assert "here" not in text_of(output)
+    assert client.errors.read_text().count("the machine is short of memory for ") == 2
+    assert not scope_directories()

@@ -358,3 +358,26 @@ def test_a_client_without_a_shell_gets_the_words_of_the_command(home):
     subprocess.run(shlex.split(json.loads(last)), input="", text=True, check=True,
                    env={"CALLED": str(called), "PATH": os.environ["PATH"]})  # fmt: skip
     assert called.read_text().splitlines() == ["hook", "hermes", "on_session_finalize"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "1:1: the whole is not an object"),
+        ('{"hooks": 7}', "1:11: hooks is not an object"),
+        ('{"hooks": {"SessionEnd": {}}}', "1:26: hooks.SessionEnd is not a list"),
+    ],
+)
+def test_a_file_that_can_have_no_hook_cannot_be_checked(tmp_path, text, reason):
+    path = tmp_path / ".claude/settings.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    status, out, err = call(tmp_path, "wrap", "--hooks", "--check")
+    assert (status, out, err) == (2, "", f"scopekeeper: {path}:{reason}\n")
+
+
+def test_a_launcher_that_is_not_there_is_refused(home):
+    before = tree(home)
+    status, out, err = call(home, "wrap", "--hooks", "--program", "/nonexistent/scopekeeper")
+    assert (status, out, tree(home)) == (2, "", before)
+    assert "there is no such program" in err

@@ -109,7 +109,7 @@ def test_all_clients_are_wrapped_and_undone_to_the_byte(full, call):
         assert text != (SAMPLES / HOMES[name]).read_text(), name
         assert "scopekeeper" in text
         assert f"~/{name}: " in out
-    assert "Each file as it was is beside it: FILE.before-scopekeeper.\n" in out
+    assert "A rewritten file is beside it as it was: FILE.before-scopekeeper.\n" in out
     assert "Checked: scopekeeper works here." in out
     changed = tree(full)
     status, out, _ = call("--yes")
@@ -230,8 +230,8 @@ def test_hooks_are_registered_and_removed_to_the_byte(claude, home, call):
     assert "scopekeeper hook claude SessionEnd" in claude.read_text()
     made = home / ".copilot/hooks/scopekeeper.json"
     assert "scopekeeper hook copilot sessionEnd" in made.read_text()
-    assert "~/.claude/settings.json: has the hook of a session's end" in out
-    assert "~/.copilot/hooks/scopekeeper.json: made, with the hook of a session's end" in out
+    assert "~/.claude/settings.json: 1 hook added (SessionEnd)" in out
+    assert "~/.copilot/hooks/scopekeeper.json: made, with 1 hook (sessionEnd)" in out
     assert call("--yes")[1].splitlines()[-1] == "Nothing to do."
     status, out, _ = call("--undo")
     assert (status, "left:" in out) == (0, False)
@@ -325,7 +325,8 @@ def test_what_setup_does_not_do_is_listed_with_its_command(home, call):
     (home / ".claude.json").write_text(json.dumps({"projects": {str(project): {}}}))
     status, out, _ = call()
     assert status == 0
-    assert f"      scopekeeper wrap {home}/.gemini/settings.json\n" in out
+    gemini = f"{home}/.gemini/settings.json"
+    assert f"      correct {gemini}, then: scopekeeper wrap {gemini}\n" in out
     assert "2 servers of a project are not wrapped; others may share this file" in out
     assert """      scopekeeper wrap '/""" in out
     assert out.endswith("Nothing to do.\n")

@@ -112,14 +112,15 @@ def test_each_thing_that_needs_a_hand_has_its_command(cursor, home, call, monkey
     assert code == 1
     assert "  Cursor: 2 servers are not wrapped\n    scopekeeper setup\n" in out
     assert "  Gemini CLI: its file cannot be read: " in out
-    assert f"    scopekeeper wrap {home}/.gemini/settings.json\n" in out
+    gemini = f"{home}/.gemini/settings.json"
+    assert f"    correct {gemini}, then: scopekeeper wrap {gemini}\n" in out
     assert "  keeper: does not run\n    scopekeeper install --user\n" in out
     assert "  leftovers: 2 scopes have lost their owner\n    scopekeeper reconcile\n" in out
     document = json.loads(call("--json")[1])
     assert document["contained"] is False
     assert [each["command"] for each in document["needs_a_hand"]] == [
         "scopekeeper reconcile", "scopekeeper setup",
-        f"scopekeeper wrap {home}/.gemini/settings.json", "scopekeeper install --user",
+        f"correct {gemini}, then: scopekeeper wrap {gemini}", "scopekeeper install --user",
     ]  # fmt: skip
 
 

@@ -324,11 +324,19 @@ def test_what_cannot_be_meant_is_refused(simple, tmp_path):
         (["--session", ""], "session is empty"),
         (["--session", b"\xff".decode(errors="surrogateescape")], "is not UTF-8"),
         (["--program", "/usr/bin/other"], "is not called scopekeeper"),
+        (["--program", "/nonexistent/scopekeeper"], "/nonexistent/scopekeeper: there is no such"),
+        (["--program", str(ROOT / "scopekeeper")], "there is no such program"),
         (["--check", "--dry-run"], "--check never changes"),
     ]:
         status, _, err = call(tmp_path, "wrap", simple, *words)
         assert (status, err.count("\n")) == (2, 1), words
         assert told in err
+    assert simple.read_text() == SIMPLE
+    assert os.listdir(tmp_path) == [".mcp.json"]
+    for verb in ("wrap", "unwrap"):
+        status, out, err = call(tmp_path, verb, "")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("scopekeeper: the path of a FILE is empty; ")
     assert call(tmp_path, "wrap", "--format", "codex")[0] == 2
     (tmp_path / "what.json").write_text("{}")
     status, _, err = call(tmp_path, "wrap", tmp_path / "what.json")
@@ -461,6 +469,7 @@ def test_the_command_that_mends_a_missing_launcher_keeps_the_options(simple, tmp
         "args": ["run", "--name", "a", "--kind", "mcp", "--memory-max", "2G", "--", "x"],
     }
     # with different options, one command for each server
+    program = installed(program.parent)
     call(tmp_path, "wrap", simple, "--update", "--only", "b", "--ttl", "4h", "--program", program)
     call(tmp_path, "wrap", simple, "--update", "--only", "a", "--program", program)
     program.unlink(missing_ok=True)
@@ -641,12 +650,10 @@ def test_a_name_that_a_desktop_does_not_find_is_named_with_the_way_out(tmp_path,
         )  # fmt: skip
         assert ran.returncode == 0
         assert all(text in ran.stderr for text in said), ran.stderr
-    # a path is found from everywhere; but the others may not have it, and it may be wrong
-    gone = tmp_path / "gone/scopekeeper"
-    _, _, err = call(tmp_path, "wrap", "--update", path, "--program", gone, **found)
-    shared, wrong = err.splitlines()
-    assert f"{path} is in a git work tree: everybody who uses it needs {gone}, or " in shared
-    assert f"{path}: there is no {gone}: its servers cannot start" in wrong
+    # a path is found from everywhere; but the others may not have it
+    other = installed(tmp_path / "other")
+    _, _, err = call(tmp_path, "wrap", "--update", path, "--program", other, **found)
+    assert f"{path} is in a git work tree: everybody who uses it needs {other}, or " in err
     from scopekeeper.mcp_configs import program as launcher
 
     assert launcher.not_usual()
@@ -791,3 +798,26 @@ def test_what_is_missing_is_named_with_the_command_that_adds_it(monkeypatch):
 
     monkeypatch.setattr(wrap.choose_placement, "find", nowhere)
     assert "a place for scopes: no cgroup2 is mounted" in wrap._missing()[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("mine.json", '{"mcpServers": {\n  "a": {"command": "x",,}}}', "2:24: "),
+        ("mine.json", '{"mcpServers": {}, "mcpServers": {}}', "1:20: duplicate key 'mcpServers'"),
+        ("mine.json", "", "1:1: the file ends where a value is expected"),
+        ("mine.txt", "hello world", "1:1: 'h' where a value is expected"),
+        ("mine.yaml", "a: [b", ""), ("mine.toml", "[a", "1:3: "),
+    ],
+)  # fmt: skip
+def test_the_place_of_an_error_in_a_file_of_an_unknown_name_comes_first(
+    tmp_path, name, text, place
+):
+    path = tmp_path / name
+    path.write_text(text)
+    status, out, err = call(tmp_path, "wrap", path)
+    assert (status, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith(f"scopekeeper: {path}:{place}")
+    assert ("give --format CLIENT" in err) is (path.suffix != ".toml")  # it is Codex's form
+    assert path.read_text() == text
+    assert call(tmp_path, "wrap", "--check", path)[0] == 2

@@ -11,7 +11,8 @@ from test_plan import SCOPES, policies, policy_of
 from scopekeeper.cli.ends import Ends, coarse
 from scopekeeper.lifecycle.ends import NEVER, ends_of
 from scopekeeper.lifecycle.plan import Step, Verdict, plan
-from scopekeeper.policy.rules import FOREVER, Policy
+from scopekeeper.policy.rules import Policy
+from scopekeeper.policy.values import FOREVER
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 
 NOW = 200_000_000

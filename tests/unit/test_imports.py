@@ -136,6 +136,18 @@ def test_a_terminal_of_tmux_costs_one_module_more(scratch):
     assert more == {"scopekeeper.launch.tmux"}
 
 
+@pytest.mark.root
+def test_a_gate_costs_two_modules_more(scratch, tmp_path):
+    def with_rules(text):
+        (tmp_path / "config.toml").write_text(text)
+        modules_of(scratch, SCOPEKEEPER_CONFIG=str(tmp_path))  # compiles them
+        return modules_of(scratch, SCOPEKEEPER_CONFIG=str(tmp_path))
+
+    plain = with_rules("[lanes.main]\nreplace = false\n")
+    gated = with_rules('[lanes.main]\nmin_available = "1M"\nwhen_short = "wait"\n')
+    assert gated - plain == {"scopekeeper.kernel.memory", "scopekeeper.launch.gate"}
+
+
 def loaded_by(*names):
     """Return what importing these modules imports."""
     program = (

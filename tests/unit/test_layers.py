@@ -18,7 +18,7 @@ FLOORS = (
     "systemd",
     "scope", "policy", "clients", "history", "owned", "lifecycle", "launch",
     "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",
-    "install", "openclaw", "doctor", "setup", "cli",
+    "report", "install", "openclaw", "doctor", "setup", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers
     "main", "__main__", "__init__",
 )  # fmt: skip

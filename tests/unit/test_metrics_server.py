@@ -75,12 +75,12 @@ class Served:
         return self._facts or Facts("lab", ends={})
 
     async def __aenter__(self):
-        server = MetricsServer(self.address, self.read, lambda: HEALTH)
-        self._task = asyncio.create_task(server.serve())
+        self.server = MetricsServer(self.address, self.read, lambda: HEALTH)
+        self._task = asyncio.create_task(self.server.serve())
         for _ in range(1000):
             with contextlib.suppress(OSError):
-                _, writer = await self.connect()
-                writer.close()
+                await self.ask("HEAD / HTTP/1.1")
+                await until(lambda: not self.server._clients)
                 return self
             await asyncio.sleep(0.01)
         raise AssertionError("it does not listen")
@@ -102,6 +102,14 @@ class Served:
         writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return head.decode(), body.decode()
+
+
+async def until(condition):
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
 
 
 def run(test, *arguments, **how):
@@ -204,7 +212,7 @@ def test_what_cannot_be_read_is_answered_so_and_logged_once(tmp_path, caplog):
 def test_silent_and_endless_clients_leave_and_more_than_it_serves_are_refused(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(metrics_server, "_SECONDS", 2.0)
+    monkeypatch.setattr(metrics_server, "_SECONDS", 5.0)
 
     async def test(served):
         silent = [await served.connect() for _ in range(CLIENTS)]
@@ -234,7 +242,8 @@ def test_a_client_that_reads_nothing_leaves_too(tmp_path, monkeypatch):
     async def test(served):
         reader, writer = await served.connect()
         writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
-        await asyncio.sleep(4)
+        await until(lambda: served.server._clients == 1)
+        await until(lambda: served.server._clients == 0)
         with contextlib.suppress(ConnectionError):
             got = await asyncio.wait_for(reader.read(), 30)
             assert len(got) < 4_000_000  # what was on its way
@@ -303,7 +312,7 @@ def test_a_port_that_is_taken_is_logged_once_and_served_when_it_is_free(monkeypa
             port = taken.getsockname()[1]
             server = MetricsServer(parse(str(port)), lambda: Facts("lab"), lambda: HEALTH)
             task = asyncio.create_task(server.serve())
-            await asyncio.sleep(1)
+            await until(lambda: caplog.records)
         served = Served(str(port))
         served._task = task
         while True:

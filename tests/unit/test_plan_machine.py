@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from scopekeeper.lifecycle.plan import Step, Verdict, plan
-from scopekeeper.policy.rules import FOREVER, Policy, Setting
+from scopekeeper.policy.rules import Policy, Setting
+from scopekeeper.policy.values import FOREVER
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
 
 SECOND = 1_000_000

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from scopekeeper.launch.request import Request
 from scopekeeper.policy import cached, compile_cache, files
-from scopekeeper.policy.rules import FOREVER, Policy, PolicyError, parse
+from scopekeeper.policy.rules import Policy, parse
+from scopekeeper.policy.toml_file import PolicyError
+from scopekeeper.policy.values import FOREVER
 from scopekeeper.scope.records import KINDS
 
 
@@ -202,7 +204,7 @@ def test_what_is_accepted_can_be_compiled_and_used_by_a_launch(said):
         return
     (line,) = [each for each in compile_cache.lines(made) if each.startswith("cron\t")]
     options = dict(entry.split("=", 1) for entry in line.split("\t")[1:])
-    request = Request({"session": "s", "lane": "cron"}, {}, "true", lambda _: dict(options))
+    request = Request({"session": "s", "lane": "cron"}, {}, "true", lambda *_: dict(options))
     assert request.replace == bool(made.rules("cron").replace)
     assert request.durations.get("ttl") == made.rules("cron").ttl
 
@@ -372,7 +374,7 @@ def test_whatever_was_made_of_the_cache_a_launch_takes_no_nonsense_from_it(
         read = said("main")
     if content in FORGED:
         assert read == {"ephemeral": "0", "ttl": "3600000000us"}
-    Request({"session": "s"}, {}, "true", lambda _: dict(read))
+    Request({"session": "s"}, {}, "true", lambda *_: dict(read))
 
 
 def test_numbers_and_depths_that_no_parser_takes_are_one_line():
@@ -387,7 +389,7 @@ def test_numbers_and_depths_that_no_parser_takes_are_one_line():
 
 
 def test_rules_do_not_replace_what_a_derived_session_shares():
-    def rules(_):
+    def rules(*_):
         return {"replace": "1", "ephemeral": "0"}
 
     assert Request({"session": "s"}, {}, "true", rules).replace
@@ -396,7 +398,7 @@ def test_rules_do_not_replace_what_a_derived_session_shares():
 
 
 def test_what_a_launch_says_goes_before_the_rules():
-    def rules(_):
+    def rules(*_):
         return {"lifetime": "session", "ttl": "1h", "ephemeral": "1"}
 
     made = Request({"session": "s", "lifetime": "gateway", "session_id": "7"}, {}, "true", rules)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import marshal
 import math
 import os
 import resource
@@ -12,7 +13,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper.errors import LimitError, ScopekeeperError, UsageError
-from scopekeeper.python_api import popen_arguments, public
+from scopekeeper.python_api import launcher, popen_arguments, public
 from scopekeeper.python_api.options import in_python, renamed
 from scopekeeper.python_api.popen_arguments import PopenOptions
 
@@ -175,3 +176,20 @@ def test_dir_shows_what_is_loaded_on_first_use():
     assert names <= set(dir(scopekeeper))
     for name in names:
         assert callable(getattr(scopekeeper, name))
+
+
+def test_what_a_launcher_reports_is_read_as_it_comes():
+    whole = [("warning", "w" * 300), ("member", "/a", "m"), ("errno", 2)]
+    said = b"".join(map(marshal.dumps, whole))
+    for cut in range(len(said)):
+        first, left = launcher._split(said[:cut])
+        second, rest = launcher._split(left + said[cut:])
+        assert (first + second, rest) == (whole, b"")
+
+
+@pytest.mark.parametrize(
+    "text", [b"Fatal Python error: x\n", b"Nothing", b"i\1\0\0\0", b"\xff" * 9]
+)
+def test_what_is_no_report_is_none(text):
+    said = marshal.dumps(("warning", "w"))
+    assert launcher._split(said + text) == ([("warning", "w")], text)

@@ -55,7 +55,7 @@ def test_a_client_names_session_and_lane_if_nothing_else_does():
 def test_the_rules_of_the_lane_that_a_client_names_apply():
     asked = []
 
-    def rules(lane_class):
+    def rules(lane_class, _server):
         asked.append(lane_class)
         return {"replace": "1"}
 
@@ -86,7 +86,7 @@ def test_a_command_at_the_terminal_of_a_client_ends_with_it_unless_a_rule_says_o
     assert one.lifetime == "gateway"
     assert one.run != two.run != ""
     assert request(**asked, lifetime="detached").lifetime == "detached"
-    ruled = Request(asked, {}, "sh", lambda _: {"lifetime": "session"})
+    ruled = Request(asked, {}, "sh", lambda *_: {"lifetime": "session"})
     assert ruled.lifetime == "session"
 
 
@@ -97,7 +97,9 @@ def test_members_that_outlive_the_gateway_do_not_share_its_scope():
 
 def test_the_greatest_age_of_a_lane_is_not_that_of_what_only_a_stop_ends():
     def durations(**options):
-        return Request({"session": "s", **options}, {}, "server", lambda _: {"ttl": "1h"}).durations
+        return Request(
+            {"session": "s", **options}, {}, "server", lambda *_: {"ttl": "1h"}
+        ).durations
 
     assert durations() == durations(lifetime="session") == {"ttl": 3_600_000_000}
     assert durations(lifetime="detached") == {}

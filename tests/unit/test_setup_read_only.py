@@ -86,8 +86,9 @@ def test_hooks_in_a_store_are_named(home, call):  # noqa: F811
     before = tree(home)
     status, out, _ = call("--yes", "--shell-commands")
     assert status == 0
-    assert "Claude Code hooks: is a link to " in out
-    assert "Claude Code: its shell commands run in no scope: is a link to " in out
+    assert "Claude Code hooks: ~/.claude/settings.json is a link to " in out
+    outside = "Claude Code shell commands: its shell commands run in no scope"
+    assert f"{outside}: ~/.claude/settings.json is a link to " in out
     assert tree(home) == before
 
 

@@ -16,7 +16,8 @@ from tests.unit.test_cli_setup import call, home, tree  # noqa: F401  fixtures
 
 PROGRAM = "/usr/bin/scopekeeper-prefix"
 ADVICE = (
-    "  Claude Code: its shell commands run in no scope\n      scopekeeper setup --shell-commands\n"
+    "  Claude Code shell commands: its shell commands run in no scope\n"
+    "      scopekeeper setup --shell-commands\n"
 )
 HOOK = {"type": "command", "command": "mine"}
 
@@ -194,7 +195,8 @@ def test_a_claude_that_started_before_is_named_until_it_starts_again(claude, cal
     client = start()
     call("--yes", "--shell-commands")
     named = (
-        f"  Claude Code: pid {client.pid} started before: its shell commands run in no scope\n"
+        f"  Claude Code shell commands: pid {client.pid} started before: its shell commands run in "
+        "no scope\n"
         "      end it, and start it again\n"
     )
     assert named in call("--dry-run")[1]

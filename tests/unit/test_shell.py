@@ -46,7 +46,7 @@ anything = st.text(st.characters(blacklist_characters="\0"), max_size=20)
         ("sh -c", "", None),
     ],
 )
-def test_command_and_script_are_found_behind_the_options(words, command, script):
+def try_command_and_script_are_found_behind_the_options(words, command, script):
     given_word, *arguments = words.split()
     form = ShellArguments(given_word, arguments)
     assert (form.command, form.script) == (command, script)
@@ -179,8 +179,8 @@ def test_another_identity_than_the_scopes_is_never_overruled(said, terminal, kin
 def test_a_rule_that_replaces_servers_does_not_end_commands_of_one_name():
     rules = {"replace": "1"}
     options = shell.choose(None, {}, {}, terminal=False)
-    assert not Request(options, variables(SESSION="s"), "git", lambda _: dict(rules)).replace
-    assert Request({}, variables(SESSION="s"), "git", lambda _: dict(rules)).replace
+    assert not Request(options, variables(SESSION="s"), "git", lambda *_: dict(rules)).replace
+    assert Request({}, variables(SESSION="s"), "git", lambda *_: dict(rules)).replace
 
 
 @pytest.fixture

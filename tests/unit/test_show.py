@@ -36,6 +36,10 @@ def test_escape_sequences_are_shown_not_obeyed():
     )
 
 
+def test_a_surrogate_that_stands_for_no_byte_is_escaped():
+    assert safe("a\ud800\x1b") == "a\\ud800\\x1b"
+
+
 def test_marks_of_bidirectional_text_are_shown():
     assert safe("user\u202etxt.exe\u2066") == "user\\u202etxt.exe\\u2066"
 

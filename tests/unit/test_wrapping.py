@@ -277,7 +277,7 @@ def test_what_is_not_wrapped_is_said_with_the_reason():
         "text": (ServerState.UNCLEAR, "it is not an object"),
         "list": (ServerState.UNCLEAR, "its command is not a string"),
         "args": (ServerState.UNCLEAR, "its args are not an array"),
-        "empty": (ServerState.UNCLEAR, "its command is not a string"),
+        "empty": (ServerState.UNCLEAR, "its command is empty"),
         "home": (
             ServerState.UNCLEAR,
             "its client may not expand ~ in args; write the whole path",

