@@ -68,7 +68,7 @@ BAD_STOPS = {
     "an empty session id": (["--session-id", ""], "--session-id is empty"),
     "an empty session": (["-s", "", "-n", "x"], "--session is empty"),
     "a grace that is none": (["-s", "s", "--grace", "soon"], "not a duration"),
-    "a time that is none": (["-s", "s", "--started-before", "yesterday"], "not a time"),
+    "a time that is none": (["-s", "s", "--started-before", "yesterday"], "is no time"),
     "a negative grace": (["-s", "s", "--grace", "-1s"], "not a duration"),
     "an unknown option": (["-s", "s", "--force"], "--force"),
 }
