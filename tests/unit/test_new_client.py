@@ -315,7 +315,7 @@ def test_setup_doctor_and_install_know_it(newest):
     found = newest.python(FOUND)
     assert found["setup"] == [
         ["Newest", "not contained", "wrap 1 server"],
-        ["Newest hooks", "not contained", "add a hook"],
+        ["Newest hooks", "not contained", "add 1 hook"],
     ]
     assert found["gateway"]
     assert found["shell"].startswith("set NEWEST_SHELL=/")
