@@ -21,6 +21,7 @@ from tests.machine import (
     record_of,
     scope_directories,
 )
+from tests.viewer import Viewer
 
 from .manager import Units
 
@@ -87,6 +88,16 @@ class Stage:
             ["bash", "-c", line], env=self._environment, input="exit\n",
             capture_output=True, text=True, timeout=60, cwd=self._folder,
         )  # fmt: skip
+
+    def leave(self, line: str) -> None:
+        """Run a line at a terminal until its keys are shown, and leave it by one."""
+        viewer = Viewer(["bash", "-c", line], cols=120, **self._environment)
+        try:
+            viewer.shows("q quit")
+            viewer.type("q")
+            assert viewer.status() == 0, line
+        finally:
+            viewer.close()
 
     def must(self, line: str) -> str:
         """Run a line that has to succeed; return what it prints."""
@@ -158,6 +169,9 @@ def test_each_example_goes(stage: Stage, command: str) -> None:
         if command == "watch":
             printed = stage.must(f"timeout --preserve-status -s INT 3 {shown}")
             assert "agent:main:main" in printed
+            continue
+        if command == "top":
+            stage.leave(shown)
             continue
         done = stage.call(shown)
         statuses = _STATUSES.get(command, {}).get(line.split()[-1], (0,))
