@@ -204,7 +204,7 @@ PARTS: tuple[Part, ...] = (
         weight=2,
     ),
     Part(
-        "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 3,
+        "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 8,
         (machine("trixie-browser:nspawn:user=-m browser tests/browser"),),
     ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
