@@ -33,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-prometheus test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -85,6 +85,10 @@ test-clients: prepare ## real MCP clients without and with it: make test-clients
 
 test-prometheus: prepare ## a real Prometheus and node_exporter read the metrics
 	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.prometheus.plugin --prometheus --lab-only \
+	    $(PYTEST_ARGS) tests/lab
+
+test-ansible: prepare deb ## a real Ansible plays the role of examples/ansible
+	@$(RUN) $(PYTEST) -p tests.lab.plugin -p tests.ansible.plugin --ansible --lab-only \
 	    $(PYTEST_ARGS) tests/lab
 
 deb: ## dist/scopekeeper_VERSION_ARCH.deb, for Debian 12 and later and Ubuntu 24.04

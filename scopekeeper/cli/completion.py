@@ -7,8 +7,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from scopekeeper import state
+from scopekeeper.cli.host_options import HOST
 from scopekeeper.exec.run import load_all
 from scopekeeper.history.store import HistoryStore
+from scopekeeper.hosts import groups
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import DEFAULT
@@ -47,7 +49,14 @@ def _running_or_ended() -> Iterator[str]:
         yield from (end.session, end.label, end.name)
 
 
+def _hosts() -> Iterator[str]:
+    for name, hosts in groups.load([]).items():
+        yield f"@{name}"
+        yield from hosts
+
+
 _OPTIONS: dict[str, Callable[[], Iterable[str]]] = {
+    HOST: _hosts,
     "KEY": _sessions,
     "LANE": _lanes,
     "RUN": lambda: (scope.run for scope in _scopes()),

@@ -7,6 +7,7 @@ import click
 from scopekeeper.cli import colour
 from scopekeeper.cli.colour import Paint, with_color
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.show import answer, safe, terminal_width
 from scopekeeper.cli.table import wrap
 from scopekeeper.doctor.examine import examine, verdict
@@ -14,17 +15,20 @@ from scopekeeper.doctor.finding import Finding, Status
 
 _INDENT = 20
 _WORDS = ("usable", "usable, with limits", "not usable")
-_PAINTS = {Status.OK: Paint.GREEN, Status.NOTE: Paint.CYAN, Status.LIMIT: Paint.YELLOW,
+PAINTS = {Status.OK: Paint.GREEN, Status.NOTE: Paint.CYAN, Status.LIMIT: Paint.YELLOW,
            Status.FAIL: Paint.RED}  # fmt: skip
 
 
 @click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
+@with_hosts("doctor_hosts")
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with "
               "this placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_color
 def command(placement: str | None, as_json: bool, color: str) -> None:
     """Check that scopekeeper works on this machine, and print how to fix what does not.
+
+    With -H, only what is not ok, and the verdict of each host; a host that does not answer has 2.
 
     Exit status: 0 usable; 1 usable with limits; 2 not usable.
     """
@@ -48,7 +52,7 @@ def command(placement: str | None, as_json: bool, color: str) -> None:
             }
         )
     else:
-        paints = _PAINTS if colour.is_wanted(color) else dict.fromkeys(_PAINTS)
+        paints = PAINTS if colour.is_wanted(color) else dict.fromkeys(PAINTS)
         for finding in findings:
             for line in _lines(finding, paints[finding.status]):
                 colour.echo(line)

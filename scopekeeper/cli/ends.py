@@ -40,23 +40,28 @@ class Ends:
 
     def words(self, what: Scope | Member) -> str:
         """Return ``now``, ``in 23h``, ``10s after reconcile``, ``never`` or ``-``."""
-        seconds = self.seconds(what)
-        if seconds is None:
-            return "-"
-        if seconds == math.inf:
-            return "never"
-        if seconds and what.directory in self._unstarted:
-            return f"{coarse(seconds)} after reconcile"
-        return f"in {coarse(seconds)}" if seconds else "now"
+        return in_words(self.seconds(what), after_reconcile=what.directory in self._unstarted)
 
     def document(self, what: Scope | Member) -> dict[str, object]:
         """Return the JSON keys."""
         seconds = self.seconds(what)
         if seconds is None:
-            return {"ends": None, "ends_in_s": None}
+            return {"ends": None, "ends_in_s": None, "ends_after_reconcile": False}
         if seconds == math.inf:
-            return {"ends": "never", "ends_in_s": None}
-        return {"ends": "later" if seconds else "now", "ends_in_s": round(seconds, 3)}
+            return {"ends": "never", "ends_in_s": None, "ends_after_reconcile": False}
+        return {"ends": "later" if seconds else "now", "ends_in_s": round(seconds, 3),
+                "ends_after_reconcile": what.directory in self._unstarted}  # fmt: skip
+
+
+def in_words(seconds: float | None, *, after_reconcile: bool) -> str:
+    """Return when something ends; after_reconcile is whether that counts from the next one."""
+    if seconds is None:
+        return "-"
+    if seconds == math.inf:
+        return "never"
+    if seconds and after_reconcile:
+        return f"{coarse(seconds)} after reconcile"
+    return f"in {coarse(seconds)}" if seconds else "now"
 
 
 def coarse(seconds: float) -> str:

@@ -14,6 +14,7 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history_sums import KEYS
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
 from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn
@@ -59,7 +60,7 @@ COLUMNS = (
     Column("KILLED", right=True, unit=Unit.NUMBER, extra=True),
     Column("COMMAND", Fit.END, 16, extra=True),
 )
-_DEFAULT_LIMIT = 100
+DEFAULT_LIMIT = 100
 _NONE_MATCHES = "No end matches."
 _SECONDS = 10.0
 """The longest that reading all users' histories may take."""
@@ -73,13 +74,14 @@ _SECONDS = 10.0
         "scopekeeper history --since 1d --by session --sort -cpu",
     ),
 )
+@with_hosts("history_hosts")
 @click.option("-s", "--session", metavar="KEY", help="Only this session, by its key or label.")
 @click.option("--since", "since_text", metavar="TIME", help="Only ends since this time (2h, ISO "
               "8601, or @SECONDS).")  # fmt: skip
 @click.option("--reason", "reason_texts", metavar="REASON", multiple=True,
               help="Only ends for this reason. May be repeated.")  # fmt: skip
 @click.option("-n", "--limit", metavar="N", type=COUNT, help="Only the newest N "
-              f"ends; with --sort or --by, the first N rows. Default {_DEFAULT_LIMIT}, with --by "
+              f"ends; with --sort or --by, the first N rows. Default {DEFAULT_LIMIT}, with --by "
               "all.")  # fmt: skip
 @click.option("--by", type=click.Choice(tuple(KEYS)), help="Print one row for each session, "
               "lane, name or reason: its ends, their time and CPU, and the highest peak of "
@@ -119,7 +121,7 @@ def command(
         sums = dataclasses.replace(options, where=()).view(history_sums.columns(by))
         options = dataclasses.replace(options, sort=None, columns=None)
     view = options.view(COLUMNS)
-    limit = limit or (None if by else _DEFAULT_LIMIT)
+    limit = limit or (None if by else DEFAULT_LIMIT)
     newest = None if view.conditions or view.orders or by else limit
 
     def read() -> list[dict[str, Any]]:

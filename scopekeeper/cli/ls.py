@@ -13,6 +13,7 @@ from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, View, with_list_options
 from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_document import document
@@ -45,6 +46,7 @@ from scopekeeper.systemd import calls
         "scopekeeper ls --where 'memory>1G' --sort -memory",
     ),
 )
+@with_hosts("ls_hosts")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_target_options(states=(*STATES, "ghost", ENDED))
 @click.option("-a", "--all", "with_ended", is_flag=True, help="Also list the newest ended runs, "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scopekeeper.cli.ends import Ends
+from scopekeeper.cli.ls_rows import owners
 from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
@@ -57,6 +58,7 @@ def document(
         "claims": None if scope.claims is None else _identity_document(scope.claims),
         "ended_by": scope.command_to_end(os.getuid()),
         "owner": owner_document(scope.owner),
+        "owners": safe_json(owners(scope)),
         "created": scope.created / 1e6 if scope.created else None,
         "age_s": round(scope.age, 3),
         **ends.document(scope),

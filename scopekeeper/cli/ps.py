@@ -11,6 +11,7 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.inside import Part
 from scopekeeper.cli.list_options import ListOptions, Row, with_list_options
 from scopekeeper.cli.ls_rows import counted
@@ -79,6 +80,7 @@ class _Shown:
         "scopekeeper ps --where 'rss>500M' --sort -rss",
     ),
 )
+@with_hosts("ps_hosts")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_target_options()
 @with_all_users("Show the processes of every user's scopes.")
@@ -109,7 +111,7 @@ def command(
     is_plain = bool(view.conditions or view.orders)
     rows = view.arranged([row for part in found for row in _rows(part, is_plain=is_plain)])
     if as_json:
-        answer({"processes": [row.of.document for row in rows]})
+        answer({"processes": [row.of.document for row in rows], "warnings": inside.unseen(found)})
     elif rows:
         sessions = {(row.of.part.scope.uid, row.of.part.scope.session) for row in rows}
         is_one = len(sessions) == 1 and terminal_width() is not None and not view.whole

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from scopekeeper.cli import cells, escaped, interrupted, owned, unseen
 from scopekeeper.cli.cells import Cell
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
 from scopekeeper.cli.ls_rows import STATE_PAINTS
 from scopekeeper.cli.select_options import with_target_options
-from scopekeeper.cli.show import answer, safe_json, unread_text, warn
+from scopekeeper.cli.show import answer, safe, safe_json, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
@@ -36,13 +37,14 @@ from scopekeeper.scope.selection import Selector, covers
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import calls
 
-_NOTHING = "nothing"
+NOTHING = "nothing"
 """What is done about a scope that another process is ending."""
+_KEEPER_RUNS = "A keeper runs."
 _STEP = 6
 """The place of the column WOULD, or DONE, in a row."""
 _STEP_PAINTS: Mapping[str, Paint] = {
     **dict.fromkeys(("stop", "refused", "remains"), Paint.RED),
-    **dict.fromkeys(("keep", "kept", _NOTHING), Paint.DIM),
+    **dict.fromkeys(("keep", "kept", NOTHING), Paint.DIM),
 }
 _LONGEST = 3600.0
 """Seconds that the reconcile of another user may take: several graces of up to ten minutes."""
@@ -64,7 +66,8 @@ class _Report:
     status: int
 
 
-def _columns(*, dry_run: bool) -> list[Column]:
+def columns(*, dry_run: bool) -> list[Column]:
+    """Return the columns of the table."""
     return [
         Column("USER", extra=True),
         Column("SESSION", Fit.MIDDLE, 18),
@@ -81,13 +84,14 @@ def _columns(*, dry_run: bool) -> list[Column]:
     "reconcile",
     epilog=examples("scopekeeper reconcile --dry-run", "scopekeeper reconcile -s agent:main:main"),
 )
+@with_hosts("reconcile_hosts")
 @with_target_options(words=False)
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @click.option("--unless-keeper", is_flag=True, help="Do nothing if a keeper runs, since it "
               "reconciles by itself.")  # fmt: skip
 @with_all_users("Run as every user who has scopes, by that user's policy; root only.")
-@with_list_options(_columns(dry_run=True))
+@with_list_options(columns(dry_run=True))
 def command(
     selector: Selector,
     dry_run: bool,
@@ -109,16 +113,14 @@ def command(
     was refused, or another stop is not proved or late; 5 processes remain that cannot be killed.
     """
     options.require_rows(as_json)
-    if options.where and not dry_run:
-        raise UsageError(
-            "--where only selects what --dry-run prints", "add --dry-run, or give --session, --name"
-        )
-    view = options.view(_columns(dry_run=dry_run))
+    require_dry_run(options.where, dry_run=dry_run)
+    view = options.view(columns(dry_run=dry_run))
     if unless_keeper and unseen.keeper_runs():
         if as_json:
-            answer({"dry_run": dry_run, "actions": [], **owned.OwnedReport().document})
+            answer({"dry_run": dry_run, "actions": [], "lines": [_KEEPER_RUNS],
+                    **owned.OwnedReport().document})  # fmt: skip
         else:
-            click.echo("A keeper runs.")
+            click.echo(_KEEPER_RUNS)
         return
     if all_users:
         require_root("reconcile the scopes of other users")
@@ -133,6 +135,7 @@ def command(
         answer({
             "dry_run": dry_run,
             "actions": [row.of for row in rows],
+            "lines": [safe_json(line) for line in _lines(reports, dry_run=dry_run)],
             "owned": [
                 {**user_fields(uid), **document}
                 for uid, report in reports.items()
@@ -144,6 +147,14 @@ def command(
         _print(rows, reports, selector, view, dry_run=dry_run, users=all_users)
     statuses = {report.status for report in reports.values()}
     raise SystemExit(next((status for status in (REMAINS, 1) if status in statuses), 0))
+
+
+def require_dry_run(where: Sequence[str], *, dry_run: bool) -> None:
+    """Raise UsageError for a condition on what is printed, if more than that would be done."""
+    if where and not dry_run:
+        raise UsageError(
+            "--where only selects what --dry-run prints", "add --dry-run, or give --session, --name"
+        )
 
 
 @contextlib.contextmanager
@@ -259,11 +270,19 @@ def _print(
     else:
         is_whole = selector == Selector() and not view.conditions
         click.echo("No scopes." if is_whole else "No scope matches.")
+    for line in _lines(reports, dry_run=dry_run):
+        click.echo(line)
+    for report in reports.values():
+        owned.OwnedReport(problems=tuple(report.problems)).print()
+
+
+def _lines(reports: Mapping[int, _Report], *, dry_run: bool) -> Iterator[str]:
+    """Yield the lines below the table: who ends the rest, what became of owned paths."""
     if any(report.waits for report in reports.values()):
         text = "No keeper runs: what ends later ends at the first reconcile after that."
-        click.echo(f"{text} A dry run begins no grace." if dry_run else text)
+        yield f"{text} A dry run begins no grace." if dry_run else text
     for report in reports.values():
-        owned.OwnedReport(lines=tuple(report.lines), problems=tuple(report.problems)).print()
+        yield from map(safe, report.lines)
 
 
 def _row(done: Done, *, dry_run: bool) -> list[str]:
@@ -274,7 +293,7 @@ def _row(done: Done, *, dry_run: bool) -> list[str]:
         action.scope.run or "-",
         action.member.name if action.member else "*",
         action.verdict.value,
-        (_NOTHING if done.other else action.step.value) if dry_run else done.outcome,
+        (NOTHING if done.other else action.step.value) if dry_run else done.outcome,
         _evidence(done),
     ]
 
@@ -304,12 +323,16 @@ def _document(done: Done) -> dict[str, Any]:
     return {
         "unit": action.scope.unit,
         "cgroup": action.scope.cgroup,
+        "session": safe_json(action.scope.session),
         "label": safe_json(action.scope.label) or None,
+        "lane": safe_json(action.scope.lane),
+        "run": safe_json(action.scope.run) or None,
         "member": action.member.name if action.member else None,
         "member_id": action.member.member_id if action.member else None,
         "class": action.verdict.value,
         "action": action.step.value,
         "evidence": _reason(done),
+        "details": _evidence(done),
         "outcome": done.outcome or None,
         "problem": (done.result.problem if done.result else done.change) or None,
         "stopper": None

@@ -1,13 +1,14 @@
 """``scopekeeper stop``."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
 from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.interrupted import Progress, reported
 from scopekeeper.cli.outliving import outliving_document, still_run
 from scopekeeper.cli.select_options import (
@@ -18,7 +19,7 @@ from scopekeeper.cli.select_options import (
     several,
     with_target_options,
 )
-from scopekeeper.cli.show import answer, safe_json, unread_document, warn, warn_unread
+from scopekeeper.cli.show import answer, safe, safe_json, unread_document, warn, warn_unread
 from scopekeeper.cli.stop_cause import cause_of, ended_life
 from scopekeeper.cli.stop_preview import preview
 from scopekeeper.cli.stop_report import document, label, sentence
@@ -49,6 +50,7 @@ ESCAPED = 6
         "scopekeeper stop --mine --started-before 2026-01-31T12:00 --dry-run",
     ),
 )
+@with_hosts("text_hosts")
 @with_target_options()
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default: that "
               "of the launch, else 5s.")  # fmt: skip
@@ -161,16 +163,17 @@ def _preview(given: _Given, found: _Found) -> int:
     paths = owned.due(mount, _is_of(given, found))
     previews = preview(found.parts)
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
+    sentences = [x.sentence(label(x.part.selected, users=given.users)) for x in previews]
+    said = _Said(sentences, earlier, still_run(found.stay, dry_run=True), paths, missing)
     if given.as_json:
-        answer({"dry_run": True, "stopped": [each.document for each in previews],
+        answer({"dry_run": True, "lines": said.lines(given, found),
+                "stopped": [each.document for each in previews],
                 "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
                 "outliving": outliving_document(found.stay),
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
-        lines = [each.sentence(label(each.part.selected, users=given.users)) for each in previews]
-        stay = still_run(found.stay, dry_run=True)
-        _print(lines, earlier, stay, paths, given, found, missing)
+        said.print(given, found)
     return NOTHING_MATCHED if missing or (given.must_exist and not previews) else 0
 
 
@@ -202,15 +205,17 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     for result in results:  # the monitor of a container ends with that
         result.escaped = tuple(filter(lives, result.escaped))
     stay = _outliving(found.named, snapshots[0], [part for part, _ in done])
+    sentences = [sentence(*pair, users=given.users) for pair in done]
+    said = _Said(sentences, earlier, still_run(stay), paths, missing)
     if given.as_json:
         stopped = [document(*pair) for pair in done]
-        answer({"stopped": stopped, "missing": [safe_json(word) for word in missing],
+        answer({"lines": said.lines(given, found), "stopped": stopped,
+                "missing": [safe_json(word) for word in missing],
                 "escaped": [each.document for each in earlier],
                 "outliving": outliving_document(stay),
                 **unread_document(found.snapshot.unread, mount), **paths.document})  # fmt: skip
     else:
-        lines = [sentence(*pair, users=given.users) for pair in done]
-        _print(lines, earlier, still_run(stay), paths, given, found, missing)
+        said.print(given, found)
     absent = bool(missing) or (given.must_exist and not results)
     live = any(result.escaped for result in results) or not all(x.has_ended for x in earlier)
     return _status(results, absent=absent, failed=paths.failed, escaped=live)
@@ -249,22 +254,36 @@ def _left_earlier(
     return left, tuple(unknown)
 
 
-def _print(
-    lines: Sequence[str],
-    earlier: Sequence[Handled],
-    stay: Sequence[str],
-    paths: owned.OwnedReport,
-    given: _Given,
-    found: _Found,
-    missing: tuple[str, ...],
-) -> None:
-    """Print one sentence for each target, and what else there is."""
-    for line in (*lines, *(each.sentence for each in earlier), *stay):
-        click.echo(line)
-    if not lines and not missing and not earlier and not stay:
-        click.echo(nothing_matched(given.selector, found.snapshot))
-        warn_unread(found.snapshot.unread)
-    paths.print()
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is printed of a stop, or of what it would do."""
+
+    sentences: Sequence[str]
+    """One for each target."""
+    earlier: Sequence[Handled]
+    stay: Sequence[str]
+    paths: owned.OwnedReport
+    missing: tuple[str, ...]
+
+    @property
+    def _is_nothing(self) -> bool:
+        return not (self.sentences or self.earlier or self.stay or self.missing)
+
+    def lines(self, given: _Given, found: _Found) -> list[str]:
+        """Return the lines for standard output."""
+        texts = [*self.sentences, *(each.sentence for each in self.earlier), *self.stay]
+        if self._is_nothing:
+            texts = [nothing_matched(given.selector, found.snapshot)]
+        texts += map(safe, self.paths.lines)
+        return [safe_json(line) for text in texts for line in text.split("\n")]
+
+    def print(self, given: _Given, found: _Found) -> None:
+        """Print the lines, and on standard error what failed or could not be read."""
+        for line in self.lines(given, found):
+            click.echo(line)
+        if self._is_nothing:
+            warn_unread(found.snapshot.unread)
+        replace(self.paths, lines=()).print()
 
 
 def _is_of(given: _Given, found: _Found) -> Callable[[str], bool]:

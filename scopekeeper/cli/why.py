@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,11 @@ from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import COLUMNS, cells, document, lasted, read_histories, rows_of
+from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, View, with_where
 from scopekeeper.cli.moments import when
 from scopekeeper.cli.select_options import with_key_options
-from scopekeeper.cli.show import (
-    answer,
-    processes,
-    safe,
-    safe_json,
-    terminal_width,
-    with_no_trunc,
-)
+from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width, with_no_trunc
 from scopekeeper.cli.similar import like_selected, like_word
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
@@ -72,6 +66,7 @@ _OUTPUT_LINES = 10
         "scopekeeper why agent:main:main", "scopekeeper why -s agent:main:main -n time --all"
     ),
 )
+@with_hosts("text_hosts")
 @click.argument("what", metavar="[SESSION|RUN|SCOPE|MEMBER|SESSION/MEMBER]", required=False)
 @with_key_options
 @click.option("--limit", metavar="N", type=COUNT, help="Only the newest N ends. "
@@ -123,13 +118,13 @@ def command(
     parts = target.parts()
     if not known.something and parts is not None:
         known = look(parts)
+    nothing = "" if known.something else _nothing(target, fulfils=bool(where))
     if as_json:
-        answer(known.document)
+        answer(known.document(nothing, users=all_users))
     else:
         known.print(users=all_users, whole=no_trunc)
-        if not known.something:
-            click.echo(f"No end of {safe(target.shown)} fulfils --where." if where
-                       else _nothing(target))  # fmt: skip
+        if nothing:
+            click.echo(nothing)
     raise SystemExit(0 if known.something or not must_exist else NOTHING_MATCHED)
 
 
@@ -155,10 +150,11 @@ class _Known:
             self.ends or self.now or self.pending or self.left or self.launched or self.unexplained
         )
 
-    @property
-    def document(self) -> dict[str, Any]:
-        """Its JSON object."""
+    def document(self, nothing: str, *, users: bool) -> dict[str, Any]:
+        """Return its JSON object; nothing is the line for the case that nothing is known."""
+        lines = [*self._of_now(None), *self._of_ends(None, users=users), *filter(None, [nothing])]
         return {
+            "lines": [safe_json(line) for line in lines],
             "ends": [each["document"] for each in self.ends],
             "running": [each.document for each in self.now],
             "pending": [_pending_document(end) for end in self.pending],
@@ -169,18 +165,29 @@ class _Known:
 
     def print(self, *, users: bool, whole: bool) -> None:
         """Print what runs, then what ended, the newest last; whole names where whole is set."""
-        _print_running(self.now, keeper_runs=self.keeper_runs, whole=whole)
-        _print_sentences(
-            f"It had left its scope and lives on: {escaped.lives_on(e)}" for e in self.left
-        )
-        _print_sentences(launched_sentences(self.launched))
+        width = terminal_width()
+        _print(self._of_now(width, whole=whole))
         if self.has_more:
             text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
-        _print_ends(self.ends, users=users, whole=whole)
-        _print_sentences(map(_pending_sentence, self.pending))
+        _print(self._of_ends(width, users=users, whole=whole))
+
+    def _of_now(self, width: int | None, *, whole: bool = False) -> Iterator[str]:
+        """Yield the lines on what runs; without a width, one for each sentence."""
+        yield from _running_lines(self.now, width, keeper_runs=self.keeper_runs, whole=whole)
+        for each in self.left:
+            text = f"It had left its scope and lives on: {escaped.lives_on(each)}"
+            yield from paragraph(text, width)
+        for text in launched_sentences(self.launched):
+            yield from paragraph(text, width)
+
+    def _of_ends(self, width: int | None, *, users: bool, whole: bool = False) -> Iterator[str]:
+        """Yield the lines on what has ended; without a width, one for each sentence."""
+        yield from _end_lines(self.ends, width, users=users, whole=whole)
+        for end in self.pending:
+            yield from paragraph(_pending_sentence(end), width)
         if self.unexplained and not self.pending:
-            _print_sentences([_unexplained_sentence(self.unexplained)])
+            yield from paragraph(_unexplained_sentence(self.unexplained), width)
 
 
 def _look(
@@ -216,7 +223,8 @@ def _look(
         rows = view.arranged(rows_of(read_histories(read, all_users=all_users)))
     except HistoryError:
         # needs no history
-        _print_running(now, keeper_runs=keeper_runs, whole=whole, err=as_json)
+        running = _running_lines(now, terminal_width(), keeper_runs=keeper_runs, whole=whole)
+        _print(running, err=as_json)
         raise
     ends = [row.of for row in rows]
     has_more = shown is not None and len(ends) > shown
@@ -225,8 +233,10 @@ def _look(
     return _Known(ends, now, pending, left, launched, unexplained, has_more, keeper_runs)
 
 
-def _nothing(target: Target) -> str:
-    """Return the line for an unknown target, with similar names."""
+def _nothing(target: Target, *, fulfils: bool) -> str:
+    """Return the line for an unknown target, with similar names; fulfils is for --where."""
+    if fulfils:
+        return f"No end of {safe(target.shown)} fulfils --where."
     try:
         snapshot = Reader(mount_point()).snapshot(uid=os.getuid())
     except LookupError:
@@ -239,31 +249,28 @@ def _nothing(target: Target) -> str:
     return f"Nothing is known of {safe(target.shown)}{safe(alike) or '.'}"
 
 
-def _print_sentences(texts: Iterable[str]) -> None:
-    _print(line for text in texts for line in paragraph(text, terminal_width()))
-
-
 def _print(lines: Iterable[str], *, err: bool = False) -> None:
     for line in lines:
         click.echo(line, err=err)
 
 
-def _print_ends(ends: list[dict[str, Any]], *, users: bool, whole: bool) -> None:
+def _end_lines(
+    ends: list[dict[str, Any]], width: int | None, *, users: bool, whole: bool
+) -> Iterator[str]:
     for each in ends:
         values = each["account"]  # a list was a tuple before it crossed processes
         known = Account(**{**values, "details": tuple(values["details"])})
         if users:
             known = replace(known, start=f"{user(each['uid'])}: {known.start}")
-        _print(known.lines(terminal_width(), whole=whole))
-        _print(f"    {safe(line)}" for line in each["output"])
+        yield from known.lines(width, whole=whole)
+        yield from (f"    {safe(line)}" for line in each["output"])
 
 
-def _print_running(
-    now: list[Running], *, keeper_runs: bool, whole: bool, err: bool = False
-) -> None:
+def _running_lines(
+    now: list[Running], width: int | None, *, keeper_runs: bool, whole: bool
+) -> Iterator[str]:
     for each in now:
-        runs = each.account(keeper_runs=keeper_runs)
-        _print(runs.lines(terminal_width(), whole=whole), err=err)
+        yield from each.account(keeper_runs=keeper_runs).lines(width, whole=whole)
 
 
 def _load_run(what: str) -> "Run | None":

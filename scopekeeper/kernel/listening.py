@@ -38,13 +38,14 @@ class Listening:
     @property
     def shown(self) -> str:
         """Its address as people write it: ``127.0.0.1:80``, ``[::1]:80``, ``/run/x``."""
-        if self.port is None:
-            return self.address
-        return (
-            f"[{self.address}]:{self.port}"
-            if ":" in self.address
-            else (f"{self.address}:{self.port}")
-        )
+        return with_port(self.address, self.port)
+
+
+def with_port(address: str, port: int | None) -> str:
+    """Return an address with its port, if it has one. Pure."""
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def read(*, unix: bool = True) -> list[Listening]:

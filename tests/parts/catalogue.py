@@ -232,6 +232,10 @@ PARTS: tuple[Part, ...] = (
         ((*machine(jobs=1), "-p", "tests.prometheus.plugin", "--prometheus"),),
     ),
     Part(
+        "ansible", "trixie nspawn root", "a real Ansible plays the role of examples/", 4,
+        (BUILD_DEB, (*machine(jobs=1), "-p", "tests.ansible.plugin", "--ansible")),
+    ),
+    Part(
         "races", "trixie nspawn root+user", "all rounds of the tests of races", 15,
         (machine(f"races@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *RACES)}"),),
     ),

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.packages import UnreachableError, complete, is_complete
@@ -44,7 +45,7 @@ def install(root: Path, note: Note) -> None:
     unpacked, log = root / "unpacked", root / "log.txt"
     shutil.rmtree(unpacked, ignore_errors=True)
     log.unlink(missing_ok=True)
-    unpack(unpacked, log)
+    unpack(PACKAGES, unpacked, log)
     (root / "bin").mkdir(exist_ok=True)
     for name in PROGRAMS:
         (unpacked / "usr/bin" / name).replace(root / "bin" / name)
@@ -52,11 +53,11 @@ def install(root: Path, note: Note) -> None:
     complete(root, stamp, proof)
 
 
-def unpack(into: Path, log: Path) -> None:
-    """Unpack the packages, with what they depend on, and install nothing."""
+def unpack(packages: Sequence[str], into: Path, log: Path) -> None:
+    """Unpack packages, with what they depend on, and install nothing."""
     argv = [
         *("mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"),
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         *('--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"'),
         *(SUITE, str(into)),
     ]

@@ -17,10 +17,14 @@ HOST = "build-host"
 
 
 class Ssh:
-    """A dropbear on a port of its own, and a configuration of ssh's for it."""
+    """A dropbear on a port of its own, and a configuration of ssh's for it.
 
-    def __init__(self, folder: Path) -> None:
+    forced is what it runs instead of each command, which is in ``$SSH_ORIGINAL_COMMAND``.
+    """
+
+    def __init__(self, folder: Path, host: str = HOST, forced: str = "") -> None:
         port = _free_port()
+        self.host = host
         self.socket, self.configuration = folder / "master", folder / "config"
         key = folder / "key"
         _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
@@ -33,14 +37,15 @@ class Ssh:
             file.write(self._line)
         self._keys.chmod(0o600)
         self.configuration.write_text(
-            f"Host {HOST}\nHostName 127.0.0.1\nPort {port}\nUser {user.pw_name}\n"
+            f"Host {host}\nHostName 127.0.0.1\nPort {port}\nUser {user.pw_name}\n"
             f"IdentityFile {key}\nIdentitiesOnly yes\nStrictHostKeyChecking no\n"
             f"UserKnownHostsFile {folder}/known\nLogLevel ERROR\nControlPath {self.socket}\n"
         )
         log = (folder / "log").open("w")
         self._server = subprocess.Popen(
             ["dropbear", "-F", "-E", "-s", "-p", f"127.0.0.1:{port}", "-r", str(folder / "host"),
-             "-P", str(folder / "pid")], stdout=log, stderr=log,
+             "-P", str(folder / "pid"), *(["-c", forced] if forced else [])],
+            stdout=log, stderr=log,
         )  # fmt: skip
         log.close()
         eventually((folder / "pid").exists)
@@ -56,13 +61,13 @@ class Ssh:
     def master(self) -> int:
         """The process that holds the connection for others; 0 if there is none."""
         done = subprocess.run(
-            self.words("-O", "check", HOST), capture_output=True, text=True, timeout=60
+            self.words("-O", "check", self.host), capture_output=True, text=True, timeout=60
         )
         words = done.stderr.partition("pid=")[2]
         return int(words.partition(")")[0]) if done.returncode == 0 else 0
 
     def close(self) -> None:
-        subprocess.run(self.words("-O", "exit", HOST), capture_output=True, timeout=60)
+        subprocess.run(self.words("-O", "exit", self.host), capture_output=True, timeout=60)
         self._server.kill()
         self._server.wait()
         with contextlib.suppress(OSError):

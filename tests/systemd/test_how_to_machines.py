@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.how_to import block
+from tests.docs.blocks import is_as_shown
+from tests.docs.how_to import block, transcript
 from tests.machine import FOREVER, PROGRAM, Scopekeeper
 
 from .ssh import HOST, IS_THERE, Ssh
@@ -22,14 +23,18 @@ pytestmark = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with the file of hosts: this machine, and one that is down."""
-    ssh = Ssh(tmp_path)
+    path = f"export PATH={Path(PROGRAM).parent}:$PATH; "
+    ssh = Ssh(tmp_path, forced=path + 'eval "$SSH_ORIGINAL_COMMAND"')
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "hosts").write_text(f"{HOST}\ndown\n")
     (folder / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {ssh.configuration} "$@"\n')
     (folder / "ssh").chmod(0o755)
+    again = ssh.configuration.read_text().partition("\n")[2]
     with ssh.configuration.open("a") as file:
         file.write("Host down\nHostName 127.0.0.1\nPort 1\n")
+        # both are this machine
+        file.write(f"Host build1\n{again}Host build2\n{again}")
     yield folder
     ssh.close()
 
@@ -42,6 +47,30 @@ def call(folder: Path, title: str) -> subprocess.CompletedProcess[str]:
         ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True,
         timeout=300,
     )  # fmt: skip
+
+
+def test_hosts_and_groups_are_asked_by_the_lines_of_the_page(
+    keeper: Scopekeeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(folder))
+    (folder / "hosts.toml").write_text(block("many-machines.md", "In one table", "toml"))
+    keeper.member("-s", "demo:web", "--", *FOREVER)
+    environment = {**os.environ, "PATH": f"{folder}:{Path(PROGRAM).parent}:/usr/bin:/bin"}
+
+    def shell(line: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(["bash", "-c", line], env=environment, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=300)  # fmt: skip
+
+    ((command, expected),) = transcript(block("many-machines.md", "In one table", "shell-session"))
+    done = shell(command)
+    assert is_as_shown(done.stdout, expected), (done.stdout, expected)
+    assert done.returncode == 1
+    lines = block("many-machines.md", "In one table", "sh").splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        done = shell(line)
+        assert done.returncode == 0 or (done.returncode == 1 and " doctor " in line), done.stdout
+        assert "build1" in done.stdout or " --where" in line or " history " in line
 
 
 def test_each_machine_that_answers_has_a_file_and_the_others_are_named(

@@ -134,6 +134,7 @@ def test_what_is_meant_to_outlive_its_starter_is_kept_and_says_until_when(scope,
     assert ends.document(scope) == {
         "ends": shown,
         "ends_in_s": None if seconds in (None, math.inf) else round(seconds, 3),
+        "ends_after_reconcile": words.endswith("after reconcile"),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.cli import history, ls_rows
-from scopekeeper.cli.reconcile import _columns
+from scopekeeper.cli.reconcile import columns
 from scopekeeper.cli.table import lay_out, width_of
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope
 
@@ -60,7 +60,7 @@ def test_the_evidence_of_a_reconcile_is_whole_at_80_columns():
     evidence = "process 4211 has ended; ends in 23h59m unless it is adopted"
     row = ("agent:main:telegram:direct:123456789", "main", "4f1d09c7", "filesystem", "orphan",
            "keep", evidence)  # fmt: skip
-    (lines,) = lay_out(usual(_columns(dry_run=True)), [row], 80).rows
+    (lines,) = lay_out(usual(columns(dry_run=True)), [row], 80).rows
     assert max(map(width_of, lines)) <= 80
     assert evidence in " ".join(" ".join(line[40:].split()) for line in lines)
 

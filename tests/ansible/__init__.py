@@ -1,0 +1,1 @@
+"""The role of examples/ansible, played by Ansible of Debian's archive: ``make test-ansible``."""
