@@ -52,6 +52,10 @@ _ROWS, _HANDS = 6, 3
 _NAMES = 4
 _BY_STATE = (Need.CHANGE, Need.HAND, Need.NOTHING)
 _OPENCLAW = "OpenClaw"
+_NOTHING = (
+    "None of the MCP clients and gateways that scopekeeper knows was found: `scopekeeper setup` prints "
+    "what to do."
+)
 _INSTALL = "scopekeeper openclaw install"
 
 
@@ -238,8 +242,9 @@ def _today() -> tuple[today.Today, str]:
 def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> None:
     """Print the table; contained ones that do not fit a screen are counted."""
     if not rows:
-        click.echo("None of the MCP clients and gateways that scopekeeper knows was found: "
-                   "`scopekeeper setup` prints what to do.")  # fmt: skip
+        width = terminal_width()
+        for line in wrap(_NOTHING, width) if width else [_NOTHING]:
+            click.echo(line)
         return
     shown, more = list(rows), []
     if terminal_width() and not no_trunc and len(rows) > _ROWS:
