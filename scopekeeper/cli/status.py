@@ -53,8 +53,8 @@ _NAMES = 4
 _BY_STATE = (Need.CHANGE, Need.HAND, Need.NOTHING)
 _OPENCLAW = "OpenClaw"
 _NOTHING = (
-    "None of the MCP clients and gateways that scopekeeper knows was found: `scopekeeper setup` prints "
-    "what to do."
+    "None of the MCP clients and gateways that scopekeeper knows was found: `scopekeeper setup` "
+    "prints what to do."
 )
 _INSTALL = "scopekeeper openclaw install"
 
