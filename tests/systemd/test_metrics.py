@@ -281,6 +281,7 @@ def test_an_address_that_is_none_is_wrong_usage(keeper: Scopekeeper) -> None:
 def test_without_being_told_it_serves_nothing_and_imports_no_library(
     guard: Keeper, keeper: Scopekeeper
 ) -> None:
+    SOCKET.unlink(missing_ok=True)  # of a keeper that was killed
     guard.start()
     maps = text_of(f"/proc/{guard.pid}/maps")
     assert not SOCKET.exists()

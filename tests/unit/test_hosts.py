@@ -162,15 +162,15 @@ def test_each_reply_has_its_output_and_status():
 
 def test_they_run_at_once_and_no_more_than_allowed(tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "AT_ONCE", 3)
-    # each waits until three run: one after the other would never end
-    wait = f"touch {tmp_path}/$$; while [ $(ls {tmp_path} | wc -l) -lt 3 ]; do sleep 0.01; done"
-    count = f"ls {tmp_path} | wc -l"
-    found = replies_to(
-        {str(at): f"{wait}; {count}; rm {tmp_path}/$$; sleep 0.1" for at in range(3)}
-    )
+    # each waits until three have come: one after the other would never end
+    come, run = tmp_path / "come", tmp_path / "run"
+    come.mkdir()
+    run.mkdir()
+    wait = f"touch {come}/$$; while [ $(ls {come} | wc -l) -lt 3 ]; do sleep 0.01; done"
+    found = replies_to({str(at): wait for at in range(3)})
     assert {reply.status for reply in found.values()} == {0}
     found = replies_to({
-        str(at): f"touch {tmp_path}/$$; sleep 0.05; {count}; rm {tmp_path}/$$" for at in range(9)
+        str(at): f"touch {run}/$$; sleep 0.05; ls {run} | wc -l; rm {run}/$$" for at in range(9)
     })  # fmt: skip
     assert len(found) == 9
     assert max(int(reply.out) for reply in found.values()) <= 3
