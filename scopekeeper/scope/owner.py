@@ -89,7 +89,10 @@ def find_owner(caller: Caller, named: str = "", client: str = "", inner: str = "
 
 def _within(enclosing: dict[str, str], pid: str) -> dict[str, str]:
     """Return the fields of a process in a member; enclosing are those of the member's owner."""
-    fields = _process(pid)
+    try:
+        fields = _process(pid)
+    except ValueError:
+        return enclosing  # it has just ended
     unit = enclosing.get("OWNER_UNIT") or enclosing.get("OUTER_UNIT")
     if unit:
         path = enclosing.get("OWNER_CGROUP") or enclosing.get("OUTER_CGROUP", "")
