@@ -37,7 +37,7 @@ class HostList:
     rows: Callable[[Fields], list[HostRow]]
     """Returns the rows of a document; raises BadAnswerError."""
     total: Callable[[Sequence[HostRow]], str]
-    """Returns what is said of all rows in the last line."""
+    """Returns the last line, which is about all rows."""
     titles: Callable[[Sequence[HostRow]], Collection[str]] = _no_titles
     """Returns the titles of the extra columns that are shown."""
     beneath: Callable[[Fields], Sequence[str]] = _no_lines
@@ -67,7 +67,7 @@ def plan(
     """Return the plan of a list; raises UsageError for wrong options.
 
     The hosts themselves select by ``--where``, except by the field ``host``. kept, more and acts
-    are those of the plan. whole is whether the rows are sums, of which the hosts know no condition.
+    are those of the plan. whole is whether the rows are sums: the hosts know no conditions on them.
     """
     options = ListOptions(**{name: given[name] for name in _OPTIONS})
     options.require_rows(given["as_json"])

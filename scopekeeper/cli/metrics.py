@@ -85,7 +85,7 @@ def _written(found: list[plain.Facts], form: str) -> bytes:
 def _of_others(
     look: "functools.partial[plain.Facts]",
 ) -> tuple[list[plain.Facts], list[str]]:
-    """Return the facts of each other user who has or had scopes, and the problems."""
+    """Return the facts of each other user with scopes, now or before, and the problems."""
     from scopekeeper import as_user
 
     found, problems = [], []

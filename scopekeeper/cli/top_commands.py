@@ -44,12 +44,12 @@ def lines(status: int, printed: bytes, problem: bytes) -> list[str]:
     if status == 0 and found:
         return found
     if status in (0, 4):
-        return ["nothing of it has ended that the history knows"]
+        return ["the history has no end of it"]
     return [last_words(problem) or f"scopekeeper why exited {status}"]
 
 
 def last_words(printed: bytes) -> str:
     """Return the last line that a command printed, without the name of this program."""
     found = printed.decode("utf-8", "replace").split("\n")
-    told = [line for line in (safe(each.strip("\r")) for each in found) if line]
-    return told[-1].removeprefix("scopekeeper: ") if told else ""
+    lines = [line for line in (safe(each.strip("\r")) for each in found) if line]
+    return lines[-1].removeprefix("scopekeeper: ") if lines else ""

@@ -211,7 +211,7 @@ def _last(state: State, width: int) -> tuple[list[Line], int | None]:
     if state.ask is not None:
         text = "stop it? y: yes, any other key: no"
         if state.ask.what is None:
-            text = "nothing of it can be stopped; any key"
+            text = "it has nothing that can be stopped; any key"
         return [Line(cut(text, width), Style.PROBLEM)], None
     if state.typed is not None:
         return _typed(safe(state.typed), state.problem, width)

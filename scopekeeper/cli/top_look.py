@@ -1,7 +1,7 @@
 """What ``top`` measures: the scopes of the machine, from one look to the next.
 
 Reading 400 scopes in full takes 80 ms of CPU; their counters take 7. So a look reads the counters
-of all, and in full only what can have changed: the scopes of which an event came, those on the
+of all, and in full only what can have changed: the scopes with an event, those on the
 screen, new ones, and a share of the others, in turn.
 """
 

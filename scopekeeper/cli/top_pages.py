@@ -51,7 +51,7 @@ class Pages:
         return replace(page, lines=tuple(lines), shown=shown or page.shown)
 
     def _as_of_now(self, shown: Shown) -> Shown | None:
-        """Return what a row shows as of the last look; None if nothing of it is there."""
+        """Return what a row shows as of the last look; None if it is not there."""
         directories = {each.directory for each in shown.parts}
         has_members = any(each.member is not None for each in shown.parts)
         parts = tuple(

@@ -24,6 +24,7 @@ _OF_CLASSES = {
     "UnavailableError": "unavailable",
     "ManagerError": "manager",
     "LimitError": "limit",
+    "ShortageError": "limit",
     "ConflictError": "conflict",
     "ForeignError": "conflict",
     "UsageError": "usage",

@@ -33,7 +33,7 @@ class Given:
 
     argv: tuple[str, ...]
     variables: dict[str, str]
-    """Each of ``command_rules.VARIABLES``; '' where the event has nothing of it."""
+    """Each of ``command_rules.VARIABLES``; '' where the event lacks it."""
     stdin: bytes
     """A JSON object in one line: the event as ``watch --json`` prints it, and some more."""
 

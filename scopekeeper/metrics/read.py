@@ -96,7 +96,7 @@ def _weight(session: Session) -> tuple[int, int]:
 def _add(session: Session, scope: Scope) -> None:
     pressure = {}
     for resource in RESOURCES:
-        with contextlib.suppress(OSError):  # the kernel can have been told not to measure it
+        with contextlib.suppress(OSError):  # the kernel can be set not to measure it
             share = _share(cgroupfs.read(scope.directory, f"{resource}.pressure"))
             if share is not None:
                 pressure[resource] = share

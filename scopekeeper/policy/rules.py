@@ -163,7 +163,7 @@ class Policy:
 
     @property
     def memory_shares(self) -> frozenset[float]:
-        """The parts of memory limits of which a command wants to know."""
+        """The shares of memory limits that commands ask for."""
         return frozenset(rule.memory_share for rule in self.commands if rule.watches_memory)
 
     def escaped(self, lane: str, kind: str) -> str:

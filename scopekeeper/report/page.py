@@ -97,7 +97,7 @@ def _timeline(report: Report) -> Markup:
         return _section("When", tag("p", "No member has ended since then, and none runs."))
     starts = [each.started for each in report.lives if each.started is not None]
     ends = [each.ended for each in report.lives if each.ended is not None]
-    # a day of which only the last hour has anything shows that hour
+    # a day with anything only in its last hour shows that hour
     begin = max(report.begin, min([*starts, *ends], default=report.begin))
     local = report.time(begin)
     offset = local.utcoffset() if local else None

@@ -131,7 +131,7 @@ def test_one_scope_is_found_opened_and_stopped_and_nothing_else(
     top.shows(rf"filter {name}:b: 1 scope of 1 session, 1 member, 1 process")
     top.type("Enter", "Enter")
     top.shows(rf"(?s)session +{name}:b.*\n +{mine[1].pid} |toolb +{mine[1].pid} ")
-    top.shows("nothing of it has ended that the history knows")
+    top.shows("the history has no end of it")
     top.type("q", "s")
     lines = top.shows("stop it\\? y: yes")
     assert f"Stop scopekeeper-{name}:b-main.scope" in lines[0]

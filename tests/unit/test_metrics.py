@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as of_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as of_text
 
-from scopekeeper.errors import ConflictError, LimitError, ManagerError, UsageError
+from scopekeeper.errors import ConflictError, LimitError, ManagerError, ShortageError, UsageError
 from scopekeeper.history import failed_launches
 from scopekeeper.kernel import proc
 from scopekeeper.metrics import cpu_totals, exposition, label_values, names, read
@@ -263,6 +263,7 @@ def test_who_keeps_the_lock_delays_nobody_for_long(runtime, monkeypatch):
         (UsageError("x"), "usage"), (ValueError("x"), "usage"), (ConflictError("x"), "conflict"),
         (LimitError("x"), "limit"), (ManagerError("x"), "manager"), (RuntimeError(), "other"),
         (LookupError("cgroup2"), "unavailable"), (PermissionError(), "unavailable"),
+        (ShortageError("x"), "limit"),
     ],
 )  # fmt: skip
 def test_each_failure_is_counted_once_by_its_kind(error, kind, tmp_path, monkeypatch):

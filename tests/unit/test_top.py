@@ -393,7 +393,7 @@ def test_a_question_shows_what_would_end_and_how_to_answer():
     assert lines[1] == "line 0"
     assert lines[-1] == "stop it? y: yes, any other key: no"
     lines = lines_of(replace(state, ask=replace(state.ask, what=None)), scene())
-    assert lines[-1] == "nothing of it can be stopped; any key"
+    assert lines[-1] == "it has nothing that can be stopped; any key"
 
 
 def test_a_page_that_follows_stays_at_its_end():
