@@ -7,7 +7,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from scopekeeper import state
-from scopekeeper.cli.host_options import HOST
+from scopekeeper.cli.on_hosts.options import HOST
 from scopekeeper.exec.run import load_all
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.hosts import groups

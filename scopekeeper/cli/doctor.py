@@ -7,7 +7,7 @@ import click
 from scopekeeper.cli import colour
 from scopekeeper.cli.colour import Paint, with_color
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.show import answer, safe, terminal_width
 from scopekeeper.cli.table import wrap
 from scopekeeper.doctor.examine import examine, verdict
@@ -20,7 +20,7 @@ PAINTS = {Status.OK: Paint.GREEN, Status.NOTE: Paint.CYAN, Status.LIMIT: Paint.Y
 
 
 @click.command("doctor", epilog=examples("scopekeeper doctor", "scopekeeper doctor --json"))
-@with_hosts("doctor_hosts")
+@with_hosts("doctor")
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH", help="Check launches with "
               "this placement. Default: $SCOPEKEEPER_PLACEMENT, else auto.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")

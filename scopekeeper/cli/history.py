@@ -14,9 +14,9 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history_sums import KEYS
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
 from scopekeeper.cli.moments import briefly, when
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
@@ -74,7 +74,7 @@ _SECONDS = 10.0
         "scopekeeper history --since 1d --by session --sort -cpu",
     ),
 )
-@with_hosts("history_hosts")
+@with_hosts("history")
 @click.option("-s", "--session", metavar="KEY", help="Only this session, by its key or label.")
 @click.option("--since", "since_text", metavar="TIME", help="Only ends since this time (2h, ISO "
               "8601, or @SECONDS).")  # fmt: skip

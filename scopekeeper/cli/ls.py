@@ -13,13 +13,13 @@ from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, View, with_list_options
 from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_document import document
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
 from scopekeeper.cli.ls_unknown import unknown_memory
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.outliving import outliving_document
 from scopekeeper.cli.select_options import say_missing, with_target_options, words_in_full
 from scopekeeper.cli.show import answer, safe, terminal_width, unread_document, warn, warn_unread
@@ -46,7 +46,7 @@ from scopekeeper.systemd import calls
         "scopekeeper ls --where 'memory>1G' --sort -memory",
     ),
 )
-@with_hosts("ls_hosts")
+@with_hosts("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_target_options(states=(*STATES, "ghost", ENDED))
 @click.option("-a", "--all", "with_ended", is_flag=True, help="Also list the newest ended runs, "

@@ -12,10 +12,10 @@ from scopekeeper.cli import inside
 from scopekeeper.cli.cells import Cell, Unit, number, text
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.inside import Part
 from scopekeeper.cli.list_options import ListOptions, Row, with_list_options
 from scopekeeper.cli.ls_rows import counted
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import nothing_matched, with_target_options
 from scopekeeper.cli.show import answer, safe, safe_json, warn, warn_unread
 from scopekeeper.cli.table import Column, Fit
@@ -75,7 +75,7 @@ class _Shown:
         "scopekeeper ports --port 8931",
     ),
 )
-@with_hosts("ports_hosts")
+@with_hosts("ports")
 @click.option("--port", metavar="N", type=PORT, help="Only this TCP or UDP port; names the "
               "process that has it, even outside of every scope.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")

@@ -11,10 +11,10 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.inside import Part
 from scopekeeper.cli.list_options import ListOptions, Row, with_list_options
 from scopekeeper.cli.ls_rows import counted
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import NOTHING, nothing_matched, with_target_options
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn, warn_unread
 from scopekeeper.cli.table import Column, Fit
@@ -80,7 +80,7 @@ class _Shown:
         "scopekeeper ps --where 'rss>500M' --sort -rss",
     ),
 )
-@with_hosts("ps_hosts")
+@with_hosts("ps")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
 @with_target_options()
 @with_all_users("Show the processes of every user's scopes.")

@@ -15,9 +15,9 @@ from scopekeeper.cli import cells, escaped, interrupted, owned, unseen
 from scopekeeper.cli.cells import Cell
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
 from scopekeeper.cli.ls_rows import STATE_PAINTS
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.show import answer, safe, safe_json, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
@@ -84,7 +84,7 @@ def columns(*, dry_run: bool) -> list[Column]:
     "reconcile",
     epilog=examples("scopekeeper reconcile --dry-run", "scopekeeper reconcile -s agent:main:main"),
 )
-@with_hosts("reconcile_hosts")
+@with_hosts("reconcile")
 @with_target_options(words=False)
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")

@@ -8,8 +8,8 @@ import click
 from scopekeeper.cli import owned, unseen
 from scopekeeper.cli.escaped import Handled, left_earlier
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.interrupted import Progress, reported
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.outliving import outliving_document, still_run
 from scopekeeper.cli.select_options import (
     choose_targets,
@@ -50,7 +50,7 @@ ESCAPED = 6
         "scopekeeper stop --mine --started-before 2026-01-31T12:00 --dry-run",
     ),
 )
-@with_hosts("text_hosts")
+@with_hosts("text")
 @with_target_options()
 @click.option("--grace", metavar="DURATION", help="Time between SIGTERM and SIGKILL. Default: that "
               "of the launch, else 5s.")  # fmt: skip

@@ -14,9 +14,9 @@ from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import COLUMNS, cells, document, lasted, read_histories, rows_of
-from scopekeeper.cli.host_options import with_hosts
 from scopekeeper.cli.list_options import ListOptions, View, with_where
 from scopekeeper.cli.moments import when
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width, with_no_trunc
 from scopekeeper.cli.similar import like_selected, like_word
@@ -66,7 +66,7 @@ _OUTPUT_LINES = 10
         "scopekeeper why agent:main:main", "scopekeeper why -s agent:main:main -n time --all"
     ),
 )
-@with_hosts("text_hosts")
+@with_hosts("text")
 @click.argument("what", metavar="[SESSION|RUN|SCOPE|MEMBER|SESSION/MEMBER]", required=False)
 @with_key_options
 @click.option("--limit", metavar="N", type=COUNT, help="Only the newest N ends. "

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.cli import completion, host_call
-from scopekeeper.cli.host_call import Plan, sent, worst
-from scopekeeper.cli.host_options import HOST
+from scopekeeper.cli import completion
 from scopekeeper.cli.main import group
+from scopekeeper.cli.on_hosts import call
+from scopekeeper.cli.on_hosts.call import Plan, sent, worst
+from scopekeeper.cli.on_hosts.options import HOST
 from scopekeeper.errors import FAILED, ScopekeeperError, UsageError
 from scopekeeper.hosts import ask as asking
 from scopekeeper.hosts import groups, names, ssh
@@ -381,8 +382,8 @@ def test_options_are_sent_whole_and_what_is_about_this_terminal_is_not():
 @pytest.mark.parametrize("name", WITH_HOSTS)
 def test_what_is_sent_is_a_valid_call_of_the_same_command(name):
     context = context_of([name, "-H", "a"])
-    plan = host_call.importlib.import_module(
-        f"scopekeeper.cli.{'text' if name in ('why', 'stop') else name}_hosts"
+    plan = call.importlib.import_module(
+        f"scopekeeper.cli.on_hosts.{'text' if name in ('why', 'stop') else name}"
     ).plan(context.params)
     words = sent(context, plan)
     assert words[0] == name
@@ -396,5 +397,5 @@ def test_commands_that_change_something_are_not_given_up():
     ):  # fmt: skip
         context = context_of(line.split())
         module = "text" if context.info_name in ("why", "stop") else context.info_name
-        plan = host_call.importlib.import_module(f"scopekeeper.cli.{module}_hosts").plan
+        plan = call.importlib.import_module(f"scopekeeper.cli.on_hosts.{module}").plan
         assert plan(context.params).acts is acts, line

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopekeeper.cli import top_filter, top_layout, top_rows
 from scopekeeper.cli.colour import PAINTED
 from scopekeeper.cli.list_where import arranged
 from scopekeeper.cli.table import width_of
-from scopekeeper.cli.top_layout import Scene, Style, draw, room_of
-from scopekeeper.cli.top_rows import NAMES, Measured
-from scopekeeper.cli.top_state import KEYS, SORTS, Action, Ask, Page, Room, State, press, settle
+from scopekeeper.cli.top import layout, row_filter
+from scopekeeper.cli.top import rows as top_rows
+from scopekeeper.cli.top.layout import Scene, Style, draw, room_of
+from scopekeeper.cli.top.rows import NAMES, Measured
+from scopekeeper.cli.top.state import KEYS, SORTS, Action, Ask, Page, Room, State, press, settle
 from scopekeeper.kernel.machine_load import MachineLoad
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope
 from tests.docs.how_to import section
@@ -156,14 +157,14 @@ def test_a_filter_is_words_and_conditions(text, found):
         measured("beta", memory=2 << 30, cpu=10.0),
         measured("c", memory=2 << 20, state="orphan"),
     )
-    wanted = top_filter.parse(text, NOW)
+    wanted = row_filter.parse(text, NOW)
     assert "".join(cell(x, "session").text[0] for x in every if wanted.holds(x)) == found
 
 
 @pytest.mark.parametrize("text", ["memory>x", "state=bad", "age<", "session~[", "session>a"])
 def test_a_condition_that_is_none_is_named(text):
     with pytest.raises(ValueError, match=r"^[^-\n][^\n]*$"):
-        top_filter.parse(text, NOW)
+        row_filter.parse(text, NOW)
 
 
 # Keys
@@ -466,5 +467,5 @@ def test_whatever_is_pressed_every_line_fits_and_none_controls_the_terminal(
 
 
 def test_a_long_word_is_broken_and_others_are_not():
-    assert top_layout.wrapped("a " + "b" * 30, 10) == ["a " + "b" * 8, "b" * 10, "b" * 10, "bb"]
-    assert top_layout.wrapped("one two three four", 10) == ["one two", "  three", "  four"]
+    assert layout.wrapped("a " + "b" * 30, 10) == ["a " + "b" * 8, "b" * 10, "b" * 10, "bb"]
+    assert layout.wrapped("one two three four", 10) == ["one two", "  three", "  four"]

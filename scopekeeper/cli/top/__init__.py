@@ -10,7 +10,7 @@ from scopekeeper.cli import colour
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.list_options import FIELDS, Fields, ListOptions, with_where
 from scopekeeper.cli.select_options import with_target_options
-from scopekeeper.cli.top_rows import COLUMNS
+from scopekeeper.cli.top.rows import COLUMNS
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import UnavailableError, UsageError
 from scopekeeper.kernel.proc import mount_point
@@ -18,8 +18,8 @@ from scopekeeper.quantities import duration
 from scopekeeper.scope.selection import Selector
 
 if TYPE_CHECKING:
-    from scopekeeper.cli.top_live import Wanted
-    from scopekeeper.cli.top_state import State
+    from scopekeeper.cli.top.live import Wanted
+    from scopekeeper.cli.top.state import State
 
 _LEAST, _MOST = 0.1, 86_400.0
 """Seconds of ``--delay``."""
@@ -71,8 +71,8 @@ def command(
         raise UsageError(
             "top needs a terminal", "`scopekeeper ls` lists once, `scopekeeper watch` prints events"
         )
-    from scopekeeper.cli.top_live import Wanted
-    from scopekeeper.cli.top_state import State
+    from scopekeeper.cli.top.live import Wanted
+    from scopekeeper.cli.top.state import State
 
     wanted = Wanted(
         mount_point(), uid_of(all_users=all_users), selector, tuple(view.conditions), seconds
@@ -98,8 +98,8 @@ def _show(wanted: "Wanted", state: "State", *, colours: bool) -> None:
     import asyncio
 
     try:
-        from scopekeeper.cli.top_live import Live
-        from scopekeeper.cli.top_screen import Screen
+        from scopekeeper.cli.top.live import Live
+        from scopekeeper.cli.top.screen import Screen
     except ImportError as error:  # some distributions have it in a package of its own
         raise UnavailableError(
             f"this Python has no curses ({error})", "install it, or use `scopekeeper ls`"

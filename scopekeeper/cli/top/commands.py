@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 
-from scopekeeper.cli.top_rows import Shown
+from scopekeeper.cli.top.rows import Shown
 from scopekeeper.safe_text import safe
 
 _ENDS = 5

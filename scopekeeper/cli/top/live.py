@@ -14,17 +14,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scopekeeper.cli import top_commands, top_filter, top_layout, top_page, top_rows
 from scopekeeper.cli.list_where import Condition, arranged
 from scopekeeper.cli.show import unread_text
-from scopekeeper.cli.top_events import Events
-from scopekeeper.cli.top_layout import Scene
-from scopekeeper.cli.top_log import WarningsShown
-from scopekeeper.cli.top_look import Looks
-from scopekeeper.cli.top_pages import Pages
-from scopekeeper.cli.top_rows import Measured, Shown, TopRow
-from scopekeeper.cli.top_screen import Screen
-from scopekeeper.cli.top_state import Action, Ask, Page, Room, State, press, settle
+from scopekeeper.cli.top import commands, layout, page_lines, row_filter
+from scopekeeper.cli.top import rows as top_rows
+from scopekeeper.cli.top.events import Events
+from scopekeeper.cli.top.layout import Scene
+from scopekeeper.cli.top.log import WarningsShown
+from scopekeeper.cli.top.look import Looks
+from scopekeeper.cli.top.pages import Pages
+from scopekeeper.cli.top.rows import Measured, Shown, TopRow
+from scopekeeper.cli.top.screen import Screen
+from scopekeeper.cli.top.state import Action, Ask, Page, Room, State, press, settle
 from scopekeeper.errors import words
 from scopekeeper.kernel import machine_load
 from scopekeeper.safe_text import safe
@@ -184,7 +185,7 @@ class Live:
         state = self._state
         rows = [top_rows.row(each) for each in self._measured]
         with contextlib.suppress(ValueError):  # only a filter that is one is in force
-            wanted = top_filter.parse(state.filtered, time.time(), self._wanted.conditions)
+            wanted = row_filter.parse(state.filtered, time.time(), self._wanted.conditions)
             rows = [row for row in rows if wanted.holds(row)]
         if state.folds or state.unlike:
             rows = top_rows.fold(rows, every=state.folds, unlike=state.unlike)
@@ -193,7 +194,7 @@ class Live:
         self._state = settle(state, self._rows, self._room())
 
     def _room(self) -> Room:
-        return top_layout.room_of(self._state, *self._screen.size)
+        return layout.room_of(self._state, *self._screen.size)
 
     def _draw(self) -> None:
         if self._is_away:
@@ -202,7 +203,7 @@ class Live:
             self._rows, time.time(), self._load, self._cpu, self._note(), self._empty(),
             self._wanted.uid is None, self._screen.coloured,
         )  # fmt: skip
-        self._screen.draw(top_layout.draw(self._state, scene, *self._screen.size))
+        self._screen.draw(layout.draw(self._state, scene, *self._screen.size))
 
     def _note(self) -> str:
         notes = unread_text(self._looks.unread)
@@ -303,7 +304,7 @@ class Live:
         return self._loop.run_in_executor(self._worker, work, *arguments)
 
     async def _ask(self, shown: Shown) -> None:
-        from scopekeeper.cli import top_stop  # loads all that acts
+        from scopekeeper.cli.top import stop as top_stop  # loads all that acts
 
         found = await self._in_worker(top_stop.prepare, shown, self._wanted.mount, self._wanted.uid)
         self._screen.forget_typed()
@@ -312,7 +313,7 @@ class Live:
 
     def _stop(self, prepared: Any) -> None:  # noqa: ANN401  as it was prepared
         """Begin a stop; it goes on if this view ends."""
-        from scopekeeper.cli import top_stop
+        from scopekeeper.cli.top import stop as top_stop
 
         stop = self._worker.submit(
             top_stop.carry_out, prepared, self._wanted.mount, self._wanted.uid
@@ -333,7 +334,7 @@ class Live:
             self._look_soon()
 
     def _attach(self, shown: Shown) -> None:
-        run = top_page.run_of(shown)
+        run = page_lines.run_of(shown)
         if not run:
             self._say("the keeper holds no terminal of it: only what `exec` started has one")
             return
@@ -346,7 +347,7 @@ class Live:
         self._screen.end()
         problem = b""
         try:
-            command = top_commands.attach(run)
+            command = commands.attach(run)
             self._program = await asyncio.create_subprocess_exec(
                 *command, stderr=asyncio.subprocess.PIPE
             )
@@ -357,7 +358,7 @@ class Live:
             if not self._over.done():
                 self._screen.again()
                 self._loop.add_reader(0, self._typed)
-        self._say(top_commands.last_words(problem))
+        self._say(commands.last_words(problem))
         self._refresh()
 
     def _open(self, what: str, shown: Shown) -> None:

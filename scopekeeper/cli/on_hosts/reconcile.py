@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scopekeeper.cli import host_lists
 from scopekeeper.cli.cells import Cell, text
-from scopekeeper.cli.host_call import Plan
-from scopekeeper.cli.host_lists import HostList, HostRow
 from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.on_hosts import lists
+from scopekeeper.cli.on_hosts.call import Plan
+from scopekeeper.cli.on_hosts.lists import HostList, HostRow
 from scopekeeper.cli.reconcile import NOTHING, columns, require_dry_run
 from scopekeeper.hosts.answer import Fields
 
@@ -23,7 +23,7 @@ def plan(given: Mapping[str, Any]) -> Plan[Any]:
     titles = {"USER"} if given["all_users"] else set()
     listed = HostList(columns(dry_run=dry_run), _rows, _total, titles=lambda _: titles,
                       remarks=lambda document: document.texts("lines"))  # fmt: skip
-    return host_lists.plan(given, listed, acts=not dry_run)
+    return lists.plan(given, listed, acts=not dry_run)
 
 
 def _rows(document: Fields) -> list[HostRow]:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from scopekeeper.cli import top_rows
 from scopekeeper.cli.colour import PAINTED
 from scopekeeper.cli.table import broken, cut, width_of, wrap
-from scopekeeper.cli.top_rows import COLUMNS, TopRow, bar
-from scopekeeper.cli.top_state import Page, Room, State
+from scopekeeper.cli.top import rows as top_rows
+from scopekeeper.cli.top.rows import COLUMNS, TopRow, bar
+from scopekeeper.cli.top.state import Page, Room, State
 from scopekeeper.kernel.machine_load import MachineLoad
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.safe_text import safe

@@ -63,7 +63,9 @@ def call(module: str, wanted: Sequence[str], context: click.Context) -> NoReturn
     known = groups.load(warnings) if any(word.startswith("@") for word in wanted) else {}
     hosts = groups.resolve(wanted, known)
     warn(warnings)
-    plan: Plan[Any] = importlib.import_module(f"scopekeeper.cli.{module}").plan(context.params)
+    plan: Plan[Any] = importlib.import_module(f"scopekeeper.cli.on_hosts.{module}").plan(
+        context.params
+    )
     words = sent(context, plan)
     replies: dict[str, Reply] = {}
     try:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scopekeeper.cli.host_call import Plan, refuse
-from scopekeeper.cli.host_lists import print_lines
+from scopekeeper.cli.on_hosts.call import Plan, refuse
+from scopekeeper.cli.on_hosts.lists import print_lines
 from scopekeeper.hosts.answer import Fields
 
 

@@ -9,7 +9,7 @@ from scopekeeper.cli.cells import duration, number, size
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.show import processes
 from scopekeeper.cli.table import Column, Fit, lay_out
-from scopekeeper.cli.top_rows import Measured, Shown
+from scopekeeper.cli.top.rows import Measured, Shown
 from scopekeeper.cli.tree import drawn, families
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import cgroupfs

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scopekeeper.cli import history, history_sums, host_lists
+from scopekeeper.cli import history, history_sums
 from scopekeeper.cli.cells import Cell, duration, number, size, text
-from scopekeeper.cli.host_call import Plan
-from scopekeeper.cli.host_lists import HostList, HostRow
 from scopekeeper.cli.list_options import Row
 from scopekeeper.cli.moments import briefly, when
+from scopekeeper.cli.on_hosts import lists
+from scopekeeper.cli.on_hosts.call import Plan
+from scopekeeper.cli.on_hosts.lists import HostList, HostRow
 from scopekeeper.cli.show import terminal_width
 from scopekeeper.hosts.answer import BadAnswerError, Fields
 from scopekeeper.kernel.exit_status import signal_name
@@ -36,13 +37,13 @@ def plan(given: Mapping[str, Any]) -> Plan[Any]:
         arrange=(lambda rows: rows[:limit]) if given["sort"] else lambda rows: _newest(rows, limit),
     )
     more = [f"--limit={_MOST if given['sort'] else limit}"]
-    return host_lists.plan(given, ends, kept=("limit",), more=more)
+    return lists.plan(given, ends, kept=("limit",), more=more)
 
 
 def _with_conditions(given: Mapping[str, Any], sums: HostList) -> Plan[Any]:
     """Return the plan of sums: their conditions are about ends, which only the hosts have."""
     more = [f"--where={condition}" for condition in given["where"]]
-    return host_lists.plan({**given, "where": ()}, sums, kept=("limit",), more=more)
+    return lists.plan({**given, "where": ()}, sums, kept=("limit",), more=more)
 
 
 def _newest(rows: Sequence[HostRow], limit: int) -> list[HostRow]:

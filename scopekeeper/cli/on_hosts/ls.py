@@ -5,14 +5,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from scopekeeper.cli import history_hosts, host_lists
 from scopekeeper.cli.cells import Cell, duration, number, size, text
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import coarse, in_words
-from scopekeeper.cli.host_call import Plan, refuse
-from scopekeeper.cli.host_lists import HostList, HostRow
 from scopekeeper.cli.list_options import Row
 from scopekeeper.cli.ls_rows import COLUMNS, counted
+from scopekeeper.cli.on_hosts import history as ends
+from scopekeeper.cli.on_hosts import lists
+from scopekeeper.cli.on_hosts.call import Plan, refuse
+from scopekeeper.cli.on_hosts.lists import HostList, HostRow
 from scopekeeper.cli.show import processes, safe, terminal_width
 from scopekeeper.cli.table import wrap
 from scopekeeper.hosts.answer import Fields
@@ -34,7 +35,7 @@ def plan(given: Mapping[str, Any]) -> Plan[Any]:
         beneath=lambda each: _beneath(each, members=given["members"]),
         remarks=_remarks,
     )
-    return host_lists.plan(given, listed, kept=("members",))
+    return lists.plan(given, listed, kept=("members",))
 
 
 def _rows(document: Fields) -> list[HostRow]:
@@ -88,7 +89,7 @@ def _ended_cells(each: Fields) -> tuple[Cell, ...]:
         text(each.text("run")),
         text(each.text("kind")),
         text(Reason.CONTINUED.value if goes_on else ENDED),
-        history_hosts.status(each),
+        ends.status(each),
         *[Cell("-", None)] * 3,
         duration(None if cpu is None else cpu / 1e6),
         duration(max(now - began, 0)) if began else Cell("?", None),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scopekeeper.cli.list_where import Condition, condition
-from scopekeeper.cli.top_rows import COLUMNS, NAMES, TopRow
+from scopekeeper.cli.top.rows import COLUMNS, NAMES, TopRow
 
 _IN = tuple(
     NAMES.index(name)

@@ -16,7 +16,7 @@ import termios
 from typing import Self
 
 from scopekeeper.cli.colour import PAINTED, Paint
-from scopekeeper.cli.top_layout import Line, Picture, Style
+from scopekeeper.cli.top.layout import Line, Picture, Style
 from scopekeeper.errors import UsageError
 
 _ESCAPE_MS = 25

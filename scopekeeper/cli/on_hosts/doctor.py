@@ -6,8 +6,8 @@ from typing import Any
 
 from scopekeeper.cli import colour
 from scopekeeper.cli.doctor import PAINTS
-from scopekeeper.cli.host_call import Plan
-from scopekeeper.cli.host_lists import COLUMN, print_lines
+from scopekeeper.cli.on_hosts.call import Plan
+from scopekeeper.cli.on_hosts.lists import COLUMN, print_lines
 from scopekeeper.cli.show import draw, safe, terminal_width
 from scopekeeper.cli.table import Column, Fit, wrap
 from scopekeeper.doctor.finding import Status

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scopekeeper.cli import host_lists
 from scopekeeper.cli.cells import Cell, number, text
-from scopekeeper.cli.host_call import Plan, refuse
-from scopekeeper.cli.host_lists import HostList, HostRow
 from scopekeeper.cli.list_options import Row
 from scopekeeper.cli.ls_rows import counted
+from scopekeeper.cli.on_hosts import lists
+from scopekeeper.cli.on_hosts.call import Plan, refuse
+from scopekeeper.cli.on_hosts.lists import HostList, HostRow
 from scopekeeper.cli.ports import COLUMNS
 from scopekeeper.hosts.answer import Fields
 from scopekeeper.kernel.listening import with_port
@@ -20,7 +20,7 @@ def plan(given: Mapping[str, Any]) -> Plan[Any]:
     titles = {"USER"} if given["all_users"] else set()
     listed = HostList(COLUMNS, _rows, lambda rows: counted(len(rows), "socket"),
                       titles=lambda _: titles)  # fmt: skip
-    return host_lists.plan(given, listed)
+    return lists.plan(given, listed)
 
 
 def _rows(document: Fields) -> list[HostRow]:

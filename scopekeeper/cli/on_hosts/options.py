@@ -14,7 +14,7 @@ HOST = "[USER@]HOST|@GROUP"
 def with_hosts(module: str) -> Callable[[_Command], _Command]:
     """Add ``-H`` to a command; it has to be the first of the command's decorators.
 
-    module is the file in this folder whose ``plan(given)`` returns a ``host_call.Plan``: what is
+    module is the file beside this one whose ``plan(given)`` returns a ``call.Plan``: what is
     asked of the hosts, and how their answers are printed. given has the command's parameters.
     """
 
@@ -23,9 +23,9 @@ def with_hosts(module: str) -> Callable[[_Command], _Command]:
         def with_option(hosts: tuple[str, ...], **given: Any) -> Any:  # noqa: ANN401
             if not hosts:
                 return command(**given)
-            from scopekeeper.cli import host_call  # few calls have hosts
+            from scopekeeper.cli.on_hosts import call  # few calls have hosts
 
-            return host_call.call(module, hosts, click.get_current_context())
+            return call.call(module, hosts, click.get_current_context())
 
         return click.option(
             "-H", "--host", "hosts", metavar=HOST, multiple=True, help="Ask this host by ssh "

@@ -12,7 +12,7 @@ from scopekeeper.cli.outliving import still_run
 from scopekeeper.cli.stop_cause import cause_of
 from scopekeeper.cli.stop_preview import Preview, preview
 from scopekeeper.cli.stop_report import label, sentence
-from scopekeeper.cli.top_rows import Shown
+from scopekeeper.cli.top.rows import Shown
 from scopekeeper.kernel.mounts import is_within
 from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.launch.leave_scope import step_aside

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from scopekeeper.cli import top_filter
 from scopekeeper.cli.list_where import Order
-from scopekeeper.cli.top_rows import NAMES, Shown, TopRow
+from scopekeeper.cli.top import row_filter
+from scopekeeper.cli.top.rows import NAMES, Shown, TopRow
 
 SORTS = {
     "M": "memory", "C": "cpu%", "I": "idle", "A": "age", "P": "procs", "N": "session", "S": "state",
@@ -188,7 +188,7 @@ def _type(state: State, typed: str, key: str, now: float) -> State:
     elif len(key) == 1 and key.isprintable():
         typed = (typed + key)[:_LONGEST]
     try:
-        top_filter.parse(typed, now)
+        row_filter.parse(typed, now)
     except ValueError as error:
         return replace(state, typed=typed, problem=str(error))
     return replace(state, typed=typed, problem="")

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scopekeeper.cli import host_lists
 from scopekeeper.cli.cells import Cell, duration, number, size, text
-from scopekeeper.cli.host_call import Plan, refuse
-from scopekeeper.cli.host_lists import HostList, HostRow
 from scopekeeper.cli.list_options import Row
 from scopekeeper.cli.ls_rows import counted
+from scopekeeper.cli.on_hosts import lists
+from scopekeeper.cli.on_hosts.call import Plan, refuse
+from scopekeeper.cli.on_hosts.lists import HostList, HostRow
 from scopekeeper.cli.ps import COLUMNS
 from scopekeeper.cli.tree import drawn, families
 from scopekeeper.hosts.answer import Fields
@@ -23,7 +23,7 @@ def plan(given: Mapping[str, Any]) -> Plan[Any]:
     titles = {"SESSION"} | ({"USER"} if given["all_users"] else set())
     listed = HostList(COLUMNS, lambda x: _rows(x, is_plain=is_plain), _total,
                       titles=lambda _: titles)  # fmt: skip
-    return host_lists.plan(given, listed)
+    return lists.plan(given, listed)
 
 
 def _rows(document: Fields, *, is_plain: bool) -> list[HostRow]:

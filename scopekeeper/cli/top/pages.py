@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from scopekeeper.cli import top_commands, top_page
-from scopekeeper.cli.top_look import Looks
-from scopekeeper.cli.top_rows import Shown
-from scopekeeper.cli.top_state import Page
+from scopekeeper.cli.top import commands, page_lines
+from scopekeeper.cli.top.look import Looks
+from scopekeeper.cli.top.rows import Shown
+from scopekeeper.cli.top.state import Page
 from scopekeeper.safe_text import safe
 
 _SECONDS = 20.0
@@ -26,7 +26,7 @@ class Pages:
 
     def open(self, what: str, shown: Shown) -> Page | None:
         """Return the page of a row, not filled yet; None for the output of what has no log."""
-        if what == "output" and not top_page.run_of(shown):
+        if what == "output" and not page_lines.run_of(shown):
             return None
         self._ends = ("asking the history ...",)
         title = _TITLES[what] + safe(shown.title)
@@ -39,12 +39,12 @@ class Pages:
         shown = self._as_of_now(page.shown)
         lines: list[str] = []
         if page.what == "output":
-            run = top_page.run_of(page.shown)
-            lines = top_page.output(run) if run else list(page.lines)
+            run = page_lines.run_of(page.shown)
+            lines = page_lines.output(run) if run else list(page.lines)
         if page.what == "details":
             lines = ["it has ended"]
             if shown is not None:
-                lines = top_page.details(shown, self._looks.whole(), self._width())
+                lines = page_lines.details(shown, self._looks.whole(), self._width())
             lines += ["", "the last ends in it:"]
         if page.what in ("details", "why"):
             lines += self._ends
@@ -68,7 +68,7 @@ class Pages:
             return
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *top_commands.why(shown, only_ends=page.what == "details"),
+            *commands.why(shown, only_ends=page.what == "details"),
             stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
         )  # fmt: skip
         printed, problem = b"", b""
@@ -78,7 +78,7 @@ class Pages:
         except TimeoutError:
             self._ends = ("the history did not answer in time",)
         else:
-            self._ends = tuple(top_commands.lines(process.returncode or 0, printed, problem))
+            self._ends = tuple(commands.lines(process.returncode or 0, printed, problem))
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_document import age_of
-from scopekeeper.cli.top_rows import Measured
+from scopekeeper.cli.top.rows import Measured
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.unix_sockets import Sockets
 from scopekeeper.scope import activity

@@ -1,0 +1,1 @@
+"""``-H``: asks other hosts by ssh, and prints what they answer as one."""
