@@ -112,6 +112,15 @@ def show_duration(seconds: float) -> str:
     return "".join(parts[:2])
 
 
+def written_duration(microseconds: int) -> str:
+    """Return a duration exactly, as ``duration`` reads it: ``8s``, ``1h30m``, ``1s500ms``."""
+    left, parts = microseconds, []
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, left = divmod(left, _MICROSECONDS[unit])
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def show_bytes(count: float) -> str:
     """Return a size in binary units: ``412M``, ``1.5G``."""
     for unit in ("B", "K", "M", "G"):

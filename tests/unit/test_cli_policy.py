@@ -35,6 +35,15 @@ def test_a_lane_that_a_file_or_a_built_in_rule_names_is_shown_without_a_note(sho
     assert json.loads(show(*filter(None, [lane]), "--json").stdout)["mentioned"] is True
 
 
+def test_durations_are_shown_as_a_file_has_them(show):
+    printed = show("nightly").stdout
+    rows = {line.split()[0]: line.split()[1] for line in printed.splitlines()}
+    wanted = {"grace": "9s", "orphan_grace": "0s", "session_grace": "1d", "wait_most": "8s"}
+    assert {key: rows[key] for key in wanted} == wanted
+    assert ".0s" not in printed
+    assert show("main").stdout.count(" 5s ") == 1, "the grace that no file sets"
+
+
 def test_a_lane_that_nothing_mentions_is_noted(show):
     done = show("nigthly")
     assert done.returncode == 0

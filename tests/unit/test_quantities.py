@@ -58,6 +58,18 @@ def test_a_shown_duration_has_at_most_two_units(seconds):
     assert 1 <= sum(char.isalpha() for char in quantities.show_duration(seconds)) <= 2
 
 
+@given(st.integers(0, 2**52))
+def test_a_written_duration_is_read_as_the_same(microseconds):
+    written = quantities.written_duration(microseconds)
+    assert quantities.duration("x", written) == microseconds
+
+
+def test_written_durations():
+    known = {0: "0s", 500_000: "500ms", 8_000_000: "8s", 5_400_000_000: "1h30m",
+             86_400_000_000: "1d", 1_500_001: "1s500ms1us"}  # fmt: skip
+    assert {each: quantities.written_duration(each) for each in known} == known
+
+
 def test_shown_sizes():
     assert [quantities.show_bytes(n) for n in (0, 1023, 1 << 20, 3 << 29, 12 << 30, 5 << 40)] == [
         "0B", "1023B", "1M", "1.5G", "12G", "5.0T",
