@@ -91,6 +91,9 @@ class Rules:
     member_tasks_max: str | None = None
     oom_score_adjust: int | None = None
     """How much sooner than others a member is killed if the machine runs out of memory."""
+    managed_oom_preference: str | None = None
+    """Whether systemd-oomd may end a member by itself: as any other, only if need be, or never;
+    None: it passes over scopes whose members have no limits of memory."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -105,7 +108,7 @@ BY_KIND = (
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
-    "min_available", "max_pressure", "when_short", "wait_most",
+    "managed_oom_preference", "min_available", "max_pressure", "when_short", "wait_most",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {

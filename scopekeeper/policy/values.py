@@ -17,6 +17,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "when_short": ("refuse", "wait"),
     "idle_of": ("scope", "member"),
     "escaped": ("report", "return", "stop"),
+    "managed_oom_preference": ("none", "avoid", "omit"),
 }
 DURATIONS = (
     "orphan_grace", "session_grace", "leader_grace", "abandoned_grace", "ttl", "grace", "timeout",
