@@ -91,6 +91,10 @@ class Rules:
     member_tasks_max: str | None = None
     oom_score_adjust: int | None = None
     """How much sooner than others a member is killed if the machine runs out of memory."""
+    scratch: bool = False
+    """Whether what ``run`` and ``exec`` start gets a folder as TMPDIR that is removed after it."""
+    scratch_max: str | None = None
+    """The size above which such a folder is reported."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -105,7 +109,7 @@ BY_KIND = (
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
-    "min_available", "max_pressure", "when_short", "wait_most",
+    "min_available", "max_pressure", "when_short", "wait_most", "scratch", "scratch_max",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
@@ -160,6 +164,12 @@ class Policy:
         return any(
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
+
+    @property
+    def bounds_scratch(self) -> bool:
+        """Whether any scratch folder may have a size above which it is reported."""
+        tables = (*self.lanes.values(), *self.servers.values())
+        return any("scratch_max" in table for table in tables)
 
     @property
     def memory_shares(self) -> frozenset[float]:
