@@ -58,6 +58,7 @@ COLUMNS = (
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
     Column("PROCS", right=True, unit=Unit.NUMBER, extra=True),
     Column("KILLED", right=True, unit=Unit.NUMBER, extra=True),
+    Column("SCRATCH", right=True, unit=Unit.SIZE, extra=True),
     Column("COMMAND", Fit.END, 16, extra=True),
 )
 DEFAULT_LIMIT = 100
@@ -245,6 +246,7 @@ def cells(end: End) -> tuple[Cell, ...]:
         text(end.unit),
         number(end.processes),
         number(end.killed),
+        size(end.scratch_bytes),
         text(" ".join(end.argv)),
     )
 
@@ -292,6 +294,7 @@ def document(end: End) -> dict[str, Any]:
         "oom_kills": end.oom_kills,
         "processes": end.processes,
         "killed": end.killed,
+        "scratch_bytes": end.scratch_bytes,
         "stopper": None
         if end.stopper is None
         else {

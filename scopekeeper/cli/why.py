@@ -335,6 +335,8 @@ def account(end: End) -> Account:
         used.append(f"{show_bytes(end.memory_peak)} of memory at its peak")
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
+    if end.scratch_bytes is not None:
+        used.append(f"{show_bytes(end.scratch_bytes)} in its scratch folder")
     separator = ": " if details else "; "
     return Account(
         end.name, _where(end), said, (*details, *used), separator, f"{when(end.ended)}  "

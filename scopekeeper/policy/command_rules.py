@@ -28,7 +28,7 @@ from scopekeeper.scope.records import KINDS
 
 ON_END, ON_EVENT = "on_end", "on_event"
 TABLES = (ON_END, ON_EVENT)
-EVENTS = ("OrphanFound", "ProcessEscaped", "MemoryHigh", "RunWarning")
+EVENTS = ("OrphanFound", "ProcessEscaped", "MemoryHigh", "RunWarning", "ScratchHigh")
 """The notices of a keeper that an ``on_event`` can be about."""
 MEMORY = "MemoryHigh"
 FAILED = "failed"

@@ -94,6 +94,10 @@ class Rules:
     managed_oom_preference: str | None = None
     """Whether systemd-oomd may end a member by itself: as any other, only if need be, or never;
     None: it passes over scopes whose members have no limits of memory."""
+    scratch: bool = False
+    """Whether what ``run`` and ``exec`` start gets a folder as TMPDIR that is removed after it."""
+    scratch_max: str | None = None
+    """The size above which such a folder is reported."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -109,6 +113,7 @@ BY_KIND = (
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
     "managed_oom_preference", "min_available", "max_pressure", "when_short", "wait_most",
+    "scratch", "scratch_max",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
@@ -163,6 +168,12 @@ class Policy:
         return any(
             table["idle"].value is not None for table in self.lanes.values() if "idle" in table
         )
+
+    @property
+    def bounds_scratch(self) -> bool:
+        """Whether any scratch folder may have a size above which it is reported."""
+        tables = (*self.lanes.values(), *self.servers.values())
+        return any("scratch_max" in table for table in tables)
 
     @property
     def memory_shares(self) -> frozenset[float]:

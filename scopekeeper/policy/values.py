@@ -28,7 +28,7 @@ _ENDLESS = (
     "idle",
 )  # fmt: skip
 """Durations that may be ``infinity``."""
-_FLAGS = ("ephemeral", "replace", "supersede", "rewrap")
+_FLAGS = ("ephemeral", "replace", "supersede", "rewrap", "scratch")
 _NUMBERS = {
     "max_scopes": (1, 2**63 - 1, "a whole number above zero"),
     "max_pressure": (0, 99, "a whole number of percent, from 0 to 99"),
@@ -61,7 +61,9 @@ def _of_text(key: str, text: str) -> Value:
         if text == "infinity" and key in _ENDLESS:
             return FOREVER if key.endswith("grace") else None
         return quantities.duration(key, text)
-    if key == "min_available":
+    if key == "scratch_max" and text == "infinity":
+        return text
+    if key in ("min_available", "scratch_max"):
         quantities.size(key, text)
     else:
         quantities.limit(key, text)

@@ -94,7 +94,7 @@ def wrong(*lines, table="[on_end.x]"):
     (wrong('events = ["orphan"]', table="[on_event.x]"),
      f"2: events: 'orphan' is none of them; write {', '.join(EVENTS)}"),
     (wrong('command = ["a"]', table="[on_event.x]"),
-     "2: on_event.x has no events: OrphanFound, ProcessEscaped, MemoryHigh, RunWarning"),
+     f"2: on_event.x has no events: {', '.join(EVENTS)}"),
     (wrong('events = "OrphanFound"', 'memory_share = "50%"', 'command = ["a"]',
            table="[on_event.x]"), "3: memory_share is only for the event MemoryHigh"),
     (wrong("memory_share = 80", table="[on_event.x]"),

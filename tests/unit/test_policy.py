@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopekeeper import users
 from scopekeeper.launch.request import Request
 from scopekeeper.policy import cached, compile_cache, files
 from scopekeeper.policy.rules import Policy, parse
@@ -317,9 +318,9 @@ def test_what_is_no_file_is_not_waited_for_and_a_link_to_one_of_ours_is_read(hom
 def test_a_group_of_ones_own_may_write(home, monkeypatch):
     (home / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
     (home / "config.toml").chmod(0o664)
-    private = files._is_private(os.getgid())
+    private = users.is_private_group(os.getgid())
     assert ("ttl" in said("main")) == private
-    monkeypatch.setattr(files, "_is_private", lambda _: False)
+    monkeypatch.setattr(files, "is_private_group", lambda _: False)
     assert "ttl" not in said("main")
 
 
@@ -328,8 +329,8 @@ def test_only_a_group_of_the_users_name_with_nobody_else_in_it_is_private():
     for group in grp.getgrall():
         alone = set(group.gr_mem) <= {mine.pw_name}
         expected = group.gr_gid == mine.pw_gid and group.gr_name == mine.pw_name and alone
-        assert files._is_private(group.gr_gid) == expected
-    assert not files._is_private(3_999_999_999)
+        assert users.is_private_group(group.gr_gid) == expected
+    assert not users.is_private_group(3_999_999_999)
 
 
 @pytest.mark.parametrize("how", ["fifo", "folder", "link", "huge"])
