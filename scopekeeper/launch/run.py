@@ -129,6 +129,7 @@ def contain(
     if request.gate:
         from scopekeeper.launch.gate import pass_gate
 
+        _report(warnings, warn)  # the rules that refuse may be those before an invalid file
         pass_gate(request, where, warn or say)
     try:
         member, directory = enter(request, owner, caller, where, warnings)
@@ -136,15 +137,21 @@ def contain(
         request.run = request.run_beside(owner.label)
         member, directory = enter(request, owner, caller, where, warnings)
     warn_of_ignored(request, owner, warnings)
+    _report(warnings, warn)
+    tell(inner, member)
+    fields = member.ledger_fields(directory[len(caller.mount) :])
+    launch_ledger.append(launch_ledger.line(fields))
+    return directory
+
+
+def _report(warnings: list[str], warn: "Callable[[str], None] | None") -> None:
+    """Report the warnings, each once."""
     for text in warnings:
         if warn is not None:
             warn(text)
         else:
             say(f"warning: {text}")
-    tell(inner, member)
-    fields = member.ledger_fields(directory[len(caller.mount) :])
-    launch_ledger.append(launch_ledger.line(fields))
-    return directory
+    warnings.clear()
 
 
 def enter(
