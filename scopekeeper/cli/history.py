@@ -144,7 +144,8 @@ def command(
     if as_json:
         answer({"ends": [row.of["document"] for row in rows]})
     elif not rows:
-        click.echo(_NONE_MATCHES if view.conditions else "No ends are recorded.")
+        is_narrowed = view.conditions or session is not None or begin is not None or reasons
+        click.echo(_NONE_MATCHES if is_narrowed else "No ends are recorded.")
     else:
         _print(rows, view, users=all_users)
 

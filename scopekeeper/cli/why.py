@@ -168,7 +168,8 @@ class _Known:
         width = terminal_width()
         _print(self._of_now(width, whole=whole))
         if self.has_more:
-            text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
+            many = f"newest {len(self.ends)} ends are" if len(self.ends) != 1 else "newest end is"
+            text = f"Only the {many} shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
         _print(self._of_ends(width, users=users, whole=whole))
 

@@ -138,6 +138,7 @@ def contain(
     if request.gate:
         from scopekeeper.launch.gate import pass_gate
 
+        _report(warnings, warn)  # the rules that refuse may be those before an invalid file
         pass_gate(request, where, warn or say)
     scratch = None
     if may_have_scratch and request.scratch_max is not None:
@@ -157,15 +158,21 @@ def contain(
             scratch.withdraw()
         raise
     warn_of_ignored(request, owner, warnings)
+    _report(warnings, warn)
+    tell(inner, member)
+    fields = member.ledger_fields(directory[len(caller.mount) :])
+    launch_ledger.append(launch_ledger.line(fields))
+    return directory
+
+
+def _report(warnings: list[str], warn: "Callable[[str], None] | None") -> None:
+    """Report the warnings, each once."""
     for text in warnings:
         if warn is not None:
             warn(text)
         else:
             say(f"warning: {text}")
-    tell(inner, member)
-    fields = member.ledger_fields(directory[len(caller.mount) :])
-    launch_ledger.append(launch_ledger.line(fields))
-    return directory
+    warnings.clear()
 
 
 def enter(

@@ -28,7 +28,7 @@ from typing import Any
 
 from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
 from scopekeeper.policy.toml_file import PolicyError, document, line_of
-from scopekeeper.policy.values import Value, checked
+from scopekeeper.policy.values import Value, by_key, checked
 from scopekeeper.scope.names import EPHEMERAL_LANES, MEMBER_MAX, lane_class
 from scopekeeper.scope.records import KINDS
 
@@ -207,7 +207,7 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
             try:
                 setting = Setting(_checked(entry), source)
             except ValueError as error:
-                raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
+                raise PolicyError(f"{source}: {by_key(entry.key, error)}") from None
             if entry.server:
                 servers.setdefault(entry.server, {})[entry.key] = setting
             elif entry.kind:
