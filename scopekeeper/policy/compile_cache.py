@@ -17,7 +17,7 @@ from scopekeeper.policy.values import Value
 from scopekeeper.scope.names import EPHEMERAL_LANES
 
 _FLAGS = ("replace", "supersede")
-_TEXTS = ("lifetime", "when_full", "when_short")
+_TEXTS = ("lifetime", "when_full", "when_short", "stderr")
 
 
 def refresh(signature: str) -> tuple[str, str]:

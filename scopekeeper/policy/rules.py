@@ -91,6 +91,9 @@ class Rules:
     member_tasks_max: str | None = None
     oom_score_adjust: int | None = None
     """How much sooner than others a member is killed if the machine runs out of memory."""
+    stderr: str = "inherit"
+    """Where the stderr of an MCP server goes: where its caller's does, to the journal, or to a
+    file."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -105,7 +108,7 @@ BY_KIND = (
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
-    "min_available", "max_pressure", "when_short", "wait_most",
+    "min_available", "max_pressure", "when_short", "wait_most", "stderr",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
