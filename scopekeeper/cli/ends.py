@@ -1,16 +1,16 @@
 """When scopes end, for ``ls``: asks the planner of ``reconcile``, and loads it only if need be."""
 
-import dataclasses
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from scopekeeper.data import replace
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope import activity
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scopekeeper.lifecycle.plan import Action
     from scopekeeper.policy.rules import Policy
@@ -84,7 +84,7 @@ def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str
 
     if policy.counts_idle:
         measured = [_measured(scope) if scope in asked else scope for scope in snapshot.scopes]
-        snapshot = dataclasses.replace(snapshot, scopes=tuple(measured))
+        snapshot = replace(snapshot, scopes=tuple(measured))
     actions = plan(snapshot, policy)
     by_scope: dict[str, list[Action]] = {}
     for each in actions:
@@ -144,9 +144,9 @@ def _member_goes_on(member: Member) -> bool:
 def _measured(scope: Scope) -> Scope:
     """Add the counters that show whether it is idle."""
     members = tuple(
-        dataclasses.replace(member, activity=activity.read(member.directory, member.pids))
+        replace(member, activity=activity.read(member.directory, member.pids))
         for member in scope.members
     )
     inside = [pid for member in members for pid in member.pids]
     counters = activity.read(scope.directory, inside)
-    return dataclasses.replace(scope, members=members, activity=counters)
+    return replace(scope, members=members, activity=counters)

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_document import age_of, idle_of
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.show import processes, safe
 from scopekeeper.cli.table import cut, name_in_line, width_of, wrap
-from scopekeeper.clients.ignored import why
+from scopekeeper.data import dataclass
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope.model import Member, Scope
@@ -73,6 +72,8 @@ class Beneath:
             argv = command_line(member.shown_pid) or ()
             lines += self._member(self._facts(scope, member), safe(" ".join(argv).strip() or "-"))
             if member.ignored:
+                from scopekeeper.clients.ignored import why
+
                 lines += self.lines(f"  {why(member.ignored)}")
             lines += [f"  {line}" for line in self.lines(safe(self.origins.of_member(member)))]
         holders = {member.holder for member in scope.members}

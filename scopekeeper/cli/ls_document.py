@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_rows import owners
@@ -12,6 +11,10 @@ from scopekeeper.kernel.usage import command_line
 from scopekeeper.scope import activity
 from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def age_of(member: Member, now: int) -> float | None:
@@ -35,7 +38,7 @@ def document(
     now: int,
     went_on: Mapping[str, tuple[Scope, Member]],
     title: str,
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
     went_on has by key the members whose process goes on, with the one that it goes on as. title is
@@ -72,7 +75,7 @@ def document(
     }
 
 
-def _identity_document(identity: Identity) -> dict[str, Any]:
+def _identity_document(identity: Identity) -> "dict[str, Any]":
     return {
         "session": safe_json(identity.session),
         "lane": safe_json(identity.lane),
@@ -82,7 +85,7 @@ def _identity_document(identity: Identity) -> dict[str, Any]:
 
 def _member_document(
     member: Member, ends: Ends, now: int, following: tuple[Scope, Member] | None
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     went_on = following if not member.lives else None
     return {
         "name": safe_json(member.name),
@@ -113,7 +116,7 @@ def _ignored_document(ignored: str) -> dict[str, str] | None:
     return {"variable": variable, "reason": reason} if ignored else None
 
 
-def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
+def _following_document(scope: Scope, member: Member) -> "dict[str, Any]":
     """Return the JSON object of the member that another one's process goes on as."""
     return {
         "unit": scope.unit,
@@ -123,7 +126,7 @@ def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
     }
 
 
-def owner_document(owner: Owner) -> dict[str, Any]:
+def owner_document(owner: Owner) -> "dict[str, Any]":
     """Return the JSON object of an owner."""
     return {
         "unit": owner.unit or None,

@@ -312,7 +312,7 @@ import os, random, sys
 from scopekeeper.scope import names
 from scopekeeper.cli import ls_document, ls_rows, reconcile
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.list_options import View
+from scopekeeper.cli.list_view import View
 from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.lifecycle import observe
