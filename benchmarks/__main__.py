@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, top
+from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, start, top
 from benchmarks.alone import alone
 from benchmarks.measure import show
 
@@ -30,6 +30,7 @@ def measure(*, quick: bool) -> None:
     kind = "direct" if launch.is_direct() else "as pip wrote it"
     print(f"Python {platform.python_version()}, Linux {platform.release()}, launcher {kind}")
     show("One launch (medians)", launch.single(2 if quick else 10, 5 if quick else 30))
+    show("A short call (medians)", start.starting(2 if quick else 10, 5 if quick else 30))
     show("A hook of a client (medians)", hook.returning(10 if quick else 300))
     show("A gateway in Python", spawn.spawning(2 if quick else 10, 5 if quick else 30))
     show("A cohort", launch.cohort(1 if quick else 15))

@@ -1,6 +1,5 @@
 """When scopes end, for ``ls``: asks the planner of ``reconcile``, and loads it only if need be."""
 
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from scopekeeper.quantities import show_duration
 from scopekeeper.scope import activity
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 
+_NEVER = float("inf")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scopekeeper.lifecycle.plan import Action
@@ -47,7 +47,7 @@ class Ends:
         seconds = self.seconds(what)
         if seconds is None:
             return {"ends": None, "ends_in_s": None, "ends_after_reconcile": False}
-        if seconds == math.inf:
+        if seconds == _NEVER:
             return {"ends": "never", "ends_in_s": None, "ends_after_reconcile": False}
         return {"ends": "later" if seconds else "now", "ends_in_s": round(seconds, 3),
                 "ends_after_reconcile": what.directory in self._unstarted}  # fmt: skip
@@ -57,7 +57,7 @@ def in_words(seconds: float | None, *, after_reconcile: bool) -> str:
     """Return when something ends; after_reconcile is whether that counts from the next one."""
     if seconds is None:
         return "-"
-    if seconds == math.inf:
+    if seconds == _NEVER:
         return "never"
     if seconds and after_reconcile:
         return f"{coarse(seconds)} after reconcile"

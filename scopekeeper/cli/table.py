@@ -7,7 +7,6 @@ of ``ls``.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from unicodedata import category, east_asian_width
 
 from scopekeeper.cli.cells import ABSENT, Unit
 from scopekeeper.cli.colour import Paint, painted
@@ -217,6 +216,8 @@ def width_of(text: str) -> int:
 def _width(char: str) -> int:
     if char == _EMOJI_STYLE:
         return 1
+    from unicodedata import category, east_asian_width  # most tables are ASCII
+
     if category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if east_asian_width(char) in "WF" else 1

@@ -38,9 +38,14 @@ _CUTOFF = 0.6
 
 
 def _likeness(one: str, other: str) -> float:
-    """Return 1 for equal texts, 0 for texts without a common character (Ratcliff/Obershelp)."""
+    """Return 1 for equal texts, 0 for texts with little in common (Ratcliff/Obershelp)."""
     both = len(one) + len(other)
-    return 2.0 * _common(one, other) / both if both else 1.0
+    if not both:
+        return 1.0
+    letters = sum(min(one.count(char), other.count(char)) for char in set(one))
+    if 2.0 * letters / both < _CUTOFF:  # most names: the rest takes far longer
+        return 0.0
+    return 2.0 * _common(one, other) / both
 
 
 def _common(one: str, other: str) -> int:

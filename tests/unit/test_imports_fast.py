@@ -20,6 +20,7 @@ from scopekeeper.cli.commands import COMMANDS, MEANT
 from scopekeeper.cli.unknown_command import closest
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launcher import calls
 
 ROOT = Path(scopekeeper.__file__).parents[1]
 SLOW = {
@@ -206,3 +207,8 @@ def test_the_closest_name_is_that_of_difflib(word):
     known = [*MEANT, *COMMANDS]
     wanted = difflib.get_close_matches(word, known, n=1)
     assert closest(word, known) == (wanted[0] if wanted else "")
+
+
+def test_all_of_it_is_compiled_into_the_launcher():
+    more = {"scopekeeper.version", "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command"}
+    assert sorted(calls.MODULES) == sorted(LS | EXEC | more)
