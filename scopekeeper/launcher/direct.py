@@ -266,7 +266,7 @@ class _Slim(ast.NodeTransformer):
         return (node.orelse or ast.copy_location(ast.Pass(), node)) if is_checked else node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        kept = []
+        kept: list[ast.stmt] = []
         for each in node.body:
             # the annotations of a data class are its fields
             is_field = bool(node.decorator_list) and isinstance(each, ast.AnnAssign)

@@ -76,8 +76,9 @@ def test_a_hook_starts_from_the_compiled_file_alone(launcher):
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["lst"],
-                                       ["exec", "-d", "--lifetime", "mars", "--", "true"]])  # fmt: skip
+@pytest.mark.parametrize("arguments", [
+    ["--version"], ["lst"], ["exec", "-d", "--lifetime", "mars", "--", "true"],
+])  # fmt: skip
 def test_a_plain_call_starts_from_the_compiled_file_alone(launcher, arguments):
     wanted = subprocess.run(
         [sys.executable, "-m", "scopekeeper", *arguments], capture_output=True, text=True,
