@@ -8,7 +8,8 @@ import click
 
 from scopekeeper.cli import colour
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.list_options import FIELDS, Fields, ListOptions, with_where
+from scopekeeper.cli.list_options import FIELDS, Fields, with_where
+from scopekeeper.cli.list_view import ListOptions
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.top.rows import COLUMNS
 from scopekeeper.cli.users import uid_of, with_all_users

@@ -1,5 +1,6 @@
 """The lines of ``top`` for a screen of a given size. Pure; every text is safe to show."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,11 +109,11 @@ def _list(state: State, scene: Scene, width: int, height: int) -> list[Line]:
         members=state.members, users=scene.users, coloured=scene.coloured,
     )  # fmt: skip
     by = COLUMNS[state.orders[0].at].title if state.orders else ""
-    lines.append(Line(_padded(PAINTED.sub("", table.header), width), Style.HEADER, by))
+    lines.append(Line(_padded(re.sub(PAINTED, "", table.header), width), Style.HEADER, by))
     selected = state.at - state.first
     for at, row in enumerate(table.rows):
         if at == selected:
-            lines.append(Line(_padded(PAINTED.sub("", row[0]), width), Style.SELECTED))
+            lines.append(Line(_padded(re.sub(PAINTED, "", row[0]), width), Style.SELECTED))
         else:
             lines.append(Line(row[0]))
     return lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.ls_rows import STATE_PAINTS, counted, owners
 from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.table import Column, Fit, Table, lay_out, width_of
