@@ -45,6 +45,8 @@ class Plan(Generic[_Read]):
     """Whether the hosts change something: then none is given up because it takes long."""
     failed: int = 1
     """The exit status for a host without an answer."""
+    missing: Callable[[str], _Read] | None = None
+    """Returns what is printed for a host without an answer, of the problem; None: nothing is."""
 
 
 def refuse(given: Mapping[str, Any], **options: str) -> None:
@@ -119,6 +121,8 @@ def _report(
             except BadAnswerError as error:
                 answers[at] = replace(each, status=FAILED, document=None, problem=str(error),
                                       may_have_acted=True)  # fmt: skip
+        if answers[at].document is None and plan.missing is not None:
+            found[each.host] = plan.missing(answers[at].problem)
     if given.get("as_json"):
         print_document({"hosts": [_document(each) for each in answers]})
     elif found and not plan.print(found) and not any(each.messages for each in answers):
