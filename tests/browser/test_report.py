@@ -327,22 +327,28 @@ def test_hosts_filter_the_table_and_the_timeline(browser: Browser, tmp_path: Pat
     page.size(1280, 900)
     page.open(tmp_path / "all.html")
     chips = "[...document.querySelectorAll('.legend button[data-host]')].map(x => x.textContent)"
-    assert page.value(chips) == ["build1 40", "build2 7", "down 0"]
-    assert counted(page) == "47"
+    found = [text.split() for text in page.value(chips)]
+    assert [host for host, _ in found] == ["build1", "build2", "down"]
+    first, second, none = (int(number) for _, number in found)
+    assert first >= 40, "what runs on this machine is on it as well"
+    assert second >= 7
+    assert none == 0
+    total = f"{first + second}"
+    assert counted(page) == total
     drawn = (
         "[...new Set([...document.querySelectorAll('.timeline rect:not(.dim)')]"
         ".map(x => x.closest('.track').dataset.host))].sort()"
     )
     assert page.value(drawn) == ["build1", "build2"]
     page.click(".legend button[data-host=build2]")
-    assert counted(page) == "7 of 47"
+    assert counted(page) == f"{second} of {total}"
     assert {row[0] for row in rows(page)} == {"build2"}
     assert page.value(drawn) == ["build2"]
     page.click(".legend button[data-reason]")
-    assert int(counted(page).partition(" ")[0]) < 7
+    assert int(counted(page).partition(" ")[0]) < second
     page.click(".legend button[data-reason]")
     page.click(".legend button[data-host=build2]")
-    assert counted(page) == "47"
+    assert counted(page) == total
     page.click(".name button[data-of=build1]")
     assert {row[0] for row in rows(page)} == {"build1"}
     if OUT:

@@ -61,14 +61,11 @@ def call(module: str, wanted: Sequence[str], context: click.Context) -> NoReturn
 
     Raises ScopekeeperError before any host was asked, and InterruptedWorkError afterwards.
     """
-    warnings: list[str] = []
-    known = groups.load(warnings) if any(word.startswith("@") for word in wanted) else {}
-    hosts = groups.resolve(wanted, known)
-    warn(warnings)
+    hosts = resolved(wanted)
     plan: Plan[Any] = importlib.import_module(f"scopekeeper.cli.on_hosts.{module}").plan(
         context.params
     )
-    words = sent(context, plan)
+    words = sent(context, plan.kept, plan.more)
     replies: dict[str, Reply] = {}
     try:
         ask(
@@ -88,14 +85,23 @@ def call(module: str, wanted: Sequence[str], context: click.Context) -> NoReturn
     raise SystemExit(_report(hosts, replies, plan, context.params))
 
 
-def sent(context: click.Context, plan: Plan[Any]) -> list[str]:
-    """Return the words of the call that a host is sent."""
+def resolved(wanted: Sequence[str]) -> list[str]:
+    """Return the hosts that words name; raises ScopekeeperError."""
+    warnings: list[str] = []
+    known = groups.load(warnings) if any(word.startswith("@") for word in wanted) else {}
+    hosts = groups.resolve(wanted, known)
+    warn(warnings)
+    return hosts
+
+
+def sent(context: click.Context, kept: Collection[str], more: Sequence[str] = ()) -> list[str]:
+    """Return the words of the call that a host is sent; kept and more are as those of a plan."""
     words, arguments = [context.info_name or ""], []
     for each in context.command.params:
         name = each.name or ""
         value = context.params.get(name)
         is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not is_given or name in _NEVER_SENT or name in plan.kept:
+        if not is_given or name in _NEVER_SENT or name in kept:
             continue
         if isinstance(each, click.Argument):
             arguments += list(value) if isinstance(value, tuple) else [str(value)]
@@ -105,7 +111,7 @@ def sent(context: click.Context, plan: Plan[Any]) -> list[str]:
             words.append(option)
         else:
             words += [f"{option}={x}" for x in (value if isinstance(value, tuple) else (value,))]
-    return [*words, *plan.more, "--json", *(["--", *arguments] if arguments else [])]
+    return [*words, *more, "--json", *(["--", *arguments] if arguments else [])]
 
 
 def _report(
