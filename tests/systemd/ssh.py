@@ -27,7 +27,7 @@ class Network:
         self.name = f"scopekeeper-{os.getpid()}-{number}"
         self.address = f"10.213.{number}.2"
         near, far = f"sk{number}a", f"sk{number}b"
-        self._far = far
+        self._near, self._far = near, far
         _call("ip", "netns", "add", self.name)
         _call("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", self.name)
         _call("ip", "address", "add", f"10.213.{number}.1/24", "dev", near)
@@ -47,6 +47,7 @@ class Network:
         return ["nsenter", f"--net=/run/netns/{self.name}"]
 
     def close(self) -> None:
+        _call("ip", "link", "delete", self._near)
         _call("ip", "netns", "delete", self.name)
 
 
@@ -92,6 +93,8 @@ class Ssh:
 
     def stop(self) -> None:
         """End the server and its connections."""
+        if self._server.poll() is not None:
+            return
         pid = self._server.pid
         connections = text_of(f"/proc/{pid}/task/{pid}/children").split()
         self._server.kill()
@@ -119,9 +122,7 @@ class Ssh:
 
     def close(self) -> None:
         subprocess.run(self.words("-O", "exit", self.host), capture_output=True, timeout=60)
-        if self._server.poll() is None:
-            self._server.kill()
-        self._server.wait()
+        self.stop()
         if self.network is not None:
             self.network.close()
         with contextlib.suppress(OSError):

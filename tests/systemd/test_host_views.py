@@ -202,7 +202,7 @@ def test_a_host_whose_link_is_cut_is_a_row_and_the_view_goes_on(
     network.cut()
     keeper.member("-s", f"{name}-2", "--", *FOREVER)
     top.shows(f"two +{name}-2 ")
-    top.shows(r"(?m)^one .* no answer .*nothing came for 17 s")
+    top.shows(r"(?m)^one .* no answer .*nothing came for 1. s")
     network.join()
     top.shows(f"one +{name}-2 ")
     top.type("q")

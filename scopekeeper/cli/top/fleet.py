@@ -7,6 +7,7 @@ ends, or sends what cannot be read, is started again, later and later.
 import asyncio
 import contextlib
 import subprocess
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from scopekeeper.hosts.ask import MOST_ERR, Reply
 from scopekeeper.kernel.machine_load import MachineLoad
 from scopekeeper.safe_text import safe
 
-_LONGEST = 16 << 20
+_LONGEST = 8 << 20
 """Bytes of a line: more than a thousand scopes have."""
 _FIRST, _LAST = 1.0, 30.0
 """Seconds until a host is asked again: at first, and at most."""
@@ -29,8 +30,9 @@ _PATIENCE = 15.0
 """Seconds beyond what it has announced for which a host may be silent; then that is a row."""
 _GIVEN_UP = 60.0
 """Seconds after that until its connection is given up."""
-_REST = 0.2
-"""Seconds between two documents of one host that are read."""
+_REST, _TIMES = 0.2, 20
+"""Seconds between two documents of one host, and at least so many times what reading one took: a
+host that sends without end must not keep the view from drawing."""
 _END = 1.0
 """Seconds in which ssh ends once its output has."""
 _MARK = ssh.MARK.encode() + b"\n"
@@ -185,10 +187,12 @@ class Fleet:
             if problem or not line:
                 return began, problem
             if began:
+                before = time.process_time()
                 seen = host_rows.read(host.name, answer.parse(line))
                 host.seen, host.problem = seen, ""
                 self._changed()
-                await asyncio.sleep(_REST)
+                took = time.process_time() - before
+                await asyncio.sleep(max(_REST, _TIMES * took))
             began = began or line == _MARK
 
     async def _line(self, host: _Host, stream: asyncio.StreamReader) -> tuple[bytes, str]:

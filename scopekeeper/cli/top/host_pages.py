@@ -8,6 +8,7 @@ from dataclasses import replace
 from scopekeeper.cli.top import commands
 from scopekeeper.cli.top.rows import Shown
 from scopekeeper.cli.top.state import Page
+from scopekeeper.errors import NOTHING_MATCHED
 from scopekeeper.safe_text import safe
 
 _SECONDS = 90.0
@@ -57,8 +58,9 @@ class HostPages:
         status, found = await _printed(
             [*commands.why(shown, only_ends=page.what == "details"), *self._more]
         )
-        none = "the history has no end of it"
-        self._lines = (*lines, *([none] if status in (0, 4) and not found else found))
+        if status == NOTHING_MATCHED or not (status or found):
+            found = ["the history has no end of it"]
+        self._lines = (*lines, *found)
 
 
 async def _printed(words: Sequence[str]) -> tuple[int, list[str]]:
