@@ -116,8 +116,8 @@ unit: prepare ## the tests that need no machine of their own
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab
 
-bench: prepare ## the benchmarks, in a machine at native speed
-	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks
+bench: prepare ## the benchmarks, in a machine at native speed; ONLY=words: tables with these in the title
+	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks --only '$(ONLY)'
 
 site: prepare ## the pages of docs/ as a site in build/site
 	@NO_MKDOCS_2_WARNING=1 $(INTERPRETER) -m mkdocs build --strict --quiet
