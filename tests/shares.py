@@ -131,6 +131,7 @@ LONG: Share = {
     "cgroup/test_cgroup_notices.py": ALL,
     "systemd/test_logout.py": ALL,
     "systemd/test_python_functions.py": ALL,
+    "systemd/test_host_views.py": ALL,
     "systemd/test_hosts.py": ALL,
     "systemd/test_how_to_alerts.py": ALL,
     "systemd/test_how_to_containers.py": ALL,
