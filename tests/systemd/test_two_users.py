@@ -4,10 +4,9 @@ Only root can be both. ``test_other_users.py``, ``test_exec.py``, ``test_forged_
 ``test_owned.py`` and ``test_policy_of_others.py`` have the rest of it.
 """
 
-import json
 import os
+import select
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from tests.machine import FOREVER, PROGRAM, Scopekeeper, directory_of, eventuall
 
 from .canary import Canaries
 from .guard import Keeper
-from .manager import uid_of
+from .installed import UNIT
+from .manager import Units, uid_of
 from .test_exec import begin
 from .test_other_users import as_user
 
@@ -37,7 +37,7 @@ MODULES = (
 
 
 @pytest.fixture
-def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trap() -> Iterator[Path]:
     """Give a folder of the other user's, with libraries and programs of every name."""
     folder = Path("/tmp/trap")
     folder.mkdir()
@@ -55,8 +55,9 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("how", ["cwd", "PYTHONPATH"])
 def test_no_library_is_taken_from_where_another_user_can_write(
-    keeper: Scopekeeper, session: str, trap: Path, how: str
+    units: Units, keeper: Scopekeeper, session: str, trap: Path, how: str
 ) -> None:
+    units.adopt(UNIT)  # it is started for exec
     variables = {"PYTHONPATH": str(trap), "PYTHONSTARTUP": f"{trap}/os.py", "PYTHONINSPECT": ""}
     there = {"cwd": trap, "env": os.environ | (variables if how == "PYTHONPATH" else {})}
     member = keeper.member("-s", session, "--", *FOREVER, **there)
@@ -138,37 +139,63 @@ def test_the_kernel_refuses_another_user_all_of_it(
     canaries.check()
 
 
-@pytest.mark.parametrize("what", ["socket", "link", "folder"])
-def test_what_another_user_put_where_a_keeper_listens_gets_no_run(
-    keeper: Scopekeeper, session: str, tmp_path: Path, what: str
+LISTENS = """
+import os, socket, sys
+trap = socket.socket(socket.AF_UNIX)
+trap.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+trap.listen()
+print("ready", flush=True)
+while True:
+    if trap.accept()[0].recv(100):
+        print("was asked", flush=True)
+"""
+ASKS = """
+from scopekeeper.errors import ScopekeeperError
+from scopekeeper.exec.client import Connection
+try:
+    print(Connection().ask(do="list"))
+except ScopekeeperError as error:
+    print("refused:", error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [("folder", "belongs to"), ("link", "is a symbolic link"), ("listener", "which is not its place")],
+)
+def test_a_keeper_of_another_user_is_asked_nothing(
+    keeper: Scopekeeper, what: str, why: str
 ) -> None:
-    """Where there is no runtime directory, a keeper listens in the state folder."""
-    theirs = Path("/tmp/theirs")
-    theirs.mkdir()
-    shutil.chown(theirs, "other", "other")
-    state = tmp_path / "state"
-    trap = socket.socket(socket.AF_UNIX)
+    """A user without a runtime directory has her keeper's socket in her state folder."""
+    room, theirs = Path("/tmp/room"), Path("/tmp/theirs")
+    for folder, mode in ((room, 0o1777), (theirs, 0o777)):
+        folder.mkdir()
+        folder.chmod(mode)
+    shutil.chown(theirs, "lab", "lab")
+    place = room / f"scopekeeper-{uid_of('other')}"
     try:
-        if what == "folder":
-            state = theirs / "state"
-            subprocess.run(as_user("other", "mkdir", "-m", "777", str(state)), check=True)
-        trap.bind(f"{theirs}/keeper")
-        trap.listen()
-        os.chown(f"{theirs}/keeper", uid_of("other"), -1)
-        os.chmod(f"{theirs}/keeper", 0o777)
         if what == "link":
-            state.symlink_to(theirs)
-        trap.settimeout(0)
-        given = os.environ | {"SCOPEKEEPER_STATE": str(theirs if what == "socket" else state)}
-        for words in (
-            ["exec", "-d", "-s", session, "--", "true"], ["run", "-s", session, "--", "true"],
-            ["history"], ["own", "--list"], ["reconcile"],
-        ):  # fmt: skip
-            done = keeper.call(*words, env=given, timeout=90)
-            assert "Traceback" not in done.stderr, done.stderr
-        with pytest.raises(BlockingIOError):
-            trap.accept()
+            place.symlink_to(theirs)
+            os.chown(place, uid_of("lab"), -1, follow_symlinks=False)
+        else:
+            subprocess.run(as_user("lab", "mkdir", "-m", "777", str(place)), check=True)
+        trap = keeper.popen(
+            as_user("lab", sys.executable, "-c", LISTENS, f"{place}/keeper"),
+            stdout=subprocess.PIPE,
+        )
+        assert trap.stdout is not None
+        assert trap.stdout.readline() == b"ready\n"
+        if what == "listener":  # all else is right
+            shutil.chown(place, "other", "other")
+            place.chmod(0o711)
+        done = subprocess.run(
+            as_user("other", sys.executable, "-c", ASKS), capture_output=True, text=True, cwd="/",
+            env={"SCOPEKEEPER_STATE": str(room), "PATH": os.defpath, "HOME": "/"},
+        )  # fmt: skip
+        assert done.stdout.startswith("refused: "), done.stdout + done.stderr
+        assert why in done.stdout
+        assert not select.select([trap.stdout], [], [], 0)[0], "it was asked"
     finally:
-        trap.close()
+        shutil.rmtree(room)
         shutil.rmtree(theirs)
-    assert json.loads(keeper.call("ls", "--json").stdout)["scopes"] is not None
