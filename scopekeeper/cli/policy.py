@@ -41,7 +41,9 @@ command.add_command(policy_commands.try_command)
 
 
 @command.command(
-    "show", epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json")
+    "show",
+    short_help="Print the rules of a lane, and where each is set.",
+    epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json"),
 )
 @click.argument("lane", default="default", metavar="[LANE]")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -87,7 +89,7 @@ def show(lane: str, as_json: bool) -> None:
             if key in table
         }
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
-    table((Column("RULE", Fit.MIDDLE, 20), "VALUE", Column("FROM", Fit.WRAP)), rows)
+    table((Column("RULE", Fit.MIDDLE, 36), "VALUE", Column("FROM", Fit.WRAP)), rows)
     if commands:
         click.echo()
         policy_commands.print_table(commands)

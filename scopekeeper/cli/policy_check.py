@@ -19,7 +19,11 @@ from scopekeeper.policy.toml_file import PolicyError
 _STDIN = "-"
 
 
-@click.command("check", epilog=examples("scopekeeper policy check"))
+@click.command(
+    "check",
+    short_help="Read the policy, or files, and report what is wrong.",
+    epilog=examples("scopekeeper policy check"),
+)
 @click.argument("file", nargs=-1, metavar="[FILE]...")
 def check_command(file: tuple[str, ...]) -> None:
     """Read the policy, or each FILE alone, and report what is wrong; - is standard input.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from scopekeeper.doctor import client_hooks, machine, mcp_servers, parts
+from scopekeeper.doctor import client_hooks, machine, mcp_servers, parts, scratch
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy
 from scopekeeper.doctor.trial import trial
@@ -45,6 +45,7 @@ def examine() -> list[Finding]:
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
     findings += _found("escaped", lambda: parts.escapes(caller))
+    findings += _found("scratch", lambda: scratch.sizes(caller))
     findings += _found("exec", lambda: parts.runs(where))
     findings += _found("trial", lambda: trial(caller.mount), Status.FAIL)
     return findings

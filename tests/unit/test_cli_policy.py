@@ -137,3 +137,27 @@ def test_a_name_that_no_table_has_or_two_have_is_one_line(policy):
     done = policy("test", "hook", text=twice)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "scopekeeper: hook is on_end.hook and on_event.hook\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("tasks_max = true", "tasks_max is a whole number"),
+        ("cpu_weight = []", "cpu_weight is a whole number"),
+        ("ttl = true", "ttl is a text in quotes"),
+        ('ttl = "x"', "ttl: 'x' is not a duration; write 90s, 15m or 2h"),
+        ('tasks_max = "-1"', "tasks_max: '-1' is not a whole number above zero"),
+        ('memory_max = "99999999999999G"',
+         "memory_max: '99999999999999G' is too large; leave it out for no limit"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_the_key_as_it_is_written(policy, rule, problem):
+    done = policy("check", text=f"[lanes.default]\n{rule}\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"scopekeeper: {policy.file}:2: {problem}\n"
+
+
+def test_a_duration_is_shown_in_full(policy):
+    shown = policy("show", "main", text='[lanes.main]\nttl = "90m30s"\n').stdout
+    rows = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
+    assert (rows["ttl"], rows["grace"], rows["wait_most"]) == ("1h30m30s", "5s", "8s")
