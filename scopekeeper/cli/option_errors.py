@@ -29,7 +29,7 @@ _FOREIGN: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("-f", "--follow"), "it follows until Ctrl-C"),
     },
     "top": {
-        **dict.fromkeys(("-b", "--batch", "--once", "--json"), "`scopekeeper ls` lists once"),
+        **dict.fromkeys(("-b", "--batch", "--once"), "`scopekeeper ls` lists once"),
         "--interval": "--delay",
         "-u": "--all-users",
     },
