@@ -13,7 +13,9 @@ LIMITS = (
 CHOICES = {
     "ephemeral": ("0", "1"), "replace": ("1",), "supersede": ("1",), "lifetime": LIFETIMES,
     "when_full": ("refuse", "stop-orphan"), "when_short": ("refuse", "wait"),
+    "managed_oom_preference": ("none", "avoid", "omit"),
     "scratch": ("0", "1"),
+    "stderr": ("inherit", "journal", "file"),
 }  # fmt: skip
 """The compiled settings: microseconds with their unit, numbers, numbers or infinity, choices."""
 _DIGITS = 19

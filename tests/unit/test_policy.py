@@ -152,7 +152,7 @@ WRONG = {
     "a wrong choice": ('[lanes.main]\norphans = "kill"', 2, "orphans is 'stop' or 'report'"),
     "a wrong flag": ("[lanes.main]\nreplace = 1", 2, "replace is true or false"),
     "a wrong number": ("[lanes.main]\nmax_scopes = 0", 2, "above zero"),
-    "a wrong size": ('[lanes.main]\nmemory_max = "much"', 2, "memory-max: 'much' is not a size"),
+    "a wrong size": ('[lanes.main]\nmemory_max = "much"', 2, "memory_max: 'much' is not a size"),
     "a list": ('[lanes.main]\nttl = ["1h"]', 2, "text in quotes"),
     "no table": ("lanes = 5", 1, r"write \[lanes.NAME\]"),
     "a lane that is none": ('[lanes]\nttl = "1h"', 2, "is in no lane's table"),
@@ -385,7 +385,7 @@ def test_numbers_and_depths_that_no_parser_takes_are_one_line():
         assert "\n" not in str(caught.value)
     with pytest.raises(PolicyError, match="above zero"):
         policy(f"[lanes.main]\nmax_scopes = {'9' * 30}")
-    with pytest.raises(PolicyError, match="out of range"):
+    with pytest.raises(PolicyError, match="too large"):
         policy(f"[lanes.main]\nmemory_max = '{'9' * 400}'")
 
 

@@ -63,7 +63,9 @@ WRONG = {
     "no choice": ('[servers.x]\nwhen_short = "stop"', 2, "when_short is 'refuse' or 'wait'"),
     "no percentage": ("[servers.x]\nmax_pressure = 100", 2, "percent, from 0 to 99"),
     "no score": ("[servers.x]\noom_score_adjust = 1001", 2, "a whole number from 0 to 1000"),
+    "no place": ('[servers.x]\nstderr = "x"', 2, "stderr is 'inherit' or 'journal' or 'file'"),
     "a score below": ("[servers.x]\noom_score_adjust = -1", 2, "a whole number from 0 to 1000"),
+    "no preference": ('[servers.x]\nmanaged_oom_preference = "kill"', 2, "'none' or 'avoid' or"),
     "a percentage in quotes": ('[servers.x]\nmax_pressure = "10"', 2, "percent, from 0 to 99"),
     "no end": ('[servers.x]\nwait_most = "infinity"', 2, "is not a duration"),
     "no flag": ('[servers.x]\nscratch = "yes"', 2, "scratch is true or false"),
@@ -125,6 +127,14 @@ def test_the_score_of_a_server_overrides_its_lanes(rules):
     assert launch(rules(), "x").oom_score == 0
 
 
+def test_the_preference_of_a_server_overrides_its_lanes(rules):
+    text = '[lanes.default]\nmanaged_oom_preference = "none"\n'
+    text += '[servers.x]\nmanaged_oom_preference = "omit"\n'
+    made = {name: launch(rules(text), name).oomd_preference for name in ("x", "y")}
+    assert made == {"x": "omit", "y": "none"}
+    assert launch(rules(), "x").oomd_preference == ""
+
+
 def test_they_are_for_mcp_servers_only(rules):
     for kind in ("exec", "pty"):
         made = launch(rules(), "playwright", kind=kind)
@@ -157,7 +167,8 @@ def test_nothing_is_gated_without_a_demand(rules):
 
 
 @pytest.mark.parametrize("entry", [
-    "oom_score_adjust=-5", "oom_score_adjust=infinity", "scratch=2", "scratch_max=infinity",
+    "oom_score_adjust=-5", "oom_score_adjust=infinity", "managed_oom_preference=kill",
+    "scratch=2", "scratch_max=infinity",
     "min_available=infinity", "max_pressure=infinity", "max_scopes=infinity", "min_available=",
     "wait_most=5", "when_short=stop", "member_memory_swap_max=--1", "\0",
 ])  # fmt: skip
