@@ -15,7 +15,8 @@ from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import COLUMNS, cells, document, lasted, read_histories, rows_of
 from scopekeeper.cli.last_output import last_output
-from scopekeeper.cli.list_options import ListOptions, View, with_where
+from scopekeeper.cli.list_options import with_where
+from scopekeeper.cli.list_view import ListOptions, View
 from scopekeeper.cli.moments import when
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_key_options
