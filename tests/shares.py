@@ -118,6 +118,7 @@ LONG: Share = {
     "systemd/test_outliving.py": ALL,
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
+    "systemd/test_scratch.py": ALL,
     "systemd/test_setup.py": ALL,
     "systemd/test_setup_edges.py": ALL,
     "systemd/test_status_owners.py": ALL,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scopekeeper.cli.ls_rows import ListedRow
+    from scopekeeper.owned.scratch_sizes import Scratch
 
 
 def show(
@@ -187,7 +188,7 @@ def _print(
     matched = found.matched
     origins = Origins([*matched.launched, *matched.outliving], continuations(found.snapshot))
     width = None if view.whole else terminal_width()
-    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named)
+    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named, _scratch(members))
     below = [
         beneath.of(row.of.scope, members=members)
         if isinstance(row.of, Listed)
@@ -199,19 +200,30 @@ def _print(
     view.print(found.rows, also=also, beneath=below, total=total(found.rows))
 
 
+def _scratch(members: bool) -> "dict[str, Scratch]":
+    """Return the scratch folders that a list of members shows."""
+    if not members:
+        return {}
+    from scopekeeper.cli.ls_scratch import scratch_of_members
+
+    return scratch_of_members()
+
+
 def _documents(found: _Found, *, with_ended: bool) -> "dict[str, Any]":
     """Return the JSON keys that list scopes, what outlives them, and with_ended, ended runs."""
     from scopekeeper.cli.ls_document import document  # few lists are JSON
+    from scopekeeper.cli.ls_scratch import scratch_of_members
     from scopekeeper.cli.outliving import outliving_document
 
     went_on = continuations(found.snapshot)
     ends, now, matched = found.ends, found.snapshot.now, found.matched
+    scratch = scratch_of_members()
     shown = {row.of.scope.directory: row.of for row in found.rows if isinstance(row.of, Listed)}
     named = {each.directory for each in matched.scopes}
     over = {"ended": [row.of["document"] for row in found.rows if not isinstance(row.of, Listed)]}
     return {
         "scopes": [
-            document(each.scope, each.state, ends, now, went_on, each.title)
+            document(each.scope, each.state, ends, now, went_on, each.title, scratch)
             for directory, each in shown.items()
             if directory in named
         ],

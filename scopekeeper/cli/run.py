@@ -66,6 +66,8 @@ from scopekeeper.launch.run import run as launch
               "repeated.")  # fmt: skip
 @click.option("--own-scope", is_flag=True, help="Remove --own paths only when the whole scope is "
               "empty.")  # fmt: skip
+@click.option("--scratch", is_flag=True, help="Give the command a folder of its own as TMPDIR. It "
+              "is removed when the member's last process has ended.")  # fmt: skip
 @click.option("--require", metavar="PATH", multiple=True, help="Fail at once, with status 125, "
               "if this path is missing. May be repeated.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")

@@ -169,7 +169,8 @@ class _Known:
         width = terminal_width()
         _print(self._of_now(width, whole=whole))
         if self.has_more:
-            text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
+            many = f"newest {len(self.ends)} ends are" if len(self.ends) != 1 else "newest end is"
+            text = f"Only the {many} shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
         _print(self._of_ends(width, users=users, whole=whole))
 
@@ -336,6 +337,8 @@ def account(end: End) -> Account:
         used.append(f"{show_bytes(end.memory_peak)} of memory at its peak")
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
+    if end.scratch_bytes is not None:
+        used.append(f"{show_bytes(end.scratch_bytes)} in its scratch folder")
     separator = ": " if details else "; "
     return Account(
         end.name, _where(end), said, (*details, *used), separator, f"{when(end.ended)}  "

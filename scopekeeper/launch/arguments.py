@@ -17,7 +17,7 @@ _VALUED = {
 }  # fmt: skip
 FLAGS = {
     "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
-    "--real-shell": "real_shell", "--no-container": "no_container",
+    "--real-shell": "real_shell", "--no-container": "no_container", "--scratch": "scratch",
 }  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be repeated: their values are joined by NUL."""

@@ -31,8 +31,8 @@ class Request:
         "asked", "continues", "durations", "explicit_run", "gate", "if_unavailable", "ignored",
         "ignores_replace",
         "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name",
-        "oom_score", "owner",
-        "placement", "replace", "room", "run", "session", "session_id",
+        "oom_score", "oomd_preference", "owner",
+        "placement", "replace", "room", "run", "scratch_max", "session", "session_id",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +118,11 @@ class Request:
         if ("min_available" in options or "max_pressure" in options) and "ungated" not in options:
             self.gate = {key: options[key] for key in _GATE if key in options}
         self.oom_score = int(options.get("oom_score_adjust", "0"))
+        self.oomd_preference = options.get("managed_oom_preference", "")
+        self.scratch_max: int | None = None
+        """Bytes above which its scratch folder is reported, 0 for none; None: it has no folder."""
+        if options.get("scratch") == "1":
+            self.scratch_max = int(options.get("scratch_max", "0"))
         self.if_unavailable = options.get("if_unavailable", "fail")
         self.durations: dict[str, int] = {}
         self.limits: dict[str, int] = {}

@@ -61,7 +61,8 @@ def _facts(each: Measured, ends: Ends) -> Iterator[str]:
         yield _fact("member", f"{member.name} ({member.leaf})")
     kind = f"{what.kind or 'unknown'}, lifetime {what.lifetime or 'unknown'}"
     yield _fact("kind", kind)
-    yield _fact("state", f"{each.state}, ends {_when(ends.words(what))}")
+    when = ends.words(what)
+    yield _fact("state", each.state if when == "-" else f"{each.state}, ends {when}")
     for text in filter(None, (what.problem, scope.forgery)):
         yield _fact("problem", text)
     for text in _owners(scope, member):
@@ -76,10 +77,6 @@ def _facts(each: Measured, ends: Ends) -> Iterator[str]:
 
 def _fact(name: str, value: str) -> str:
     return f"{name:9}{safe(value)}"
-
-
-def _when(words: str) -> str:
-    return {"-": "with its owner, or unknown"}.get(words, words)
 
 
 def _owners(scope: Scope, member: Member | None) -> list[str]:
