@@ -9,7 +9,7 @@ from scopekeeper.cli.exec_run import execute
 from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import UsageError
 
-_NOT_OURS = ("run", "kind", "if_unavailable", "command")
+_NOT_OURS = ("run", "kind", "if_unavailable", "stderr", "command")
 
 
 @click.command(

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Collection, Mapping
 
+from scopekeeper.cli.ages import age_of, idle_of
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.ls_ages import age_of, idle_of
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.show import processes, safe
 from scopekeeper.cli.table import cut, name_in_line, width_of, wrap

@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from scopekeeper.cli.ages import age_of, idle_of
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.ls_ages import age_of, idle_of
 from scopekeeper.cli.ls_rows import owners
 from scopekeeper.cli.ls_scratch import scratch_fields
 from scopekeeper.cli.show import safe_json
@@ -14,6 +13,10 @@ from scopekeeper.kernel.usage import command_line
 from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def document(
@@ -24,7 +27,7 @@ def document(
     went_on: Mapping[str, tuple[Scope, Member]],
     title: str,
     scratch: Mapping[str, Scratch],
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
     went_on has by key the members whose process goes on, with the one that it goes on as. title is
@@ -63,7 +66,7 @@ def document(
     }
 
 
-def _identity_document(identity: Identity) -> dict[str, Any]:
+def _identity_document(identity: Identity) -> "dict[str, Any]":
     return {
         "session": safe_json(identity.session),
         "lane": safe_json(identity.lane),
@@ -77,7 +80,7 @@ def _member_document(
     now: int,
     following: tuple[Scope, Member] | None,
     scratch: Scratch | None,
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     went_on = following if not member.lives else None
     return {
         "name": safe_json(member.name),
@@ -109,7 +112,7 @@ def _ignored_document(ignored: str) -> dict[str, str] | None:
     return {"variable": variable, "reason": reason} if ignored else None
 
 
-def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
+def _following_document(scope: Scope, member: Member) -> "dict[str, Any]":
     """Return the JSON object of the member that another one's process goes on as."""
     return {
         "unit": scope.unit,
@@ -119,7 +122,7 @@ def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
     }
 
 
-def owner_document(owner: Owner) -> dict[str, Any]:
+def owner_document(owner: Owner) -> "dict[str, Any]":
     """Return the JSON object of an owner."""
     return {
         "unit": owner.unit or None,

@@ -188,7 +188,12 @@ def _print(
     matched = found.matched
     origins = Origins([*matched.launched, *matched.outliving], continuations(found.snapshot))
     width = None if view.whole else terminal_width()
-    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named, _scratch(members))
+    scratch: Mapping[str, Scratch] = {}
+    if members:
+        from scopekeeper.cli.ls_scratch import scratch_of_members  # few lists have members
+
+        scratch = scratch_of_members()
+    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named, scratch)
     below = [
         beneath.of(row.of.scope, members=members)
         if isinstance(row.of, Listed)
@@ -198,15 +203,6 @@ def _print(
     if any(isinstance(row.of, Listed) and row.of.title for row in found.rows):
         also = also | {"TITLE"}
     view.print(found.rows, also=also, beneath=below, total=total(found.rows))
-
-
-def _scratch(members: bool) -> "dict[str, Scratch]":
-    """Return the scratch folders that a list of members shows."""
-    if not members:
-        return {}
-    from scopekeeper.cli.ls_scratch import scratch_of_members
-
-    return scratch_of_members()
 
 
 def _documents(found: _Found, *, with_ended: bool) -> "dict[str, Any]":

@@ -8,7 +8,7 @@ from scopekeeper.cli.show import answer, safe_json, warn
 from scopekeeper.launch.place import WITHIN, place
 
 _NOT_TAKEN = (
-    "command", "name", "own", "own_scope", "scratch", "no_container", "if_unavailable",
+    "command", "name", "own", "own_scope", "scratch", "no_container", "if_unavailable", "stderr",
 )  # fmt: skip
 """Parameters of ``run`` that are about its command, or that are defined here."""
 

@@ -52,6 +52,9 @@ from scopekeeper.launch.run import run as launch
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH",
               help="Where to create the scope. Default: $SCOPEKEEPER_PLACEMENT, else "
               "auto.")  # fmt: skip
+@click.option("--stderr", metavar="inherit|journal|file", help="Where the command's stderr goes: "
+              "where that of the caller does, to the journal, or to a file in the state folder "
+              "that is kept small. Default inherit.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Remove the addresses of the session bus and the "
               "user's manager from the command's environment, so that it stays in its "
               "scope.")  # fmt: skip

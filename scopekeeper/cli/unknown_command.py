@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 
-def error_of(name: str, known: Collection[str], others: Mapping[str, str]) -> str:
+def error_of(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:
     """Return the error for a name that is not known.
 
     others has names that are no commands, each with what to use instead.
@@ -18,24 +18,23 @@ def with_help(text: str, command: str = "scopekeeper") -> str:
     return f"{text} S{see}" if text.endswith("?") else f"{text}; s{see}"
 
 
-def _suggestion(name: str, known: Collection[str], others: Mapping[str, str]) -> str:
-    close = closest(name.lower(), known, others)
-    near = others.get(close, close)
-    return f" Did you mean {near!r}?" if near else ""
+def _suggestion(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:
+    near = closest(name.lower(), list(known), others)
+    return f" Did you mean {others.get(near, near)!r}?" if near else ""
 
 
 def closest(word: str, known: Collection[str], others: Iterable[str] = ()) -> str:
     """Return the name most like a word, '' if none is; of two that are as close, a known one.
 
-    It is one of those that difflib.get_close_matches returns, which takes as long to import as the
-    interpreter takes to start.
+    It is what difflib.get_close_matches finds, which takes as long to import as the interpreter
+    takes to start.
     """
-    ranked = sorted(((_likeness(name, word), name) for name in (*others, *known)), reverse=True)
-    close = [each for each in ranked[:_MOST] if each[0] >= _CUTOFF]
-    return max(close, key=lambda each: (each[0], each[1] in known), default=(0.0, ""))[1]
+    ranked = ((_likeness(name, word), name in known, name) for name in (*others, *known))
+    likeness, _, name = max(ranked, default=(0.0, False, ""))
+    return name if likeness >= _CUTOFF else ""
 
 
-_MOST, _CUTOFF = 3, 0.6
+_CUTOFF = 0.6
 
 
 def _likeness(one: str, other: str) -> float:

@@ -21,6 +21,7 @@ from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width, with_no_trunc
 from scopekeeper.cli.similar import like_selected, like_word
+from scopekeeper.cli.stderr_lines import stderr_of
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.cli.whole_number import COUNT
@@ -59,6 +60,8 @@ _CAUSES = {
 }
 
 _OUTPUT_LINES = 10
+_ASKED = 5
+"""Ends for which the journal is asked, the newest: it takes a while for each."""
 
 
 @click.command(
@@ -210,11 +213,12 @@ def _look(
         run = None if ends or now else _load_run(target.word)
         if run is not None and run.ended is not None:
             ends = [end_of(run, run.ended)]
+        newest = ends[-_ASKED:]
         return [
             {
                 "ended": end.ended,
                 "account": asdict(account(end)),
-                "output": _last_output(end),
+                "output": _last_output(end, ask_journal=end in newest),
                 "document": document(end),
                 "cells": cells(end),
             }
@@ -273,6 +277,7 @@ def _running_lines(
 ) -> Iterator[str]:
     for each in now:
         yield from each.account(keeper_runs=keeper_runs).lines(width, whole=whole)
+        yield from (f"    {line}" for line in stderr_of(each.member.leaf))
 
 
 def _load_run(what: str) -> "Run | None":
@@ -345,10 +350,10 @@ def account(end: End) -> Account:
     )
 
 
-def _last_output(end: End) -> list[str]:
-    """Return the last lines of a run's output, if it is still kept."""
+def _last_output(end: End, *, ask_journal: bool) -> list[str]:
+    """Return the last lines of a run's output or of a member's stderr, if they are still kept."""
     if end.kind != "pty" or not end.run:
-        return []
+        return stderr_of(end.leaf, ask_journal=ask_journal)
     from scopekeeper.exec.run import load
 
     run = load(end.run)

@@ -59,7 +59,7 @@ def _launch(
     program = resolve(command[0], environment)
     inner = defaults | environment
     pipe_ignored = signals.pipe_was_ignored()
-    handover = None
+    handover = member = None
     whole = command
     if b"TMUX" in environment:
         from scopekeeper.launch.tmux import wait_until_moved
@@ -74,7 +74,7 @@ def _launch(
             from scopekeeper.launch.path_options import hand_over
 
             handover = hand_over(options)
-        contain(options, command[0], environment, inner, may_have_scratch=True)
+        _, member = contain(options, command[0], environment, inner, may_have_scratch=True)
         if handover is not None:
             handover.bind()
     except Exception as error:
@@ -96,7 +96,17 @@ def _launch(
     signals.restore(pipe_ignored=pipe_ignored)
     if last is not None:
         last()
-    execute(program, command, inner, handover)
+    back = None if member is None else _redirected(member)
+    execute(program, command, inner, handover, back)
+
+
+def _redirected(member: "NewMember") -> "Callable[[], None] | None":
+    """Replace this process's stderr if the member asks for that; return what takes it back."""
+    if member.request.stderr == "inherit":
+        return None
+    from scopekeeper.launch.stderr import redirect
+
+    return redirect(member)
 
 
 def _warn_of_paths(options: dict[str, str]) -> None:
@@ -122,8 +132,8 @@ def contain(
     warn: "Callable[[str], None] | None" = None,
     *,
     may_have_scratch: bool = False,
-) -> str:
-    """Contain this process, add its identity to inner and return the scope's directory.
+) -> "tuple[str, NewMember]":
+    """Contain this process, add its identity to inner; return the scope's directory and it.
 
     Warnings go to warn, or to stderr. may_have_scratch: make the scratch folder that options or
     rules ask for. Raises ScopekeeperError, ValueError, OSError, LookupError.
@@ -162,7 +172,7 @@ def contain(
     tell(inner, member)
     fields = member.ledger_fields(directory[len(caller.mount) :])
     launch_ledger.append(launch_ledger.line(fields))
-    return directory
+    return directory, member
 
 
 def _report(warnings: list[str], warn: "Callable[[str], None] | None") -> None:

@@ -15,7 +15,7 @@ MODULES = (
     # ls
     "scopekeeper.cli.cells", "scopekeeper.cli.empty", "scopekeeper.cli.ended_runs",
     "scopekeeper.cli.ends", "scopekeeper.cli.list_view", "scopekeeper.cli.ls_beneath",
-    "scopekeeper.cli.ls_ages", "scopekeeper.cli.ls_list", "scopekeeper.cli.ls_origins",
+    "scopekeeper.cli.ages", "scopekeeper.cli.ls_list", "scopekeeper.cli.ls_origins",
     "scopekeeper.cli.ls_rows", "scopekeeper.cli.ls_titles", "scopekeeper.cli.ls_unknown",
     "scopekeeper.cli.owner_title", "scopekeeper.cli.show", "scopekeeper.cli.table",
     "scopekeeper.cli.users",

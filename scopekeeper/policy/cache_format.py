@@ -15,6 +15,7 @@ CHOICES = {
     "when_full": ("refuse", "stop-orphan"), "when_short": ("refuse", "wait"),
     "managed_oom_preference": ("none", "avoid", "omit"),
     "scratch": ("0", "1"),
+    "stderr": ("inherit", "journal", "file"),
 }  # fmt: skip
 """The compiled settings: microseconds with their unit, numbers, numbers or infinity, choices."""
 _DIGITS = 19

@@ -19,7 +19,7 @@ from scopekeeper.scope.names import EPHEMERAL_LANES
 _SWITCHES = ("ephemeral", "scratch")
 """Rules that can also turn off what another table, or a default, turns on."""
 _FLAGS = ("replace", "supersede")
-_TEXTS = ("lifetime", "when_full", "when_short", "managed_oom_preference")
+_TEXTS = ("lifetime", "when_full", "when_short", "managed_oom_preference", "stderr")
 
 
 def refresh(signature: str) -> tuple[str, str]:

@@ -98,6 +98,9 @@ class Rules:
     """Whether what ``run`` and ``exec`` start gets a folder as TMPDIR that is removed after it."""
     scratch_max: str | None = None
     """The size above which such a folder is reported."""
+    stderr: str = "inherit"
+    """Where the stderr of an MCP server goes: where its caller's does, to the journal, or to a
+    file."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -113,7 +116,7 @@ BY_KIND = (
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
     "managed_oom_preference", "min_available", "max_pressure", "when_short", "wait_most",
-    "scratch", "scratch_max",
+    "scratch", "scratch_max", "stderr",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {

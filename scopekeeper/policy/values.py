@@ -15,6 +15,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_leader_exit": ("stop", "linger"),
     "when_full": ("refuse", "stop-orphan"),
     "when_short": ("refuse", "wait"),
+    "stderr": ("inherit", "journal", "file"),
     "idle_of": ("scope", "member"),
     "escaped": ("report", "return", "stop"),
     "managed_oom_preference": ("none", "avoid", "omit"),

@@ -63,6 +63,7 @@ WRONG = {
     "no choice": ('[servers.x]\nwhen_short = "stop"', 2, "when_short is 'refuse' or 'wait'"),
     "no percentage": ("[servers.x]\nmax_pressure = 100", 2, "percent, from 0 to 99"),
     "no score": ("[servers.x]\noom_score_adjust = 1001", 2, "a whole number from 0 to 1000"),
+    "no place": ('[servers.x]\nstderr = "x"', 2, "stderr is 'inherit' or 'journal' or 'file'"),
     "a score below": ("[servers.x]\noom_score_adjust = -1", 2, "a whole number from 0 to 1000"),
     "no preference": ('[servers.x]\nmanaged_oom_preference = "kill"', 2, "'none' or 'avoid' or"),
     "a percentage in quotes": ('[servers.x]\nmax_pressure = "10"', 2, "percent, from 0 to 99"),

@@ -1,4 +1,4 @@
-"""How old a member is, and for how long it has done nothing."""
+"""For how long a member has run, and has done nothing."""
 
 from scopekeeper.scope import activity
 from scopekeeper.scope.model import Member
