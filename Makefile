@@ -44,7 +44,7 @@ spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
 # What is to run where make does, and not in machines of the lab.
-HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser
+HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser and not oomd
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 PART_ARGS = $(if $(WITHIN),--within $(WITHIN)) --since $(SINCE) $(if $(JOBS),--jobs $(JOBS))

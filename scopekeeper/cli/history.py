@@ -14,7 +14,8 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history_sums import KEYS
-from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
+from scopekeeper.cli.list_options import with_list_options
+from scopekeeper.cli.list_view import ListOptions, Row, View
 from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn
@@ -58,6 +59,7 @@ COLUMNS = (
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
     Column("PROCS", right=True, unit=Unit.NUMBER, extra=True),
     Column("KILLED", right=True, unit=Unit.NUMBER, extra=True),
+    Column("SCRATCH", right=True, unit=Unit.SIZE, extra=True),
     Column("COMMAND", Fit.END, 16, extra=True),
 )
 DEFAULT_LIMIT = 100
@@ -143,7 +145,8 @@ def command(
     if as_json:
         answer({"ends": [row.of["document"] for row in rows]})
     elif not rows:
-        click.echo(_NONE_MATCHES if view.conditions else "No ends are recorded.")
+        is_narrowed = view.conditions or session is not None or begin is not None or reasons
+        click.echo(_NONE_MATCHES if is_narrowed else "No ends are recorded.")
     else:
         _print(rows, view, users=all_users)
 
@@ -245,6 +248,7 @@ def cells(end: End) -> tuple[Cell, ...]:
         text(end.unit),
         number(end.processes),
         number(end.killed),
+        size(end.scratch_bytes),
         text(" ".join(end.argv)),
     )
 
@@ -292,6 +296,7 @@ def document(end: End) -> dict[str, Any]:
         "oom_kills": end.oom_kills,
         "processes": end.processes,
         "killed": end.killed,
+        "scratch_bytes": end.scratch_bytes,
         "stopper": None
         if end.stopper is None
         else {

@@ -2,30 +2,21 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from scopekeeper.cli.ages import age_of, idle_of
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_rows import owners
+from scopekeeper.cli.ls_scratch import scratch_fields
 from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
-from scopekeeper.scope import activity
+from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
 
-
-def age_of(member: Member, now: int) -> float | None:
-    """Return the seconds since its start; None if its record lacks that."""
-    return (now - member.born) / 1e6 if member.born else None
-
-
-def idle_of(member: Member, now: int) -> float | None:
-    """Return for how many seconds it has done nothing; None if its lane does not count that."""
-    if member.idle_since is None or not member.lives:
-        return None
-    done = activity.read(member.directory, member.pids)
-    since = activity.idle_since(done, member.idle_since, now)
-    return 0.0 if since is None else (now - since) / 1e6
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def document(
@@ -35,11 +26,12 @@ def document(
     now: int,
     went_on: Mapping[str, tuple[Scope, Member]],
     title: str,
-) -> dict[str, Any]:
+    scratch: Mapping[str, Scratch],
+) -> "dict[str, Any]":
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
     went_on has by key the members whose process goes on, with the one that it goes on as. title is
-    that of the session, '' if it has none.
+    that of the session, '' if it has none. scratch has the folders of members by their cgroups.
     """
     return {
         "unit": scope.unit,
@@ -66,13 +58,15 @@ def document(
         "memory_bytes": scope.memory_bytes,
         "cpu_usec": scope.cpu_usec,
         "members": [
-            _member_document(member, ends, now, went_on.get(key_of(member.directory)))
+            _member_document(
+                member, ends, now, went_on.get(key_of(member.directory)), scratch.get(member.cgroup)
+            )
             for member in scope.members
         ],
     }
 
 
-def _identity_document(identity: Identity) -> dict[str, Any]:
+def _identity_document(identity: Identity) -> "dict[str, Any]":
     return {
         "session": safe_json(identity.session),
         "lane": safe_json(identity.lane),
@@ -81,8 +75,12 @@ def _identity_document(identity: Identity) -> dict[str, Any]:
 
 
 def _member_document(
-    member: Member, ends: Ends, now: int, following: tuple[Scope, Member] | None
-) -> dict[str, Any]:
+    member: Member,
+    ends: Ends,
+    now: int,
+    following: tuple[Scope, Member] | None,
+    scratch: Scratch | None,
+) -> "dict[str, Any]":
     went_on = following if not member.lives else None
     return {
         "name": safe_json(member.name),
@@ -104,6 +102,7 @@ def _member_document(
         **ends.document(member),
         "owner": owner_document(member.owner_state.owner) if member.owner_state else None,
         "ignored": _ignored_document(member.ignored),
+        **scratch_fields(scratch),
     }
 
 
@@ -113,7 +112,7 @@ def _ignored_document(ignored: str) -> dict[str, str] | None:
     return {"variable": variable, "reason": reason} if ignored else None
 
 
-def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
+def _following_document(scope: Scope, member: Member) -> "dict[str, Any]":
     """Return the JSON object of the member that another one's process goes on as."""
     return {
         "unit": scope.unit,
@@ -123,7 +122,7 @@ def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
     }
 
 
-def owner_document(owner: Owner) -> dict[str, Any]:
+def owner_document(owner: Owner) -> "dict[str, Any]":
     """Return the JSON object of an owner."""
     return {
         "unit": owner.unit or None,

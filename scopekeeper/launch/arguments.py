@@ -13,18 +13,25 @@ _VALUED = {
     "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
     "--member-memory-max": "member_memory_max",
     "--member-memory-swap-max": "member_memory_swap_max", "--member-tasks-max": "member_tasks_max",
-    "--placement": "placement", "--if-unavailable": "if_unavailable",
+    "--placement": "placement", "--stderr": "stderr",
+    "--if-unavailable": "if_unavailable",
 }  # fmt: skip
 FLAGS = {
     "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
-    "--real-shell": "real_shell", "--no-container": "no_container",
+    "--real-shell": "real_shell", "--no-container": "no_container", "--scratch": "scratch",
 }  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be repeated: their values are joined by NUL."""
 
 
-def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
-    """Split the arguments of ``run`` into options and the command; None if in doubt."""
+def parse(
+    arguments: list[str],
+    also_flags: dict[str, str] = {},  # noqa: B006
+) -> tuple[dict[str, str], list[str]] | None:
+    """Split the arguments of ``run`` into options and the command; None if in doubt.
+
+    also_flags has the flags of another command beside them, as ``FLAGS`` has those of ``run``.
+    """
     options: dict[str, str] = {}
     at = 0
     while at < len(arguments):
@@ -37,6 +44,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
         name, equals, value = argument.partition("=")
         if argument in FLAGS:
             options[FLAGS[argument]] = "1"
+        elif argument in also_flags:
+            options[also_flags[argument]] = "1"
         elif equals and name[:2] == "--" and name in _VALUED and _VALUED[name] not in options:
             options[_VALUED[name]] = value
         elif argument in _VALUED and at + 1 < len(arguments) and _VALUED[argument] not in options:

@@ -23,12 +23,12 @@ and ``on_event``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any
 
+from scopekeeper.data import dataclass, field, values
 from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
 from scopekeeper.policy.toml_file import PolicyError, document, line_of
-from scopekeeper.policy.values import Value, checked
+from scopekeeper.policy.values import Value, by_key, checked
 from scopekeeper.scope.names import EPHEMERAL_LANES, MEMBER_MAX, lane_class
 from scopekeeper.scope.records import KINDS
 
@@ -91,13 +91,23 @@ class Rules:
     member_tasks_max: str | None = None
     oom_score_adjust: int | None = None
     """How much sooner than others a member is killed if the machine runs out of memory."""
+    managed_oom_preference: str | None = None
+    """Whether systemd-oomd may end a member by itself: as any other, only if need be, or never;
+    None: it passes over scopes whose members have no limits of memory."""
+    scratch: bool = False
+    """Whether what ``run`` and ``exec`` start gets a folder as TMPDIR that is removed after it."""
+    scratch_max: str | None = None
+    """The size above which such a folder is reported."""
+    stderr: str = "inherit"
+    """Where the stderr of an MCP server goes: where its caller's does, to the journal, or to a
+    file."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
 """Rules that the top of a file may have, as if they were in default."""
 _OF_NO_LANE = ("rewrap",)
 """Rules that no lane has for itself."""
-_KEYS = tuple(each.name for each in fields(Rules))
+_KEYS = tuple(values(Rules()))
 BY_KIND = (
     "orphans", "orphan_grace", "session_grace", "abandoned_grace", "on_leader_exit", "leader_grace",
     "escaped",
@@ -105,7 +115,8 @@ BY_KIND = (
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
-    "min_available", "max_pressure", "when_short", "wait_most",
+    "managed_oom_preference", "min_available", "max_pressure", "when_short", "wait_most",
+    "scratch", "scratch_max", "stderr",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
@@ -162,6 +173,12 @@ class Policy:
         )
 
     @property
+    def bounds_scratch(self) -> bool:
+        """Whether any scratch folder may have a size above which it is reported."""
+        tables = (*self.lanes.values(), *self.servers.values())
+        return any("scratch_max" in table for table in tables)
+
+    @property
     def memory_shares(self) -> frozenset[float]:
         """The shares of memory limits that commands ask for."""
         return frozenset(rule.memory_share for rule in self.commands if rule.watches_memory)
@@ -172,7 +189,7 @@ class Policy:
 
 
 def _built_in(lane_class: str, kind: str) -> dict[str, Setting]:
-    said: dict[str, Value] = {each.name: each.default for each in fields(Rules)}  # type: ignore[misc]
+    said: dict[str, Value] = values(Rules())
     said |= _OF_KINDS.get(kind, {})
     if lane_class in EPHEMERAL_LANES:
         said["ephemeral"] = True
@@ -193,7 +210,7 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
             try:
                 setting = Setting(_checked(entry), source)
             except ValueError as error:
-                raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
+                raise PolicyError(f"{source}: {by_key(entry.key, error)}") from None
             if entry.server:
                 servers.setdefault(entry.server, {})[entry.key] = setting
             elif entry.kind:

@@ -19,6 +19,7 @@ from tests.machine import (
 )
 from tests.viewer import Viewer
 
+from .fleet import fleet  # noqa: F401  a fixture
 from .guard import Keeper
 from .installed import Installed
 from .manager import Units, scope_units, systemctl

@@ -162,7 +162,11 @@ except ScopekeeperError as error:
 
 @pytest.mark.parametrize(
     ("what", "why"),
-    [("folder", "belongs to"), ("link", "is a symbolic link"), ("listener", "is not its place")],
+    [
+        ("folder", "belongs to"),
+        ("link", "is a symbolic link"),
+        ("listener", "which is not its place"),
+    ],
 )
 def test_a_keeper_of_another_user_is_asked_nothing(
     keeper: Scopekeeper, what: str, why: str

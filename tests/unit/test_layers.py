@@ -13,10 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "scopekeeper"
 FLOORS = (
     # from the ground up: each room may import from those before it
-    "errors", "quantities", "safe_text", "short_names", "version",
+    "data", "errors", "quantities", "safe_text", "short_names", "version",
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
     "systemd",
-    "scope", "policy", "hosts", "clients", "history", "owned", "lifecycle", "launch",
+    "scope", "policy", "hosts", "clients", "history", "owned", "stderr", "lifecycle", "launch",
     "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",
     "report", "install", "openclaw", "doctor", "setup", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers
