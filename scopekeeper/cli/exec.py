@@ -6,10 +6,11 @@ from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.exec_run import execute
+from scopekeeper.cli.plain_calls import NOT_OF_EXEC
 from scopekeeper.cli.whole_number import WholeNumber
 from scopekeeper.errors import UsageError
 
-_NOT_OURS = ("run", "kind", "if_unavailable", "stderr", "command")
+_NOT_OURS = (*NOT_OF_EXEC, "command")
 
 
 @click.command(

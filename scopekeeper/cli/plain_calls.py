@@ -64,7 +64,7 @@ def _ls() -> None:
 
 
 _DETACH = {"-d": "detach", "--detach": "detach"}
-_NOT_OF_EXEC = ("run", "kind", "if_unavailable")
+NOT_OF_EXEC = ("run", "kind", "if_unavailable", "stderr")
 """Options of ``run`` that ``exec`` has not."""
 
 
@@ -76,7 +76,7 @@ def _exec(arguments: list[str]) -> None:
     if parsed is None or b"SCOPEKEEPER_DETACH_KEYS" in posix.environ:
         return
     options, command = parsed
-    if "detach" not in options or not options.keys().isdisjoint(_NOT_OF_EXEC):
+    if "detach" not in options or not options.keys().isdisjoint(NOT_OF_EXEC):
         return
     del options["detach"]
     from scopekeeper.cli import outcome

@@ -159,7 +159,8 @@ def test_a_detached_run_imports_what_is_written_down():
 
 @pytest.mark.parametrize("arguments", [
     ("--version", "--version"), ("ls", "--mars"), ("exec", "--mars"), ("exec", "-d"),
-    ("exec", "-d", "--run", "x", "--", "true"), ("exec", "-d", "-s", "a", "-s", "b", "--", "true"),
+    ("exec", "-d", "--run", "x", "--", "true"), ("exec", "-d", "--stderr", "x", "--", "true"),
+    ("exec", "-d", "-s", "a", "-s", "b", "--", "true"),
     ("exec", "--pipe", "--json", "--", "true"), ("exec", "-d", "--cols", "0", "--", "true"),
     ("-v",),
 ])  # fmt: skip
@@ -218,3 +219,24 @@ def test_the_closest_name_is_as_close_as_that_of_difflib(word):
 def test_all_of_it_is_compiled_into_the_launcher():
     more = {"scopekeeper.version", "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command"}
     assert sorted(calls.MODULES) == sorted(LS | EXEC | more)
+
+
+def test_only_options_of_exec_are_read_without_click():
+    from scopekeeper.cli import exec as by_click
+    from scopekeeper.cli import plain_calls
+    from scopekeeper.launch import arguments
+
+    known = {each.name for each in by_click.command.params}
+    plain = {*arguments._VALUED.values(), *arguments.FLAGS.values(), *arguments.REPEATED.values()}
+    assert plain - set(plain_calls.NOT_OF_EXEC) <= known
+    assert not known & set(plain_calls.NOT_OF_EXEC)
+
+
+@pytest.mark.parametrize("option", ["--run", "--kind", "--if-unavailable", "--stderr"])
+def test_an_option_of_run_that_exec_has_not_is_refused(option):
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", "exec", "-d", option, "pty", "--", "true"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"No such option '{option}'" in ran.stderr
