@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -310,6 +311,26 @@ class Interface(ServiceInterface):
         getattr(self, name)(values)
 
 
+class _Patient:
+    """The socket of a bus, as the library writes to it: it waits where nothing was written.
+
+    The library takes EAGAIN, which comes when the bus is slower than our answers, for an end.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def send(self, data: memoryview) -> int:
+        """Write what there is room for."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+
 async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
     """Serve on a uid's bus until it disconnects: the system bus for root, else the user's bus.
 
@@ -322,6 +343,7 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
             bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
         else:
             bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
+        bus._writer.sock = _Patient(bus._writer.sock)  # noqa: SLF001
         interface.export_to(bus)
         await bus.request_name(NAME)
     except Exception as error:  # noqa: BLE001  as below
@@ -329,9 +351,8 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
     joined()
     try:
         await bus.wait_for_disconnect()
-    except asyncio.CancelledError:
-        bus.disconnect()
-        raise
     except Exception as error:  # noqa: BLE001  the library raises anything from its reader
         raise ScopekeeperError(f"the bus has ended: {error}") from None
+    finally:
+        bus.disconnect()  # a connection that is left open keeps the name, and answers nobody
     raise ScopekeeperError("the bus has ended")

@@ -246,6 +246,7 @@ def test_calls_at_random_on_the_bus_leave_nothing(
 def test_callers_on_the_bus_that_leave_or_never_read_keep_nobody_waiting(
     busy: tuple[Keeper, str], chance: random.Random
 ) -> None:
+    """1,000 answers at once are more than the bus takes at once."""
     guard, _ = busy
     pid = guard.pid
     assert busctl("call", *BUS, "List").returncode == 0
@@ -256,15 +257,14 @@ def test_callers_on_the_bus_that_leave_or_never_read_keep_nobody_waiting(
         sent: list[asyncio.Future[None]] = []
         many = [await MessageBus(ADDRESS, bus_type=BusType.SYSTEM).connect() for _ in range(50)]
         for bus in many:
-            sent += [asyncio.ensure_future(bus.send(call_of_list())) for _ in range(4)]
+            sent += [asyncio.ensure_future(bus.send(call_of_list())) for _ in range(20)]
         await asyncio.wait(sent, timeout=1)
         for bus in many:
             bus.disconnect()
 
     for _ in range(4):
         asyncio.run(leave())
-        # it still answers who has left: 200 calls, each of which looks at all scopes
-        assert busctl("--timeout=60", "call", *BUS, "List", timeout=90).returncode == 0
+        assert busctl("call", *BUS, "List").returncode == 0
         eventually(lambda: descriptors(pid) <= held)
         sizes.append(memory(pid))
     assert sizes[-1] - sizes[0] < FLAT, sizes

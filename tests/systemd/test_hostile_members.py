@@ -213,7 +213,6 @@ print(subprocess.run(words).returncode, flush=True)
 """
 AGAINST_OTHERS = {
     "reconcile": ["reconcile"],
-    "a stop of all that it owns": ["stop", "--mine"],
     "a stop of what it launched itself": ["stop", "--owner", "{pid}"],
     "an adoption": ["adopt", "-s", "{other}"],
     "an owned path of another": ["own", "-s", "{own}", "--keep-until-end", "{path}"],
