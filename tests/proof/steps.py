@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,13 @@ def history(world: World, strike: Strike, after: float | None) -> Ran:
     return world.call([PROGRAM, "history", "--json"], None, strike, None, after)
 
 
+def _kill_later(after: float | None) -> None:
+    """Kill the keeper at that moment."""
+    if after is not None:
+        kill = ("kill", "--signal=SIGKILL", UNIT)
+        threading.Timer(after, systemctl, kill).start()
+
+
 def keeper(world: World, strike: Strike, after: float | None) -> Ran:
     """The keeper itself, from its start to the ends of what a dead gateway has left."""
     dead = world.owner()
@@ -139,9 +147,8 @@ def keeper(world: World, strike: Strike, after: float | None) -> Ran:
     world.member("server", dead, may="ends", own=True, reasons=GONE)
     world.member("stubborn", dead, "--grace", "150ms", may="ends", reasons=GONE, PROOF_STUBBORN="1")
     world.end_owner(dead)
+    _kill_later(after)
     world.keeper(strike or ["env"])
-    if after is not None:
-        systemctl("kill", "--signal=SIGKILL", UNIT)
     eventually(lambda: not (world.folder / "armed").exists())
     return Ran(("scopekeeper", "keeper"), 0, "")
 
@@ -172,10 +179,8 @@ def exec_client(world: World, strike: Strike, after: float | None) -> Ran:
 def exec_keeper(world: World, strike: Strike, after: float | None) -> Ran:
     """The keeper, while it is handed a terminal and records it; what is printed stays whole."""
     world.keeper(strike or ["env"], start=False)
-    ran = _run_of(world, (), None, 300)
-    if after is not None:
-        systemctl("kill", "--signal=SIGKILL", UNIT)
-    return ran
+    _kill_later(after)
+    return _run_of(world, (), None, 300)
 
 
 def whole_output(world: World) -> None:
