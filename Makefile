@@ -44,7 +44,7 @@ spec = --lab '$(1)=$(if $(findstring :vm:,$(1)),$(VM_ARGS),$(LAB_ARGS))'
 LAB = -p tests.lab.plugin $(foreach each,$(LAB_SPECS),$(call spec,$(each)))
 PYTEST = pytest -p no:cacheprovider -q
 # What is to run where make does, and not in machines of the lab.
-HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser
+HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser and not oomd
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
 PART_ARGS = $(if $(WITHIN),--within $(WITHIN)) --since $(SINCE) $(if $(JOBS),--jobs $(JOBS))
@@ -119,8 +119,8 @@ unit: prepare ## the tests that need no machine of their own
 lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie:nspawn:user
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab
 
-bench: prepare ## the benchmarks, in a machine at native speed
-	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks
+bench: prepare ## the benchmarks, in a machine at native speed; ONLY=words: tables with these in the title
+	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks --only '$(ONLY)'
 
 site: prepare ## the pages of docs/ as a site in build/site
 	@NO_MKDOCS_2_WARNING=1 $(INTERPRETER) -m mkdocs build --strict --quiet

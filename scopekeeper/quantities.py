@@ -64,6 +64,8 @@ def limit(option: str, text: str) -> int:
         value = int(text)
         smallest, largest = 1, 10_000 if option == "cpu_weight" else 1 << 32
         shape = f"a number from {smallest} to {largest}"
+    if "memory" in option and value > largest:
+        raise ValueError(f"--{name}: {text!r} is too large; leave it out for no limit")
     if not smallest <= value <= largest:
         raise ValueError(f"--{name}: {text!r} is out of range; write {shape}")
     return value
@@ -110,6 +112,19 @@ def show_duration(seconds: float) -> str:
             parts.append(f"{left // size}{unit}")
             left %= size
     return "".join(parts[:2])
+
+
+def written_duration(microseconds: int) -> str:
+    """Return a duration in full, as a person would write it: ``5s``, ``1h30m``, ``1.5s``."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            parts.append(f"{seconds // size}{unit}")
+            seconds %= size
+    if seconds or rest or not parts:
+        parts.append(f"{seconds}.{rest:06}".rstrip("0").rstrip(".") + "s")
+    return "".join(parts)
 
 
 def show_bytes(count: float) -> str:

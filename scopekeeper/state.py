@@ -6,11 +6,14 @@ is used.
 """
 
 import os
-import pathlib
 import stat
 
 from scopekeeper.errors import StateError
 from scopekeeper.users import home_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pathlib
 
 _MODE = 0o700
 _OTHERS = 0o077
@@ -19,7 +22,21 @@ _HISTORY = "history.db"
 """Marks a folder as used by us before, whatever its mode is now."""
 
 
-def directory() -> pathlib.Path:
+def directory() -> "pathlib.Path":
+    """Return the state folder of this user, as ``path`` does."""
+    from pathlib import Path  # slow, and a launch with a text gets by without
+
+    return Path(path())
+
+
+def make() -> "pathlib.Path":
+    """Return the state folder, made as ``make_path`` does."""
+    from pathlib import Path
+
+    return Path(make_path())
+
+
+def path() -> str:
     """Return the state folder of this user, which may not exist; changes nothing.
 
     It is /var/lib/scopekeeper for root, and for others scopekeeper in ``$XDG_STATE_HOME``, else in
@@ -39,26 +56,26 @@ def directory() -> pathlib.Path:
     return folder
 
 
-def make() -> pathlib.Path:
+def make_path() -> str:
     """Return the state folder, made with mode 0700 if it was missing; raises StateError."""
-    folder = directory()
-    if folder.exists():
+    folder = path()
+    if os.path.exists(folder):
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(_MODE)
-        folder.chmod(_MODE)  # whatever the umask
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        os.mkdir(folder, _MODE)
+        os.chmod(folder, _MODE)  # whatever the umask
     except FileExistsError:
-        return make()  # another process was faster, and may have made it differently
+        return make_path()  # another process was faster, and may have made it differently
     except OSError as error:
         raise StateError(f"cannot make the state folder {folder}: {error.strerror}") from None
     return folder
 
 
-def _named(wanted: str) -> pathlib.Path:
+def _named(wanted: str) -> str:
     if not wanted.startswith("/"):
         raise StateError(f"SCOPEKEEPER_STATE is {wanted!r}", "give the whole path")
-    folder = pathlib.Path(wanted)
+    folder = wanted.rstrip("/") or "/"
     found = _look(folder)
     if found is None:
         return folder
@@ -67,36 +84,36 @@ def _named(wanted: str) -> pathlib.Path:
             f"the folder {folder} (SCOPEKEEPER_STATE) belongs to uid {found.st_uid}", _OTHER
         )
     if found.st_uid == os.geteuid() and (
-        not found.st_mode & _OTHERS or os.path.lexists(folder / _HISTORY)
+        not found.st_mode & _OTHERS or os.path.lexists(f"{folder}/{_HISTORY}")
     ):
         return folder
-    inner = folder / f"scopekeeper-{os.geteuid()}"
-    if inner.is_symlink():
+    inner = f"{folder}/scopekeeper-{os.geteuid()}"
+    if os.path.islink(inner):
         raise StateError(f"the state folder {inner} is a symbolic link", _OTHER)
     return inner
 
 
-def _usual() -> pathlib.Path:
+def _usual() -> str:
     if os.geteuid() == 0:
-        return pathlib.Path("/var/lib/scopekeeper")
+        return "/var/lib/scopekeeper"
     base = os.environ.get("XDG_STATE_HOME", "")
     if base.startswith("/"):
-        return pathlib.Path(base, "scopekeeper")
+        return f"{base.rstrip('/')}/scopekeeper"
     home = home_of(os.geteuid())
     if not home:
         raise StateError(f"uid {os.geteuid()} has no home folder", "set SCOPEKEEPER_STATE")
-    return pathlib.Path(home, ".local/state/scopekeeper")
+    return f"{home.rstrip('/')}/.local/state/scopekeeper"
 
 
-def _look(folder: pathlib.Path) -> os.stat_result | None:
+def _look(folder: str) -> os.stat_result | None:
     """Return the status of a folder, None if it does not exist; raises StateError."""
     try:
-        itself = folder.lstat()
+        itself = os.lstat(folder)
         if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in (0, os.geteuid()):
             raise StateError(f"the state folder {folder} is a link of uid {itself.st_uid}", _OTHER)
-        return folder.stat()
+        return os.stat(folder)
     except FileNotFoundError:
-        if folder.is_symlink():
+        if os.path.islink(folder):
             raise StateError(f"the state folder {folder} is a link to nothing", _OTHER) from None
         return None
     except (OSError, ValueError) as error:

@@ -37,6 +37,22 @@ def name_of(uid: int) -> str:
         return ""
 
 
+def is_private_group(gid: int) -> bool:
+    """Return whether only this user is in a group.
+
+    Where each user has such a group, as on Ubuntu, the umask makes new files writable by it.
+    """
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(posix.getuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    named = group.gr_name == user.pw_name and gid == user.pw_gid
+    return named and set(group.gr_mem) <= {user.pw_name}
+
+
 def _entry(uid: int) -> list[str]:
     """Return the fields of a user's line in /etc/passwd, [] if there is none (passwd(5))."""
     number = str(uid)

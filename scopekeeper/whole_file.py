@@ -30,10 +30,13 @@ def replace(
     power cut.
     """
     folder = os.path.dirname(path) or "."
-    with written(folder, content, mode=mode, durable=durable) as new:
-        os.rename(new, path)
-        if durable:
-            sync_folder(folder)
+    try:
+        with written(folder, content, mode=mode, durable=durable) as new:
+            os.rename(new, path)
+            if durable:
+                sync_folder(folder)
+    except OSError as error:  # which names the new file, or the folder
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     if not config.option.markexpr:
-        elsewhere = ("systemd", "root", "mcp", "openclaw", "deb", "builds", "browser")
+        elsewhere = ("systemd", "root", "mcp", "openclaw", "deb", "builds", "browser", "oomd")
         config.option.markexpr = " and ".join(f"not {name}" for name in elsewhere)
 
 

@@ -1,7 +1,10 @@
 """Helpers of the tests of owned paths: a store, a folder, and an imitation of cgroupfs."""
 
 import dataclasses
+import itertools
 import os
+import signal
+import sys
 
 from scopekeeper.owned import check
 from scopekeeper.owned.claim import Claim, Kind
@@ -11,6 +14,7 @@ from scopekeeper.owned.store import ClaimStore
 
 SCOPE = "/scopekeeper-s-main.scope"
 LEAF = SCOPE + "/m-it.0123abcd"
+_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
 
 
 class World:
@@ -59,3 +63,35 @@ class World:
 
     def kept(self):
         return [claim.path for claim in self.store.read()[0]]
+
+
+def dies_at(step, work):
+    """Do some work in a child that is killed before its change of that number; did it die?"""
+    child = os.fork()
+    if child == 0:
+        seen = itertools.count()
+
+        def reached():
+            if next(seen) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def hook(event, arguments):
+            written = event == "open" and arguments[2] & (os.O_CREAT | os.O_WRONLY)
+            if event in _CHANGES or written:
+                reached()
+
+        def counted(call):
+            def wrapped(*arguments):
+                reached()
+                return call(*arguments)
+
+            return wrapped
+
+        os.write, os.fsync = counted(os.write), counted(os.fsync)
+        sys.addaudithook(hook)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)

@@ -118,9 +118,11 @@ LONG: Share = {
     "systemd/test_outliving.py": ALL,
     "systemd/test_place.py": ALL,
     "systemd/test_podman.py": ALL,
+    "systemd/test_scratch.py": ALL,
     "systemd/test_setup.py": ALL,
     "systemd/test_setup_edges.py": ALL,
     "systemd/test_status_owners.py": ALL,
+    "systemd/test_stderr.py": ALL,
     # without systemd, and what the pages of how-to show
     "cgroup/test_cgroup_setup.py": ALL,
     "cgroup/test_cgroup_event_commands.py": ALL,

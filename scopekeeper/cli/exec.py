@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scopekeeper.exec.run import Run
     from scopekeeper.exec.start import Wish
 
-_NOT_OURS = ("run", "kind", "if_unavailable", "command")
+_NOT_OURS = ("run", "kind", "if_unavailable", "stderr", "command")
 
 
 @click.command(

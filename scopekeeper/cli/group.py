@@ -58,6 +58,12 @@ class Group(click.Group):
         return found, command, rest
 
     def _suggestion(self, name: str, known: list[str]) -> str:
-        close = difflib.get_close_matches(name.lower(), [*self.others, *known], n=1)
-        near = self.others.get(close[0], close[0]) if close else ""
-        return f" Did you mean {near!r}?" if near else ""
+        word = name.lower()
+
+        def likeness(each: str) -> tuple[float, bool]:
+            """Rank a name; of two that are as close, a subcommand is the better one."""
+            return difflib.SequenceMatcher(None, each, word).ratio(), each in known
+
+        close = difflib.get_close_matches(word, [*self.others, *known])
+        near = max(close, key=likeness, default="")
+        return f" Did you mean {self.others.get(near, near)!r}?" if near else ""

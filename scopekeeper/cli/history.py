@@ -58,6 +58,7 @@ COLUMNS = (
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
     Column("PROCS", right=True, unit=Unit.NUMBER, extra=True),
     Column("KILLED", right=True, unit=Unit.NUMBER, extra=True),
+    Column("SCRATCH", right=True, unit=Unit.SIZE, extra=True),
     Column("COMMAND", Fit.END, 16, extra=True),
 )
 DEFAULT_LIMIT = 100
@@ -143,7 +144,8 @@ def command(
     if as_json:
         answer({"ends": [row.of["document"] for row in rows]})
     elif not rows:
-        click.echo(_NONE_MATCHES if view.conditions else "No ends are recorded.")
+        is_narrowed = view.conditions or session is not None or begin is not None or reasons
+        click.echo(_NONE_MATCHES if is_narrowed else "No ends are recorded.")
     else:
         _print(rows, view, users=all_users)
 
@@ -245,6 +247,7 @@ def cells(end: End) -> tuple[Cell, ...]:
         text(end.unit),
         number(end.processes),
         number(end.killed),
+        size(end.scratch_bytes),
         text(" ".join(end.argv)),
     )
 
@@ -292,6 +295,7 @@ def document(end: End) -> dict[str, Any]:
         "oom_kills": end.oom_kills,
         "processes": end.processes,
         "killed": end.killed,
+        "scratch_bytes": end.scratch_bytes,
         "stopper": None
         if end.stopper is None
         else {

@@ -70,15 +70,18 @@ class View:
     ) -> None:
         """Print the rows.
 
-        also has the titles of the extra columns that are shown if the call names none. beneath has
-        the lines to print under each row. total is the last line, on a terminal.
+        also has the titles of the extra columns that are shown if the call names none. A column by
+        which the rows are sorted or selected is not dropped. beneath has the lines to print under
+        each row. total is the last line, on a terminal.
         """
         at = self.picked or [
             at for at, each in enumerate(self.columns) if not each.extra or each.title in also
         ]
-        columns = [self.columns[each] for each in at]
-        if self.picked:
-            columns = [_needed(column) for column in columns]
+        asked = {*(each.at for each in self.conditions), *(each.at for each in self.orders)}
+        columns = [
+            _needed(self.columns[each]) if self.picked or each in asked else self.columns[each]
+            for each in at
+        ]
         cells = [[row.cells[each].text for each in at] for row in rows]
         draw(columns, cells, beneath=beneath, whole=self.whole, headers=self.headers,
              remarks=self.headers, coloured=self.coloured)  # fmt: skip

@@ -18,6 +18,7 @@ from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_document import document
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.ls_rows import COLUMNS, Listed, ListedRow, of_ended, of_scopes, total
+from scopekeeper.cli.ls_scratch import scratch_of_members
 from scopekeeper.cli.ls_unknown import unknown_memory
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.outliving import outliving_document
@@ -228,7 +229,8 @@ def _print(
     matched = found.matched
     origins = Origins([*matched.launched, *matched.outliving], continuations(found.snapshot))
     width = None if view.whole else terminal_width()
-    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named)
+    scratch = scratch_of_members() if members else {}
+    beneath = Beneath(found.ends, found.snapshot.now, width, origins, named, scratch)
     below = [
         beneath.of(row.of.scope, members=members)
         if isinstance(row.of, Listed)
@@ -244,12 +246,13 @@ def _documents(found: _Found, *, with_ended: bool) -> dict[str, Any]:
     """Return the JSON keys that list scopes, what outlives them, and with_ended, ended runs."""
     went_on = continuations(found.snapshot)
     ends, now, matched = found.ends, found.snapshot.now, found.matched
+    scratch = scratch_of_members()
     shown = {row.of.scope.directory: row.of for row in found.rows if isinstance(row.of, Listed)}
     named = {each.directory for each in matched.scopes}
     over = {"ended": [row.of["document"] for row in found.rows if not isinstance(row.of, Listed)]}
     return {
         "scopes": [
-            document(each.scope, each.state, ends, now, went_on, each.title)
+            document(each.scope, each.state, ends, now, went_on, each.title, scratch)
             for directory, each in shown.items()
             if directory in named
         ],

@@ -1,8 +1,8 @@
 """What ``ls`` prints beneath the row of a scope: its members, where they come from, problems."""
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_document import age_of, idle_of
@@ -11,6 +11,7 @@ from scopekeeper.cli.show import processes, safe
 from scopekeeper.cli.table import cut, name_in_line, width_of, wrap
 from scopekeeper.clients.ignored import why
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
+from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope.model import Member, Scope
 
@@ -26,6 +27,8 @@ class Beneath:
     named: Collection[str | None] | None
     """What the call names: under the row of a label is then the session's own name. None: under
     every such row."""
+    scratch: Mapping[str, Scratch] = field(default_factory=dict)
+    """The scratch folders by the cgroup paths of their members."""
 
     def of(self, scope: Scope, *, members: bool) -> list[str]:
         """Return the lines beneath the row of a scope."""
@@ -94,11 +97,13 @@ class Beneath:
     def _facts(self, scope: Scope, member: Member) -> str:
         used: MemberUsage = usage(member.pids)
         ends = self.ends.words(member)
+        scratch = self.scratch.get(member.cgroup)
+        holds = "" if scratch is None else f"  {scratch.words}"
         until = "" if ends in ("-", "never", self.ends.words(scope)) else f", ends {ends}"
         return (
             f"{self._name(member)}  pid {member.shown_pid or '-'}  {self.ends.state(member)}{until}"
             f"  {processes(len(member.pids))}  {show_bytes(used.rss_bytes)} resident"
-            f"  {show_duration(used.cpu_seconds)} CPU{_ages(member, self.now)}"
+            f"  {show_duration(used.cpu_seconds)} CPU{holds}{_ages(member, self.now)}"
         )
 
     def _name(self, member: Member) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_rows import owners
+from scopekeeper.cli.ls_scratch import scratch_fields
 from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
+from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.scope import activity
 from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
@@ -35,11 +37,12 @@ def document(
     now: int,
     went_on: Mapping[str, tuple[Scope, Member]],
     title: str,
+    scratch: Mapping[str, Scratch],
 ) -> dict[str, Any]:
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
     went_on has by key the members whose process goes on, with the one that it goes on as. title is
-    that of the session, '' if it has none.
+    that of the session, '' if it has none. scratch has the folders of members by their cgroups.
     """
     return {
         "unit": scope.unit,
@@ -66,7 +69,9 @@ def document(
         "memory_bytes": scope.memory_bytes,
         "cpu_usec": scope.cpu_usec,
         "members": [
-            _member_document(member, ends, now, went_on.get(key_of(member.directory)))
+            _member_document(
+                member, ends, now, went_on.get(key_of(member.directory)), scratch.get(member.cgroup)
+            )
             for member in scope.members
         ],
     }
@@ -81,7 +86,11 @@ def _identity_document(identity: Identity) -> dict[str, Any]:
 
 
 def _member_document(
-    member: Member, ends: Ends, now: int, following: tuple[Scope, Member] | None
+    member: Member,
+    ends: Ends,
+    now: int,
+    following: tuple[Scope, Member] | None,
+    scratch: Scratch | None,
 ) -> dict[str, Any]:
     went_on = following if not member.lives else None
     return {
@@ -104,6 +113,7 @@ def _member_document(
         **ends.document(member),
         "owner": owner_document(member.owner_state.owner) if member.owner_state else None,
         "ignored": _ignored_document(member.ignored),
+        **scratch_fields(scratch),
     }
 
 

@@ -11,7 +11,7 @@ from scopekeeper.cli.output import write_bytes
 from scopekeeper.cli.show import warn
 from scopekeeper.cli.users import require_root, user, with_all_users
 from scopekeeper.cli.whole_number import WholeNumber
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.metrics import facts as plain
@@ -48,6 +48,8 @@ def command(form: str | None, textfile: str | None, sessions: int, all_users: bo
     """
     if all_users:
         require_root("read the metrics of other users")
+    if textfile == "":
+        raise UsageError("--textfile is empty", "give the path of a file")
     if textfile is not None and form == "openmetrics":
         raise click.UsageError("--textfile is read in the format text; leave out --format")
     look = functools.partial(

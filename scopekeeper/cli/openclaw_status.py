@@ -52,6 +52,7 @@ SESSIONS = (
 
 @click.command(
     "status",
+    short_help="Show what of OpenClaw is contained, and what is not.",
     params=[*GATEWAY_OPTIONS],
     epilog=examples("scopekeeper openclaw status", "scopekeeper openclaw status --json"),
 )

@@ -58,6 +58,7 @@ def release(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedR
                 "evidence": safe_json(outcome.evidence),
                 "attempts": outcome.claim.attempts,
                 "problem": safe_json(outcome.problem) or None,
+                "scratch_bytes": None if outcome.scratch is None else outcome.scratch.bytes,
             }
             for outcome in report.done
         ),
@@ -94,6 +95,7 @@ def due(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedRepor
                 "evidence": safe_json(verdict.evidence),
                 "attempts": verdict.claim.attempts,
                 "problem": safe_json(verdict.claim.problem) or None,
+                "scratch_bytes": None,
             }
             for verdict in verdicts
         ),

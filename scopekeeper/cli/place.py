@@ -7,7 +7,9 @@ from scopekeeper.cli.examples import examples
 from scopekeeper.cli.show import answer, safe_json, warn
 from scopekeeper.launch.place import WITHIN, place
 
-_NOT_TAKEN = ("command", "name", "own", "own_scope", "no_container", "if_unavailable")
+_NOT_TAKEN = (
+    "command", "name", "own", "own_scope", "scratch", "no_container", "if_unavailable", "stderr",
+)  # fmt: skip
 """Parameters of ``run`` that are about its command, or that are defined here."""
 
 

@@ -18,11 +18,11 @@ from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load
 from scopekeeper.policy.rules import BUILT_IN, BY_KIND, Setting
 from scopekeeper.policy.values import DURATIONS, FOREVER
-from scopekeeper.quantities import show_duration
+from scopekeeper.quantities import written_duration
 from scopekeeper.scope.names import LANE_MAX, check, lane_class
 from scopekeeper.scope.records import KINDS
 
-_UNSET = {"lifetime": "gateway; of a pty: session", "grace": show_duration(GRACE)}
+_UNSET = {"lifetime": "gateway; of a pty: session", "grace": written_duration(round(GRACE * 1e6))}
 """What holds where no file sets a rule; none of the other rules holds then."""
 
 
@@ -41,7 +41,9 @@ command.add_command(policy_commands.try_command)
 
 
 @command.command(
-    "show", epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json")
+    "show",
+    short_help="Print the rules of a lane, and where each is set.",
+    epilog=examples("scopekeeper policy show", "scopekeeper policy show cron --json"),
 )
 @click.argument("lane", default="default", metavar="[LANE]")
 @click.option("--json", "as_json", is_flag=True, help="Print one versioned JSON object.")
@@ -87,7 +89,7 @@ def show(lane: str, as_json: bool) -> None:
             if key in table
         }
         rows += [(label, _written(key, each), safe(each.source)) for label, each in shown.items()]
-    table((Column("RULE", Fit.MIDDLE, 20), "VALUE", Column("FROM", Fit.WRAP)), rows)
+    table((Column("RULE", Fit.MIDDLE, 36), "VALUE", Column("FROM", Fit.WRAP)), rows)
     if commands:
         click.echo()
         policy_commands.print_table(commands)
@@ -122,5 +124,5 @@ def _written(key: str, setting: Setting) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if key in DURATIONS and isinstance(value, int):
-        return "infinity" if value == FOREVER else show_duration(value / 1e6)
+        return "infinity" if value == FOREVER else written_duration(value)
     return str(value)

@@ -9,17 +9,21 @@ from scopekeeper import quantities, regular_files
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.ls_rows import counted
 from scopekeeper.cli.show import safe, warn
-from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import memory
 from scopekeeper.policy.files import find
 from scopekeeper.policy.load import load, text_of
+from scopekeeper.policy.programs import missing
 from scopekeeper.policy.rules import Policy, Setting, parse
 from scopekeeper.policy.toml_file import PolicyError
 
 _STDIN = "-"
 
 
-@click.command("check", epilog=examples("scopekeeper policy check"))
+@click.command(
+    "check",
+    short_help="Read the policy, or files, and report what is wrong.",
+    epilog=examples("scopekeeper policy check"),
+)
 @click.argument("file", nargs=-1, metavar="[FILE]...")
 def check_command(file: tuple[str, ...]) -> None:
     """Read the policy, or each FILE alone, and report what is wrong; - is standard input.
@@ -78,13 +82,8 @@ def _counted(policy: Policy) -> str:
 
 def _missing(policy: Policy) -> Iterator[str]:
     """Yield a sentence for each command whose program is missing."""
-    from scopekeeper.keeper.command_run import program
-
-    for rule in (each for each in policy.commands if each.enabled):
-        try:
-            program(rule.argv[0])
-        except ScopekeeperError as error:
-            yield f"{rule.source}: {error.message}"
+    for rule, problem in missing(policy):
+        yield f"{rule.source}: {problem}"
 
 
 def _impossible(policy: Policy) -> list[str]:

@@ -67,7 +67,11 @@ def _command(rule: CommandRule) -> str:
     return rule.words[0] if rule.shell else shlex.join(rule.words)
 
 
-@click.command("test", epilog=examples("scopekeeper policy test desktop --dry-run"))
+@click.command(
+    "test",
+    short_help="Run a command for events now, to try it.",
+    epilog=examples("scopekeeper policy test desktop --dry-run"),
+)
 @click.argument("rule", metavar="RULE")
 @click.option("--dry-run", is_flag=True, help="Print what the command would be given, and do not "
               "run it.")  # fmt: skip

@@ -11,6 +11,7 @@ from scopekeeper.policy import presets
 
 @click.command(
     "preset",
+    short_help="Print a policy file to begin with, with comments.",
     epilog=examples(
         "scopekeeper policy preset workstation",
         "scopekeeper policy preset small --memory 2G",

@@ -23,7 +23,7 @@ from scopekeeper.cli.show import answer, safe, safe_json, unread_text, warn
 from scopekeeper.cli.stop import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
-from scopekeeper.errors import InterruptedWorkError, ManagerError, UsageError
+from scopekeeper.errors import InterruptedWorkError, ManagerError, StateError, UsageError
 from scopekeeper.kernel import unix_sockets
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launch.leave_scope import step_out
@@ -189,6 +189,7 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
         done = [dataclasses.replace(untouched(action), outcome="") for action in actions]
     else:
         done = apply(actions, policy, reader, snapshot, warnings, step_out=step_out)
+        _tidy_stderr()
         problem = unseen.collect()
         warnings += [problem] if problem and problem not in warnings else []
     handled = []
@@ -211,6 +212,14 @@ def _reconcile(dry_run: bool, selector: Selector) -> _Report:
         waits=any(map(_waits, done)) and not unseen.keeper_runs(),
         status=REMAINS if "remains" in outcomes else status,
     )
+
+
+def _tidy_stderr() -> None:
+    """Shorten files that members write to, as a keeper does at once, and remove old ones."""
+    from scopekeeper.stderr import bounds
+
+    with contextlib.suppress(StateError):
+        bounds.tidy()
 
 
 def _waits(done: Done) -> bool:

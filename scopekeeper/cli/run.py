@@ -52,6 +52,9 @@ from scopekeeper.launch.run import run as launch
 @click.option("--placement", metavar="auto|user|system|cgroup:PATH",
               help="Where to create the scope. Default: $SCOPEKEEPER_PLACEMENT, else "
               "auto.")  # fmt: skip
+@click.option("--stderr", metavar="inherit|journal|file", help="Where the command's stderr goes: "
+              "where that of the caller does, to the journal, or to a file in the state folder "
+              "that is kept small. Default inherit.")  # fmt: skip
 @click.option("--no-bus", is_flag=True, help="Remove the addresses of the session bus and the "
               "user's manager from the command's environment, so that it stays in its "
               "scope.")  # fmt: skip
@@ -66,6 +69,8 @@ from scopekeeper.launch.run import run as launch
               "repeated.")  # fmt: skip
 @click.option("--own-scope", is_flag=True, help="Remove --own paths only when the whole scope is "
               "empty.")  # fmt: skip
+@click.option("--scratch", is_flag=True, help="Give the command a folder of its own as TMPDIR. It "
+              "is removed when the member's last process has ended.")  # fmt: skip
 @click.option("--require", metavar="PATH", multiple=True, help="Fail at once, with status 125, "
               "if this path is missing. May be repeated.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]...")

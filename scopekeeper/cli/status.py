@@ -24,7 +24,7 @@ from scopekeeper.cli.show import (
 from scopekeeper.cli.table import Column, Fit, cut, wrap
 from scopekeeper.doctor import parts
 from scopekeeper.doctor.finding import Finding, Status
-from scopekeeper.errors import ScopekeeperError
+from scopekeeper.errors import ConfigError, ScopekeeperError
 from scopekeeper.mcp_configs import known_clients
 from scopekeeper.openclaw import locations
 from scopekeeper.openclaw.status import BACKEND, Containment
@@ -103,7 +103,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     for row in rows:
         row.load = loads.get(row.what, row.load)
     rows += _without_files(rows, loads)
-    hands = [*_lost(whole, keeper), *_tables(), *_hands(found), *hands]
+    hands = [*_lost(whole, keeper), *_rules(), *_tables(), *_hands(found), *hands]
     unseen.collect()
     ends, problem = _today()
     if as_json:
@@ -111,7 +111,8 @@ def command(as_json: bool, no_trunc: bool) -> None:
         _answer(rows, keeper, whole, ends, hands)
     else:
         _print(rows, loads, no_trunc=no_trunc)
-        _facts(keeper, whole, ends, Machine(os.environ, dict).without_systemd())
+        ended = "unknown" if problem else _ended(ends)
+        _facts(keeper, whole, ended, Machine(os.environ, dict).without_systemd())
         _mend(hands, whole=no_trunc)
     warn([problem] if problem else [])
     raise SystemExit(1 if hands else 0)
@@ -129,7 +130,11 @@ def _found() -> list[Found]:
 
 def _openclaw() -> Iterator[Found]:
     """Yield what ``openclaw status`` finds, if this user has a configuration of OpenClaw."""
-    if not os.path.exists(locations.find(os.environ).config):
+    try:
+        config = locations.find(os.environ).config
+    except ConfigError:  # no HOME, as in a service of the system
+        return
+    if not os.path.exists(config):
         return
     try:
         judged = openclaw_status.judge()
@@ -224,6 +229,13 @@ def _tables() -> Iterator[_Hand]:
         yield _Hand("clients.toml", problem, "scopekeeper doctor")
 
 
+def _rules() -> Iterator[_Hand]:
+    """Yield rules that are not in force: nothing is cleaned up by them."""
+    finding = parts.policy()
+    if finding.status is not Status.OK:
+        yield _Hand("rules", finding.detail, "scopekeeper policy check")
+
+
 def _lost(whole: Load, keeper: Finding | None) -> Iterator[_Hand]:
     """Yield scopes that no keeper ends."""
     if whole.lost and keeper is not None and not keeper.detail.startswith("runs"):
@@ -236,7 +248,8 @@ def _today() -> tuple[today.Today, str]:
     try:
         return today.read(), ""
     except ScopekeeperError as error:
-        return today.Today(), f"the history cannot be read: {error}"
+        before = "" if str(error).startswith("the history") else "the history cannot be read: "
+        return today.Today(), f"{before}{error}"
 
 
 def _print(rows: Sequence[_Row], loads: dict[str, Load], *, no_trunc: bool) -> None:
@@ -266,7 +279,7 @@ def _cells(what: str, state: str, load: Load, detail: str) -> list[str]:
     return [what, state, *runs, detail or "-"]
 
 
-def _facts(keeper: Finding | None, whole: Load, ends: today.Today, no_systemd: str) -> None:
+def _facts(keeper: Finding | None, whole: Load, ended: str, no_systemd: str) -> None:
     click.echo()
     if no_systemd:
         _line("services", f"not looked at: {no_systemd}")
@@ -276,13 +289,17 @@ def _facts(keeper: Finding | None, whole: Load, ends: today.Today, no_systemd: s
     memory = "" if whole.memory_bytes is None else f", {show_bytes(whole.memory_bytes)}"
     runs = f"{scopes}, {processes(whole.processes)}{memory}" if whole.scopes else "nothing"
     _line("runs", runs)
+    _line("today", ended)
+
+
+def _ended(ends: today.Today) -> str:
     reasons = ", ".join(f"{number} {reason}" for reason, number in ends.reasons.most_common())
     cleaned = (
         f", {ends.cleaned} of them cleaned up: {reasons}; {processes(ends.processes)}"
         if ends.cleaned
         else ""
     )
-    _line("today", f"{ends.ended} ended{cleaned}")
+    return f"{ends.ended} ended{cleaned}"
 
 
 def _line(name: str, text: str) -> None:

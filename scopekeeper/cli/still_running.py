@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from scopekeeper.cli.account import Account
 from scopekeeper.cli.ls_document import owner_document
+from scopekeeper.cli.ls_scratch import scratch_fields, scratch_of_members
 from scopekeeper.cli.moments import when
 from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.show import safe_json
@@ -16,6 +17,7 @@ from scopekeeper.kernel.peers import holders, other_end
 from scopekeeper.kernel.proc import boottime, mount_point
 from scopekeeper.kernel.usage import describe, name
 from scopekeeper.lifecycle.plan import Action, Step, Verdict, plan
+from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.policy.load import load
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.launched import Launcher, launcher, look_up
@@ -38,6 +40,7 @@ class Running:
     action: Action | None = field(default=None, compare=False)
     before: Launcher | None = field(default=None, compare=False)
     """The member that its process was before, if it was one."""
+    scratch: Scratch | None = field(default=None, compare=False)
 
     def account(self, *, keeper_runs: bool) -> Account:
         """Say that it runs, since when, and what becomes of it if that is not plain."""
@@ -49,7 +52,10 @@ class Running:
             ago = show_duration((boottime() - member.born) / 1e6)
             words += f" since {when(member.started)}, for {ago}"
         before = f"it went on from {self.before.words}" if self.before else ""
-        parts = (before, self._owner(), self._left(), client(member), self._becomes(keeper_runs))
+        has = self._scratch()
+        parts = (
+            before, self._owner(), self._left(), client(member), has, self._becomes(keeper_runs)
+        )  # fmt: skip
         return Account(member.name, where, words, tuple(filter(None, parts)))
 
     def _owner(self) -> str:
@@ -57,6 +63,12 @@ class Running:
         state = self.member.owner_state
         title = "-" if state is None else owner_title(state)
         return "" if title == "-" else f"its owner is {title}"
+
+    def _scratch(self) -> str:
+        """Name the size of its scratch folder; '' if it has none."""
+        if self.scratch is None:
+            return ""
+        return f"it has {self.scratch.words} in {self.scratch.path}"
 
     def _left(self) -> str:
         """Name the processes that its command has left."""
@@ -106,6 +118,7 @@ class Running:
             "action": action.step.value if action else None,
             "evidence": safe_json(action.evidence) if action else None,
             "owner": owner_document(member.owner_state.owner) if member.owner_state else None,
+            **scratch_fields(self.scratch),
         }
 
 
@@ -136,12 +149,14 @@ def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
         found[went_on.member.directory] = (went_on.scope, went_on.member)
     planned = _planned(snapshot) if found else {}
     pairs = sorted(found.values(), key=lambda pair: pair[1].born)
+    scratch = scratch_of_members({member.cgroup for _, member in pairs}) if pairs else {}
     return [
         Running(
             scope,
             member,
             planned.get(member.directory) or planned.get(scope.directory),
             before.get(member.directory) or _before(member),
+            scratch.get(member.cgroup),
         )
         for scope, member in pairs
     ]

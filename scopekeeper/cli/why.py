@@ -20,6 +20,7 @@ from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_key_options
 from scopekeeper.cli.show import answer, processes, safe, safe_json, terminal_width, with_no_trunc
 from scopekeeper.cli.similar import like_selected, like_word
+from scopekeeper.cli.stderr_lines import stderr_of
 from scopekeeper.cli.still_running import Running
 from scopekeeper.cli.users import uid_of, user, with_all_users
 from scopekeeper.cli.whole_number import COUNT
@@ -58,6 +59,8 @@ _CAUSES = {
 }
 
 _OUTPUT_LINES = 10
+_ASKED = 5
+"""Ends for which the journal is asked, the newest: it takes a while for each."""
 
 
 @click.command(
@@ -168,7 +171,8 @@ class _Known:
         width = terminal_width()
         _print(self._of_now(width, whole=whole))
         if self.has_more:
-            text = f"Only the newest {len(self.ends)} ends are shown; --all shows every one."
+            many = f"newest {len(self.ends)} ends are" if len(self.ends) != 1 else "newest end is"
+            text = f"Only the {many} shown; --all shows every one."
             click.echo(text, err=not sys.stdout.isatty())  # a script finds ends alone
         _print(self._of_ends(width, users=users, whole=whole))
 
@@ -208,11 +212,12 @@ def _look(
         run = None if ends or now else _load_run(target.word)
         if run is not None and run.ended is not None:
             ends = [end_of(run, run.ended)]
+        newest = ends[-_ASKED:]
         return [
             {
                 "ended": end.ended,
                 "account": asdict(account(end)),
-                "output": _last_output(end),
+                "output": _last_output(end, ask_journal=end in newest),
                 "document": document(end),
                 "cells": cells(end),
             }
@@ -271,6 +276,7 @@ def _running_lines(
 ) -> Iterator[str]:
     for each in now:
         yield from each.account(keeper_runs=keeper_runs).lines(width, whole=whole)
+        yield from (f"    {line}" for line in stderr_of(each.member.leaf))
 
 
 def _load_run(what: str) -> "Run | None":
@@ -335,16 +341,18 @@ def account(end: End) -> Account:
         used.append(f"{show_bytes(end.memory_peak)} of memory at its peak")
     if end.cpu_usec is not None:
         used.append(f"{show_duration(end.cpu_usec / 1e6)} of CPU")
+    if end.scratch_bytes is not None:
+        used.append(f"{show_bytes(end.scratch_bytes)} in its scratch folder")
     separator = ": " if details else "; "
     return Account(
         end.name, _where(end), said, (*details, *used), separator, f"{when(end.ended)}  "
     )
 
 
-def _last_output(end: End) -> list[str]:
-    """Return the last lines of a run's output, if it is still kept."""
+def _last_output(end: End, *, ask_journal: bool) -> list[str]:
+    """Return the last lines of a run's output or of a member's stderr, if they are still kept."""
     if end.kind != "pty" or not end.run:
-        return []
+        return stderr_of(end.leaf, ask_journal=ask_journal)
     from scopekeeper.exec.run import load
 
     run = load(end.run)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from scopekeeper.doctor import client_hooks, machine, mcp_servers, parts
+from scopekeeper.doctor import client_hooks, machine, mcp_servers, parts, scratch
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import detail, remedy
 from scopekeeper.doctor.trial import trial
@@ -35,7 +35,9 @@ def examine() -> list[Finding]:
     findings += _found("launcher", parts.launcher)
     findings += _found("shell", parts.shell)
     findings += _found("policy", parts.policy)
+    findings += _found("commands", parts.commands)
     findings += _found("clients", parts.clients)
+    findings += _found("hosts", parts.hosts)
     findings += _found("state", parts.state_folder)
     findings += _found("servers", mcp_servers.launchers)
     findings += _found("hooks", client_hooks.launchers)
@@ -43,6 +45,7 @@ def examine() -> list[Finding]:
     findings += _found("keeper", lambda: parts.keeper(where))
     findings += _found("gateway", lambda: parts.gateways(caller))
     findings += _found("escaped", lambda: parts.escapes(caller))
+    findings += _found("scratch", lambda: scratch.sizes(caller))
     findings += _found("exec", lambda: parts.runs(where))
     findings += _found("trial", lambda: trial(caller.mount), Status.FAIL)
     return findings

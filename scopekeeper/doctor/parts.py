@@ -162,6 +162,44 @@ def clients() -> Iterator[Finding]:
             yield Finding("clients", Status.OK, files)
 
 
+def commands() -> Iterator[Finding]:
+    """Check that the programs of commands for ends and events are there."""
+    from scopekeeper.policy.load import load
+    from scopekeeper.policy.programs import missing
+    from scopekeeper.policy.toml_file import PolicyError
+
+    try:
+        policy = load()
+    except PolicyError:
+        return  # policy() reports it
+    found = dict(missing(policy))
+    for rule, problem in found.items():
+        yield Finding(
+            "commands", Status.LIMIT, f"{rule.title} ({rule.source}): {problem}",
+            "install it, correct the command, or set enabled = false",
+        )  # fmt: skip
+    if not found and any(rule.enabled for rule in policy.commands):
+        yield Finding("commands", Status.OK, "the programs of all commands for events are there")
+
+
+def hosts() -> Iterator[Finding]:
+    """Check that the groups of hosts can be read, if there are any."""
+    from scopekeeper.hosts import groups
+
+    warnings: list[str] = []
+    try:
+        found = groups.load(warnings)
+    except groups.HostsError as error:
+        yield Finding("hosts", Status.LIMIT, error.message, error.hint or "correct the file")
+        return
+    if warnings:
+        problems = "; ".join(warnings)
+        yield Finding("hosts", Status.LIMIT, problems, "correct the file, or move it away")
+    elif found:
+        names = ", ".join(f"@{name}" for name in found)
+        yield Finding("hosts", Status.OK, f"groups for -H: {names}")
+
+
 def state_folder() -> Finding:
     """Check that what ends can be recorded."""
     from scopekeeper import state

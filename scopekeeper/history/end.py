@@ -71,6 +71,8 @@ class End:
     stopper: Stopper | None = None
     label: str = ""
     """A second name of its session, given to the scope while it lived."""
+    scratch_bytes: int | None = None
+    """The size of its scratch folder when that was removed."""
 
     @property
     def shown_session(self) -> str:
@@ -83,7 +85,10 @@ class End:
         return names.leaf_name(self.name, self.member_id)
 
 
-_FILLED = ("exit_status", "signal", "memory_peak", "cpu_usec", "oom_kills", "processes", "stopper")
+_FILLED = (
+    "exit_status", "signal", "memory_peak", "cpu_usec", "oom_kills", "processes", "stopper",
+    "scratch_bytes",
+)  # fmt: skip
 
 
 def merged(known: End, new: End) -> End:

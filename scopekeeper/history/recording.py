@@ -65,6 +65,22 @@ def keep_for_users(ends: Mapping[int, Sequence[End]]) -> tuple[list[End], list[s
     return news, problems
 
 
+def note_scratch(sizes: Sequence[tuple[str, str, int]]) -> str:
+    """Write the sizes that scratch folders had, by unit and member id; return the problem.
+
+    Raises nothing, and may come before the end of a member is written, or after it.
+    """
+    if not sizes:
+        return ""
+    try:
+        from scopekeeper import state
+        from scopekeeper.history.store import HistoryStore
+
+        return HistoryStore(state.make()).write((), (), sizes)[1]
+    except Exception as error:  # noqa: BLE001  as above
+        return f"the history was not written: {words(error)}"
+
+
 def missed(leaves: Collection[str], lives: Callable[[End], bool]) -> tuple[list[End], str]:
     """Return the unseen ends of members that the history has as living, and the problem.
 

@@ -19,11 +19,14 @@ COLUMNS = {
     "memory_peak": "INTEGER", "cpu_usec": "INTEGER", "oom_kills": "INTEGER",
     "processes": "INTEGER", "killed": "INTEGER NOT NULL", "seen": "INTEGER NOT NULL",
     "stopper_pid": "INTEGER", "stopper_uid": "INTEGER", "stopper_command": "TEXT",
-    "label": "TEXT NOT NULL DEFAULT ''",
+    "label": "TEXT NOT NULL DEFAULT ''", "scratch_bytes": "INTEGER",
 }  # fmt: skip
 NAMES = ", ".join(COLUMNS)
-ADDED = ("label",)
-"""Columns that tables of earlier versions lack. Those versions read and write such a table too."""
+ADDED = {"label": "''", "scratch_bytes": "NULL"}
+"""Columns that tables of earlier versions lack, with what is read in place of them.
+
+Those versions read and write such a table too.
+"""
 TABLE = (
     "(row INTEGER PRIMARY KEY, "
     + "".join(f"{name} {kind}, " for name, kind in COLUMNS.items())
@@ -46,7 +49,7 @@ def add_columns(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
 
 def source(connection: sqlite3.Connection, table: str) -> str:
     """Return what to read from: the table, with the columns that it lacks empty."""
-    added = "".join(f", '' AS {name}" for name in _missing(connection, table))
+    added = "".join(f", {ADDED[name]} AS {name}" for name in _missing(connection, table))
     return f"(SELECT *{added} FROM {table})" if added else table  # noqa: S608
 
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError
-from scopekeeper.history import bounds, rows, totals
+from scopekeeper.history import bounds, rows, scratch, totals
 from scopekeeper.history.bounds import BOUNDS, Bounds
 from scopekeeper.history.end import End, merged
 from scopekeeper.scope import names
@@ -90,22 +90,24 @@ class HistoryStore:
         self._bounds = limits
         self._step = step
 
-    def write(self, ends: Sequence[End], began: Sequence[End] = ()) -> tuple[list[End], str]:
-        """Write all ends or none; return the new ones, and a note if a damaged file was moved.
+    def write(
+        self, ends: Sequence[End], began: Sequence[End] = (), sizes: Sequence[scratch.Noted] = ()
+    ) -> tuple[list[End], str]:
+        """Write all or nothing; return the new ends, and a note if a damaged file was moved.
 
-        began are living members, each as the end to record if the real one is missed. Raises
-        HistoryError, OSError.
+        began are living members, each as the end to record if the real one is missed; sizes are
+        those of scratch folders. Raises HistoryError, OSError.
         """
         with self._locked():
             try:
-                return self._write(ends, began), ""
+                return self._write(ends, began, sizes), ""
             except _DamagedError as error:
                 aside = self._move_aside()
                 problem = (
                     f"the history was damaged ({error}); it is now {aside}, and a new one began"
                 )
             try:
-                return self._write(ends, began), problem
+                return self._write(ends, began, sizes), problem
             except _DamagedError as error:
                 raise HistoryError(f"{self.path}: {error}") from None
 
@@ -262,7 +264,9 @@ class HistoryStore:
         finally:
             os.close(fd)
 
-    def _write(self, ends: Sequence[End], began: Sequence[End]) -> list[End]:
+    def _write(
+        self, ends: Sequence[End], began: Sequence[End], sizes: Sequence[scratch.Noted]
+    ) -> list[End]:
         self._step("open")
         problem = self._problem()
         if problem:
@@ -271,13 +275,14 @@ class HistoryStore:
         os.close(regular_files.open_regular(self.path, _OPEN))
         try:
             with contextlib.closing(self._connect()) as connection:
-                return self._transaction(connection, ends, began)
+                return self._transaction(connection, ends, began, sizes)
         except (sqlite3.Error, ValueError) as error:
             raise self._failure(error) from error
 
     def _transaction(
-        self, connection: sqlite3.Connection, ends: Sequence[End], began: Sequence[End]
-    ) -> list[End]:
+        self, connection: sqlite3.Connection, ends: Sequence[End], began: Sequence[End],
+        sizes: Sequence[scratch.Noted],
+    ) -> list[End]:  # fmt: skip
         self._step("prepare")
         connection.execute("PRAGMA journal_mode = WAL")
         # a crash of the machine can lose the last ends but damages nothing
@@ -295,7 +300,9 @@ class HistoryStore:
         self._step("insert")
         for end in began:
             self._keep_living(connection, end)
+        scratch.note(connection, sizes)
         news = [end for end in ends if self._keep(connection, end)]
+        scratch.fill(connection)
         totals.add(connection, [end.reason for end in news])
         self._step("prune")
         self._bounds.prune(connection, {rows.to_text(end.unit) for end in ends})

@@ -86,6 +86,9 @@ def message(notice: notices.Notice) -> str:
         share = round(100 * notice.used / notice.limit)
         used, limit = show_bytes(notice.used), show_bytes(notice.limit)
         text = f"{whose} uses {used} of memory, {share} % of its limit of {limit}"
+    elif isinstance(notice, notices.ScratchHigh):
+        used, limit = show_bytes(notice.used), show_bytes(notice.limit)
+        text = f"{whose} has {used} in its scratch folder, scratch_max is {limit}"
     elif isinstance(notice, notices.ProcessEscaped):
         text = f"{notice.process.program} of {whose} left its scope: {notice.process.evidence}"
     elif isinstance(notice, notices.OrphanFound):

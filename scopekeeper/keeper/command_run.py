@@ -20,6 +20,7 @@ from scopekeeper.keeper.command_input import Given
 from scopekeeper.keeper.command_streams import Streams
 from scopekeeper.kernel.exit_status import signal_name
 from scopekeeper.policy.command_rules import CommandRule
+from scopekeeper.policy.programs import PATH, program
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope import choose_placement, placement_options
 from scopekeeper.scope.placement import Caller
@@ -34,7 +35,6 @@ _STOP_SECONDS = 5
 _SLACK_SECONDS = 30
 """How much later than that a manager may be, on a loaded machine."""
 _MOST_LINES = 20
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("PATH", "SCOPEKEEPER_CONFIG", "SCOPEKEEPER_STATE")
 
 
@@ -97,21 +97,9 @@ def forget_failed() -> None:
         _log.debug("earlier commands: %s", words(error))
 
 
-def program(word: str) -> str:
-    """Return the path of a program; raises ScopekeeperError."""
-    path = os.environ.get("PATH") or _PATH
-    found = [word] if "/" in word else [f"{each}/{word}" for each in path.split(":") if each]
-    for each in found:
-        if os.path.isfile(each) and os.access(each, os.X_OK):
-            return each
-    if "/" in word:
-        raise ScopekeeperError(f"there is no program {word}")
-    raise ScopekeeperError(f"there is no program {word} in PATH; give its whole path")
-
-
 def _environment(given: Given) -> dict[str, str]:
     uid = os.getuid()
-    known = {"PATH": _PATH, "HOME": home_of(uid) or "/", "LANG": os.environ.get("LANG", "C.UTF-8")}
+    known = {"PATH": PATH, "HOME": home_of(uid) or "/", "LANG": os.environ.get("LANG", "C.UTF-8")}
     if name := name_of(uid):
         known |= {"USER": name, "LOGNAME": name}
     known |= {key: os.environ[key] for key in _PASSED if os.environ.get(key)}

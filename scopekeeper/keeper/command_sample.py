@@ -37,6 +37,8 @@ def sample(rule: CommandRule) -> notices.Notice:
             cgroup="/app.slice/example.scope", command=_NAME, is_over=True, in_service=False,
         )  # fmt: skip
         return notices.ProcessEscaped(process)
+    if event == "ScratchHigh":
+        return notices.ScratchHigh(scope, member, "/example", 2 * _GIB, _GIB)
     if event == "RunWarning":
         run = Run("00000000", _SESSION, lane, _NAME, (), now, "")
         return notices.RunWarning(run, "this is no real warning")

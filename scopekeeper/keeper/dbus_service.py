@@ -298,6 +298,11 @@ class Interface(ServiceInterface):
         """A scope or member has passed a share of its memory limit."""
         return what
 
+    @signal()
+    def ScratchHigh(self, what: "a{sv}") -> "a{sv}":
+        """The scratch folder of a member has passed its scratch_max."""
+        return what
+
     def emit(self, notice: notices.Notice) -> None:
         """Send a notice as the signal of the same name."""
         values = _variants(notices.fields(notice))

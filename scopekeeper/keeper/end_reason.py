@@ -33,6 +33,8 @@ class Circumstances:
     """Microseconds."""
     stopping: Stopping = Stopping.NOTHING
     """What was being stopped around the scope."""
+    by_oomd: str = ""
+    """The evidence that systemd-oomd killed the member; '' if it did not."""
 
 
 def explain(
@@ -40,10 +42,10 @@ def explain(
 ) -> End:
     """Return an end with its reason and the evidence.
 
-    The first that holds: killed by the OOM killer; marked by a stop; ended with the service that
-    owns it; stopped by systemd for a property set at the launch; ended by itself; unknown. The
-    evidence of another cause is about that alone: how the member's own command ended has fields of
-    its own.
+    The first that holds: killed by the OOM killer or by systemd-oomd; marked by a stop; ended with
+    the service that owns it; stopped by systemd for a property set at the launch; ended by itself;
+    unknown. The evidence of another cause is about that alone: how the member's own command ended
+    has fields of its own.
     """
     status, number = (exit_.status, exit_.signal) if exit_ else (None, None)
     end = dataclasses.replace(
@@ -52,6 +54,8 @@ def explain(
     if oom_kills and status is None and number in (None, signal.SIGKILL):
         evidence = f"the OOM killer killed {oom_kills} of its processes (memory.events)"
         return _with(end, Reason.OOM_KILLED, evidence)
+    if around.by_oomd and status is None and number in (None, signal.SIGKILL):
+        return _with(end, Reason.OOM_KILLED, around.by_oomd)
     if cause is not None:
         return dataclasses.replace(_with(end, cause.reason, cause.evidence), stopper=cause.stopper)
     if around.bound_to and around.owner_gone and may_follow(exit_):

@@ -185,7 +185,7 @@ def concerns(rule: CommandRule, notice: notices.Notice) -> bool:
         is_passed = notice.share == rule.memory_share
         kind = notice.member.kind if notice.member is not None else notice.scope.kind
         return is_passed and _is_for(rule, notice.scope.lane, kind)
-    if isinstance(notice, notices.OrphanFound):
+    if isinstance(notice, notices.OrphanFound | notices.ScratchHigh):
         return _is_for(rule, notice.scope.lane, notice.member.kind)
     if isinstance(notice, notices.ProcessEscaped):
         return _is_for(rule, notice.process.lane, notice.process.kind)

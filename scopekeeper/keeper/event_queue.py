@@ -9,6 +9,9 @@ from scopekeeper.keeper.events import Change, Event, OwnerChanged, ScopeChanged,
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.scope.model import Owner
 
+_LASTING = (What.OOM_KILL, What.OOMD_KILL)
+"""Changes that matter also once the scope is gone."""
+
 
 @dataclass(slots=True)
 class _Changing:
@@ -48,7 +51,7 @@ class EventQueue:
         changing = self._changing.pop(directory, None)
         if changing is not None:
             changing.touched.clear()
-            changing.changes = {c for c in changing.changes if c.what is What.OOM_KILL}
+            changing.changes = {c for c in changing.changes if c.what in _LASTING}
         self._append(ScopeGone(directory))
 
     def owner_changed(self, owner: Owner) -> None:

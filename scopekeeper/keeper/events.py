@@ -19,6 +19,8 @@ class What(enum.Enum):
     WENT = "went"
     RECORD = "record"
     OOM_KILL = "oom-kill"
+    OOMD_KILL = "oomd-kill"
+    """systemd-oomd kills the leaf, or the whole scope."""
     PEER_LEFT = "peer-left"
     """Somebody has closed the other end of its stdin or stdout."""
 

@@ -24,6 +24,7 @@ from scopekeeper.keeper.policy_in_force import PolicyInForce
 from scopekeeper.keeper.publisher import Publisher
 from scopekeeper.keeper.returns import Returns
 from scopekeeper.keeper.rewrap import Rewrap
+from scopekeeper.keeper.stderr_files import StderrFiles
 from scopekeeper.keeper.tracker import Tracker
 from scopekeeper.keeper.unseen_ends import UnseenEnds
 from scopekeeper.kernel.inotify import IN_CLOSE_WRITE, IN_DELETE, IN_MOVED_TO
@@ -104,6 +105,7 @@ class Keeper:
         self._unseen_ends = UnseenEnds(
             self._jobs, caller.mount, lambda: self._tracker.watched, self._cleanup.release
         )
+        self._stderr_files = StderrFiles(self._jobs, self._tracker.watch.watch_folder)
         self._rewrap = Rewrap(
             self._jobs,
             self._tracker.watch.watch_folder,
@@ -153,6 +155,7 @@ class Keeper:
                 lambda _: self._reload_if_changed(),
             )
         self._rewrap.follow()
+        self._jobs.begin(self._stderr_files.find)
         self._publish.start()
         self._tracker.watch.watch_file(launch_ledger.path(), self._unseen_ends.launched)
         self._unseen_ends.launched()  # what came and went before
@@ -204,9 +207,11 @@ class Keeper:
         elif isinstance(notice, notices.MemberStarted):
             self._writer.began(notice.scope.directory, notice.member.leaf)
             self._returns.take_in(notice)
+            self._stderr_files.started()
         elif isinstance(notice, notices.MemberEnded):
             self._writer.ended(notice.end)
             self._unseen_ends.note(notice.end)
+            self._stderr_files.ended()
             self._cleanup.release()
             self._cleanup.hunt()
         elif isinstance(notice, notices.ScopeEnded):

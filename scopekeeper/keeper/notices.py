@@ -86,6 +86,18 @@ class MemoryHigh:
     """The part of the limit that was to be passed."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScratchHigh:
+    """The scratch folder of a member has passed the ``scratch_max`` of its launch."""
+
+    scope: Scope
+    member: Member
+    path: str
+    used: int
+    """Bytes; there may be more."""
+    limit: int
+
+
 Notice = (
     ScopeStarted
     | ScopeLabelled
@@ -96,6 +108,7 @@ Notice = (
     | RunWarning
     | ProcessEscaped
     | MemoryHigh
+    | ScratchHigh
 )
 Tell = Callable[[Notice], None]
 Value = str | int | None
@@ -156,10 +169,12 @@ def fields(notice: Notice) -> dict[str, Value]:
         "lane": scope.lane,
         "run": scope.run,
     }
-    if isinstance(notice, MemberStarted | OrphanFound):
+    if isinstance(notice, MemberStarted | OrphanFound | ScratchHigh):
         values |= {"member": notice.member.name, "member_id": notice.member.member_id}
     if isinstance(notice, OrphanFound):
         values |= {"evidence": notice.evidence}
+    if isinstance(notice, ScratchHigh):
+        values |= {"path": notice.path, "scratch_bytes": notice.used, "limit_bytes": notice.limit}
     if isinstance(notice, MemoryHigh):
         if notice.member is not None:
             values |= {"member": notice.member.name, "member_id": notice.member.member_id}

@@ -195,7 +195,7 @@ class PendingEnds:
             self._end(ending)
 
     def _end_or_ask(self, key: Key, ending: Ending) -> None:
-        was_killed = ending.of.oom_kills.get(ending.end.leaf, 0)
+        was_killed = ending.of.was_killed_for_memory(ending.end.leaf)
         if ending.cause is None and not was_killed and end_reason.was_ended(ending.exit):
             self._unexplained[key] = ending
             self._ask()
@@ -207,7 +207,8 @@ class PendingEnds:
         if not kills and ending.cause is None and exit_ and exit_.signal == signal.SIGKILL:
             kills = ending.of.take_kill()
         stopping = self.stopping or Stopping.NOTHING
-        around = dataclasses.replace(ending.around, stopping=stopping)
+        by_oomd = ending.of.take_oomd(ending.end.leaf)
+        around = dataclasses.replace(ending.around, stopping=stopping, by_oomd=by_oomd)
         ended = ending.end if ending.cause is None else ending.counted(self._notes)
         end = end_reason.explain(ended, exit_, ending.cause, kills, around)
         self._report_end(end if ending.cause else observe.with_claim(end, ending.claim))

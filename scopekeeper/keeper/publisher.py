@@ -8,6 +8,7 @@ from scopekeeper.keeper.event_commands import EventCommands
 from scopekeeper.keeper.faults import Faults
 from scopekeeper.keeper.jobs import Jobs
 from scopekeeper.keeper.memory_watch import MemoryWatch
+from scopekeeper.keeper.scratch_watch import ScratchWatch
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope
 
@@ -28,6 +29,7 @@ class Publisher:
         self._memory = MemoryWatch(
             asyncio.get_running_loop(), scopes, lambda: policy().memory_shares, self
         )
+        self._scratch = ScratchWatch(jobs, scopes, lambda: policy().bounds_scratch, self)
         self._receivers = (report, self._commands.take_in)
 
     def __call__(self, notice: notices.Notice) -> None:
@@ -47,8 +49,10 @@ class Publisher:
     def changed(self) -> None:
         """Look for what rules ask for: they or the scopes have changed."""
         self._memory.changed()
+        self._scratch.changed()
 
     def close(self) -> None:
         """Start no more commands."""
         self._memory.close()
+        self._scratch.close()
         self._commands.close()

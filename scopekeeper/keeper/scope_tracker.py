@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from scopekeeper.history.end import End
 from scopekeeper.keeper import continued, end_reason
 from scopekeeper.keeper.end_reason import Circumstances
-from scopekeeper.kernel import cgroupfs, proc
+from scopekeeper.kernel import cgroupfs, oomd, proc
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.lifecycle import observe, stop_counts, stop_mark
 from scopekeeper.scope import record_parser
@@ -134,6 +134,8 @@ class TrackedScope:
     oom_kills: dict[str, int] = field(default_factory=dict)
     """Under '' those that the kernel counted for the scope as a whole."""
 
+    by_oomd: set[str] = field(default_factory=set)
+    """Leaves that systemd-oomd has killed; '' if it has killed the whole scope."""
     peaked: set[str] = field(default_factory=set)
     """Leaves whose memory peak was read after an OOM kill in them."""
     fresh: dict[str, int] = field(default_factory=dict)
@@ -191,6 +193,17 @@ class TrackedScope:
         left = self.oom_kills.get("", 0)
         self.oom_kills[""] = max(left - 1, 0)
         return min(left, 1)
+
+    def take_oomd(self, leaf: str) -> str:
+        """Return the evidence that systemd-oomd killed a leaf, and forget it; '' if it did not."""
+        if leaf in self.by_oomd:
+            self.by_oomd.discard(leaf)
+            return oomd.EVIDENCE
+        return f"{oomd.EVIDENCE} of its scope" if "" in self.by_oomd else ""
+
+    def was_killed_for_memory(self, leaf: str) -> bool:
+        """Return whether the kernel or systemd-oomd killed a leaf, or its whole scope."""
+        return bool(self.oom_kills.get(leaf) or self.by_oomd & {leaf, ""})
 
     def _has_changed(self, living: dict[str, Member]) -> bool:
         """Return True if members need another look; a command's arguments appear on exec."""

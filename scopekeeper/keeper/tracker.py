@@ -259,6 +259,8 @@ class Tracker:
         for change in event.changes:
             if tracked is not None and change.what is events.What.OOM_KILL:
                 tracked.note_kill(change.leaf)
+            elif tracked is not None and change.what is events.What.OOMD_KILL:
+                tracked.by_oomd.add(change.leaf)
 
     def _soon(self) -> None:
         if self._looking is None:

@@ -28,7 +28,7 @@ from scopekeeper.keeper.processes import Processes, WatchedProcess, allow_descri
 from scopekeeper.keeper.scope_discovery import ScopeDiscovery
 from scopekeeper.keeper.slice_kills import SliceKills, kills_of
 from scopekeeper.keeper.stdio_watch import Followed, StdioWatch
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, oomd
 from scopekeeper.kernel.exit_status import Exit, start_of
 from scopekeeper.kernel.inotify import (
     IN_ATTRIB,
@@ -311,6 +311,7 @@ class Watch:
         if event.mask & IN_ATTRIB:
             if not event.name or event.name in scope.leaves:
                 self._queue.change(scope.directory, event.name, What.RECORD)
+                self._note_oomd(scope.directory, event.name)
         elif names.parse_leaf(event.name) is None:
             return
         elif event.mask & IN_DELETE:
@@ -376,6 +377,14 @@ class Watch:
                 self._queue.change(scope.directory, name, What.OOM_KILL)
         if not found:
             self._queue.change(scope.directory, "", What.OOM_KILL)
+
+    def _note_oomd(self, directory: str, leaf: str) -> None:
+        """Report that systemd-oomd kills a leaf, or with leaf '' the scope.
+
+        Read at once: it marks a cgroup before it kills, and systemd may remove the scope after.
+        """
+        if oomd.kills_of(f"{directory}/{leaf}"):
+            self._queue.change(directory, leaf, What.OOMD_KILL)
 
     def _count_last_kills(self, directory: str) -> None:
         """Report a kill of the last processes of a scope that is removed, with its count."""

@@ -13,11 +13,12 @@ _VALUED = {
     "--tasks-max": "tasks_max", "--cpu-weight": "cpu_weight",
     "--member-memory-max": "member_memory_max",
     "--member-memory-swap-max": "member_memory_swap_max", "--member-tasks-max": "member_tasks_max",
-    "--placement": "placement", "--if-unavailable": "if_unavailable",
+    "--placement": "placement", "--stderr": "stderr",
+    "--if-unavailable": "if_unavailable",
 }  # fmt: skip
 FLAGS = {
     "--replace": "replace", "--own-scope": "own_scope", "--no-bus": "no_bus",
-    "--real-shell": "real_shell", "--no-container": "no_container",
+    "--real-shell": "real_shell", "--no-container": "no_container", "--scratch": "scratch",
 }  # fmt: skip
 REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be repeated: their values are joined by NUL."""

@@ -74,6 +74,10 @@ def contain(member: NewMember, caller: Caller, place: Place, warnings: list[str]
         from scopekeeper.launch.limits import limit_member
 
         limit_member(directory, member.leaf, member.request.member_limits, warnings)
+    if member.request.oomd_preference:
+        from scopekeeper.launch.oomd import make_candidate
+
+        make_candidate(directory, member.leaf, member.request.oomd_preference, warnings)
     if member.request.oom_score:
         from scopekeeper.launch.oom_score import raise_to
 

@@ -21,7 +21,7 @@ def limit_folder(base: str, directory: str, limits: dict[str, int], warnings: li
     """Limit a scope without a manager; base is the folder that contains it."""
     for option, value in limits.items():
         controller, file = _FILES[option]
-        if _enable(base, controller) and exists(f"{directory}/{file}"):
+        if enable(base, controller) and exists(f"{directory}/{file}"):
             write(f"{directory}/{file}", "max" if value < 0 else str(value))
     warn_unlimited(directory, limits, warnings)
 
@@ -30,7 +30,7 @@ def limit_member(directory: str, leaf: str, limits: dict[str, int], warnings: li
     """Limit one member of the scope at directory."""
     for option, value in limits.items():
         controller, file = _FILES[option]
-        if _enable(directory, controller) and exists(f"{directory}/{leaf}/{file}"):
+        if enable(directory, controller) and exists(f"{directory}/{leaf}/{file}"):
             write(f"{directory}/{leaf}/{file}", "max" if value < 0 else str(value))
             if controller == "memory":
                 # the kernel kills the whole member, not its siblings
@@ -56,7 +56,7 @@ def warn_unlimited(directory: str, limits: dict[str, int], warnings: list[str]) 
         warnings.append(f"--{option.replace('_', '-')} has no effect: {why}")
 
 
-def _enable(directory: str, controller: str) -> bool:
+def enable(directory: str, controller: str) -> bool:
     """Enable a controller for the children of a cgroup; return False if that fails."""
     if controller in read(f"{directory}/cgroup.subtree_control").split():
         return True

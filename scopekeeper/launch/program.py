@@ -5,6 +5,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from scopekeeper.owned.claim_at_launch import Handover
@@ -66,14 +67,17 @@ def execute(
     command: list[str],
     environment: dict[bytes, bytes],
     handover: "Handover | None" = None,
+    failed: "Callable[[], None] | None" = None,
 ) -> None:
-    """Become the program; exits 126 or 127 if it cannot be executed."""
+    """Become the program; if it cannot be executed, call failed, and exit 126 or 127."""
     arguments = [encoded(argument) for argument in command]
     try:
         posix.execve(program, arguments, environment)
     except OSError as error:
         if error.errno == _ENOEXEC:  # a script without #!: execvp(3) runs a shell
             posix.execve(b"/bin/sh", [b"sh", program, *arguments[1:]], environment)
+        if failed is not None:
+            failed()
         if handover is not None:
             handover.withdraw()  # the command does not run and owns nothing
         status = NOT_FOUND if error.errno == _ENOENT else NOT_EXECUTABLE

@@ -21,7 +21,10 @@ _ROOM = ("supersede", "max_scopes", "when_full")
 """Rules about the other scopes of the lane."""
 _GATE = ("min_available", "max_pressure", "when_short", "wait_most")
 """Rules about the memory of the machine; only the first two demand anything."""
-_CHOICES = {"kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "warn")}
+_CHOICES = {
+    "kind": KINDS, "lifetime": LIFETIMES, "if_unavailable": ("fail", "warn"),
+    "stderr": ("inherit", "journal", "file"),
+}  # fmt: skip
 
 
 class Request:
@@ -31,8 +34,8 @@ class Request:
         "asked", "continues", "durations", "explicit_run", "gate", "if_unavailable", "ignored",
         "ignores_replace",
         "kind", "lane", "launched_in", "lifetime", "limits", "member_limits", "name",
-        "oom_score", "owner",
-        "placement", "replace", "room", "run", "session", "session_id",
+        "oom_score", "oomd_preference", "owner",
+        "placement", "replace", "room", "run", "scratch_max", "session", "session_id", "stderr",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +121,12 @@ class Request:
         if ("min_available" in options or "max_pressure" in options) and "ungated" not in options:
             self.gate = {key: options[key] for key in _GATE if key in options}
         self.oom_score = int(options.get("oom_score_adjust", "0"))
+        self.oomd_preference = options.get("managed_oom_preference", "")
+        self.scratch_max: int | None = None
+        """Bytes above which its scratch folder is reported, 0 for none; None: it has no folder."""
+        if options.get("scratch") == "1":
+            self.scratch_max = int(options.get("scratch_max", "0"))
+        self.stderr = options.get("stderr", "inherit")
         self.if_unavailable = options.get("if_unavailable", "fail")
         self.durations: dict[str, int] = {}
         self.limits: dict[str, int] = {}
@@ -127,6 +136,8 @@ class Request:
 
     def _applicable(self, said: dict[str, str], options: dict[str, str]) -> dict[str, str]:
         """Return what the lane's rules say for a launch with these options."""
+        if options.get("kind", "mcp") != "mcp":
+            said.pop("stderr", None)  # only a server's is not what somebody looks at
         if "shared_name" in options:
             said.pop("replace", None)  # commands of a shell: two of one name are two
         elif not self.session and "name" not in options:

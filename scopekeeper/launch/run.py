@@ -59,7 +59,7 @@ def _launch(
     program = resolve(command[0], environment)
     inner = defaults | environment
     pipe_ignored = signals.pipe_was_ignored()
-    handover = None
+    handover = member = None
     whole = command
     if b"TMUX" in environment:
         from scopekeeper.launch.tmux import wait_until_moved
@@ -74,7 +74,7 @@ def _launch(
             from scopekeeper.launch.path_options import hand_over
 
             handover = hand_over(options)
-        contain(options, command[0], environment, inner)
+        _, member = contain(options, command[0], environment, inner, may_have_scratch=True)
         if handover is not None:
             handover.bind()
     except Exception as error:
@@ -86,8 +86,7 @@ def _launch(
         if options.get("if_unavailable") != "warn" or not is_unavailable(error):
             raise
         say(f"warning: running uncontained: {reported(error)}")
-        if "own" in options:
-            say("warning: --own has no effect: nothing can tell when the last user is gone")
+        _warn_of_paths(options)
         inner = environment
     drop_bus(inner, options)
     if "real_shell" in options:
@@ -97,7 +96,24 @@ def _launch(
     signals.restore(pipe_ignored=pipe_ignored)
     if last is not None:
         last()
-    execute(program, command, inner, handover)
+    back = None if member is None else _redirected(member)
+    execute(program, command, inner, handover, back)
+
+
+def _redirected(member: "NewMember") -> "Callable[[], None] | None":
+    """Replace this process's stderr if the member asks for that; return what takes it back."""
+    if member.request.stderr == "inherit":
+        return None
+    from scopekeeper.launch.stderr import redirect
+
+    return redirect(member)
+
+
+def _warn_of_paths(options: dict[str, str]) -> None:
+    for option in ("own", "scratch"):
+        if option in options:
+            text = f"--{option} has no effect: nothing can tell when the last user is gone"
+            say(f"warning: {text}")
 
 
 def drop_bus(inner: dict[bytes, bytes], options: dict[str, str]) -> None:
@@ -114,10 +130,13 @@ def contain(
     inner: dict[bytes, bytes],
     caller: "Caller | None" = None,
     warn: "Callable[[str], None] | None" = None,
-) -> str:
-    """Contain this process, add its identity to inner and return the scope's directory.
+    *,
+    may_have_scratch: bool = False,
+) -> "tuple[str, NewMember]":
+    """Contain this process, add its identity to inner; return the scope's directory and it.
 
-    Warnings go to warn, or to stderr. Raises ScopekeeperError, ValueError, OSError, LookupError.
+    Warnings go to warn, or to stderr. may_have_scratch: make the scratch folder that options or
+    rules ask for. Raises ScopekeeperError, ValueError, OSError, LookupError.
     """
     from scopekeeper.history import launch_ledger
     from scopekeeper.launch import join
@@ -129,22 +148,41 @@ def contain(
     if request.gate:
         from scopekeeper.launch.gate import pass_gate
 
+        _report(warnings, warn)  # the rules that refuse may be those before an invalid file
         pass_gate(request, where, warn or say)
+    scratch = None
+    if may_have_scratch and request.scratch_max is not None:
+        from scopekeeper.owned.scratch import ScratchFolder
+
+        scratch = ScratchFolder(request.session, request.lane, request.name, request.scratch_max)
     try:
-        member, directory = enter(request, owner, caller, where, warnings)
-    except join.OtherOwnerError:
-        request.run = request.run_beside(owner.label)
-        member, directory = enter(request, owner, caller, where, warnings)
+        try:
+            member, directory = enter(request, owner, caller, where, warnings)
+        except join.OtherOwnerError:
+            request.run = request.run_beside(owner.label)
+            member, directory = enter(request, owner, caller, where, warnings)
+        if scratch is not None:
+            inner[b"TMPDIR"] = scratch.bind()
+    except Exception:
+        if scratch is not None:
+            scratch.withdraw()
+        raise
     warn_of_ignored(request, owner, warnings)
+    _report(warnings, warn)
+    tell(inner, member)
+    fields = member.ledger_fields(directory[len(caller.mount) :])
+    launch_ledger.append(launch_ledger.line(fields))
+    return directory, member
+
+
+def _report(warnings: list[str], warn: "Callable[[str], None] | None") -> None:
+    """Report the warnings, each once."""
     for text in warnings:
         if warn is not None:
             warn(text)
         else:
             say(f"warning: {text}")
-    tell(inner, member)
-    fields = member.ledger_fields(directory[len(caller.mount) :])
-    launch_ledger.append(launch_ledger.line(fields))
-    return directory
+    warnings.clear()
 
 
 def enter(

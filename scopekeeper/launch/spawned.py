@@ -40,7 +40,7 @@ def main(fd: int) -> None:
 
     inner: dict[bytes, bytes] = dict(asked["environment"])
     try:
-        directory = run.contain(
+        directory, _ = run.contain(
             asked["options"],
             asked["name"],
             original_environment(),

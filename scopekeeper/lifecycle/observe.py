@@ -217,6 +217,11 @@ def _with_marked_cause(end: End, scope_directory: str, of_scope: StopMark | None
     of_member = None
     with contextlib.suppress(OSError, RecordError):
         of_member = record_parser.member(cgroupfs.attribute(leaf, ATTRIBUTE), end.leaf).mark
+    by_oomd = oom.of_oomd(scope_directory, end.leaf)
+    if by_oomd and not end.oom_kills:
+        end = unwatched(end, None, now)
+        evidence = f"{UNSEEN}; {by_oomd}"
+        return dataclasses.replace(end, reason=Reason.OOM_KILLED, evidence=evidence)
     cause = stop_mark.cause(leaf, of_member) or stop_mark.cause(scope_directory, of_scope)
     return unwatched(end, cause, now, stop_mark.claim(of_member or of_scope))
 

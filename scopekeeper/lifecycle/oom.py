@@ -1,7 +1,8 @@
 """Finds out whether a member whose end nobody watched was killed because it was out of memory.
 
-The kernel counts kills in a cgroup while that exists, and systemd keeps the result of a scope while
-its unit is loaded. When both are gone, nothing can be read any more.
+The kernel counts kills in a cgroup while that exists, systemd-oomd counts its own in an attribute
+there, and systemd keeps the result of a scope while its unit is loaded. When all of these are gone,
+nothing can be read any more.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from scopekeeper.errors import ManagerError
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
-from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel import cgroupfs, oomd
 from scopekeeper.scope import names, record_parser
 from scopekeeper.scope.records import ATTRIBUTE, RecordError
 from scopekeeper.systemd import units
@@ -24,6 +25,13 @@ _RESULT = "oom-kill"
 def of_leaf(directory: str) -> int:
     """Return how many processes of a leaf were killed; 0 also if its memory is not counted."""
     return cgroupfs.keyed(cgroupfs.read(directory, _EVENTS), "oom_kill") or 0
+
+
+def of_oomd(scope: str, leaf: str) -> str:
+    """Return the evidence that systemd-oomd killed a member, or its whole scope; '' if not."""
+    if oomd.kills_of(f"{scope}/{leaf}"):
+        return oomd.EVIDENCE
+    return f"{oomd.EVIDENCE} of its scope" if oomd.kills_of(scope) else ""
 
 
 def counted(killed: int) -> str:

@@ -223,7 +223,9 @@ class _Clues:
             evidence = oom.counted(killed)
         else:
             is_there = os.path.isdir(scope)
-            evidence = oom.of_scope(scope, each.end) if is_there else self.results.evidence(path)
+            evidence = oom.of_oomd(scope, each.end.leaf) or (
+                oom.of_scope(scope, each.end) if is_there else self.results.evidence(path)
+            )
         if not evidence:
             return None
         return dataclasses.replace(

@@ -31,8 +31,11 @@ def plain(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-def examine(path: str) -> Thing:
-    """Return the identity of the file at a plain path if it may be owned; raises RefusedError."""
+def examine(path: str, *, is_new: bool = False) -> Thing:
+    """Return the identity of the file at a plain path if it may be owned; raises RefusedError.
+
+    is_new: this process has just made it, so that nobody can work in it yet.
+    """
     protect(path)
     name = tree.base_name(path)
     try:
@@ -57,7 +60,8 @@ def examine(path: str) -> Thing:
         if mounted:
             where = "it is a mount point" if mounted[0] == path else f"{mounted[0]} is mounted"
             raise _refused(path, where)
-        worker = users.worker_below(path) if stat.S_ISDIR(found.st_mode) else ""
+        may_be_used = stat.S_ISDIR(found.st_mode) and not is_new
+        worker = users.worker_below(path) if may_be_used else ""
         if worker:
             raise _refused(path, f"it is above a folder in use: {worker}")
         thing = tree.identify(parent, name)

@@ -120,6 +120,14 @@ class Claim:
     """Why the last one failed."""
     container: Container | None = None
     """Set if the claim is about a container that has its id as a label, and about no path."""
+    scratch_max: int | None = None
+    """Set if the path is the scratch folder of its member: the size in bytes above which that is
+    reported, 0 for none."""
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether the path was made for its member, as its TMPDIR."""
+        return self.scratch_max is not None
 
     @property
     def title(self) -> str:
@@ -173,6 +181,7 @@ def dumps(claim: Claim) -> bytes:
             "ATTEMPTS": str(claim.attempts or ""),
             "PROBLEM": claim.problem,
             "CONTAINER": _container_text(claim.container),
+            "SCRATCH_MAX": "" if claim.scratch_max is None else str(claim.scratch_max),
         }
     )
 
@@ -211,6 +220,7 @@ def loads(claim_id: str, text: bytes) -> Claim:
         _number(fields, "ATTEMPTS", _INT),
         fields.get("PROBLEM", ""),
         _container(fields) if "CONTAINER" in fields else None,
+        _number(fields, "SCRATCH_MAX", _LONG) if "SCRATCH_MAX" in fields else None,
     )
 
 

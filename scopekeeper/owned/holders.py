@@ -55,7 +55,10 @@ class Here:
         # podman 4 moves itself out of the member. The container's own monitor may live outside too,
         # but ends with the container
         of_clients = self._states({c.holder for c in claims if c.container}, users.is_client)
-        return [(c, (of_clients if c.container else of_paths)[c.holder]) for c in claims]
+        found = [(c, (of_clients if c.container else of_paths)[c.holder]) for c in claims]
+        ended = [c.path for c, state in found if c.is_scratch and state.gone]
+        users_of = users.with_tmpdir(ended)
+        return [(c, _held(users_of[c.path]) if c.path in users_of else s) for c, s in found]
 
     def _states(
         self, holders: set[Holder], counts: Callable[[int], bool]
@@ -108,6 +111,10 @@ class Here:
             processes = f"{number} process{'' if number == 1 else 'es'}"
             return HolderState(gone=False, evidence=f"{processes} in {_what(holder)}")
         return HolderState(gone=True, evidence=f"no process of {_what(holder)} lives")
+
+
+def _held(pid: int) -> HolderState:
+    return HolderState(gone=False, evidence=f"process {pid} has it as TMPDIR", unwatched=True)
 
 
 def _what(holder: Holder) -> str:

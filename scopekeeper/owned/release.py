@@ -16,12 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.errors import RefusedError, StateError
+from scopekeeper.history import recording
 from scopekeeper.kernel import mounts
-from scopekeeper.owned import check, end_container, tree
+from scopekeeper.owned import check, end_container, scratch, tree
 from scopekeeper.owned.claim import Claim
 from scopekeeper.owned.holders import Here
 from scopekeeper.owned.plan import ClaimVerdict, judge
+from scopekeeper.owned.scratch_sizes import MOST_AT_ITS_END, size_of
+from scopekeeper.owned.size import Size
 from scopekeeper.owned.store import ClaimStore, Damaged
+from scopekeeper.scope import names
 
 _FIRST_RETRY, _LONGEST_RETRY = 5.0, 600.0
 _LOOK_AGAIN = 30.0
@@ -38,6 +42,8 @@ class ReleaseOutcome:
     there now, which stays); failed (the claim is kept and tried again)."""
     evidence: str
     problem: str = ""
+    scratch: Size | None = None
+    """Of a scratch folder: its size when it was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ def _release(
     with store.locked():
         store.sweep()
         claims, damaged = store.read()
+        scratch.sweep(claims)
         states = here.states(claims)
         for verdict in judge(states):
             if not verdict.due or (only is not None and not only(verdict.claim)):
@@ -111,6 +118,8 @@ def _release(
             else:
                 done.append(outcome)
     done += [_finish(verdict) for verdict in waiting]
+    # who records the end reports a history that cannot be written
+    recording.note_scratch(_sizes(done))
     with store.locked():
         done = [_settle(store, outcome) for outcome in done]
     unwatched = _LOOK_AGAIN if any(state.unwatched for _, state in states) else None
@@ -151,11 +160,24 @@ def _find_mount(claim: Claim) -> None:
 
 
 def _finish(verdict: ClaimVerdict) -> ReleaseOutcome:
+    claim, size = verdict.claim, None
+    if claim.is_scratch and not claim.attempts:  # a part of it may be gone after the first
+        size = size_of(claim, MOST_AT_ITS_END, claim.aside)
     try:
-        tree.finish(verdict.claim)
+        tree.finish(claim)
     except OSError as error:
-        return _failed(verdict, error)
-    return ReleaseOutcome(verdict.claim, "removed", verdict.evidence)
+        return dataclasses.replace(_failed(verdict, error), scratch=size)
+    return ReleaseOutcome(claim, "removed", verdict.evidence, scratch=size)
+
+
+def _sizes(done: Sequence[ReleaseOutcome]) -> list[tuple[str, str, int]]:
+    """Return unit, member id and size of each scratch folder whose size is known."""
+    found = []
+    for outcome in done:
+        leaf, size = names.parse_leaf(outcome.claim.holder.leaf), outcome.scratch
+        if leaf is not None and size is not None and size.complete:
+            found.append((outcome.claim.holder.unit, leaf[1], size.bytes))
+    return found
 
 
 def _end(verdict: ClaimVerdict, here: Here) -> ReleaseOutcome:
@@ -205,7 +227,11 @@ def sentences(done: Sequence[ReleaseOutcome]) -> list[str]:
         + (
             f"cannot be removed (attempt {outcome.claim.attempts}): {outcome.problem}"
             if outcome.what == "failed"
-            else f"{words[outcome.what]}: {outcome.evidence}"
+            else f"{words[outcome.what]}{_size(outcome)}: {outcome.evidence}"
         )
         for outcome in done
     ]
+
+
+def _size(outcome: ReleaseOutcome) -> str:
+    return "" if outcome.scratch is None else f" with {outcome.scratch.shown} in it"

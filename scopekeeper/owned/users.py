@@ -6,7 +6,7 @@ too early is lost.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.mounts import is_within
@@ -125,6 +125,21 @@ def worker_below(path: str) -> str:
                 ):
                     return f"process {pid} uses {place}"
     return ""
+
+
+def with_tmpdir(paths: Collection[str]) -> dict[str, int]:
+    """Return for each folder another process that has it as TMPDIR, if there is one.
+
+    A member may have launched others that outlive it, and they have inherited the variable.
+    """
+    entries = {b"TMPDIR=" + raw(path): path for path in paths}
+    found: dict[str, int] = {}
+    for pid in proc.pids() if entries else ():
+        if pid != os.getpid():
+            with contextlib.suppress(OSError):
+                for entry in entries.keys() & set(proc.environment(pid).split(b"\0")):
+                    found.setdefault(entries[entry], pid)
+    return found
 
 
 def is_client(pid: int) -> bool:

@@ -5,7 +5,7 @@ import posix
 from scopekeeper.scope.records import LIFETIMES
 
 DURATIONS = ("ttl", "grace", "timeout", "no_output_timeout", "wait_most")
-COUNTS = ("max_scopes", "min_available", "max_pressure", "oom_score_adjust")
+COUNTS = ("max_scopes", "min_available", "max_pressure", "oom_score_adjust", "scratch_max")
 LIMITS = (
     "memory_max", "memory_high", "memory_swap_max", "tasks_max", "cpu_weight", "member_memory_max",
     "member_memory_swap_max", "member_tasks_max",
@@ -13,6 +13,9 @@ LIMITS = (
 CHOICES = {
     "ephemeral": ("0", "1"), "replace": ("1",), "supersede": ("1",), "lifetime": LIFETIMES,
     "when_full": ("refuse", "stop-orphan"), "when_short": ("refuse", "wait"),
+    "managed_oom_preference": ("none", "avoid", "omit"),
+    "scratch": ("0", "1"),
+    "stderr": ("inherit", "journal", "file"),
 }  # fmt: skip
 """The compiled settings: microseconds with their unit, numbers, numbers or infinity, choices."""
 _DIGITS = 19

@@ -23,12 +23,13 @@ from typing import Any
 
 from scopekeeper import quantities
 from scopekeeper.policy.toml_file import PolicyError, line_of
+from scopekeeper.policy.values import by_key
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.records import KINDS
 
 ON_END, ON_EVENT = "on_end", "on_event"
 TABLES = (ON_END, ON_EVENT)
-EVENTS = ("OrphanFound", "ProcessEscaped", "MemoryHigh", "RunWarning")
+EVENTS = ("OrphanFound", "ProcessEscaped", "MemoryHigh", "RunWarning", "ScratchHigh")
 """The notices of a keeper that an ``on_event`` can be about."""
 MEMORY = "MemoryHigh"
 FAILED = "failed"
@@ -208,7 +209,7 @@ def _checked(table: str, key: str, value: object, source: str) -> object:
     try:
         return _READ[key](key, value)
     except ValueError as error:
-        raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
+        raise PolicyError(f"{source}: {by_key(key, error)}") from None
 
 
 def _why_unknown(table: str, key: str) -> str:

@@ -16,8 +16,10 @@ from scopekeeper.policy.toml_file import PolicyError
 from scopekeeper.policy.values import Value
 from scopekeeper.scope.names import EPHEMERAL_LANES
 
+_SWITCHES = ("ephemeral", "scratch")
+"""Rules that can also turn off what another table, or a default, turns on."""
 _FLAGS = ("replace", "supersede")
-_TEXTS = ("lifetime", "when_full", "when_short")
+_TEXTS = ("lifetime", "when_full", "when_short", "managed_oom_preference", "stderr")
 
 
 def refresh(signature: str) -> tuple[str, str]:
@@ -54,7 +56,7 @@ def _of_lane(name: str, policy: Policy, lane_class: str) -> str:
 
 def _line(name: str, said: Mapping[str, Value]) -> str:
     given = {key: value for key, value in said.items() if value is not None}
-    options = [f"ephemeral={int(bool(given['ephemeral']))}"] if "ephemeral" in given else []
+    options = [f"{key}={int(bool(given[key]))}" for key in _SWITCHES if key in given]
     options += [f"{key}={given[key]}us" for key in DURATIONS if key in given]
     options += [f"{key}=1" for key in _FLAGS if given.get(key)]
     options += [f"{key}={given[key]}" for key in _TEXTS if key in given]
@@ -64,6 +66,9 @@ def _line(name: str, said: Mapping[str, Value]) -> str:
 
 
 def _count(key: str, value: Value) -> int:
+    """Return a number; 0 for a size without an end."""
+    if value == "infinity":
+        return 0
     return value if isinstance(value, int) else quantities.size(key, str(value))
 
 

@@ -8,7 +8,7 @@ commands.
 
 import posix
 
-from scopekeeper.users import home_of
+from scopekeeper.users import home_of, is_private_group
 
 SYSTEM = "/etc/scopekeeper"
 VARIABLE = b"SCOPEKEEPER_CONFIG"
@@ -105,25 +105,9 @@ def _counts(path: str, kind: int, found: Found) -> bool:
         problem = f"it is no {'directory' if kind == _FOLDER else 'regular file'}"
     elif seen.st_uid not in (0, posix.getuid()):
         problem = f"it belongs to uid {seen.st_uid}"
-    elif seen.st_mode & 0o002 or (seen.st_mode & 0o020 and not _is_private(seen.st_gid)):
+    elif seen.st_mode & 0o002 or (seen.st_mode & 0o020 and not is_private_group(seen.st_gid)):
         problem = f"others can write to it; chmod go-w {path}"
     else:
         return True
     found.ignored.append(f"{found.what} in {path} is ignored: {problem}")
     return False
-
-
-def _is_private(gid: int) -> bool:
-    """Return whether only this user is in a group.
-
-    Where each user has such a group, as on Ubuntu, the umask makes new files writable by it.
-    """
-    import grp
-    import pwd
-
-    try:
-        user, group = pwd.getpwuid(posix.getuid()), grp.getgrgid(gid)
-    except KeyError:
-        return False
-    named = group.gr_name == user.pw_name and gid == user.pw_gid
-    return named and set(group.gr_mem) <= {user.pw_name}

@@ -134,4 +134,4 @@ def _size(count: int) -> str:
     steps = ((_GIB, 64 * _MIB), (2 * _GIB, _GIB // 4), (8 * _GIB, _GIB // 2))
     step = next((step for below, step in steps if count < below), _GIB)
     count -= count % step
-    return f"{count // _MIB}M" if count < _GIB else f"{count / _GIB:g}G"
+    return f"{count // _MIB}M" if count < _GIB else f"{count / _GIB:.12g}G"

@@ -28,7 +28,7 @@ from typing import Any
 
 from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
 from scopekeeper.policy.toml_file import PolicyError, document, line_of
-from scopekeeper.policy.values import Value, checked
+from scopekeeper.policy.values import Value, by_key, checked
 from scopekeeper.scope.names import EPHEMERAL_LANES, MEMBER_MAX, lane_class
 from scopekeeper.scope.records import KINDS
 
@@ -91,6 +91,16 @@ class Rules:
     member_tasks_max: str | None = None
     oom_score_adjust: int | None = None
     """How much sooner than others a member is killed if the machine runs out of memory."""
+    managed_oom_preference: str | None = None
+    """Whether systemd-oomd may end a member by itself: as any other, only if need be, or never;
+    None: it passes over scopes whose members have no limits of memory."""
+    scratch: bool = False
+    """Whether what ``run`` and ``exec`` start gets a folder as TMPDIR that is removed after it."""
+    scratch_max: str | None = None
+    """The size above which such a folder is reported."""
+    stderr: str = "inherit"
+    """Where the stderr of an MCP server goes: where its caller's does, to the journal, or to a
+    file."""
 
 
 _OF_A_FILE = ("escaped", "rewrap")
@@ -105,7 +115,8 @@ BY_KIND = (
 """Rules that may differ by the kind of a member."""
 OF_SERVER = (
     "member_memory_max", "member_memory_swap_max", "member_tasks_max", "oom_score_adjust",
-    "min_available", "max_pressure", "when_short", "wait_most",
+    "managed_oom_preference", "min_available", "max_pressure", "when_short", "wait_most",
+    "scratch", "scratch_max", "stderr",
 )  # fmt: skip
 """Rules that may differ by the name of an MCP server."""
 _OF_KINDS: Mapping[str, Mapping[str, Value]] = {
@@ -162,6 +173,12 @@ class Policy:
         )
 
     @property
+    def bounds_scratch(self) -> bool:
+        """Whether any scratch folder may have a size above which it is reported."""
+        tables = (*self.lanes.values(), *self.servers.values())
+        return any("scratch_max" in table for table in tables)
+
+    @property
     def memory_shares(self) -> frozenset[float]:
         """The shares of memory limits that commands ask for."""
         return frozenset(rule.memory_share for rule in self.commands if rule.watches_memory)
@@ -193,7 +210,7 @@ def parse(texts: Sequence[tuple[str, str]]) -> Policy:
             try:
                 setting = Setting(_checked(entry), source)
             except ValueError as error:
-                raise PolicyError(f"{source}: {str(error).removeprefix('--')}") from None
+                raise PolicyError(f"{source}: {by_key(entry.key, error)}") from None
             if entry.server:
                 servers.setdefault(entry.server, {})[entry.key] = setting
             elif entry.kind:

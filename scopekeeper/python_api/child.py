@@ -43,11 +43,15 @@ class Child(NewMember):
 
     def arrive(self, path: str, place: Place) -> None:  # noqa: ARG002
         """Set the limits of the leaf at path, and start the child there."""
+        directory, _, leaf = path.rpartition("/")
         if self.request.member_limits:
             from scopekeeper.launch.limits import limit_member
 
-            directory, _, leaf = path.rpartition("/")
             limit_member(directory, leaf, self.request.member_limits, self.warnings)
+        if self.request.oomd_preference:
+            from scopekeeper.launch.oomd import make_candidate
+
+            make_candidate(directory, leaf, self.request.oomd_preference, self.warnings)
         leaf_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.pid = self.birth(leaf_fd, self)

@@ -47,6 +47,18 @@ def last(kind: str, unit: str, count: int) -> list[Line]:
     return [line for raw in entries if (line := parsed(raw)) is not None]
 
 
+def of_stream(identifier: str, count: int) -> list[Line]:
+    """Return the last lines of this user's streams of that name, the newest last.
+
+    Nobody else can write as this user. Raises UnavailableError, ManagerError.
+    """
+    argv = ["journalctl", "--no-pager", "--quiet", f"--lines={count}",
+            "--output-fields=MESSAGE,PRIORITY"]  # fmt: skip
+    matches = [f"SYSLOG_IDENTIFIER={identifier}", "_TRANSPORT=stdout", f"_UID={os.getuid()}"]
+    entries = _entries([*argv, *matches])
+    return [line for raw in entries if (line := parsed(raw)) is not None]
+
+
 def timed_out(kind: str) -> dict[str, list[int]]:
     """Return the units of a manager that systemd ended at a time limit in this boot.
 

@@ -31,6 +31,9 @@ DEPENDENCIES = (
 # A real browser for the page that `report` writes, and glyphs for what it shows.
 BROWSER = ("chromium", "fonts-dejavu-core")
 
+# systemd's killer in user space, for what it chooses among our cgroups.
+OOMD = ("systemd-oomd",)
+
 
 SUITES: tuple[Suite, ...] = (
     Suite("bookworm", "bookworm"),
@@ -40,6 +43,7 @@ SUITES: tuple[Suite, ...] = (
     Suite("bookworm-deb", "bookworm", packages=DEPENDENCIES),
     Suite("trixie-deb", "trixie", packages=DEPENDENCIES),
     Suite("trixie-browser", "trixie", packages=BROWSER),
+    Suite("trixie-oomd", "trixie", packages=OOMD),
 )
 
 # The suite's own kernel is not among them: it is unpacked, never installed (guest/image/kernel).

@@ -27,7 +27,7 @@ PATIENT = ("--timeout", str(TEST_LIMIT_S))
 # What is to run where this does, and not in machines of the lab.
 HERE = (
     "not systemd and not root and not openclaw and not prometheus and not reload and not deb "
-    "and not builds and not browser"
+    "and not builds and not browser and not oomd"
 )
 SYSTEMD = "(systemd or root) and not controllers"
 # What `make test` runs on a second Debian, and as root; it runs all but what is long as the user.
@@ -206,6 +206,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 8,
         (machine("trixie-browser:nspawn:user=-m browser tests/browser"),),
+    ),
+    Part(
+        "oomd", "trixie vm root+user", "whom systemd-oomd kills, and what the history has", 12,
+        (machine(f"trixie-oomd:vm:root+user={inner('oomd')}"),), weight=3,
     ),
     unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
     openclaw("openclaw", "2026.9.6"),

@@ -1,4 +1,4 @@
-"""Films the scene in a machine of the lab and draws it: ``python -m tests.pictures``."""
+"""Films scenes in machines of the lab and draws them: ``python -m tests.pictures [NAME]``."""
 
 import json
 import subprocess
@@ -8,26 +8,53 @@ from pathlib import Path
 from tests.pictures.svg import draw
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE = ROOT / "docs/pictures/demo.svg"
-TITLE = (
-    "A terminal: a killed gateway leaves MCP servers. With scopekeeper, reconcile ends all of "
-    "them. Longer waits are cut."
-)
-FILM = ("-m", "tests.lab", "run", "trixie", "--nspawn", "--user", "--", "python3", "-m",
-        "tests.pictures.record")  # fmt: skip
+FOLDER = ROOT / "docs/pictures"
+PICTURE = FOLDER / "demo.svg"
+FILM = ("-m", "tests.lab", "run", "trixie")
+FILMS = {
+    "demo": (
+        ("--nspawn", "--user"),
+        (
+            "A terminal: a killed gateway leaves MCP servers. With scopekeeper, reconcile ends all "
+            "of them. Longer waits are cut."
+        ),
+    ),
+    # a virtual machine: a container has no memory controller
+    "top": (
+        ("--user",),
+        (
+            "A terminal: scopekeeper top shows scopes, then members, opens one, and asks before it "
+            "stops one. Longer waits are cut."
+        ),
+    ),
+}
+"""The options of the machine for each film, and what a screen reader says."""
 
 
 def main() -> int:
-    """Write the picture; return the exit status of the machine."""
-    done = subprocess.run([sys.executable, *FILM], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.stdout.write(done.stdout)
-        return done.returncode
-    (line,) = [each for each in done.stdout.splitlines() if each.startswith('{"columns"')]
-    film = json.loads(line)
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(draw(film["events"], film["columns"], film["lines"], TITLE))
-    print(PICTURE.relative_to(ROOT))
+    """Write the pictures of the names given, or all; return the exit status of the last machine."""
+    for name in sys.argv[1:] or FILMS:
+        options, title = FILMS[name]
+        argv = [
+            sys.executable,
+            *FILM,
+            *options,
+            "--",
+            "python3",
+            "-m",
+            "tests.pictures.record",
+            name,
+        ]
+        done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.stdout.write(done.stdout)
+            return done.returncode
+        (line,) = [each for each in done.stdout.splitlines() if each.startswith('{"columns"')]
+        film = json.loads(line)
+        FOLDER.mkdir(exist_ok=True)
+        picture = FOLDER / f"{name}.svg"
+        picture.write_text(draw(film["events"], film["columns"], film["lines"], title))
+        print(picture.relative_to(ROOT))
     return 0
 
 

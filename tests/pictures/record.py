@@ -1,19 +1,21 @@
-"""Plays a scene at a real terminal, and prints the film as JSON: ``tests.pictures.record``.
+"""Plays a scene at a real terminal, and prints the film as JSON: ``tests.pictures.record NAME``.
 
 Everything that is shown was printed by the program that was called, when it was.
 """
 
+import contextlib
 import json
 import os
 import pty
 import select
-import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
@@ -36,6 +38,21 @@ SCENE = (
     "scopekeeper ls",
 )
 """What is typed. A line with # is for those who look on."""
+BUSY = "while :; do for i in 1 2 3 4 5 6 7 8 9; do :; done; sleep 0.05; done"
+HOLDS = "import time; held = bytearray({} << 20); time.sleep(1e6)"
+LOOKED_AT = (
+    ("agent:main:main", "main", "browser", "512M", [sys.executable, "-c", HOLDS.format(180)]),
+    ("agent:main:main", "main", "time", "512M", ["sleep", "1000"]),
+    ("agent:main:main", "cron", "report", None, ["sh", "-c", BUSY]),
+    ("agent:spark:main", "main", "index", "256M", [sys.executable, "-c", HOLDS.format(60)]),
+)
+"""Session, lane, name, limit of the scope's memory, and command of each member that top shows."""
+KEYS = (
+    ("", "of a CPU", 2.0), ("j", "", 0.7), ("k", "", 0.7), ("m", "MEMBER", 3.0), ("M", "", 1.5),
+    ("\r", "cgroup", 3.0), ("q", "of a CPU", 1.0), ("s", "stop it", 3.0), ("n", "nothing was", 1.0),
+    ("?", "back; in the list", 3.0), ("q", "of a CPU", 1.0),
+)  # fmt: skip
+"""What is typed in top, what it shows then, and for how many seconds that is looked at."""
 
 
 @dataclass
@@ -59,7 +76,7 @@ class Terminal:
         if self.pid == 0:
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)
         ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        self._wait_for_prompt()
+        self._wait_for(PROMPT, last=True)
 
     def do(self, line: str) -> None:
         """Type a line, wait until the shell asks for the next one, and give time to read."""
@@ -67,8 +84,16 @@ class Terminal:
             os.write(self._fd, key.encode())
             self._film_for(KEY_S)
         os.write(self._fd, b"\n")
-        self._wait_for_prompt()
+        self._wait_for(PROMPT, last=True)
         self._film_for(0.4 if line.startswith("#") else LOOK_S)
+
+    def watch(self, line: str, keys: Sequence[tuple[str, str, float]]) -> None:
+        """Start a program that fills the screen, type keys, and leave it on the screen."""
+        os.write(self._fd, line.encode() + b"\n")
+        for key, shown, seconds in keys:
+            os.write(self._fd, key.encode())
+            self._wait_for(shown)
+            self._film_for(seconds)
 
     def end(self) -> None:
         """End the shell."""
@@ -76,11 +101,12 @@ class Terminal:
         os.close(self._fd)
         os.waitpid(self.pid, 0)
 
-    def _wait_for_prompt(self) -> None:
+    def _wait_for(self, text: str, *, last: bool = False) -> None:
+        """Wait until the terminal shows a text, or shows it last."""
         seen, until = "", time.monotonic() + PATIENCE_S
-        while not seen.endswith(PROMPT):
+        while not (seen.endswith(text) if last else text in seen):
             if time.monotonic() > until:
-                raise TimeoutError(f"no prompt came: {seen!r}")
+                raise TimeoutError(f"{text!r} did not come: {seen!r}")
             seen += self._film_for(0.05)
 
     def _film_for(self, seconds: float) -> str:
@@ -107,28 +133,54 @@ def gateways(folder: Path) -> None:
         path.chmod(0o755)
 
 
+def play_demo(film: Film, folder: Path) -> None:
+    """Kill a gateway without scopekeeper, and one with it."""
+    gateways(folder)
+    os.mkfifo(folder / "input")
+    held = os.open(folder / "input", os.O_RDWR)
+    with _terminal(film, folder) as terminal:
+        for line in SCENE:
+            terminal.do(line)
+    os.close(held)
+
+
+def play_top(film: Film, folder: Path) -> None:
+    """Look at scopes live."""
+    for session, lane, name, most, command in LOOKED_AT:
+        limit = ["--memory-max", most] if most else []
+        argv = ["scopekeeper", "run", "-s", session, "-l", lane, "-n", name, *limit, "--", *command]
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    time.sleep(5)
+    with _terminal(film, folder) as terminal:
+        terminal.watch("scopekeeper top", KEYS)
+    subprocess.run(
+        ["scopekeeper", "stop", "--all", "--grace", "0s"], check=False, stdout=subprocess.DEVNULL
+    )
+
+
+@contextlib.contextmanager
+def _terminal(film: Film, folder: Path) -> Iterator[Terminal]:
+    terminal = Terminal(film, os.environ | {
+        "PATH": f"{folder}:{os.environ['PATH']}", "PS1": PROMPT, "TERM": "xterm-256color",
+        "SCOPEKEEPER_STATE": str(folder / "state"), "LC_ALL": "C.UTF-8",
+    })  # fmt: skip
+    film.events.clear()
+    film.began = time.monotonic()
+    film.add(PROMPT)
+    try:
+        yield terminal
+    finally:
+        terminal.end()
+
+
+SCENES = {"demo": play_demo, "top": play_top}
+
+
 def main() -> int:
-    """Play the scene, and print the film."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        gateways(folder)
-        os.mkfifo(folder / "input")
-        held = os.open(folder / "input", os.O_RDWR)
-        film = Film()
-        terminal = Terminal(film, os.environ | {
-            "PATH": f"{folder}:{os.environ['PATH']}", "PS1": PROMPT, "TERM": "xterm-256color",
-            "SCOPEKEEPER_STATE": str(folder / "state"),
-        })  # fmt: skip
-        try:
-            film.events.clear()
-            film.began = time.monotonic()
-            film.add(PROMPT)
-            for line in SCENE:
-                terminal.do(line)
-        finally:
-            terminal.end()
-            os.close(held)
-            shutil.rmtree(folder / "repository", ignore_errors=True)
+    """Play the scene of a name, and print the film."""
+    film = Film()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        SCENES[sys.argv[1]](film, Path(name))
     print(json.dumps({"columns": COLUMNS, "lines": LINES, "events": film.events}))
     return 0
 

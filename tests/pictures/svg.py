@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 import pyte
+from pyte.screens import Char
 
 Event = tuple[float, str]
 """Seconds since the film began, and what the terminal printed."""
@@ -27,6 +28,7 @@ class Run:
     text: str
     colour: str
     bold: bool
+    back: str | None = None
 
 
 Line = tuple[Run, ...]
@@ -62,15 +64,25 @@ def _runs(screen: pyte.Screen, row: int) -> Iterator[Run]:
     cells = [screen.buffer[row][column] for column in range(screen.columns)]
     column = 0
     while column < len(cells):
-        style = (cells[column].fg, cells[column].bold)
+        style = _style(cells[column])
         end = column
-        while end < len(cells) and (cells[end].fg, cells[end].bold) == style:
+        while end < len(cells) and _style(cells[end]) == style:
             end += 1
         text = "".join(_drawable(cell.data) for cell in cells[column:end])
-        if text.strip():
+        if style[2]:
+            yield Run(column, text, *style)
+        elif text.strip():
             lead = len(text) - len(text.lstrip())
-            yield Run(column + lead, text.strip(), _COLOURS.get(style[0], _FORE), style[1])
+            yield Run(column + lead, text.strip(), *style)
         column = end
+
+
+def _style(cell: Char) -> tuple[str, bool, str | None]:
+    """Return the colour of a cell's text, whether it is bold, and the colour behind it."""
+    fore, back = _COLOURS.get(cell.fg, _FORE), _COLOURS.get(cell.bg)
+    if cell.reverse:
+        fore, back = back or _BACK, fore
+    return fore, cell.bold, back
 
 
 def _drawable(text: str) -> str:
@@ -124,9 +136,21 @@ text {{font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; whit
 
 
 def _text(line: Line) -> str:
-    return "".join(
-        f'<text x="{run.column * _CELL_W:g}" y="{_CELL_H * 0.75:g}" fill="{run.colour}"'
-        f"{' font-weight=' + chr(34) + 'bold' + chr(34) if run.bold else ''}"
+    return "".join(_behind(run) + _words(run) for run in line)
+
+
+def _words(run: Run) -> str:
+    bold = ' font-weight="bold"' if run.bold else ""
+    return (
+        f'<text x="{run.column * _CELL_W:g}" y="{_CELL_H * 0.75:g}" fill="{run.colour}"{bold}'
         f' textLength="{len(run.text) * _CELL_W:g}" xml:space="preserve">{escape(run.text)}</text>'
-        for run in line
+    )
+
+
+def _behind(run: Run) -> str:
+    if run.back is None:
+        return ""
+    return (
+        f'<rect x="{run.column * _CELL_W:g}" width="{len(run.text) * _CELL_W:g}" '
+        f'height="{_CELL_H:g}" fill="{run.back}"/>'
     )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pictures.__main__ import PICTURE
+from tests.pictures.__main__ import FOLDER, PICTURE
 from tests.pictures.record import SCENE
 from tests.pictures.svg import draw, frames
 
@@ -52,3 +52,16 @@ def test_the_picture_of_the_readme_shows_the_scene_to_its_end() -> None:
         assert any(command in line for line in shown[-1]), command
     everything = "\n".join(line for screen in shown for line in screen)
     assert re.search(r"orphan\s*terminated\s*process \d+ has ended", everything)
+
+
+def test_what_is_reversed_has_a_colour_behind_it() -> None:
+    picture = draw([(0.0, "a \x1b[7m b \x1b[0m c")], 10, 1, "t")
+    (behind,) = [each for each in ET.fromstring(picture).iter(f"{SVG}rect") if each.get("x")]
+    assert behind.get("x") == "16.8"
+    assert screens(picture) == [["a b c"]]
+
+
+def test_the_picture_of_top_shows_scopes_members_and_that_a_stop_asks() -> None:
+    shown = ["\n".join(each) for each in screens((FOLDER / "top.svg").read_text(encoding="utf-8"))]
+    for words in ("LANE", "MEMBER", "stop it? y: yes", "nothing was stopped", "back; in the list"):
+        assert any(words in each for each in shown), words

@@ -12,7 +12,7 @@ from tests.docs.shell import Shell
 from tests.machine import PROGRAM, Scopekeeper, eventually, scope_directories
 
 from .guard import Keeper
-from .manager import show
+from .manager import show, systemctl
 
 pytestmark = pytest.mark.systemd
 PAGE = "limit-memory.md"
@@ -46,6 +46,18 @@ def test_the_slice_has_the_limit_of_the_drop_in_until_it_is_removed(shell: Shell
             assert shell.do(line)[0] == 0, line
         subprocess.run(["sh", "-c", here("rmdir ~/.config/systemd/user/scopekeeper.slice.d")])
     assert show("scopekeeper.slice", "MemoryMax") == before
+
+
+def test_systemd_oomd_is_to_monitor_the_slice_as_the_page_says(shell: Shell) -> None:
+    assert show("scopekeeper.slice", "ManagedOOMMemoryPressure") == "auto"
+    try:
+        for line in here(block(PAGE, "When systemd-oomd runs", "sh")).splitlines():
+            assert shell.do(line)[0] == 0, line
+        assert show("scopekeeper.slice", "ManagedOOMMemoryPressure") == "kill"
+    finally:
+        folder = here("~/.config/systemd/user/scopekeeper.slice.d")
+        subprocess.run(["sh", "-c", f"rm {folder}/oomd.conf; rmdir {folder}"])
+        systemctl("daemon-reload")
 
 
 def test_a_launch_is_refused_as_the_page_shows(

@@ -415,7 +415,8 @@ def test_the_bus_lists_stops_and_adopts(
     assert "over the bus" in str(end["evidence"])
     introspected = busctl("introspect", *BUS[:2])
     for name in ("Adopt", "List", "Reconcile", "Stop", "ScopeStarted", "MemberEnded",
-                 "ScopeEnded", "OrphanFound", "ProcessEscaped", "MemoryHigh"):  # fmt: skip
+                 "ScopeEnded", "OrphanFound", "ProcessEscaped", "MemoryHigh",
+                 "ScratchHigh"):  # fmt: skip
         assert f".{name}" in introspected.stdout
 
 

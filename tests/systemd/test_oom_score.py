@@ -18,12 +18,14 @@ from tests.machine import (
     SHELL,
     Scopekeeper,
     cgroup_of,
+    directory_of,
     eventually,
     is_alive,
     text_of,
     wait_for_command,
 )
 
+from .guard import Keeper
 from .manager import Units, main_pid, show
 
 pytestmark = pytest.mark.systemd
@@ -99,6 +101,39 @@ def test_members_of_a_cohort_have_it_and_their_gateway_has_not(
 
 
 @pytest.mark.controllers
+@pytest.mark.parametrize("way", ["native", "launcher"])
+def test_systemd_oomd_can_choose_each_member_and_read_its_preference(
+    keeper: Scopekeeper, session: str, rules: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "launcher":
+        monkeypatch.setattr(posix_spawn, "is_there", lambda: False)
+    text = '[lanes.default]\nmanaged_oom_preference = "none"\n'
+    for name in ("avoid", "omit"):
+        text += f'[servers.{name}]\nmanaged_oom_preference = "{name}"\n'
+    (rules / "config.toml").write_text(text)
+    with scopekeeper.Cohort(session) as cohort:
+        pids = [cohort.spawn(FOREVER, name=name).pid for name in ("none", "avoid", "omit")]
+        made = keeper.member("-s", session, "-n", "omit", "--", *FOREVER, stderr=subprocess.PIPE)
+        leaves = [directory_of(pid) for pid in (*pids, made.pid)]
+        assert all(os.path.exists(f"{leaf}/memory.current") for leaf in leaves)
+        found = [[each for each in os.listxattr(leaf) if "oomd" in each] for leaf in leaves]
+        assert found == [[], ["user.oomd_avoid"], ["user.oomd_omit"], ["user.oomd_omit"]]
+        made.kill()
+        assert made.communicate()[1] == b""
+
+
+def test_a_preference_without_the_controller_is_a_warning(
+    keeper: Scopekeeper, session: str, rules: Path
+) -> None:
+    (rules / "config.toml").write_text('[lanes.default]\nmanaged_oom_preference = "avoid"\n')
+    member = keeper.member("-s", session, "--", *FOREVER, stderr=subprocess.PIPE)
+    is_counted = os.path.exists(f"{directory_of(member.pid)}/memory.current")
+    member.kill()
+    warned = member.communicate()[1].decode()
+    assert warned == "" if is_counted else "managed_oom_preference has no effect: " in warned
+
+
+@pytest.mark.controllers
 @pytest.mark.parametrize("ruled", [True, False])
 def test_the_kernel_kills_a_small_member_and_not_a_large_gateway(
     units: Units, keeper: Scopekeeper, session: str, rules: Path, ruled: bool
@@ -125,6 +160,36 @@ def test_the_kernel_kills_a_small_member_and_not_a_large_gateway(
     else:
         eventually(lambda: not is_alive(gateway))
     assert (show(unit, "MainPID") == str(gateway)) is ruled
+
+
+@pytest.mark.controllers
+def test_a_machine_that_is_out_of_memory_kills_a_member_and_not_its_gateway(
+    units: Units, guard: Keeper, keeper: Scopekeeper, session: str, rules: Path
+) -> None:
+    guard.policy(RULES)
+    guard.start()
+    program = rules / "eat.py"
+    program.write_text(EAT)
+    unit = f"oom-{session.rpartition(':')[2]}.service"
+    whole = memory_total() >> 20
+    units.run(unit, command=(sys.executable, str(program), str(whole // 3)))
+    gateway = main_pid(unit)
+    eventually(lambda: rss(gateway) > whole // 3 << 10)
+    calm = keeper.member("-s", session, "-n", "calm", "--", *FOREVER)
+    eater = keeper.member(
+        "-s", session, "-n", "eater", "--", sys.executable, str(program), str(2 * whole)
+    )
+    assert eater.wait(300) == -signal.SIGKILL
+    (end,) = guard.ends(session)
+    assert (end["member"], end["reason"]) == ("eater", "oom-killed")
+    assert "memory.events" in str(end["evidence"])
+    assert calm.poll() is None
+    assert show(unit, "MainPID") == str(gateway)
+
+
+def memory_total() -> int:
+    """Return the memory of this machine in bytes."""
+    return int(text_of("/proc/meminfo").partition("MemTotal:")[2].split()[0]) << 10
 
 
 def rss(pid: int) -> int:

@@ -67,8 +67,12 @@ def command_of(words):
 
 
 def test_the_list_of_commands_has_every_command_once():
-    files = {path.stem for path in (ROOT / "scopekeeper" / "cli").glob("*.py")
-             if re.search(r"^def command\(", path.read_text(), flags=re.MULTILINE)}  # fmt: skip
+    folder = ROOT / "scopekeeper" / "cli"
+    files = {
+        path.parent.name if path.stem == "__init__" else path.stem
+        for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))
+        if re.search(r"^def command\(", path.read_text(), flags=re.MULTILINE)
+    }
     assert sorted(COMMANDS) == sorted(files)
     assert sum(map(len, GROUPS.values())) == len(COMMANDS)
 
@@ -108,7 +112,7 @@ def call(*words):
     ("words", "meant"),
     [
         (["list"], "ls"), (["pstree"], "ps"), (["overview"], "status"), (["init"], "setup"),
-        (["kill"], "stop"), (["rm"], "stop"),
+        (["kill"], "stop"), (["rm"], "stop"), (["lss"], "ls"),
         (["up"], "run"), (["kil", "x"], "stop"), (["reconcil"], "reconcile"), (["LS"], "ls"),
         (["openclaw", "instal"], "install"), (["policy", "shw"], "show"), (["help"], "--help"),
     ],
@@ -120,6 +124,13 @@ def test_another_word_for_a_command_gets_a_suggestion(words, meant):
     asked = " ".join(["scopekeeper", *words[: words.index(wrong)]])
     said = f"No such command {wrong!r}. Did you mean {meant!r}? See `{asked} --help`"
     assert (done.returncode, done.stderr) == (2, f"scopekeeper: {said}\n")
+
+
+@pytest.mark.parametrize("words", [[], ["policy"], ["openclaw"]], ids=" ".join)
+def test_a_list_of_commands_has_whole_sentences(words):
+    commands = call(*words, "--help").stdout.partition("[ARGS]...")[2]
+    assert "Options:" in commands
+    assert "..." not in commands
 
 
 def test_what_is_suggested_is_there():

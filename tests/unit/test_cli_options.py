@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -138,3 +139,14 @@ def test_a_word_that_is_empty_is_refused(words, tmp_path):
 def test_a_number_that_is_wrong_is_said_to_be_no_whole_number(words):
     assert "whole number" in answer(*words.split()) or " in the range " in answer(*words.split())
     assert "integer range" not in answer(*words.split())
+
+
+def test_a_file_for_metrics_without_a_name_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", "metrics", "--textfile", ""],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True,
+        text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "scopekeeper: --textfile is empty; give the path of a file\n"
+    assert not os.listdir(tmp_path)

@@ -35,6 +35,15 @@ def test_a_lane_that_a_file_or_a_built_in_rule_names_is_shown_without_a_note(sho
     assert json.loads(show(*filter(None, [lane]), "--json").stdout)["mentioned"] is True
 
 
+def test_durations_are_shown_as_a_file_has_them(show):
+    printed = show("nightly").stdout
+    rows = {line.split()[0]: line.split()[1] for line in printed.splitlines()}
+    wanted = {"grace": "9s", "orphan_grace": "0s", "session_grace": "1d", "wait_most": "8s"}
+    assert {key: rows[key] for key in wanted} == wanted
+    assert ".0s" not in printed
+    assert show("main").stdout.count(" 5s ") == 1, "the grace that no file sets"
+
+
 def test_a_lane_that_nothing_mentions_is_noted(show):
     done = show("nigthly")
     assert done.returncode == 0
@@ -128,3 +137,27 @@ def test_a_name_that_no_table_has_or_two_have_is_one_line(policy):
     done = policy("test", "hook", text=twice)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "scopekeeper: hook is on_end.hook and on_event.hook\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("tasks_max = true", "tasks_max is a whole number"),
+        ("cpu_weight = []", "cpu_weight is a whole number"),
+        ("ttl = true", "ttl is a text in quotes"),
+        ('ttl = "x"', "ttl: 'x' is not a duration; write 90s, 15m or 2h"),
+        ('tasks_max = "-1"', "tasks_max: '-1' is not a whole number above zero"),
+        ('memory_max = "99999999999999G"',
+         "memory_max: '99999999999999G' is too large; leave it out for no limit"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_the_key_as_it_is_written(policy, rule, problem):
+    done = policy("check", text=f"[lanes.default]\n{rule}\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"scopekeeper: {policy.file}:2: {problem}\n"
+
+
+def test_a_duration_is_shown_in_full(policy):
+    shown = policy("show", "main", text='[lanes.main]\nttl = "90m30s"\n').stdout
+    rows = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
+    assert (rows["ttl"], rows["grace"], rows["wait_most"]) == ("1h30m30s", "5s", "8s")

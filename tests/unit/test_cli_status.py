@@ -173,6 +173,46 @@ def test_a_history_that_cannot_be_read_is_a_warning(cursor, call, monkeypatch, c
     )
 
 
+def test_what_ended_is_unknown_where_the_history_cannot_be_read(cursor, monkeypatch, capsys):
+    def read():
+        raise HistoryError("the history cannot be read: history.db: Permission denied")
+
+    monkeypatch.setattr(status.today, "read", read)
+    with pytest.raises(SystemExit):
+        status.command.main([], standalone_mode=False, **group.context_settings)
+    printed = capsys.readouterr()
+    assert "today   unknown\n" in printed.out
+    assert printed.err == (
+        "scopekeeper: warning: the history cannot be read: history.db: Permission denied\n"
+    )
+
+
+def test_rules_that_are_not_in_force_need_a_hand(cursor, home, call, monkeypatch):
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(home / "config"))
+    (home / "config").mkdir()
+    file = home / "config/config.toml"
+    file.write_text('[lanes.cron]\nttl = "2h"\n')
+    assert call()[0] == 0
+    file.write_text("[lanes.cron\n")
+    code, out = call("--no-trunc")
+    assert code == 1
+    assert f"  rules: {file}:1: Expected ']'" in out
+    assert "\n    scopekeeper policy check\n" in out
+    file.write_text("")
+    file.chmod(0o666)
+    code, out = call("--no-trunc")
+    assert code == 1
+    assert "is ignored: others can write to it" in out
+
+
+def test_a_service_without_a_home_is_shown_what_runs(call, home, monkeypatch):
+    runs(monkeypatch, Load(2, 5, None))
+    monkeypatch.delenv("HOME")
+    code, out = call()
+    assert code == 0
+    assert "runs    2 scopes, 5 processes\n" in out
+
+
 def test_openclaw_is_judged_as_its_own_status_does(home, call, monkeypatch):
     path = home / ".openclaw/openclaw.json"
     path.parent.mkdir()

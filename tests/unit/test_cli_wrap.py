@@ -417,6 +417,19 @@ def servers_in(path):
     return json.loads(path.read_text())["mcpServers"]
 
 
+def test_where_the_stderr_of_servers_goes_is_passed_on(tmp_path):
+    simple = tmp_path / "simple.json"
+    simple.write_text(SIMPLE)
+    status, _, _ = call(tmp_path, "wrap", simple, "--stderr", "journal")
+    assert status == 0
+    for name, server in json.loads(simple.read_text())["mcpServers"].items():
+        options, _ = parse(server["args"][1:])
+        assert options == {"name": name, "kind": "mcp", "stderr": "journal"}
+    refused, _, err = call(tmp_path, "wrap", "--update", simple, "--stderr", "nowhere")
+    assert refused == 2
+    assert "unknown stderr 'nowhere'; use inherit, journal or file" in err
+
+
 def test_other_options_for_a_wrapped_server_are_named_and_written_only_on_request(simple, tmp_path):
     call(tmp_path, "wrap", simple, "--memory-max", "2G")
     wrapped = simple.read_bytes()

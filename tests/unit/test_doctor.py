@@ -44,6 +44,59 @@ def test_a_table_of_clients_is_checked_if_there_is_one(
     assert (found.status, "others can write to it" in found.detail) == (Status.LIMIT, True)
 
 
+def test_groups_of_hosts_are_checked_if_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SYSTEM", str(tmp_path / "etc"))
+    monkeypatch.setitem(files.posix.environ, files.VARIABLE, str(tmp_path).encode())
+    assert not list(parts.hosts())
+    table = tmp_path / "hosts.toml"
+    table.write_text('[groups]\nbuild = ["build1", "build2"]\n')
+    (found,) = parts.hosts()
+    assert (found.status, found.detail) == (Status.OK, "groups for -H: @build")
+    wrong = {
+        "[groups\n": "hosts.toml: ", "[group]\n": "unknown table 'group'",
+        '[groups]\nbuild = "build1"\n': "build: it is a list of hosts",
+        '[groups]\nbuild = ["-oProxyCommand=x"]\n': "is no host",
+    }  # fmt: skip
+    for text, words in wrong.items():
+        table.write_text(text)
+        (found,) = parts.hosts()
+        assert (found.status, words in found.detail) == (Status.LIMIT, True), found
+        assert found.fix
+    table.chmod(0o666)
+    (found,) = parts.hosts()
+    assert (found.status, "others can write to it" in found.detail) == (Status.LIMIT, True)
+    table.unlink()
+    table.mkdir()
+    (found,) = parts.hosts()
+    assert found.status is Status.LIMIT
+
+
+def test_commands_whose_program_cannot_be_executed_are_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SYSTEM", str(tmp_path / "etc"))
+    monkeypatch.setitem(files.posix.environ, files.VARIABLE, str(tmp_path).encode())
+    assert not list(parts.commands())
+    tool, policy = tmp_path / "tool", tmp_path / "config.toml"
+    tool.touch(mode=0o644)
+    policy.write_text(
+        f'[on_end.one]\ncommand = ["{tool}"]\n[on_event.two]\nevents = ["OrphanFound"]\n'
+        'command = ["no-such-program"]\n[on_end.off]\nenabled = false\ncommand = ["neither"]\n'
+    )
+    one, two = parts.commands()
+    assert (one.status, two.status) == (Status.LIMIT, Status.LIMIT)
+    assert one.detail == f"on_end.one ({policy}:2): {tool} is not executable"
+    assert two.detail.startswith(f"on_event.two ({policy}:5): there is no program no-such-program ")
+    policy.write_text(f'[on_end.one]\ncommand = ["{tool}"]\n')
+    tool.chmod(0o755)
+    (found,) = parts.commands()
+    assert found.status is Status.OK
+    policy.write_text("[on_end.one\n")
+    assert not list(parts.commands()), "that is what the check of the policy reports"
+
+
 def test_a_slice_that_is_not_installed_is_said_to_be_no_lack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -66,6 +66,21 @@ def test_how_a_command_ended_never_reads_as_the_end_of_its_owner(exit_):
     )
 
 
+@pytest.mark.parametrize("exit_", [KILLED, NOBODY_KNOWS, None])
+@pytest.mark.parametrize("cause", [None, Cause(Reason.STOPPED)])
+def test_a_kill_of_systemd_oomd_is_its_reason(exit_, cause):
+    around = Circumstances(by_oomd="systemd-oomd killed it: user.oomd_ooms")
+    told = explain(END, exit_, cause, 0, around)
+    assert (told.reason, told.evidence) == (Reason.OOM_KILLED, around.by_oomd)
+    assert told.oom_kills is None, "the kernel has counted none"
+
+
+@pytest.mark.parametrize("exit_", [EXITED, TERMINATED])
+def test_what_ended_otherwise_was_not_killed_by_systemd_oomd_whatever_its_cgroup_says(exit_):
+    around = Circumstances(by_oomd="systemd-oomd killed it: user.oomd_ooms")
+    assert explain(END, exit_, None, 0, around) == explain(END, exit_, None, 0, ALONE)
+
+
 def test_the_kernels_kill_is_its_reason_even_while_it_is_stopped():
     assert explain(END, KILLED, Cause(Reason.STOPPED), 1, ALONE).reason is Reason.OOM_KILLED
 

@@ -9,7 +9,7 @@ import pytest
 
 from scopekeeper.errors import ShortageError
 from scopekeeper.kernel import memory
-from scopekeeper.launch import gate
+from scopekeeper.launch import gate, run
 from scopekeeper.policy.rules import Policy
 
 GIB = 1 << 30
@@ -146,3 +146,18 @@ def test_names_of_any_length_are_short(machine):
     with pytest.raises(ShortageError) as raised:
         gate.pass_gate(asked, NOWHERE, print)
     assert len(str(raised.value)) < 250
+
+
+def test_a_refusal_comes_after_the_warnings_of_the_launch(machine, monkeypatch):
+    """As of a file of rules that is invalid: what refuses is an earlier content of it."""
+    machine.has(GIB)
+
+    def plan(options, command, environment, caller, warnings):
+        warnings.append("config.toml:1: it is invalid")
+        return request(min_available=str(2 * GIB)), None, NOWHERE
+
+    monkeypatch.setattr(run, "plan", plan)
+    lines = []
+    with pytest.raises(ShortageError):
+        run.contain({}, "time", {}, {}, NOWHERE, lines.append)
+    assert lines == ["config.toml:1: it is invalid"]

@@ -131,6 +131,24 @@ def test_a_required_path_costs_one_module_more(scratch):
 
 
 @pytest.mark.root
+def test_a_stderr_of_its_own_costs_what_it_needs(scratch, tmp_path):
+    def more(how):
+        found = modules_of(scratch, f"--stderr={how}", SCOPEKEEPER_STATE=str(tmp_path / "state"))
+        return {name for name in found if name.startswith("scopekeeper.")}
+
+    more("inherit")
+    plain = more("inherit")
+    both = {"scopekeeper.launch.stderr", "scopekeeper.short_names", "scopekeeper.stderr",
+            "scopekeeper.stderr.files", "scopekeeper.state",
+            "scopekeeper.regular_files"}  # fmt: skip
+    assert more("file") - plain == both - plain | {"scopekeeper.stderr.bounds"}
+    stream = {"scopekeeper.systemd.journal_stream", "scopekeeper.safe_text",
+              "scopekeeper.launch.failure", "scopekeeper.history.failed_launches"}  # fmt: skip
+    assert more("journal") - plain <= both | stream
+    assert "scopekeeper.launch.stderr" not in plain
+
+
+@pytest.mark.root
 def test_a_terminal_of_tmux_costs_one_module_more(scratch):
     more = modules_of(scratch, TMUX="/tmp/socket,1,0") - ALLOWED - PLACED - CREATING
     assert more == {"scopekeeper.launch.tmux"}

@@ -16,7 +16,7 @@ FLOORS = (
     "errors", "quantities", "safe_text", "short_names", "version",
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
     "systemd",
-    "scope", "policy", "hosts", "clients", "history", "owned", "lifecycle", "launch",
+    "scope", "policy", "hosts", "clients", "history", "owned", "stderr", "lifecycle", "launch",
     "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",
     "report", "install", "openclaw", "doctor", "setup", "cli",
     # the roof: what starts the program, and what ``import scopekeeper`` offers

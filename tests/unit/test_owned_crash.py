@@ -6,8 +6,6 @@ child dies at the first, the next one at the second, and so on until one comes t
 
 import itertools
 import os
-import signal
-import sys
 
 import pytest
 
@@ -15,47 +13,13 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.owned.claim import Kind
 from scopekeeper.owned.claim_running import give
 from scopekeeper.owned.release import release_due
-from tests.owned import LEAF, World
-
-_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
+from tests.owned import LEAF, World, dies_at
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state" / "scopekeeper"))
     return World(tmp_path)
-
-
-def dies_at(step, work):
-    """Do some work in a child that is killed before its change of that number; did it die?"""
-    child = os.fork()
-    if child == 0:
-        seen = itertools.count()
-
-        def reached():
-            if next(seen) == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def hook(event, arguments):
-            written = event == "open" and arguments[2] & (os.O_CREAT | os.O_WRONLY)
-            if event in _CHANGES or written:
-                reached()
-
-        def counted(call):
-            def wrapped(*arguments):
-                reached()
-                return call(*arguments)
-
-            return wrapped
-
-        os.write, os.fsync = counted(os.write), counted(os.fsync)
-        sys.addaudithook(hook)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
 
 
 def test_a_removal_killed_at_any_step_is_finished_by_the_next(world):

@@ -14,7 +14,18 @@ from scopekeeper.policy.rules import parse
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
-MACHINES = [GIB // 4, GIB // 2, GIB, 2 * GIB, 3 * GIB, 8 * GIB, 25 * GIB, 64 * GIB, 1024 * GIB]
+MACHINES = [
+    GIB // 4,
+    GIB // 2,
+    GIB,
+    2 * GIB,
+    3 * GIB,
+    8 * GIB,
+    25 * GIB,
+    64 * GIB,
+    1024 * GIB,
+    9999 << 40,
+]
 
 
 @pytest.mark.parametrize("total", MACHINES)

@@ -63,9 +63,13 @@ WRONG = {
     "no choice": ('[servers.x]\nwhen_short = "stop"', 2, "when_short is 'refuse' or 'wait'"),
     "no percentage": ("[servers.x]\nmax_pressure = 100", 2, "percent, from 0 to 99"),
     "no score": ("[servers.x]\noom_score_adjust = 1001", 2, "a whole number from 0 to 1000"),
+    "no place": ('[servers.x]\nstderr = "x"', 2, "stderr is 'inherit' or 'journal' or 'file'"),
     "a score below": ("[servers.x]\noom_score_adjust = -1", 2, "a whole number from 0 to 1000"),
+    "no preference": ('[servers.x]\nmanaged_oom_preference = "kill"', 2, "'none' or 'avoid' or"),
     "a percentage in quotes": ('[servers.x]\nmax_pressure = "10"', 2, "percent, from 0 to 99"),
     "no end": ('[servers.x]\nwait_most = "infinity"', 2, "is not a duration"),
+    "no flag": ('[servers.x]\nscratch = "yes"', 2, "scratch is true or false"),
+    "no size of a folder": ('[servers.x]\nscratch_max = "0"', 2, "is not a size"),
     "no memory": ('[servers.x]\nmin_available = "0"', 2, "is not a size; write 512M or 2G"),
     "a lane with a line end": ('[lanes."a\\nb"]\nttl = "1h"', 1, "is no lane class"),
 }
@@ -123,6 +127,14 @@ def test_the_score_of_a_server_overrides_its_lanes(rules):
     assert launch(rules(), "x").oom_score == 0
 
 
+def test_the_preference_of_a_server_overrides_its_lanes(rules):
+    text = '[lanes.default]\nmanaged_oom_preference = "none"\n'
+    text += '[servers.x]\nmanaged_oom_preference = "omit"\n'
+    made = {name: launch(rules(text), name).oomd_preference for name in ("x", "y")}
+    assert made == {"x": "omit", "y": "none"}
+    assert launch(rules(), "x").oomd_preference == ""
+
+
 def test_they_are_for_mcp_servers_only(rules):
     for kind in ("exec", "pty"):
         made = launch(rules(), "playwright", kind=kind)
@@ -155,7 +167,8 @@ def test_nothing_is_gated_without_a_demand(rules):
 
 
 @pytest.mark.parametrize("entry", [
-    "oom_score_adjust=-5", "oom_score_adjust=infinity",
+    "oom_score_adjust=-5", "oom_score_adjust=infinity", "managed_oom_preference=kill",
+    "scratch=2", "scratch_max=infinity",
     "min_available=infinity", "max_pressure=infinity", "max_scopes=infinity", "min_available=",
     "wait_most=5", "when_short=stop", "member_memory_swap_max=--1", "\0",
 ])  # fmt: skip
@@ -168,3 +181,38 @@ def test_a_cache_with_something_else_is_made_anew(rules, tmp_path, line, entry):
     of_all = "\tephemeral=0\n" if line else ""
     cache.write_text(f"{signature}\n{of_all}{line}\t{entry}\n")
     assert read("main", "x")["min_available"] == str(2 << 30)
+
+
+SCRATCH = """
+[lanes.default]
+scratch = true
+scratch_max = "1G"
+[lanes.cron]
+scratch = false
+[servers.plain]
+scratch = false
+[servers.browser]
+scratch_max = "infinity"
+[servers.big]
+scratch = true
+scratch_max = "5G"
+"""
+
+
+def test_a_server_has_a_scratch_folder_or_none_whatever_its_lane_says(rules):
+    read = rules(SCRATCH)
+    assert launch(read, "x").scratch_max == 1 << 30
+    assert launch(read, "plain").scratch_max is None
+    assert launch(read, "plain", scratch="1").scratch_max == 1 << 30
+    assert launch(read, "browser").scratch_max == 0
+    assert launch(read, "big", lane="cron").scratch_max == 5 << 30
+    assert launch(read, "x", lane="cron").scratch_max is None
+    assert launch(read, "x", lane="cron", scratch="1").scratch_max == 1 << 30
+    assert launch(rules(), "x").scratch_max is None
+    assert launch(rules(), "x", scratch="1").scratch_max == 0
+
+
+def test_somebody_looks_only_if_a_rule_has_a_maximum():
+    assert policy(SCRATCH).bounds_scratch
+    assert policy('[servers.x]\nscratch_max = "1G"').bounds_scratch
+    assert not policy("[lanes.default]\nscratch = true").bounds_scratch

@@ -46,6 +46,26 @@ def test_a_wrong_limit_names_the_option(option, text):
         quantities.limit(option, text)
 
 
+def test_a_limit_that_no_machine_has_is_called_too_large():
+    with pytest.raises(ValueError, match=r"^--memory-max: .* is too large; leave it out"):
+        quantities.limit("memory_max", "9" * 17 + "G")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("5s", "5s"), ("8000ms", "8s"), ("90m30s", "1h30m30s"), ("1d2h3m4s", "1d2h3m4s"),
+     ("1500ms", "1.5s"), ("0", "0s"), ("60", "1m")],
+)  # fmt: skip
+def test_a_duration_is_written_as_a_person_writes_it(text, written):
+    assert quantities.written_duration(quantities.duration("ttl", text)) == written
+
+
+@given(st.integers(0, 10**15))
+def test_a_written_duration_is_read_as_the_same(microseconds):
+    text = quantities.written_duration(microseconds)
+    assert quantities.duration("ttl", text) == microseconds
+
+
 def test_moments():
     assert quantities.moment("started-before", "@12.5") == 12.5
     assert quantities.moment("started-before", "1970-01-01T00:01:00+00:00") == 60

@@ -1,5 +1,6 @@
 """A file is replaced whole, whatever waits beside it, and a failed write leaves no trace."""
 
+import errno
 import os
 import resource
 import signal
@@ -79,3 +80,21 @@ def test_a_file_in_an_opened_folder_is_finished_before_it_gets_its_name(tmp_path
     assert (tmp_path / "file").read_bytes() == b"new"
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["missing/file", "folder", "readable/file"])
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, name, monkeypatch):
+    for folder in ("folder", "readable"):
+        (tmp_path / folder).mkdir()
+    if name.startswith("readable"):  # as for a user who may only read it; root may write
+
+        def refused(path, flags, *rest, **how):
+            if flags & os.O_ACCMODE:
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return really(path, flags, *rest, **how)
+
+        really = os.open
+        monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(OSError, match=name) as raised:
+        whole_file.replace(tmp_path / name, b"new")
+    assert raised.value.filename == str(tmp_path / name)

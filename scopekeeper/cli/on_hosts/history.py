@@ -82,6 +82,7 @@ def _cells(each: Fields, *, brief: bool) -> tuple[Cell, ...]:
         text(each.text("unit")),
         number(each.count("processes")),
         number(each.count("killed")),
+        size(each.number("scratch_bytes")),
         text(" ".join(each.texts("argv")) if each.length("argv") else ""),
     )
 

@@ -136,11 +136,13 @@ def _beneath(each: Fields, *, members: bool) -> list[str]:
 
 def _member(each: Fields) -> str:
     age, idle = each.number("age_s"), each.number("idle_s")
+    scratch, mark = each.number("scratch_bytes"), "" if each.flag("scratch_complete") else "≥"
     parts = [
         each.text("name"),
         f"pid {each.count('pid') or '-'}",
         each.text("state"),
         processes(each.count("processes") or 0),
+        *([] if scratch is None else [f"{mark}{show_bytes(scratch)} scratch"]),
         *([] if age is None else [f"{show_duration(age)} old"]),
         *([] if idle is None else [f"idle {show_duration(idle)}"]),
         " ".join(each.texts("argv")) if each.length("argv") else "-",

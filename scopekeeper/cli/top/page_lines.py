@@ -3,11 +3,12 @@
 Everything is lines of text, made safe here; the screen wraps them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scopekeeper.cli.cells import duration, number, size
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.show import processes
+from scopekeeper.cli.stderr_lines import stderr_of, where
 from scopekeeper.cli.table import Column, Fit, lay_out
 from scopekeeper.cli.top.rows import Measured, Shown
 from scopekeeper.cli.tree import drawn, families
@@ -24,6 +25,8 @@ _LINES, _BYTES = 500, 256 << 10
 """The end of a run's output that is shown."""
 _FEW = 10
 """Lines of it beside the processes."""
+_MOST_STDERR = 5
+"""Members whose stderr is shown."""
 _TAB = 8
 _COLUMNS = (
     Column("MEMBER", Fit.MIDDLE, 8, need=6),
@@ -36,8 +39,13 @@ _COLUMNS = (
 )
 
 
-def details(shown: Shown, snapshot: Snapshot, width: int) -> list[str]:
-    """Return what a row is made of now; snapshot has all scopes."""
+def details(
+    shown: Shown, snapshot: Snapshot, width: int, in_journal: Mapping[str, list[str]]
+) -> list[str]:
+    """Return what a row is made of now; snapshot has all scopes.
+
+    in_journal is what ``stderr_in_journal`` has returned.
+    """
     ends = Ends(snapshot)
     lines: list[str] = []
     for each in shown.parts:
@@ -47,7 +55,23 @@ def details(shown: Shown, snapshot: Snapshot, width: int) -> list[str]:
     lines += ["", *_processes(shown, width)]
     for scope in shown.scopes:
         lines += _output_of(scope)
+    for member in _members(shown)[:_MOST_STDERR]:
+        found = in_journal.get(member.leaf) or stderr_of(member.leaf, ask_journal=False)
+        if found:
+            lines += ["", f"{safe(member.name)}: {found[0]}", *(f"  {x}" for x in found[1:])]
     return lines
+
+
+def stderr_in_journal(shown: Shown) -> dict[str, list[str]]:
+    """Ask the journal, which takes a while, for the stderr of members in a row; by leaf."""
+    leaves = [each.leaf for each in _members(shown)[:_MOST_STDERR]]
+    return {leaf: stderr_of(leaf) for leaf in leaves if where(leaf) == "journal"}
+
+
+def _members(shown: Shown) -> list[Member]:
+    """Return the living members of a row."""
+    groups = ((p.member,) if p.member else p.scope.living_members for p in shown.parts)
+    return [member for group in groups for member in group]
 
 
 def _facts(each: Measured, ends: Ends) -> Iterator[str]:
@@ -61,7 +85,8 @@ def _facts(each: Measured, ends: Ends) -> Iterator[str]:
         yield _fact("member", f"{member.name} ({member.leaf})")
     kind = f"{what.kind or 'unknown'}, lifetime {what.lifetime or 'unknown'}"
     yield _fact("kind", kind)
-    yield _fact("state", f"{each.state}, ends {_when(ends.words(what))}")
+    when = ends.words(what)
+    yield _fact("state", each.state if when == "-" else f"{each.state}, ends {when}")
     for text in filter(None, (what.problem, scope.forgery)):
         yield _fact("problem", text)
     for text in _owners(scope, member):
@@ -76,10 +101,6 @@ def _facts(each: Measured, ends: Ends) -> Iterator[str]:
 
 def _fact(name: str, value: str) -> str:
     return f"{name:9}{safe(value)}"
-
-
-def _when(words: str) -> str:
-    return {"-": "with its owner, or unknown"}.get(words, words)
 
 
 def _owners(scope: Scope, member: Member | None) -> list[str]:

@@ -23,12 +23,14 @@ class Pages:
         self._looks, self._width = looks, width
         self._ends: tuple[str, ...] = ()
         """Why the last ones ended, of what the page is about."""
+        self._stderr: dict[str, list[str]] = {}
+        """What the journal has of members on the page, by leaf."""
 
     def open(self, what: str, shown: Shown) -> Page | None:
         """Return the page of a row, not filled yet; None for the output of what has no log."""
         if what == "output" and not page_lines.run_of(shown):
             return None
-        self._ends = ("asking the history ...",)
+        self._ends, self._stderr = ("asking the history ...",), {}
         title = _TITLES[what] + safe(shown.title)
         return Page(what, title, shown=shown, follows=what == "output")
 
@@ -44,7 +46,7 @@ class Pages:
         if page.what == "details":
             lines = ["it has ended"]
             if shown is not None:
-                lines = page_lines.details(shown, self._looks.whole(), self._width())
+                lines = page_lines.details(shown, self._looks.whole(), self._width(), self._stderr)
             lines += ["", "the last ends in it:"]
         if page.what in ("details", "why"):
             lines += self._ends
@@ -62,10 +64,12 @@ class Pages:
         return replace(shown, parts=parts) if parts else None
 
     async def ask(self, page: Page) -> None:
-        """Ask the history about a page, in a process of its own."""
+        """Ask the journal and the history about a page, the latter in a process of its own."""
         shown = page.shown
         if shown is None:
             return
+        if page.what == "details":
+            self._stderr = await asyncio.to_thread(page_lines.stderr_in_journal, shown)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *commands.why(shown, only_ends=page.what == "details"),
