@@ -140,6 +140,8 @@ def parse(text: str) -> list[Call]:
         match = _LINE.match(line)
         if match is None or "resumed>" in line:
             continue
+        if not found and not counts and match["name"] == "execve":
+            continue  # strace's own, which its injections do not count
         key = match["pid"], match["name"]
         counts[key] += 1
         found.append((match["name"], counts[key], match["text"]))
