@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, top
+from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, start, top
 from benchmarks.alone import alone
 from benchmarks.measure import Row, show
 
@@ -49,6 +49,7 @@ def tables(*, quick: bool) -> list[Table]:
     idle = (100, 5, 3) if quick else (1000, 30, 20)
     return [
         ("One launch (medians)", lambda: launch.single(rounds, block)),
+        ("A short call (medians)", lambda: start.starting(rounds, block)),
         ("A hook of a client (medians)", lambda: hook.returning(10 if quick else 300)),
         ("A gateway in Python", lambda: spawn.spawning(rounds, block)),
         ("A cohort", lambda: launch.cohort(1 if quick else 15)),

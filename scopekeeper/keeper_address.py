@@ -5,11 +5,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from scopekeeper import state
 from scopekeeper.errors import ConflictError, StateError
 from scopekeeper.regular_files import open_regular
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LONGEST = 108
 
@@ -20,6 +22,8 @@ def address() -> str:
     runtime = "/run" if uid == 0 else f"/run/user/{uid}"
     if os.path.isdir(runtime) and os.stat(runtime).st_uid == uid:
         return f"{runtime}/scopekeeper/keeper"
+    from scopekeeper import state
+
     return f"{state.directory()}/keeper"
 
 
@@ -40,13 +44,17 @@ _LOOK, _PAUSE = 0.5, 0.02
 """Seconds: ``runs`` holds the lock too, for a moment."""
 
 
-def _path() -> Path:
+def _path() -> "Path":
     """Return the path of the lock: beside the socket, where other users cannot write."""
+    from pathlib import Path  # takes as long as the interpreter
+
     return Path(address()).with_name("keeper.lock")
 
 
 def only_one() -> int:
     """Return a descriptor that holds the lock; raises StateError, ConflictError if it is held."""
+    from scopekeeper import state
+
     path = _path()
     if path.parent == state.directory():
         state.make()

@@ -27,11 +27,12 @@ def _main(arguments: list[str]) -> None:
 
         hook(arguments[1:], command)
     from scopekeeper.launch import signals
-    from scopekeeper.launch.arguments import parse
-    from scopekeeper.launch.run import run
 
     signals.die_by_interrupt()
     if arguments[:1] == ["run"]:
+        from scopekeeper.launch.arguments import parse
+        from scopekeeper.launch.run import run
+
         parsed = parse(arguments[1:])
         if parsed is not None:
             run(*parsed)
@@ -56,6 +57,9 @@ def command(arguments: list[str]) -> None:
     import gc
 
     gc.disable()  # for the imports' sake: 4 ms of 60; commands that stay enable it again
+    from scopekeeper.cli.plain_calls import answer
+
+    answer(arguments)
     if sys.flags.no_site:
         import site
 

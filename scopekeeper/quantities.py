@@ -1,7 +1,7 @@
-"""Parse and show durations, sizes, counts and times. Pure."""
+"""Parse and show durations, sizes, counts and times. Pure.
 
-import re
-from datetime import UTC, datetime
+``ls`` only shows them: what parses imports ``re``, which takes as long as the interpreter.
+"""
 
 UNLIMITED = -1
 
@@ -23,6 +23,8 @@ def duration(option: str, text: str) -> int:
 
     Raises ValueError with one sentence that names the option.
     """
+    import re
+
     name = option.replace("_", "-")
     parts = re.findall(r"(\d+(?:\.\d+)?)(us|ms|min|s|m|h|d)", text)
     if "".join(number + unit for number, unit in parts) == text and parts:
@@ -38,6 +40,8 @@ def duration(option: str, text: str) -> int:
 
 def size(option: str, text: str, others: str = "") -> int:
     """Return bytes; raises ValueError with one sentence that names the option."""
+    import re
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text)
     value = int(min(float(match[1]) * _BYTES[match[2]], 2.0**64)) if match else 0
     if not match or (not value and not others):
@@ -59,6 +63,8 @@ def limit(option: str, text: str) -> int:
         smallest, largest = 0 if "swap" in option else 1, _LONGEST
         shape = "a size above zero" if smallest else "a size, or 0 for no swap"
     else:
+        import re
+
         if not re.fullmatch(r"\d+", text):
             raise ValueError(f"--{name}: {text!r} is not a whole number above zero")
         value = int(text)
@@ -76,6 +82,8 @@ def moment(option: str, text: str) -> float:
 
     A time without a zone is local. Raises ValueError with one sentence that names the option.
     """
+    from datetime import UTC, datetime
+
     try:
         if text.startswith("@"):
             return datetime.fromtimestamp(float(text[1:]), UTC).timestamp()
@@ -92,6 +100,8 @@ def since(option: str, text: str, now: float) -> float:
 
     Raises ValueError with one sentence that names the option.
     """
+    import re
+
     if re.fullmatch(r"(\d+(\.\d+)?(us|ms|min|s|m|h|d))+", text):
         return now - duration(option, text) / 1e6
     try:

@@ -5,15 +5,15 @@ lines that are printed by ``echo``: their texts are made safe before they are pa
 """
 
 import os
-import re
 import sys
-from collections.abc import Callable
 from enum import Enum
-from typing import TypeVar
 
-import click
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
 
-_Command = TypeVar("_Command", bound=Callable[..., object])
+    _Command = TypeVar("_Command", bound=Callable[..., object])
 CHOICES = ("auto", "always", "never")
 
 
@@ -28,8 +28,8 @@ class Paint(Enum):
     CYAN = "36"
 
 
-PAINTED = re.compile(r"\x1b\[[0-9]{0,2}m")
-"""Each of the sequences that ``painted`` writes."""
+PAINTED = r"\x1b\[[0-9]{0,2}m"
+"""The pattern of the sequences that ``painted`` writes."""
 
 
 def painted(text: str, paint: Paint | None) -> str:
@@ -37,8 +37,10 @@ def painted(text: str, paint: Paint | None) -> str:
     return f"\x1b[{paint.value}m{text}\x1b[0m" if paint and text else text
 
 
-def with_color(command: _Command) -> _Command:
+def with_color(command: "_Command") -> "_Command":
     """Add the option to a command; it is called with ``color``."""
+    import click
+
     return click.option("--color", type=click.Choice(CHOICES), default=CHOICES[0], metavar="WHEN",
                         help="Use colours: auto (the default) is on a terminal, unless $NO_COLOR "
                         "is set; always; never.")(command)  # fmt: skip
@@ -55,7 +57,15 @@ def is_wanted(color: str = CHOICES[0]) -> bool:
 def echo(line: str) -> None:
     """Print a line of safe texts; some may be painted."""
     if "\x1b" not in line:
-        click.echo(line)
+        say(line)
         return
     write_painted = getattr(sys.stdout, "write_painted", sys.stdout.write)
     write_painted(f"{line}\n")
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line without colours, on standard error if err; as click.echo, without click."""
+    out = sys.stderr if err else sys.stdout
+    if out is not None:
+        out.write(f"{line}\n")
+        out.flush()

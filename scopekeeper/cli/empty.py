@@ -2,7 +2,7 @@
 
 import sys
 
-import click
+from scopekeeper.cli.colour import say
 
 
 def nothing(text: str) -> None:
@@ -10,4 +10,4 @@ def nothing(text: str) -> None:
 
     A script that reads stdout finds no new line in it.
     """
-    click.echo(text, err=not sys.stdout.isatty())
+    say(text, err=not sys.stdout.isatty())

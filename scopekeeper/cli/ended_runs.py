@@ -3,14 +3,16 @@
 import os
 import time
 from collections.abc import Collection
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from scopekeeper.cli.ends import coarse
+from scopekeeper.data import replace
 from scopekeeper.scope.model import Identity
 from scopekeeper.scope.selection import Selector
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from scopekeeper.exec.run import Ended, Run
     from scopekeeper.history.end import End
 
@@ -22,7 +24,7 @@ _MOST = 100
 
 def find(
     selector: Selector, words: Collection[str], living: Collection[str], *, all_users: bool
-) -> list[dict[str, Any]]:
+) -> "list[dict[str, Any]]":
     """Return the ended runs, the newest last, each with "uid", "document" and what is shown.
 
     Of what selector compares, an ended run has session, lane, run and name: any other condition
@@ -38,7 +40,7 @@ def find(
 
     unseen.collect()
 
-    def read() -> list[dict[str, Any]]:
+    def read() -> "list[dict[str, Any]]":
         return [
             {
                 "ended": end.ended,
@@ -57,7 +59,7 @@ def find(
         return []
 
 
-def has(ended: list[dict[str, Any]], word: str) -> bool:
+def has(ended: "list[dict[str, Any]]", word: str) -> bool:
     """Return whether a word is the session or the id of one of these runs."""
     return any(
         word in [each["document"][key] for key in ("session", "label", "run")] for each in ended

@@ -1,16 +1,16 @@
 """When scopes end, for ``ls``: asks the planner of ``reconcile``, and loads it only if need be."""
 
-import dataclasses
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from scopekeeper.data import replace
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope import activity
 from scopekeeper.scope.model import Liveness, Member, Scope, Snapshot
 
+_NEVER = float("inf")
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scopekeeper.lifecycle.plan import Action
     from scopekeeper.policy.rules import Policy
@@ -47,7 +47,7 @@ class Ends:
         seconds = self.seconds(what)
         if seconds is None:
             return {"ends": None, "ends_in_s": None, "ends_after_reconcile": False}
-        if seconds == math.inf:
+        if seconds == _NEVER:
             return {"ends": "never", "ends_in_s": None, "ends_after_reconcile": False}
         return {"ends": "later" if seconds else "now", "ends_in_s": round(seconds, 3),
                 "ends_after_reconcile": what.directory in self._unstarted}  # fmt: skip
@@ -57,7 +57,7 @@ def in_words(seconds: float | None, *, after_reconcile: bool) -> str:
     """Return when something ends; after_reconcile is whether that counts from the next one."""
     if seconds is None:
         return "-"
-    if seconds == math.inf:
+    if seconds == _NEVER:
         return "never"
     if seconds and after_reconcile:
         return f"{coarse(seconds)} after reconcile"
@@ -84,7 +84,7 @@ def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str
 
     if policy.counts_idle:
         measured = [_measured(scope) if scope in asked else scope for scope in snapshot.scopes]
-        snapshot = dataclasses.replace(snapshot, scopes=tuple(measured))
+        snapshot = replace(snapshot, scopes=tuple(measured))
     actions = plan(snapshot, policy)
     by_scope: dict[str, list[Action]] = {}
     for each in actions:
@@ -144,9 +144,9 @@ def _member_goes_on(member: Member) -> bool:
 def _measured(scope: Scope) -> Scope:
     """Add the counters that show whether it is idle."""
     members = tuple(
-        dataclasses.replace(member, activity=activity.read(member.directory, member.pids))
+        replace(member, activity=activity.read(member.directory, member.pids))
         for member in scope.members
     )
     inside = [pid for member in members for pid in member.pids]
     counters = activity.read(scope.directory, inside)
-    return dataclasses.replace(scope, members=members, activity=counters)
+    return replace(scope, members=members, activity=counters)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from scopekeeper.cli.cells import Cell, Unit, number, text
-from scopekeeper.cli.list_options import ListOptions, Row
+from scopekeeper.cli.list_view import ListOptions, Row
 from scopekeeper.cli.show import answer, safe
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, user, user_fields

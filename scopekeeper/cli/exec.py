@@ -1,26 +1,16 @@
 """``scopekeeper exec``."""
 
-import errno
-import os
-import sys
-from typing import TYPE_CHECKING
-
 import click
 
 from scopekeeper.cli import run as plain
 from scopekeeper.cli.attach import detaching
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.output import NOBODY_READS
-from scopekeeper.cli.show import answer, warn
+from scopekeeper.cli.exec_run import execute
+from scopekeeper.cli.plain_calls import NOT_OF_EXEC
 from scopekeeper.cli.whole_number import WholeNumber
-from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError, UsageError
-from scopekeeper.quantities import duration, size
+from scopekeeper.errors import UsageError
 
-if TYPE_CHECKING:
-    from scopekeeper.exec.run import Run
-    from scopekeeper.exec.start import Wish
-
-_NOT_OURS = ("run", "kind", "if_unavailable", "stderr", "command")
+_NOT_OURS = (*NOT_OF_EXEC, "command")
 
 
 @click.command(
@@ -82,116 +72,19 @@ def command(
         raise UsageError("no command given; write: scopekeeper exec [OPTIONS] -- COMMAND [ARG]...")
     if as_json and not detach:
         raise UsageError("--json goes with --detach")
-    from scopekeeper.exec.start import NotStartedError, Wish
-
-    options = {
-        name: "\0".join(value) if isinstance(value, tuple) else str(value)
-        for name, value in given.items()
-        if value not in (None, False, ())
-    }
-    keys = detaching(detach_keys)
-    wide, high = _window()
-    try:
-        wish = Wish(
-            command,
-            options,
-            tty=tty,
-            cols=cols or wide,
-            rows=rows or high,
-            timeout=duration("timeout", timeout) if timeout else None,
-            no_output_timeout=(
-                duration("no_output_timeout", no_output_timeout) if no_output_timeout else None
-            ),
-            log_max=size("log_max", log_max) if log_max else None,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    try:
-        run, pid = _start(wish)
-    except InterruptedWorkError:
-        raise
-    except KeyboardInterrupt:
-        raise InterruptedWorkError("nothing was started") from None
-    except NotStartedError as error:
-        sys.exit(error.status)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    except ScopekeeperError as error:
-        error.status = FAILED
-        raise
-    except OSError as error:
-        raise _cannot_start(error) from None
-    if detach:
-        if as_json:
-            fields = {"run": run.id, "session": run.session, "lane": run.lane, "name": run.name}
-            answer({**fields, "pid": pid})
-        else:
-            click.echo(run.id)
-        _warn_of_logout()
-        return
-    sys.exit(_attach(run, keys))
-
-
-def _cannot_start(error: OSError) -> ScopekeeperError:
-    limits = {errno.EMFILE: "ulimit -n", errno.EAGAIN: "ulimit -u"}
-    hint = f"raise its limit: {limits[error.errno]}" if error.errno in limits else ""
-    failed = ScopekeeperError(f"the command was not started: {error.strerror or error}", hint)
-    failed.status = FAILED
-    return failed
-
-
-def _warn_of_logout() -> None:
-    """Warn if a detached run will not outlive the user's logins."""
-    from scopekeeper.systemd import lingering
-    from scopekeeper.systemd.units import answers
-
-    uid = os.geteuid()
-    if uid and answers(uid) and not lingering.lingers(uid):
-        when = f"the last logout of {lingering.user_name(uid)}"
-        warn([f"it ends at {when}, unless: {lingering.remedy(uid)}"])
-
-
-def _start(wish: "Wish") -> "tuple[Run, int]":
-    from scopekeeper.exec.reach import reach
-    from scopekeeper.exec.start import NotHeldError, check, start
-
-    check(wish)
-    placement = wish.options.get("placement", "")
-    with reach(placement) as connection:
-        try:
-            return start(wish, connection)
-        except NotHeldError:
-            pass
-    with reach(placement) as connection:  # the other one was exiting
-        return start(wish, connection)
-
-
-def _window() -> tuple[int, int]:
-    for fd in (0, 1, 2):
-        try:
-            found = os.get_terminal_size(fd)
-        except OSError:
-            continue
-        if found.columns and found.lines:
-            return found.columns, found.lines
-    return 80, 24
-
-
-def _attach(run: "Run", detach_keys: bytes) -> int:
-    """Attach from its first byte on; return its exit status, 0 if detached."""
-    from scopekeeper.exec import attach, messages
-
-    try:
-        status = attach.run(run, detach_keys=detach_keys, redraw=False, position=0, brief=True)
-    except BrokenPipeError:
-        sys.exit(NOBODY_READS)  # as any program whose output nobody reads; the run continues
-    except KeyboardInterrupt:
-        raise InterruptedWorkError(messages.goes_on(run.id)) from None
-    except (OSError, ScopekeeperError) as error:
-        problem = error.message if isinstance(error, ScopekeeperError) else error.strerror
-        hint = f"the command was started, attach again: scopekeeper attach {run.id}"
-        raise ScopekeeperError(f"cannot attach to {run.id}: {problem}", hint) from None
-    return status or 0
+    execute(
+        command,
+        plain.as_given(given),
+        detach=detach,
+        tty=tty,
+        cols=cols,
+        rows=rows,
+        no_output_timeout=no_output_timeout,
+        timeout=timeout,
+        log_max=log_max,
+        detach_keys=detaching(detach_keys),
+        as_json=as_json,
+    )
 
 
 command.params[:0] = [each for each in plain.command.params if each.name not in _NOT_OURS]

@@ -1,10 +1,8 @@
 """A command with subcommands."""
 
-import difflib
-
 import click
 
-from scopekeeper.cli import given_once
+from scopekeeper.cli import given_once, outcome, unknown_command
 from scopekeeper.errors import UsageError
 
 
@@ -36,8 +34,7 @@ class Group(click.Group):
                 error.ctx = self._context_below(ctx)
             raise
         except UsageError as error:
-            if not error.hint and ";" not in error.message:
-                error.hint = f"see `{ctx.command_path} {ctx.invoked_subcommand} --help`"
+            outcome.point_to_help(error, f"{ctx.command_path} {ctx.invoked_subcommand}")
             raise
 
     def _context_below(self, ctx: click.Context) -> click.Context:
@@ -51,19 +48,8 @@ class Group(click.Group):
         """Return the subcommand that the arguments name; raises UsageError with a suggestion."""
         known, name = self.list_commands(ctx), args[0]
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(f"No such command {name!r}.{self._suggestion(name, known)}", ctx)
+            raise click.UsageError(unknown_command.error_of(name, known, self.others), ctx)
         found, command, rest = super().resolve_command(ctx, args)
         if command is not None and not ctx.resilient_parsing:
             given_once.check(command, found, rest, ctx)
         return found, command, rest
-
-    def _suggestion(self, name: str, known: list[str]) -> str:
-        word = name.lower()
-
-        def likeness(each: str) -> tuple[float, bool]:
-            """Rank a name; of two that are as close, a subcommand is the better one."""
-            return difflib.SequenceMatcher(None, each, word).ratio(), each in known
-
-        close = difflib.get_close_matches(word, [*self.others, *known])
-        near = max(close, key=likeness, default="")
-        return f" Did you mean {self.others.get(near, near)!r}?" if near else ""

@@ -14,7 +14,8 @@ from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history_sums import KEYS
-from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
+from scopekeeper.cli.list_options import with_list_options
+from scopekeeper.cli.list_view import ListOptions, Row, View
 from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.show import answer, safe_json, terminal_width, warn

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import user_fields
 from scopekeeper.quantities import show_bytes, show_duration

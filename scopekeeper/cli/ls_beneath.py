@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
+from scopekeeper.cli.ages import age_of, idle_of
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.ls_document import age_of, idle_of
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.cli.show import processes, safe
 from scopekeeper.cli.table import cut, name_in_line, width_of, wrap
-from scopekeeper.clients.ignored import why
+from scopekeeper.data import dataclass, field
 from scopekeeper.kernel.usage import MemberUsage, command_line, usage
-from scopekeeper.owned.scratch_sizes import Scratch
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope.model import Member, Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.owned.scratch_sizes import Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Beneath:
     named: Collection[str | None] | None
     """What the call names: under the row of a label is then the session's own name. None: under
     every such row."""
-    scratch: Mapping[str, Scratch] = field(default_factory=dict)
+    scratch: "Mapping[str, Scratch]" = field(default_factory=dict)
     """The scratch folders by the cgroup paths of their members."""
 
     def of(self, scope: Scope, *, members: bool) -> list[str]:
@@ -76,6 +78,8 @@ class Beneath:
             argv = command_line(member.shown_pid) or ()
             lines += self._member(self._facts(scope, member), safe(" ".join(argv).strip() or "-"))
             if member.ignored:
+                from scopekeeper.clients.ignored import why
+
                 lines += self.lines(f"  {why(member.ignored)}")
             lines += [f"  {line}" for line in self.lines(safe(self.origins.of_member(member)))]
         holders = {member.holder for member in scope.members}

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from scopekeeper.cli.ages import age_of, idle_of
 from scopekeeper.cli.ends import Ends
 from scopekeeper.cli.ls_rows import owners
 from scopekeeper.cli.ls_scratch import scratch_fields
@@ -11,23 +11,12 @@ from scopekeeper.cli.show import safe_json
 from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.owned.scratch_sizes import Scratch
-from scopekeeper.scope import activity
 from scopekeeper.scope.launched import key_of
 from scopekeeper.scope.model import Identity, Member, Owner, Scope
 
-
-def age_of(member: Member, now: int) -> float | None:
-    """Return the seconds since its start; None if its record lacks that."""
-    return (now - member.born) / 1e6 if member.born else None
-
-
-def idle_of(member: Member, now: int) -> float | None:
-    """Return for how many seconds it has done nothing; None if its lane does not count that."""
-    if member.idle_since is None or not member.lives:
-        return None
-    done = activity.read(member.directory, member.pids)
-    since = activity.idle_since(done, member.idle_since, now)
-    return 0.0 if since is None else (now - since) / 1e6
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def document(
@@ -38,7 +27,7 @@ def document(
     went_on: Mapping[str, tuple[Scope, Member]],
     title: str,
     scratch: Mapping[str, Scratch],
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     """Return the JSON object of a scope; now is in microseconds of CLOCK_BOOTTIME.
 
     went_on has by key the members whose process goes on, with the one that it goes on as. title is
@@ -77,7 +66,7 @@ def document(
     }
 
 
-def _identity_document(identity: Identity) -> dict[str, Any]:
+def _identity_document(identity: Identity) -> "dict[str, Any]":
     return {
         "session": safe_json(identity.session),
         "lane": safe_json(identity.lane),
@@ -91,7 +80,7 @@ def _member_document(
     now: int,
     following: tuple[Scope, Member] | None,
     scratch: Scratch | None,
-) -> dict[str, Any]:
+) -> "dict[str, Any]":
     went_on = following if not member.lives else None
     return {
         "name": safe_json(member.name),
@@ -123,7 +112,7 @@ def _ignored_document(ignored: str) -> dict[str, str] | None:
     return {"variable": variable, "reason": reason} if ignored else None
 
 
-def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
+def _following_document(scope: Scope, member: Member) -> "dict[str, Any]":
     """Return the JSON object of the member that another one's process goes on as."""
     return {
         "unit": scope.unit,
@@ -133,7 +122,7 @@ def _following_document(scope: Scope, member: Member) -> dict[str, Any]:
     }
 
 
-def owner_document(owner: Owner) -> dict[str, Any]:
+def owner_document(owner: Owner) -> "dict[str, Any]":
     """Return the JSON object of an owner."""
     return {
         "unit": owner.unit or None,

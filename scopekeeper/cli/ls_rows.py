@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from scopekeeper.cli import ls_titles
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import user
+from scopekeeper.data import dataclass
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.scope.model import Liveness, OwnerState, Scope
 from scopekeeper.scope.selection import STATES
 
+TYPE_CHECKING = False
 STATE_PAINTS: Mapping[str, Paint] = {
     "running": Paint.GREEN,
     **dict.fromkeys(("kept", "stopping", "leaderless", "foreign"), Paint.YELLOW),
@@ -50,7 +51,8 @@ COLUMNS = (
 """STATUS is shown beside ended runs, TITLE if a session has one, USER with --all-users."""
 
 
-class Listed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Listed:
     """A scope, its state, and the title of its session; '' if it has none."""
 
     scope: Scope
@@ -58,11 +60,14 @@ class Listed(NamedTuple):
     title: str
 
 
-ListedRow = Row[Listed | dict[str, Any]]
-"""Of a scope, or of a run that has ended."""
+if TYPE_CHECKING:
+    from typing import Any
+
+    ListedRow = Row[Listed | dict[str, Any]]
+    """Of a scope, or of a run that has ended."""
 
 
-def of_scopes(shown: Sequence[tuple[Scope, str]], ends: Ends) -> list[ListedRow]:
+def of_scopes(shown: Sequence[tuple[Scope, str]], ends: Ends) -> "list[ListedRow]":
     """Return the rows of scopes, each with its state."""
     titles = ls_titles.of([scope for scope, _ in shown])
     return [
@@ -96,7 +101,7 @@ def _cells(each: Listed, ends: Ends) -> tuple[Cell, ...]:
     )
 
 
-def of_ended(ended: Sequence[dict[str, Any]]) -> list[ListedRow]:
+def of_ended(ended: "Sequence[dict[str, Any]]") -> "list[ListedRow]":
     """Return the rows of ended runs, as ``ended_runs.find`` returns them."""
     now = time.time()
     rows: list[ListedRow] = []
@@ -142,7 +147,7 @@ def owners(scope: Scope) -> str:
     return f"{found} (another container)" if scope.elsewhere else found
 
 
-def total(rows: Sequence[ListedRow]) -> str:
+def total(rows: "Sequence[ListedRow]") -> str:
     """Return the last line: how many scopes, of how many sessions, and what they use together."""
     scopes = [row.of.scope for row in rows if isinstance(row.of, Listed)]
     sessions = len({(each.uid, each.session) for each in scopes})

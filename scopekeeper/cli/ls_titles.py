@@ -5,20 +5,37 @@ user other than root has only their own.
 """
 
 import os
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from scopekeeper.scope.model import Scope
 
 _SECONDS = 2.0
 """For the titles of all other users."""
-_UNNAMED = re.compile(r"[\w.-]{1,32}:[\w.-]{1,128}|.+-[0-9]+", re.ASCII | re.DOTALL)
-"""The names of sessions that a client or an owner can have given, and no person or gateway."""
+_CLIENT_MAX, _ID_MAX = 32, 128
+"""Characters of a client's name and of its session's id."""
 
 
 def _may_have_title(scope: Scope) -> bool:
-    return any(map(_UNNAMED.fullmatch, (scope.label, scope.session)))
+    return any(map(_is_unnamed, (scope.label, scope.session)))
+
+
+def _is_unnamed(session: str) -> bool:
+    """Return whether a client (claude:ID) or an owner (cursor-257) can have given this name."""
+    name, _, pid = session.rpartition("-")
+    if name and pid.isascii() and pid.isdecimal():
+        return True
+    client, _, its_id = session.partition(":")
+    return _is_word(client, _CLIENT_MAX) and _is_word(its_id, _ID_MAX)
+
+
+def _is_word(text: str, longest: int) -> bool:
+    """Return whether a text has letters, digits, _, - and . alone, and no more than longest."""
+    letters = text.translate(_NO_MARKS)
+    is_plain = text.isascii() and (letters.isalnum() or not letters)
+    return is_plain and 1 <= len(text) <= longest
+
+
+_NO_MARKS = dict.fromkeys(map(ord, "_-."))
 
 
 def of(scopes: Sequence[Scope]) -> dict[str, str]:
@@ -36,7 +53,7 @@ def of(scopes: Sequence[Scope]) -> dict[str, str]:
 
     from scopekeeper import as_user
 
-    def work() -> Any:  # noqa: ANN401  a JSON value
+    def work() -> object:
         return titles.read([scope for scope in titled if scope.uid == os.geteuid()])
 
     for answer in as_user.ask(others, work, _SECONDS):

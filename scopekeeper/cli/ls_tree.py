@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from scopekeeper.cli.ages import age_of
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.list_options import Row
-from scopekeeper.cli.ls_document import age_of
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.ls_rows import STATE_PAINTS, Listed
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.tree import drawn, families

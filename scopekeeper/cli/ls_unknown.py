@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from scopekeeper.cli.cells import ABSENT
-from scopekeeper.cli.list_options import View
+from scopekeeper.cli.list_view import View
 from scopekeeper.scope.model import Scope
 
 _MEMORY = "no scope has a MEMORY to compare: their cgroups have no memory controller; {}"

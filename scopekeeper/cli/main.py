@@ -1,19 +1,17 @@
 """Runs one command. Only that command's module is imported: click alone takes 25 ms."""
 
-import contextlib
 import importlib
 import os
 import sys
 
 import click
 
-from scopekeeper.cli import option_errors, output
+from scopekeeper.cli import option_errors, outcome, output
 from scopekeeper.cli.commands import COMMANDS, GROUPS, MEANT
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.group import Group
-from scopekeeper.errors import FAILED, InterruptedWorkError, ScopekeeperError
+from scopekeeper.errors import FAILED
 from scopekeeper.launch import signals
-from scopekeeper.safe_text import safe
 from scopekeeper.version import __version__
 
 COMPLETE = "_SCOPEKEEPER_COMPLETE"
@@ -47,15 +45,8 @@ class _Commands(Group):
     others = MEANT
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with outcome.interruptible():
             return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            if isinstance(interrupt, InterruptedWorkError):
-                _print_error(f"interrupted: {interrupt}")
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-            signals.die()
-            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -123,49 +114,17 @@ def _call(usage_status: int = 2, failed: int | None = None) -> int:
 
     failed overrides the exit status of every error of scopekeeper.
     """
+    return outcome.of(lambda: _with_click(usage_status), failed)
+
+
+def _with_click(usage_status: int) -> object:
     try:
-        status = group.main(prog_name="scopekeeper", standalone_mode=False)
-    except SystemExit as ended:
-        status = ended.code
+        return group.main(prog_name="scopekeeper", standalone_mode=False)
     except click.UsageError as error:
-        _print_error(option_errors.text_of(error))
+        outcome.print_error(option_errors.text_of(error))
         return usage_status
     except click.ClickException as error:
-        _print_error(error.format_message())
+        outcome.print_error(error.format_message())
         return usage_status
     except click.Abort:
         return 130
-    except ScopekeeperError as error:
-        _print_error(str(error))
-        return failed or error.status
-    except LookupError as error:
-        if "cgroup2" not in str(error):
-            return _internal(error)
-        _print_error(f"{error.args[0]}; `scopekeeper doctor` shows what is missing")
-        return 1
-    except BrokenPipeError:
-        return output.NOBODY_READS
-    except OSError as error:
-        if error is getattr(sys.stdout, "problem", None):
-            return 1  # finish() reports it
-        return _internal(error)
-    except Exception as error:  # noqa: BLE001  users never see a traceback
-        return _internal(error)
-    return status if isinstance(status, int) else 0
-
-
-def _internal(error: Exception) -> int:
-    if os.environ.get("SCOPEKEEPER_DEBUG"):
-        raise error
-    if isinstance(error, OSError):
-        _print_error(f"{error.filename or 'error'}: {error.strerror or error}")
-    else:
-        _print_error(
-            f"internal error: {type(error).__name__}: {error}; SCOPEKEEPER_DEBUG=1 shows where"
-        )
-    return 1
-
-
-def _print_error(text: str) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(f"scopekeeper: {safe(text)}\n")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import click
 
+from scopekeeper.cli.unknown_command import with_help
+
 _FOLLOW = "`scopekeeper watch` prints events as they happen"
 _KILLS = "what outlives its grace is killed anyway; `--grace 0s` kills at once"
 _ASKS_NOTHING = "it asks no questions"
@@ -27,7 +29,7 @@ _FOREIGN: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("-f", "--follow"), "it follows until Ctrl-C"),
     },
     "top": {
-        **dict.fromkeys(("-b", "--batch", "--once", "--json"), "`scopekeeper ls` lists once"),
+        **dict.fromkeys(("-b", "--batch", "--once"), "`scopekeeper ls` lists once"),
         "--interval": "--delay",
         "-u": "--all-users",
     },
@@ -81,8 +83,7 @@ def text_of(error: click.UsageError) -> str:
         text += _usage(error)
     elif isinstance(error, click.MissingParameter) and _lacks_run(error):
         text += _RUN
-    see = f"ee `{error.ctx.command_path if error.ctx is not None else 'scopekeeper'} --help`"
-    return f"{text} S{see}" if text.endswith("?") else f"{text}; s{see}"
+    return with_help(text, error.ctx.command_path if error.ctx is not None else "scopekeeper")
 
 
 def _instead(error: click.NoSuchOption) -> str:

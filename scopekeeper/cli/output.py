@@ -10,12 +10,14 @@
 import contextlib
 import io
 import os
-import re
 import sys
-from typing import TextIO
 
 from scopekeeper.cli.colour import PAINTED
 from scopekeeper.safe_text import safe_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 NOBODY_READS = 141
 """The exit status that a shell reports for a process ended by SIGPIPE (128 + 13)."""
@@ -28,7 +30,7 @@ class Output(io.TextIOWrapper):
     raised unless forgiving.
     """
 
-    def __init__(self, descriptor: int, like: TextIO | None, *, forgiving: bool) -> None:
+    def __init__(self, descriptor: int, like: "TextIO | None", *, forgiving: bool) -> None:
         encoding = getattr(like, "encoding", None) or "utf-8"
         # as Python does: a terminal and stderr are line buffered, all else is block buffered
         lines = descriptor == 2 or os.isatty(descriptor)
@@ -50,7 +52,9 @@ class Output(io.TextIOWrapper):
 
     def write_painted(self, text: str) -> None:
         """Write the text escaped, except the sequences that set one of our colours."""
-        pieces = re.split(f"({PAINTED.pattern})", text)
+        import re  # few lines are painted, and it takes as long as the interpreter
+
+        pieces = re.split(f"({PAINTED})", text)
         self._write("".join(x if at % 2 else safe_lines(x) for at, x in enumerate(pieces)))
 
     def _write(self, safe_text: str) -> None:

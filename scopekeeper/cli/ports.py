@@ -13,7 +13,8 @@ from scopekeeper.cli.cells import Cell, Unit, number, text
 from scopekeeper.cli.empty import nothing
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.inside import Part
-from scopekeeper.cli.list_options import ListOptions, Row, with_list_options
+from scopekeeper.cli.list_options import with_list_options
+from scopekeeper.cli.list_view import ListOptions, Row
 from scopekeeper.cli.ls_rows import counted
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import nothing_matched, with_target_options

@@ -15,7 +15,8 @@ from scopekeeper.cli import cells, escaped, interrupted, owned, unseen
 from scopekeeper.cli.cells import Cell
 from scopekeeper.cli.colour import Paint
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.list_options import ListOptions, Row, View, with_list_options
+from scopekeeper.cli.list_options import with_list_options
+from scopekeeper.cli.list_view import ListOptions, Row, View
 from scopekeeper.cli.ls_rows import STATE_PAINTS
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_target_options

@@ -3,6 +3,8 @@
 import os
 import stat
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,8 +13,9 @@ from scopekeeper import regular_files, state, whole_file
 from scopekeeper.cli import report_lives, unseen
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import read_histories
+from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.output import write_bytes
-from scopekeeper.cli.show import safe, unread_text, warn
+from scopekeeper.cli.show import answer, safe, safe_json, unread_text, warn
 from scopekeeper.cli.users import uid_of, with_all_users
 from scopekeeper.errors import ScopekeeperError, UsageError
 from scopekeeper.history.store import HistoryStore
@@ -34,9 +37,11 @@ _PRIVATE = 0o600
         "scopekeeper report today.html",
         "scopekeeper report --since 7d week.html",
         "scopekeeper report --since 2h -",
+        "scopekeeper report -H @build build.html",
     ),
 )
-@click.argument("target", metavar="FILE")
+@with_hosts("report")
+@click.argument("target", metavar="FILE", required=False)
 @click.option("--since", "since_text", metavar="TIME", default="1d", show_default=True,
               help="Only ends since this time (2h, ISO 8601, or @SECONDS).")  # fmt: skip
 @with_all_users("What every user runs, and their history; root only.")
@@ -44,7 +49,17 @@ _PRIVATE = 0o600
               "hold secrets.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Replace FILE also if it is no page of this "
               "command.")  # fmt: skip
-def command(target: str, *, since_text: str, all_users: bool, commands: bool, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Instead of a page, print what it would be "
+              "made of as one versioned JSON object: -H asks for it.")  # fmt: skip
+def command(
+    target: str | None,
+    *,
+    since_text: str,
+    all_users: bool,
+    commands: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write what ended and what runs as one page for a browser.
 
     FILE gets a timeline of scopes by session and lane, coloured by the reason of their end; CPU and
@@ -53,16 +68,46 @@ def command(target: str, *, since_text: str, all_users: bool, commands: bool, fo
 
     The page is one file, fetches nothing and sends nothing. It has names of sessions and members,
     no arguments of commands and no environment. It is readable by you only; where a page was
-    before, its permissions stay. Another file is not replaced.
+    before, its permissions stay. Another file is not replaced. With -H it is about these hosts; one
+    that does not answer is named on it.
     """
-    mode = _PRIVATE if target == _PRINT else _mode(target, force=force)
+    file = target_of(target, force=force, as_json=as_json)
+    made = _made(begin_of(since_text), all_users=all_users, commands=commands)
+    warn(made.notes)
+    if file is None:
+        answer(_document(made))
+    else:
+        write(file, made)
+
+
+Target = tuple[str, int]
+"""The name of a file, or -, and the permissions that it gets."""
+
+
+def target_of(name: str | None, *, force: bool, as_json: bool) -> Target | None:
+    """Return where the page goes; None if there is none. Raises UsageError if it may not."""
+    if as_json and name is not None:
+        raise UsageError("--json and FILE exclude each other", "--json prints; give one of them")
+    if as_json:
+        return None
+    if not name:
+        problem = "FILE is missing" if name is None else "FILE is empty"
+        raise UsageError(problem, "give the name of a file, or - to print")
+    return name, _PRIVATE if name == _PRINT else _mode(name, force=force)
+
+
+def begin_of(text: str) -> float:
+    """Return the moment that --since names; raises UsageError."""
     try:
-        begin = since("since", since_text, time.time())
+        return since("since", text, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
-    made = _made(begin, all_users=all_users, commands=commands)
+
+
+def write(file: Target, made: Report) -> None:
+    """Write the page, or print it; raises ScopekeeperError."""
+    target, mode = file
     content = page(made).encode()
-    warn(made.notes)
     if target == _PRINT:
         write_bytes(content)
         return
@@ -80,10 +125,25 @@ def command(target: str, *, since_text: str, all_users: bool, commands: bool, fo
     )
 
 
+def _document(made: Report) -> dict[str, Any]:
+    return {
+        "machine": safe_json(made.machine),
+        "lives": _objects(made.lives),
+        "running": _objects(made.running),
+        "outside": _objects(made.outside),
+        "notes": [safe_json(each) for each in made.notes],
+    }
+
+
+def _objects(found: Sequence[Life | Running | Outside]) -> list[dict[str, Any]]:
+    return [
+        {key: safe_json(x) if isinstance(x, str) else x for key, x in asdict(each).items()}
+        for each in found
+    ]
+
+
 def _mode(target: str, *, force: bool) -> int:
     """Return the permissions of the file to write; raises UsageError if it may not be replaced."""
-    if not target:
-        raise UsageError("FILE is empty", "give the name of a file, or - to print")
     try:
         found = os.lstat(target)
     except OSError:

@@ -2,12 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-import click
-
-from scopekeeper.cli.colour import echo
+from scopekeeper.cli.colour import echo, say
 from scopekeeper.cli.table import Column, Fit, lay_out, wrap
 from scopekeeper.cli.users import user
 from scopekeeper.kernel.cgroupfs import Unread
@@ -29,7 +26,12 @@ __all__ = [
     "with_no_trunc",
 ]
 
-_Command = TypeVar("_Command", bound=Callable[..., object])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def safe_json(text: str) -> str:
@@ -87,7 +89,7 @@ def draw(
         for line in lines:
             echo(line)
         for line in beneath[at] if beneath else ():
-            click.echo(line)
+            say(line)
     if remarks and width is not None:
         say_missing_columns(drawn.dropped, width, is_cut=drawn.is_cut)
 
@@ -96,11 +98,13 @@ def say_missing_columns(dropped: Sequence[str], width: int, *, is_cut: bool) -> 
     """Print a line about the columns that are not shown, or cells that are cut; if there are."""
     what = f"not shown: {', '.join(dropped)}" if dropped else "cut to fit" if is_cut else ""
     for line in wrap(f"({what}; --no-trunc shows all)", width) if what else ():
-        click.echo(line)
+        say(line)
 
 
-def with_no_trunc(command: _Command) -> _Command:
+def with_no_trunc(command: "_Command") -> "_Command":
     """Add the option to a command; it is called with ``no_trunc``."""
+    import click
+
     text = "Cut nothing, and drop no column, to fit the terminal."
     return click.option("--no-trunc", "--wide", "no_trunc", is_flag=True, help=text)(command)
 
@@ -113,17 +117,17 @@ def terminal_width() -> int | None:
     return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
 
-def answer(document: dict[str, Any]) -> None:
+def answer(document: "dict[str, Any]") -> None:
     """Print a JSON document with its version first; text that is not UTF-8 is escaped."""
     import json
 
-    click.echo(json.dumps({"version": 1, **document}, indent=2))
+    say(json.dumps({"version": 1, **document}, indent=2))
 
 
 def warn(warnings: Sequence[str]) -> None:
     """Print warnings on stderr."""
     for text in warnings:
-        click.echo(f"scopekeeper: warning: {safe(text)}", err=True)
+        say(f"scopekeeper: warning: {safe(text)}", err=True)
 
 
 def unread_text(unread: Sequence[Unread]) -> list[str]:
@@ -139,7 +143,7 @@ def warn_unread(unread: Sequence[Unread]) -> None:
     warn(unread_text(unread))
 
 
-def unread_document(unread: Sequence[Unread], mount: str) -> dict[str, Any]:
+def unread_document(unread: Sequence[Unread], mount: str) -> "dict[str, Any]":
     """Return the JSON key that lists the cgroups that could not be read."""
     return {
         "unread": [

@@ -108,7 +108,7 @@ def command(as_json: bool, no_trunc: bool) -> None:
     ends, problem = _today()
     if as_json:
         rows += [_others(loads)] if OTHERS in loads else []
-        _answer(rows, keeper, whole, ends, hands)
+        _answer(rows, keeper, whole, None if problem else ends, hands)
     else:
         _print(rows, loads, no_trunc=no_trunc)
         ended = "unknown" if problem else _ended(ends)
@@ -328,7 +328,7 @@ def _answer(
     rows: Sequence[_Row],
     keeper: Finding | None,
     whole: Load,
-    ends: today.Today,
+    ends: today.Today | None,
     hands: Sequence[_Hand],
 ) -> None:
     answer({
@@ -340,8 +340,8 @@ def _answer(
         ],
         "keeper": None if keeper is None else safe_json(keeper.detail),
         "runs": _load(whole),
-        "today": {"ended": ends.ended, "cleaned_up": ends.cleaned, "processes": ends.processes,
-                  "reasons": dict(ends.reasons)},
+        "today": ends and {"ended": ends.ended, "cleaned_up": ends.cleaned,
+                           "processes": ends.processes, "reasons": dict(ends.reasons)},
         "needs_a_hand": [
             {"what": safe_json(each.what), "detail": safe_json(each.detail),
              "command": safe_json(each.command) or None}

@@ -11,7 +11,7 @@ from scopekeeper.cli.users import user_fields
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.lifecycle.stop_launched import Part
-from scopekeeper.quantities import show_duration
+from scopekeeper.quantities import written_duration
 from scopekeeper.scope.model import Member, Scope
 
 _MOST, _MOST_PIDS = 10, 5
@@ -77,7 +77,7 @@ class Preview:
         many = f"{len(members)} members, " if not selected.member and len(members) > 1 else ""
         return (
             f"{label}: would end {many}{processes(len(self._what.pids))}, with "
-            f"{show_duration(self.part.target.grace)} from SIGTERM to SIGKILL"
+            f"{written_duration(round(self.part.target.grace * 1e6))} from SIGTERM to SIGKILL"
         )
 
     @property

@@ -4,15 +4,13 @@ Our own and not rich, whose import and drawing of 20 rows take 50 ms of CPU, bes
 of ``ls``.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import Enum
-from unicodedata import category, east_asian_width
 
 from scopekeeper.cli.cells import ABSENT, Unit
 from scopekeeper.cli.colour import Paint, painted
+from scopekeeper.data import dataclass, field, replace
 from scopekeeper.safe_text import safe
 
 GAP = 2
@@ -20,8 +18,8 @@ GAP = 2
 MARK = "…"
 _TOO_NARROW = 10
 """Below this a beginning says more than two ends."""
-_UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
-_LINES = re.compile("[│├└─ ]*([0-9]+ )?")
+_UUID = r"(?i)\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+_LINES = "[│├└─ ]*([0-9]+ )?"
 """Before a text in a tree, with the number of a process; each character takes one column."""
 _EMOJI_STYLE = "\ufe0f"
 """Makes the character before it an emoji, which is wide."""
@@ -202,7 +200,9 @@ def _fitted(column: Column, cell: str, width: int) -> list[str]:
     if column.fit is Fit.WRAP:
         return [piece for line in wrap(cell, width) for piece in broken(line, width)]
     if column.fit is Fit.TREE:
-        lines = _LINES.match(cell)
+        import re
+
+        lines = re.match(_LINES, cell)
         before = lines[0] if lines and len(lines[0]) < width else ""
         return [before + cut_middle(cell[len(before) :], width - len(before))]
     return [cut_middle(cell, width) if column.fit is Fit.MIDDLE else _cut(cell, width)]
@@ -216,6 +216,8 @@ def width_of(text: str) -> int:
 def _width(char: str) -> int:
     if char == _EMOJI_STYLE:
         return 1
+    from unicodedata import category, east_asian_width  # most tables are ASCII
+
     if category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if east_asian_width(char) in "WF" else 1
@@ -273,9 +275,11 @@ def name_in_line(name: str, width: int) -> str:
 
 def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Show UUIDs by 8 characters, except where two texts of a column would become the same."""
+    import re  # most tables fit, and it takes as long as the interpreter
+
     done = [list(row) for row in rows]
     for at in (at for at, column in enumerate(columns) if column.fit in (Fit.MIDDLE, Fit.TREE)):
-        short = {text: _UUID.sub(rf"\1{MARK}", text) for text in {row[at] for row in rows}}
+        short = {text: re.sub(_UUID, rf"\1{MARK}", text) for text in {row[at] for row in rows}}
         same = Counter(short.values())
         for row in done:
             row[at] = short[row[at]] if same[short[row[at]]] == 1 else row[at]
@@ -284,7 +288,9 @@ def _with_short_ids(columns: Sequence[Column], rows: Sequence[Sequence[str]]) ->
 
 def with_short_ids(text: str) -> str:
     """Return a text with the first 8 digits of each UUID in it."""
-    return _UUID.sub(r"\1", text)
+    import re
+
+    return re.sub(_UUID, r"\1", text)
 
 
 def wrap(text: str, width: int, first: str = "", then: str = "") -> list[str]:

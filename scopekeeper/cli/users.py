@@ -5,17 +5,20 @@ import os
 import pwd
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TypeVar
-
-import click
 
 from scopekeeper.errors import ScopekeeperError
 
-_Command = TypeVar("_Command", bound=Callable[..., object])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
-def with_all_users(help_text: str) -> Callable[[_Command], _Command]:
+def with_all_users(help_text: str) -> "Callable[[_Command], _Command]":
     """Add the option to a command; it is called with ``all_users``."""
+    import click
+
     return click.option("--all-users", is_flag=True, help=help_text)
 
 

@@ -14,7 +14,9 @@ from scopekeeper.cli.account import Account, paragraph
 from scopekeeper.cli.ended_runs import end_of
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.history import COLUMNS, cells, document, lasted, read_histories, rows_of
-from scopekeeper.cli.list_options import ListOptions, View, with_where
+from scopekeeper.cli.last_output import last_output
+from scopekeeper.cli.list_options import with_where
+from scopekeeper.cli.list_view import ListOptions, View
 from scopekeeper.cli.moments import when
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_key_options
@@ -58,7 +60,6 @@ _CAUSES = {
     Reason.UNKNOWN: "ended for an unknown reason",
 }
 
-_OUTPUT_LINES = 10
 _ASKED = 5
 """Ends for which the journal is asked, the newest: it takes a while for each."""
 
@@ -217,7 +218,7 @@ def _look(
             {
                 "ended": end.ended,
                 "account": asdict(account(end)),
-                "output": _last_output(end, ask_journal=end in newest),
+                "output": last_output(end, ask_journal=end in newest),
                 "document": document(end),
                 "cells": cells(end),
             }
@@ -347,17 +348,6 @@ def account(end: End) -> Account:
     return Account(
         end.name, _where(end), said, (*details, *used), separator, f"{when(end.ended)}  "
     )
-
-
-def _last_output(end: End, *, ask_journal: bool) -> list[str]:
-    """Return the last lines of a run's output or of a member's stderr, if they are still kept."""
-    if end.kind != "pty" or not end.run:
-        return stderr_of(end.leaf, ask_journal=ask_journal)
-    from scopekeeper.exec.run import load
-
-    run = load(end.run)
-    output = run.ended.output if run is not None and run.ended is not None else ""
-    return ["last output:", *output.splitlines()[-_OUTPUT_LINES:]] if output.strip() else []
 
 
 def _evidence_of_cause(end: End) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from scopekeeper.launch.run import run
 run({"session": sys.argv[3], "lane": sys.argv[4], "run": sys.argv[2], "lifetime": "detached",
-     "kind": "exec", "ungated": "1"}, ["sleep", "60"])
+     "kind": "exec", "ungated": "1", "scratch": "0"}, ["sleep", "60"])
 """
 
 

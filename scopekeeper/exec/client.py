@@ -7,13 +7,16 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
 
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import messages, protocol
 from scopekeeper.exec.protocol import RESTART_HINT, Frames, ProtocolError
 from scopekeeper.exec.silence import Silence, await_answer
 from scopekeeper.keeper_address import address, reachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
@@ -58,13 +61,13 @@ class Connection:
             self.socket.close()
             raise UnavailableError(f"uid {uid} listens at {address()}, which is not its place")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def ask(self, *descriptors: int, **request: object) -> dict[str, Any]:
+    def ask(self, *descriptors: int, **request: object) -> "dict[str, Any]":
         """Send a request and return its answer, which the keeper gives at once.
 
         Raises the ScopekeeperError that it reports, or SilentError.
@@ -86,7 +89,7 @@ class Connection:
             if sent < len(data):
                 self.socket.sendall(data[sent:])
 
-    def answer(self, silence: Silence) -> dict[str, Any]:
+    def answer(self, silence: Silence) -> "dict[str, Any]":
         """Wait for the next answer; raises ScopekeeperError, SilentError if silence says so."""
         while True:
             if not self._waiting:

@@ -5,15 +5,18 @@ version may send them.
 """
 
 import contextlib
-import dataclasses
 import reprlib
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
+from scopekeeper.data import dataclass, replace
+from scopekeeper.data import values as values_of
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.exec import protocol, run
 from scopekeeper.exec.protocol import ProtocolError
 from scopekeeper.exec.run import Ended, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
 
 MOST_CELLS = 0xFFFF
 """Columns or rows of a window: an unsigned short (struct winsize)."""
@@ -90,7 +93,7 @@ class Other:
     what: str
 
 
-Request: TypeAlias = Hold | Started | Failed | Attach | Send | Wait | List | Other
+Request: "TypeAlias" = Hold | Started | Failed | Attach | Send | Wait | List | Other
 
 
 def request(payload: bytes) -> Request:
@@ -139,15 +142,13 @@ def _new_run(values: object) -> Run:
         known = run.parse(values)
     except ValueError as error:
         raise ProtocolError(f"the run cannot be read: {_cut(str(error))}") from None
-    fields = _Fields(dataclasses.asdict(known))
+    fields = _Fields(values_of(known))
     fields.whole("cols", 1, MOST_CELLS)
     fields.whole("rows", 1, MOST_CELLS)
     fields.whole("log_max", 1, _MOST_NUMBER)
     if known.lifetime not in _LIFETIMES:
         raise ProtocolError(f"lifetime is {_short(known.lifetime)}")
-    return dataclasses.replace(
-        known, directory="", leaf="", joined=0, pid=None, start_time=None, ended=None
-    )
+    return replace(known, directory="", leaf="", joined=0, pid=None, start_time=None, ended=None)
 
 
 # Answers of the keeper
@@ -174,7 +175,7 @@ class News:
     """Bytes of output that are missing from the log."""
 
 
-def attached(values: dict[str, Any]) -> Attached:
+def attached(values: "dict[str, Any]") -> Attached:
     """Read the answer to ``attach``; raises ProtocolError."""
     fields, known = _Fields(values), _Fields(values.get("run"))
     return Attached(
@@ -185,7 +186,7 @@ def attached(values: dict[str, Any]) -> Attached:
     )
 
 
-def is_lost(values: dict[str, Any]) -> bool:
+def is_lost(values: "dict[str, Any]") -> bool:
     """Read from the answer to ``wait`` whether the run's terminal is lost; raises ProtocolError."""
     return _Fields(values).flag("lost")
 
@@ -203,7 +204,7 @@ def goes_on(run_id: str) -> str:
     return f"{run_id} continues; `scopekeeper attach {run_id}` again, or `stop {run_id}` ends it"
 
 
-def news(values: dict[str, Any]) -> News:
+def news(values: "dict[str, Any]") -> News:
     """Read a message between output; raises ProtocolError, or the error that it reports."""
     raise_problem(values)
     if "ended" in values:
@@ -211,7 +212,7 @@ def news(values: dict[str, Any]) -> News:
     return News(missed=_Fields(values).whole("missed", 0, _MOST_NUMBER, default=0))
 
 
-def taken(values: dict[str, Any]) -> int:
+def taken(values: "dict[str, Any]") -> int:
     """Read how many bytes of input a run took; raises ProtocolError."""
     return _Fields(values).whole("bytes", 0, _MOST_NUMBER)
 
@@ -225,7 +226,7 @@ def end(values: object) -> Ended | None:
     return None
 
 
-def raise_problem(values: dict[str, Any]) -> None:
+def raise_problem(values: "dict[str, Any]") -> None:
     """Raise the ScopekeeperError that an answer reports, if any; or ProtocolError."""
     if "problem" in values:
         fields = _Fields(values)

@@ -33,7 +33,10 @@ The requests:
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 JSON, DATA, END = b"J", b"D", b"E"
 MOST = 1 << 20
@@ -85,7 +88,7 @@ class Frames:
             yield kind, payload
 
 
-def parse(payload: bytes) -> dict[str, Any]:
+def parse(payload: bytes) -> "dict[str, Any]":
     """Return the object of a ``J`` frame; raises ProtocolError."""
     try:
         values = json.loads(payload, parse_constant=_no_number)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import select
-import shutil
 import sys
 import time
 
@@ -208,6 +207,8 @@ def _start_alone(placement: str, seconds: float) -> Connection:
 
 def _command() -> list[str]:
     own = sys.argv[0] if os.path.basename(sys.argv[0]) == "scopekeeper" else ""
+    import shutil
+
     program = shutil.which(own or "scopekeeper")
     if program:
         return [os.path.abspath(program), "keeper"]

@@ -8,19 +8,23 @@ have a default, and an invalid record is reported and affects no other.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
-import pathlib
 import re
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-from scopekeeper import regular_files, state, whole_file
+from scopekeeper import regular_files, whole_file
+from scopekeeper.data import dataclass, field
+from scopekeeper.data import values as values_of
 from scopekeeper.errors import NotFoundError, ScopekeeperError, StateError, UsageError
 from scopekeeper.kernel import cgroupfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pathlib
+    from dataclasses import Field
+    from typing import Any, TypeVar
 
 FILE = "run.json"
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -48,7 +52,7 @@ class Ended:
     """The end of its output, as plain text."""
     output_cut: bool = False
     """Whether it wrote more than that."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: "dict[str, Any]" = field(default_factory=dict)
     """Values of a newer version."""
 
     @property
@@ -89,11 +93,11 @@ class Run:
     pid: int | None = None
     start_time: int | None = None
     ended: Ended | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: "dict[str, Any]" = field(default_factory=dict)
     """Values of a newer version."""
 
     @property
-    def folder(self) -> pathlib.Path:
+    def folder(self) -> "pathlib.Path":
         """The folder of its record and its output; raises StateError."""
         return folder() / self.id
 
@@ -102,19 +106,24 @@ class NoRunError(NotFoundError):
     """There is no such run."""
 
 
-T = TypeVar("T", Run, Ended)
+if TYPE_CHECKING:
+    T = TypeVar("T", Run, Ended)
 _CHECKED = ("argv",)
 """Fields whose type isinstance cannot check."""
 
 
-def folder() -> pathlib.Path:
+def folder() -> "pathlib.Path":
     """Return the folder of all runs, which may not exist; raises StateError."""
+    from scopekeeper import state  # imports pathlib, which `exec -d` needs nowhere
+
     return state.directory() / "runs"
 
 
 def save(run: Run) -> None:
     """Write the record of a run; raises StateError."""
     try:
+        from scopekeeper import state
+
         state.make()
         run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # arguments need not be UTF-8
@@ -233,20 +242,20 @@ def refuse_input(known: Run) -> None:
         raise ScopekeeperError(f"the run {known.id} takes no input any more: {why}", hint)
 
 
-def plain(run: Run) -> dict[str, Any]:
+def plain(run: Run) -> "dict[str, Any]":
     """Return the values that ``parse`` reads a run from."""
-    values = {**dataclasses.asdict(run), "ended": plain_end(run.ended)}
-    extra: dict[str, Any] = values.pop("extra")
-    return extra | values
+    known = {**values_of(run), "ended": plain_end(run.ended)}
+    extra: dict[str, Any] = known.pop("extra")
+    return extra | known
 
 
-def plain_end(ended: Ended | None) -> dict[str, Any] | None:
+def plain_end(ended: Ended | None) -> "dict[str, Any] | None":
     """Return the values that ``parse_end`` reads an end from."""
     if ended is None:
         return None
-    values = dataclasses.asdict(ended)
-    extra: dict[str, Any] = values.pop("extra")
-    return extra | values
+    known = values_of(ended)
+    extra: dict[str, Any] = known.pop("extra")
+    return extra | known
 
 
 def parse(values: object) -> Run:
@@ -273,21 +282,21 @@ def parse_end(values: object) -> Ended:
     return _made(Ended, *_known(Ended, values))
 
 
-def _known(kind: type, values: object) -> tuple[dict[str, Any], dict[str, Any]]:
+def _known(kind: type, values: object) -> "tuple[dict[str, Any], dict[str, Any]]":
     """Return the values that this version knows, and the others; raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError(f"it is no object but {type(values).__name__}")  # noqa: TRY004
     if not _is_shallow(values):
         raise ValueError("it is nested too deeply")
-    known = {each.name for each in dataclasses.fields(kind)} - {"extra"}
+    known = {each.name for each in _fields(kind)} - {"extra"}
     mine = {name: value for name, value in values.items() if name in known}
     # an earlier version wrote "extra" itself
     return mine, {n: value for n, value in values.items() if n not in known and n != "extra"}
 
 
-def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
+def _made(kind: "type[T]", mine: "dict[str, Any]", extra: "dict[str, Any]") -> "T":
     """Make a run or an end of its values, and check their types; raises ValueError."""
-    for each in dataclasses.fields(kind):
+    for each in _fields(kind):
         if each.name not in mine or each.name in _CHECKED:
             continue
         value = mine[each.name]
@@ -298,6 +307,12 @@ def _made(kind: type[T], mine: dict[str, Any], extra: dict[str, Any]) -> T:
     except TypeError as error:
         missing = re.search("'.*'", str(error))
         raise ValueError(f"{missing[0] if missing else error} is missing") from None
+
+
+def _fields(kind: type) -> "tuple[Field[Any], ...]":
+    from dataclasses import fields  # `exec` starts a run without reading one
+
+    return fields(kind)
 
 
 def _is_in_range(name: str, value: object, kind: object) -> bool:

@@ -5,15 +5,14 @@ the command. Killed at any step, nothing runs unseen and no output is lost.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import struct
 import termios
 import time
-from dataclasses import dataclass
 
 from scopekeeper.clients import identity
+from scopekeeper.data import dataclass, replace
 from scopekeeper.errors import FAILED, InterruptedWorkError, UnavailableError
 from scopekeeper.exec.client import Connection
 from scopekeeper.exec.run import Run, plain
@@ -88,7 +87,7 @@ def describe(wish: Wish) -> tuple[Run, dict[str, str]]:
         no_output_timeout=_duration("no_output_timeout", wish.no_output_timeout, said),
     )
     if wish.log_max is not None:
-        run = dataclasses.replace(run, log_max=wish.log_max)
+        run = replace(run, log_max=wish.log_max)
     return run, options
 
 
@@ -164,7 +163,7 @@ def start(wish: Wish, connection: Connection) -> tuple[Run, int]:
         code = code if code >= 0 else FAILED
         connection.ask(do="failed", run=run.id, status=code)
         raise NotStartedError(code)
-    return dataclasses.replace(run, pid=child.pid, start_time=child.start_time), child.pid
+    return replace(run, pid=child.pid, start_time=child.start_time), child.pid
 
 
 class _Ends:

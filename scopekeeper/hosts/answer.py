@@ -102,6 +102,12 @@ class Fields:
             raise _wrong(key, "a list of whole numbers")
         return found
 
+    def numbers(self, key: str) -> dict[str, float]:
+        """Return the numbers of an object by name; {} if it is null or missing."""
+        inside = self.below(key)
+        found = {} if inside is None else {name: inside.number(name) for name in inside.values}
+        return {name: value for name, value in found.items() if value is not None}
+
     def length(self, key: str) -> int:
         """Return how many values a list has; 0 if it is missing."""
         return len(self._list(key)) if self.values.get(key) is not None else 0

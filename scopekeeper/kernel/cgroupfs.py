@@ -11,11 +11,10 @@ stop at the bounds below, and report what they leave out.
 import contextlib
 import errno
 import os
-import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import proc
 
 GONE = (errno.ENOENT, errno.ENODEV)
@@ -296,6 +295,8 @@ def obstacle(directory: str) -> tuple[str, int] | None:
 
 def how_to_remove(path: str, uid: int) -> str:
     """Return whose an obstacle is, and the command that removes it."""
+    import shlex
+
     command = f"find {shlex.quote(path)} -depth -type d -exec rmdir {{}} +"
     return f"{path} belongs to uid {uid}; remove it as that user: {command}"
 

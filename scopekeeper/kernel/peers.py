@@ -5,8 +5,8 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import proc
 from scopekeeper.kernel.unix_sockets import Sockets, UnixSocket, read
 

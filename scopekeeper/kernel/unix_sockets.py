@@ -4,11 +4,10 @@ pyroute2 takes 0.1 s and 12 MiB to import and runs an event loop of its own, so 
 it is needed, never on the hot path, and by a daemon only in a child: ``read_in_child``.
 """
 
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from scopekeeper.data import dataclass
 
 _NO_MORE_TO_READ, _NO_MORE_TO_WRITE = 1, 2
 """Bits of UNIX_DIAG_SHUTDOWN (RCV_SHUTDOWN, SEND_SHUTDOWN)."""
@@ -40,6 +39,8 @@ Sockets = Mapping[int, UnixSocket]
 
 def read() -> dict[int, UnixSocket]:
     """Ask the kernel; nothing is known if it refuses."""
+    import socket  # a list needs none of these, and they take as long as the interpreter
+
     from pyroute2.netlink.diag import DiagSocket
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -59,6 +60,8 @@ def read() -> dict[int, UnixSocket]:
 
 def read_in_child() -> dict[int, UnixSocket]:
     """Do the same in a child process; takes some 0.3 s."""
+    import subprocess
+
     done = subprocess.run(
         [sys.executable, "-P", "-m", __spec__.name],
         stdin=subprocess.DEVNULL,

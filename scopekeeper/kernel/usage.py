@@ -1,8 +1,8 @@
 """Describe processes for people, by psutil; never a reason to end one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import proc
 
 

@@ -24,8 +24,14 @@ REPEATED = {"--own": "own", "--require": "require"}
 """Options that may be repeated: their values are joined by NUL."""
 
 
-def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
-    """Split the arguments of ``run`` into options and the command; None if in doubt."""
+def parse(
+    arguments: list[str],
+    also_flags: dict[str, str] = {},  # noqa: B006
+) -> tuple[dict[str, str], list[str]] | None:
+    """Split the arguments of ``run`` into options and the command; None if in doubt.
+
+    also_flags has the flags of another command beside them, as ``FLAGS`` has those of ``run``.
+    """
     options: dict[str, str] = {}
     at = 0
     while at < len(arguments):
@@ -38,6 +44,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
         name, equals, value = argument.partition("=")
         if argument in FLAGS:
             options[FLAGS[argument]] = "1"
+        elif argument in also_flags:
+            options[also_flags[argument]] = "1"
         elif equals and name[:2] == "--" and name in _VALUED and _VALUED[name] not in options:
             options[_VALUED[name]] = value
         elif argument in _VALUED and at + 1 < len(arguments) and _VALUED[argument] not in options:

@@ -87,7 +87,7 @@ def _launch(
             raise
         say(f"warning: running uncontained: {reported(error)}")
         _warn_of_paths(options)
-        inner = environment
+        inner, member = environment, None
     drop_bus(inner, options)
     if "real_shell" in options:
         from scopekeeper.launch.real_shell import name_real_shell

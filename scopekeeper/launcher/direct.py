@@ -22,7 +22,7 @@ from types import CodeType
 
 from scopekeeper import whole_file
 from scopekeeper.launch import real_shell, shell_prefix
-from scopekeeper.launcher import elf
+from scopekeeper.launcher import calls, elf
 
 # in the order in which they import each other
 _JOINING = (
@@ -59,14 +59,17 @@ _SCRIPT = """\
 import _signal, marshal, posix, sys
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+name, most = "/calls.", {most_of_calls}
+if sys.argv[1:2] in (["run"], ["hook"]):
+    name, most = "/hot.", {most}
 try:
-    hot = posix.open({hot!r} + sys.implementation.cache_tag, posix.O_CLOEXEC)
+    file = posix.open({compiled!r} + name + sys.implementation.cache_tag, posix.O_CLOEXEC)
 except OSError:
     sys.path.insert(0, {folder!r})
     from scopekeeper.main import main
     main()
 else:
-    exec(*marshal.loads(posix.read(hot, {most})))
+    exec(*marshal.loads(posix.read(file, most)))
 """
 """The name of the compiled file has the version of Python, which alone can read it."""
 
@@ -184,7 +187,7 @@ SHELLS = (
     _Shell(real_shell.NAME, "shell", _SHELL, _SHELL_BROKEN),
     _Shell(shell_prefix.NAME, "prefix", _PREFIX, _PREFIX_BROKEN, takes_line=True),
 )
-COMPILED = ("hot", "make", *(each.compiled for each in SHELLS))
+COMPILED = ("hot", "make", "calls", *(each.compiled for each in SHELLS))
 """The names of all compiled files."""
 
 _SHEBANG_MAX = 127
@@ -194,6 +197,7 @@ _SHEBANG_MAX = 127
 _FOLDER = Path(__file__).parent
 _MOST = 256 << 10
 """Bytes that the launcher reads at once: twice what there is to read."""
+_MOST_OF_CALLS = 1 << 20
 
 
 def _folder() -> Path:
@@ -229,6 +233,17 @@ def compile_hot(*more: str, program: str = "") -> bytes:
     return whole
 
 
+def compile_calls() -> bytes:
+    """Compile the modules of the calls that need no parser into one file."""
+    loader = compile(calls.LOADER, "scopekeeper", "exec", dont_inherit=True)
+    pieces = map(_piece, calls.MODULES)
+    modules = {name: (*rest, marshal.dumps(code)) for name, *rest, code in pieces}
+    whole = marshal.dumps((loader, {"FOLDER": str(_folder()), "MODULES": modules}))
+    if len(whole) > _MOST_OF_CALLS:
+        raise OverflowError(f"the plain calls have {len(whole)} bytes; {_MOST_OF_CALLS} are read")
+    return whole
+
+
 def _piece(name: str) -> tuple[str, str, bool, CodeType]:
     """Return a module's name, its file in the folder of the package, whether it is one, its code.
 
@@ -249,6 +264,16 @@ class _Slim(ast.NodeTransformer):
         self.generic_visit(node)
         is_checked = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         return (node.orelse or ast.copy_location(ast.Pass(), node)) if is_checked else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        kept: list[ast.stmt] = []
+        for each in node.body:
+            # the annotations of a data class are its fields
+            is_field = bool(node.decorator_list) and isinstance(each, ast.AnnAssign)
+            visited = each if is_field else self.visit(each)
+            kept += visited if isinstance(visited, list) else [visited]
+        node.body = kept
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
@@ -280,8 +305,10 @@ def this() -> Installation:
 
 def script(where: Installation) -> bytes:
     """Return the text of the launcher."""
-    hot = f"{where.compiled}/hot."
-    return _SCRIPT.format(python=where.python, folder=where.folder, hot=hot, most=_MOST).encode()
+    return _SCRIPT.format(
+        python=where.python, folder=where.folder, compiled=where.compiled, most=_MOST,
+        most_of_calls=_MOST_OF_CALLS,
+    ).encode()  # fmt: skip
 
 
 def shell(program: _Shell, target: Path, where: Installation) -> bytes:
@@ -300,7 +327,11 @@ def write_compiled(folder: Path) -> None:
 
     Raises OSError.
     """
-    contents = {"make": marshal.dumps([_piece(name) for name in _MAKING]), "hot": compile_hot()}
+    contents = {
+        "make": marshal.dumps([_piece(name) for name in _MAKING]),
+        "hot": compile_hot(),
+        "calls": compile_calls(),
+    }
     for each in SHELLS:
         contents[each.compiled] = compile_hot(*each.modules, program=str(folder / each.name))
     for name, content in contents.items():

@@ -7,8 +7,8 @@ writes. There is no other state, so every planner counts the same.
 import enum
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.policy.rules import Policy, Rules
 from scopekeeper.policy.values import FOREVER
 from scopekeeper.quantities import show_duration

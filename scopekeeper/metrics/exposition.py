@@ -3,7 +3,8 @@
 The library takes 0.12 s and 14 MiB to import, so only what publishes metrics imports this module.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client import ProcessCollector, exposition
@@ -12,7 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from scopekeeper.metrics import names
-from scopekeeper.metrics.facts import Facts, Health
+from scopekeeper.metrics.facts import Facts, Health, HostFacts
 from scopekeeper.metrics.names import Metric
 from scopekeeper.version import __version__
 
@@ -24,25 +25,50 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 class _Collected:
-    def __init__(self, facts: Sequence[Facts], health: Health | None) -> None:
-        self._facts, self._health = facts, health
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterable[Family]:
         """Return everything that is published."""
-        yield _family(names.BUILD, [((__version__,), 1)])
-        yield from _of_users(self._facts)
-        if self._health is not None:
-            yield from _of_keeper(self._health)
-            yield from ProcessCollector(registry=None).collect()
+        return self._families
 
 
 def write(facts: Sequence[Facts], form: str, health: Health | None = None) -> bytes:
     """Return facts of each user in a format, and of the keeper that serves them, if one does."""
+    return _written(_of_machine(facts, health), form)
+
+
+def write_hosts(hosts: Mapping[str, HostFacts | None], form: str) -> bytes:
+    """Return the facts of several hosts in a format; None is a host that has not answered."""
+    return _written(_of_hosts(hosts), form)
+
+
+def _written(families: Iterable[Family], form: str) -> bytes:
     generate: Any = (
         openmetrics.generate_latest if form == OPENMETRICS else exposition.generate_latest
     )
-    content: bytes = generate(_Collected(facts, health))  # it takes whatever has collect()
+    content: bytes = generate(_Collected(families))  # it takes whatever has collect()
     return content
+
+
+def _of_machine(facts: Sequence[Facts], health: Health | None) -> Iterator[Family]:
+    for metric, samples in _samples(__version__, facts):
+        yield _family(metric, samples)
+    if health is not None:
+        yield from _of_keeper(health)
+        yield from ProcessCollector(registry=None).collect()
+
+
+def _of_hosts(hosts: Mapping[str, HostFacts | None]) -> Iterator[Family]:
+    """Return each family once, with the samples of all hosts: a second one would be invalid."""
+    yield _family(names.HOST_UP, [((host,), each is not None) for host, each in hosts.items()])
+    found: dict[Metric, list[tuple[tuple[str, ...], float]]] = {}
+    for host, each in hosts.items():
+        for metric, samples in () if each is None else _samples(each.version, each.users):
+            of_all = found.setdefault(metric, [])
+            of_all += (((host, *values), value) for values, value in samples)
+    for metric, of_all in found.items():
+        yield _family(replace(metric, labels=("host", *metric.labels)), of_all)
 
 
 def negotiate(accept: str) -> tuple[str, str]:
@@ -67,22 +93,21 @@ def _family(metric: Metric, samples: Samples) -> Family:
     return family
 
 
-def _of_users(facts: Sequence[Facts]) -> Iterator[Family]:
+def _samples(version: str, facts: Sequence[Facts]) -> Iterator[tuple[Metric, Samples]]:
+    yield names.BUILD, [((version,), 1)]
     sessions = [(each.user, value, s) for each in facts for value, s in each.sessions.items()]
-    yield _family(names.SCOPES, [((f.user, *labels), n) for f in facts for *labels, n in f.scopes])
-    yield _family(
-        names.MEMBERS, [((f.user, state), n) for f in facts for state, n in f.members.items()]
-    )
-    yield _family(names.PROCESSES, [((u, value), s.processes) for u, value, s in sessions])
-    yield _family(
+    yield names.SCOPES, [((f.user, *labels), n) for f in facts for *labels, n in f.scopes]
+    yield (names.MEMBERS, [((f.user, state), n) for f in facts for state, n in f.members.items()])
+    yield names.PROCESSES, [((u, value), s.processes) for u, value, s in sessions]
+    yield (
         names.MEMORY,
         [((u, value), s.memory_bytes) for u, value, s in sessions if s.memory_bytes is not None],
     )
-    yield _family(
+    yield (
         names.CPU,
         [((u, value), s.cpu_seconds) for u, value, s in sessions if s.cpu_seconds is not None],
     )
-    yield _family(
+    yield (
         names.PRESSURE,
         [
             ((u, value, resource), share)
@@ -90,16 +115,15 @@ def _of_users(facts: Sequence[Facts]) -> Iterator[Family]:
             for resource, share in sorted(s.pressure.items())
         ],
     )
-    yield _family(names.ESCAPED, [((f.user,), f.escaped) for f in facts])
-    yield _family(
-        names.ENDS, [((f.user, reason), n) for f in facts for reason, n in (f.ends or {}).items()]
+    yield names.ESCAPED, [((f.user,), f.escaped) for f in facts]
+    yield (
+        names.ENDS,
+        [((f.user, reason), n) for f in facts for reason, n in (f.ends or {}).items()],
     )
-    yield _family(
-        names.FAILED, [((f.user, error), n) for f in facts for error, n in f.failed.items()]
-    )
-    yield _family(names.UNREAD, [((f.user,), f.unread) for f in facts])
-    yield _family(names.HISTORY, [((f.user,), f.ends is not None) for f in facts])
-    yield _family(names.KEEPER, [((f.user,), f.keeper_runs) for f in facts])
+    yield (names.FAILED, [((f.user, error), n) for f in facts for error, n in f.failed.items()])
+    yield names.UNREAD, [((f.user,), f.unread) for f in facts]
+    yield names.HISTORY, [((f.user,), f.ends is not None) for f in facts]
+    yield names.KEEPER, [((f.user,), f.keeper_runs) for f in facts]
 
 
 def _of_keeper(health: Health) -> Iterator[Family]:

@@ -1,6 +1,6 @@
 """The facts of one user that metrics are made of. Plain data, which crosses processes as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,15 @@ class Facts:
     failed: dict[str, int] = field(default_factory=dict)
     """Launches since boot that failed, by kind of error."""
     keeper_runs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What another host answered."""
+
+    version: str
+    """Of its scopekeeper."""
+    users: Sequence[Facts]
 
 
 @dataclass(frozen=True, slots=True)

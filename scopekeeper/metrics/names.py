@@ -73,6 +73,8 @@ HISTORY = Metric(
     "scopekeeper_history_readable", "gauge", "Whether the history could be read: 1 or 0.", ("user",)
 )
 KEEPER = Metric("scopekeeper_keeper_running", "gauge", "Whether a keeper runs: 1 or 0.", ("user",))
+HOST_UP = Metric("scopekeeper_host_up", "gauge", "Whether the host answered: 1 or 0.", ("host",))
+"""What only a call that asks other hosts prints; all other metrics have its label there, too."""
 OF_USERS = (
     BUILD, SCOPES, MEMBERS, PROCESSES, MEMORY, CPU, PRESSURE, ESCAPED, ENDS, FAILED, UNREAD,
     HISTORY, KEEPER,
@@ -115,4 +117,4 @@ OF_PROCESS = (
 
 def all_samples() -> set[str]:
     """Return the names of all samples."""
-    return {each.sample for each in (*OF_USERS, *OF_KEEPER)} | set(OF_PROCESS)
+    return {each.sample for each in (HOST_UP, *OF_USERS, *OF_KEEPER)} | set(OF_PROCESS)

@@ -15,13 +15,12 @@ Later files override earlier ones, key by key. What a command is about was writt
 nobody vouches for, so a word of it can only be a whole variable, and not where a shell reads it.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper import quantities
+from scopekeeper.data import dataclass
 from scopekeeper.policy.toml_file import PolicyError, line_of
 from scopekeeper.policy.values import by_key
 from scopekeeper.scope.reason import Reason
@@ -47,6 +46,13 @@ DETAILS = (
     "MEMBER_ID", "REASON", "EVIDENCE", "EXIT_STATUS", "SIGNAL", "DROPPED", "TEST",
 )  # fmt: skip
 VARIABLES = (VARIABLE, *(f"{VARIABLE}_{each}" for each in DETAILS))
+
+
+def _closest(word: str, known: Collection[str], most: int) -> list[str]:
+    import difflib  # only for an error, and `ls` reads rules too
+
+    return difflib.get_close_matches(word, known, most)
+
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _WORD = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -189,7 +195,7 @@ def _check_words(words: Collection[str]) -> None:
             continue
         whole = _WORD.fullmatch(word)
         if whole:
-            near = difflib.get_close_matches(whole[1] or whole[2], VARIABLES, 1)
+            near = _closest(whole[1] or whole[2], VARIABLES, 1)
             hint = f"; did you mean ${near[0]}?" if near else ""
             raise ValueError(f"there is no variable {word}{hint}")
         raise ValueError(f"a variable is a word of its own, not a part of one: {word!r}")
@@ -216,7 +222,7 @@ def _why_unknown(table: str, key: str) -> str:
     (other,) = (each for each in TABLES if each != table)
     if key in _KEYS[other]:
         return f"{key} is a setting of [{other}.NAME]"
-    near = difflib.get_close_matches(key, _KEYS[table], 1)
+    near = _closest(key, _KEYS[table], 1)
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 
@@ -252,7 +258,7 @@ def _texts(key: str, value: object) -> Iterator[str]:
 def _chosen(key: str, value: object, known: Collection[str]) -> Iterator[str]:
     for text in _texts(key, value):
         if text not in known:
-            near = difflib.get_close_matches(text, known, 1)
+            near = _closest(text, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"write {', '.join(known)}"
             raise ValueError(f"{key}: {text!r} is none of them; {hint}")
         yield text

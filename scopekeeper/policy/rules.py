@@ -23,9 +23,9 @@ and ``on_event``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any
 
+from scopekeeper.data import dataclass, field, values
 from scopekeeper.policy.command_rules import TABLES, CommandRule, CommandTables
 from scopekeeper.policy.toml_file import PolicyError, document, line_of
 from scopekeeper.policy.values import Value, by_key, checked
@@ -107,7 +107,7 @@ _OF_A_FILE = ("escaped", "rewrap")
 """Rules that the top of a file may have, as if they were in default."""
 _OF_NO_LANE = ("rewrap",)
 """Rules that no lane has for itself."""
-_KEYS = tuple(each.name for each in fields(Rules))
+_KEYS = tuple(values(Rules()))
 BY_KIND = (
     "orphans", "orphan_grace", "session_grace", "abandoned_grace", "on_leader_exit", "leader_grace",
     "escaped",
@@ -189,7 +189,7 @@ class Policy:
 
 
 def _built_in(lane_class: str, kind: str) -> dict[str, Setting]:
-    said: dict[str, Value] = {each.name: each.default for each in fields(Rules)}  # type: ignore[misc]
+    said: dict[str, Value] = values(Rules())
     said |= _OF_KINDS.get(kind, {})
     if lane_class in EPHEMERAL_LANES:
         said["ephemeral"] = True

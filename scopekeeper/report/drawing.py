@@ -9,7 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scopekeeper.quantities import show_duration
 from scopekeeper.report.markup import Markup, join, tag
-from scopekeeper.report.model import REASONS, RUNNING, Report, by_reason, counted, css_class
+from scopekeeper.report.model import (
+    REASONS,
+    RUNNING,
+    Report,
+    by_reason,
+    counted,
+    css_class,
+    named,
+)
 from scopekeeper.report.timeline import CELL, WIDTH, Axis, Bar, Mark, Timeline, Track
 
 _ROW, _BAR = 14, 10
@@ -25,7 +33,7 @@ def timeline(report: Report, drawn: Timeline) -> Markup:
     parts = [tag("div", class_="corner"), _labels(report, drawn.axis)]
     before = None
     for track in drawn.tracks:
-        whose = (track.user, track.session)
+        whose = (track.host, track.user, track.session)
         parts += [_name(track, is_first=whose != before), _track(report, track, drawn.axis)]
         before = whose
     return tag("div", join(parts), class_="timeline", tabindex=0)
@@ -49,8 +57,9 @@ def _name(track: Track, *, is_first: bool) -> Markup:
     """Return the name of a track; that of the session is there once, and filters the table."""
     parts = []
     if is_first:
-        name = f"{track.user}: {track.session}" if track.user else track.session
-        parts.append(tag("button", name, type="button", title=name, data_find=track.session))
+        name = named(track.host, track.user, track.session)
+        parts.append(tag("button", name, type="button", title=name, data_find=track.session,
+                         data_of=track.host or None))  # fmt: skip
     parts.append(tag("span", track.lane, class_="lane", title=f"lane {track.lane}"))
     return tag("div", *parts, class_="name first" if is_first else "name")
 
@@ -65,14 +74,15 @@ def _track(report: Report, track: Track, axis: Axis) -> Markup:
     if track.cells:
         shapes += _cells(report, track.cells, axis, top)
         top += _ROW
-    label = f"{track.session}, lane {track.lane}: {counted(track.lives, 'member')}"
+    session = named(track.host, "", track.session)
+    label = f"{session}, lane {track.lane}: {counted(track.lives, 'member')}"
     picture = tag(
         "svg", *shapes, viewBox=f"0 0 {WIDTH} {max(top, _ROW)}", height=max(top, _ROW),
         preserveAspectRatio="none", role="img", aria_label=label,
     )  # fmt: skip
     more = counted(track.undrawn, "more scope")
     note = tag("p", f"{more} at the same time", class_="note") if track.undrawn else ""
-    return tag("div", picture, note, class_="track")
+    return tag("div", picture, note, class_="track", data_host=track.host or None)
 
 
 def _grid(axis: Axis) -> Iterator[Markup]:

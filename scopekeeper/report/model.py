@@ -48,6 +48,8 @@ class Life:
     cpu: float | None = None
     """Seconds."""
     command: str = ""
+    host: str = ""
+    """The machine that it ran on, if the page is about several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Running:
     memory: int | None = None
     cpu: float | None = None
     user: str = ""
+    host: str = ""
 
     @property
     def is_lost(self) -> bool:
@@ -86,6 +89,7 @@ class Outside:
     program: str
     evidence: str
     user: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Report:
     """Everything on one page."""
 
     machine: str
+    """Its name, or the names of all."""
     begin: float
     """Ends before that are not on it."""
     made: float
@@ -107,6 +112,8 @@ class Report:
     """Whether it is about several users."""
     commands: bool = False
     """Whether it shows the commands of members with their arguments."""
+    hosts: tuple[str, ...] = ()
+    """The machines that it is about, if they were asked for by name."""
     zone: tzinfo | None = None
     """In which its times are shown; None is the local one."""
 
@@ -121,6 +128,21 @@ class Report:
         """Return a moment as text, to the second."""
         found = self.time(moment)
         return "?" if found is None else found.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def whose_titles(report: Report) -> list[str]:
+    """Return the titles of the columns that have the host and the user."""
+    return [*(["HOST"] if report.hosts else []), *(["USER"] if report.users else [])]
+
+
+def whose(report: Report, each: Life | Running | Outside) -> list[str]:
+    """Return the cells of these columns."""
+    return [*([each.host] if report.hosts else []), *([each.user] if report.users else [])]
+
+
+def named(host: str, user: str, name: str) -> str:
+    """Return the name of a session or a server, after the host and user that it belongs to."""
+    return ": ".join(filter(None, (host, user, name)))
 
 
 def css_class(reason: str) -> str:

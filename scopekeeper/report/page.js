@@ -4,14 +4,17 @@
 (() => {
   const { classes, at_once: atOnce, rows } = JSON.parse(document.getElementById("data").textContent);
   const reason = classes.indexOf("reason");
+  const host = classes.indexOf("host");
   const table = document.getElementById("lives");
   const heads = [...table.tHead.rows[0].cells];
   const words = document.getElementById("words");
   const count = document.getElementById("count");
   const [previous, next] = ["previous", "next"].map((name) => document.getElementById(name));
-  const chips = [...document.querySelectorAll(".legend button")];
+  const chips = [...document.querySelectorAll(".legend button[data-reason]")];
+  const machines = [...document.querySelectorAll(".legend button[data-host]")];
   const shapes = [...document.querySelectorAll(".timeline rect")];
   const wanted = new Set();
+  const wantedHosts = new Set();
   const classOf = (name) => "r-" + name.replaceAll(" ", "-");
   const textOf = (cell) => (typeof cell === "string" ? cell : cell[0]);
   const valueOf = (cell) => (typeof cell === "string" ? cell : cell[1]);
@@ -48,6 +51,7 @@
     const all = [...found].map(([word, cell]) => (cell === undefined ? word : `\n${cell}\n`));
     shown = sorted.filter((at) =>
       (wanted.size === 0 || wanted.has(textOf(rows[at][reason]))) &&
+      (wantedHosts.size === 0 || wantedHosts.has(textOf(rows[at][host]))) &&
       all.every((word) => haystacks[at].includes(word)));
     first = 0;
     draw();
@@ -85,31 +89,37 @@
     draw();
   }
 
-  function choose(chip) {
-    const name = chip.dataset.reason;
-    if (!wanted.delete(name)) wanted.add(name);
-    chip.setAttribute("aria-pressed", String(wanted.has(name)));
+  function choose(chip, among, name) {
+    if (!among.delete(name)) among.add(name);
+    chip.setAttribute("aria-pressed", String(among.has(name)));
     const kept = [...wanted].map(classOf);
     for (const shape of shapes) {
-      const dim = wanted.size > 0 && !kept.includes(shape.getAttribute("class").split(" ")[0]);
-      shape.classList.toggle("dim", dim);
+      const is = shape.getAttribute("class").split(" ")[0];
+      const on = shape.closest(".track").dataset.host;
+      shape.classList.toggle("dim", (wanted.size > 0 && !kept.includes(is)) ||
+        (wantedHosts.size > 0 && !wantedHosts.has(on)));
     }
     filter();
   }
+
+  const quoted = (name) => (name.includes('"') ? name : `"${name}"`);
 
   heads.forEach((head, column) => head.firstChild.addEventListener("click", () => {
     const now = head.getAttribute("aria-sort");
     const isNumber = rows.some((row) => typeof row[column] !== "string");
     sort(column, now ? now === "ascending" : isNumber);
   }));
-  chips.forEach((chip) => chip.addEventListener("click", () => choose(chip)));
+  chips.forEach((chip) => chip.addEventListener("click", () =>
+    choose(chip, wanted, chip.dataset.reason)));
+  machines.forEach((chip) => chip.addEventListener("click", () =>
+    choose(chip, wantedHosts, chip.dataset.host)));
   words.addEventListener("input", filter);
   previous.addEventListener("click", () => turn(-1));
   next.addEventListener("click", () => turn(1));
   for (const button of document.querySelectorAll("button[data-find]")) {
     button.addEventListener("click", () => {
-      const name = button.dataset.find;
-      words.value = name.includes('"') ? name : `"${name}"`;
+      const names = [button.dataset.of, button.dataset.find];
+      words.value = names.filter((name) => name).map(quoted).join(" ");
       filter();
       words.scrollIntoView({ block: "center" });
     });

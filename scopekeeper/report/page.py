@@ -15,6 +15,9 @@ from scopekeeper.report.model import (
     by_reason,
     counted,
     css_class,
+    named,
+    whose,
+    whose_titles,
 )
 from scopekeeper.report.sums import Key, Sum, by_server, by_session, most_cpu, most_memory
 from scopekeeper.report.timeline import axis, timeline
@@ -113,7 +116,8 @@ def _timeline(report: Report) -> Markup:
         "that were active earlier; the table has them."
     )
     return _section(
-        "When", _legend(report), tag("p", about, class_="note"), drawing.timeline(report, drawn),
+        "When", _hosts(report), _legend(report), tag("p", about, class_="note"),
+        drawing.timeline(report, drawn),
         tag("p", more) if drawn.more_tracks else "",
     )  # fmt: skip
 
@@ -129,21 +133,33 @@ def _legend(report: Report) -> Markup:
     return tag("div", *chips, class_="legend", role="group", aria_label="Show only these reasons")
 
 
+def _hosts(report: Report) -> Markup:
+    """Return a button for each machine, with how many members it has on the page."""
+    counts = Counter(each.host for each in report.lives)
+    chips = [
+        tag("button", f"{host} ", tag("b", f"{counts[host]:,}"), type="button", data_host=host,
+            aria_pressed="false")
+        for host in report.hosts
+    ]  # fmt: skip
+    if not chips:
+        return Markup()
+    return tag("div", *chips, class_="legend", role="group", aria_label="Show only these hosts")
+
+
 def _now(report: Report) -> Markup:
     """Return the scopes that run, those with most memory or CPU first."""
     if not report.running:
         return Markup()
     ordered = sorted(report.running, key=lambda each: (-(each.memory or 0), -(each.cpu or 0.0)))
-    users = ["USER"] if report.users else []
     rows = [
-        [*([each.user] if report.users else []), each.session, each.lane, each.state, each.owner,
+        [*whose(report, each), each.session, each.lane, each.state, each.owner,
          f"{each.members:,}", f"{each.processes:,}",
          "-" if each.memory is None else show_bytes(each.memory),
          "-" if each.cpu is None else show_duration(each.cpu), show_duration(each.age)]
         for each in ordered
     ]  # fmt: skip
-    titles = [*users, "SESSION", "LANE", "STATE", "OWNER", "MEMBERS", "PROCS", "MEMORY", "CPU",
-              "AGE"]  # fmt: skip
+    titles = [*whose_titles(report), "SESSION", "LANE", "STATE", "OWNER", "MEMBERS", "PROCS",
+              "MEMORY", "CPU", "AGE"]  # fmt: skip
     shown = _plain_table(titles, rows[:_MOST_SHOWN], numbers_from=titles.index("MEMBERS"))
     return _section(f"Running now: {counted(len(rows), 'scope')}", shown, _more(rows))
 
@@ -183,8 +199,7 @@ def _chart(title: str, rows: Sequence[tuple[str, float, str]], total: int) -> Ma
 
 
 def _named(key: Key) -> str:
-    user, name = key
-    return f"{user}: {name}" if user else name
+    return named(*key)
 
 
 def _at_least(each: Sum) -> str:
@@ -223,25 +238,25 @@ def _lost(report: Report) -> Markup:
     """Return what has lost its owner or its scope: what runs, then what ended."""
     orphans = [each for each in report.running if each.is_lost]
     scopes = [
-        [*([each.user] if report.users else []), each.session, each.lane, each.state, each.owner,
+        [*whose(report, each), each.session, each.lane, each.state, each.owner,
          show_duration(each.age), each.evidence]
         for each in orphans
     ]  # fmt: skip
     processes = [
-        [*([each.user] if report.users else []), each.session, each.lane, str(each.pid),
-         each.program, each.evidence]
+        [*whose(report, each), each.session, each.lane, str(each.pid), each.program,
+         each.evidence]
         for each in report.outside
     ]  # fmt: skip
-    users = ["USER"] if report.users else []
+    titles = whose_titles(report)
     over = Counter(each.reason for each in report.lives if each.reason in LOST)
     ended = by_reason(over) or "none"
     return _section(
         "Orphans and escapes",
         _listed("Scopes without their owner", "No scope that runs has lost its owner.",
-                [*users, "SESSION", "LANE", "STATE", "OWNER", "AGE", "EVIDENCE"], scopes),
+                [*titles, "SESSION", "LANE", "STATE", "OWNER", "AGE", "EVIDENCE"], scopes),
         _listed("Processes outside of their scope",
                 "No process is seen to run outside of its scope.",
-                [*users, "SESSION", "LANE", "PID", "PROGRAM", "EVIDENCE"], processes),
+                [*titles, "SESSION", "LANE", "PID", "PROGRAM", "EVIDENCE"], processes),
         tag("p", f"Ended since then for such a reason: {ended}."),
     )  # fmt: skip
 
@@ -269,6 +284,7 @@ def _plain_table(
 
 def _members(report: Report, rows: Sequence[Sequence[table.TableCell]]) -> Markup:
     running = sum(each.reason == RUNNING for each in report.lives)
+    host = "a host, " if report.hosts else ""
     tools = tag(
         "div",
         tag("input", type="search", id="words", aria_label="Show only rows with these words",
@@ -281,7 +297,7 @@ def _members(report: Report, rows: Sequence[Sequence[table.TableCell]]) -> Marku
     return _section(
         "All members",
         tag("p", f"{counted(len(rows), 'member')}, of which {running:,} run. A click on a title "
-            "sorts, one on a reason or a session above filters.", class_="note"),
+            f"sorts, one on {host}a reason or a session above filters.", class_="note"),
         tag("noscript", tag("p", f"Without JavaScript, this has the last {table.AT_ONCE}, and "
                             "neither sorts nor filters.")),
         tools,

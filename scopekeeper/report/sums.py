@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from scopekeeper.report.model import SERVER, Life
 
-Key = tuple[str, str]
-"""A user, '' if the page is about one, and the name of a session or a server."""
+Key = tuple[str, str, str]
+"""A host and a user, '' if the page is about one, and the name of a session or a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Sum:
 
 def by_session(lives: Iterable[Life], now: float) -> list[Sum]:
     """Return a sum for each session."""
-    return _sums(lives, lambda each: (each.user, each.session), now)
+    return _sums(lives, lambda each: (each.host, each.user, each.session), now)
 
 
 def by_server(lives: Iterable[Life], now: float) -> list[Sum]:
     """Return a sum for each name of an MCP server."""
     servers = (each for each in lives if each.kind == SERVER)
-    return _sums(servers, lambda each: (each.user, each.member), now)
+    return _sums(servers, lambda each: (each.host, each.user, each.member), now)
 
 
 def most_cpu(sums: Sequence[Sum], count: int) -> list[Sum]:
@@ -62,7 +62,7 @@ def _sum(key: Key, lives: Sequence[Life], now: float) -> Sum:
     cpu = [each.cpu for each in lives if each.cpu is not None]
     peaks = [each.memory_peak for each in lives if each.memory_peak is not None]
     return Sum(
-        key, len(lives), len({(each.user, each.session) for each in lives}),
+        key, len(lives), len({(each.host, each.user, each.session) for each in lives}),
         sum(cpu) if cpu else None, len(lives) - len(cpu), max(peaks, default=None),
         sum(lasted(each, now) or 0.0 for each in lives),
     )  # fmt: skip

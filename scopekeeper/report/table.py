@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from scopekeeper.quantities import show_bytes, show_duration
 from scopekeeper.report.markup import Markup, data, join, tag
-from scopekeeper.report.model import RUNNING, Life, Report, css_class
+from scopekeeper.report.model import RUNNING, Life, Report, css_class, whose, whose_titles
 from scopekeeper.report.sums import lasted
 from scopekeeper.safe_text import safe
 
@@ -13,8 +13,8 @@ AT_ONCE = 100
 """Rows that are shown at once."""
 _REASON = "REASON"
 _CLASSES = {
-    "ENDED": "time", "SESSION": "key", _REASON: "reason", "LASTED": "number", "PEAK": "number",
-    "CPU": "number", "EVIDENCE": "long", "COMMAND": "long",
+    "ENDED": "time", "SESSION": "key", _REASON: "reason", "HOST": "host", "LASTED": "number",
+    "PEAK": "number", "CPU": "number", "EVIDENCE": "long", "COMMAND": "long",
 }  # fmt: skip
 
 
@@ -31,10 +31,9 @@ _UNKNOWN = Cell("-", None)
 
 def titles(report: Report) -> list[str]:
     """Return the titles of the columns."""
-    users = ["USER"] if report.users else []
     command = ["COMMAND"] if report.commands else []
-    return [*users, "ENDED", "SESSION", "LANE", "MEMBER", _REASON, "STATUS", "LASTED", "PEAK",
-            "CPU", "EVIDENCE", *command]  # fmt: skip
+    return [*whose_titles(report), "ENDED", "SESSION", "LANE", "MEMBER", _REASON, "STATUS",
+            "LASTED", "PEAK", "CPU", "EVIDENCE", *command]  # fmt: skip
 
 
 def rows(report: Report) -> list[list[TableCell]]:
@@ -46,7 +45,7 @@ def _row(report: Report, life: Life) -> list[TableCell]:
     time = lasted(life, report.made)
     mark = "" if life.seen else "≤"
     return [
-        *([life.user] if report.users else []),
+        *whose(report, life),
         Cell(RUNNING, float("inf")) if life.ended is None
         else Cell(mark + report.clock(life.ended), life.ended),
         life.session,

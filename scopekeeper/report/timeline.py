@@ -92,6 +92,7 @@ class Bar:
 class Track:
     """A session and lane."""
 
+    host: str
     user: str
     session: str
     lane: str
@@ -117,19 +118,19 @@ class Timeline:
 
 def timeline(lives: Sequence[Life], axis: Axis, now: float) -> Timeline:
     """Return where everything is drawn: the tracks that were active last."""
-    grouped: dict[tuple[str, str, str], list[Life]] = defaultdict(list)
+    grouped: dict[tuple[str, str, str, str], list[Life]] = defaultdict(list)
     for life in lives:
-        grouped[life.user, life.session, life.lane].append(life)
+        grouped[life.host, life.user, life.session, life.lane].append(life)
     tracks = [_track(key, each, axis, now) for key, each in grouped.items()]
     tracks.sort(key=lambda each: -each.last)
     drawn, rest = tracks[:MOST_TRACKS], tracks[MOST_TRACKS:]
-    sessions = list(dict.fromkeys((each.user, each.session) for each in drawn))
+    sessions = list(dict.fromkeys((each.host, each.user, each.session) for each in drawn))
     rank = {session: at for at, session in enumerate(sessions)}
-    drawn.sort(key=lambda each: (rank[each.user, each.session], each.lane))
+    drawn.sort(key=lambda each: (rank[each.host, each.user, each.session], each.lane))
     return Timeline(axis, tuple(drawn), len(rest), sum(each.lives for each in rest))
 
 
-def _track(key: tuple[str, str, str], lives: Sequence[Life], axis: Axis, now: float) -> Track:
+def _track(key: tuple[str, str, str, str], lives: Sequence[Life], axis: Axis, now: float) -> Track:
     rows: list[list[Bar]] = []
     cells: dict[int, Counter[str]] = defaultdict(Counter)
     undrawn = 0

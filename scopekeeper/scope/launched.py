@@ -7,10 +7,9 @@ The old one, and its scope, may be gone: then the new one's record is all that n
 A member's processes can rewrite its record, and so only make a stop of other names stop this one.
 """
 
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
+from scopekeeper.data import dataclass, replace
 from scopekeeper.scope import names, resolve
 from scopekeeper.scope.model import Identity, Member, Scope, Snapshot
 from scopekeeper.scope.resolve import KINDS, MEMBER, RUN, SCOPE, SESSION
@@ -49,6 +48,8 @@ class Launcher:
     @property
     def arguments(self) -> str:
         """What selects all that its session launched; only itself, if that key was cut."""
+        import shlex
+
         _, _, _, is_whole = names.parse_unit(self.unit) or ("", "", "", False)
         return f"-s {shlex.quote(self.identity.session)}" if is_whole else shlex.quote(self.leaf)
 

@@ -1,10 +1,9 @@
 """The data of one moment: scopes, members, owners. Pure: frozen data, no I/O."""
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.kernel.cgroupfs import Unread
 
 
@@ -381,6 +380,8 @@ class Scope:
 
 def command_to_end(directory: str, manager: str, other_uid: int | str = "") -> str:
     """Return the shell command that ends a scope; other_uid is the user of its manager."""
+    import shlex
+
     if not manager:
         return f"echo 1 > {shlex.quote(directory + '/cgroup.kill')}"
     how = " --user" if manager == "user" else ""

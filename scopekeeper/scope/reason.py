@@ -2,7 +2,8 @@
 
 import enum
 import re
-from dataclasses import dataclass, field
+
+from scopekeeper.data import dataclass, field
 
 
 class Reason(enum.Enum):

@@ -9,8 +9,8 @@ and the record's identity is kept apart as ``claims``.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.scope import names, records
 from scopekeeper.scope.model import Identity, Owner
 from scopekeeper.scope.placement import LAUNCHERS_LENGTH, MOST_LAUNCHERS

@@ -1,9 +1,8 @@
 """Resolve a word of a command line to a run, a session, a scope or a member. Pure."""
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass, replace
 from scopekeeper.scope.model import Scope, Snapshot
 from scopekeeper.scope.names import SUFFIX
 from scopekeeper.scope.selection import Selected, Selector, select, shows
@@ -98,7 +97,7 @@ def choose(snapshot: Snapshot, words: Sequence[str], selector: Selector) -> Chos
 def _narrowed(matched: list[Selected], selector: Selector) -> list[Selected]:
     found = []
     for each in matched:
-        own = dataclasses.replace(selector, units=frozenset([each.scope.unit]))
+        own = replace(selector, units=frozenset([each.scope.unit]))
         for part in select(Snapshot((each.scope,)), own):
             if each.member is None:
                 found.append(part)

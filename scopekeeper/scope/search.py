@@ -16,8 +16,8 @@ delegation hides another. Only one folder is open at a time.
 
 import os
 from collections import deque
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.cgroupfs import Unread
 from scopekeeper.scope import names

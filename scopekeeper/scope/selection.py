@@ -1,7 +1,6 @@
 """Select scopes and members by the options of a command. Pure."""
 
-from dataclasses import dataclass, replace
-
+from scopekeeper.data import dataclass, replace
 from scopekeeper.scope.model import Identity, Member, Owner, Scope, Snapshot
 from scopekeeper.systemd.units import manager_uid
 

@@ -298,3 +298,61 @@ def test_ten_thousand_ends_can_be_used(
     print({name: f"{seconds:.2f} s" for name, seconds in times.items()})
     assert max(times.values()) < 20, times  # a loaded machine; alone each takes below a second
     page.close()
+
+
+SSH = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+[ "$2" = down ] && { echo "ssh: connect to host down port 22: No route to host" >&2; exit 255; }
+export SCOPEKEEPER_STATE="FOLDER/$2"
+exec sh -c "$3"
+"""
+
+
+def test_hosts_filter_the_table_and_the_timeline(browser: Browser, tmp_path: Path) -> None:
+    """Two histories that answer by a stand-in for ssh, and a host that is down."""
+    for host, count in (("build1", 40), ("build2", 7)):
+        (tmp_path / host).mkdir(mode=0o700)
+        HistoryStore(tmp_path / host).write(ends(count))
+    (tmp_path / "ssh").write_text(SSH.replace("FOLDER", str(tmp_path)))
+    (tmp_path / "ssh").chmod(0o755)
+    path = f"{tmp_path}:{Path(PROGRAM).parent}:/usr/bin:/bin"
+    hosts = [word for host in ("build1", "build2", "down") for word in ("-H", host)]
+    done = subprocess.run(
+        [PROGRAM, "report", *hosts, tmp_path / "all.html"], env=os.environ | {"PATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "scopekeeper: down: ssh: connect to host down port 22: No route to host\n"
+    page = browser.page()
+    page.size(1280, 900)
+    page.open(tmp_path / "all.html")
+    chips = "[...document.querySelectorAll('.legend button[data-host]')].map(x => x.textContent)"
+    found = [text.split() for text in page.value(chips)]
+    assert [host for host, _ in found] == ["build1", "build2", "down"]
+    first, second, none = (int(number) for _, number in found)
+    assert first >= 40, "what runs on this machine is on it as well"
+    assert second >= 7
+    assert none == 0
+    total = f"{first + second}"
+    assert counted(page) == total
+    drawn = (
+        "[...new Set([...document.querySelectorAll('.timeline rect:not(.dim)')]"
+        ".map(x => x.closest('.track').dataset.host))].sort()"
+    )
+    assert page.value(drawn) == ["build1", "build2"]
+    page.click(".legend button[data-host=build2]")
+    assert counted(page) == f"{second} of {total}"
+    assert {row[0] for row in rows(page)} == {"build2"}
+    assert page.value(drawn) == ["build2"]
+    page.click(".legend button[data-reason]")
+    assert int(counted(page).partition(" ")[0]) < second
+    page.click(".legend button[data-reason]")
+    page.click(".legend button[data-host=build2]")
+    assert counted(page) == total
+    page.click(".name button[data-of=build1]")
+    assert {row[0] for row in rows(page)} == {"build1"}
+    if OUT:
+        page.value("document.getElementById('words').value = ''")
+        page.picture(Path(OUT) / "report-hosts.png", whole=True)
+    assert page.problems == []
+    page.close()

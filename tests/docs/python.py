@@ -151,20 +151,27 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     defaults = [None] * (len(plain) - len(given.defaults)) + list(given.defaults)
     shown += [_argument(*pair) for pair in zip(plain, defaults, strict=True)]
     if given.vararg:
-        shown.append(f"*{given.vararg.arg}: {ast.unparse(given.vararg.annotation)}")
+        shown.append(f"*{given.vararg.arg}: {_type(given.vararg.annotation)}")
     elif given.kwonlyargs:
         shown.append("*")
     shown += map(_argument, given.kwonlyargs, given.kw_defaults)
     if given.kwarg:
         kind = ast.unparse(given.kwarg.annotation).removeprefix("Unpack[").removesuffix("]")
         shown.append(f"**{given.kwarg.arg}: {kind}")
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name[0] != "_" else ""
+    returns = f" -> {_type(node.returns)}" if node.returns and node.name[0] != "_" else ""
     return f"({', '.join(shown)}){returns}"
 
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> str:
-    kind = f": {ast.unparse(argument.annotation)}" if argument.annotation else ""
+    kind = f": {_type(argument.annotation)}" if argument.annotation else ""
     return f"{argument.arg}{kind}" + (f" = {ast.unparse(default)}" if default else "")
+
+
+def _type(annotation: ast.expr) -> str:
+    """Return an annotation; one in quotes is not evaluated when the module is imported."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return annotation.value
+    return ast.unparse(annotation)
 
 
 def _fields(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
@@ -174,14 +181,14 @@ def _fields(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             doc = str(after.value.value)
         if isinstance(at, ast.AnnAssign):
-            name, kind = ast.unparse(at.target), ast.unparse(at.annotation)
+            name, kind = ast.unparse(at.target), _type(at.annotation)
         elif isinstance(at, ast.Assign) and doc:
             name, kind = ast.unparse(at.targets[0]), ""
         else:
             if isinstance(at, ast.FunctionDef) and any(
                 ast.unparse(each) == "property" for each in at.decorator_list
             ):
-                yield at.name, ast.unparse(at.returns), ast.get_docstring(at) or ""
+                yield at.name, _type(at.returns), ast.get_docstring(at) or ""
             continue
         yield name.replace("self.", "").strip("()"), kind, doc
 

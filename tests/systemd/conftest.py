@@ -19,16 +19,17 @@ from tests.machine import (
 )
 from tests.viewer import Viewer
 
+from .fleet import fleet  # noqa: F401  a fixture
 from .guard import Keeper
 from .installed import Installed
 from .manager import Units, scope_units, systemctl
 
-collect_ignore = (
-    []
-    if ROOT
-    else ["test_bus.py", "test_namespaces.py", "test_other_users.py", "test_unkillable.py"]
-)
+_NEEDS_ROOT = [
+    "test_bus.py", "test_namespaces.py", "test_other_users.py", "test_two_users.py",
+    "test_unkillable.py",
+]  # fmt: skip
 """Only root can become another user, freeze a file system or create a namespace."""
+collect_ignore = [] if ROOT else _NEEDS_ROOT
 
 
 @pytest.fixture

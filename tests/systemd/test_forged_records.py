@@ -312,7 +312,7 @@ import os, random, sys
 from scopekeeper.scope import names
 from scopekeeper.cli import ls_document, ls_rows, reconcile
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.list_options import View
+from scopekeeper.cli.list_view import View
 from scopekeeper.cli.ls_beneath import Beneath
 from scopekeeper.cli.ls_origins import Origins
 from scopekeeper.lifecycle import observe
@@ -354,7 +354,7 @@ for _ in range(rounds):
     origins = Origins(named.launched(snapshot), went_on)
     rows = ls_rows.of_scopes(shown, ends)
     for each in (row.of for row in rows):
-        ls_document.document(each.scope, each.state, ends, snapshot.now, went_on, each.title)
+        ls_document.document(each.scope, each.state, ends, snapshot.now, went_on, each.title, {})
     for width in (None, 80):
         beneath = Beneath(ends, snapshot.now, width, origins, None)
         below = [beneath.of(row.of.scope, members=True) for row in rows]

@@ -73,6 +73,21 @@ def test_hosts_and_groups_are_asked_by_the_lines_of_the_page(
         assert "build1" in done.stdout or " --where" in line or " history " in line
 
 
+def test_metrics_and_the_page_of_a_group_are_made_by_the_lines_of_the_pages(
+    keeper: Scopekeeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOPEKEEPER_CONFIG", str(folder))
+    (folder / "hosts.toml").write_text('[groups]\nbuild = ["build1", "build2"]\n')
+    keeper.member("-s", "demo:web", "--", *FOREVER)
+    environment = {**os.environ, "PATH": f"{folder}:{Path(PROGRAM).parent}:/usr/bin:/bin"}
+    lines = block("many-machines.md", "Live, as metrics, as a page", "sh")
+    assert block("metrics.md", "Of several machines", "sh") in lines
+    assert block("report.md", "Of several machines", "sh") in lines
+    subprocess.run(["bash", "-ec", lines], cwd=folder, env=environment, check=True, timeout=300)
+    assert 'scopekeeper_host_up{host="build2"} 1.0' in (folder / "build.prom").read_text()
+    assert "What ran on build1, build2" in (folder / "build.html").read_text()
+
+
 def test_each_machine_that_answers_has_a_file_and_the_others_are_named(
     keeper: Scopekeeper, session: str, folder: Path
 ) -> None:

@@ -20,6 +20,7 @@ from tests.docs.how_to import section
 from tests.machine import FOREVER, PROGRAM, Scopekeeper, eventually
 from tests.scraping import free_port
 
+from .fleet import Fleet
 from .guard import Keeper
 
 PROGRAMS = Path("/opt/prometheus/bin")
@@ -53,6 +54,18 @@ def test_promtool_has_no_complaint(
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     done = promtool("check", "metrics", input=served(tmp_path / "m"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_promtool_has_no_complaint_about_several_hosts(
+    keeper: Scopekeeper, session: str, fleet: Fleet
+) -> None:
+    keeper.member("-s", session, "--", *FOREVER)
+    keeper.member("-s", SESSION, "--", *FOREVER)
+    assert fleet.servers
+    done = keeper.call("metrics", "-H", "@both", "-H", "down", "--format", "text")
+    assert done.returncode == 1
+    done = promtool("check", "metrics", input=done.stdout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

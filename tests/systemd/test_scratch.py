@@ -352,3 +352,11 @@ def test_by_default_it_is_on_the_disk_of_its_user(
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
     assert keeper.call("reconcile").returncode == 0
     assert not os.path.exists(path)
+
+
+def test_the_trial_of_doctor_leaves_none(
+    keeper: Scopekeeper, rules: Callable[[str], None], place: Path
+) -> None:
+    rules("[lanes.default]\nscratch = true\n")
+    assert "a scope was created, recorded and stopped" in keeper.call("doctor").stdout
+    assert left(place) == []

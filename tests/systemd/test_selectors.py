@@ -128,7 +128,7 @@ def test_a_dry_run_names_what_the_stop_then_ends_and_changes_nothing(
     done = keeper.call("stop", "-s", session, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        f"{unit_of(pair[0])}: would end 2 members, 2 processes, with 3.0s from SIGTERM to SIGKILL\n"
+        f"{unit_of(pair[0])}: would end 2 members, 2 processes, with 3s from SIGTERM to SIGKILL\n"
         f"    a  pid {pair[0].pid}  {' '.join(FOREVER)}\n"
         f"    b  pid {pair[1].pid}  {' '.join(FOREVER)}\n"
     )

@@ -364,7 +364,7 @@ def test_quitting_during_a_stop_waits_for_its_proof(
     top = viewer("top", "-s", name)
     top.shows(name)
     top.type("s")
-    top.shows("with 8.0s from SIGTERM")
+    top.shows("with 8s from SIGTERM")
     top.shows("stop it?")
     top.type("y")
     top.shows("stopping")

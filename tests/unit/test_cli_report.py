@@ -191,3 +191,18 @@ def test_ten_thousand_ends_make_a_page_of_a_few_megabytes(place, tmp_path):
     assert len(rows_of(text)) == 10_000
     assert len(text) < 4_000_000
     assert text.count("<rect") < 10_000
+
+
+def test_json_has_what_the_page_is_made_of(place, tmp_path):
+    write(tmp_path, ends(7))
+    found = json.loads(report("--json").stdout)
+    assert found["version"] == 1
+    lives = [each for each in found["lives"] if each["ended"] is not None]
+    assert [(x["session"], x["member"]) for x in reversed(lives)] == [
+        (row[1], row[3]) for row in rows_of(report("-").stdout)
+    ]
+    assert SECRET not in report("--json").stdout
+    assert SECRET in report("--json", "--commands").stdout
+    assert "exclude each other" in refused("--json", "x.html")
+    assert "FILE is missing" in refused()
+    assert not list(place.iterdir())

@@ -185,6 +185,9 @@ def test_what_ended_is_unknown_where_the_history_cannot_be_read(cursor, monkeypa
     assert printed.err == (
         "scopekeeper: warning: the history cannot be read: history.db: Permission denied\n"
     )
+    with pytest.raises(SystemExit):
+        status.command.main(["--json"], standalone_mode=False, **group.context_settings)
+    assert json.loads(capsys.readouterr().out)["today"] is None
 
 
 def test_rules_that_are_not_in_force_need_a_hand(cursor, home, call, monkeypatch):

@@ -13,6 +13,8 @@ import pytest
 from scopekeeper.launcher import direct
 from scopekeeper.version import __version__
 
+ROOT = Path(direct.__file__).parents[2]
+
 
 @pytest.fixture
 def launcher(tmp_path, monkeypatch):
@@ -72,6 +74,53 @@ def test_a_hook_starts_from_the_compiled_file_alone(launcher):
     launcher.write_text(launcher.read_text().replace("try:", without_files, 1))
     ran = call(launcher, "hook", "claude", "SessionStart")
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--version"], ["lst"], ["exec", "-d", "--lifetime", "mars", "--", "true"],
+])  # fmt: skip
+def test_a_plain_call_starts_from_the_compiled_file_alone(launcher, arguments):
+    wanted = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", *arguments], capture_output=True, text=True,
+        env={"PATH": "/bin"}, cwd=ROOT,
+    )  # fmt: skip
+    without = "content = marshal.loads(posix.read(file, most)); "
+    without += "content[1]['FOLDER'] = '/nonexistent'; exec(*content)"
+    text = launcher.read_text().replace("exec(*marshal.loads(posix.read(file, most)))", without)
+    assert without in text
+    launcher.write_text(text)
+    ran = call(launcher, *arguments)
+    assert (ran.returncode, ran.stderr) == (wanted.returncode, wanted.stderr)
+    assert ran.stdout.splitlines()[:1] == wanted.stdout.splitlines()[:1]
+
+
+def test_what_is_compiled_names_its_file(launcher):
+    ran = call(launcher, "exec", "-d", "--lifetime", "mars", "--", "true", SCOPEKEEPER_DEBUG="1")
+    assert "unknown lifetime 'mars'" in ran.stderr
+    ran = subprocess.run(
+        [sys.executable, "-IS", "-c", NAMES, str(next(launcher.parent.glob("calls.*")))],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stderr == ""
+    assert ran.stdout.split()[2:] == [
+        str(ROOT / "scopekeeper/scope/model.py"), str(ROOT / "scopekeeper/scope"),
+    ]  # fmt: skip
+
+
+NAMES = """
+import marshal, sys
+code, content = marshal.loads(open(sys.argv[1], "rb").read())
+sys.argv[1:] = ["--version"]
+sys.stdout = None
+try:
+    exec(code, content)
+except SystemExit:
+    pass
+sys.stdout = sys.__stdout__
+import scopekeeper.scope.model as model
+import scopekeeper.scope
+print(model.__file__, *scopekeeper.scope.__path__)
+"""
 
 
 def test_it_can_still_say_where_something_failed(launcher):

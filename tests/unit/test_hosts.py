@@ -26,7 +26,7 @@ from scopekeeper.hosts.answer import BadAnswerError, Fields, parse, read
 from scopekeeper.hosts.ask import Reply, ask
 from tests.machine import eventually, is_alive
 
-WITH_HOSTS = ("ls", "ps", "ports", "why", "history", "stop", "reconcile", "doctor")
+WITH_HOSTS = ("ls", "ps", "ports", "why", "history", "stop", "reconcile", "doctor", "metrics")
 SHELLS = [name for name in ("sh", "bash", "dash", "zsh", "fish", "busybox") if shutil.which(name)]
 
 
@@ -363,7 +363,8 @@ def context_of(words):
 
 
 def sent_by(line, **plan):
-    return sent(context_of(line.split()), Plan(read=None, print=None, **plan))
+    plan = Plan(read=None, print=None, **plan)
+    return sent(context_of(line.split()), plan.kept, plan.more)
 
 
 def test_options_are_sent_whole_and_what_is_about_this_terminal_is_not():
@@ -385,8 +386,19 @@ def test_what_is_sent_is_a_valid_call_of_the_same_command(name):
     plan = call.importlib.import_module(
         f"scopekeeper.cli.on_hosts.{'text' if name in ('why', 'stop') else name}"
     ).plan(context.params)
-    words = sent(context, plan)
+    words = sent(context, plan.kept, plan.more)
     assert words[0] == name
+    assert context_of(words).params["as_json"] is True
+
+
+def test_what_a_page_and_the_live_view_send_are_valid_calls():
+    context = context_of(["report", "-H", "a", "x.html"])
+    plan = call.importlib.import_module("scopekeeper.cli.on_hosts.report").plan(context.params)
+    sending = context_of(sent(context, plan.kept, plan.more))
+    assert (sending.params["target"], sending.params["as_json"]) == (None, True)
+    line = "top -H a -s x --members --fold --sort -memory --where state=orphan --delay 5s"
+    words = sent(context_of(line.split()), ("where", "sort", "color", "members", "fold"))
+    assert words == ["top", "--session=x", "--delay=5s", "--json"]
     assert context_of(words).params["as_json"] is True
 
 

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "scopekeeper"
 FLOORS = (
     # from the ground up: each room may import from those before it
-    "errors", "quantities", "safe_text", "short_names", "version",
+    "data", "errors", "quantities", "safe_text", "short_names", "version",
     "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
     "systemd",
     "scope", "policy", "hosts", "clients", "history", "owned", "stderr", "lifecycle", "launch",

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from scopekeeper.cli.list_options import ListOptions
-from scopekeeper.cli.ls import _of_tree
+from scopekeeper.cli.list_view import ListOptions
+from scopekeeper.cli.ls_list import _of_tree
 from scopekeeper.cli.ls_rows import COLUMNS
 from scopekeeper.cli.ls_unknown import unknown_memory
 from scopekeeper.cli.ports import _meant

@@ -360,7 +360,7 @@ def test_every_metric_of_scopekeeper_is_in_the_dashboard_or_a_rule():
 
 def test_the_labels_of_a_query_are_those_of_its_metric():
     known = {each.sample: {*each.labels, "instance", "job"}
-             for each in (*names.OF_USERS, *names.OF_KEEPER)}  # fmt: skip
+             for each in (names.HOST_UP, *names.OF_USERS, *names.OF_KEEPER)}  # fmt: skip
     for expression in expressions():
         for name, inside in re.findall(r"(scopekeeper_\w+)\{([^}]*)\}", expression):
             assert set(re.findall(r"(\w+)[!=]", inside)) <= known[name], expression
@@ -398,6 +398,10 @@ def metrics(*arguments, **environment):
         (["--sessions", "-1"], 2, "--sessions"),
         (["--sessions", "x"], 2, "--sessions"),
         (["--format", "json"], 2, "--format"),
+        (["--format", "text", "--json"], 2, "--json and --format exclude each other"),
+        (["--textfile", "/x.prom", "--json"], 2, "--json and --textfile exclude each other"),
+        (["-H", "a", "--textfile", "/x.prom", "--json"], 2, "--json and --textfile exclude"),
+        (["-H", "a", "--textfile", "/x.prom", "--format", "openmetrics"], 2, "leave out --format"),
         (["surplus"], 2, "surplus"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scopekeeper.cli import exec as cli
+from scopekeeper.cli import exec_run as cli
 from scopekeeper.errors import ScopekeeperError, UnavailableError
 from scopekeeper.exec import attach, run, start
 from tests.unit.standin import Keeper, a_run

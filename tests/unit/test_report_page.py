@@ -93,11 +93,11 @@ def test_data_for_scripts_comes_back_and_cannot_end_its_element(value):
 def hostile_report(text):
     return report(
         life(session=text, lane=text, unit=text, member=text, evidence=text, status=text,
-             command=text, user=text, kind="mcp", cpu=1.0, memory_peak=5),
-        life(session=text, member=text, reason=RUNNING, ended=None, user=text, cpu=2.0),
+             command=text, user=text, host=text, kind="mcp", cpu=1.0, memory_peak=5),
+        life(session=text, member=text, reason=RUNNING, ended=None, user=text, host=text, cpu=2.0),
         machine=text, version=text, notes=(text,), users=True, commands=True,
-        running=(Running(text, text, text, "orphan", text, text, 1, 1, 5.0, user=text),),
-        outside=(Outside(text, text, 5, text, text, text),),
+        running=(Running(text, text, text, "orphan", text, text, 1, 1, 5.0, user=text, host=text),),
+        outside=(Outside(text, text, 5, text, text, text, text),), hosts=(text, "other"),
     )  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def test_hostile_names_are_text_everywhere(text):
                    for _, attributes in read.tags for name in attributes)  # fmt: skip
     assert written.replace("\n", "").isprintable(), "nothing controls a terminal or the direction"
     _, row = read.rows(read.inside["script"][0])
-    assert row.count(safe(text)) == 7, "user, session, lane, member, status, evidence, command"
+    assert row.count(safe(text)) == 8, (
+        "host, user, session, lane, member, status, evidence, command"
+    )
 
 
 @settings(max_examples=30)

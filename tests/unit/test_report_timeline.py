@@ -160,7 +160,7 @@ def test_sums_are_those_of_what_is_known():
     ]  # fmt: skip
     one, other = by_session(lives, NOW)
     assert (one.key, one.lives, one.cpu, one.cpu_unknown, one.memory_peak) == (
-        ("", "s"),
+        ("", "", "s"),
         3,
         2.5,
         1,

@@ -458,7 +458,7 @@ def test_whatever_is_pressed_every_line_fits_and_none_controls_the_terminal(
         picture = draw(state, shown, width, height)
         assert len(picture.lines) == height
         for line in picture.lines:
-            text = PAINTED.sub("", line.text)
+            text = re.sub(PAINTED, "", line.text)
             assert width_of(text) <= width
             assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e]", text)
         if picture.cursor is not None:

@@ -45,6 +45,8 @@ class Plan(Generic[_Read]):
     """Whether the hosts change something: then none is given up because it takes long."""
     failed: int = 1
     """The exit status for a host without an answer."""
+    missing: Callable[[str], _Read] | None = None
+    """Returns what is printed for a host without an answer, of the problem; None: nothing is."""
 
 
 def refuse(given: Mapping[str, Any], **options: str) -> None:
@@ -59,14 +61,11 @@ def call(module: str, wanted: Sequence[str], context: click.Context) -> NoReturn
 
     Raises ScopekeeperError before any host was asked, and InterruptedWorkError afterwards.
     """
-    warnings: list[str] = []
-    known = groups.load(warnings) if any(word.startswith("@") for word in wanted) else {}
-    hosts = groups.resolve(wanted, known)
-    warn(warnings)
+    hosts = resolved(wanted)
     plan: Plan[Any] = importlib.import_module(f"scopekeeper.cli.on_hosts.{module}").plan(
         context.params
     )
-    words = sent(context, plan)
+    words = sent(context, plan.kept, plan.more)
     replies: dict[str, Reply] = {}
     try:
         ask(
@@ -86,14 +85,23 @@ def call(module: str, wanted: Sequence[str], context: click.Context) -> NoReturn
     raise SystemExit(_report(hosts, replies, plan, context.params))
 
 
-def sent(context: click.Context, plan: Plan[Any]) -> list[str]:
-    """Return the words of the call that a host is sent."""
+def resolved(wanted: Sequence[str]) -> list[str]:
+    """Return the hosts that words name; raises ScopekeeperError."""
+    warnings: list[str] = []
+    known = groups.load(warnings) if any(word.startswith("@") for word in wanted) else {}
+    hosts = groups.resolve(wanted, known)
+    warn(warnings)
+    return hosts
+
+
+def sent(context: click.Context, kept: Collection[str], more: Sequence[str] = ()) -> list[str]:
+    """Return the words of the call that a host is sent; kept and more are as those of a plan."""
     words, arguments = [context.info_name or ""], []
     for each in context.command.params:
         name = each.name or ""
         value = context.params.get(name)
         is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not is_given or name in _NEVER_SENT or name in plan.kept:
+        if not is_given or name in _NEVER_SENT or name in kept:
             continue
         if isinstance(each, click.Argument):
             arguments += list(value) if isinstance(value, tuple) else [str(value)]
@@ -103,7 +111,7 @@ def sent(context: click.Context, plan: Plan[Any]) -> list[str]:
             words.append(option)
         else:
             words += [f"{option}={x}" for x in (value if isinstance(value, tuple) else (value,))]
-    return [*words, *plan.more, "--json", *(["--", *arguments] if arguments else [])]
+    return [*words, *more, "--json", *(["--", *arguments] if arguments else [])]
 
 
 def _report(
@@ -119,6 +127,8 @@ def _report(
             except BadAnswerError as error:
                 answers[at] = replace(each, status=FAILED, document=None, problem=str(error),
                                       may_have_acted=True)  # fmt: skip
+        if answers[at].document is None and plan.missing is not None:
+            found[each.host] = plan.missing(answers[at].problem)
     if given.get("as_json"):
         print_document({"hosts": [_document(each) for each in answers]})
     elif found and not plan.print(found) and not any(each.messages for each in answers):

@@ -5,7 +5,7 @@ from typing import Any
 
 from scopekeeper.cli import history, history_sums
 from scopekeeper.cli.cells import Cell, duration, number, size, text
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.moments import briefly, when
 from scopekeeper.cli.on_hosts import lists
 from scopekeeper.cli.on_hosts.call import Plan

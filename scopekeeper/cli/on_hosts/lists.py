@@ -9,7 +9,7 @@ import click
 
 from scopekeeper.cli.account import paragraph
 from scopekeeper.cli.cells import text
-from scopekeeper.cli.list_options import ListOptions, Row, View
+from scopekeeper.cli.list_view import ListOptions, Row, View
 from scopekeeper.cli.on_hosts.call import Plan
 from scopekeeper.cli.show import terminal_width
 from scopekeeper.cli.table import Column, Fit

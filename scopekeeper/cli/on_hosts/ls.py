@@ -8,7 +8,7 @@ from typing import Any
 from scopekeeper.cli.cells import Cell, duration, number, size, text
 from scopekeeper.cli.ended_runs import ENDED
 from scopekeeper.cli.ends import coarse, in_words
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.ls_rows import COLUMNS, counted
 from scopekeeper.cli.on_hosts import history as ends
 from scopekeeper.cli.on_hosts import lists

@@ -11,6 +11,12 @@ HOST = "[USER@]HOST|@GROUP"
 """Metavar of the option."""
 
 
+option = click.option(
+    "-H", "--host", "hosts", metavar=HOST, multiple=True, help="Ask this host by ssh instead of "
+    "this machine; @GROUP is a group of hosts.toml. May be repeated.",
+)  # fmt: skip
+
+
 def with_hosts(module: str) -> Callable[[_Command], _Command]:
     """Add ``-H`` to a command; it has to be the first of the command's decorators.
 
@@ -27,9 +33,6 @@ def with_hosts(module: str) -> Callable[[_Command], _Command]:
 
             return call.call(module, hosts, click.get_current_context())
 
-        return click.option(
-            "-H", "--host", "hosts", metavar=HOST, multiple=True, help="Ask this host by ssh "
-            "instead of this machine; @GROUP is a group of hosts.toml. May be repeated.",
-        )(with_option)  # fmt: skip
+        return option(with_option)
 
     return decorate

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scopekeeper.cli.cells import Cell, number, text
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.ls_rows import counted
 from scopekeeper.cli.on_hosts import lists
 from scopekeeper.cli.on_hosts.call import Plan, refuse

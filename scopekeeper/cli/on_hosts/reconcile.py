@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scopekeeper.cli.cells import Cell, text
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.on_hosts import lists
 from scopekeeper.cli.on_hosts.call import Plan
 from scopekeeper.cli.on_hosts.lists import HostList, HostRow

@@ -1,18 +1,22 @@
 """``scopekeeper top``."""
 
 import os
+import shutil
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from scopekeeper.cli import colour
 from scopekeeper.cli.examples import examples
-from scopekeeper.cli.list_options import FIELDS, Fields, ListOptions, with_where
+from scopekeeper.cli.list_options import FIELDS, Fields, with_where
+from scopekeeper.cli.list_view import ListOptions
+from scopekeeper.cli.on_hosts import options
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.top.rows import COLUMNS
 from scopekeeper.cli.users import uid_of, with_all_users
-from scopekeeper.errors import UnavailableError, UsageError
+from scopekeeper.errors import ScopekeeperError, UnavailableError, UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.quantities import duration
 from scopekeeper.scope.selection import Selector
@@ -31,8 +35,10 @@ _LEAST, _MOST = 0.1, 86_400.0
         "scopekeeper top",
         "scopekeeper top --members --sort -memory",
         "scopekeeper top -s agent:main:main --where 'cpu%>50'",
+        "scopekeeper top -H build1 -H build2",
     ),
 )
+@options.option
 @with_target_options(words=False)
 @click.option("-d", "--delay", metavar="DURATION", help="Time between looks. Default 2s, or longer "
               "if looks would take more than 3% of one CPU.")  # fmt: skip
@@ -42,9 +48,14 @@ _LEAST, _MOST = 0.1, 86_400.0
 @with_where(COLUMNS)
 @click.option("--sort", metavar=FIELDS, type=Fields(COLUMNS), help="Sort by this field; -FIELD "
               "puts the largest first.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Instead, print a JSON object a line after "
+              "each look, for as long as somebody reads it: -H asks for it.")  # fmt: skip
 @colour.with_color
+@click.pass_context
 def command(
+    context: click.Context,
     selector: Selector,
+    hosts: tuple[str, ...],
     delay: str | None,
     members: bool,
     fold: bool,
@@ -52,6 +63,7 @@ def command(
     where: tuple[str, ...],
     sort: str | None,
     color: str,
+    as_json: bool,
 ) -> None:
     """Show scopes live, and act on them: open, stop, attach, why.
 
@@ -63,10 +75,16 @@ def command(
     output, w why the last ones ended; M, C, I, A sort, / filters, m shows members, f folds
     sessions, ? lists all keys, q quits.
 
+    With -H, it shows the scopes of these hosts, each over one connection that stays. A host that
+    does not answer is a row, and is asked again. s and w act there, a and l do not.
+
     Exit status: 0 done; 2 wrong usage, or there is no terminal.
     """
     view = ListOptions(where=where, sort=sort, color=color).view(COLUMNS)
     seconds = _seconds(delay)
+    if as_json:
+        _stream(selector, seconds, hosts=hosts, all_users=all_users)
+        return
     if not (os.isatty(0) and os.isatty(1)):
         raise UsageError(
             "top needs a terminal", "`scopekeeper ls` lists once, `scopekeeper watch` prints events"
@@ -74,11 +92,30 @@ def command(
     from scopekeeper.cli.top.live import Wanted
     from scopekeeper.cli.top.state import State
 
-    wanted = Wanted(
-        mount_point(), uid_of(all_users=all_users), selector, tuple(view.conditions), seconds
-    )
+    uid = None if hosts and all_users else uid_of(all_users=all_users)
+    wanted = Wanted(mount_point(), uid, selector, tuple(view.conditions), seconds)
+    if hosts:
+        from scopekeeper.cli.on_hosts import call
+
+        if shutil.which("ssh") is None:
+            raise ScopekeeperError("ssh is not installed", "the package is openssh-client")
+        words = call.sent(context, ("where", "sort", "color", "members", "fold"))
+        wanted = replace(wanted, hosts=tuple(call.resolved(hosts)), words=tuple(words))
     state = State(orders=tuple(view.orders), members=members, folds=fold)
     _show(wanted, state, colours=view.coloured)
+
+
+def _stream(
+    selector: Selector, delay: float | None, *, hosts: tuple[str, ...], all_users: bool
+) -> None:
+    """Print looks until nobody reads them."""
+    if hosts:
+        raise UsageError("-H and --json exclude each other", "ask each host by ssh")
+    import asyncio
+
+    from scopekeeper.cli.top.stream import stream
+
+    asyncio.run(stream(mount_point(), uid_of(all_users=all_users), selector, delay))
 
 
 def _seconds(delay: str | None) -> float | None:

@@ -13,7 +13,7 @@ _ENDS = 5
 
 def attach(run_id: str) -> list[str]:
     """Return the command line that attaches to a run."""
-    return [*_program(), "attach", run_id]
+    return [*program(), "attach", run_id]
 
 
 def why(shown: Shown, *, only_ends: bool) -> list[str]:
@@ -21,18 +21,26 @@ def why(shown: Shown, *, only_ends: bool) -> list[str]:
 
     With only_ends, not what runs in it, and the last few ends alone.
     """
-    scope, member = shown.parts[0].scope, shown.member
-    words = [scope.unit] if member is None else [member.leaf]
-    if shown.is_fold:
-        words = ["--session", scope.session]
+    scope, words = shown.parts[0].scope, named(shown)
+    if shown.host:
+        words = ["-H", shown.host, *words]
     if only_ends:
         words += ["--limit", str(_ENDS), "--where", "reason!=-"]
-    if scope.uid != os.getuid():
+    if scope.uid != os.getuid() and not shown.host:
         words.append("--all-users")
-    return [*_program(), "why", "--must-exist", *words]
+    return [*program(), "why", "--must-exist", *words]
 
 
-def _program() -> list[str]:
+def named(shown: Shown) -> list[str]:
+    """Return the words by which a command selects what a row shows."""
+    scope, member = shown.parts[0].scope, shown.member
+    if shown.is_fold:
+        return ["--session", scope.session]
+    return [scope.unit] if member is None else [member.leaf]
+
+
+def program() -> list[str]:
+    """Return the words that call this program."""
     own = sys.argv[0] if os.path.basename(sys.argv[0]) == "scopekeeper" else ""
     found = shutil.which(own) if own else None
     return [os.path.abspath(found)] if found else [sys.executable, "-m", "scopekeeper"]

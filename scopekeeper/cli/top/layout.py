@@ -1,5 +1,6 @@
 """The lines of ``top`` for a screen of a given size. Pure; every text is safe to show."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Scene:
     """Why there are no rows."""
     users: bool = False
     coloured: bool = False
+    hosts: tuple[str, ...] = ()
+    """What is shown instead of the load of this machine: two lines on the hosts."""
 
 
 def room_of(state: State, width: int, height: int) -> Room:
@@ -106,13 +109,14 @@ def _list(state: State, scene: Scene, width: int, height: int) -> list[Line]:
     table = top_rows.table(
         scene.rows, shown, width,
         members=state.members, users=scene.users, coloured=scene.coloured,
+        hosts=bool(scene.hosts),
     )  # fmt: skip
     by = COLUMNS[state.orders[0].at].title if state.orders else ""
-    lines.append(Line(_padded(PAINTED.sub("", table.header), width), Style.HEADER, by))
+    lines.append(Line(_padded(re.sub(PAINTED, "", table.header), width), Style.HEADER, by))
     selected = state.at - state.first
     for at, row in enumerate(table.rows):
         if at == selected:
-            lines.append(Line(_padded(PAINTED.sub("", row[0]), width), Style.SELECTED))
+            lines.append(Line(_padded(re.sub(PAINTED, "", row[0]), width), Style.SELECTED))
         else:
             lines.append(Line(row[0]))
     return lines
@@ -126,6 +130,18 @@ def _machine(state: State, scene: Scene, width: int) -> list[Line]:
     """Return the lines on the machine, and on the rows together."""
     load = scene.load
     clock = time.strftime("%H:%M:%S", time.localtime(scene.now))
+    together = top_rows.total(scene.rows)
+    if state.filtered:
+        together = f"filter {safe(state.filtered)}: {together}"
+    if scene.note:
+        together = f"{together}; {scene.note}"
+    if scene.hosts:
+        first, second = scene.hosts
+        return [
+            Line(cut(f"{clock} {safe(first)}", width), Style.BOLD),
+            Line(cut(safe(second), width)),
+            Line(cut(together, width)),
+        ]
     words = [f"{clock} up {show_duration(load.uptime)}"]
     if load.load is not None:
         words.append("load " + " ".join(f"{each:.2f}" for each in load.load))
@@ -134,11 +150,6 @@ def _machine(state: State, scene: Scene, width: int) -> list[Line]:
     if load.swap is not None and load.swap[1]:
         free, swap = load.swap
         words.append(f"swap {show_bytes(swap - free)} of {show_bytes(swap)}")
-    together = top_rows.total(scene.rows)
-    if state.filtered:
-        together = f"filter {safe(state.filtered)}: {together}"
-    if scene.note:
-        together = f"{together}; {scene.note}"
     return [
         Line(cut(", ".join(words), width), Style.BOLD),
         Line(cut(_memory(load, width), width)),

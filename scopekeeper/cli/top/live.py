@@ -15,34 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scopekeeper.cli.list_where import Condition, arranged
-from scopekeeper.cli.show import unread_text
-from scopekeeper.cli.top import commands, layout, page_lines, row_filter
+from scopekeeper.cli.top import commands, layout, row_filter
 from scopekeeper.cli.top import rows as top_rows
-from scopekeeper.cli.top.events import Events
+from scopekeeper.cli.top.fleet import Fleet
 from scopekeeper.cli.top.layout import Scene
 from scopekeeper.cli.top.log import WarningsShown
-from scopekeeper.cli.top.look import Looks
-from scopekeeper.cli.top.pages import Pages
-from scopekeeper.cli.top.rows import Measured, Shown, TopRow
+from scopekeeper.cli.top.machine import Machine
+from scopekeeper.cli.top.pace import Pace
+from scopekeeper.cli.top.rows import Shown, TopRow
 from scopekeeper.cli.top.screen import Screen
 from scopekeeper.cli.top.state import Action, Ask, Page, Room, State, press, settle
 from scopekeeper.errors import words
-from scopekeeper.kernel import machine_load
 from scopekeeper.safe_text import safe
 from scopekeeper.scope.selection import Selector
-
-DELAY = 2.0
-"""Seconds between looks."""
-_SHARE = 0.025
-"""Of one CPU that looks take at most, unless the caller sets the delay: they come less often. Keys
-and events take some more: 3% together."""
-_SHARE_OF_EVENTS = 0.1
-"""The same for looks at what an event came of."""
-_SECOND_LOOK = 0.5
-"""Seconds to the second look, which the first CPU times need."""
-_TOGETHER = 0.1
-"""Seconds in which events are collected."""
-_NO_ROWS = "no scopes; `scopekeeper history` lists what ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,11 @@ class Wanted:
     selector: Selector
     conditions: tuple[Condition, ...] = ()
     delay: float | None = None
-    """Seconds; None is DELAY, and longer where a look takes long."""
+    """Seconds between looks; None is two, and longer where a look takes long."""
+    hosts: tuple[str, ...] = ()
+    """The machines that are asked by ssh, instead of this one."""
+    words: tuple[str, ...] = ()
+    """What each of them is called with."""
 
 
 class Live:
@@ -65,17 +54,19 @@ class Live:
         self._screen, self._wanted, self._state = screen, wanted, state
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[int] = self._loop.create_future()
-        self._events = Events(self._loop, self._changed)
-        self._looks = Looks(wanted.mount, wanted.uid, wanted.selector, lambda: self._events.sockets)
-        self._measured: list[Measured] = []
+        self._source: Machine | Fleet
+        if wanted.hosts:
+            self._source = Fleet(wanted.hosts, wanted.words, self._changed, self._page_changed)
+        else:
+            self._source = Machine(
+                wanted.mount, wanted.uid, wanted.selector, self._changed, lambda: screen.size[0]
+            )
+        self._measured: list[TopRow] = []
         self._rows: list[TopRow] = []
         self._arrangement: tuple[object, ...] | None = None
-        self._load = machine_load.read()
-        self._cpu: float | None = None
         self._next: asyncio.TimerHandle | None = None
         self._soon: asyncio.TimerHandle | None = None
-        self._rested = 0.0
-        """When events may be looked at again, by the loop's clock."""
+        self._pace = Pace(wanted.delay)
         self._worker = ThreadPoolExecutor(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stops: list[Future[list[str]]] = []
@@ -83,7 +74,7 @@ class Live:
         self._is_away = False
         """Whether something else has the terminal."""
         self._program: asyncio.subprocess.Process | None = None
-        self._pages = Pages(self._looks, lambda: screen.size[0])
+        self._pages = self._source.pages
         self._log = WarningsShown(self._say)
 
     async def run(self) -> int:
@@ -96,9 +87,9 @@ class Live:
         self._loop.add_signal_handler(signal.SIGCONT, self._continued)
         self._loop.add_reader(0, self._typed)
         with self._log:
-            if self._events.problem:
-                self._say(f"without events: {self._events.problem}")
-            self._tick(first=True)
+            if self._source.problem:
+                self._say(self._source.problem)
+            self._tick()
             try:
                 return await self._over
             finally:
@@ -114,7 +105,7 @@ class Live:
         if self._program is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._program.terminate()
-        self._events.close()
+        self._source.close()
 
     @property
     def is_stopping(self) -> bool:
@@ -128,27 +119,20 @@ class Live:
 
     # Looks
 
-    def _tick(self, *, first: bool = False) -> None:
+    def _tick(self) -> None:
         """Look at everything, draw it, and plan the next look."""
         began = time.process_time()
         if not self._is_away:
             with self._reported():
-                load = machine_load.read()
-                self._cpu = load.cpu_since(self._load)
-                self._load = load
-                wanted = {*self._visible(), *self._events.take()}
-                read = self._looks.look(wanted, members=self._state.members)
-                self._events.follow(read)
+                self._source.look(self._visible(), members=self._state.members)
                 self._refresh()
-        took = time.process_time() - began
-        pause = _SECOND_LOOK if first else self._wanted.delay or max(DELAY, took / _SHARE)
+        pause = self._pace.after_look(time.process_time() - began)
         self._next = self._loop.call_later(pause, self._tick)
 
     def _changed(self) -> None:
         """Look soon at what events came of."""
         if self._soon is None:
-            at = max(self._loop.time() + _TOGETHER, self._rested)
-            self._soon = self._loop.call_at(at, self._look_soon)
+            self._soon = self._loop.call_later(self._pace.until_events(), self._look_soon)
 
     def _look_soon(self) -> None:
         self._soon = None
@@ -156,10 +140,9 @@ class Live:
             return
         began = time.process_time()
         with self._reported():
-            read = self._looks.look_at(self._events.take(), members=self._state.members)
-            self._events.follow(read)
+            self._source.look_soon(members=self._state.members)
             self._refresh()
-        self._rested = self._loop.time() + (time.process_time() - began) / _SHARE_OF_EVENTS
+        self._pace.after_events(time.process_time() - began)
 
     def _visible(self) -> list[str]:
         room = self._room()
@@ -176,14 +159,14 @@ class Live:
 
     def _refresh(self) -> None:
         """Take over what was measured, and draw it."""
-        self._measured = self._looks.measured(members=self._state.members)
+        self._measured = self._source.rows(members=self._state.members)
         self._arrange()
         self._write_page()
         self._draw()
 
     def _arrange(self) -> None:
         state = self._state
-        rows = [top_rows.row(each) for each in self._measured]
+        rows = self._measured
         with contextlib.suppress(ValueError):  # only a filter that is one is in force
             wanted = row_filter.parse(state.filtered, time.time(), self._wanted.conditions)
             rows = [row for row in rows if wanted.holds(row)]
@@ -200,13 +183,13 @@ class Live:
         if self._is_away:
             return
         scene = Scene(
-            self._rows, time.time(), self._load, self._cpu, self._note(), self._empty(),
-            self._wanted.uid is None, self._screen.coloured,
+            self._rows, time.time(), self._source.load, self._source.cpu, self._note(),
+            self._empty(), self._wanted.uid is None, self._screen.coloured, self._source.hosts,
         )  # fmt: skip
         self._screen.draw(layout.draw(self._state, scene, *self._screen.size))
 
     def _note(self) -> str:
-        notes = unread_text(self._looks.unread)
+        notes = list(self._source.notes)
         if self.is_stopping:
             notes.insert(0, "stopping")
         return "; ".join(notes)
@@ -214,7 +197,7 @@ class Live:
     def _empty(self) -> str:
         if self._measured:
             return "no row is like the filter; Esc shows all"
-        return _NO_ROWS
+        return self._source.empty
 
     def _say(self, text: str) -> None:
         self._state = replace(self._state, message=safe(text))
@@ -236,8 +219,8 @@ class Live:
         before = self._state
         self._state, action = press(before, key, self._rows, self._room(), time.time())
         if self._state.members is not before.members:
-            self._looks.look((), members=self._state.members)
-            self._measured = self._looks.measured(members=self._state.members)
+            self._source.look((), members=self._state.members)
+            self._measured = self._source.rows(members=self._state.members)
         if self._state.arrangement != before.arrangement:
             self._arrange()
         if action is not None:
@@ -277,7 +260,7 @@ class Live:
         elif action.what == "redraw":
             self._screen.resize()
             with self._reported():
-                self._looks.look(self._visible(), members=self._state.members)
+                self._source.look(self._visible(), members=self._state.members)
                 self._refresh()
         elif action.what == "stop":
             self._stop(action.target)
@@ -304,20 +287,14 @@ class Live:
         return self._loop.run_in_executor(self._worker, work, *arguments)
 
     async def _ask(self, shown: Shown) -> None:
-        from scopekeeper.cli.top import stop as top_stop  # loads all that acts
-
-        found = await self._in_worker(top_stop.prepare, shown, self._wanted.mount, self._wanted.uid)
+        found = await self._in_worker(self._source.prepare, shown)
         self._screen.forget_typed()
         what = found if found.parts else None
         self._state = replace(self._state, ask=Ask(what, f"Stop {safe(shown.title)}", found.lines))
 
     def _stop(self, prepared: Any) -> None:  # noqa: ANN401  as it was prepared
         """Begin a stop; it goes on if this view ends."""
-        from scopekeeper.cli.top import stop as top_stop
-
-        stop = self._worker.submit(
-            top_stop.carry_out, prepared, self._wanted.mount, self._wanted.uid
-        )
+        stop = self._worker.submit(self._source.carry_out, prepared)
         self._stops.append(stop)
         self._say(f"stopping {safe(prepared.title)}")
 
@@ -334,9 +311,9 @@ class Live:
             self._look_soon()
 
     def _attach(self, shown: Shown) -> None:
-        run = page_lines.run_of(shown)
+        run, problem = self._source.run_of(shown)
         if not run:
-            self._say("the keeper holds no terminal of it: only what `exec` started has one")
+            self._say(problem)
             return
         self._spawn(self._attached(run))
 
@@ -363,8 +340,8 @@ class Live:
 
     def _open(self, what: str, shown: Shown) -> None:
         page = self._pages.open(what, shown)
-        if page is None:
-            self._say("its output goes to its client: only what `exec` started has a log")
+        if isinstance(page, str):
+            self._say(page)
             return
         self._state = replace(self._state, page=page)
         if what in ("details", "why"):
@@ -375,6 +352,10 @@ class Live:
         """Fill the page that is open with what is so now."""
         if self._state.page is not None:
             self._state = replace(self._state, page=self._pages.filled(self._state.page))
+
+    def _page_changed(self) -> None:
+        self._write_page()
+        self._draw()
 
     async def _ask_why(self, page: Page) -> None:
         await self._pages.ask(page)

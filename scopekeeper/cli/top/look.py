@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from scopekeeper.cli.ages import age_of
 from scopekeeper.cli.ends import Ends
-from scopekeeper.cli.ls_document import age_of
 from scopekeeper.cli.top.rows import Measured
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.unix_sockets import Sockets

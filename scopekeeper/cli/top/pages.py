@@ -26,10 +26,10 @@ class Pages:
         self._stderr: dict[str, list[str]] = {}
         """What the journal has of members on the page, by leaf."""
 
-    def open(self, what: str, shown: Shown) -> Page | None:
-        """Return the page of a row, not filled yet; None for the output of what has no log."""
+    def open(self, what: str, shown: Shown) -> Page | str:
+        """Return the page of a row, not filled yet; or why there is none."""
         if what == "output" and not page_lines.run_of(shown):
-            return None
+            return "its output goes to its client: only what `exec` started has a log"
         self._ends, self._stderr = ("asking the history ...",), {}
         title = _TITLES[what] + safe(shown.title)
         return Page(what, title, shown=shown, follows=what == "output")

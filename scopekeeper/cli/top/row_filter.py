@@ -8,7 +8,7 @@ from scopekeeper.cli.top.rows import COLUMNS, NAMES, TopRow
 
 _IN = tuple(
     NAMES.index(name)
-    for name in ("session", "lane", "run", "member", "kind", "state", "owner", "label",
+    for name in ("host", "session", "lane", "run", "member", "kind", "state", "owner", "label",
                  "session-id", "unit", "user")
 )  # fmt: skip
 """The columns in which words are searched."""

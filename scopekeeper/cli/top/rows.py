@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from scopekeeper.cli.cells import Cell, Unit, duration, number, size, text
 from scopekeeper.cli.colour import Paint
-from scopekeeper.cli.list_options import Row
+from scopekeeper.cli.list_view import Row
 from scopekeeper.cli.ls_rows import STATE_PAINTS, counted, owners
 from scopekeeper.cli.owner_title import owner_title
 from scopekeeper.cli.table import Column, Fit, Table, lay_out, width_of
@@ -16,14 +16,22 @@ from scopekeeper.scope.selection import STATES
 
 MIXED = "mixed"
 """The state of a folded session whose scopes have several."""
+NO_ANSWER = "no answer"
+ASKING, NO_SCOPES = "asking", "no scopes"
+"""States of the one row of a host that has no others."""
 COLUMNS = (
+    Column("HOST", Fit.MIDDLE, 8, extra=True),
     Column("USER", extra=True),
     Column("SESSION", Fit.MIDDLE, 18),
     Column("LANE", Fit.MIDDLE, 4, need=8),
     Column("RUN", Fit.MIDDLE, 8, need=9),
     Column("MEMBER", Fit.MIDDLE, 8, extra=True),
     Column("KIND", need=11),
-    Column("STATE", paints=STATE_PAINTS, values=(*STATES, "exited", MIXED)),
+    Column(
+        "STATE",
+        paints={**STATE_PAINTS, NO_ANSWER: Paint.RED},
+        values=(*STATES, "exited", MIXED, NO_ANSWER, ASKING, NO_SCOPES),
+    ),
     Column("CPU%", right=True, unit=Unit.NUMBER),
     Column("MEMORY", need=2, right=True, unit=Unit.SIZE),
     Column("LIMIT", need=10, right=True, unit=Unit.SIZE),
@@ -36,7 +44,7 @@ COLUMNS = (
     Column("LIFETIME", extra=True),
     Column("UNIT", Fit.MIDDLE, 24, extra=True),
 )
-"""USER is shown with --all-users, MEMBER where each row is a member."""
+"""HOST is shown with -H, USER with --all-users, MEMBER where each row is a member."""
 NAMES = tuple(column.name for column in COLUMNS)
 _MEMORY = NAMES.index("memory")
 _BAR = 6
@@ -61,6 +69,12 @@ class Measured:
     """For how many seconds it has done nothing."""
     age: float | None = None
     """Seconds."""
+    host: str = ""
+    """The machine that it runs on, if that was asked by name; its directory then begins with it."""
+    user: str = ""
+    """The name of its user there."""
+    owner: str = ""
+    """What its owner is called there."""
 
     @property
     def directory(self) -> str:
@@ -75,7 +89,7 @@ class Measured:
     @property
     def session(self) -> str:
         """What its session is called here: no other session of any user has that key."""
-        return f"{self.scope.uid} {self.scope.session}"
+        return f"{self.host} {self.scope.uid} {self.scope.session}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +116,22 @@ class Shown:
         return None if self.is_fold else self.parts[0].member
 
     @property
+    def host(self) -> str:
+        """The machine that it runs on, if that was asked by name."""
+        return self.parts[0].host
+
+    @property
     def title(self) -> str:
         """Its name for people."""
         scope = self.parts[0].scope
+        if not scope.unit:
+            return self.host
+        where = f" on {self.host}" if self.host else ""
         if self.is_fold:
-            return f"session {scope.shown_session}"
+            return f"session {scope.shown_session}{where}"
         if self.member is not None:
-            return f"{self.member.name} in {scope.unit}"
-        return scope.unit
+            return f"{self.member.name} in {scope.unit}{where}"
+        return f"{scope.unit}{where}"
 
 
 TopRow = Row[Shown]
@@ -118,11 +140,12 @@ TopRow = Row[Shown]
 def row(each: Measured) -> TopRow:
     """Return the row of a scope or member."""
     scope, member = each.scope, each.member
-    owner = owners(scope)
-    if member is not None:
+    owner = each.owner or owners(scope)
+    if member is not None and not each.owner:
         owner = "-" if member.owner_state is None else owner_title(member.owner_state)
     cells = (
-        text(user(scope.uid)),
+        text(each.host),
+        text(each.user or user(scope.uid)),
         text(scope.shown_session),
         text(scope.lane),
         text(scope.run),
@@ -220,12 +243,13 @@ def table(
     members: bool,
     users: bool,
     coloured: bool,
+    hosts: bool = False,
 ) -> Table:
     """Return the table of the rows that are shown, laid out so that all rows would fit.
 
     So columns do not move when another part of the rows is shown.
     """
-    also = {"MEMBER": members, "USER": users}
+    also = {"MEMBER": members, "USER": users, "HOST": hosts}
     at = [
         number
         for number, each in enumerate(COLUMNS)
@@ -268,7 +292,7 @@ def _with_bar(row: TopRow, paints: dict[str, Paint]) -> str:
 
 def total(rows: Sequence[TopRow]) -> str:
     """Return one line on what the rows have together."""
-    parts = [each for row in rows for each in row.of.parts]
+    parts = [each for row in rows for each in row.of.parts if each.scope.unit]
     scopes = {each.scope.directory: each for each in parts}
     sessions = {each.session for each in parts}
     members = sum(1 if each.member else len(each.scope.living_members) for each in parts)

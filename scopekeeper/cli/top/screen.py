@@ -185,8 +185,8 @@ class Screen:
             window.addstr(self._shown(behind), attribute)
             return
         paint = 0
-        for piece in re.split(f"({PAINTED.pattern})", line.text):
-            if PAINTED.fullmatch(piece):
+        for piece in re.split(f"({PAINTED})", line.text):
+            if re.fullmatch(PAINTED, piece):
                 paint = self._of_sequence(piece)
             elif piece:
                 window.addstr(self._shown(piece), attribute | paint)

@@ -1,0 +1,73 @@
+"""The modules of the calls that need no parser (``scopekeeper.cli.plain_calls``), in one file.
+
+What other commands share with them is read from it too. ``run`` and ``hook`` do not read it.
+"""
+
+MODULES = (
+    "scopekeeper", "scopekeeper.main", "scopekeeper.launch", "scopekeeper.launch.signals",
+    "scopekeeper.cli", "scopekeeper.cli.plain_calls", "scopekeeper.version",
+    "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command", "scopekeeper.safe_text",
+    "scopekeeper.data", "scopekeeper.errors", "scopekeeper.quantities",
+    "scopekeeper.cli.colour", "scopekeeper.cli.outcome", "scopekeeper.cli.output",
+    "scopekeeper.kernel", "scopekeeper.kernel.cgroupfs", "scopekeeper.kernel.proc",
+    "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.placement",
+    "scopekeeper.scope.records", "scopekeeper.systemd", "scopekeeper.systemd.units",
+    # ls
+    "scopekeeper.cli.cells", "scopekeeper.cli.empty", "scopekeeper.cli.ended_runs",
+    "scopekeeper.cli.ends", "scopekeeper.cli.list_view", "scopekeeper.cli.ls_beneath",
+    "scopekeeper.cli.ages", "scopekeeper.cli.ls_list", "scopekeeper.cli.ls_origins",
+    "scopekeeper.cli.ls_rows", "scopekeeper.cli.ls_titles", "scopekeeper.cli.ls_unknown",
+    "scopekeeper.cli.owner_title", "scopekeeper.cli.show", "scopekeeper.cli.table",
+    "scopekeeper.cli.users",
+    "scopekeeper.kernel.peers", "scopekeeper.kernel.unix_sockets", "scopekeeper.kernel.usage",
+    "scopekeeper.scope.activity", "scopekeeper.scope.launched", "scopekeeper.scope.model",
+    "scopekeeper.scope.record_parser", "scopekeeper.scope.resolve", "scopekeeper.scope.search",
+    "scopekeeper.scope.selection", "scopekeeper.scope.snapshot",
+    # exec -d
+    "scopekeeper.cli.exec_run",
+    "scopekeeper.clients", "scopekeeper.clients.identity", "scopekeeper.clients.table",
+    "scopekeeper.clients.variables",
+    "scopekeeper.exec", "scopekeeper.exec.client", "scopekeeper.exec.messages",
+    "scopekeeper.exec.protocol", "scopekeeper.exec.reach", "scopekeeper.exec.run",
+    "scopekeeper.exec.silence", "scopekeeper.exec.start",
+    "scopekeeper.keeper_address", "scopekeeper.launch.arguments", "scopekeeper.launch.program",
+    "scopekeeper.launch.request", "scopekeeper.launch.run",
+    "scopekeeper.policy", "scopekeeper.policy.cache_format", "scopekeeper.policy.cached",
+    "scopekeeper.policy.files", "scopekeeper.regular_files", "scopekeeper.scope.choose_placement",
+    "scopekeeper.scope.client", "scopekeeper.scope.owner", "scopekeeper.users",
+    "scopekeeper.whole_file",
+)  # fmt: skip
+
+LOADER = """\
+import marshal, sys
+
+sys.path.insert(0, FOLDER)
+
+class Compiled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name not in MODULES:
+            return None
+        file, is_package, _ = MODULES[name]
+        file = FOLDER + "/" + file
+        spec = type(sys.__spec__)(name, Compiled, origin=file, is_package=is_package)
+        spec.has_location = True
+        if is_package:
+            spec.submodule_search_locations.append(file[: -len("/__init__.py")])
+        return spec
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        exec(marshal.loads(MODULES[module.__name__][2]), module.__dict__)
+
+sys.meta_path.insert(0, Compiled)
+from scopekeeper.main import main
+
+main()
+"""
+"""Finds the modules by the import system's own interface. FOLDER is where the package is, and
+MODULES has by name: the file in there, whether it is a package, the code."""

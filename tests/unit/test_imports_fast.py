@@ -1,0 +1,242 @@
+"""Calls that need no parser start without click, and import what is written down here.
+
+``ls``, ``exec -d``, ``--version`` and the error for an unknown command. A module more is a
+decision: each of those that are kept out takes from a half to three times as long as the
+interpreter.
+"""
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scopekeeper
+from scopekeeper.cli.commands import COMMANDS, MEANT
+from scopekeeper.cli.unknown_command import closest
+from scopekeeper.kernel import cgroupfs
+from scopekeeper.kernel.proc import mount_point
+from scopekeeper.launcher import calls
+
+ROOT = Path(scopekeeper.__file__).parents[1]
+SLOW = {
+    "click", "dataclasses", "inspect", "typing", "asyncio", "argparse", "logging", "pathlib",
+    "subprocess", "shlex", "datetime", "tempfile", "locale", "gettext", "difflib", "shutil",
+    "site", "psutil", "pystemd", "urllib", "tomllib", "sqlite3",
+}  # fmt: skip
+"""What none of these calls imports."""
+START = {
+    "scopekeeper", "scopekeeper.main", "scopekeeper.launch", "scopekeeper.launch.signals",
+    "scopekeeper.cli", "scopekeeper.cli.plain_calls",
+}  # fmt: skip
+LOWER = {
+    "scopekeeper.data", "scopekeeper.errors", "scopekeeper.quantities", "scopekeeper.safe_text",
+    "scopekeeper.cli.colour", "scopekeeper.cli.outcome", "scopekeeper.cli.output",
+    "scopekeeper.kernel", "scopekeeper.kernel.cgroupfs", "scopekeeper.kernel.proc",
+    "scopekeeper.scope", "scopekeeper.scope.names", "scopekeeper.scope.placement",
+    "scopekeeper.scope.records", "scopekeeper.systemd", "scopekeeper.systemd.units",
+}  # fmt: skip
+LS = START | LOWER | {
+    "scopekeeper.cli.cells", "scopekeeper.cli.empty", "scopekeeper.cli.ended_runs",
+    "scopekeeper.cli.ends", "scopekeeper.cli.list_view", "scopekeeper.cli.ls_beneath",
+    "scopekeeper.cli.ages", "scopekeeper.cli.ls_list", "scopekeeper.cli.ls_origins",
+    "scopekeeper.cli.ls_rows", "scopekeeper.cli.ls_titles", "scopekeeper.cli.ls_unknown",
+    "scopekeeper.cli.owner_title", "scopekeeper.cli.show", "scopekeeper.cli.table",
+    "scopekeeper.cli.users",
+    "scopekeeper.kernel.peers", "scopekeeper.kernel.unix_sockets", "scopekeeper.kernel.usage",
+    "scopekeeper.scope.activity", "scopekeeper.scope.launched", "scopekeeper.scope.model",
+    "scopekeeper.scope.record_parser", "scopekeeper.scope.resolve", "scopekeeper.scope.search",
+    "scopekeeper.scope.selection", "scopekeeper.scope.snapshot",
+}  # fmt: skip
+EXEC = START | LOWER | {
+    "scopekeeper.cli.exec_run",
+    "scopekeeper.clients", "scopekeeper.clients.identity", "scopekeeper.clients.table",
+    "scopekeeper.clients.variables",
+    "scopekeeper.exec", "scopekeeper.exec.client", "scopekeeper.exec.messages",
+    "scopekeeper.exec.protocol", "scopekeeper.exec.reach", "scopekeeper.exec.run",
+    "scopekeeper.exec.silence", "scopekeeper.exec.start",
+    "scopekeeper.keeper_address", "scopekeeper.launch.arguments", "scopekeeper.launch.program",
+    "scopekeeper.launch.request", "scopekeeper.launch.run",
+    "scopekeeper.policy", "scopekeeper.policy.cache_format", "scopekeeper.policy.cached",
+    "scopekeeper.policy.files", "scopekeeper.regular_files", "scopekeeper.scope.choose_placement",
+    "scopekeeper.scope.client", "scopekeeper.scope.owner", "scopekeeper.users",
+    "scopekeeper.whole_file",
+}  # fmt: skip
+PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {root!r})
+import scopekeeper.kernel.proc
+scopekeeper.kernel.proc.mount_point = lambda: {mount!r}
+from scopekeeper.main import main
+sys.argv[1:] = {arguments!r}
+try:
+    main()
+except SystemExit:
+    for name in sorted(set(sys.modules) - before):
+        sys.__stderr__.write("imported " + name + chr(10))
+    raise
+"""
+
+
+def call(*arguments, mount="/nonexistent"):
+    """Call scopekeeper; return what it wrote, and what it imported."""
+    program = PROGRAM.format(root=str(ROOT), arguments=list(arguments), mount=str(mount))
+    ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
+    lines = ran.stderr.splitlines()
+    imported = {line.removeprefix("imported ") for line in lines if line.startswith("imported ")}
+    ran.stderr = "".join(f"{line}\n" for line in lines if not line.startswith("imported "))
+    return ran, imported
+
+
+def ours(imported):
+    """Return the modules of the package."""
+    return {name for name in imported if name.partition(".")[0] == "scopekeeper"}
+
+
+def test_the_version_imports_next_to_nothing():
+    ran, imported = call("--version")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"scopekeeper {scopekeeper.__version__}\n"
+    proc = {"scopekeeper.kernel", "scopekeeper.kernel.proc"}  # of the test
+    assert ours(imported) == START | proc | {"scopekeeper.version"}
+    assert not imported & (SLOW | {"os", "re", "enum", "collections"})
+
+
+def test_an_unknown_command_imports_next_to_nothing():
+    ran, imported = call("lst")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "scopekeeper: No such command 'lst'. Did you mean 'ls'? See `scopekeeper --help`\n"
+    )
+    proc = {"scopekeeper.kernel", "scopekeeper.kernel.proc"}
+    more = {"scopekeeper.cli.commands", "scopekeeper.cli.unknown_command", "scopekeeper.safe_text"}
+    assert ours(imported) == START | proc | more
+    assert not imported & (SLOW | {"os", "re", "enum"})
+
+
+def test_a_list_without_scopes_imports_what_is_written_down(tmp_path):
+    ran, imported = call("ls", mount=tmp_path)
+    assert (ran.returncode, ran.stdout.count("\n")) == (0, 1)
+    assert ours(imported) <= LS
+    assert not imported & (SLOW | {"re", "json", "socket"})
+
+
+@pytest.mark.root
+def test_a_list_of_scopes_imports_no_more():
+    folder = Path(mount_point(), f"scopekeeper-test-{os.getpid()}")
+    folder.mkdir()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "scopekeeper", "run", "--placement", f"cgroup:{folder}",
+             "-s", "imports", "--", "cat"], stdin=subprocess.PIPE, cwd=ROOT,
+        ) as member:  # fmt: skip
+            while not any(p.read_text() for p in folder.glob("*.scope/m-cat.*/cgroup.procs")):
+                assert member.poll() is None
+            ran, imported = call("ls", mount=folder)
+            member.stdin.close()
+        assert "imports" in ran.stdout
+        assert "running" in ran.stdout
+        assert ours(imported) <= LS
+        assert not imported & (SLOW | {"re", "json", "socket"})
+    finally:
+        assert cgroupfs.remove(str(folder))
+
+
+def test_a_detached_run_imports_what_is_written_down():
+    """An invalid lifetime is found after everything is imported, and before a keeper is asked."""
+    ran, imported = call("exec", "-d", "--lifetime", "mars", "--", "true", mount=mount_point())
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "unknown lifetime 'mars'" in ran.stderr
+    assert ours(imported) <= EXEC
+    assert {"scopekeeper.exec.start", "scopekeeper.exec.client"} <= imported
+    assert not imported & SLOW
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--version", "--version"), ("ls", "--mars"), ("exec", "--mars"), ("exec", "-d"),
+    ("exec", "-d", "--run", "x", "--", "true"), ("exec", "-d", "--stderr", "x", "--", "true"),
+    ("exec", "-d", "-s", "a", "-s", "b", "--", "true"),
+    ("exec", "--pipe", "--json", "--", "true"), ("exec", "-d", "--cols", "0", "--", "true"),
+    ("-v",),
+])  # fmt: skip
+def test_click_handles_all_else(arguments):
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert ran.returncode in (0, 2)
+    assert len((ran.stdout + ran.stderr).splitlines()) == 1
+
+
+def test_both_ways_report_an_error_of_a_detached_run_alike():
+    answers = []
+    for words in (("--lifetime", "mars"), ("--lifetime", "mars", "--cols", "80")):
+        ran = subprocess.run(
+            [sys.executable, "-m", "scopekeeper", "exec", "-d", *words, "--", "true"],
+            capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        answers.append((ran.returncode, ran.stdout, ran.stderr))
+    assert answers[0] == answers[1]
+
+
+def test_a_version_that_nobody_reads_is_reported_by_click():
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", "--version"], stdout=writing,
+        stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, b"")
+
+
+@given(st.text("abcdeé-", max_size=9), st.lists(st.text("abcdeé-", max_size=9), max_size=9))
+def test_the_closest_text_is_that_of_difflib(word, known):
+    wanted = difflib.get_close_matches(word, known, n=1)
+    assert closest(word, known) == (wanted[0] if wanted else "")
+
+
+@pytest.mark.parametrize("word", [
+    "", "l", "lst", "kil", "stopp", "stats", "reconcil", "docter", "xyz", "hystory", "atach",
+    "brage", "psx", "version", "wrapp", "uninstal", "polcy", "é", "a" * 300,
+])  # fmt: skip
+def test_the_closest_name_is_as_close_as_that_of_difflib(word):
+    names = [*MEANT, *COMMANDS]
+    wanted = difflib.get_close_matches(word, names, n=1)
+    found = closest(word, list(COMMANDS), MEANT)
+    assert bool(found) == bool(wanted)
+    if found:
+        best = difflib.SequenceMatcher(None, wanted[0], word).ratio()
+        alike = [x for x in names if difflib.SequenceMatcher(None, x, word).ratio() == best]
+        assert found in alike
+        assert found in COMMANDS or not set(alike) & set(COMMANDS)
+
+
+def test_all_of_it_is_compiled_into_the_launcher():
+    more = {"scopekeeper.version", "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command"}
+    assert sorted(calls.MODULES) == sorted(LS | EXEC | more)
+
+
+def test_only_options_of_exec_are_read_without_click():
+    from scopekeeper.cli import exec as by_click
+    from scopekeeper.cli import plain_calls
+    from scopekeeper.launch import arguments
+
+    known = {each.name for each in by_click.command.params}
+    plain = {*arguments._VALUED.values(), *arguments.FLAGS.values(), *arguments.REPEATED.values()}
+    assert plain - set(plain_calls.NOT_OF_EXEC) <= known
+    assert not known & set(plain_calls.NOT_OF_EXEC)
+
+
+@pytest.mark.parametrize("option", ["--run", "--kind", "--if-unavailable", "--stderr"])
+def test_an_option_of_run_that_exec_has_not_is_refused(option):
+    ran = subprocess.run(
+        [sys.executable, "-m", "scopekeeper", "exec", "-d", option, "pty", "--", "true"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"No such option '{option}'" in ran.stderr
