@@ -18,7 +18,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_LOADED = re.compile(r"/scopekeeper/(launcher/hot|(__pycache__/)?(__init__|main)\.)")
+_LOADED = re.compile(r"/scopekeeper/(launcher/(hot|calls)|(__pycache__/)?(__init__|main)\.)")
 _TO_LOAD = 8
 """Calls that it takes to read and close a module."""
 CHANGES = _names(
@@ -154,6 +154,7 @@ def parse(text: str) -> list[Call]:
 
 def choose(calls: Sequence[Call], chance: random.Random, *, errors: bool) -> Fault:
     """Choose a point: half of them among the calls that change something, half among all."""
+    errors = errors and any(each.ours for each in calls)
     usable = [each for each in calls if not errors or (each.ours and errors_of(each))]
     changing = [each for each in usable if each.name in CHANGES or "O_CREAT" in each.text]
     call = chance.choice(changing if changing and chance.random() < 0.5 else usable)
