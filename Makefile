@@ -33,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts proof test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -69,6 +69,9 @@ test-all: prepare ## everything there is, with a table: hours
 
 parts: prepare ## the parts of both, in their order
 	@$(INTERPRETER) -m tests.parts list
+
+proof: prepare ## kill and fail commands at so many points, in a machine: make proof COUNT=5000 SEED=1
+	@$(RUN) tests.proof lab crash $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(PROOF_ARGS)
 
 test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
 test-matrix: prepare ## the suites on every systemd of the lab, hours: make test-matrix MATRIX=forky

@@ -5,10 +5,23 @@ On the hot path of ``run``: builtin modules only.
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_FAILED = 125
+
 
 def main() -> None:
-    """Be ``scopekeeper``: launch at once where the arguments are plain, else load the rest."""
-    arguments = sys.argv[1:]
+    """Be ``scopekeeper``; if a module cannot be loaded, exit with one line."""
+    try:
+        _main(sys.argv[1:])
+    except (ImportError, OSError, MemoryError) as error:
+        _cannot_load(error)
+
+
+def _main(arguments: list[str]) -> None:
+    """Launch at once where the arguments are plain, else load the rest."""
     if arguments[:1] == ["hook"] and not {"-h", "--help"}.intersection(arguments):
         from scopekeeper.hook.front import hook
 
@@ -24,6 +37,19 @@ def main() -> None:
         if parsed is not None:
             run(*parsed)
     command(arguments)
+
+
+def _cannot_load(error: Exception) -> "NoReturn":
+    """Print why, and exit: there may be no descriptor or memory left to load anything for that."""
+    import posix
+
+    text = f"scopekeeper: cannot be loaded: {type(error).__name__}: {error}"
+    text = "".join(each if each.isprintable() else "?" for each in text)
+    try:
+        posix.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass
+    posix._exit(_FAILED if sys.argv[1:2] in (["run"], ["exec"]) else 1)
 
 
 def command(arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ or got a new owner meanwhile. It leaves a stop to the process that carries it ou
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Done:
     @property
     def is_settled(self) -> bool:
         """Whether no other process stops it, or one does for sure, and until when is known."""
+        if self.change:
+            return True
         if self.action.verdict is not Verdict.STOPPING or self.action.step is not Step.KEEP:
             return True
         return self.other is not None and self.other.is_sure
@@ -130,6 +133,8 @@ def untouched(action: Action) -> Done:
     if action.verdict is not Verdict.STOPPING:
         return Done(action, "kept" if action.step is Step.KEEP else "reported")
     other = stop_in_progress.of(action)
+    if other is None and not os.path.isdir((action.member or action.scope).directory):
+        return Done(action, _CHANGED, change=_ENDED)  # the other one is done with it meanwhile
     return Done(action, "kept" if other is None else _BEING_ENDED, other=other)
 
 

@@ -244,6 +244,11 @@ PARTS: tuple[Part, ...] = (
         (machine(f"races@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *RACES)}"),),
     ),
     Part(
+        "crash", "trixie nspawn user", "300 kills and failed calls at points of a new seed", 25,
+        ((PYTHON, "-m", "tests.proof", "lab", "crash", "--count", "300", "--keep"),),
+        is_pytest=False,
+    ),
+    Part(
         "vagrant-deb", "trixie, emulated", "vagrant/ with the .deb", 40,
         (BUILD_DEB, (*VAGRANT, "trixie", "--from=deb", "--", "--quick")),
         weight=3, is_pytest=False,
