@@ -43,6 +43,8 @@ def _cannot_load(error: Exception) -> "NoReturn":
     """Print why, and exit: there may be no descriptor or memory left to load anything for that."""
     import posix
 
+    if posix.environ.get(b"SCOPEKEEPER_DEBUG"):
+        raise error
     text = f"scopekeeper: cannot be loaded: {type(error).__name__}: {error}"
     text = "".join(each if each.isprintable() else "?" for each in text)
     try:
