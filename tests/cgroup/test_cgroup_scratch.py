@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import FOREVER, Scopekeeper, environment_of, wait_for_command
+from tests.machine import FOREVER, Scopekeeper, environment_of, eventually, wait_for_command
 
 pytestmark = pytest.mark.root
 
@@ -20,7 +20,7 @@ def test_it_is_there_for_the_command_and_gone_after_it(
     member = keeper.member("-s", session, "--scratch", "--", "sh", "-c", line, "sh", *FOREVER)
     wait_for_command(member)
     path = environment_of(member.pid)["TMPDIR"]
-    assert os.listdir(path) == ["x"]
+    eventually(lambda: os.listdir(path) == ["x"])
     (scope,) = keeper.scopes("-s", session)
     assert scope["members"][0]["scratch_bytes"] == 4096
     assert json.loads(keeper.call("reconcile", "--json").stdout)["owned"] == []
