@@ -45,8 +45,9 @@ class StderrFiles:
         self._later("find", _LAUNCH_SECONDS, self.find)
 
     def ended(self) -> None:
-        """Remove old files some time after an end, once for all ends until then."""
-        self._later("tidy", _TIDY_SECONDS, self._tidy)
+        """Remove old files, if there are any, some time after an end: once for all until then."""
+        if self._watched[1]:
+            self._later("tidy", _TIDY_SECONDS, self._tidy)
 
     async def find(self) -> None:
         """Watch the folder, if it is there and not watched yet, and look at what is in it."""

@@ -17,8 +17,8 @@ from tests.e2e.packages import complete, is_complete
 from tests.lab.host import LabError, Note, home, locked
 from tests.prometheus.packages import SUITE, unpack
 
-PACKAGES = ("ansible-core", "openssh-server", "python3-apt")
-"""python3-apt is what Ansible needs on a host to install packages."""
+PACKAGES = ("ansible-core", "openssh-server", "python3-apt", "systemd-container")
+"""python3-apt is what Ansible needs on a host to install packages; the last has systemd-nspawn."""
 
 
 def have(note: Note) -> Path:

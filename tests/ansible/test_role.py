@@ -1,7 +1,7 @@
 """A real Ansible plays the role of examples/ansible over ssh: twice, the second changes nothing.
 
-Both hosts of the inventory are this machine, one after the other: what the first has installed, the
-second finds. Ansible is that of Debian's archive, in a folder that ``make test-ansible`` shows.
+The hosts of the inventory are this machine, and a second one that it boots. Ansible is that of
+Debian's archive, in a folder that ``make test-ansible`` shows.
 """
 
 import json
@@ -18,9 +18,12 @@ from tests.docs.blocks import ROOT, blocks
 from tests.docs.how_to import section
 from tests.systemd.ssh import Ssh
 
+from .second import SecondMachine
+
 ANSIBLE = Path("/opt/ansible")
 ROLE = ROOT / "examples" / "ansible"
 PACKAGES = Path("/srv/deb")
+TIMER = "scopekeeper-reconcile.timer"
 SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 pytestmark = [
     pytest.mark.deb,
@@ -70,7 +73,6 @@ def play(folder: Path, ssh: Ssh, line: str) -> "tuple[int, str, dict[str, int]]"
             "PYTHONPATH": str(ANSIBLE / "usr/lib/python3/dist-packages"),
             "ANSIBLE_SSH_ARGS": f"-F {ssh.configuration}", "ANSIBLE_SSH_TRANSFER_METHOD": "piped",
             "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
-            "ANSIBLE_FORKS": "1",
         },
     )  # fmt: skip
     recap = done.stdout.partition("PLAY RECAP")[2]
@@ -93,8 +95,22 @@ def uid() -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, apt: None, ssh: Ssh) -> Iterator[Path]:
-    """The example as a user copies it, with hosts that are this machine."""
+def second(tmp_path: Path, apt: None, ssh: Ssh) -> Iterator[SecondMachine]:
+    """The other machine, reached with the same key."""
+    made = SecondMachine(ANSIBLE, tmp_path)
+    port = f"{made.address}:22"
+    made.start(["dropbear", "-F", "-E", "-s", "-p", port, "-r", str(tmp_path / "host")])
+    again = ssh.configuration.read_text().replace("gateway1.example.org", "gateway2.example.org")
+    again = re.sub("HostName .*", f"HostName {made.address}", again)
+    with ssh.configuration.open("a") as file:
+        file.write(re.sub("Port .*", "Port 22", again))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, second: SecondMachine) -> Iterator[Path]:
+    """The example as a user copies it."""
     copy = tmp_path / "ansible"
     shutil.copytree(ROLE, copy)
     (package,) = PACKAGES.glob("scopekeeper_*.deb")
@@ -103,15 +119,12 @@ def folder(tmp_path: Path, apt: None, ssh: Ssh) -> Iterator[Path]:
     inventory = copy / "inventory.yml"
     text = inventory.read_text().replace("[agent]", "[lab]")
     inventory.write_text(text)
-    again = ssh.configuration.read_text().replace("gateway1.example.org", "gateway2.example.org")
-    with ssh.configuration.open("a") as file:
-        file.write(again)
     yield copy
     remove()
 
 
 def test_it_installs_writes_the_rules_checks_and_changes_nothing_the_second_time(
-    folder: Path, ssh: Ssh
+    folder: Path, ssh: Ssh, second: SecondMachine
 ) -> None:
     (line,) = blocks(section("many-machines.md", "Hundreds of machines"), "sh")
     (package,) = (folder / "dist").iterdir()
@@ -119,18 +132,20 @@ def test_it_installs_writes_the_rules_checks_and_changes_nothing_the_second_time
     status, out, sums = play(folder, ssh, line)
     assert status == 0, out
     assert sums["failed"] == sums["unreachable"] == 0
-    assert sums["changed"] > 4
-    assert "memory_max" in ran("scopekeeper", "policy", "show", "cron").stdout
-    shown = json.loads(ran("scopekeeper", "policy", "show", "cron", "--json").stdout)
-    assert shown["rules"]["memory_max"]["value"] == "4G"
-    for scope in ([], ["--user", "-M", "lab@"]):
-        done = ran("systemctl", *scope, "is-enabled", "scopekeeper-reconcile.timer")
-        assert done.stdout.strip() == "enabled", done.stdout
+    assert sums["changed"] > 8
+    for there in (lambda *words: ran(*words).stdout, second.run):
+        shown = json.loads(there("scopekeeper", "policy", "show", "cron", "--json"))
+        assert shown["rules"]["memory_max"]["value"] == "4G"
+        assert there("systemctl", "is-enabled", TIMER).strip() == "enabled"
+    # the inventory names a user of the second alone
+    assert second.run("systemctl", "--user", "-M", "lab@", "is-enabled", TIMER).strip() == "enabled"
     status, out, sums = play(folder, ssh, line)
     assert (status, sums["changed"]) == (0, 0), out
 
 
-def test_rules_that_are_wrong_stop_the_play_before_they_are_written(folder: Path, ssh: Ssh) -> None:
+def test_rules_that_are_wrong_stop_the_play_before_they_are_written(
+    folder: Path, ssh: Ssh, second: SecondMachine
+) -> None:
     inventory = folder / "inventory.yml"
     inventory.write_text(inventory.read_text().replace('ttl = "2h"', 'ttl = "soon"'))
     (package,) = (folder / "dist").iterdir()
@@ -143,3 +158,4 @@ def test_rules_that_are_wrong_stop_the_play_before_they_are_written(folder: Path
     assert "soon" in out
     assert "Traceback" not in out
     assert not os.path.exists("/etc/scopekeeper/config.toml")
+    assert second.run("find", "/etc", "-path", "/etc/scopekeeper/*") == ""
