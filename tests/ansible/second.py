@@ -27,13 +27,14 @@ class SecondMachine:
         _call("mount", "--bind", "/", str(self._root))
         nspawn = [
             str(programs / "usr/bin/systemd-nspawn"), "--quiet", "--boot", "--volatile=overlay",
-            f"--directory={self._root}", "--machine=second", "--register=no", "--keep-unit",
-            "--settings=no", "--network-veth", "--resolv-conf=off", "--timezone=off",
+            f"--directory={self._root}", "--machine=second", "--hostname=second",
+            "--register=no", "--keep-unit", "--settings=no", "--network-veth", "--resolv-conf=off", "--timezone=off",
             "--link-journal=no", "--console=read-only", f"--bind={shared}",
             f"--bind-ro={programs}", "systemd.mask=console-getty.service",
         ]  # fmt: skip
         _call(
             "systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "-p", "Delegate=yes",
+            "-p", "KillMode=mixed",
             "-E", f"LD_LIBRARY_PATH={programs}/usr/lib/x86_64-linux-gnu/systemd",
             "-E", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "-E", "SYSTEMD_NSPAWN_LOCK=0", *nspawn,
         )  # fmt: skip
@@ -53,9 +54,8 @@ class SecondMachine:
         return _call(*self._inside(), *words)
 
     def close(self) -> None:
-        """Power it off at once."""
-        subprocess.run(["systemctl", "kill", "--signal=SIGKILL", UNIT], check=False)
-        subprocess.run(["systemctl", "stop", UNIT], check=False, timeout=120)
+        """Power it off."""
+        _call("systemctl", "stop", UNIT)
         _call("umount", str(self._root))
 
     def _inside(self) -> list[str]:
@@ -69,11 +69,10 @@ class SecondMachine:
 
 def _init_of_the_unit() -> int:
     """Return the pid of the machine's first process; 0 if it is not there yet."""
-    done = _call("systemctl", "show", "--value", "--property=MainPID", UNIT).strip()
-    children = text_of(f"/proc/{done}/task/{done}/children").split()
-    if len(children) != 1 or "systemd" not in text_of(f"/proc/{children[0]}/comm"):
-        return 0
-    return int(children[0])
+    nspawn = _call("systemctl", "show", "--value", "--property=MainPID", UNIT).strip()
+    children = text_of(f"/proc/{nspawn}/task/{nspawn}/children").split()
+    inits = [each for each in children if text_of(f"/proc/{each}/comm") == "systemd\n"]
+    return int(inits[0]) if inits else 0
 
 
 def _call(*words: str) -> str:

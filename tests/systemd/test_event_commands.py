@@ -128,7 +128,7 @@ def test_a_command_gets_the_end_as_words_variables_and_json(
     assert variables["SCOPEKEEPER_EVENT_RULE"] == "on_end.note"
     assert not {"SCOPEKEEPER_SCOPE", "SCOPEKEEPER_MEMBER"} & got["environ"].keys()
     told = json.loads(got["stdin"])
-    (end,) = [each for each in guard.ends(session) if each["exit_status"] == 7]
+    (end,) = eventually(lambda: [x for x in guard.history(session) if x["exit_status"] == 7])
     for key in ("session", "lane", "reason", "exit_status", "signal", "unit"):
         assert told[key] == end[key], key
     assert got["uid"] == os.getuid()

@@ -59,6 +59,14 @@ def _examples() -> dict[str, list[str]]:
 EXAMPLES = _examples()
 
 
+_OF_HOSTS = ("metrics", "report", "top")
+SSH = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+exec sh -c "$3"
+"""
+"""In place of ssh: each host of an example is this machine."""
+
+
 class Stage:
     """The sessions, files and programs that the examples name."""
 
@@ -72,6 +80,9 @@ class Stage:
         if command == "policy":
             (folder / "config.toml").write_text('[on_end.desktop]\ncommand = ["notify-send"]\n')
             self._environment["SCOPEKEEPER_CONFIG"] = str(folder)
+        if command in _OF_HOSTS:
+            (folder / "hosts.toml").write_text('[groups]\nbuild = ["build1", "build2"]\n')
+            self._environment["SCOPEKEEPER_CONFIG"] = str(folder)
         files = {"cursor": ".cursor/mcp.json", "openclaw": ".openclaw/openclaw.json"}
         for client, name in files.items():
             (self.home / name).parent.mkdir(parents=True)
@@ -80,6 +91,9 @@ class Stage:
         server.parent.mkdir()
         server.write_text("#!/bin/sh\nexec cat\n")
         server.chmod(0o755)
+        ssh = folder / "bin" / "ssh"
+        ssh.write_text(SSH)
+        ssh.chmod(0o755)
         Path(PATH_OWNED).mkdir(exist_ok=True)
 
     def call(self, line: str) -> subprocess.CompletedProcess[str]:
