@@ -28,9 +28,9 @@ class SecondMachine:
         nspawn = [
             str(programs / "usr/bin/systemd-nspawn"), "--quiet", "--boot", "--volatile=overlay",
             f"--directory={self._root}", "--machine=second", "--hostname=second",
-            "--register=no", "--keep-unit", "--settings=no", "--network-veth", "--resolv-conf=off", "--timezone=off",
-            "--link-journal=no", "--console=read-only", f"--bind={shared}",
-            f"--bind-ro={programs}", "systemd.mask=console-getty.service",
+            "--register=no", "--keep-unit", "--settings=no", "--network-veth",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
+            f"--bind={shared}", f"--bind-ro={programs}", "systemd.mask=console-getty.service",
         ]  # fmt: skip
         _call(
             "systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "-p", "Delegate=yes",

@@ -37,13 +37,15 @@ class Filter:
 def parse(text: str, now: float, besides: Sequence[Condition] = ()) -> Filter:
     """Return the filter that a text states; now is in seconds since the epoch.
 
-    A word is a condition if it begins with the name of a field and a sign: ``memory>1G``. besides
-    are conditions that hold as well. Raises ValueError with one sentence.
+    A word is a condition if it begins with the name of a field and a sign: ``memory>1G``. No name
+    has ``<`` or ``>``, so a word with one is meant as a condition, too. besides are conditions that
+    hold as well. Raises ValueError with one sentence.
     """
     words, conditions = [], list(besides)
     for word in text.split():
-        field = word.partition(next((char for char in word if char in _SIGNS), "\0"))[0]
-        if field != word and field.lower() in NAMES:
+        sign = next((char for char in word if char in _SIGNS), "\0")
+        field = word.partition(sign)[0]
+        if sign in "<>" or (field != word and field.lower() in NAMES):
             try:
                 conditions.append(condition(word, COLUMNS, now))
             except ValueError as error:
