@@ -161,7 +161,9 @@ def test_a_filter_is_words_and_conditions(text, found):
     assert "".join(cell(x, "session").text[0] for x in every if wanted.holds(x)) == found
 
 
-@pytest.mark.parametrize("text", ["memory>x", "state=bad", "age<", "session~[", "session>a", "mem>1G", ">"])
+@pytest.mark.parametrize(
+    "text", ["memory>x", "state=bad", "age<", "session~[", "session>a", "mem>1G", ">"]
+)
 def test_a_condition_that_is_none_is_named(text):
     with pytest.raises(ValueError, match=r"^[^-\n][^\n]*$"):
         row_filter.parse(text, NOW)
