@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -62,13 +63,13 @@ def _listening(sessions: list[str], life: str) -> Iterator[None]:
     def start(session: str) -> subprocess.Popen[bytes]:
         with socket.create_server(("127.0.0.1", 0)) as port:
             argv = ours(session, "--session-id", life, command=LISTENING)
-            return subprocess.Popen(argv, stdin=port.fileno(), stdout=subprocess.DEVNULL)
+            member = subprocess.Popen(argv, stdin=port.fileno(), stdout=subprocess.DEVNULL)
+        _until_it_runs(member)
+        return member
 
     with ThreadPoolExecutor(8) as pool:
         members = list(pool.map(start, sessions))
     try:
-        for member in members:
-            _until_it_runs(member)
         yield
         spawn([SCOPEKEEPER, "stop", "--session-id", life, "--grace", "0s"])
     finally:
@@ -83,6 +84,9 @@ def _unit_of(session: str) -> str:
 
 
 def _until_it_runs(member: subprocess.Popen[bytes]) -> None:
-    while os.readlink(f"/proc/{member.pid}/exe") != os.path.realpath(LISTENING[0]):
-        if member.poll() is not None:
-            raise RuntimeError(f"{member.args!r} did not start")
+    while member.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # it has ended a moment ago
+            if os.readlink(f"/proc/{member.pid}/exe") == os.path.realpath(LISTENING[0]):
+                return
+        time.sleep(0.001)
+    raise RuntimeError(f"{member.args!r} did not start")

@@ -26,6 +26,9 @@ _FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
 """Seconds between looks at our own cgroup, and between questions about the job."""
 _AWAY = ("NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected")
 """What a bus answers for a systemd that executes itself anew (``daemon-reexec``)."""
+_FULL = "LimitsExceeded"
+"""What a bus answers to the greeting of a user who has as many connections as it allows: 256 to the
+system bus (dbus-daemon 1.16). A few hundred launches at once have that."""
 _AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
 """How long systemd may be away, and the pause before the next attempt."""
 _ENOENT, _EACCES, _EAFNOSUPPORT = 2, 13, 97
@@ -56,6 +59,7 @@ class Manager:
         self._kind, self._uid = kind, uid
         self.deadline = time.monotonic() + _DEADLINE
         self._away_until = 0.0
+        self._bus_is_full = False
         self._connect()
 
     def __enter__(self) -> "Manager":
@@ -70,28 +74,35 @@ class Manager:
         self._logged_in = False
         run = "/run" if self._kind == "system" else f"/run/user/{self._uid}"
         bus = "/run/dbus/system_bus_socket" if self._kind == "system" else f"{run}/bus"
-        self._is_private = False
+        self._is_private = self._bus_is_full or not self._can_open(bus)
+        if self._is_private:
+            self._open_private(f"{run}/systemd/private")
+            return
+        # A bus accepts the login, the greeting and the first call in one piece (dbus-daemon
+        # 1.14 and 1.16, dbus-broker 33).
+        self._serial += 1
+        hello = dbus_wire.call(self._serial, _BUS, "/org/freedesktop/DBus", _BUS, "Hello")
+        self._unsent = _LOGIN + hello
+
+    def _can_open(self, address: str) -> bool:
         try:
-            self._open(bus)
+            self._open(address)
         except OSError:
-            self._is_private = True
-            private = f"{run}/systemd/private"
-            try:
-                self._open(private)
-                self._unsent = _LOGIN
-                self._send(b"")
-                self._log_in()  # the manager drops a call that comes right behind the login
-            except OSError as error:
-                text = f"({private}: {error.strerror or error})"
-                raise UnavailableError(
-                    f"the {self._kind} manager does not answer {text}", *_remedy(error)
-                ) from None
-        else:
-            # A bus accepts the login, the greeting and the first call in one piece (dbus-daemon
-            # 1.14 and 1.16, dbus-broker 33).
-            self._serial += 1
-            hello = dbus_wire.call(self._serial, _BUS, "/org/freedesktop/DBus", _BUS, "Hello")
-            self._unsent = _LOGIN + hello
+            return False
+        return True
+
+    def _open_private(self, address: str) -> None:
+        """Connect to the manager's own socket; raises UnavailableError."""
+        try:
+            self._open(address)
+            self._unsent = _LOGIN
+            self._send(b"")
+            self._log_in()  # the manager drops a call that comes right behind the login
+        except OSError as error:
+            text = f"({address}: {error.strerror or error})"
+            raise UnavailableError(
+                f"the {self._kind} manager does not answer {text}", *_remedy(error)
+            ) from None
 
     def _open(self, address: str) -> None:
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -155,8 +166,9 @@ class Manager:
             while True:
                 message = self._receive()
                 if message.kind == dbus_wire.ERROR:  # of this call, or of the greeting
-                    text = "".join(message.strings()[:1])
-                    if message.error.rpartition(".")[2] in _AWAY:
+                    text, name = "".join(message.strings()[:1]), message.error.rpartition(".")[2]
+                    self._bus_is_full = name == _FULL and not self._is_private
+                    if name in _AWAY or self._bus_is_full:
                         raise AwayError(f"systemd does not answer: {text or message.error}")
                     raise CallError(message.error, text)
                 if message.reply_to == self._serial:

@@ -207,12 +207,12 @@ PARTS: tuple[Part, ...] = (
         "browser", "trixie nspawn user", "the page of report in a real Chromium, clicked", 8,
         (machine("trixie-browser:nspawn:user=-m browser tests/browser"),),
     ),
+    unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
+    openclaw("openclaw", "2026.9.6"),
     Part(
         "oomd", "trixie vm root+user", "whom systemd-oomd kills, and what the history has", 12,
         (machine(f"trixie-oomd:vm:root+user={inner('oomd')}"),), weight=3,
     ),
-    unit("trixie"),  # beside the machine that is emulated, and before the part that runs alone
-    openclaw("openclaw", "2026.9.6"),
     Part(
         "trixie-root-rest", "trixie nspawn root", "what trixie-root leaves", 30,
         (machine(f"rest@trixie:nspawn:root={inner(rest(ROOTS_OWN))}"),),

@@ -260,8 +260,8 @@ STEPS = (
     Step("own-path removal", own_removal, (1, 5)),
     Step("history write", history, (1,)),
     Step("keeper start", keeper, (), keeper=True),
-    Step("exec", exec_client, (125,), mend=whole_output, keeper=True),
-    Step("PTY hand-over", exec_keeper, (125,), mend=whole_output, keeper=True),
+    Step("exec", exec_client, (1, 125), mend=whole_output, keeper=True),
+    Step("PTY hand-over", exec_keeper, (1, 125), mend=whole_output, keeper=True),
     Step("wrap", wrap, (1,), mend=wrap_again),
     Step("install", install, (1,), mend=installed_again),
 )
