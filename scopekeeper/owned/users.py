@@ -6,6 +6,7 @@ too early is lost.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.kernel import cgroupfs, proc
@@ -58,7 +59,8 @@ def use_of(pid: int, path: str) -> str:
 
 
 def _words(pid: int, path: str) -> str:
-    arguments, environment = raw(proc.read(f"/proc/{pid}/cmdline")), proc.environment(pid)
+    environment = _environment(pid)
+    arguments = raw(proc.read(f"/proc/{pid}/cmdline"))
     wanted = raw(path)
     if mentions(arguments, wanted):
         return "has it in its arguments"
@@ -88,6 +90,20 @@ def _links(pid: int, path: str) -> str:
 
 def _maps(pid: int, path: str) -> str:
     return "has it mapped" if mentions(raw(proc.read(f"/proc/{pid}/maps")), raw(path)) else ""
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment of a process; raises OSError.
+
+    In the middle of execve the new program has neither arguments nor environment yet (Linux 6.18,
+    fs/exec.c): that is waited out, else it would seem to use nothing.
+    """
+    for _ in range(_LOOKS):
+        found = proc.environment(pid)
+        if found or proc.read(f"/proc/{pid}/cmdline") or not _target(f"/proc/{pid}/exe"):
+            return found
+        time.sleep(0.001)
+    return found
 
 
 def mentions(text: bytes, path: bytes) -> bool:
@@ -137,7 +153,7 @@ def with_tmpdir(paths: Collection[str]) -> dict[str, int]:
     for pid in proc.pids() if entries else ():
         if pid != os.getpid():
             with contextlib.suppress(OSError):
-                for entry in entries.keys() & set(proc.environment(pid).split(b"\0")):
+                for entry in entries.keys() & set(_environment(pid).split(b"\0")):
                     found.setdefault(entries[entry], pid)
     return found
 

@@ -1,6 +1,7 @@
 """The commands under fire: what is there before each, what it may answer, what may become of it."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -162,7 +163,7 @@ def _run_of(world: World, strike: Strike, after: float | None, lines: int) -> Ra
     # at the execve of its launch, a strike ends the command itself as it begins
     if ran.status == 0 and "trace=execve" not in strike:
         member.may = "lives"
-        run = ran.text.split()[-1]
+        run = re.findall(r"^[0-9a-f]{8}$", ran.text, re.MULTILINE)[0]  # beside warnings
         world.runs[run] = lines
         try:
             eventually(lambda: member.began, LIMIT)
@@ -249,10 +250,10 @@ def installed_again(world: World) -> None:
 
 
 STEPS = (
-    Step("run, new scope", run_new, (125,)),
-    Step("run, joining", run_join, (125,)),
-    Step("run --own", run_own, (125,)),
-    Step("run --replace", run_replace, (125,)),
+    Step("run, new scope", run_new, (125, 126)),
+    Step("run, joining", run_join, (125, 126)),
+    Step("run --own", run_own, (125, 126)),
+    Step("run --replace", run_replace, (125, 126)),
     Step("stop", stop, (1, 5, 6)),
     Step("stop of a member", stop_member, (1, 5, 6)),
     Step("reconcile", reconcile, (1, 5)),

@@ -17,7 +17,7 @@ from scopekeeper.history import recording
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.owned import claim as claims
-from scopekeeper.owned import scratch
+from scopekeeper.owned import scratch, users
 from scopekeeper.owned.claim import ASIDE, Kind
 from scopekeeper.owned.release import release_due
 from scopekeeper.owned.scratch import ScratchFolder, base, folder_name
@@ -322,6 +322,22 @@ def test_a_process_that_has_it_as_tmpdir_keeps_it(world):
         assert os.path.isdir(made.path)
         process.kill()
     assert list(world.release().values()) == ["removed"]
+
+
+def test_a_process_in_the_middle_of_execve_is_looked_at_again(world, monkeypatch):
+    made = make()
+    environment, read = users.proc.environment, users.proc.read
+    looks = iter((b"", b""))  # what the kernel shows before the new program has its stack
+    with subprocess.Popen(["sleep", "100"], env={**os.environ, "TMPDIR": made.path}) as process:
+        eventually(lambda: environment(process.pid))
+        monkeypatch.setattr(users.proc, "environment", lambda pid: (
+            next(looks, environment(pid)) if pid == process.pid else environment(pid)
+        ))  # fmt: skip
+        monkeypatch.setattr(users.proc, "read", lambda path: (
+            "" if path == f"/proc/{process.pid}/cmdline" else read(path)
+        ))  # fmt: skip
+        assert users.with_tmpdir([made.path]) == {made.path: process.pid}
+        process.kill()
 
 
 def test_a_folder_beside_it_is_not_it(world):
