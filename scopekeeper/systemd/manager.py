@@ -27,7 +27,7 @@ _FIRST_LOOK, _LONGEST_LOOK, _ASK_SECONDS = 0.0002, 0.005, 0.5
 _AWAY = ("NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected")
 """What a bus answers for a systemd that executes itself anew (``daemon-reexec``)."""
 _FULL = "LimitsExceeded"
-"""What a bus answers to the greeting of a user who has as many connections as it allows: 256 to the
+"""What a bus answers to the greeting of a user with as many connections as it allows: 256 to the
 system bus (dbus-daemon 1.16). A few hundred launches at once have that."""
 _AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
 """How long systemd may be away, and the pause before the next attempt."""

@@ -150,7 +150,11 @@ def play_top(film: Film, folder: Path) -> None:
         limit = ["--memory-max", most] if most else []
         argv = ["scopekeeper", "run", "-s", session, "-l", lane, "-n", name, *limit, "--", *command]
         subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-    time.sleep(5)
+    while (
+        subprocess.run(["scopekeeper", "ls", "-n", LOOKED_AT[-1][2]], capture_output=True).stdout
+        == b""
+    ):
+        time.sleep(0.1)
     with _terminal(film, folder) as terminal:
         terminal.watch("scopekeeper top", KEYS)
     subprocess.run(

@@ -27,8 +27,8 @@ from tests.machine import (
 from tests.scraping import Metrics
 
 from .fleet import Fleet
+from .pane import Pane, panes
 from .ssh import IS_THERE
-from .test_top import Pane
 
 pytestmark = [
     pytest.mark.systemd,
@@ -42,17 +42,8 @@ NO_LINK = pytest.mark.skipif(
 
 @pytest.fixture
 def pane(tmp_path: Path) -> Iterator[Open]:
-    if not shutil.which("tmux"):
-        pytest.skip("tmux is not installed")
-    opened: list[Pane] = []
-
-    def call(cols: int, rows: int, *arguments: str) -> Pane:
-        opened.append(Pane(tmp_path, cols, rows, *arguments))
-        return opened[-1]
-
-    yield call
-    for each in opened:
-        each.close()
+    with panes(tmp_path) as call:
+        yield call
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from tests.viewer import Viewer
 
 from .installed import Installed
 from .manager import Units
+from .pane import Pane, panes
 from .test_exec import begin
 
 pytestmark = pytest.mark.systemd
@@ -40,64 +40,10 @@ SLOW = ("--delay", "1h")
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
 
 
-class Pane:
-    """A window of a real tmux in which a shell runs ``top``."""
-
-    def __init__(self, folder: Path, cols: int, rows: int, *arguments: str) -> None:
-        self._socket = str(folder / "tmux")
-        script = f'"$@"; echo "status $?"; exec {sys.executable} -c "import time; time.sleep(1e6)"'
-        variables = {k: v for k, v in os.environ.items() if not k.startswith("TMUX")}
-        subprocess.run(
-            ["tmux", "-S", self._socket, "-f", "/dev/null", "new-session", "-d", "-x", str(cols),
-             "-y", str(rows), "sh", "-c", script, "sh", PROGRAM, "top", *arguments],
-            env=variables | {"LC_ALL": "C.UTF-8"}, check=True, timeout=60,
-        )  # fmt: skip
-
-    def _call(self, *words: str) -> str:
-        words = ("tmux", "-S", self._socket, *words)
-        return subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
-
-    def type(self, *keys: str) -> None:
-        self._call("send-keys", *keys)
-
-    def resize(self, cols: int, rows: int) -> None:
-        self._call("resize-window", "-x", str(cols), "-y", str(rows))
-
-    @property
-    def lines(self) -> list[str]:
-        return self._call("capture-pane", "-p").split("\n")[:-1]
-
-    def shows(self, pattern: str) -> list[str]:
-        """Wait until a pattern is visible, and return the lines."""
-        seen: list[str] = []
-
-        def found() -> object:
-            seen[:] = self.lines
-            return re.search(pattern, "\n".join(seen))
-
-        try:
-            eventually(found)
-        except AssertionError:
-            raise AssertionError("\n".join([f"{pattern!r} did not come:", *seen])) from None
-        return seen
-
-    def close(self) -> None:
-        self._call("kill-server")
-
-
 @pytest.fixture
 def pane(tmp_path: Path) -> Iterator[Callable[..., Pane]]:
-    if not shutil.which("tmux"):
-        pytest.skip("tmux is not installed")
-    opened: list[Pane] = []
-
-    def call(cols: int, rows: int, *arguments: str) -> Pane:
-        opened.append(Pane(tmp_path, cols, rows, *arguments))
-        return opened[-1]
-
-    yield call
-    for each in opened:
-        each.close()
+    with panes(tmp_path) as call:
+        yield call
 
 
 @pytest.fixture

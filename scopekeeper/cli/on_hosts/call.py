@@ -140,7 +140,7 @@ def _report(
 def worst(statuses: Sequence[int], failed: int) -> int:
     """Return the worst exit status; failed is that of a host without an answer. Pure.
 
-    4, nothing of that name is there, counts only if it is so on every host.
+    4, there is nothing with that name, counts only if it is so on every host.
     """
     known = [status if status in _BY_WEIGHT else failed for status in statuses]
     if failed != 1:  # its statuses grow worse with their number
