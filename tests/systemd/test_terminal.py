@@ -7,6 +7,7 @@ import signal
 import struct
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -94,7 +95,10 @@ def test_a_run_typed_into_a_terminal_is_a_job_of_its_shell(
     shell.expect(r"status 130\r")
 
 
-def test_hanging_up_ends_the_shell(shell: Terminal) -> None:
+def test_hanging_up_ends_the_process_of_the_terminal(shell: Terminal) -> None:
+    # sleep reads nothing: a shell may read the end of its input before the signal is there
+    shell.type("exec sleep 1000\n")
+    eventually(lambda: Path(f"/proc/{shell.pid}/comm").read_text() == "sleep\n")
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, shell.fd)  # the last descriptor of the terminal's other side
     os.close(nowhere)
