@@ -194,12 +194,13 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     )  # fmt: skip
     results = [result for _, result in done]
     progress.stopped = results
-    known = {each.pid for result in results for each in result.escaped}
+    pids = {each.pid for result in results for each in result.escaped}
     earlier, missing = _left_earlier(
-        given, found, known, cause=cause if given.escaped else None, warnings=warnings
+        given, found, pids, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    problem = unseen.collect(ended_life(cause, given.selector))
+    known = {member_id for result in results for member_id in result.explained}
+    problem = unseen.collect(ended_life(cause, given.selector), known)
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
@@ -279,8 +280,7 @@ class _Said:
 
     def print(self, given: _Given, found: _Found) -> None:
         """Print the lines, and on standard error what failed or could not be read."""
-        for line in self.lines(given, found):
-            click.echo(line)
+        click.echo("\n".join(self.lines(given, found)))
         if self._is_nothing:
             warn_unread(found.snapshot.unread)
         replace(self.paths, lines=()).print()

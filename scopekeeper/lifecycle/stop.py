@@ -32,7 +32,7 @@ from scopekeeper.lifecycle import (
 )
 from scopekeeper.lifecycle.held_target import HeldTarget
 from scopekeeper.lifecycle.stop_target import Result, Target
-from scopekeeper.scope.reason import Cause, Stopper
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
@@ -89,10 +89,7 @@ def stop(
             each.count(notes)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         _look_for_leavers(results, held, ends=ends_escaped)
-        ends: dict[int, list[End]] = {}
-        for each in held:
-            ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
-        news, problems = recording.keep_for_users(ends)
+        news, problems = _record(held, clock, watched)
         warnings += [problem for problem in problems if problem not in warnings]
         emptied = [each for each in held if each.result.outcome != "remains"]
         remove.remove([_emptied(each) for each in emptied])
@@ -104,8 +101,8 @@ def stop(
 
 def _open(result: Result) -> int | None:
     """Open a target's directory; None if it is gone or may not be opened."""
-    cgroupfs.gain_access(result.target.scope_directory)
-    cgroupfs.gain_access(result.target.directory)
+    for directory in dict.fromkeys((result.target.scope_directory, result.target.directory)):
+        cgroupfs.gain_access(directory)
     try:
         return os.open(result.target.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -117,27 +114,19 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    before = stop_mark.record_of(target.scope_directory)
-    earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     inode = stop_counts.number_of(target.scope_directory)
     kill_at = boottime() + round(target.grace * 1e6)
-    problem, cause = stop_mark.put(
+    marked = stop_mark.put(
         directory, target.scope_directory, target.leaf, cause, target.judged, kill_at=kill_at
     )
-    if problem == stop_mark.NOTHING:
+    if marked.problem == stop_mark.NOTHING:
         return None
-    if problem in (stop_mark.CHANGED, stop_mark.ADOPTED):
-        result.outcome, result.problem = "changed", problem
+    if marked.problem:
+        is_changed = marked.problem in (stop_mark.CHANGED, stop_mark.ADOPTED)
+        result.outcome = "changed" if is_changed else "refused"
+        result.problem = marked.problem
         return None
-    if problem:
-        result.outcome, result.problem = "refused", problem
-        return None
-    record = stop_mark.record_of(target.scope_directory)  # it may have got a label meanwhile
-    if record is None:
-        record = before
-    elif before is not None:
-        record = replace(record, mark=before.mark)
-    return HeldTarget(result, fd, inode, cause, record, earlier)
+    return HeldTarget(result, fd, inode, marked.cause, marked.scope, marked.earlier)
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
@@ -242,6 +231,22 @@ def _look_for_leavers(results: Sequence[Result], held: Sequence[HeldTarget], *, 
         each.escaped = found[each.target]
     if ends:
         leavers.end(gone, uid)
+
+
+def _record(
+    held: Sequence[HeldTarget], began: int, watched: Collection[str] | None
+) -> tuple[list[End], list[str]]:
+    """Write the ends to the history of each user; return what is new, and the problems."""
+    found = [(each, list(_ends(each, began, watched))) for each in held]
+    by_user: dict[int, list[End]] = {}
+    for each, ends in found:
+        by_user.setdefault(each.uid, []).extend(ends)
+    news, problems = recording.keep_for_users(by_user)
+    if not problems:
+        for each, ends in found:
+            known = (end.member_id for end in ends if end.reason is not Reason.UNKNOWN)
+            each.result.explained = tuple(known)
+    return news, problems
 
 
 def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iterator[End]:

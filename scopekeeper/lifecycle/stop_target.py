@@ -94,6 +94,8 @@ class Result:
     processes: int = 0
     """Processes that lived in it when the stop began, or were started in it until it was over; also
     those that another stop of the same target had found. The history has the same number."""
+    explained: tuple[str, ...] = ()
+    """Ids of members whose ends are in the history with their reason."""
 
     def __str__(self) -> str:
         """Return one line: the scope, the member, and what became of it."""
