@@ -56,6 +56,7 @@ class Line:
             return runs(self.end.pid or 0, self.start_time)
         return False
 
+
 def over(lines: Sequence[Line], mount: str) -> list[Line]:
     """Return the lines of members whose leaf is empty or gone; looks at each leaf once.
 

@@ -55,8 +55,7 @@ def fields(cause: Cause) -> dict[str, str]:
     """Return the mark of a stop by this process."""
     mark = {
         "STATE": "stopping",
-        "STOPPER_PID": str(os.getpid()),
-        "STOPPER_START": _start_of(os.getpid()),
+        **_stopper(os.getpid()),
         "WHY": cause.reason.value,
         "REASON": cause.text[: record_parser.REASON_MAX],
     }
@@ -72,9 +71,9 @@ def fields(cause: Cause) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _start_of(own: int) -> str:
-    """Return when this process, whose pid is own, began: it marks many targets."""
-    return start_time("self")
+def _stopper(own: int) -> dict[str, str]:
+    """Return the fields of this process, whose pid is own; one stop marks many targets."""
+    return {"STOPPER_PID": str(own), "STOPPER_START": start_time("self")}
 
 
 def cause(directory: str, found: StopMark | None) -> Cause | None:
