@@ -255,15 +255,16 @@ def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iter
     ended = began + int(each.result.milliseconds * 1000)
     claim = stop_mark.claim(each.scope_record.mark) if each.scope_record is not None else ""
     for end in each.observe() if each.members is None else each.members:
-        if remains and cgroupfs.is_populated(each.path_of(end.leaf)):
+        leaf = end.leaf
+        if remains and cgroupfs.is_populated(each.path_of(leaf)):
             continue
-        if end.processes or end.leaf in each.hidden:
-            processes, killed = each.lived.get(end.leaf, 0), each.killed.get(end.leaf, 0)
-            caused = observe.caused(end, each.cause_of(end.leaf), ended, processes, killed)
-            caused = replace(caused, cpu_usec=each.cpu_usec.get(end.leaf, end.cpu_usec))
+        if end.processes or leaf in each.hidden:
+            processes, killed = each.lived.get(leaf, 0), each.killed.get(leaf, 0)
+            caused = observe.caused(end, each.cause_of(leaf), ended, processes, killed)
+            caused = replace(caused, cpu_usec=each.cpu_usec.get(leaf, end.cpu_usec))
             ended_too = [pair[0] for pair in each.result.ended_escaped]
             yield observe.with_leavers(caused, each.result.escaped, ended_too)
-        elif watched is None or end.leaf not in watched:
+        elif watched is None or leaf not in watched:
             unwatched = observe.unwatched(end, each.earlier, ended, claim)
             if watched is not None or not observe.is_left_to_keeper(unwatched, each.uid):
                 yield unwatched
