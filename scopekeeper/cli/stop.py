@@ -1,7 +1,6 @@
 """``scopekeeper stop``."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import click
 
@@ -24,6 +23,7 @@ from scopekeeper.cli.stop_cause import cause_of, ended_life
 from scopekeeper.cli.stop_preview import preview
 from scopekeeper.cli.stop_report import document, label, sentence
 from scopekeeper.cli.users import uid_of, with_all_users
+from scopekeeper.data import dataclass, replace
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.cgroupfs import is_populated
 from scopekeeper.kernel.proc import mount_point
@@ -179,7 +179,7 @@ def _preview(given: _Given, found: _Found) -> int:
 
 def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int:
     """Stop what was found, and print the outcome; return the exit status."""
-    warnings: list[str] = []
+    warnings, explained = list[str](), set[str]()
     mount = mount_point()
     snapshots = [found.snapshot]
 
@@ -190,7 +190,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     done = stop_launched.stop_all(
         found.named, found.parts, look,
         grace=given.grace, cause=cause, warnings=warnings, step_out=step_out,
-        ends_escaped=given.escaped,
+        ends_escaped=given.escaped, explained=explained,
     )  # fmt: skip
     results = [result for _, result in done]
     progress.stopped = results
@@ -199,8 +199,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
         given, found, pids, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    known = {member_id for result in results for member_id in result.explained}
-    problem = unseen.collect(ended_life(cause, given.selector), known)
+    problem = unseen.collect(ended_life(cause, given.selector), explained)
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that

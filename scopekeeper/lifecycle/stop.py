@@ -49,6 +49,7 @@ def stop(
     step_out: Callable[[], None],
     asker: Stopper | None = None,
     ends_escaped: bool = False,
+    explained: set[str] | None = None,
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
@@ -57,7 +58,8 @@ def stop(
     the caller should report although the stop went on. watched are leaves whose ends the calling
     keeper reports if they ended before; None: a running keeper reports what nobody can explain.
     step_out is called if this process is in one of the targets, and must move it out. With
-    ends_escaped, what had left the targets is ended too, where that is proved.
+    ends_escaped, what had left the targets is ended too, where that is proved. Adds to explained
+    the ids of members whose ends are in the history with their reason.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     open_files.allow(2 * len(targets) + 64)
@@ -89,8 +91,14 @@ def stop(
             each.count(notes)
             each.result.milliseconds = each.result.milliseconds or (time.monotonic() - began) * 1000
         _look_for_leavers(results, held, ends=ends_escaped)
-        news, problems = _record(held, clock, watched)
+        ends: dict[int, list[End]] = {}
+        for each in held:
+            ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
+        news, problems = recording.keep_for_users(ends)
         warnings += [problem for problem in problems if problem not in warnings]
+        if explained is not None and not problems:
+            every = (end for found in ends.values() for end in found)
+            explained |= {end.member_id for end in every if end.reason is not Reason.UNKNOWN}
         emptied = [each for each in held if each.result.outcome != "remains"]
         remove.remove([_emptied(each) for each in emptied])
         for each in emptied:
@@ -231,22 +239,6 @@ def _look_for_leavers(results: Sequence[Result], held: Sequence[HeldTarget], *, 
         each.escaped = found[each.target]
     if ends:
         leavers.end(gone, uid)
-
-
-def _record(
-    held: Sequence[HeldTarget], began: int, watched: Collection[str] | None
-) -> tuple[list[End], list[str]]:
-    """Write the ends to the history of each user; return what is new, and the problems."""
-    found = [(each, list(_ends(each, began, watched))) for each in held]
-    by_user: dict[int, list[End]] = {}
-    for each, ends in found:
-        by_user.setdefault(each.uid, []).extend(ends)
-    news, problems = recording.keep_for_users(by_user)
-    if not problems:
-        for each, ends in found:
-            known = (end.member_id for end in ends if end.reason is not Reason.UNKNOWN)
-            each.result.explained = tuple(known)
-    return news, problems
 
 
 def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iterator[End]:

@@ -9,9 +9,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
+from scopekeeper.data import dataclass, field
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.lifecycle import stop_witness
 from scopekeeper.scope import record_parser, records

@@ -16,8 +16,8 @@ import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.history.end import MEANWHILE, UNPROVED
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import open_lock, start_time

@@ -1,8 +1,8 @@
 """What a stop is about and what it proves: targets, their grace, and results. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.safe_text import safe
 from scopekeeper.scope import names
@@ -94,8 +94,6 @@ class Result:
     processes: int = 0
     """Processes that lived in it when the stop began, or were started in it until it was over; also
     those that another stop of the same target had found. The history has the same number."""
-    explained: tuple[str, ...] = ()
-    """Ids of members whose ends are in the history with their reason."""
 
     def __str__(self) -> str:
         """Return one line: the scope, the member, and what became of it."""
