@@ -5,7 +5,6 @@ import os
 
 from scopekeeper.kernel import proc
 
-
 _LINKS_OF_ONE = 3
 """Links of the folder of a single thread: each thread adds one to a directory's own two."""
 
