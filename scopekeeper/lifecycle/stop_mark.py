@@ -181,7 +181,7 @@ def _put(
             if changed:
                 return Marked(changed, holds)
             if scope is not None:
-                earlier = cause(scope_directory, scope.mark)
+                earlier = cause(scope_directory if leaf else directory, scope.mark)
             first = (begun(directory) or begun(scope_directory)) if leaf else earlier
             holds = holding(first, asked)
             mark = fields(holds)
