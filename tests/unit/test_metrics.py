@@ -394,6 +394,7 @@ def metrics(*arguments, **environment):
     ("arguments", "status", "words"),
     [
         (["--textfile", "/nonexistent/x.prom"], 1, "/nonexistent"),
+        (["--textfile", "/x.txt"], 2, "give --textfile /x.txt.prom"),
         (["--textfile", "/x.prom", "--format", "openmetrics"], 2, "leave out --format"),
         (["--sessions", "-1"], 2, "--sessions"),
         (["--sessions", "x"], 2, "--sessions"),
