@@ -1,8 +1,8 @@
 """A gateway in Python that starts and ends members as it is asked, one request a line of JSON.
 
 ``{"start": N, "session": S}`` starts N members that wait, and answers their pids; with ``command``
-they run that; with ``owner`` another process owns them. ``{"end": pids, "signal": 9}`` signals them;
-``{"wait": pids}`` waits until they have ended. ``ahead`` is how far its clock is ahead.
+they run that; with ``owner`` another process owns them. ``{"end": pids, "signal": 9}`` signals
+them; ``{"wait": pids}`` waits until they have ended. ``ahead`` is how far its clock is ahead.
 """
 
 import json
@@ -57,7 +57,8 @@ class Launcher:
 
     def ask(self, **request: Any) -> list[int]:
         """Ask for something, and return its answer."""
-        assert self._child.stdin is not None and self._child.stdout is not None
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
         self._child.stdin.write(json.dumps(request) + "\n")
         self._child.stdin.flush()
         found: list[int] = json.loads(self._child.stdout.readline())

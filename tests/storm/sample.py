@@ -45,7 +45,7 @@ def of_folder(path: Path, leave_out: str = "") -> tuple[float, float]:
 def of_folders(state: Path, runtime: Path = RUNTIME) -> dict[str, float]:
     """Return the sizes of the state folder, with the runs' own, and of the runtime folder."""
     found = {}
-    history = [path for path in state.glob("history.db*")]
+    history = list(state.glob("history.db*"))
     found["history, KiB"] = sum(os.stat(path).st_blocks * _BLOCK for path in history) / 1024
     parts = (("runs", state / "runs", ""), ("other state", state, "runs"), ("/run", runtime, ""))
     for name, path, leave_out in parts:

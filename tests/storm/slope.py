@@ -5,6 +5,7 @@ samples are averaged to blocks of a minute, and the error is widened by what is 
 neighbouring blocks (their correlation r: by the root of (1 + r) / (1 - r)).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +66,6 @@ def slope(seconds: Sequence[float], values: Sequence[float], block: float = BLOC
     error = math.sqrt(total / (count - 2) / spread)
     alike = 0.0
     if total:
-        alike = sum(one * next_ for one, next_ in zip(left, left[1:], strict=False)) / total
+        alike = sum(one * next_ for one, next_ in itertools.pairwise(left)) / total
     alike = min(max(alike, 0.0), _MOST_ALIKE)
     return Slope(mean, steep * 3600, error * math.sqrt((1 + alike) / (1 - alike)) * 3600)

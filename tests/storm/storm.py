@@ -81,7 +81,7 @@ class Storm:
         until = time.monotonic() + seconds
 
         def runs() -> None:
-            argv = [PROGRAM, "exec", "-d", "-s", "warm:runs", "--", "true"]
+            argv = [PROGRAM, "exec", "-d", "-s", "warm:runs", "--", "echo", "building"]
             while self._runs() < RUNS and time.monotonic() < until:
                 subprocess.run(argv, env=self.world.environment, stdin=subprocess.DEVNULL,
                                capture_output=True)  # fmt: skip
