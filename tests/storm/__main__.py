@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
     for command in (commands.add_parser("storm"), commands.add_parser("day"), lab):
         command.add_argument("--minutes", type=float, default=30)
-        command.add_argument("--warm", type=float, default=900.0,
-                             help="seconds to fill what is bounded before, at most")  # fmt: skip
+        command.add_argument("--warm", type=float, default=120.0,
+                             help="seconds of short commands before the storm")  # fmt: skip
         command.add_argument("--ends", type=int, default=100_000)
         command.add_argument("--hours", type=float, default=24)
         command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))

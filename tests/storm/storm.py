@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,6 @@ from .slope import BLOCK, slope
 EVERY = 5.0
 """Seconds between samples."""
 WORKERS = 4
-ROWS, RUNS = 10_000, 1000
-"""What history and runs keep at most: the storm begins when both are full."""
-WARM_MOST = 900.0
-"""Seconds that it may take to fill them."""
 HARMS = ("innocent", "lost", "left", "other")
 _LOOKS = (("ls",), ("ls", "--members"), ("history", "--json"), ("reconcile",))
 _ANSWERS = (0, 1, 5)
@@ -55,6 +50,8 @@ class Storm:
 
     def run(self, minutes: float, warm: float) -> dict[str, Any]:
         """Fill what is bounded, storm for so long, and look at what is left."""
+        fill = [sys.executable, "-m", "tests.storm.fill"]
+        subprocess.run(fill, env=self.world.environment, check=True)
         self.world.keeper()
         self.keeper = main_pid(UNIT)
         canaries = Canaries(self.folder / "canaries")
@@ -77,19 +74,19 @@ class Storm:
     # before it
 
     def _warm(self, seconds: float) -> None:
-        """Fill the history and the folder of runs with real ends, as fast as possible."""
+        """Let many begin and end, until the keeper has needed what it needs."""
         until = time.monotonic() + seconds
 
         def runs() -> None:
             argv = [PROGRAM, "exec", "-d", "-s", "warm:runs", "--", "echo", "building"]
-            while self._runs() < RUNS and time.monotonic() < until:
+            while time.monotonic() < until:
                 subprocess.run(argv, env=self.world.environment, stdin=subprocess.DEVNULL,
                                capture_output=True)  # fmt: skip
 
         def members(worker: int) -> None:
             launcher = Launcher(self.world.environment)
             for number in itertools.count():
-                if self._rows() >= ROWS or time.monotonic() > until:
+                if time.monotonic() > until:
                     break
                 session = f"warm:{worker}:{number // 4}"
                 pids = launcher.ask(start=50, session=session, command=["true"])
@@ -98,19 +95,6 @@ class Storm:
 
         with ThreadPoolExecutor(4) as pool:
             wait([pool.submit(runs), pool.submit(runs), *(pool.submit(members, n) for n in (1, 2))])
-        self.note(f"filled: {self._rows()} ends, {self._runs()} runs")
-
-    def _rows(self) -> int:
-        try:
-            uri = f"file:{self.world.state}/history.db?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
-                (count,) = connection.execute("SELECT count(*) FROM ends").fetchone()
-                return int(count)
-        except sqlite3.OperationalError:
-            return 0
-
-    def _runs(self) -> int:
-        return len(list((self.world.state / "runs").glob("*")))
 
     # the storm
 
