@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
     for command in (commands.add_parser("storm"), commands.add_parser("day"), lab):
         command.add_argument("--minutes", type=float, default=30)
-        command.add_argument("--warm", type=float, default=120.0,
+        command.add_argument("--warm", type=float, default=results.WARM,
                              help="seconds of short commands before the storm")  # fmt: skip
         command.add_argument("--ends", type=int, default=100_000)
         command.add_argument("--hours", type=float, default=24)
@@ -75,7 +75,8 @@ def storm(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     folder = out / "storm"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    return Storm(folder, options.seed, note).run(options.minutes, options.warm)
+    found = Storm(folder, options.seed, note).run(options.minutes, options.warm)
+    return found | {"warm": options.warm}
 
 
 def day(options: argparse.Namespace, out: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+WARM = 120.0
+"""Seconds of short commands before a storm."""
 _KEYS = ("commit", "kernel", "systemd", "Python", "user", "seed")
 _HEAD = "| what | mean | slope an hour | standard error | |\n|---|---|---|---|---|"
 
@@ -17,7 +19,8 @@ def command(what: str, summary: Mapping[str, Any]) -> str:
     """Return what repeats a run."""
     seed = summary["about"]["seed"]
     if what == "storm":
-        return f"make storm MINUTES={summary['minutes']:g} SEED={seed}"
+        warm = "" if summary["warm"] == WARM else f" STORM_ARGS='--warm {summary['warm']:g}'"
+        return f"make storm MINUTES={summary['minutes']:g} SEED={seed}{warm}"
     return f"make day ENDS={summary['ends']} HOURS={summary['hours']:g} SEED={seed}"
 
 

@@ -1,6 +1,7 @@
 """What is sampled: the keeper's process, the folders, the cgroups and the units."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests import folders
@@ -26,13 +27,17 @@ def of_process(pid: int) -> dict[str, float]:
     }
 
 
-def of_folder(path: Path, leave_out: str = "") -> tuple[float, float]:
-    """Return how many files are in a folder and below, and the KiB that they take."""
+def of_folder(path: Path, leave_out: Sequence[str] = ()) -> tuple[float, float]:
+    """Return how many files are in a folder and below, and the KiB that they take.
+
+    leave_out are the beginnings of names.
+    """
     files = taken = 0
     for folder, inner, names in os.walk(path):
-        if leave_out in inner:
-            inner.remove(leave_out)
+        inner[:] = [name for name in inner if not name.startswith(tuple(leave_out))]
         for name in names:
+            if name.startswith(tuple(leave_out)):
+                continue
             try:
                 seen = os.lstat(f"{folder}/{name}")
             except OSError:
@@ -47,10 +52,10 @@ def of_folders(state: Path, runtime: Path = RUNTIME) -> dict[str, float]:
     found = {}
     history = list(state.glob("history.db*"))
     found["history, KiB"] = sum(os.stat(path).st_blocks * _BLOCK for path in history) / 1024
-    parts = (("runs", state / "runs", ""), ("other state", state, "runs"), ("/run", runtime, ""))
+    others = ("runs", "history.db")
+    parts = (("runs", state / "runs", ()), ("other state", state, others), ("/run", runtime, ()))
     for name, path, leave_out in parts:
         found[f"{name}, files"], found[f"{name}, KiB"] = of_folder(path, leave_out)
-    found["other state, KiB"] -= found["history, KiB"]
     return found
 
 

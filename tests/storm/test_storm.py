@@ -69,7 +69,8 @@ def test_the_cost_of_an_end_is_that_of_the_ends_of_a_minute():
 def test_a_run_takes_the_place_of_the_one_before(tmp_path):
     about = dict.fromkeys(("commit", "kernel", "systemd", "Python", "user"), "x") | {"seed": "7"}
     line = {"mean": 1234.5, "per_hour": 0.123, "error": 2.5, "verdict": "flat"}
-    summary = {"about": about, "minutes": 30.0, "ends": 5, "harms": {"innocent": 0, "lost": 0},
+    harms = {"innocent": 0, "lost": 0}
+    summary = {"about": about, "minutes": 30.0, "warm": 120.0, "ends": 5, "harms": harms,
                "slopes": {"heap, KiB": line}}  # fmt: skip
     begin, end = marks("storm")
     page = tmp_path / "page.md"
@@ -78,6 +79,8 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path):
     assert page.read_text() == f"a\n{begin}\n{table('storm', summary)}\n{end}\nb\n"
     assert "| heap, KiB | 1234 | 0.12 | 2.5 | flat |" in page.read_text()
     assert "`make storm MINUTES=30 SEED=7`: commit x" in page.read_text()
+    short = table("storm", summary | {"warm": 60.0})
+    assert "`make storm MINUTES=30 SEED=7 STORM_ARGS='--warm 60'`" in short
     with pytest.raises(ValueError, match="has no"):
         write(page, "day", summary)
 
