@@ -13,6 +13,7 @@ from tests.machine import eventually, is_alive, state_of, text_of
 
 from .calls import (
     SHORT,
+    Call,
     Fault,
     choose,
     errors_of,
@@ -185,6 +186,21 @@ def test_programs_that_a_command_starts_are_found_and_one_of_them_is_killed(tmp_
     assert done.stdout == "0\n"
     assert not was_struck(tmp_path / "none")
     assert was_struck(tmp_path / "strike")
+
+
+@pytest.mark.parametrize("executes", [True, False])
+def test_a_call_fails_once_and_a_command_is_killed_before_one(tmp_path, executes):
+    script = "import os; [os.write(1, b'x\\n') for _ in range(5)]"
+    argv = (sys.executable, "-IS", "-c", script)
+    call_ = Call("write", 3, 9, "1, 'x'", True, "7", True)
+    failed = call(Fault(call_, 9, "ENOSPC", executes=executes).strike(tmp_path / "1"), *argv)
+    assert len(failed.stdout.splitlines()) == 2
+    assert "No space left" in failed.stderr
+    killed = call(Fault(call_, 9, executes=executes).strike(tmp_path / "2"), *argv)
+    assert (len(killed.stdout.splitlines()), killed.returncode) == (2, -signal.SIGKILL)
+    settled(tmp_path / "2")
+    assert was_struck(tmp_path / "1")
+    assert was_struck(tmp_path / "2")
 
 
 def test_what_runs_in_a_member_is_left_alone(tmp_path):
