@@ -106,7 +106,7 @@ class Runner:
         if kind == "beside":
             return self._side_by_side(number, chance)
         steps = [each for each in self.steps if kind != "program" or self.good[each.name].programs]
-        step = chance.choice(steps)
+        (step,) = chance.choices(steps, [each.weight for each in steps])
         good = self.good[step.name]
         trial = Trial(number, step.name, kind, "")
         log = self._log("strike")

@@ -34,6 +34,8 @@ class Step:
     """Whether a keeper belongs to it anyway."""
     always: bool = False
     """Whether it may answer so in any machine."""
+    weight: float = 1.0
+    """How often it is drawn: what takes long is drawn less often."""
     alone: bool = False
     """Whether a keeper beside it would be in its way."""
 
@@ -301,7 +303,7 @@ STEPS = (
     Step("exec", exec_client, (1, 125), mend=whole_output, keeper=True),
     Step("PTY hand-over", exec_keeper, (1, 125), mend=whole_output, keeper=True),
     Step("wrap", wrap, (1,), mend=wrap_again),
-    Step("install", install, (1,), mend=installed_again, alone=True),
-    Step("uninstall", uninstall, (1,), mend=installed_again, alone=True),
-    Step("doctor", doctor, (1, 2), always=True),
+    Step("install", install, (1,), mend=installed_again, alone=True, weight=0.4),
+    Step("uninstall", uninstall, (1,), mend=installed_again, alone=True, weight=0.4),
+    Step("doctor", doctor, (1, 2), always=True, weight=0.4),
 )
