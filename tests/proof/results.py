@@ -85,9 +85,8 @@ def totals(rows: Sequence[str]) -> str:
         for name in (*_SHOWN, "other"):
             sums[name] += int(cells[name])
     return "\n".join(
-        f"In all as {user}: {sums['struck']:,} struck; "
+        f"- In all as {user}: {sums['struck']:,} struck; "
         + ", ".join(f"{sums[name]} {name}" for name in (*_SHOWN, "other"))
-        + ".  "
         for user, sums in sorted(found.items())
     )
 

@@ -147,8 +147,8 @@ def test_what_came_out_is_appended_as_a_row(tmp_path):
         "`make proof COUNT=4 SEED=7 PROOF_ARGS=--root` |"
     )
     assert lines[7:] == [
-        "In all as root: 4 struck; 0 innocent, 0 lost, 2 early, 2 left, 0 other.  ",
-        "In all as x: 2 struck; 0 innocent, 0 lost, 1 early, 1 left, 0 other.  ",
+        "- In all as root: 4 struck; 0 innocent, 0 lost, 2 early, 2 left, 0 other",
+        "- In all as x: 2 struck; 0 innocent, 0 lost, 1 early, 1 left, 0 other",
         END,
         "b",
     ]
