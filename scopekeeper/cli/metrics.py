@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scopekeeper import whole_file
+from scopekeeper import unfinished_files, whole_file
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.output import write_bytes
@@ -105,6 +105,7 @@ def publisher(form: str | None, textfile: str | None, *, as_json: bool) -> Publi
         if textfile is None:
             write_bytes(content)
         else:
+            unfinished_files.beside(textfile)
             whole_file.replace(textfile, content, mode=0o644)
 
     return publish
