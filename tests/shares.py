@@ -87,6 +87,7 @@ BOTH: Share = {
 LONG: Share = {
     "systemd/test_keeper_rewrap.py": ALL,
     "systemd/test_cron.py": ALL,
+    "systemd/test_call_counts.py": ALL,
     "systemd/test_fleet.py": ALL,
     "systemd/test_label.py": ALL,
     "systemd/test_later_scopes.py": ALL,

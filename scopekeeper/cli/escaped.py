@@ -3,7 +3,6 @@
 import os
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from scopekeeper.cli.list_view import ListOptions, Row
 from scopekeeper.cli.show import answer, safe
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import uid_of, user, user_fields
+from scopekeeper.data import dataclass
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier

@@ -4,10 +4,10 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from scopekeeper.cli.show import processes
 from scopekeeper.cli.unseen import keeper_runs
+from scopekeeper.data import dataclass
 from scopekeeper.errors import InterruptedWorkError
 from scopekeeper.lifecycle.stop_interrupted import StopInterruptedError, living
 from scopekeeper.lifecycle.stop_target import Result

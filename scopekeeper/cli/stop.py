@@ -1,7 +1,6 @@
 """``scopekeeper stop``."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import click
 
@@ -24,6 +23,7 @@ from scopekeeper.cli.stop_cause import cause_of, ended_life
 from scopekeeper.cli.stop_preview import preview
 from scopekeeper.cli.stop_report import document, label, sentence
 from scopekeeper.cli.users import uid_of, with_all_users
+from scopekeeper.data import dataclass, replace
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.kernel.cgroupfs import is_populated
 from scopekeeper.kernel.proc import mount_point
@@ -179,7 +179,7 @@ def _preview(given: _Given, found: _Found) -> int:
 
 def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int:
     """Stop what was found, and print the outcome; return the exit status."""
-    warnings: list[str] = []
+    warnings, explained = list[str](), set[str]()
     mount = mount_point()
     snapshots = [found.snapshot]
 
@@ -190,16 +190,16 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     done = stop_launched.stop_all(
         found.named, found.parts, look,
         grace=given.grace, cause=cause, warnings=warnings, step_out=step_out,
-        ends_escaped=given.escaped,
+        ends_escaped=given.escaped, explained=explained,
     )  # fmt: skip
     results = [result for _, result in done]
     progress.stopped = results
-    known = {each.pid for result in results for each in result.escaped}
+    pids = {each.pid for result in results for each in result.escaped}
     earlier, missing = _left_earlier(
-        given, found, known, cause=cause if given.escaped else None, warnings=warnings
+        given, found, pids, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    problem = unseen.collect(ended_life(cause, given.selector))
+    problem = unseen.collect(ended_life(cause, given.selector), explained)
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that
@@ -279,8 +279,7 @@ class _Said:
 
     def print(self, given: _Given, found: _Found) -> None:
         """Print the lines, and on standard error what failed or could not be read."""
-        for line in self.lines(given, found):
-            click.echo(line)
+        click.echo("\n".join(self.lines(given, found)))
         if self._is_nothing:
             warn_unread(found.snapshot.unread)
         replace(self.paths, lines=()).print()

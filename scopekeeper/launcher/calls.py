@@ -35,13 +35,17 @@ MODULES = (
     "scopekeeper.policy", "scopekeeper.policy.cache_format", "scopekeeper.policy.cached",
     "scopekeeper.policy.files", "scopekeeper.regular_files", "scopekeeper.scope.choose_placement",
     "scopekeeper.scope.client", "scopekeeper.scope.owner", "scopekeeper.users",
-    "scopekeeper.whole_file",
+    "scopekeeper.whole_file", "scopekeeper.systemd.lingering",
+    # its child, which makes the scope
+    "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.create_unit",
+    "scopekeeper.launch.join", "scopekeeper.launch.member", "scopekeeper.launch.start_keeper",
+    "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
 )  # fmt: skip
 
 LOADER = """\
-import marshal, sys
+import marshal, posix, sys
 
-sys.path.insert(0, FOLDER)
+sys.path.append(FOLDER)
 
 class Compiled:
     @staticmethod
@@ -51,7 +55,6 @@ class Compiled:
         file, is_package, _ = MODULES[name]
         file = FOLDER + "/" + file
         spec = type(sys.__spec__)(name, Compiled, origin=file, is_package=is_package)
-        spec.has_location = True
         if is_package:
             spec.submodule_search_locations.append(file[: -len("/__init__.py")])
         return spec
@@ -62,12 +65,24 @@ class Compiled:
 
     @staticmethod
     def exec_module(module):
+        module.__file__ = module.__spec__.origin
         exec(marshal.loads(MODULES[module.__name__][2]), module.__dict__)
 
 sys.meta_path.insert(0, Compiled)
 from scopekeeper.main import main
 
-main()
+try:
+    main()
+except SystemExit as end:
+    if "click" in sys.modules or not isinstance(end.code, int):
+        raise
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    posix._exit(end.code)
 """
 """Finds the modules by the import system's own interface. FOLDER is where the package is, and
-MODULES has by name: the file in there, whether it is a package, the code."""
+MODULES has by name: the file in there, whether it is a package, the code. What its path has not is
+the standard library's: so FOLDER comes last, and is not listed for each of its modules.
+
+A call without click has no threads and nothing to clean up: it ends at once, since taking the
+interpreter apart takes a tenth of it."""

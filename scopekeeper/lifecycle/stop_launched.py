@@ -9,8 +9,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.lifecycle.stop import stop
 from scopekeeper.lifecycle.stop_target import Result, Target, target_of
 from scopekeeper.scope.launched import Launched, Named, ends_with_launcher, key_of
@@ -52,6 +52,7 @@ def stop_all(
     step_out: Callable[[], None],
     ends_escaped: bool = False,
     asker: Stopper | None = None,
+    explained: set[str] | None = None,
 ) -> list[tuple[Part, Result]]:
     """Stop these parts of what is named, and what is launched from them meanwhile.
 
@@ -68,6 +69,7 @@ def stop_all(
             step_out=step_out,
             ends_escaped=ends_escaped,
             asker=asker,
+            explained=explained,
         )
         done += zip(found, results, strict=True)
         round_, found = round_ + 1, _next(named, done, look, grace)

@@ -11,6 +11,7 @@ runtime folder can forge both.
 """
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -34,13 +35,28 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
     """
     try:
         seen = os.stat(directory)
-        folder = make_folder()
-        mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
-        content = records.dumps({"BOOT": proc.boot_id(), **fields})
-        whole_file.replace(f"{folder}/{seen.st_ino}", content, mode=mode)
+        write(str(seen.st_ino), fields, seen.st_uid)
     except (OSError, ScopekeeperError):
         return False
     return True
+
+
+def write(name: str, fields: dict[str, str], uid: int) -> None:
+    """Write the fields about a cgroup of this uid to a file; raises OSError, ScopekeeperError."""
+    folder = _folder()
+    mode = 0o600 if uid == os.geteuid() else 0o644
+    content = records.dumps({"BOOT": this_boot(), **fields})
+    try:
+        whole_file.replace(f"{folder}/{name}", content, mode=mode)
+    except FileNotFoundError:
+        _make(folder)
+        whole_file.replace(f"{folder}/{name}", content, mode=mode)
+
+
+@functools.cache
+def this_boot() -> str:
+    """Return the id of this boot: one stop writes and reads many files that have it."""
+    return proc.boot_id()
 
 
 def find(directory: str) -> record_parser.StopMark | None:
@@ -52,7 +68,7 @@ def find(directory: str) -> record_parser.StopMark | None:
     for folder in folders():
         with contextlib.suppress(OSError, ScopekeeperError, records.RecordError):
             raw = regular_files.read(f"{folder}/{number}", record_parser.SIZE_MAX)
-            if records.loads(raw).get("BOOT") == proc.boot_id():
+            if records.loads(raw).get("BOOT") == this_boot():
                 return record_parser.stop_mark(raw)
     return None
 
@@ -97,13 +113,10 @@ def folders() -> Iterator[str]:
         yield _ROOTS
 
 
-def make_folder() -> str:
-    """Make the folder of this user's stops, and return it; raises OSError."""
-    folder = _folder()
-    if not os.path.isdir(folder):
-        mode = 0o755 if os.geteuid() == 0 else 0o700
-        os.makedirs(os.path.dirname(folder), mode=mode, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, mode)
-            os.chmod(folder, mode)  # whatever the umask
-    return folder
+def _make(folder: str) -> None:
+    """Make the folder of this user's stops; raises OSError."""
+    mode = 0o755 if os.geteuid() == 0 else 0o700
+    os.makedirs(os.path.dirname(folder), mode=mode, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)  # whatever the umask
