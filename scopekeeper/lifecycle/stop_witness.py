@@ -21,8 +21,10 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import proc
 from scopekeeper.scope import record_parser, records
 
-_KEPT_SECONDS = 3600.0
-"""A keeper reads them within seconds; a stop that was killed is finished within minutes."""
+_KEPT, _KEPT_SECONDS = 1000, 3600.0
+"""How many files stay, and for how long: a stop that was killed is finished within minutes."""
+_SURELY_SECONDS = 60.0
+"""No file goes before that, however many there are: a keeper reads them within seconds."""
 _ROOTS = "/run/scopekeeper/stops"
 
 
@@ -71,13 +73,24 @@ def find(directory: str) -> record_parser.StopMark | None:
     return None
 
 
-def tidy() -> None:
-    """Remove files that are no longer needed."""
-    oldest = time.time() - _KEPT_SECONDS
+def tidy(folder: str = "") -> None:
+    """Remove files that are no longer needed, by default those of this user."""
+    now = time.time()
     with contextlib.suppress(OSError, ScopekeeperError):
-        for entry in os.scandir(_folder()):
-            if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                os.unlink(entry.path)
+        for at, (written, path) in enumerate(_newest_first(folder or _folder())):
+            if now - written > (_KEPT_SECONDS if at < _KEPT else _SURELY_SECONDS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # another stop may be as fast
+
+
+def _newest_first(folder: str) -> list[tuple[float, str]]:
+    """Return when each file of a folder was written, and its path."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+    return sorted(found, reverse=True)
 
 
 def _folder() -> str:
