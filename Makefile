@@ -33,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts proof storm day test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts proof storm day test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench curves \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -127,6 +127,10 @@ lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie
 
 bench: prepare ## the benchmarks, in a machine at native speed; ONLY=words: tables with these in the title
 	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks --only '$(ONLY)'
+
+curves: prepare ## what 100 to 10,000 scopes cost, drawn for docs/performance.md: some 15 minutes
+	@$(RUN) tests.lab run trixie --nspawn --timeout 1500 -- python -m benchmarks.curves --most $(or $(MOST),10000) | \
+	    $(INTERPRETER) -m benchmarks.curves --from -
 
 site: prepare ## the pages of docs/ as a site in build/site
 	@NO_MKDOCS_2_WARNING=1 $(INTERPRETER) -m mkdocs build --strict --quiet

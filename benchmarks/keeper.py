@@ -22,12 +22,12 @@ _MEMORY, _POLLS = 40.0, 12.0
 
 def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
     """Measure a keeper of idle scopes, and its reaction to the end of an owner."""
-    with _keeper() as pid:
+    with running_keeper() as pid:
         members = [ours(fresh("keep"), command=READY) for _ in range(scopes)]
         with started(members, together=False, workers=8):
-            while _wake_ups(pid, 1.0):
+            while wake_ups(pid, 1.0):
                 pass
-            woken = _wake_ups(pid, seconds) * 60 / seconds
+            woken = wake_ups(pid, seconds) * 60 / seconds
             memory, systemds = pss(pid), pss(manager())
         mine = [_until_ended() for _ in range(rounds)]
     theirs = [_until_systemd_ended_it() for _ in range(rounds)]
@@ -42,13 +42,14 @@ def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _keeper() -> Iterator[int]:
-    """Run a keeper with a state of its own; yield its pid once it is ready."""
+def running_keeper() -> Iterator[int]:
+    """Run a keeper, with a state of its own unless one is set; yield its pid once it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ready.bind(f"{folder}/notify")
         ready.settimeout(60)
-        own = {"NOTIFY_SOCKET": f"{folder}/notify", "SCOPEKEEPER_STATE": f"{folder}/state"}
+        state = os.environ.get("SCOPEKEEPER_STATE", f"{folder}/state")
+        own = {"NOTIFY_SOCKET": f"{folder}/notify", "SCOPEKEEPER_STATE": state}
         keeper = subprocess.Popen(
             [SCOPEKEEPER, "keeper", "--linger", "infinity"],
             env={**os.environ, **own}, stderr=subprocess.DEVNULL,
@@ -107,7 +108,9 @@ def manager() -> int:
     return int(subprocess.check_output([SYSTEMCTL, "show", "--value", "-pMainPID", unit]))
 
 
-def _wake_ups(pid: int, seconds: float) -> int:
+def wake_ups(pid: int, seconds: float) -> int:
+    """Return how often a process began or ceased to run within so many seconds."""
+
     def switches() -> int:
         text = Path(f"/proc/{pid}/status").read_text()
         return sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", text)))

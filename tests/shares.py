@@ -108,6 +108,7 @@ LONG: Share = {
     # edges beside the main job: hostile neighbours, places, containers, what a report has
     "cgroup/test_cgroup_bugreport.py": ALL,
     "systemd/test_bugreport.py": ALL,
+    "systemd/test_many_others.py": ALL,
     "systemd/test_went_on.py": ALL,
     "systemd/test_end_details.py": ALL,
     "systemd/test_exec_edges.py": ALL,

@@ -5,6 +5,7 @@ import shlex
 
 from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError
+from scopekeeper.history.end import End
 from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import unseen_ends
@@ -23,8 +24,10 @@ def _is_known(word: str) -> bool:
         if HistoryStore(state.directory()).read(about=about, limit=1):
             return True
     with contextlib.suppress(LookupError):  # no cgroup2
-        return any(  # a keeper takes some seconds to record an end
-            about in (end.session, end.run, end.name, end.member_id, end.unit)
-            for end in unseen_ends.over(mount_point())
-        )
+        # a keeper takes some seconds to record an end
+        return bool(unseen_ends.over(mount_point(), lambda end: _is_about(end, about)))
     return False
+
+
+def _is_about(end: End, about: str) -> bool:
+    return about in (end.session, end.run, end.name, end.member_id, end.unit)

@@ -83,7 +83,10 @@ def _moments(snapshot: Snapshot) -> tuple[dict[str, float | None], frozenset[str
     from scopekeeper.lifecycle.plan import plan
 
     if policy.counts_idle:
-        measured = [_measured(scope) if scope in asked else scope for scope in snapshot.scopes]
+        wanted = {scope.directory for scope in asked}
+        measured = [
+            _measured(scope) if scope.directory in wanted else scope for scope in snapshot.scopes
+        ]
         snapshot = replace(snapshot, scopes=tuple(measured))
     actions = plan(snapshot, policy)
     by_scope: dict[str, list[Action]] = {}

@@ -17,7 +17,14 @@ from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier
 from scopekeeper.lifecycle.bring_back import bring_back, step
-from scopekeeper.lifecycle.escaped import Escaped, end, find, is_selected, living_members
+from scopekeeper.lifecycle.escaped import (
+    Escaped,
+    end,
+    find,
+    find_all,
+    is_selected,
+    living_members,
+)
 from scopekeeper.lifecycle.escaped_end import BY_RULE
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.reason import Cause
@@ -143,6 +150,8 @@ class Handled:
 def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]) -> list[Handled]:
     """Find the escaped processes of this user; end or put back those that the rules say."""
     uid = os.getuid()
+    if not find_all(uid):
+        return []
     snapshot = reader.again().snapshot(uid=uid)
     found = find(snapshot, uid)
     steps = {each.pid: step(each, policy) for each in found}
@@ -169,6 +178,8 @@ def about(word: str, selector: Selector, uid: int | None) -> list[Escaped]:
 
     Without a word, of the selector's session and lane.
     """
+    if not find_all(uid):
+        return []
     snapshot = Reader(mount_point()).snapshot(uid=uid)
     words = [word] if word else []
     return [each for each in find(snapshot, uid) if _is_selected(each, selector, words)]

@@ -18,6 +18,7 @@ from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import label
 from scopekeeper.lifecycle.label import Labelled
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -57,7 +58,8 @@ def command(
     """
     wanted = _wanted(given, clear=clear)
     require_target(selector, words)
-    snapshot = Reader(mount_point(), unlock=True).snapshot(uid=os.getuid())
+    reader = Reader(mount_point(), unlock=True)
+    snapshot = reader.snapshot(uid=os.getuid(), about=about(words, selector))
     selected, missing = select_targets(snapshot, words, selector, "label")
     if unnamed:
         selected = [each for each in selected if label.is_unnamed(each.scope)]

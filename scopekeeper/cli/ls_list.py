@@ -115,7 +115,12 @@ def _find(
     all_users: bool,
 ) -> _Found:
     """Read the machine; prints on stderr which words name nothing."""
-    snapshot = reader.snapshot(uid=uid_of(all_users=all_users))
+    about = None
+    if words or selector != Selector():
+        from scopekeeper.scope import nearby
+
+        about = nearby.about(words, replace(selector, states=frozenset()))
+    snapshot = reader.snapshot(uid=uid_of(all_users=all_users), about=about)
     ends = Ends(snapshot)
     if words:
         from scopekeeper.cli.select_options import words_in_full

@@ -26,6 +26,7 @@ from scopekeeper.kernel import listening
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.kernel.processes import Process
 from scopekeeper.quantities import show_bytes, show_duration
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
@@ -106,7 +107,8 @@ def command(
     """
     options.require_rows(as_json)
     view = options.view(COLUMNS)
-    snapshot = Reader(mount_point()).snapshot(uid=uid_of(all_users=all_users))
+    named = about(words, selector)
+    snapshot = Reader(mount_point()).snapshot(uid=uid_of(all_users=all_users), about=named)
     selected, missing = inside.find(snapshot, words, selector, all_users=all_users)
     found = list(inside.parts(selected, lambda: listening.read(unix=as_json)))
     is_plain = bool(view.conditions or view.orders)

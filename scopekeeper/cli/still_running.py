@@ -22,6 +22,7 @@ from scopekeeper.policy.load import load
 from scopekeeper.quantities import show_duration
 from scopekeeper.scope.launched import Launcher, launcher, look_up
 from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.resolve import meanings
 from scopekeeper.scope.selection import Selector, select
 from scopekeeper.scope.snapshot import Reader
@@ -131,7 +132,8 @@ def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
     """
     try:
         reader = Reader(mount_point(), sockets=functools.cache(unix_sockets.read))
-        snapshot = reader.snapshot(uid=uid)
+        words = (what,) if what else ()
+        snapshot = reader.snapshot(uid=uid, about=about(words, selector, members=True))
     except LookupError:
         return []
     found = {}
@@ -143,7 +145,7 @@ def running(what: str, selector: Selector, uid: int | None) -> list[Running]:
             if member in each.scope.living_members and selector.matches_member(member):
                 found[member.directory] = (each.scope, member)
     before = {}
-    named, _ = look_up(snapshot, (what,) if what else (), selector)
+    named, _ = look_up(snapshot, words, selector)
     for went_on in (x for x in named.launched(snapshot) if x.goes_on and x.member.lives):
         before[went_on.member.directory] = went_on.launcher
         found[went_on.member.directory] = (went_on.scope, went_on.member)

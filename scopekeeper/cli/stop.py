@@ -34,12 +34,15 @@ from scopekeeper.quantities import duration
 from scopekeeper.scope import names
 from scopekeeper.scope.launched import Launched, Named, key_of, kinds_of
 from scopekeeper.scope.model import Identity, Snapshot
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
 REMAINS = 5
 ESCAPED = 6
+_COLLECT_SECONDS = 10.0
+"""A stop is about one of many scopes, and what else has ended may wait for the next command."""
 
 
 @click.command(
@@ -99,7 +102,8 @@ def command(
     require_target(selector, words)
     uid = uid_of(all_users=all_users)
     given = _Given(selector, words, uid, seconds, escaped, all_users, must_exist, as_json)
-    found = _find(given, Reader(mount_point(), unlock=not dry_run).snapshot(uid=uid))
+    reader = Reader(mount_point(), unlock=not dry_run)
+    found = _find(given, reader.snapshot(uid=uid, about=about(words, selector)))
     if dry_run:
         raise SystemExit(_preview(given, found))
     cause = cause_of(selector, note or old_note)
@@ -182,9 +186,11 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     warnings, explained = list[str](), set[str]()
     mount = mount_point()
     snapshots = [found.snapshot]
+    named = about(given.words, given.selector)
+    later = named.later() if named is not None else None
 
     def look() -> Snapshot:
-        snapshots[:] = [Reader(mount, unlock=True).snapshot(uid=given.uid)]
+        snapshots[:] = [Reader(mount, unlock=True).snapshot(uid=given.uid, about=later)]
         return snapshots[0]
 
     done = stop_launched.stop_all(
@@ -199,7 +205,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
         given, found, pids, cause=cause if given.escaped else None, warnings=warnings
     )
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
-    problem = unseen.collect(ended_life(cause, given.selector), explained)
+    problem = unseen.collect(ended_life(cause, given.selector), explained, every=_COLLECT_SECONDS)
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     for result in results:  # the monitor of a container ends with that

@@ -16,16 +16,22 @@ _KEEPER_SECONDS, _PAUSE = 1.5, 0.05
 
 
 def collect(
-    ended: Mapping[unseen_ends.Life, str] = unseen_ends.NO_LIVES, known: Collection[str] = ()
+    ended: Mapping[unseen_ends.Life, str] = unseen_ends.NO_LIVES,
+    known: Collection[str] = (),
+    *,
+    every: float = 0.0,
 ) -> str:
     """Record unseen ends, unless a keeper runs; return the problem, '' if there is none.
 
     ended has the evidence for lives of services that have ended just now; known are ids of members
-    whose ends are in the history, with their reason. A running keeper records
-    them itself: it may yet learn an exit status that nothing else can.
+    whose ends are in the history, with their reason. A running keeper records them itself: it may
+    yet learn an exit status that nothing else can. With every, this is left to a later call if it
+    was done less than so many seconds ago: it looks at all that lives.
     """
     with contextlib.suppress(LookupError):  # no cgroup2
         mount = mount_point()
+        if not ended and unseen_ends.was_collected(every):
+            return ""
         if not keeper_runs():
             return unseen_ends.collect(mount, known, ended)[1]
     return ""
@@ -42,7 +48,7 @@ def pending(about: str, equal: Mapping[str, str]) -> list[End]:
         mount = mount_point()
         deadline = time.monotonic() + _KEEPER_SECONDS
         while True:
-            ends = [end for end in unseen_ends.over(mount) if _is_about(end, about, equal)]
+            ends = unseen_ends.over(mount, lambda end: _is_about(end, about, equal))
             waiting = _unrecorded(ends) if ends else []
             if not waiting or not keeper_runs():
                 return []

@@ -11,6 +11,7 @@ from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.scope import names
 from scopekeeper.scope.launched import Launched, look_up
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.reason import Reason
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
@@ -71,10 +72,12 @@ class Target:
     def launched(self, uid: int | None) -> list[Launched]:
         """Return what was launched from there, runs, and is no other name of it."""
         try:
-            snapshot = Reader(mount_point()).snapshot(uid=uid)
+            words = (self.word,) if self.word else ()
+            named_here = about(words, self.selector, members=True)
+            snapshot = Reader(mount_point()).snapshot(uid=uid, about=named_here)
         except LookupError:
             return []
-        named, _ = look_up(snapshot, (self.word,) if self.word else (), self.selector)
+        named, _ = look_up(snapshot, words, self.selector)
         return [each for each in named.launched(snapshot) if each.member.lives and not each.goes_on]
 
     def parts(self) -> "Target | None":

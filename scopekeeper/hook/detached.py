@@ -18,6 +18,7 @@ from scopekeeper.hook import client_label, client_process, event
 from scopekeeper.hook.client_process import Ancestor, ClientProcess, Watch
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.safe_text import safe
+from scopekeeper.scope.nearby import About
 from scopekeeper.scope.snapshot import Reader
 from scopekeeper.systemd import journal
 
@@ -117,7 +118,8 @@ def scopes_of(session: str) -> list[str]:
 
     If it is only the label of a scope, other sessions may use its servers too.
     """
-    scopes = Reader(mount_point()).snapshot(uid=os.geteuid()).scopes
+    about = About(frozenset((session,)))
+    scopes = Reader(mount_point()).snapshot(uid=os.geteuid(), about=about).scopes
     return [scope.unit for scope in scopes if scope.session == session and not scope.elsewhere]
 
 

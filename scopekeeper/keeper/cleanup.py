@@ -95,9 +95,11 @@ class Cleanup:
 
     async def _hunt(self) -> None:
         self._hunt_timer = None
-        snapshot = self._snapshot()
         began = time.monotonic()
-        found = await asyncio.to_thread(escaped.find, snapshot, self._uid)
+        found = await asyncio.to_thread(escaped.find_all, self._uid)
+        snapshot = self._snapshot() if found else Snapshot(())
+        if found:  # rare; only then the members that live count
+            found = await asyncio.to_thread(escaped.find, snapshot, self._uid)
         self._hunt_seconds = max(_HUNT_SECONDS, _HUNT_PAUSE * (time.monotonic() - began))
         for each in found:
             if (each.pid, each.start_time) not in self._logged:

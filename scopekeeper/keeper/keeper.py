@@ -232,16 +232,11 @@ class Keeper:
 
     def _decide(self, directories: set[str], now: int) -> None:
         """Plan for these scopes, session by session, together with the other scopes of each."""
-        tracked = self._tracker.tracked
-        sessions = {tracked[d].scope.session for d in directories if d in tracked}
-        by_session: dict[str, list[Scope]] = {session: [] for session in sessions}
-        for each in tracked.values():
-            if each.scope.session in by_session:
-                by_session[each.scope.session].append(each.scope)
+        by_session = self._tracker.beside(directories)
         doing: list[Action] = []
         for session, scopes in by_session.items():
             with self._tracker.faults.contained(f"the plan for {session!r}"):
-                doing += self._due(Snapshot(tuple(scopes), now), directories)
+                doing += self._due(Snapshot(scopes, now), directories)
         if doing:
             self._acting |= {action.scope.directory for action in doing}
             involved = tuple(scope for scopes in by_session.values() for scope in scopes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+from collections import UserDict
 from collections.abc import Callable, Collection, Iterable
 
 from scopekeeper.history.end import End
@@ -56,8 +57,8 @@ class PendingEnds:
         self._doubt = doubt
         self._ask = ask
         self._notes = stop_counts.Notes()
-        self._waiting: dict[Key, Ending] = {}
-        self._unexplained: dict[Key, Ending] = {}
+        self._waiting = _Ends()
+        self._unexplained = _Ends()
         self.states: dict[Owner, UnitState] = {}
         """What systemd reports about services, until the ends in doubt are reported."""
         self.killed: dict[Owner, str] = {}
@@ -79,8 +80,7 @@ class PendingEnds:
 
     def leaves(self, directory: str) -> list[str]:
         """Return the leaves of a scope whose ends are not reported yet."""
-        keys = (*self._waiting, *self._unexplained)
-        return [leaf for where, leaf in keys if where == directory]
+        return [*self._waiting.leaves(directory), *self._unexplained.leaves(directory)]
 
     @property
     def all_leaves(self) -> list[str]:
@@ -212,3 +212,27 @@ class PendingEnds:
         ended = ending.end if ending.cause is None else ending.counted(self._notes)
         end = end_reason.explain(ended, exit_, ending.cause, kills, around)
         self._report_end(end if ending.cause else observe.with_claim(end, ending.claim))
+
+
+class _Ends(UserDict[Key, Ending]):
+    """Ends by scope and leaf, in their order; finds those of one scope without the others."""
+
+    def __init__(self) -> None:
+        self._by_scope: dict[str, dict[str, None]] = {}
+        super().__init__()
+
+    def leaves(self, directory: str) -> Collection[str]:
+        """Return the leaves of a scope."""
+        return self._by_scope.get(directory, ())
+
+    def __setitem__(self, key: Key, ending: Ending) -> None:
+        super().__setitem__(key, ending)
+        directory, leaf = key
+        self._by_scope.setdefault(directory, {})[leaf] = None
+
+    def __delitem__(self, key: Key) -> None:
+        super().__delitem__(key)
+        directory, leaf = key
+        del self._by_scope[directory][leaf]
+        if not self._by_scope[directory]:
+            del self._by_scope[directory]

@@ -16,6 +16,7 @@ from scopekeeper.keeper.processes import Processes
 from scopekeeper.keeper.scope_tracker import TrackedScope
 from scopekeeper.keeper.watch import Watch
 from scopekeeper.lifecycle import unseen_ends
+from scopekeeper.scope import names
 from scopekeeper.scope.model import Member, Owner, Scope
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.snapshot import Reader
@@ -67,6 +68,7 @@ class Tracker:
         self._stopping = Stopping.NOTHING
         self.tracked: dict[str, TrackedScope] = {}
         """By directory."""
+        self._by_session: dict[str, set[str]] = {}
         self._unrecorded: dict[str, tuple[int, float]] = {}
         """By directory: its inode, and when it was first seen without a record."""
         self.activity = False
@@ -120,6 +122,17 @@ class Tracker:
         """The scopes as last seen."""
         found = (each.scope for each in self.tracked.values())
         return tuple(sorted(found, key=lambda s: (s.session, s.lane, s.run, s.cgroup)))
+
+    def beside(self, directories: Iterable[str]) -> dict[str, tuple[Scope, ...]]:
+        """Return the scopes of the sessions of these, by session.
+
+        By the name of the scope: of sessions whose names were cut, several can be one here.
+        """
+        sessions = {_session(each) for each in directories if each in self.tracked}
+        return {
+            session: tuple(self.tracked[each].scope for each in self._by_session[session])
+            for session in sessions
+        }
 
     @property
     def is_busy(self) -> bool:
@@ -301,6 +314,7 @@ class Tracker:
                 return  # its launch is about to write the record, which sends an event
             tracked = self.tracked[directory] = TrackedScope(scope)
             self._report(notices.ScopeStarted(scope))
+            self._by_session.setdefault(_session(directory), set()).add(directory)
         label = tracked.scope.label
         came, ended = tracked.look(scope, reader)
         if scope.label != label:
@@ -331,6 +345,10 @@ class Tracker:
     def _gone(self, directory: str, tracked: TrackedScope, reader: Reader) -> None:
         self._pending.add(directory, tracked, tracked.gone(reader))
         del self.tracked[directory]
+        session = _session(directory)
+        self._by_session[session].discard(directory)
+        if not self._by_session[session]:
+            del self._by_session[session]
         self._report(notices.ScopeEnded(tracked.scope))
 
     def _ended(self, end: End) -> None:
@@ -359,3 +377,8 @@ class Tracker:
             due |= self.tracked.keys()
         self._dirty |= due - {""}
         self._look()
+
+
+def _session(directory: str) -> str:
+    """Return the session in the name of a scope, as far as it was not cut."""
+    return (names.parse_unit(directory.rpartition("/")[2]) or ("",))[0]

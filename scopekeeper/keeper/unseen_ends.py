@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from scopekeeper.history.end import End
@@ -12,6 +13,9 @@ _log = logging.getLogger("scopekeeper")
 
 _SECONDS = 1.0
 """How long after a launch to look: by then a member that stays has been seen."""
+_PAUSE, _LONGEST_SECONDS = 20, 4.0
+"""Wait this many times as long as the last look took, but not longer than that: of ten thousand
+members the ledger has megabytes."""
 _MOST_REPORTED = 10_000
 
 
@@ -35,6 +39,7 @@ class UnseenEnds:
         self._found = found
         self._reported: dict[str, None] = {}
         self._waits = False
+        self._seconds = _SECONDS
         self._problem = ""
 
     def note(self, end: End) -> None:
@@ -51,13 +56,18 @@ class UnseenEnds:
         """Look soon, once for everything launched until then."""
         if not self._waits:
             self._waits = True
-            self._jobs.begin_later(_SECONDS, self.look)
+            self._jobs.begin_later(self._seconds, self.look)
 
     async def look(self) -> None:
         """Look now."""
         self._waits = False
-        others = self._reported.keys() | set(self._watched())
-        ends, problem = await asyncio.to_thread(unseen_ends.collect, self._mount, others)
+        began = time.monotonic()
+        living = set(self._watched())
+        others = self._reported.keys() | living
+        ends, problem = await asyncio.to_thread(
+            unseen_ends.collect, self._mount, others, living=living
+        )
+        self._seconds = min(max(_SECONDS, _PAUSE * (time.monotonic() - began)), _LONGEST_SECONDS)
         if problem and problem != self._problem:
             _log.error("%s", problem)
         self._problem = problem

@@ -139,6 +139,7 @@ class NewMember:
             "BOUND": bound_to,
             "LABEL": label,
             "LABEL_TAKEN": label and "1",
+            records.MARKS: "1",
             **self.owner.fields,
         }
         for key, value in (request.durations | request.limits).items():
@@ -165,6 +166,8 @@ def enter(directory: str, member: NewMember, place: Place, *, unsure: bool = Fal
                 return False
             raise
         try:
+            if record["LAUNCHED_IN"]:  # first: whoever finds the member finds it by this
+                posix.setxattr(directory, records.LAUNCHED, b"1")
             posix.setxattr(path, records.ATTRIBUTE, records.dumps(record))
             member.arrive(path, place)
         except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle.contradiction import contradiction
-from scopekeeper.scope import marker, names
+from scopekeeper.scope import marker, names, outside
 from scopekeeper.scope.model import Identity, Member, Snapshot
 from scopekeeper.scope.records import KINDS
 from scopekeeper.scope.selection import Selector
@@ -90,7 +90,7 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     """
     living = living_members(snapshot)
     labels = {scope.unit: scope.label for scope in snapshot.scopes if scope.label}
-    found = (look(pid, uid, living) for pid in proc.pids())
+    found = (look(pid, uid, living) for pid in outside.pids())
     named = [
         dataclasses.replace(each, label=labels.get(each.scope, ""))
         for each in found
@@ -114,7 +114,7 @@ def lives(each: Escaped) -> bool:
 
 def find_all(uid: int | None) -> list[Escaped]:
     """Return the same, each as if its member were over."""
-    return [each for pid in proc.pids() if (each := look(pid, uid, {})) is not None]
+    return [each for pid in outside.pids() if (each := look(pid, uid, {})) is not None]
 
 
 def child_of(scope: str, leaf: str, pid: int, start_time: str) -> Escaped | None:

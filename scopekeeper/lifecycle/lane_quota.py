@@ -19,6 +19,7 @@ from scopekeeper.policy.cache_format import compiled_path
 from scopekeeper.regular_files import open_regular
 from scopekeeper.scope import names
 from scopekeeper.scope.model import Identity, Owner, Scope
+from scopekeeper.scope.nearby import About
 from scopekeeper.scope.placement import Place
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selected
@@ -53,15 +54,17 @@ def make_room(
     if os.path.exists(f"{where.base}/{unit}"):
         return
     _one_at_a_time()
+    every = "max_scopes" in launch.rules
+    about = None if every else About(frozenset((wanted.session,)))
     scopes = [
         scope
-        for scope in Reader(where.mount, unlock=True).snapshot(uid=os.getuid()).scopes
+        for scope in Reader(where.mount, unlock=True).snapshot(uid=os.getuid(), about=about).scopes
         if scope.lives and not (scope.problem or scope.stopping or scope.elsewhere)
     ]
     end = functools.partial(_end, warnings=warnings, step_out=step_out)
     if "supersede" in launch.rules:
         _supersede(launch, scopes, end)
-    if "max_scopes" in launch.rules:
+    if every:
         _check_quota(launch, scopes, end)
 
 

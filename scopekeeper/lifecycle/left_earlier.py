@@ -12,6 +12,7 @@ from scopekeeper.lifecycle.escaped import (
     Escaped,
     end,
     find,
+    find_all,
     is_selected,
     living_members,
     may_be_ended,
@@ -33,6 +34,8 @@ def is_named(each: Escaped, word: str) -> bool:
 def find_left(selector: Selector, words: Collection[str], uid: int | None) -> list[Escaped]:
     """Return what had left scopes of this session and lane, or of these words."""
     if not words and selector.session is None:
+        return []
+    if not find_all(uid):
         return []
     snapshot = Reader(mount_point()).snapshot(uid=uid)
     return [each for each in find(snapshot, uid) if _is_selected(each, selector, words)]

@@ -6,8 +6,9 @@ a line see scopekeeper.history.launch_ledger.
 
 import contextlib
 import dataclasses
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.history.end import BETWEEN_LOOKS, End
@@ -19,6 +20,8 @@ from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import Owner
 from scopekeeper.scope.reason import Cause, Reason
 
+_ID = re.compile(rb"\0ID=([^\0]*)")
+_CONTINUES = b"\0CONTINUES="
 SETTLED_SECONDS = 10.0
 """How long a launch may take from opening the file to writing its line."""
 
@@ -57,15 +60,15 @@ class Line:
         return False
 
 
-def over(lines: Sequence[Line], mount: str) -> list[Line]:
+def over(lines: Sequence[Line], mount: str, continued: Collection[str]) -> list[Line]:
     """Return the lines of members whose leaf is empty or gone; looks at each leaf once.
 
-    A leaf of another container is invisible from here, and is not over.
+    A leaf of another container is invisible from here, and is not over. continued are the keys of
+    members that went on as others.
     """
     here = namespaces()
     visible = [each for each in lines if each.owner.namespaces == here]
     is_empty = {leaf: _is_empty(f"{mount}{leaf}") for leaf in {each.leaf for each in visible}}
-    continued = {each.earlier for each in lines}
     return [
         each
         for each in visible
@@ -93,6 +96,37 @@ def parsed(
                     end = dataclasses.replace(found.end, label=label.label)
                     found = dataclasses.replace(found, end=end)
                 yield found
+
+
+def split(raw: bytes, living: Collection[str]) -> tuple[list[bytes], bytes]:
+    """Return the lines of members with these ids, unparsed, and all others as they are.
+
+    A line that says what its process was before is among the others.
+    """
+    if not living:
+        return [], raw
+    alive: list[bytes] = []
+    others: list[bytes] = []
+    for each in raw.split(b"\n"):
+        is_alive = _id_of(each) in living and _CONTINUES not in each
+        (alive if is_alive else others).append(each)
+    return alive, b"\n".join(others)
+
+
+def of_members(raw: bytes, ids: Collection[str]) -> bytes:
+    """Return the lines of members with these ids, unparsed."""
+    return b"\n".join(each for each in raw.split(b"\n") if _id_of(each) in ids)
+
+
+def part_of(key: str, value: str) -> bytes:
+    """Return what a line has in it if a field has this value."""
+    return records.dumps({key: value}).split(b"\n")[1]
+
+
+def _id_of(line: bytes) -> str:
+    """Return the id of the member that a line is about; '' if it has none, or is too long."""
+    found = _ID.search(line) if len(line) <= record_parser.SIZE_MAX else None
+    return found[1].decode("ascii", "replace") if found else ""
 
 
 def _parse(line: bytes) -> Line:

@@ -8,7 +8,7 @@ import enum
 import math
 from collections.abc import Iterator
 
-from scopekeeper.data import dataclass
+from scopekeeper.data import dataclass, replace
 from scopekeeper.policy.rules import Policy, Rules
 from scopekeeper.policy.values import FOREVER
 from scopekeeper.quantities import show_duration
@@ -79,16 +79,24 @@ class _Rules:
         return self._rules[key]
 
 
-def plan(snapshot: Snapshot, policy: Policy, *, owner: str | None = None) -> list[Action]:
-    """Return what to do: at least one action for every scope in the snapshot.
+def plan(
+    snapshot: Snapshot, policy: Policy, *, owner: str | None = None, only: Scope | None = None
+) -> list[Action]:
+    """Return what to do: at least one action for every scope in the snapshot, or only for one.
 
     owner (a unit's name or a pid) restricts the plan to what belongs to that owner, so that one of
     several gateways can clean up behind itself.
     """
     all_rules = _Rules(policy)
-    actions = []
+    by_place: dict[tuple[str, str], list[Scope]] = {}
     for scope in snapshot.scopes:
-        found = list(_scope_actions(scope, snapshot, all_rules, owner))
+        by_place.setdefault((scope.session, scope.lane), []).append(scope)
+    # only scopes of one session and lane concern each other
+    places = {place: replace(snapshot, scopes=tuple(its)) for place, its in by_place.items()}
+    actions = []
+    for scope in snapshot.scopes if only is None else (only,):
+        place = places[scope.session, scope.lane]
+        found = list(_scope_actions(scope, place, all_rules, owner))
         actions += [action for action in found if owner is None or _concerns(action, owner)]
     return actions
 

@@ -7,7 +7,7 @@ or got a new owner meanwhile. It leaves a stop to the process that carries it ou
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from scopekeeper.history import recording
@@ -91,9 +91,13 @@ def apply(
     done = []
     removals: list[Action] = []
     stops: list[tuple[Action, stop_target.Target]] = []
+    runs: dict[tuple[str, str], list[Scope]] = {}
+    for each in snapshot.scopes:
+        if each.session_id:  # only such scopes supersede each other
+            runs.setdefault((each.session, each.lane), []).append(each)
     for action in actions:
         if action.step is Step.STOP:
-            afresh = _look_again(action, policy, reader, snapshot)
+            afresh = _look_again(action, policy, reader, snapshot, runs)
             if isinstance(afresh, Done):
                 done.append(afresh)
                 continue
@@ -139,19 +143,24 @@ def untouched(action: Action) -> Done:
 
 
 def _look_again(
-    action: Action, policy: Policy, reader: Reader, snapshot: Snapshot
+    action: Action,
+    policy: Policy,
+    reader: Reader,
+    snapshot: Snapshot,
+    runs: Mapping[tuple[str, str], Sequence[Scope]],
 ) -> Selected | Done:
-    """Return the scope or member as it is now, if a new plan still stops the same."""
+    """Return the scope or member as it is now, if a new plan still stops the same.
+
+    runs are the scopes of the snapshot that may supersede others, by session and lane.
+    """
     scope = reader.again().scope(action.scope.directory, action.scope.uid)
     if scope is None or scope.inode != action.scope.inode:
         return Done(action, _CHANGED, change=_ENDED)
     wanted = action.member.member_id if action.member else None
-    others = [each for each in snapshot.scopes if each.session == scope.session]
+    others = runs.get((scope.session, scope.lane), ()) if scope.session_id else ()
     others = [each for each in others if each.directory != scope.directory]
     afresh = dataclasses.replace(snapshot, scopes=(scope, *others))
-    for again in plan(afresh, policy):
-        if again.scope is not scope:
-            continue
+    for again in plan(afresh, policy, only=scope):
         same = (again.member.member_id if again.member else None) == wanted
         if again.step is Step.STOP and same:
             return Selected(scope, again.member)

@@ -14,7 +14,7 @@ from scopekeeper.scope.placement import manager_of
 from scopekeeper.systemd.units import epoch_of
 
 _SECONDS = 2.0
-"""How long to wait for systemd to remove a cgroup before asking it to."""
+"""How long to wait for systemd to remove the next cgroup before asking it to."""
 _PAUSE = 0.005
 
 
@@ -49,11 +49,16 @@ def remove(emptied: Sequence[Emptied]) -> None:
             _remove_folder(each)
     deadline = time.monotonic() + _SECONDS
     for each, life in managed:  # one after the other: polling all would keep systemd from its work
+        has_waited = False
         while each.is_there():
             if time.monotonic() > deadline:
                 _settle(each, life)
                 break
             time.sleep(_PAUSE)
+            has_waited = True
+        else:
+            if has_waited:  # systemd is at it; of thousands it takes many seconds
+                deadline = time.monotonic() + _SECONDS
     for directory, is_managed in left.items():
         _remove_scope(directory, is_managed, deadline)
 

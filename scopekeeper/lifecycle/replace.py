@@ -10,6 +10,7 @@ from scopekeeper.errors import ConflictError
 from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import stop, stop_target
 from scopekeeper.scope.model import Owner
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.selection import Selector, select
 from scopekeeper.scope.snapshot import Reader
@@ -23,7 +24,9 @@ def replace(
     Adds to warnings what the caller should report. step_out is as for a stop.
     """
     mount = proc.mount_point()
-    snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
+    named = about((), earlier)
+    wanted = named.later() if named is not None else None
+    snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid(), about=wanted)
     targets = [
         stop_target.target_of(selected, as_judged=True)
         for selected in select(snapshot, earlier)

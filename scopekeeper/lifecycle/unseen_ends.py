@@ -13,7 +13,7 @@ import dataclasses
 import fcntl
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
@@ -52,29 +52,49 @@ def lines_of(ends: Sequence[End], causes: Sequence[Cause], scope: str) -> Iterat
 
 
 def collect(
-    mount: str, known: Collection[str] = (), ended: Mapping[Life, str] = NO_LIVES
+    mount: str,
+    known: Collection[str] = (),
+    ended: Mapping[Life, str] = NO_LIVES,
+    *,
+    living: Collection[str] = (),
 ) -> tuple[list[End], str]:
     """Write ends that nobody saw to the history; return them and a problem, '' if there was none.
 
-    known are ids of members whose ends the caller reports itself; ended has the evidence for lives
-    of services that have ended, and may not be inactive yet. Raises nothing.
+    known are ids of members whose ends the caller reports itself, living those of them that it sees
+    living; ended has the evidence for lives of services that have ended, and may not be inactive
+    yet. Raises nothing.
     """
     try:
         with _alone() as alone:
-            return _collect(mount, known, ended) if alone else ([], "")
+            return _collect(mount, known, ended, living) if alone else ([], "")
     except OSError as error:
         return [], f"ends that nobody saw were not written: {error.filename}: {error.strerror}"
 
 
-def over(mount: str) -> list[End]:
-    """Return the ends that have lines, whether they are in the history or not."""
-    return [each.end for each in member_lines.over(_all_lines(), mount)]
+def was_collected(seconds: float) -> bool:
+    """Return whether a collector has looked within so many seconds."""
+    try:
+        return 0 <= time.time() - os.stat(_lock_file()).st_mtime < seconds
+    except OSError:
+        return False
+
+
+def over(mount: str, concerns: Callable[[End], bool]) -> list[End]:
+    """Return the ends that have lines, whether they are in the history or not.
+
+    concerns is called first, with what would be the end of a member, whether that lives or not.
+    """
+    lines = _all_lines()
+    continued = {each.earlier for each in lines}
+    named = [each for each in lines if concerns(each.end)]
+    return [each.end for each in member_lines.over(named, mount, continued)]
 
 
 def launched(scope: str) -> dict[str, End]:
     """Return, by leaf, the members that launches wrote into the cgroup path of a scope."""
     here = namespaces()
-    lines = (each for each in _all_lines() if each.owner.namespaces == here and each.cause is None)
+    found = _all_lines(member_lines.part_of("CGROUP", scope))
+    lines = (each for each in found if each.owner.namespaces == here and each.cause is None)
     by_path = {each.leaf: dataclasses.replace(each.end, seen=True) for each in lines}
     below = f"{scope}/"
     return {path[len(below) :]: end for path, end in by_path.items() if path.startswith(below)}
@@ -90,9 +110,10 @@ def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     if None not in causes:
         return causes
     here = namespaces()
+    ids = {end.member_id for end, cause in zip(ends, causes, strict=True) if cause is None}
     announced = {
         (each.end.member_id, each.end.started): each.cause
-        for each in _all_lines(_OF_STOP)
+        for each in member_lines.parsed(member_lines.of_members(_raw(), ids), part=_OF_STOP)
         if each.owner.namespaces == here
     }
     return [
@@ -106,11 +127,12 @@ def labelled(ends: Sequence[End]) -> list[End]:
 
     A label that was given right before an end may not have been read from the scope's record.
     """
-    if all(end.label for end in ends):
-        return list(ends)
+    ids = {end.member_id for end in ends if not end.label}
+    raw = _raw() if ids else b""
+    labels = label_lines.read(raw)
     found = {
         (each.end.member_id, each.end.started): each.end.label
-        for each in _all_lines()
+        for each in member_lines.parsed(member_lines.of_members(raw, ids), labels)
         if each.end.label
     }
     return [
@@ -125,7 +147,7 @@ def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
     The time is in microseconds since the epoch.
     """
     here = namespaces()
-    for each in reversed(_all_lines()):
+    for each in reversed(_all_lines(member_lines.part_of("RUN", run))):
         if (each.end.run, each.end.pid, each.owner.namespaces) == (run, pid, here):
             return each.leaf, each.end.started
     return None
@@ -133,46 +155,53 @@ def launch_of(run: str, pid: int | None) -> tuple[str, int] | None:
 
 def _all_lines(part: bytes = b"") -> list[Line]:
     """Return the lines that have this part."""
+    raw = _raw()
+    return list(member_lines.parsed(raw, label_lines.read(raw), part))
+
+
+def _raw() -> bytes:
+    """Return all lines; b'' if they cannot be read."""
     where = launch_ledger.path()
     try:
         recent = _read(where)[0]  # first: a collector may be about to move it to the other
-        raw = _read(where + launch_ledger.EARLIER)[0] + recent
-        return list(member_lines.parsed(raw, label_lines.read(raw), part))
+        return _read(where + launch_ledger.EARLIER)[0] + recent
     except OSError:
-        return []
+        return b""
 
 
 def _collect(
-    mount: str, known: Collection[str], ended: Mapping[Life, str]
+    mount: str, known: Collection[str], ended: Mapping[Life, str], living: Collection[str]
 ) -> tuple[list[End], str]:
     where = launch_ledger.path()
     earlier, aged = _read(where + launch_ledger.EARLIER)
     recent, _ = _read(where)
     over: dict[tuple[str, int], Line] = {}
-    clues = _Clues(mount, ended)
     now = time.time_ns() // 1000
 
     labels = label_lines.read(earlier + recent)
-    old_lines = list(member_lines.parsed(earlier, labels))
-    new_lines = list(member_lines.parsed(recent, labels))
+    clues = _Clues(mount, ended, earlier + recent, labels)
+    old_alive, old_others = member_lines.split(earlier, living)
+    new_alive, new_others = member_lines.split(recent, living)
+    old_lines = list(member_lines.parsed(old_others, labels))
+    new_lines = list(member_lines.parsed(new_others, labels))
     lines = [*old_lines, *new_lines]
     continued = {each.earlier: each for each in lines if each.earlier}
-    gone = member_lines.over(lines, mount)
+    gone = member_lines.over(lines, mount, continued)
     for each in gone:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)
             if each.cause is not None or key not in over:
                 over[key] = each
-    for each in lines:
-        clues.lines.setdefault(each.scope[0], []).append(each)
     ends = [_end_of(each, now, clues, continued.get(each.key)) for each in over.values()]
     problem = recording.record(ends)
     if not problem:
         lost = {id(each) for each in gone}
         if earlier and aged > SETTLED_SECONDS:
             left = [each for each in old_lines if id(each) not in lost]
-            scopes = {each.scope for each in (*left, *new_lines)}
-            again = [*(b"\n%s\n" % each.raw for each in left), *label_lines.kept(labels, scopes)]
+            alive = member_lines.parsed(b"\n".join((*old_alive, *new_alive))) if labels else ()
+            scopes = {each.scope for each in (*left, *new_lines, *alive)}
+            raw = [*old_alive, *(each.raw for each in left)]
+            again = [*(b"\n%s\n" % each for each in raw), *label_lines.kept(labels, scopes)]
             launch_ledger.append(b"".join(again))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(where + launch_ledger.EARLIER)
@@ -190,11 +219,12 @@ class _Clues:
 
     mount: str
     ended: Mapping[Life, str]
+    raw: bytes
+    """The ledger."""
+    labels: label_lines.Labels
     owners: Reader = field(init=False)
     results: oom.Results = field(default_factory=oom.Results)
     timed_out: TimedOut = field(default_factory=TimedOut)
-    lines: dict[str, list[Line]] = field(default_factory=dict)
-    """What the ledger has, by the path of the scope."""
 
     def __post_init__(self) -> None:
         self.owners = Reader(self.mount)
@@ -228,14 +258,17 @@ class _Clues:
         """
         if each.limit is None:
             return None
+        path = each.scope[0]
+        part = member_lines.part_of("CGROUP", path)
+        found = [x for x in member_lines.parsed(self.raw, self.labels, part) if x.scope[0] == path]
         others = [
-            other for other in self.lines[each.scope[0]]
+            other for other in found
             if other.end.member_id != each.end.member_id and other.end.started >= each.end.started
         ]  # fmt: skip
         evidence = self.timed_out.evidence(
             each.limit, min((other.end.started for other in others), default=None)
         )
-        same = [x for x in self.lines[each.scope[0]] if x.scope == each.scope]
+        same = [x for x in found if x.scope == each.scope]
         is_alone = {x.end.member_id for x in same} == {each.end.member_id}
         if not (evidence and is_alone and recording.is_only_one(each.end)):
             return None
@@ -276,11 +309,15 @@ def _with_service(each: Line, clues: _Clues) -> str:
     return BETWEEN_LOOKS
 
 
+def _lock_file() -> str:
+    return f"{launch_ledger.path()}.lock"
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[bool]:
     """Hold the collector's lock; False if there is no ledger, or another collector takes long."""
     try:
-        fd = regular_files.open_regular(f"{launch_ledger.path()}.lock", os.O_RDONLY | os.O_CREAT)
+        fd = regular_files.open_regular(_lock_file(), os.O_RDONLY | os.O_CREAT)
         os.fchmod(fd, 0o600)  # whatever the umask
     except FileNotFoundError:  # no runtime directory, so no lines either
         yield False
@@ -296,6 +333,7 @@ def _alone() -> Iterator[bool]:
                     return
                 time.sleep(0.01)
             else:
+                os.utime(fd)
                 yield True
                 return
     finally:

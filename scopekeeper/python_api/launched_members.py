@@ -19,6 +19,7 @@ from scopekeeper.python_api.process import Process
 from scopekeeper.scope import names
 from scopekeeper.scope.launched import ends_with_launcher, kept, key_of, launchers, trusted
 from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.nearby import About
 from scopekeeper.scope.selection import Selected
 from scopekeeper.scope.snapshot import Reader
 
@@ -36,7 +37,9 @@ def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> l
     while True:
         with contextlib.ExitStack() as closing:
             held = [each for each in map(_Held, children) if each.opens(closing)]
-            snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid())
+            units = (names.unit_of(cgroupfs.path_of(each.pid)) for each in children)
+            named = About(frozenset(filter(None, units)))
+            snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid(), about=named)
             pairs = [*_launched(snapshot, known), *(each.leads_in(snapshot) for each in held)]
         found = {each[1].directory: Selected(*each) for each in pairs if each is not None}
         if found or time.monotonic() > until or not is_one_arriving(snapshot):
@@ -46,7 +49,8 @@ def find(launchers: Iterable[str], children: Sequence[Process], mount: str) -> l
 
 def launchers_of_living(mount: str) -> frozenset[str]:
     """Return the keys of all members from which a member was launched that ``find`` may return."""
-    snapshot = Reader(mount).snapshot(uid=os.getuid())
+    launched = About(frozenset())
+    snapshot = Reader(mount).snapshot(uid=os.getuid(), about=launched)
     there = kept(snapshot)
     return frozenset(
         each.key for _, member in _ordinary(snapshot) for each in launchers(member, there)

@@ -23,6 +23,7 @@ from scopekeeper.safe_text import safe
 from scopekeeper.scope.launched import Named, ends_with_launcher, kinds_of, listed
 from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Member, Scope, Snapshot
+from scopekeeper.scope.nearby import about
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason
 from scopekeeper.scope.records import LIFETIMES
@@ -116,7 +117,8 @@ def list_scopes(*words: str, **selection: Unpack[Selection]) -> list[ScopeInfo]:
     matches nothing is no error. Reads cgroupfs alone. Raises UsageError.
     """
     selector = _selector(selection)
-    snapshot = Reader(mount_point(), usage=True).snapshot(uid=os.getuid())
+    reader = Reader(mount_point(), usage=True)
+    snapshot = reader.snapshot(uid=os.getuid(), about=about(words, selector))
     return [_scope(each) for each in listed(snapshot, words, selector).scopes]
 
 
@@ -148,11 +150,13 @@ def stop(
     wait_seconds = None if grace is None else seconds("grace", grace)
     cause = Cause(Reason.STOPPED, plain_text("note", note), observe.stopper(os.getpid()))
     mount = mount_point()
+    wanted = about(words, selector)
+    later = wanted.later() if wanted is not None else None
 
     def look() -> Snapshot:
-        return Reader(mount, unlock=True).snapshot(uid=os.getuid())
+        return Reader(mount, unlock=True).snapshot(uid=os.getuid(), about=later)
 
-    snapshot = look()
+    snapshot = Reader(mount, unlock=True).snapshot(uid=os.getuid(), about=wanted)
     named, gone = Named(tuple(select(snapshot, selector)), selector), False
     if words:
         named, gone = _named(snapshot, words, selector)

@@ -196,12 +196,12 @@ class Named:
         units = {each.scope.unit for each in self.selected if each.member is None}
         keys = {key_of(each.member.directory) for each in self.selected if each.member} | {*known}
         found = []
-        there = kept(snapshot)
+        there = kept(snapshot) - keys
         for scope, member in trusted(snapshot):
             key = key_of(member.directory)
             if scope.directory in whole or key in keys or key in besides:
                 continue
-            for each in launchers(member, there - keys):
+            for each in launchers(member, there):
                 if each.unit in units or each.key in keys or self._names(each, member):
                     found.append(Launched(scope, member, each))
                     break

@@ -30,7 +30,7 @@ HOLD = "hold"
 """The cgroup beside the leaves for processes that hold a scope for leaves without a process yet."""
 
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
-_CUT_MARK = "\\x00"
+CUT_MARK = "\\x00"
 _HASH_LENGTH = 16
 _LANE_ROOM = 64
 _RUN_ROOM = 48
@@ -91,7 +91,7 @@ def _cut_name(session: str, lane: str, run: str, fields: list[str]) -> str:
     from hashlib import sha256
 
     whole = f"{session}\0{lane}\0{run}".encode("utf-8", "surrogateescape")
-    mark = _CUT_MARK + sha256(whole).hexdigest()[:_HASH_LENGTH]
+    mark = CUT_MARK + sha256(whole).hexdigest()[:_HASH_LENGTH]
     fields[1] = _cut(fields[1], _LANE_ROOM)
     if run:
         fields[2] = _cut(fields[2], _RUN_ROOM)
@@ -120,7 +120,7 @@ def parse_unit(name: str) -> tuple[str, str, str, bool] | None:
     if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
         return None
     session, *rest = name[len(PREFIX) : -len(SUFFIX)].split("-")
-    session, mark, _ = session.partition(_CUT_MARK)
+    session, mark, _ = session.partition(CUT_MARK)
     if not session or not 1 <= len(rest) <= 2 or not all(rest):
         return None
     try:

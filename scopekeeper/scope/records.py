@@ -11,6 +11,10 @@ Every user of the machine can read the attribute: put nothing secret into it.
 from sys import intern
 
 ATTRIBUTE = "user.scopekeeper"
+LAUNCHED = "user.scopekeeper.launched"
+"""The attribute of a scope into which a member was launched from another member."""
+MARKS = "MARKS"
+"""The field of a scope's record that says that each such launch writes LAUNCHED."""
 VERSION = "1"
 
 KINDS = ("mcp", "pty", "exec")

@@ -19,6 +19,10 @@ from scopekeeper.scope.records import ATTRIBUTE, CHILD, PLACED, PLACING, RecordE
 from scopekeeper.scope.search import Search
 from scopekeeper.systemd.units import epoch_of, links_folder, unit_at
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.scope.nearby import About
+
 
 class Reader:
     """Reads scopes below one cgroup2 mount; checks an owner that several members share once.
@@ -61,10 +65,11 @@ class Reader:
             sockets=self._sockets,
         )
 
-    def snapshot(self, *, uid: int | None = None) -> Snapshot:
-        """Return every scope of uid (None: of everybody)."""
+    def snapshot(self, *, uid: int | None = None, about: "About | None" = None) -> Snapshot:
+        """Return every scope of uid (None: of everybody), or those that about may concern."""
         search = Search(self.mount, uid)
-        found = (self.scope(directory, uid) for directory in search.found)
+        directories = search.found if about is None else about.of(search.found, self.now)
+        found = (self.scope(directory, uid) for directory in directories)
         scopes = [scope for scope in found if scope is not None]
         scopes.sort(key=lambda s: (s.session, s.lane, s.run, s.cgroup))
         inside = [each for scope in scopes for each in scope.unread]

@@ -1,14 +1,18 @@
 """The pages that explain: their tests are there, and their pictures are what the code draws."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from benchmarks import curves_drawn
+from benchmarks.curves_drawn import FIGURES
 from tests.docs.blocks import ROOT
 from tests.lab.suites import SUITES
+from tests.pictures.chart import Curve, Panel, chart
 from tests.pictures.diagrams import FOLDER, PICTURES
 from tests.pictures.drawing import WIDTH, Drawing
 
@@ -73,6 +77,29 @@ def test_a_picture_is_what_its_code_draws(name: str) -> None:
     for shape in root.iter(f"{SVG}rect"):
         assert float(shape.get("x", 0)) + float(shape.get("width", 0)) <= WIDTH
         assert float(shape.get("y", 0)) + float(shape.get("height", 0)) <= float(root.get("height"))
+
+
+def test_the_curves_are_what_their_figures_draw() -> None:
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    drawn = curves_drawn.pictures(figures)
+    for name, picture in drawn.items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == picture
+        assert f"](pictures/{name})" in page("performance")
+        root = ET.fromstring(picture)
+        for dot in root.iter(f"{SVG}circle"):
+            assert 0 < float(dot.get("cx", 0)) < WIDTH
+            assert 0 < float(dot.get("cy", 0)) < float(root.get("height", 0))
+    assert curves_drawn.table(figures) in page("performance")
+
+
+def test_a_scale_has_the_powers_of_ten_around_its_values() -> None:
+    picture = chart("t", [], [Panel("p", [Curve("scope", [(100, 20), (10_000, 999)])])], "what")
+    texts = [each.text for each in ET.fromstring(picture).iter(f"{SVG}text")]
+    assert texts == ["p", "10", "100", "1,000", "100", "1,000", "10,000", "what"]
+    dots = [(float(x.get("cx", 0)), float(x.get("cy", 0)))
+            for x in ET.fromstring(picture).iter(f"{SVG}circle")]  # fmt: skip
+    assert dots[0][0] < dots[1][0]
+    assert dots[0][1] > dots[1][1]
 
 
 def test_words_that_do_not_fit_are_refused() -> None:

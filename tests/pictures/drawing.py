@@ -99,15 +99,26 @@ class Drawing:
         self._shapes.append(f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="12"/>')
         self._shapes.append(f'<text class="number" x="{x:g}" y="{y + 4.5:g}">{number}</text>')
 
-    def svg(self, height: float) -> str:
-        """Return the whole drawing."""
+    def grid(self, path: str) -> None:
+        """Add a line of a scale."""
+        self._shapes.append(f'<path class="grid" d="{path}"/>')
+
+    def curve(self, kind: str, points: Sequence[tuple[float, float]]) -> None:
+        """Add a line through some points, and a dot at each."""
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        self._shapes.append(f'<path class="curve {kind}" d="M{path}"/>')
+        for x, y in points:
+            self._shapes.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+
+    def svg(self, height: float, style: str = "") -> str:
+        """Return the whole drawing; style is what only this one needs."""
         title = escape(self.title, quote=True)
         return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:g}" \
 viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{title}">
 <title>{title}</title>
 <style>
-{_STYLE}</style>
+{_STYLE}{style}</style>
 <defs>{_marker("plain")}{_marker("ending")}</defs>
 <rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8"/>
 {chr(10).join(self._shapes)}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scopekeeper.history.end import End
 from scopekeeper.keeper import events
 from scopekeeper.keeper.end_reason import Circumstances, completed, explain
-from scopekeeper.keeper.pending_ends import PendingEnds
+from scopekeeper.keeper.pending_ends import PendingEnds, _Ends
 from scopekeeper.keeper.scope_tracker import Ending, TrackedScope
 from scopekeeper.kernel.exit_status import Exit
 from scopekeeper.scope.model import Owner, Scope
@@ -282,3 +282,21 @@ def test_many_ends_that_nothing_explains_take_one_look_at_the_history():
     assert [end.member_id for end in told] == [end.member_id for end in many]
     assert {end.reason for end in told[1::2]} == {Reason.STOPPED}
     assert {end.reason for end in told[::2]} == {Reason.SIGNALLED}
+
+
+KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))
+
+
+@given(st.lists(st.tuples(KEYS, st.sampled_from(["put", "pop", "delete"]))))
+def test_the_ends_of_one_scope_are_found_by_its_name(steps):
+    ends = _Ends()
+    for key, step in steps:
+        if step == "put":
+            ends[key] = key
+        elif step == "pop":
+            ends.pop(key, None)
+        elif key in ends:
+            del ends[key]
+        for scope in "abc":
+            found = {leaf for where, leaf in ends if where == scope}
+            assert set(ends.leaves(scope)) == found

@@ -140,3 +140,70 @@ def test_why_a_stop_ends_a_member_is_known_before_it_writes_the_history(monkeypa
     living = dataclasses.replace(end, processes=1)
     unseen_ends.announce([living], [cause], GOOD["CGROUP"])
     assert unseen_ends.causes_of([other, end]) == [None, cause]
+
+
+def number(at: int) -> str:
+    return f"{at:08x}"
+
+
+def ledger(monkeypatch, tmp_path, count):
+    """Write a ledger of so many members, and return the list of the lines that are parsed."""
+    lines = tmp_path / "launches"
+    monkeypatch.setattr(writing, "path", lambda: str(lines))
+    members = [{**GOOD, "ID": number(at), "NAMESPACES": namespaces()} for at in range(count)]
+    lines.write_bytes(b"".join(map(writing.line, members)))
+    parsed, parse = [], member_lines._parse
+    monkeypatch.setattr(member_lines, "_parse", lambda line: parsed.append(line) or parse(line))
+    return parsed
+
+
+@pytest.mark.parametrize("count", [50, 500])
+def test_the_end_of_one_member_costs_no_look_at_the_lines_of_the_others(
+    monkeypatch, tmp_path, count
+):
+    parsed = ledger(monkeypatch, tmp_path, count)
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    one = dataclasses.replace(read(writing.line(GOOD))[0], member_id=number(7))
+    parsed.clear()
+    assert unseen_ends.labelled([one]) == [one]
+    assert len(parsed) == 1
+    parsed.clear()
+    assert unseen_ends.causes_of([one]) == [None]
+    assert parsed == []
+    living = {number(at) for at in range(count) if at != 7}
+    ends, problem = unseen_ends.collect(mount_point(), living=living)
+    assert ([end.member_id for end in ends], problem) == ([number(7)], "")
+    assert len(parsed) == 1
+    assert [end.member_id for end in unseen_ends.over(mount_point(), lambda _: False)] == []
+
+
+def test_lines_of_living_members_are_kept_when_the_file_is_written_again(monkeypatch, tmp_path):
+    parsed = ledger(monkeypatch, tmp_path, 20)
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    here = unseen_ends._read(writing.path())[0]
+    os.rename(writing.path(), writing.path() + writing.EARLIER)
+    os.utime(writing.path() + writing.EARLIER, (1, 1))
+    living = {number(at) for at in range(20) if at != 7}
+    unseen_ends.collect(mount_point(), living=living)
+    assert len(parsed) == 1
+    assert not os.path.exists(writing.path() + writing.EARLIER)
+    left = {end.member_id for end in read(unseen_ends._read(writing.path())[0])}
+    assert left == living
+    assert len(read(here)) == 20
+
+
+LINES = st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.binary(max_size=20)), max_size=20)
+
+
+@given(LINES, st.sets(st.integers(0, 9)))
+def test_each_line_is_that_of_a_living_member_or_one_of_the_others(lines, alive):
+    raw = b"".join(
+        writing.line({**GOOD, "ID": number(at), "CONTINUES": "1" if continues else ""}) + noise
+        for at, continues, noise in lines
+    )
+    living = {number(at) for at in alive}
+    kept, others = member_lines.split(raw, living)
+    assert sorted([*kept, *others.split(b"\n")]) == sorted(raw.split(b"\n")) or not living
+    assert {end.member_id for line in kept for end in read(line)} <= living
+    everything = sorted(str(end) for end in read(raw))
+    assert sorted(str(end) for end in read(b"\n".join([*kept, others]))) == everything

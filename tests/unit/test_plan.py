@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopekeeper.lifecycle import plan as planner
 from scopekeeper.lifecycle.plan import Step, Verdict, plan
 from scopekeeper.policy.rules import Policy, Setting
 from scopekeeper.scope.model import Liveness, Member, Owner, OwnerState, Scope, Snapshot
@@ -344,3 +346,23 @@ def test_of_two_owners_that_have_ended_a_plan_for_one_is_about_its_members():
         assert (action.step, action.verdict, action.member) == (Step.STOP, Verdict.ORPHAN, member)
     (action,) = plan(shared, Policy())
     assert (action.step, action.member) == (Step.STOP, None)
+
+
+def run_of(session: str, number: int) -> Scope:
+    """Return a living run of a session, in a lane in which a later one ends an earlier one."""
+    where = f"/cg/{session}-{number}"
+    member = Member("m", "00000001", f"{where}/m", f"/{session}/m", leader_lives=True, pids=(7,))
+    return Scope(
+        "x.scope", where, "/x", 1000, session, "cron", session_id=f"id-{number}",
+        lifetime="gateway", born=number, members=(member,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [50, 500])
+def test_scopes_of_other_sessions_are_not_compared(monkeypatch, count):
+    compared, real = [], planner.supersedes
+    monkeypatch.setattr(planner, "supersedes", lambda *x: compared.append(x) or real(*x))
+    scopes = [run_of(f"s{number}", number) for number in range(count)]
+    policy = Policy({"cron": {"supersede": Setting(True, "")}})
+    assert len(plan(Snapshot((*scopes, run_of("s0", 1)), 1), policy)) == count + 1
+    assert [each[0] for each in compared] == ["s0"]

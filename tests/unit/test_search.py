@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopekeeper.kernel import cgroupfs
+from scopekeeper.scope import outside
 from scopekeeper.scope.search import Search
 from tests import folders
 
@@ -204,3 +205,36 @@ def test_the_tests_own_walks_go_as_deep(top):
     assert len(list(folders.below(top))) == 1501
     os.close(folders.nest(top, LONG))
     assert len(list(folders.below(top))) > 1501
+
+
+MANY = [f"{USER}/scopekeeper.slice/scopekeeper-{number}-main.scope" for number in range(70)]
+
+
+def test_more_scopes_than_it_reads_other_cgroups_are_all_found(top):
+    make(top, *MANY)
+    search = Search(str(top), None, most=50)
+    assert {os.path.relpath(path, top) for path in search.found} == set(MANY)
+    assert search.unread == []
+
+
+def test_the_processes_outside_are_found_without_a_look_into_a_scope(top, monkeypatch):
+    make(top, *PLACES)
+    looked: list[str] = []
+    monkeypatch.setattr(cgroupfs, "own_processes", lambda path: looked.append(path) or [7, 0])
+    assert outside._walk(str(top)) == [7]
+    assert str(top / USER) in looked
+    assert not [path for path in looked if SCOPE in path]
+    few = len(looked)
+    make(
+        top, *(f"{USER}/scopekeeper.slice/scopekeeper-{number}-main.scope" for number in range(70))
+    )
+    looked.clear()
+    assert outside._walk(str(top)) == [7]
+    assert len(looked) == few
+    make(top, *(f"{USER}/n{number}" for number in range(70)))
+    monkeypatch.setattr(outside, "_MOST", 60)
+    assert outside._walk(str(top)) is None
+
+
+def test_what_is_outside_is_this_process_too():
+    assert os.getpid() in set(outside.pids())
