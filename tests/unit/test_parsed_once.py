@@ -57,7 +57,7 @@ def test_each_leaf_is_looked_at_once_however_many_lines_it_has(tmp_path, monkeyp
     leaf = tmp_path / found[0].leaf[1:]
     leaf.mkdir(parents=True)
     (leaf / "cgroup.events").write_text("populated 1\n")
-    over = member_lines.over(found, str(tmp_path))
+    over = member_lines.over(found, str(tmp_path), ())
     assert {each.end.member_id for each in over} == {f"{each:08x}" for each in range(1, 5)}
     assert sorted(looks.values()) == [1] * 5
 
