@@ -22,7 +22,7 @@ _MEMORY, _POLLS = 40.0, 12.0
 
 def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
     """Measure a keeper of idle scopes, and its reaction to the end of an owner."""
-    with _keeper() as pid:
+    with running() as pid:
         members = [ours(fresh("keep"), command=READY) for _ in range(scopes)]
         with started(members, together=False, workers=8):
             while _wake_ups(pid, 1.0):
@@ -42,7 +42,7 @@ def keeping(scopes: int, seconds: float, rounds: int) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _keeper() -> Iterator[int]:
+def running() -> Iterator[int]:
     """Run a keeper with a state of its own; yield its pid once it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -6,8 +6,8 @@ these had to be killed.
 """
 
 import os
-from dataclasses import dataclass, field
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point

@@ -8,9 +8,9 @@ the same name, which has a line of its own if it took the label over.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from scopekeeper.data import dataclass
 from scopekeeper.history.launch_ledger import MOMENT_DIGITS
 from scopekeeper.scope import names, record_parser, records
 

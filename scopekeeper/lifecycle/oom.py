@@ -8,8 +8,8 @@ nothing can be read any more.
 import contextlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.errors import ManagerError
 from scopekeeper.history import recording
 from scopekeeper.history.end import End

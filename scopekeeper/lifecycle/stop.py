@@ -13,8 +13,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 
+from scopekeeper.data import replace
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs, mounts, open_files

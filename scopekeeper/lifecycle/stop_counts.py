@@ -9,9 +9,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from scopekeeper import regular_files, whole_file
+from scopekeeper.data import dataclass, field
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import stop_witness

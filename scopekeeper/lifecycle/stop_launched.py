@@ -9,8 +9,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.lifecycle.stop import stop
 from scopekeeper.lifecycle.stop_target import Result, Target, target_of
 from scopekeeper.scope.launched import Launched, Named, ends_with_launcher, key_of

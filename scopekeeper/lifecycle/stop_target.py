@@ -1,8 +1,8 @@
 """What a stop is about and what it proves: targets, their grace, and results. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.lifecycle.escaped import Escaped
 from scopekeeper.safe_text import safe
 from scopekeeper.scope import names

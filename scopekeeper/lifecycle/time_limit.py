@@ -6,8 +6,8 @@ user can read.
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from scopekeeper.data import dataclass, field
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.scope.placement import manager_of
 from scopekeeper.systemd import units

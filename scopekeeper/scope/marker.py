@@ -4,8 +4,7 @@ A process of the same uid can leave its cgroup, and some do: a browser asks syst
 its own. Its environment still names the scope and the member where it was started.
 """
 
-from dataclasses import dataclass
-
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.scope import names
 
