@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, kill, launch, lists, runs, spawn, start, top
+from benchmarks import apart, fleet, hook, keeper, kill, launch, lists, runs, spawn, start, top
 from benchmarks.alone import alone
 from benchmarks.measure import Grid, Row, show
 
@@ -55,6 +55,7 @@ def tables(*, quick: bool) -> list[Table]:
         ("A gateway in Python", lambda: spawn.spawning(rounds, block)),
         ("A cohort", lambda: launch.cohort(1 if quick else 15)),
         ("A crowd", launch.crowd),
+        ("Launches apart", lambda: apart.apart(*((2, 0.2, 3) if quick else (20, 2.0, 20)))),
         ("Listing", lambda: fleet.listing(40 if quick else 400, 1 if quick else 5)),
         *(_looking(scopes, 1 if quick else 5) for scopes in many),
         *(_live(scopes, 6 if quick else 60) for scopes in many),

@@ -195,8 +195,8 @@ def _advance(each: HeldTarget) -> None:
 def _send(each: HeldTarget) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to continue in order to end. An interactive shell ignores SIGTERM: it is
-    sent SIGHUP too, as when its terminal goes away.
+    A stopped process has to continue in order to end, and a frozen one is thawed. An interactive
+    shell ignores SIGTERM: it is sent SIGHUP too, as when its terminal goes away.
     """
     found = each.processes()
     if each.signalled:
@@ -206,6 +206,7 @@ def _send(each: HeldTarget) -> None:
     reached = cgroupfs.signal_processes(found, signal.SIGTERM)
     shells = {at: list(filter(is_interactive_shell, pids)) for at, pids in found.items()}
     cgroupfs.signal_processes(shells, signal.SIGHUP)
+    cgroupfs.thaw(found)
     if reached:
         each.signalled |= reached
         each.result.terminated += len(reached)
