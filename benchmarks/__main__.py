@@ -67,12 +67,12 @@ def tables(*, quick: bool) -> list[Table]:
 
 
 _SMALL_TREES = ((1, 1), (100, 1))
-_TREES = ((1, 40), (10, 40), (100, 40), (1000, 20), (5000, 8))
+_TREES = ((1, 40), (10, 40), (100, 40), (1000, 12), (5000, 5))
 """Processes of a tree, and how often each is killed; one table takes some four minutes."""
 
 
 def _killing(processes: int, rounds: int) -> Table:
-    return f"Kill latency, {processes:,} in a tree", lambda: kill.killing(processes, rounds)
+    return f"Kill latency, {processes} in a tree", lambda: kill.killing(processes, rounds)
 
 
 def _looking(scopes: int, rounds: int) -> Table:
