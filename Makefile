@@ -35,7 +35,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts proof test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts proof storm day test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -76,6 +76,12 @@ parts: prepare ## the parts of both, in their order
 
 proof: prepare ## kill and fail commands at so many points, in a machine: make proof COUNT=5000 SEED=1
 	@$(RUN) tests.proof lab crash $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(PROOF_ARGS)
+
+storm: prepare ## sessions begin and end as fast as the machine can: make storm MINUTES=30 SEED=1
+	@$(RUN) tests.storm lab storm $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(STORM_ARGS)
+
+day: prepare ## a day of a keeper, its clock moved on: make day ENDS=100000 HOURS=24
+	@$(RUN) tests.storm lab day $(if $(ENDS),--ends $(ENDS)) $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED)) $(STORM_ARGS)
 
 test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
 test-matrix: prepare ## the suites on every systemd of the lab, hours: make test-matrix MATRIX=forky

@@ -87,6 +87,7 @@ BOTH: Share = {
 LONG: Share = {
     "systemd/test_keeper_rewrap.py": ALL,
     "systemd/test_cron.py": ALL,
+    "systemd/test_call_counts.py": ALL,
     "systemd/test_fleet.py": ALL,
     "systemd/test_label.py": ALL,
     "systemd/test_later_scopes.py": ALL,
@@ -196,6 +197,10 @@ LONG: Share = {
     ),
     "systemd/test_keeper_life.py": (
         "test_killed_at_any_moment_of_a_stop_it_leaves_the_rest_to_the_next",
+    ),
+    "systemd/test_reconcile.py": (
+        "test_a_leaf_whose_launch_was_killed_before_its_record_is_removed",
+        "test_a_leaf_without_a_record_stays_while_a_process_lives_in_it",
     ),
     "systemd/test_run_life.py": (
         "test_the_next_life_of_a_killed_gateway_adopts_a_run_and_the_other_ends_by_its_lanes_grace",

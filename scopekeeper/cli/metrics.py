@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scopekeeper import whole_file
+from scopekeeper import unfinished_files, whole_file
 from scopekeeper.cli.examples import examples
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.output import write_bytes
@@ -91,6 +91,9 @@ def publisher(form: str | None, textfile: str | None, *, as_json: bool) -> Publi
     """Return what prints metrics, or replaces the file; raises UsageError for wrong options."""
     if textfile == "":
         raise UsageError("--textfile is empty", "give the path of a file")
+    if textfile is not None and not textfile.endswith(".prom"):
+        problem = "node_exporter reads no file whose name does not end in .prom"
+        raise UsageError(problem, f"give --textfile {textfile}.prom")
     if textfile is not None and form == "openmetrics":
         raise UsageError("--textfile is read in the format text", "leave out --format")
     if as_json and (form or textfile is not None):
@@ -102,6 +105,7 @@ def publisher(form: str | None, textfile: str | None, *, as_json: bool) -> Publi
         if textfile is None:
             write_bytes(content)
         else:
+            unfinished_files.beside(textfile)
             whole_file.replace(textfile, content, mode=0o644)
 
     return publish

@@ -1,13 +1,13 @@
 """What ``stop --dry-run`` prints: what a stop would end, and what it would refuse."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from scopekeeper.cli.show import processes, safe, safe_json
 from scopekeeper.cli.stop_report import launched_document
 from scopekeeper.cli.table import cut
 from scopekeeper.cli.users import user_fields
+from scopekeeper.data import dataclass
 from scopekeeper.kernel.usage import command_line
 from scopekeeper.lifecycle import stop_mark
 from scopekeeper.lifecycle.stop_launched import Part

@@ -139,7 +139,7 @@ def _preview(given: _Given, found: _Found) -> int:
 
 def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int:
     """Stop what was found, and print the outcome; return the exit status."""
-    warnings: list[str] = []
+    warnings, explained = list[str](), set[str]()
     mount = mount_point()
     snapshots = [found.snapshot]
 
@@ -150,7 +150,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     done = stop_launched.stop_all(
         found.named, found.parts, look,
         grace=given.grace, cause=cause, warnings=warnings, step_out=_step_out,
-        ends_escaped=given.escaped,
+        ends_escaped=given.escaped, explained=explained,
     )  # fmt: skip
     results = [result for _, result in done]
     progress.stopped = results
@@ -161,7 +161,7 @@ def _stop(given: _Given, found: _Found, cause: Cause, progress: Progress) -> int
     say_missing([x for x in missing if x in found.unknown], found.snapshot, all_users=given.users)
     from scopekeeper.cli import unseen
 
-    problem = unseen.collect(ended_life(cause, given.selector))
+    problem = unseen.collect(ended_life(cause, given.selector), explained)
     warn([text for text in dict.fromkeys([*warnings, problem]) if text])
     paths = owned.release(mount, _is_of(given, found))
     _forget_what_has_ended(results)
@@ -257,8 +257,7 @@ class _Said:
 
     def print(self, given: _Given, found: _Found) -> None:
         """Print the lines, and on standard error what failed or could not be read."""
-        for line in self.lines(given, found):
-            say(line)
+        say("\n".join(self.lines(given, found)))
         if self._is_nothing:
             warn_unread(found.snapshot.unread)
         replace(self.paths, lines=()).print()

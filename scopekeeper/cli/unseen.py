@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history.end import End
@@ -13,16 +13,19 @@ _KEEPER_SECONDS, _PAUSE = 1.5, 0.05
 """How long to wait for a running keeper to record an end, and how often to look."""
 
 
-def collect(ended: Mapping[unseen_ends.Life, str] = unseen_ends.NO_LIVES) -> str:
+def collect(
+    ended: Mapping[unseen_ends.Life, str] = unseen_ends.NO_LIVES, known: Collection[str] = ()
+) -> str:
     """Record unseen ends, unless a keeper runs; return the problem, '' if there is none.
 
-    ended has the evidence for lives of services that have ended just now. A running keeper records
+    ended has the evidence for lives of services that have ended just now; known are ids of members
+    whose ends are in the history, with their reason. A running keeper records
     them itself: it may yet learn an exit status that nothing else can.
     """
     with contextlib.suppress(LookupError):  # no cgroup2
         mount = mount_point()
         if not keeper_runs():
-            return unseen_ends.collect(mount, ended=ended)[1]
+            return unseen_ends.collect(mount, known, ended)[1]
     return ""
 
 

@@ -1,9 +1,12 @@
-"""A client's connection to the keeper of this uid."""
+"""A client's connection to the keeper of this uid.
 
+``_socket`` has all that is needed: ``socket`` takes as long to import as the rest of this room.
+"""
+
+import _socket
 import contextlib
 import os
 import select
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 _HUNG_UP = "the keeper hung up"
 _PAUSE = 0.05
-_DONT_WAIT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_DONT_WAIT = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 RESTART = 10.0
 """Seconds to wait for a keeper that restarts."""
 
@@ -47,7 +50,7 @@ class Connection:
                 return
 
     def _connect(self) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             with reachable(address()) as name:
                 self.socket.connect(name)
@@ -55,7 +58,7 @@ class Connection:
             self.socket.close()
             raise UnavailableError(f"no keeper listens at {address()}: {error.strerror}") from None
         self._pid, uid, _ = struct.unpack(
-            "iII", self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            "iII", self.socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         )
         if uid not in (0, os.geteuid()):
             self.socket.close()
@@ -85,7 +88,9 @@ class Connection:
         data = protocol.message(**request)
         # if the keeper hangs up early, its answer says why
         with contextlib.suppress(OSError):
-            sent = socket.send_fds(self.socket, [data], list(descriptors)) if descriptors else 0
+            passed = struct.pack(f"{len(descriptors)}i", *descriptors)
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)] if descriptors else []
+            sent = self.socket.sendmsg([data], rights)
             if sent < len(data):
                 self.socket.sendall(data[sent:])
 
@@ -135,7 +140,7 @@ class Connection:
             return taken
         with _broken():
             try:
-                data = self.socket.recv(protocol.PIECE, socket.MSG_DONTWAIT)
+                data = self.socket.recv(protocol.PIECE, _socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return []
         with understood():

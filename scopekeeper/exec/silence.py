@@ -4,13 +4,16 @@ A keeper that is only slow uses the CPU, or waits for it or for a disk, and is w
 """
 
 import select
-import socket
 import time
 from collections.abc import Callable
 
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.systemd.units import KEEPER, manager_uid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
 
 SECONDS = 5.0
 """How often to look at a keeper while a request waits, and how long one may be stopped that has to
@@ -63,7 +66,9 @@ class Silence:
             raise _silent(self._pid, now[0])
 
 
-def await_answer(connection: socket.socket, silence: Silence, events: int = select.POLLIN) -> None:
+def await_answer(
+    connection: "_socket.socket", silence: Silence, events: int = select.POLLIN
+) -> None:
     """Wait until the keeper sends something or hangs up; raises SilentError.
 
     Raises TimeoutError after the timeout of the socket, if it has one. With events POLLOUT, waits

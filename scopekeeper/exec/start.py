@@ -235,9 +235,16 @@ def _keep_descriptors_here() -> None:
                 os.set_inheritable(int(name), False)
 
 
+def _prepare() -> None:
+    """Import what the launch needs now, while the keeper takes note of this process."""
+    with contextlib.suppress(ImportError, OSError, MemoryError):  # the launch reports it
+        from scopekeeper.launch import create_unit, join  # noqa: F401
+
+
 def _become(options: dict[str, str], wish: Wish, ends: _Ends, go: int, ready: int) -> None:
     """Enter the scope, then become the command, with its terminal; never returns."""
     status = FAILED
+    _prepare()
     try:
         if os.read(go, 1) != _READY:
             os._exit(status)

@@ -122,6 +122,18 @@ def is_only_one(end: End) -> bool:
     return all((each.member_id, each.started) == (end.member_id, end.started) for each in found)
 
 
+def end_of_run(run: str, pid: int | None) -> End | None:
+    """Return the end of the command of a run, None if it is not recorded; raises nothing."""
+    from scopekeeper import state
+    from scopekeeper.history.store import HistoryStore
+
+    try:
+        found = HistoryStore(state.directory()).read(equal={"run": run})
+    except Exception:  # noqa: BLE001  as above
+        return None
+    return next((end for end in found if end.pid == pid), None)
+
+
 def causes_of(ends: Sequence[End]) -> list[Cause | None]:
     """Return for each member the cause that its stopper recorded, else None; raises nothing.
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from scopekeeper import unfinished_files
 from scopekeeper.errors import ConfigError, ManagerError, ScopekeeperError
 from scopekeeper.install import files
 from scopekeeper.install.locations import Piece
@@ -106,8 +107,10 @@ def carry_out(
 def write(actions: Sequence[FileAction], backwards: contextlib.ExitStack) -> None:
     """Write and remove the files of a plan; push what undoes each step on backwards.
 
-    Raises ConfigError.
+    What an earlier one has left that was killed goes, too. Raises ConfigError.
     """
+    for folder in {os.path.dirname(action.path) for action in actions}:
+        unfinished_files.beside(f"{folder}/")
     for action in actions:
         with reported(action.path):
             if action.step is FileStep.WRITE:

@@ -45,8 +45,10 @@ def link(path: str, target: str) -> Callable[[], None]:
     """Make a link, also in place of what is there; return what undoes it. Raises OSError."""
     restore = _as_it_is(path)
     made = make_folders(os.path.dirname(path))
-    beside = f"{path}.{os.getpid()}"
+    beside = _new_link(path)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)  # of one that was killed
         os.symlink(target, beside)
         os.rename(beside, path)
     except BaseException:
@@ -65,7 +67,15 @@ def take(path: str) -> Callable[[], None]:
     """Remove a file; return what undoes it. Raises OSError."""
     restore = _as_it_is(path)
     os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.unlink(_new_link(path))
     return restore
+
+
+def _new_link(path: str) -> str:
+    """Return where a link is made before it is renamed; one that was killed may leave it."""
+    folder, name = os.path.split(path)
+    return f"{folder}/{whole_file.TEMPORARY}{name}"
 
 
 def _as_it_is(path: str) -> Callable[[], None]:

@@ -21,6 +21,7 @@ from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.keeper.metrics_address import Address
 from scopekeeper.keeper.metrics_server import MetricsServer
 from scopekeeper.keeper_address import only_one
+from scopekeeper.kernel import malloc
 from scopekeeper.metrics import read
 from scopekeeper.metrics.facts import SESSIONS
 from scopekeeper.scope.placement import Caller
@@ -53,6 +54,7 @@ def run(
     sessions have series of their own. Raises ConflictError if this uid has a keeper already, and
     what Keeper raises.
     """
+    malloc.keep_little()
     stored = inherited()
     logging.basicConfig(handlers=[log.handler()], level=logging.INFO)
     lock = only_one()

@@ -76,6 +76,7 @@ class Ending:
 
         Those of the last look may be old: no event comes when a process of a member starts or ends.
         """
+        notes.look()
         counts, leaf = notes.of(self.inode), self.end.leaf
         killed = counts.killed.get(leaf, 0)
         processes = max(counts.lived.get(leaf, 0), killed) or None

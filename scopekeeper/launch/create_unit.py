@@ -115,7 +115,7 @@ def _to_bind(manager: Manager, owner: LaunchOwner) -> str:
     if owner.has_ended:
         return ""
     if owner.is_guest:
-        mode = manager.unit_property(owner.unit, "Service", "KillMode")
+        mode = manager.service_setting(owner.unit, "KillMode")
         if mode not in ("control-group", "mixed"):
             return ""
     return owner.unit

@@ -27,8 +27,6 @@ from scopekeeper.scope.placement import Caller, Place, place_of
 
 _PLACED = f"\nJOINING={records.PLACED}\n".encode()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
-_ENTERING_SECONDS = 2.0
-"""Longer than a launch takes from making its leaf to writing the record there."""
 
 
 class OtherOwnerError(Exception):
@@ -255,7 +253,7 @@ def _is_left_over(leaf: str, name: str) -> bool:
     """
     raw = attribute(leaf, records.ATTRIBUTE)
     if raw is None:  # its launcher was killed, or is about to write the record
-        return time.time() - posix.stat(leaf).st_ctime > _ENTERING_SECONDS
+        return time.time() - posix.stat(leaf).st_ctime > names.ENTERING_SECONDS
     record = records.loads(raw, records.OF_MEMBER)
     return record["NAME"] == name and not runs(record["PID"], record["START"])
 

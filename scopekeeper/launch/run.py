@@ -78,11 +78,11 @@ def _launch(
         if handover is not None:
             handover.bind()
     except Exception as error:
-        from scopekeeper.launch.failure import is_unavailable, reported
-
-        if handover is not None:
+        if handover is not None:  # first: what comes now may fail for lack of descriptors or memory
             handover.withdraw()
             handover, command = None, whole
+        from scopekeeper.launch.failure import is_unavailable, reported
+
         if options.get("if_unavailable") != "warn" or not is_unavailable(error):
             raise
         say(f"warning: running uncontained: {reported(error)}")

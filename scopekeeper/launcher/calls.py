@@ -36,14 +36,18 @@ MODULES = (
     "scopekeeper.policy", "scopekeeper.policy.cache_format", "scopekeeper.policy.cached",
     "scopekeeper.policy.files", "scopekeeper.regular_files", "scopekeeper.scope.choose_placement",
     "scopekeeper.scope.client", "scopekeeper.scope.owner", "scopekeeper.users",
-    "scopekeeper.whole_file",
+    "scopekeeper.whole_file", "scopekeeper.systemd.lingering",
+    # its child, which makes the scope
+    "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.create_unit",
+    "scopekeeper.launch.join", "scopekeeper.launch.member", "scopekeeper.launch.start_keeper",
+    "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
 )  # fmt: skip
 OF_STOP = (
     "scopekeeper.cli.interrupted", "scopekeeper.cli.outliving", "scopekeeper.cli.owned",
     "scopekeeper.cli.select_options", "scopekeeper.cli.similar", "scopekeeper.cli.stop_cause",
     "scopekeeper.cli.stop_report", "scopekeeper.cli.stop_run", "scopekeeper.cli.unseen",
-    "scopekeeper.history", "scopekeeper.history.bounds", "scopekeeper.history.end",
-    "scopekeeper.history.journal", "scopekeeper.history.launch_ledger",
+    "scopekeeper.history.bounds", "scopekeeper.history.end",
+    "scopekeeper.history.journal",
     "scopekeeper.history.recording", "scopekeeper.history.rows", "scopekeeper.history.scratch",
     "scopekeeper.history.store", "scopekeeper.history.totals",
     "scopekeeper.kernel.children", "scopekeeper.kernel.emptiness",
@@ -59,18 +63,16 @@ OF_STOP = (
     "scopekeeper.lifecycle.stop_launched", "scopekeeper.lifecycle.stop_mark",
     "scopekeeper.lifecycle.stop_target", "scopekeeper.lifecycle.stop_witness",
     "scopekeeper.lifecycle.time_limit", "scopekeeper.lifecycle.unseen_ends",
-    "scopekeeper.scope.marker", "scopekeeper.scope.reason", "scopekeeper.short_names",
+    "scopekeeper.scope.marker", "scopekeeper.scope.reason",
     "scopekeeper.state", "scopekeeper.systemd.journal", "scopekeeper.systemd.logins",
     "scopekeeper.systemd.service_end",
 )  # fmt: skip
 
 LOADER = """\
-import marshal, sys
+import marshal, posix, sys
 
-sys.path.insert(0, FOLDER)
+sys.path.append(FOLDER)
 if sys.argv[1:2] == ["stop"]:
-    import posix
-
     try:
         file = posix.open(STOP, posix.O_CLOEXEC)
     except OSError:
@@ -87,7 +89,6 @@ class Compiled:
         file, is_package, _ = MODULES[name]
         file = FOLDER + "/" + file
         spec = type(sys.__spec__)(name, Compiled, origin=file, is_package=is_package)
-        spec.has_location = True
         if is_package:
             spec.submodule_search_locations.append(file[: -len("/__init__.py")])
         return spec
@@ -98,13 +99,25 @@ class Compiled:
 
     @staticmethod
     def exec_module(module):
+        module.__file__ = module.__spec__.origin
         exec(marshal.loads(MODULES[module.__name__][2]), module.__dict__)
 
 sys.meta_path.insert(0, Compiled)
 from scopekeeper.main import main
 
-main()
+try:
+    main()
+except SystemExit as end:
+    if "click" in sys.modules or not isinstance(end.code, int):
+        raise
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    posix._exit(end.code)
 """
 """Finds the modules by the import system's own interface. FOLDER is where the package is,
 MODULES has by name the file in there, whether it is a package, the code, and STOP is the path of a
-file with more of them."""
+file with more of them. What its path has not is the standard library's: so FOLDER comes last, and
+is not listed for each of its modules.
+
+A call without click has no threads and nothing to clean up: it ends at once, since taking the
+interpreter apart takes a tenth of it."""

@@ -9,8 +9,8 @@ does (a sandbox hides its environment).
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.exit_status import has_ended
 from scopekeeper.lifecycle import escaped

@@ -139,23 +139,20 @@ class HeldTarget:
 
     def note_usage(self) -> None:
         """Note the CPU time of members until now, as long as their cgroups are there."""
-        for each in self.members or ():
-            stat = cgroupfs.read(self.path_of(each.leaf), "cpu.stat")
-            used = cgroupfs.keyed(stat, "usage_usec")
+        for leaf in (each.leaf for each in self.members or ()):
+            used = cgroupfs.keyed(cgroupfs.read(self.path_of(leaf), "cpu.stat"), "usage_usec")
             if used is not None:
-                self.cpu_usec[each.leaf] = used
+                self.cpu_usec[leaf] = used
 
     def count(self, notes: stop_counts.Notes) -> None:
         """Count what lived in it, and what another stop of it has found and killed meanwhile."""
         others = notes.of(self.scope_inode)
         self.lived = {leaf: len(pids) for leaf, pids in self.seen.items() if leaf}
-        living = [x for x in self.members or () if x.processes or x.leaf in self.hidden]
-        for end in living:
-            self.killed[end.leaf] = max(
-                self.killed.get(end.leaf, 0), others.killed.get(end.leaf, 0)
-            )
-            self.lived[end.leaf] = max(
-                self.lived.get(end.leaf, 0), others.lived.get(end.leaf, 0), self.killed[end.leaf]
+        living = [x.leaf for x in self.members or () if x.processes or x.leaf in self.hidden]
+        for leaf in living:
+            self.killed[leaf] = max(self.killed.get(leaf, 0), others.killed.get(leaf, 0))
+            self.lived[leaf] = max(
+                self.lived.get(leaf, 0), others.lived.get(leaf, 0), self.killed[leaf]
             )
         result = self.result
         strays = len(self.seen.get("", ())) - sum(map(len, (p for x, p in self.seen.items() if x)))

@@ -32,9 +32,10 @@ def children_outside(pids: Collection[int], cgroup: str) -> Children:
     cgroup is the path that all of pids are in.
     """
     found = {}
+    inside = set(pids)
     for pid in pids if len(pids) <= _MOST else ():
         for child in children_of(pid):
-            path = cgroupfs.path_of(child)
+            path = cgroupfs.path_of(child) if child not in inside else ""
             if path and not mounts.is_within(path, cgroup) and not names.unit_of(path):
                 with contextlib.suppress(OSError):
                     found[child] = proc.start_time(child)

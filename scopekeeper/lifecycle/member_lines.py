@@ -6,12 +6,12 @@ a line see scopekeeper.history.launch_ledger.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from scopekeeper.data import dataclass, replace
 from scopekeeper.history.end import BETWEEN_LOOKS, End
 from scopekeeper.kernel import cgroupfs
-from scopekeeper.kernel.proc import read, runs
+from scopekeeper.kernel.proc import namespaces, read, runs
 from scopekeeper.lifecycle import label_lines, stop_mark, time_limit
 from scopekeeper.lifecycle.time_limit import TimeLimit
 from scopekeeper.scope import names, record_parser, records
@@ -44,7 +44,7 @@ class Line:
     @property
     def key(self) -> str:
         """Return how records name it: ``UNIT/LEAF``."""
-        return f"{self.end.unit}/{self.end.leaf}"
+        return "/".join(self.leaf.rsplit("/", 2)[1:])
 
     def is_on_its_way(self) -> bool:
         """Return whether its process has just left its leaf, maybe to go on as another member."""
@@ -55,14 +55,28 @@ class Line:
             return runs(self.end.pid or 0, self.start_time)
         return False
 
-    def is_over(self, mount: str, here: str) -> bool:
-        """Return True if the member's leaf is empty or gone."""
-        if self.owner.namespaces != here:
-            return False  # of another container, invisible from here
-        try:
-            return "populated 0" in read(f"{mount}{self.leaf}/cgroup.events")
-        except OSError as error:
-            return error.errno in cgroupfs.GONE
+
+def over(lines: Sequence[Line], mount: str) -> list[Line]:
+    """Return the lines of members whose leaf is empty or gone; looks at each leaf once.
+
+    A leaf of another container is invisible from here, and is not over.
+    """
+    here = namespaces()
+    visible = [each for each in lines if each.owner.namespaces == here]
+    is_empty = {leaf: _is_empty(f"{mount}{leaf}") for leaf in {each.leaf for each in visible}}
+    continued = {each.earlier for each in lines}
+    return [
+        each
+        for each in visible
+        if is_empty[each.leaf] and (each.key in continued or not each.is_on_its_way())
+    ]
+
+
+def _is_empty(leaf: str) -> bool:
+    try:
+        return "populated 0" in read(f"{leaf}/cgroup.events")
+    except OSError as error:
+        return error.errno in cgroupfs.GONE
 
 
 def parsed(
@@ -83,12 +97,12 @@ def parsed(
 def _parse(line: bytes) -> Line:
     """Read a line; raises RecordError."""
     raw = line.replace(b"\0", b"\n") + b"\n"
-    fields = records.loads(raw, (*records.OF_MEMBER, *records.OF_SCOPE, "ID", "CGROUP"))
+    fields = record_parser.load(raw, (*records.OF_MEMBER, *records.OF_SCOPE, "ID", "CGROUP"))
     scope, leaf = fields["CGROUP"], names.leaf_name(fields["NAME"], fields["ID"])
     unit = scope.rpartition("/")[2]
     if not scope.startswith("/") or ".." in scope.split("/"):
         raise records.RecordError(f"{scope[:40]!r} is no cgroup")
-    whole, member = record_parser.scope(raw, unit), record_parser.member(raw, leaf)
+    whole, member = record_parser.scope_of(fields, unit), record_parser.member_of(fields, leaf)
     owner = member.owner
     end = End(
         member_id=fields["ID"],

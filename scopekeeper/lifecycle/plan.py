@@ -215,13 +215,14 @@ def _ends_an_orphan(action: Action) -> bool:
 
 
 def _member_action(scope: Scope, member: Member, snapshot: Snapshot, all_rules: _Rules) -> Action:
-    if member.problem:
+    if member.problem and not member.is_stillborn:
         return Action(Step.REPORT, Verdict.DAMAGED, scope, member, member.problem)
     if member.waits:
         evidence = "it waits for its first process"
         return Action(Step.KEEP, Verdict.PLACED, scope, member, evidence)
     if not member.lives:
-        return Action(Step.REMOVE, Verdict.EMPTY, scope, member, "it has ended")
+        evidence = "its launch was killed" if member.is_stillborn else "it has ended"
+        return Action(Step.REMOVE, Verdict.EMPTY, scope, member, evidence)
     if member.claims:
         evidence = f"its record says {member.claims}; its leaf is {member.leaf}"
         return Action(Step.REPORT, Verdict.FORGED, scope, member, evidence)

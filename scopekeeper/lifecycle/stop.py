@@ -32,7 +32,7 @@ from scopekeeper.lifecycle import (
 )
 from scopekeeper.lifecycle.held_target import HeldTarget
 from scopekeeper.lifecycle.stop_target import Result, Target
-from scopekeeper.scope.reason import Cause, Stopper
+from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 _KILL_SECONDS = 5.0
 """Longer than any killable process takes; what is left then waits in the kernel (D state)."""
@@ -49,6 +49,7 @@ def stop(
     step_out: Callable[[], None],
     asker: Stopper | None = None,
     ends_escaped: bool = False,
+    explained: set[str] | None = None,
 ) -> list[Result]:
     """Stop all targets at once and return what was proved of each, in their order.
 
@@ -57,7 +58,8 @@ def stop(
     the caller should report although the stop went on. watched are leaves whose ends the calling
     keeper reports if they ended before; None: a running keeper reports what nobody can explain.
     step_out is called if this process is in one of the targets, and must move it out. With
-    ends_escaped, what had left the targets is ended too, where that is proved.
+    ends_escaped, what had left the targets is ended too, where that is proved. Adds to explained
+    the ids of members whose ends are in the history with their reason.
     """
     began, clock = time.monotonic(), time.time_ns() // 1000
     open_files.allow(2 * len(targets) + 64)
@@ -94,6 +96,9 @@ def stop(
             ends.setdefault(each.uid, []).extend(_ends(each, clock, watched))
         news, problems = recording.keep_for_users(ends)
         warnings += [problem for problem in problems if problem not in warnings]
+        if explained is not None and not problems:
+            every = (end for found in ends.values() for end in found)
+            explained |= {end.member_id for end in every if end.reason is not Reason.UNKNOWN}
         emptied = [each for each in held if each.result.outcome != "remains"]
         remove.remove([_emptied(each) for each in emptied])
         for each in emptied:
@@ -104,8 +109,8 @@ def stop(
 
 def _open(result: Result) -> int | None:
     """Open a target's directory; None if it is gone or may not be opened."""
-    cgroupfs.gain_access(result.target.scope_directory)
-    cgroupfs.gain_access(result.target.directory)
+    for directory in dict.fromkeys((result.target.scope_directory, result.target.directory)):
+        cgroupfs.gain_access(directory)
     try:
         return os.open(result.target.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -117,27 +122,19 @@ def _open(result: Result) -> int | None:
 def _take(result: Result, fd: int, cause: Cause) -> HeldTarget | None:
     """Mark a target's record; None if there is nothing to stop, or it is not ours to stop."""
     target, directory = result.target, f"/proc/self/fd/{fd}"
-    before = stop_mark.record_of(target.scope_directory)
-    earlier = stop_mark.cause(target.scope_directory, before.mark) if before is not None else None
     inode = stop_counts.number_of(target.scope_directory)
     kill_at = boottime() + round(target.grace * 1e6)
-    problem, cause = stop_mark.put(
+    marked = stop_mark.put(
         directory, target.scope_directory, target.leaf, cause, target.judged, kill_at=kill_at
     )
-    if problem == stop_mark.NOTHING:
+    if marked.problem == stop_mark.NOTHING:
         return None
-    if problem in (stop_mark.CHANGED, stop_mark.ADOPTED):
-        result.outcome, result.problem = "changed", problem
+    if marked.problem:
+        is_changed = marked.problem in (stop_mark.CHANGED, stop_mark.ADOPTED)
+        result.outcome = "changed" if is_changed else "refused"
+        result.problem = marked.problem
         return None
-    if problem:
-        result.outcome, result.problem = "refused", problem
-        return None
-    record = stop_mark.record_of(target.scope_directory)  # it may have got a label meanwhile
-    if record is None:
-        record = before
-    elif before is not None:
-        record = replace(record, mark=before.mark)
-    return HeldTarget(result, fd, inode, cause, record, earlier)
+    return HeldTarget(result, fd, inode, marked.cause, marked.scope, marked.earlier)
 
 
 def _is_inside(targets: Sequence[Target]) -> bool:
@@ -251,15 +248,16 @@ def _ends(each: HeldTarget, began: int, watched: Collection[str] | None) -> Iter
     ended = began + int(each.result.milliseconds * 1000)
     claim = stop_mark.claim(each.scope_record.mark) if each.scope_record is not None else ""
     for end in each.observe() if each.members is None else each.members:
-        if remains and cgroupfs.is_populated(each.path_of(end.leaf)):
+        leaf = end.leaf
+        if remains and cgroupfs.is_populated(each.path_of(leaf)):
             continue
-        if end.processes or end.leaf in each.hidden:
-            processes, killed = each.lived.get(end.leaf, 0), each.killed.get(end.leaf, 0)
-            caused = observe.caused(end, each.cause_of(end.leaf), ended, processes, killed)
-            caused = replace(caused, cpu_usec=each.cpu_usec.get(end.leaf, end.cpu_usec))
+        if end.processes or leaf in each.hidden:
+            processes, killed = each.lived.get(leaf, 0), each.killed.get(leaf, 0)
+            caused = observe.caused(end, each.cause_of(leaf), ended, processes, killed)
+            caused = replace(caused, cpu_usec=each.cpu_usec.get(leaf, end.cpu_usec))
             ended_too = [pair[0] for pair in each.result.ended_escaped]
             yield observe.with_leavers(caused, each.result.escaped, ended_too)
-        elif watched is None or end.leaf not in watched:
+        elif watched is None or leaf not in watched:
             unwatched = observe.unwatched(end, each.earlier, ended, claim)
             if watched is not None or not observe.is_left_to_keeper(unwatched, each.uid):
                 yield unwatched

@@ -10,10 +10,9 @@ import os
 import time
 from collections.abc import Mapping
 
-from scopekeeper import regular_files, whole_file
+from scopekeeper import regular_files
 from scopekeeper.data import dataclass, field
 from scopekeeper.errors import ScopekeeperError
-from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import stop_witness
 from scopekeeper.scope import record_parser, records
 
@@ -42,10 +41,8 @@ def note(what: str, scope: int, target: int, counts: Mapping[str, int]) -> None:
     with contextlib.suppress(OSError, ScopekeeperError):
         seen = os.fstat(target)
         fields = {leaf: str(number) for leaf, number in counts.items() if leaf and number}
-        content = records.dumps({"BOOT": proc.boot_id(), **fields})
-        mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
-        path = f"{stop_witness.make_folder()}/{scope}{what}{seen.st_ino}.{os.getpid()}"
-        whole_file.replace(path, content, mode=mode)
+        name = f"{scope}{what}{seen.st_ino}.{os.getpid()}"
+        stop_witness.write(name, fields, seen.st_uid)
 
 
 def _changed(folder: str) -> int:
@@ -65,13 +62,15 @@ class Counts:
 
 
 class Notes:
-    """The notes that exist; the folders are listed again only when they have changed."""
+    """The notes that existed at the last look."""
 
     def __init__(self) -> None:
         self._paths: dict[tuple[str, str], list[str]] = {}
         self._listed: tuple[int, ...] | None = None
+        self.look()
 
-    def _list(self) -> None:
+    def look(self) -> None:
+        """List the folders again if they have changed."""
         folders = list(stop_witness.folders())
         changed = tuple(map(_changed, folders))
         if changed == self._listed:
@@ -90,7 +89,6 @@ class Notes:
 
     def of(self, scope: int) -> Counts:
         """Return what stops have counted in a scope: of each leaf the largest number."""
-        self._list()
         return Counts(self._read(scope, LIVED), self._read(scope, KILLED))
 
     def _read(self, scope: int, what: str) -> dict[str, int]:
@@ -98,7 +96,7 @@ class Notes:
         for path in self._paths.get((str(scope), what), ()):
             with contextlib.suppress(OSError, ScopekeeperError, records.RecordError):
                 fields = records.loads(regular_files.read(path, _NOTE_MAX))
-                if fields.pop("BOOT", "") == proc.boot_id():
+                if fields.pop("BOOT", "") == stop_witness.this_boot():
                     numbers = record_parser.numbers(fields)
                     found |= {x: max(n, found.get(x, 0)) for x, n in numbers.items()}
         return found

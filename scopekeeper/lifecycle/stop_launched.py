@@ -52,6 +52,7 @@ def stop_all(
     step_out: Callable[[], None],
     ends_escaped: bool = False,
     asker: Stopper | None = None,
+    explained: set[str] | None = None,
 ) -> list[tuple[Part, Result]]:
     """Stop these parts of what is named, and what is launched from them meanwhile.
 
@@ -68,6 +69,7 @@ def stop_all(
             step_out=step_out,
             ends_escaped=ends_escaped,
             asker=asker,
+            explained=explained,
         )
         done += zip(found, results, strict=True)
         round_, found = round_ + 1, _next(named, done, look, grace)

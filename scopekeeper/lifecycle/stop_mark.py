@@ -12,10 +12,12 @@ the stopper keeps it (``stop_witness``).
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
 
+from scopekeeper.data import dataclass
 from scopekeeper.history.end import MEANWHILE, UNPROVED
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import open_lock, start_time
@@ -35,12 +37,25 @@ KEYS = (
 _LOCK_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What became of the mark of one stop."""
+
+    problem: str
+    """Why the target may not be stopped; '' if it is marked."""
+    cause: Cause
+    """The cause that holds: see ``holding``."""
+    scope: ScopeRecord | None = None
+    """The scope's record before the mark; None if damaged or unread."""
+    earlier: Cause | None = None
+    """The cause of a stop of the scope that was begun before; None if none was."""
+
+
 def fields(cause: Cause) -> dict[str, str]:
     """Return the mark of a stop by this process."""
     mark = {
         "STATE": "stopping",
-        "STOPPER_PID": str(os.getpid()),
-        "STOPPER_START": start_time("self"),
+        **_stopper(os.getpid()),
         "WHY": cause.reason.value,
         "REASON": cause.text[: record_parser.REASON_MAX],
     }
@@ -53,6 +68,12 @@ def fields(cause: Cause) -> dict[str, str]:
             "ASKER_TTY": cause.stopper.terminal,
         }
     return mark
+
+
+@functools.lru_cache(maxsize=1)
+def _stopper(own: int) -> dict[str, str]:
+    """Return the fields of this process, whose pid is own; one stop marks many targets."""
+    return {"STOPPER_PID": str(own), "STOPPER_START": start_time("self")}
 
 
 def cause(directory: str, found: StopMark | None) -> Cause | None:
@@ -96,11 +117,11 @@ def holding(first: Cause | None, second: Cause) -> Cause:
 
 def begun(directory: str) -> Cause | None:
     """Return the cause of a stop of a scope or a leaf that was begun; None if none was."""
+    kept = stop_witness.find(directory)  # first: of most there is none, and it costs less
     with contextlib.suppress(OSError, records.RecordError):
-        fields = records.loads(cgroupfs.attribute(directory, records.ATTRIBUTE) or b"")
-        if "STATE" in fields:
-            kept = stop_witness.find(directory)
-            return None if kept is None else stated(kept)
+        if kept is not None:
+            fields = records.loads(cgroupfs.attribute(directory, records.ATTRIBUTE) or b"")
+            return stated(kept) if "STATE" in fields else None
     return None
 
 
@@ -120,39 +141,58 @@ def put(
     judged: Judged | None = None,
     *,
     kill_at: int,
-) -> tuple[str, Cause]:
+) -> Marked:
     """Write a mark into the record of a scope, or of the member in leaf, if it is ours to stop.
 
     With judged, only if that is still true. kill_at is when the stop kills what is left, in
-    microseconds of CLOCK_BOOTTIME, for those who ask meanwhile. Returns why it may not be stopped,
-    '' if it may, and the cause that holds: see ``holding``. Takes the scope's lock exclusively, so
-    that no launch and no adoption is half-way in.
+    microseconds of CLOCK_BOOTTIME, for those who ask meanwhile. Takes the scope's lock exclusively,
+    so that no launch and no adoption is half-way in.
     """
-    try:
+    marked = _put(directory, scope_directory, leaf, cause, judged, kill_at)
+    if marked.problem == NO_RECORD:
         _await_record(directory)
+        marked = _put(directory, scope_directory, leaf, cause, judged, kill_at)
+    return marked
+
+
+def _put(
+    directory: str,
+    scope_directory: str,
+    leaf: str,
+    asked: Cause,
+    judged: Judged | None,
+    kill_at: int,
+) -> Marked:
+    holds, scope, earlier = asked, None, None
+    try:
         with _locked(scope_directory):
             raw = cgroupfs.attribute(directory, records.ATTRIBUTE)
             if raw is None:
                 # a cgroup that is just being created or removed has nothing to stop
-                return (NO_RECORD if cgroupfs.is_populated(directory) else NOTHING), cause
+                problem = NO_RECORD if cgroupfs.is_populated(directory) else NOTHING
+                return Marked(problem, holds)
+            found = record_parser.load(raw, records.OF_MEMBER if leaf else records.OF_SCOPE)
             if leaf:
-                record_parser.member(raw, leaf)
+                record_parser.member_of(found, leaf)
+                scope = record_of(scope_directory)
             else:
-                record_parser.scope(raw, scope_directory.rpartition("/")[2])
+                scope = record_parser.scope_of(found, scope_directory.rpartition("/")[2])
             changed = _change(directory, leaf, judged) if judged is not None else ""
             if changed:
-                return changed, cause
-            cause = holding(begun(directory) or (begun(scope_directory) if leaf else None), cause)
-            mark = fields(cause)
+                return Marked(changed, holds)
+            if scope is not None:
+                earlier = cause(scope_directory if leaf else directory, scope.mark)
+            first = (begun(directory) or begun(scope_directory)) if leaf else earlier
+            holds = holding(first, asked)
+            mark = fields(holds)
             stop_witness.keep(directory, {**mark, "KILL_AT": str(kill_at)})
-            others = records.loads(raw).items()
-            kept = {key: value for key, value in others if key not in KEYS}
+            kept = {key: value for key, value in found.items() if key not in KEYS}
             os.setxattr(directory, records.ATTRIBUTE, records.dumps({**kept, **mark}))
     except records.RecordError as error:
-        return str(error), cause
+        return Marked(str(error), holds)
     except OSError as error:
-        return _refusal(directory, error), cause
-    return "", cause
+        return Marked(_refusal(directory, error), holds, scope, earlier)
+    return Marked("", holds, scope, earlier)
 
 
 def why_not(directory: str, scope_directory: str) -> str:

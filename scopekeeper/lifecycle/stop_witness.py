@@ -11,6 +11,7 @@ runtime folder can forge both.
 """
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from scopekeeper.errors import ScopekeeperError
 from scopekeeper.kernel import proc
 from scopekeeper.scope import record_parser, records
 
-_KEPT_SECONDS = 3600.0
-"""A keeper reads them within seconds; a stop that was killed is finished within minutes."""
+_KEPT, _KEPT_SECONDS = 1000, 3600.0
+"""How many files stay, and for how long: a stop that was killed is finished within minutes."""
+_SURELY_SECONDS = 60.0
+"""No file goes before that, however many there are: a keeper reads them within seconds."""
 _ROOTS = "/run/scopekeeper/stops"
 
 
@@ -32,13 +35,28 @@ def keep(directory: str, fields: dict[str, str]) -> bool:
     """
     try:
         seen = os.stat(directory)
-        folder = make_folder()
-        mode = 0o600 if seen.st_uid == os.geteuid() else 0o644
-        content = records.dumps({"BOOT": proc.boot_id(), **fields})
-        whole_file.replace(f"{folder}/{seen.st_ino}", content, mode=mode)
+        write(str(seen.st_ino), fields, seen.st_uid)
     except (OSError, ScopekeeperError):
         return False
     return True
+
+
+def write(name: str, fields: dict[str, str], uid: int) -> None:
+    """Write the fields about a cgroup of this uid to a file; raises OSError, ScopekeeperError."""
+    folder = _folder()
+    mode = 0o600 if uid == os.geteuid() else 0o644
+    content = records.dumps({"BOOT": this_boot(), **fields})
+    try:
+        whole_file.replace(f"{folder}/{name}", content, mode=mode)
+    except FileNotFoundError:
+        _make(folder)
+        whole_file.replace(f"{folder}/{name}", content, mode=mode)
+
+
+@functools.cache
+def this_boot() -> str:
+    """Return the id of this boot: one stop writes and reads many files that have it."""
+    return proc.boot_id()
 
 
 def find(directory: str) -> record_parser.StopMark | None:
@@ -50,18 +68,29 @@ def find(directory: str) -> record_parser.StopMark | None:
     for folder in folders():
         with contextlib.suppress(OSError, ScopekeeperError, records.RecordError):
             raw = regular_files.read(f"{folder}/{number}", record_parser.SIZE_MAX)
-            if records.loads(raw).get("BOOT") == proc.boot_id():
+            if records.loads(raw).get("BOOT") == this_boot():
                 return record_parser.stop_mark(raw)
     return None
 
 
-def tidy() -> None:
-    """Remove files that are no longer needed."""
-    oldest = time.time() - _KEPT_SECONDS
+def tidy(folder: str = "") -> None:
+    """Remove files that are no longer needed, by default those of this user."""
+    now = time.time()
     with contextlib.suppress(OSError, ScopekeeperError):
-        for entry in os.scandir(_folder()):
-            if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                os.unlink(entry.path)
+        for at, (written, path) in enumerate(_newest_first(folder or _folder())):
+            if now - written > (_KEPT_SECONDS if at < _KEPT else _SURELY_SECONDS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # another stop may be as fast
+
+
+def _newest_first(folder: str) -> list[tuple[float, str]]:
+    """Return when each file of a folder was written, and its path."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+    return sorted(found, reverse=True)
 
 
 def _folder() -> str:
@@ -84,13 +113,10 @@ def folders() -> Iterator[str]:
         yield _ROOTS
 
 
-def make_folder() -> str:
-    """Make the folder of this user's stops, and return it; raises OSError."""
-    folder = _folder()
-    if not os.path.isdir(folder):
-        mode = 0o755 if os.geteuid() == 0 else 0o700
-        os.makedirs(os.path.dirname(folder), mode=mode, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, mode)
-            os.chmod(folder, mode)  # whatever the umask
-    return folder
+def _make(folder: str) -> None:
+    """Make the folder of this user's stops; raises OSError."""
+    mode = 0o755 if os.geteuid() == 0 else 0o700
+    os.makedirs(os.path.dirname(folder), mode=mode, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)  # whatever the umask

@@ -67,14 +67,7 @@ def collect(
 
 def over(mount: str) -> list[End]:
     """Return the ends that have lines, whether they are in the history or not."""
-    here = namespaces()
-    lines = _all_lines()
-    continued = {each.earlier for each in lines}
-    return [
-        each.end
-        for each in lines
-        if each.is_over(mount, here) and (each.key in continued or not each.is_on_its_way())
-    ]
+    return [each.end for each in member_lines.over(_all_lines(), mount)]
 
 
 def launched(scope: str) -> dict[str, End]:
@@ -153,7 +146,6 @@ def _collect(
     where = launch_ledger.path()
     earlier, aged = _read(where + launch_ledger.EARLIER)
     recent, _ = _read(where)
-    here = namespaces()
     over: dict[tuple[str, int], Line] = {}
     clues = _Clues(mount, ended)
     now = time.time_ns() // 1000
@@ -163,11 +155,7 @@ def _collect(
     new_lines = list(member_lines.parsed(recent, labels))
     lines = [*old_lines, *new_lines]
     continued = {each.earlier: each for each in lines if each.earlier}
-    gone = [
-        each
-        for each in lines
-        if each.is_over(mount, here) and (each.key in continued or not each.is_on_its_way())
-    ]
+    gone = member_lines.over(lines, mount)
     for each in gone:
         if each.end.member_id not in known:
             key = (each.end.member_id, each.end.started)

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopekeeper import whole_file
+from scopekeeper import unfinished_files, whole_file
 from scopekeeper.errors import ConfigError, StateError
-from scopekeeper.mcp_configs import backups, unfinished
+from scopekeeper.mcp_configs import backups
 from scopekeeper.mcp_configs.backups import Backup, IsOutdated
 
 _MOST = 64 << 20
@@ -84,7 +84,7 @@ def replace(
             _refuse_changed(original, folder)
             _refuse(original, folder)
             backup = _replace(original, new, folder, again=again, is_outdated=is_outdated)
-            unfinished.remove(folder, {os.geteuid(), original.status.st_uid})
+            unfinished_files.remove(folder, {os.geteuid(), original.status.st_uid})
             return backup
         finally:
             os.close(folder)
@@ -100,8 +100,8 @@ def remove_unfinished(path: str) -> None:
     target = os.path.realpath(path)
     with contextlib.suppress(OSError, StateError):
         owner = os.stat(target).st_uid if os.path.exists(target) else os.geteuid()
-        unfinished.beside(target, owner)
-        unfinished.beside(backups.stored_at(target))
+        unfinished_files.beside(target, owner)
+        unfinished_files.beside(backups.stored_at(target))
 
 
 def check(original: Original) -> None:

@@ -77,10 +77,13 @@ class Handover:
                 self._store.update(dataclasses.replace(claim, holder=holder))
 
     def withdraw(self) -> None:
-        """Withdraw all claims; raises StateError."""
-        try:
-            for claim in self._claims:
+        """Withdraw all claims, as many as possible; raises StateError."""
+        failed: StateError | None = None
+        for claim in self._claims:
+            try:
                 self._store.remove(claim)
-        except StateError as error:
-            text = f"nothing was started, but what --own names will be removed: {error.message}"
-            raise StateError(text, "take it back with: scopekeeper disown PATH") from None
+            except StateError as error:
+                failed = error
+        if failed is not None:
+            text = f"nothing was started, but what --own names may be removed: {failed.message}"
+            raise StateError(text, "take it back with: scopekeeper disown PATH")

@@ -51,6 +51,7 @@ def find() -> Found:
         try:
             names = sorted(posix.listdir(more))
         except OSError:
+            _leads_nowhere(more, found)
             continue
         if _counts(more, _FOLDER, found):
             for name in names:
@@ -100,7 +101,7 @@ def _counts(path: str, kind: int, found: Found) -> bool:
     try:
         seen = posix.stat(path)
     except OSError:
-        return True
+        return not _leads_nowhere(path, found)
     if seen.st_mode & _TYPE != kind:
         problem = f"it is no {'directory' if kind == _FOLDER else 'regular file'}"
     elif seen.st_uid not in (0, posix.getuid()):
@@ -111,3 +112,13 @@ def _counts(path: str, kind: int, found: Found) -> bool:
         return True
     found.ignored.append(f"{found.what} in {path} is ignored: {problem}")
     return False
+
+
+def _leads_nowhere(path: str, found: Found) -> bool:
+    """Return whether a path that cannot be followed is a link, which is then said."""
+    try:
+        target = posix.readlink(path)
+    except OSError:
+        return False
+    found.ignored.append(f"{found.what} in {path} is ignored: it is a link to nothing, {target}")
+    return True

@@ -93,6 +93,8 @@ class Member:
     cgroup: str
     problem: str = ""
     """Why the record cannot be used; then only the fields above are known."""
+    unrecorded: bool = False
+    """Whether it has had no record for longer than a launch takes to write one."""
     claims: str = ""
     """The name in its record if that contradicts the leaf: the record is forged."""
     pid: int | None = None
@@ -144,6 +146,11 @@ class Member:
         return bool(self.pids) or self.hidden
 
     @property
+    def is_stillborn(self) -> bool:
+        """Whether its launch was killed before it wrote the record, and it is empty."""
+        return self.unrecorded and not self.lives
+
+    @property
     def earlier(self) -> tuple[str, ...]:
         """The members that its process was before, each as in launched_in."""
         return self.launched_in[-self.continues :] if self.continues else ()
@@ -168,7 +175,7 @@ class Member:
     @property
     def state(self) -> str:
         """One of abandoned, damaged, exited, forged, kept, leaderless, orphan, placed, running."""
-        if self.problem:
+        if self.problem and not self.is_stillborn:
             return "damaged"
         if self.claims:
             return "forged"

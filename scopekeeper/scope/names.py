@@ -24,6 +24,8 @@ RUN_MAX = 512
 MEMBER_MAX = 255
 ID_LENGTH = 8
 """Hex digits of a member's id."""
+ENTERING_SECONDS = 2.0
+"""Longer than a launch takes from making its leaf to writing the record there."""
 HOLD = "hold"
 """The cgroup beside the leaves for processes that hold a scope for leaves without a process yet."""
 

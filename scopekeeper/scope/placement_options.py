@@ -227,4 +227,4 @@ def _service_property(caller: Caller, unit_path: str, name: str) -> str:
 
     kind = "user" if manager_uid(unit_path) else "system"
     with Manager(kind, caller.uid) as manager:
-        return manager.unit_property(unit_at(unit_path), "Service", name)
+        return manager.service_setting(unit_at(unit_path), name)

@@ -122,8 +122,11 @@ class MemberRecord:
 
 def scope(raw: bytes | None, unit: str) -> ScopeRecord:
     """Parse the record of the scope with this unit name; raises RecordError."""
-    fields = _load(raw, records.OF_SCOPE)
-    name = named(unit)
+    return scope_of(load(raw, records.OF_SCOPE), unit)
+
+
+def scope_of(fields: Mapping[str, str], unit: str) -> ScopeRecord:
+    """Parse the loaded fields of a scope's record; raises RecordError."""
     recorded = Identity(
         _text(fields, "SESSION", names.SESSION_MAX),
         _text(fields, "LANE", names.LANE_MAX),
@@ -133,7 +136,7 @@ def scope(raw: bytes | None, unit: str) -> ScopeRecord:
         raise RecordError("the record is damaged: its session or lane is empty")
     agrees = names.unit_name(recorded.session, recorded.lane, recorded.run) == unit
     return ScopeRecord(
-        recorded if agrees else name,
+        recorded if agrees else named(unit),
         None if agrees else recorded,
         _text(fields, "SESSION_ID", names.RUN_MAX),
         _choice(fields, "KIND", KINDS),
@@ -161,7 +164,11 @@ def named(unit: str) -> Identity:
 
 def member(raw: bytes | None, leaf: str) -> MemberRecord:
     """Parse the record of the member with this leaf name; raises RecordError."""
-    fields = _load(raw, records.OF_MEMBER)
+    return member_of(load(raw, records.OF_MEMBER), leaf)
+
+
+def member_of(fields: Mapping[str, str], leaf: str) -> MemberRecord:
+    """Parse the loaded fields of a member's record; raises RecordError."""
     parsed = names.parse_leaf(leaf)
     if parsed is None:
         raise RecordError(f"{leaf[:40]!r} is no name of a member")
@@ -195,7 +202,7 @@ def member(raw: bytes | None, leaf: str) -> MemberRecord:
 
 def stop_mark(raw: bytes) -> StopMark | None:
     """Parse the mark of a stop, None if there is none; raises RecordError."""
-    return _mark(_load(raw, ()))
+    return _mark(load(raw))
 
 
 def numbers(fields: Mapping[str, str]) -> dict[str, int]:
@@ -203,7 +210,8 @@ def numbers(fields: Mapping[str, str]) -> dict[str, int]:
     return {key: _number(fields, key, PID_MAX) or 0 for key in fields}
 
 
-def _load(raw: bytes | None, required: tuple[str, ...]) -> dict[str, str]:
+def load(raw: bytes | None, required: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the fields of a record within its bounds; raises RecordError."""
     if raw is None:
         raise RecordError("it has no record of ours")
     if len(raw) > SIZE_MAX:

@@ -5,6 +5,7 @@ cgroupfs is always right about what runs, and faster to read than to ask systemd
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from scopekeeper.kernel import cgroupfs, peers, proc
@@ -238,10 +239,14 @@ class Reader:
         pids = tuple(cgroupfs.processes(directory, problems))
         unread += problems
         hidden = bool(problems) and not pids and cgroupfs.is_populated(directory)
+        raw: bytes | None = b""
         try:
-            record = record_parser.member(cgroupfs.attribute(directory, ATTRIBUTE), name)
+            raw = cgroupfs.attribute(directory, ATTRIBUTE)
+            record = record_parser.member(raw, name)
         except RecordError as error:
-            return Member(*parsed, directory, path, problem=str(error), pids=pids, hidden=hidden)
+            unrecorded = raw is None and _seconds_since_change(directory) > names.ENTERING_SECONDS
+            return Member(*parsed, directory, path, problem=str(error), unrecorded=unrecorded,
+                          pids=pids, hidden=hidden)  # fmt: skip
         except PermissionError as error:
             problem = f"it cannot be read ({error.strerror})"
             return Member(*parsed, directory, path, problem=problem, pids=pids, hidden=hidden)
@@ -368,6 +373,14 @@ def _living_stopper(mark: StopMark | None) -> int:
     if mark is None or not mark.pid or mark.start_time is None or mark.pid == os.getpid():
         return 0
     return mark.pid if _runs(mark.pid, mark.start_time) else 0
+
+
+def _seconds_since_change(directory: str) -> float:
+    """Return for how long a cgroup has been as it is; 0 if it is gone."""
+    try:
+        return time.time() - os.stat(directory).st_ctime
+    except OSError:
+        return 0.0
 
 
 def _runs(pid: int, start_time: int) -> bool:

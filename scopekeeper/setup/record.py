@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scopekeeper import keeper_address, regular_files, state, whole_file
+from scopekeeper import keeper_address, regular_files, state, unfinished_files, whole_file
 from scopekeeper.errors import ConflictError, HistoryError, StateError
 from scopekeeper.history.store import HistoryStore
-from scopekeeper.mcp_configs import unfinished
 from scopekeeper.setup.step import Facts
 from scopekeeper.setup.writable import why_not
 
@@ -95,7 +94,7 @@ def changing() -> Iterator[Record]:
         raise StateError(f"{folder}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unfinished.remove(descriptor, {os.geteuid()})
+        unfinished_files.remove(descriptor, {os.geteuid()})
         record = load()
         record.made = record.made or made
         yield record

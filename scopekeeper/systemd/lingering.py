@@ -1,7 +1,7 @@
 """Whether a user's manager stays after the last logout: systemd-logind looks for a file."""
 
+import os
 import pwd
-from pathlib import Path
 
 _FOLDER = "/var/lib/systemd/linger"
 
@@ -16,7 +16,7 @@ def user_name(uid: int) -> str:
 
 def lingers(uid: int) -> bool:
     """Return whether ``loginctl enable-linger`` was called for a user."""
-    return Path(_FOLDER, user_name(uid)).exists()
+    return os.path.exists(f"{_FOLDER}/{user_name(uid)}")
 
 
 def remedy(uid: int) -> str:

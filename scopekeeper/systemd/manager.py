@@ -274,18 +274,24 @@ class Manager:
         """Return a string property, or a boolean as 'yes' or 'no'; '' if the unit is not loaded."""
         try:
             path = self.call("GetUnit", "s", (unit,))[0]
-            answer = self.call(
-                "Get",
-                "ss",
-                (f"{_NAME}.{interface}", name),
-                path=path,
-                interface=_PROPERTIES,
-            )
+        except CallError as error:
+            if error.name == "NoSuchUnit":
+                return ""
+            raise
+        return self._get(path, interface, name)
+
+    def service_setting(self, unit: str, name: str) -> str:
+        """Return the same of a service that runs, in one call: systemd loads what is not loaded."""
+        return self._get(object_of(unit), "Service", name)
+
+    def _get(self, path: str, interface: str, name: str) -> str:
+        wanted = (f"{_NAME}.{interface}", name)
+        try:
+            return self.call("Get", "ss", wanted, path=path, interface=_PROPERTIES)[0]
         except CallError as error:
             if error.name in ("NoSuchUnit", "UnknownObject", "UnknownMethod"):
                 return ""
             raise
-        return answer[0]
 
     def reset_failed(self, unit: str) -> None:
         """Free the name of a unit that failed; do nothing if it did not fail."""
@@ -300,6 +306,15 @@ def _remedy(error: OSError) -> tuple[str, ...]:
     if error.errno == _EAFNOSUPPORT:
         return (NO_SOCKETS,)
     return (NO_RUN,) if error.errno in (_ENOENT, _EACCES) else ()
+
+
+def object_of(unit: str) -> str:
+    """Return the object path of a unit, as sd_bus_path_encode(3) makes it."""
+    escaped = "".join(
+        chr(byte) if chr(byte).isalnum() and byte < 128 and (at or byte > 57) else f"_{byte:02x}"
+        for at, byte in enumerate(unit.encode())
+    )
+    return f"{_PATH}/unit/{escaped}"
 
 
 def _is_in(unit: str) -> bool:

@@ -40,6 +40,21 @@ def test_each_part_that_may_be_killed_has_its_tests() -> None:
         assert any(row.startswith(part) for part in parts), row
 
 
+def test_each_bug_of_the_track_record_has_a_finder_a_commit_and_a_test() -> None:
+    record = page("reliability").partition("## Track record")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in record.splitlines() if line.startswith("| ")]
+    heads = [row for row in rows if row[0] == "bug"]
+    bugs = [row for row in rows if row[0] != "bug"]
+    assert len(bugs) > 25
+    assert all(row == heads[0] for row in heads)
+    for bug in bugs:
+        _, since, finder, mended, tests = bug
+        assert since in ("0.1.0", "not released"), bug
+        assert finder, bug
+        assert all(re.fullmatch(r"[0-9a-f]{7}", each) for each in mended.split()), bug
+        assert re.fullmatch(r"(`test_[\w.]+` ?)+", tests), bug
+
+
 def test_it_is_tested_on_the_systemds_of_the_lab() -> None:
     named = re.findall(
         r"^\| (?:\d+|testing) .*\| systemd (\d{3}),", page("reliability"), re.MULTILINE

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import results
+from .pairs import PAIRS
 from .steps import STEPS
 
 HERE = Path(__file__).resolve().parents[2]
@@ -31,11 +33,19 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--suite", default="trixie")
     lab.add_argument("--root", action="store_true", help="as root, not as the user")
     lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    lab.add_argument("--jobs", type=int, default=1, help="machines that share the trials")
+    inside.add_argument("--part", default="1/1", help="K/N: every Nth trial, from the Kth on")
     for command in (inside, lab):
         command.add_argument("--count", type=int, default=300)
+        command.add_argument(
+            "--minutes",
+            type=float,
+            default=0,
+            help="do no more trials after so many, of --count at most",
+        )
         command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
         command.add_argument("--step", action="append", default=[],
-                             choices=[each.name for each in STEPS])  # fmt: skip
+                             choices=[each.name for each in (*STEPS, *PAIRS)])  # fmt: skip
         command.add_argument("--only", type=int, action="append", default=[],
                              help="replay this trial of the seed")  # fmt: skip
         command.add_argument("--commit", default="")
@@ -66,7 +76,12 @@ def crash(options: argparse.Namespace) -> int:
     }  # fmt: skip
     note(", ".join(f"{key} {value}" for key, value in about.items()))
     out = Path(os.environ["LAB_OUT"])
-    trials, canaries = run(options.count, options.seed, options.step, options.only, out, note)
+    part, parts = map(int, options.part.split("/"))
+    numbers = options.only or range(part, options.count + 1, parts)
+    trials, canaries = run(
+        numbers, options.seed, options.step, out, note,
+        seconds=options.minutes * 60 or math.inf, whatever=bool(options.only),
+    )  # fmt: skip
     summary = results.summarise(trials, canaries, about)
     (out / "crash.json").write_text(json.dumps(summary, indent=1) + "\n")
     note(results.lines(summary))
@@ -79,16 +94,22 @@ def in_lab(options: argparse.Namespace) -> int:
                             capture_output=True, text=True).stdout.strip()  # fmt: skip
     argv = [*("python", "-m", "tests.proof", "crash", "--commit", commit or "unknown"),
             *("--count", str(options.count), "--seed", str(options.seed)),
+            *("--minutes", str(options.minutes)),
             *(word for name in options.step for word in ("--step", name)),
             *(word for number in options.only for word in ("--only", str(number)))]  # fmt: skip
     from .machine import boot
 
-    status, file = boot(options.suite, as_root=options.root, argv=argv, count=options.count)
-    if not file.exists():
-        print(f"no result in {file}", file=sys.stderr)
+    parts = [[*argv, "--part", f"{part}/{options.jobs}"] for part in range(1, options.jobs + 1)]
+    status, files = boot(options.suite, as_root=options.root, argvs=parts, count=options.count)
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        print(f"no result in {', '.join(missing)}", file=sys.stderr)
         return status or 1
+    summary = results.merge([json.loads(file.read_text()) for file in files])
+    if options.jobs > 1:
+        note(results.lines(summary))
     if not (options.keep or options.only or options.step):
-        results.write(HERE / "docs/reliability.md", json.loads(file.read_text()))
+        results.write(HERE / "docs/reliability.md", summary)
     return status
 
 

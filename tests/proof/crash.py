@@ -1,123 +1,216 @@
-"""Kills a command, or fails a call of it, at points chosen by a seed; then looks from outside."""
+"""Kills commands, or fails a call of them, at points chosen by a seed; then looks from outside."""
 
 import random
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.machine import PROGRAM
 
-from . import checks
-from .calls import Call, Fault, choose, parse, recording, settled, was_struck
+from . import calls, checks
+from .calls import Call, Fault, Program, choose
 from .canaries import Canaries
+from .pairs import PAIRS, Pair
 from .steps import STEPS, Step
 from .trial import KINDS, Trial
-from .world import Ran, World
+from .world import NONE, Ran, Strike, World
 
-WEIGHTS = (4, 4, 1, 1)
+WEIGHTS = dict(zip(KINDS, (4, 5, 1, 3, 1, 1), strict=True))
 SETTLES = 15.0
 """Seconds of reconciles until everything has to be as it should."""
 _DOCUMENTED = (0, 1, 5)
+_APART = 0.06
+"""Seconds that the second command of a pair begins later, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Good:
-    """A run without a fault: its calls, and how long it takes."""
+    """A run without a fault: its calls, what it starts, and how long it takes."""
 
     calls: Sequence[Call]
+    programs: Sequence[Program]
     seconds: float
+
+
+@dataclass
+class Play:
+    """What a trial does in its world."""
+
+    act: Callable[[World], list[str]]
+    """Returns what is wrong with the answers."""
+    mend: Callable[[World], None] | None = None
+    has_keeper: bool = False
+    """Whether ``act`` starts the keeper that has to be waited for."""
+    keeper_before: bool = False
+    then: Strike = field(default=NONE)
+    """What befalls the first reconcile."""
 
 
 class Runner:
     """All trials of one seed, beside the same canaries."""
 
-    def __init__(self, folder: Path, seed: int, steps: Sequence[Step], note: Callable[[str], None]):
-        self.folder, self.seed, self.steps, self.note = folder, seed, steps, note
+    def __init__(
+        self, folder: Path, seed: int, steps: Sequence[Step], pairs: Sequence[Pair],
+        note: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.folder, self.seed, self.note = folder, seed, note
+        self.steps, self.pairs = steps, pairs
         self.good: dict[str, Good] = {}
-        self.reconciling: Sequence[Call] = ()
+        self.sides: dict[str, tuple[Sequence[Call], Sequence[Call]]] = {}
         self.canaries = Canaries(folder / "canaries")
 
     def close(self) -> None:
         self.canaries.close()
 
+    # runs without a fault
+
     def count(self) -> list[Trial]:
-        """Do each step once without a fault, and write down its calls; all must be right."""
+        """Do each step and pair without a fault, and write down its calls; all must be right."""
         trials = []
         for step in self.steps:
-            log = self.folder / "calls"
-            log.unlink(missing_ok=True)
-            trial = Trial(0, step.name, "control", "no fault", struck=True)
-            began = time.monotonic()
-            with_keeper = step.keeper
-            self._play(trial, step, recording(log), None, None, keeper=with_keeper)
-            calls = parse(self.text)
-            self.good[step.name] = Good(calls, min(time.monotonic() - began, 3.0))
-            self.note(f"{step.name}: {len(calls)} calls, {sum(c.ours for c in calls)} of them ours")
-            if step.act.__name__ == "reconcile":
-                self.reconciling = calls
+            trial, began = Trial(0, step.name, "control", "no fault", struck=True), time.monotonic()
+            log = self._log("calls")
+            self._play(trial, self._step(step, calls.recording(log), fired=False))
+            seconds = min(time.monotonic() - began, 3.0)
+            made = calls.parse(_whole(log))
+            found = self.good[step.name] = Good(made, (), seconds)
+            if any(each.name == "execve" and not each.is_first for each in made):
+                log = self._log("programs")
+                self._play(trial, self._step(step, calls.programs_of(log), fired=False))
+                found.programs = calls.programs(_whole(log))
+            words = ", ".join(each.name for each in found.programs)
+            self.note(f"{step.name}: {len(made)} calls, {sum(c.ours for c in made)} of them ours; "
+                      f"{', '.join(calls.offered(made))}; starts {words or 'nothing'}")  # fmt: skip
+            trials.append(trial)
+        for pair in self.pairs:
+            trial = Trial(0, pair.name, "control", "no fault", struck=True)
+            logs = self._log("calls.1"), self._log("calls.2")
+            strikes = calls.recording(logs[0]), calls.recording(logs[1])
+            self._play(trial, self._pair(pair, strikes, 0.0, ("", "")))
+            first, second = (calls.parse(_whole(log)) for log in logs)
+            self.sides[pair.name] = first, second
+            self.note(f"{pair.name}: {len(first)} and {len(second)} calls")
             trials.append(trial)
         return trials
+
+    # trials
 
     def trial(self, number: int) -> Trial:
         """Do one trial: everything of it follows from the seed and its number."""
         chance = random.Random(f"{self.seed}/{number}")
-        step = chance.choice(self.steps)
-        (kind,) = chance.choices(KINDS, WEIGHTS)
+        kinds = [kind for kind in KINDS if self._has(kind)]
+        (kind,) = chance.choices(kinds, [WEIGHTS[each] for each in kinds])
+        if kind == "beside":
+            return self._side_by_side(number, chance)
+        steps = [each for each in self.steps if kind != "program" or self.good[each.name].programs]
+        (step,) = chance.choices(steps, [each.weight for each in steps])
         good = self.good[step.name]
-        log = self.folder / "strike"
-        log.unlink(missing_ok=True)
-        keeper = step.keeper or (step.act.__name__ != "install" and chance.random() < 0.15)
+        trial = Trial(number, step.name, kind, "")
+        log = self._log("strike")
+        second = self._log("second")
+        then, error = NONE, ""
         if kind == "moment":
-            after = chance.uniform(0, good.seconds)
-            trial = Trial(number, step.name, kind, f"SIGKILL after {after * 1000:.0f} ms", True)
-            self._play(trial, step, (), after, None, keeper=keeper)
-            return trial
-        fault = choose(good.calls, chance, errors=kind == "error")
-        then = None
-        if kind == "pair" and self.reconciling:
-            then = choose(self.reconciling, chance, errors=False)
-        words = str(fault) + (f", then reconcile: {then}" if then else "")
-        trial = Trial(number, step.name, kind, words + (", beside a keeper" if keeper else ""))
-        self._play(trial, step, fault.options(log), None, then, keeper=keeper, error=fault.error)
-        trial.struck = was_struck(log)
+            strike = Strike(after=chance.uniform(0, good.seconds))
+            trial.what = f"SIGKILL after {(strike.after or 0) * 1000:.0f} ms"
+        elif kind == "program":
+            program = chance.choice(good.programs)
+            at = chance.randint(1, program.calls)
+            strike = program.kill(at, log)
+            trial.what = f"SIGKILL in {program.name} before call {at} of {program.calls}"
+        else:
+            fault = choose(good.calls, chance, errors=kind == "error")
+            strike, error = fault.strike(log), fault.error
+            trial.what, trial.error = str(fault), error
+            if kind == "pair":
+                again = choose(self.good["reconcile"].calls, chance, errors=False)
+                then = again.strike(second)
+                trial.what += f", then reconcile: {again}"
+        play = self._step(step, strike, error=error)
+        play.keeper_before = not step.keeper and not step.alone and chance.random() < 0.15
+        trial.what += ", beside a keeper" if play.keeper_before else ""
+        play.then = then
+        self._play(trial, play)
+        trial.struck = kind == "moment" or calls.was_struck(log)
         return trial
 
-    def _play(
-        self, trial: Trial, step: Step, strike: Sequence[str], after: float | None,
-        then: Fault | None, *, keeper: bool, error: str = "",
-    ) -> None:  # fmt: skip
+    def _has(self, kind: str) -> bool:
+        """Return whether the steps and pairs that were asked for have such trials."""
+        if kind == "beside":
+            return bool(self.pairs)
+        if kind == "program":
+            return any(self.good[each.name].programs for each in self.steps)
+        return bool(self.steps) and (kind != "pair" or "reconcile" in self.good)
+
+    def _side_by_side(self, number: int, chance: random.Random) -> Trial:
+        pair = chance.choice(self.pairs)
+        logs = self._log("strike"), self._log("second")
+        strikes: list[Strike] = []
+        words, errors = [], []
+        for made, log in zip(self.sides[pair.name], logs, strict=True):
+            fault: Fault = choose(made, chance, errors=chance.random() < 0.3)
+            strikes.append(fault.strike(log))
+            words.append(str(fault))
+            errors.append(fault.error)
+        pause = chance.choice((0.0, chance.uniform(0, _APART)))
+        what = f"{' | '.join(words)}, {pause * 1000:.0f} ms apart"
+        trial = Trial(number, pair.name, "beside", what)
+        play = self._pair(pair, (strikes[0], strikes[1]), pause, (errors[0], errors[1]))
+        play.keeper_before = not pair.keeper and chance.random() < 0.15
+        trial.what += ", beside a keeper" if play.keeper_before else ""
+        self._play(trial, play)
+        trial.struck = any(map(calls.was_struck, logs))
+        return trial
+
+    # one of them
+
+    def _step(self, step: Step, strike: Strike, *, error: str = "", fired: bool = True) -> Play:
+        statuses = step.statuses if fired or step.always else ()
+
+        def act(world: World) -> list[str]:
+            return _status(step.act(world, strike), statuses, killed=fired and not error)
+
+        return Play(act, step.mend, has_keeper=step.keeper)
+
+    def _pair(
+        self, pair: Pair, strikes: tuple[Strike, Strike], pause: float, errors: tuple[str, str]
+    ) -> Play:
+        def act(world: World) -> list[str]:
+            ran = pair.act(world, strikes, pause)
+            return [
+                words
+                for (each, statuses), error in zip(ran, errors, strict=True)
+                for words in _status(each, statuses, killed=not error)
+            ]
+
+        return Play(act, has_keeper=pair.keeper)
+
+    def _play(self, trial: Trial, play: Play) -> None:
         began = time.monotonic()
         folder = self.folder / f"trial.{trial.number}"
         shutil.rmtree(folder, ignore_errors=True)
         world = World(folder, f"proof:{self.seed}:{trial.number}")
         try:
-            if keeper and not step.keeper:
+            if play.keeper_before:
                 world.keeper()
-            ran = step.act(world, strike, after)
-            trial.wrong += _status(step, ran, error, bool(strike) or after is not None)
-            if then is not None:
-                world.call([PROGRAM, "reconcile"], None, then.options(self.folder / "second"))
-            self._settle(trial, world, keeper=keeper)
-            if step.mend is not None:
-                step.mend(world)
+            trial.wrong += play.act(world)
+            if play.then.hits:
+                world.call([PROGRAM, "reconcile"], None, play.then)
+            self._settle(trial, world, keeper=play.has_keeper or play.keeper_before)
+            if play.mend is not None:
+                play.mend(world)
             trial.wrong += checks.final(world)
             trial.wrong += self.canaries.complaints()
-            log = self.folder / "calls"
-            self.text = ""
-            if trial.kind == "control":
-                settled(log)
-                self.text = log.read_text(errors="replace")
         except (AssertionError, OSError, subprocess.SubprocessError) as failed:
             trial.wrong.append(f"trial: {type(failed).__name__}: {str(failed)[:300]}")
         finally:
-            trial.log = "".join(
+            trial.log += "".join(
                 f"$ {' '.join(each.argv)} -> {each.status}\n{each.text}" for each in world.ran
             )
             world.close()
-            trial.seconds = time.monotonic() - began
+            trial.seconds += time.monotonic() - began
 
     def _settle(self, trial: Trial, world: World, *, keeper: bool) -> None:
         """Reconcile until all is as it has to be, or the time is over."""
@@ -141,45 +234,61 @@ class Runner:
         if ran.status != 0 and not trial.wrong:
             trial.wrong.append(f"status: the last reconcile answered {ran.status}: {ran.text}")
 
+    def _log(self, name: str) -> Path:
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        return path
 
-def _status(step: Step, ran: Ran, error: str, under_fire: bool) -> list[str]:
-    """Return what is wrong with the answer of the command under fire."""
-    allowed = {0}
-    if error:
-        allowed |= set(step.statuses)
-    elif under_fire:
-        allowed |= {-9, *step.statuses}
+
+def _whole(log: Path) -> str:
+    calls.settled(log)
+    return log.read_text(errors="replace")
+
+
+def _status(ran: Ran, statuses: Sequence[int], *, killed: bool) -> list[str]:
+    """Return what is wrong with the answer of a command under fire."""
+    allowed = {0, *statuses, *((-9,) if killed else ())}
     if ran.status is None or ran.status in allowed:
         return []
-    words = ran.text.strip().splitlines()
-    return [f"status: {ran.status} is not documented for this ({words[-1][:160] if words else ''})"]
+    lines = ran.text.strip().splitlines()
+    words = lines[-1][:160] if lines else ""
+    return [f"status: {ran.argv[1]}: {ran.status} is not documented for this ({words})"]
 
 
 def run(
-    count: int, seed: int, names: Sequence[str], only: Sequence[int], out: Path,
-    note: Callable[[str], None],
+    numbers: Sequence[int], seed: int, names: Sequence[str], out: Path, note: Callable[[str], None],
+    *, seconds: float, whatever: bool = False,
 ) -> tuple[list[Trial], int]:  # fmt: skip
-    """Do the trials; return them, and how many canaries watched."""
+    """Do trials until some seconds are over; return them, and how many canaries watched.
+
+    Steps whose run without a fault goes wrong get no trials, unless ``whatever``.
+    """
     steps = [step for step in STEPS if not names or step.name in names]
+    pairs = [pair for pair in PAIRS if not names or pair.name in names]
     folder = out / f"crash-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    runner = Runner(folder, seed, steps, note)
+    runner = Runner(folder, seed, steps, pairs, note)
     try:
         trials = runner.count()
         for trial in trials:
             _report(trial, folder, note)
-        good = [trial.step for trial in trials if not trial.wrong]
-        runner.steps = steps if only else [step for step in steps if step.name in good]
-        for number in only or range(1, count + 1):
+        if not whatever:
+            good = [trial.step for trial in trials if not trial.wrong]
+            runner.steps = [step for step in steps if step.name in good]
+            runner.pairs = [pair for pair in pairs if pair.name in good]
+        until = time.monotonic() + seconds
+        for done, number in enumerate(numbers, 1):
+            if time.monotonic() > until:
+                break
             trial = runner.trial(number)
             trials.append(trial)
             _report(trial, folder, note)
             if trial.seconds > 12:
                 note(f"slow: {trial.seconds:.0f} s, {trial.rounds} reconciles: {trial}")
-            if number % 25 == 0:
+            if done % 50 == 0:
                 struck = sum(each.struck for each in trials)
-                note(f"{number} of {count}: {struck} struck, "
+                note(f"{done} of {len(numbers)}: {struck} struck, "
                      f"{sum(bool(each.wrong) for each in trials)} wrong")  # fmt: skip
         return trials, len(runner.canaries.all)
     finally:

@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from tests.machine import PROGRAM, eventually
 from tests.systemd.installed import UNIT
 from tests.systemd.manager import systemctl
 
-from .world import LIMIT, Ran, World
+from .world import LIMIT, NONE, Ran, Strike, World
 
-Strike = Sequence[str]
+GRACE = ("--grace", "150ms")
 GONE = ("owner gone",)
 STOPPED = ("stopped by request",)
 CONFIG = '{\n  // kept\n  "mcpServers": {"time": {"command": "cat", "args": ["-u"]}}\n}\n'
@@ -26,142 +26,169 @@ class Step:
     """One command: ``act`` prepares a world and runs it under fire, ``mend`` is done afterwards."""
 
     name: str
-    act: Callable[["World", Strike, float | None], Ran]
+    act: Callable[["World", Strike], Ran]
     statuses: tuple[int, ...]
     """What it may answer, beside 0, where a call of the machine fails."""
     mend: Callable[["World"], None] | None = None
     keeper: bool = False
     """Whether a keeper belongs to it anyway."""
+    always: bool = False
+    """Whether it may answer so in any machine."""
+    weight: float = 1.0
+    """How often it is drawn: what takes long is drawn less often."""
+    alone: bool = False
+    """Whether a keeper beside it would be in its way."""
 
 
-def _launch(
-    world: World, owner: int, *options: str, own: bool, strike: Strike, after: float | None
-) -> Ran:
+def _launch(world: World, owner: int, *options: str, own: bool, strike: Strike) -> Ran:
     argv = world.argv("server", owner, *options, may="both", own=own)
-    member = world.members["server"]
-    ran = world.call(argv, world.of("server"), strike, member, after)
-    member.given_up = ran.status in (125, 126, 127)
-    if ran.status == 0 and after is None and not member.began:
-        world.notes.append("lost: run answered 0, and its command never began")
+    ran = world.call(argv, world.of("server"), strike, world.members["server"])
+    launched(world, ran, strike)
     return ran
 
 
-def run_new(world: World, strike: Strike, after: float | None) -> Ran:
-    return _launch(world, world.owner(), own=False, strike=strike, after=after)
+def launched(world: World, ran: Ran, strike: Strike, name: str = "server") -> None:
+    """Note what a launch has promised: its command runs, or nothing was started."""
+    member = world.members[name]
+    member.given_up = ran.status in (125, 126, 127)
+    if strike.after is None and not strike.at_execve:
+        if ran.status == 0 and not member.began:
+            world.notes.append("lost: run answered 0, and its command never began")
+        if member.began:  # its owner lives
+            member.may = "lives"
 
 
-def run_join(world: World, strike: Strike, after: float | None) -> Ran:
+def run_new(world: World, strike: Strike) -> Ran:
+    return _launch(world, world.owner(), own=False, strike=strike)
+
+
+def run_join(world: World, strike: Strike) -> Ran:
     owner = world.owner()
     world.member("kept", owner, may="lives")
-    return _launch(world, owner, own=False, strike=strike, after=after)
+    return _launch(world, owner, own=False, strike=strike)
 
 
-def run_own(world: World, strike: Strike, after: float | None) -> Ran:
+def run_own(world: World, strike: Strike) -> Ran:
     owner = world.owner()
     world.member("kept", owner, may="lives", own=True)
-    return _launch(world, owner, own=True, strike=strike, after=after)
+    return _launch(world, owner, own=True, strike=strike)
 
 
-def run_replace(world: World, strike: Strike, after: float | None) -> Ran:
+def run_replace(world: World, strike: Strike) -> Ran:
     owner = world.owner()
     world.member("kept", owner, may="lives")
     world.member("server", owner, may="both", reasons=("superseded",))
     world.members["earlier"] = world.members.pop("server")
     world.members["earlier"].file.rename(world.folder / "ready.earlier")
     world.members["earlier"].file = world.folder / "ready.earlier"
-    return _launch(world, owner, "--replace", own=False, strike=strike, after=after)
+    return _launch(world, owner, "--replace", own=False, strike=strike)
 
 
-def stop(world: World, strike: Strike, after: float | None) -> Ran:
+def stop(world: World, strike: Strike) -> Ran:
     owner = world.owner()
-    world.member("quick", owner, may="both", own=True, reasons=STOPPED)
-    world.member("stubborn", owner, "--grace", "150ms", may="both", reasons=STOPPED,
+    world.member("quick", owner, *GRACE, may="both", own=True, reasons=STOPPED)
+    world.member("stubborn", owner, *GRACE, may="both", reasons=STOPPED,
                  PROOF_STUBBORN="1")  # fmt: skip
-    ran = world.call([PROGRAM, "stop", "-s", world.session], None, strike, None, after)
+    ran = world.call([PROGRAM, "stop", "-s", world.session], None, strike)
     if ran.status == 0:
         world.members["quick"].may = world.members["stubborn"].may = "ends"
     return ran
 
 
-def stop_member(world: World, strike: Strike, after: float | None) -> Ran:
+def stop_member(world: World, strike: Strike) -> Ran:
     owner = world.owner()
-    world.member("kept", owner, may="lives", own=True)
-    world.member("server", owner, may="both", own=True, reasons=STOPPED)
+    world.member("kept", owner, *GRACE, may="lives", own=True)
+    world.member("server", owner, *GRACE, may="both", own=True, reasons=STOPPED)
     argv = [PROGRAM, "stop", "-s", world.session, "-n", "server"]
-    ran = world.call(argv, None, strike, None, after)
+    ran = world.call(argv, None, strike)
     if ran.status == 0:
         world.members["server"].may = "ends"
     return ran
 
 
-def reconcile(world: World, strike: Strike, after: float | None) -> Ran:
+def reconcile(world: World, strike: Strike) -> Ran:
     dead = world.owner()
-    world.member("kept", world.owner(), may="lives", own=True)
-    world.member("server", dead, may="ends", own=True, reasons=GONE)
-    world.member("stubborn", dead, "--grace", "150ms", may="ends", reasons=GONE, PROOF_STUBBORN="1")
+    world.member("kept", world.owner(), *GRACE, may="lives", own=True)
+    world.member("server", dead, *GRACE, may="ends", own=True, reasons=GONE)
+    world.member("stubborn", dead, *GRACE, may="ends", reasons=GONE, PROOF_STUBBORN="1")
     world.end_owner(dead)
-    return world.call([PROGRAM, "reconcile"], None, strike, None, after)
+    return world.call([PROGRAM, "reconcile"], None, strike)
 
 
-def adopt(world: World, strike: Strike, after: float | None) -> Ran:
+def adopt(world: World, strike: Strike) -> Ran:
     dead, new = world.owner(), world.owner()
     world.member("kept", new, may="lives")
     world.member("one", dead, may="both", own=True, reasons=GONE)
     world.member("two", dead, may="both", reasons=GONE)
     world.end_owner(dead)
     argv = [PROGRAM, "adopt", "-s", world.session, "--from", str(dead), "--owner", str(new)]
-    ran = world.call(argv, None, strike, None, after)
+    ran = world.call(argv, None, strike)
     if ran.status == 0:
         world.members["one"].may = world.members["two"].may = "lives"
     return ran
 
 
-def own_removal(world: World, strike: Strike, after: float | None) -> Ran:
+def own_removal(world: World, strike: Strike) -> Ran:
     owner = world.owner()
     world.member("kept", owner, may="lives", own=True)
     ended = world.member("server", owner, may="ends", own=True, reasons=("unknown", "signalled"))
     os.kill(ended.pid, signal.SIGKILL)
     eventually(lambda: not ended.lives)
-    return world.call([PROGRAM, "reconcile"], None, strike, None, after)
+    return world.call([PROGRAM, "reconcile"], None, strike)
 
 
-def history(world: World, strike: Strike, after: float | None) -> Ran:
+def history(world: World, strike: Strike) -> Ran:
     owner = world.owner()
     for name in ("one", "two", "three"):
         each = world.member(name, owner, may="ends", reasons=("unknown", "signalled"))
         os.kill(each.pid, signal.SIGKILL)
         eventually(lambda each=each: not each.lives)
-    return world.call([PROGRAM, "history", "--json"], None, strike, None, after)
+    return world.call([PROGRAM, "history", "--json"], None, strike)
 
 
-def _kill_later(after: float | None) -> None:
-    """Kill the keeper at that moment."""
-    if after is not None:
+def armed(strike: Strike) -> Strike:
+    """Return what befalls the keeper, which kills it by its unit at a moment."""
+    if strike.after is not None:
         kill = ("kill", "--signal=SIGKILL", UNIT)
-        threading.Timer(after, systemctl, kill).start()
+        threading.Timer(strike.after, systemctl, kill).start()
+    return strike if strike.argv else Strike(("env",))
 
 
-def keeper(world: World, strike: Strike, after: float | None) -> Ran:
+def was_begun(world: World) -> None:
+    """Wait until the first life of the keeper has begun."""
+    eventually(lambda: not (world.folder / "armed").exists())
+
+
+def run_begins_keeper(world: World, strike: Strike) -> Ran:
+    """The keeper, as systemd starts it with the scope of a launch."""
+    world.keeper(armed(strike), start=False)
+    argv = world.argv("server", world.owner(), may="both")
+    ran = world.call(argv, world.of("server"), until=world.members["server"])
+    launched(world, ran, NONE)
+    was_begun(world)
+    return Ran(("scopekeeper", "keeper"), ran.status, ran.text)
+
+
+def keeper(world: World, strike: Strike) -> Ran:
     """The keeper itself, from its start to the ends of what a dead gateway has left."""
     dead = world.owner()
-    world.member("kept", world.owner(), may="lives", own=True)
-    world.member("server", dead, may="ends", own=True, reasons=GONE)
-    world.member("stubborn", dead, "--grace", "150ms", may="ends", reasons=GONE, PROOF_STUBBORN="1")
+    world.member("kept", world.owner(), *GRACE, may="lives", own=True)
+    world.member("server", dead, *GRACE, may="ends", own=True, reasons=GONE)
+    world.member("stubborn", dead, *GRACE, may="ends", reasons=GONE, PROOF_STUBBORN="1")
     world.end_owner(dead)
-    _kill_later(after)
-    world.keeper(strike or ["env"])
-    eventually(lambda: not (world.folder / "armed").exists())
+    world.keeper(armed(strike))
+    was_begun(world)
     return Ran(("scopekeeper", "keeper"), 0, "")
 
 
-def _run_of(world: World, strike: Strike, after: float | None, lines: int) -> Ran:
+def _run_of(world: World, strike: Strike, lines: int) -> Ran:
     verb = ("exec", "-d")
     argv = world.argv("server", 0, "-n", "server", may="both", verb=verb)
     environment = world.of("server", PROOF_LINES=str(lines))
-    ran = world.call(argv, environment, strike, None, after)
+    ran = world.call(argv, environment, strike)
     member = world.members["server"]
     # at the execve of its launch, a strike ends the command itself as it begins
-    if ran.status == 0 and "trace=execve" not in strike:
+    if ran.status == 0 and not strike.at_execve:
         member.may = "lives"
         run = re.findall(r"^[0-9a-f]{8}$", ran.text, re.MULTILINE)[0]  # beside warnings
         world.runs[run] = lines
@@ -173,16 +200,15 @@ def _run_of(world: World, strike: Strike, after: float | None, lines: int) -> Ra
     return ran
 
 
-def exec_client(world: World, strike: Strike, after: float | None) -> Ran:
+def exec_client(world: World, strike: Strike) -> Ran:
     world.keeper()
-    return _run_of(world, strike, after, 0)
+    return _run_of(world, strike, 0)
 
 
-def exec_keeper(world: World, strike: Strike, after: float | None) -> Ran:
+def exec_keeper(world: World, strike: Strike) -> Ran:
     """The keeper, while it is handed a terminal and records it; what is printed stays whole."""
-    world.keeper(strike or ["env"], start=False)
-    _kill_later(after)
-    return _run_of(world, (), None, 300)
+    world.keeper(armed(strike), start=False)
+    return _run_of(world, NONE, 300)
 
 
 def whole_output(world: World) -> None:
@@ -203,12 +229,12 @@ def whole_output(world: World) -> None:
             )
 
 
-def wrap(world: World, strike: Strike, after: float | None) -> Ran:
+def wrap(world: World, strike: Strike) -> Ran:
     file = world.folder / "config.json"
     file.write_text(CONFIG)
     file.with_name("good.json").write_text(CONFIG)
     assert world.call([PROGRAM, "wrap", str(file.with_name("good.json"))]).status == 0
-    return world.call([PROGRAM, "wrap", str(file)], None, strike, None, after)
+    return world.call([PROGRAM, "wrap", str(file)], None, strike)
 
 
 def wrap_again(world: World) -> None:
@@ -229,9 +255,9 @@ def wrap_again(world: World) -> None:
         world.notes.append(f"left: wrap left {', '.join(extra)}")
 
 
-def install(world: World, strike: Strike, after: float | None) -> Ran:
+def install(world: World, strike: Strike) -> Ran:
     world.installs = True
-    return world.call([PROGRAM, "install"], None, strike, None, after)
+    return world.call([PROGRAM, "install"], None, strike)
 
 
 def installed_again(world: World) -> None:
@@ -249,6 +275,18 @@ def installed_again(world: World) -> None:
         systemctl("daemon-reload")
 
 
+def uninstall(world: World, strike: Strike) -> Ran:
+    world.installs = True
+    assert world.call([PROGRAM, "install"]).status == 0
+    return world.call([PROGRAM, "uninstall"], None, strike)
+
+
+def doctor(world: World, strike: Strike) -> Ran:
+    """Its trial starts and stops a member of its own, and leaves nothing."""
+    world.member("kept", world.owner(), may="lives", own=True)
+    return world.call([PROGRAM, "doctor"], None, strike)
+
+
 STEPS = (
     Step("run, new scope", run_new, (125, 126)),
     Step("run, joining", run_join, (125, 126)),
@@ -261,8 +299,11 @@ STEPS = (
     Step("own-path removal", own_removal, (1, 5)),
     Step("history write", history, (1,)),
     Step("keeper start", keeper, (), keeper=True),
+    Step("keeper, by a launch", run_begins_keeper, (), keeper=True),
     Step("exec", exec_client, (1, 125), mend=whole_output, keeper=True),
     Step("PTY hand-over", exec_keeper, (1, 125), mend=whole_output, keeper=True),
     Step("wrap", wrap, (1,), mend=wrap_again),
-    Step("install", install, (1,), mend=installed_again),
+    Step("install", install, (1,), mend=installed_again, alone=True, weight=0.4),
+    Step("uninstall", uninstall, (1,), mend=installed_again, alone=True, weight=0.4),
+    Step("doctor", doctor, (1, 2), always=True, weight=0.4),
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-KINDS = ("kill", "error", "pair", "moment")
+KINDS = ("kill", "error", "pair", "beside", "program", "moment")
 
 
 @dataclass
@@ -14,6 +14,8 @@ class Trial:
     kind: str
     what: str
     struck: bool = False
+    error: str = ""
+    """The error that a call of it fails with."""
     rounds: int = 0
     """Reconciles until all was as it has to be."""
     wrong: list[str] = field(default_factory=list)

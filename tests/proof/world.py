@@ -49,7 +49,6 @@ class Member:
     """A member, and what may become of it: ``lives``, ``ends``, or both are right."""
 
     name: str
-    session: str
     file: Path
     may: str
     owned: Path | None = None
@@ -84,11 +83,51 @@ class Ran:
     text: str
 
 
+@dataclass(frozen=True)
+class Strike:
+    """What befalls a command: the words in front of it, or the moment at which it is killed."""
+
+    argv: tuple[str, ...] = ()
+    after: float | None = None
+    at_execve: bool = False
+    """Whether it may also end what the command becomes, as that begins."""
+
+    @property
+    def hits(self) -> bool:
+        return bool(self.argv) or self.after is not None
+
+
+NONE = Strike()
+
+
+@dataclass
+class Running:
+    """A command that has been started."""
+
+    argv: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    output: Path
+    until: Member | None
+
+    def end(self) -> Ran:
+        """Wait for its end, or until the member has begun that it becomes."""
+        status: int | None = None
+        try:
+            if (member := self.until) is None:
+                status = self.process.wait(LIMIT)
+            else:
+                eventually(lambda: self.process.poll() is not None or member.began, LIMIT, 0.005)
+                status = self.process.poll() or 0
+        except (subprocess.TimeoutExpired, AssertionError):
+            self.process.kill()
+        return Ran(self.argv, status, text_of(self.output))
+
+
 class World:
     """What one trial starts; ``close`` leaves nothing of it."""
 
     def __init__(self, folder: Path, session: str) -> None:
-        self.folder, self.session = folder, session
+        self.folder, self.session, self.other = folder, session, f"{session}:other"
         self.state, self.rules, self.room = folder / "state", folder / "rules", folder / "room"
         for each in (folder, self.rules, self.room, folder / "outside"):
             each.mkdir()
@@ -96,6 +135,7 @@ class World:
         self.members: dict[str, Member] = {}
         self.owners: list[subprocess.Popen[bytes]] = []
         self.ran: list[Ran] = []
+        self.started = 0
         self.notes: list[str] = []
         self.units = Units()
         self.has_keeper = self.installs = False
@@ -122,13 +162,13 @@ class World:
 
     def argv(
         self, name: str, owner: int, *options: str, may: str, own: bool = False,
-        reasons: tuple[str, ...] = (), verb: Sequence[str] = ("run",),
+        reasons: tuple[str, ...] = (), verb: Sequence[str] = ("run",), session: str = "",
     ) -> list[str]:  # fmt: skip
         """Register a member and return the command line that launches it."""
         path = self.tree(name) if own else None
-        member = Member(name, self.session, self.folder / f"ready.{name}", may, path, reasons)
+        member = Member(name, self.folder / f"ready.{name}", may, path, reasons)
         self.members[name] = member
-        words = [PROGRAM, *verb, "-s", self.session, *options]
+        words = [PROGRAM, *verb, "-s", session or self.session, *options]
         if owner:
             words += ["-n", name, "--owner", str(owner)]
         if path is not None:
@@ -142,10 +182,10 @@ class World:
 
     def member(
         self, name: str, owner: int, *options: str, may: str, own: bool = False,
-        reasons: tuple[str, ...] = (), **more: str,
+        reasons: tuple[str, ...] = (), session: str = "", **more: str,
     ) -> Member:  # fmt: skip
         """Start a member and wait until it runs."""
-        argv = self.argv(name, owner, *options, may=may, own=own, reasons=reasons)
+        argv = self.argv(name, owner, *options, may=may, own=own, reasons=reasons, session=session)
         self._start(argv, self.of(name, **more))
         member = self.members[name]
         eventually(lambda: member.began)
@@ -161,13 +201,13 @@ class World:
         (path / "link").symlink_to(self.folder / "outside")
         return path
 
-    def keeper(self, strike: Sequence[str] = (), *, start: bool = True) -> None:
-        """Install the keeper's unit; it is started, under strace if it is to be struck."""
+    def keeper(self, strike: Strike = NONE, *, start: bool = True) -> None:
+        """Install the keeper's unit, and start it; its first process is the one to be struck."""
         script = self.folder / "keeper"
         script.write_text(_KEEPER.format(folder=self.folder, program=PROGRAM))
         script.chmod(0o755)
-        if strike:
-            (self.folder / "armed").write_text(" ".join(strike))
+        if strike.argv:
+            (self.folder / "armed").write_text(" ".join(strike.argv))
         left_out = ("SystemCall", "Restrict", "MemoryDeny", "ExecStart", "WatchdogSec")
         lines = (FILES / UNIT).read_text().replace("RestartSec=1\n", "RestartSec=50ms\n")
         text = "".join(
@@ -182,35 +222,36 @@ class World:
         self.units.write(UNIT, f"{unit}\n[Service]\nExecStart={script}\n{passed}")
         self.has_keeper = True
         if start:
-            systemctl("start", *(["--no-block"] if strike else []), UNIT)
+            systemctl("start", *(["--no-block"] if strike.argv else []), UNIT)
 
     # what is done
 
-    def call(
+    def begin(
         self, argv: Sequence[str], environment: dict[str, str] | None = None,
-        strike: Sequence[str] = (), until: Member | None = None, kill_after: float | None = None,
-    ) -> Ran:  # fmt: skip
-        """Run a command to its end, or until a member has begun that it becomes."""
-        number = len(self.ran)
-        output = self.folder / f"output.{number}"
+        strike: Strike = NONE, until: Member | None = None,
+    ) -> Running:  # fmt: skip
+        """Start a command."""
+        self.started += 1
+        output = self.folder / f"output.{self.started}"
         with output.open("wb") as file:
             process = self._start(
-                [*strike, *argv], environment or self.environment, stdout=file, stderr=file
+                [*strike.argv, *argv], environment or self.environment, stdout=file, stderr=file
             )
-        status: int | None = None
-        try:
-            if kill_after is not None:
-                threading.Timer(kill_after, process.kill).start()
-            if until is None:
-                status = process.wait(LIMIT)
-            else:
-                eventually(lambda: process.poll() is not None or until.began, LIMIT, 0.005)
-                status = process.poll() or 0
-        except (subprocess.TimeoutExpired, AssertionError):
-            process.kill()
-        ran = Ran(tuple(argv), status, text_of(output))
-        self.ran.append(ran)
-        return ran
+        if strike.after is not None:
+            threading.Timer(strike.after, process.kill).start()
+        return Running(tuple(argv), process, output, until)
+
+    def end(self, running: Running) -> Ran:
+        """Wait for the end of a command."""
+        self.ran.append(running.end())
+        return self.ran[-1]
+
+    def call(
+        self, argv: Sequence[str], environment: dict[str, str] | None = None,
+        strike: Strike = NONE, until: Member | None = None,
+    ) -> Ran:  # fmt: skip
+        """Run a command to its end, or until a member has begun that it becomes."""
+        return self.end(self.begin(argv, environment, strike, until))
 
     def _start(
         self, argv: Sequence[str], environment: dict[str, str], **how: object

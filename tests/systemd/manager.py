@@ -18,11 +18,14 @@ MANAGER = MOUNT + _FOLDER
 UNIT_FOLDER = Path("/run/systemd/system" if ROOT else f"/run/user/{os.getuid()}/systemd/user")
 
 
+def systemctl_argv(*arguments: str) -> list[str]:
+    """Return a command line of systemctl for our manager."""
+    return ["systemctl", *_SCOPE, *arguments]
+
+
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemctl for our manager."""
-    return subprocess.run(
-        ["systemctl", *_SCOPE, *arguments], capture_output=True, text=True, timeout=180
-    )
+    return subprocess.run(systemctl_argv(*arguments), capture_output=True, text=True, timeout=180)
 
 
 def show(unit: str, name: str) -> str:

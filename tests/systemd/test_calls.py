@@ -9,6 +9,7 @@ import pytest
 
 import scopekeeper
 from scopekeeper.systemd import calls
+from scopekeeper.systemd.manager import Manager, object_of
 from tests.machine import FOREVER, MOUNT, ROOT, Scopekeeper, cgroup_of, eventually
 
 from .manager import Units, show, state, systemctl, uid_of
@@ -88,6 +89,9 @@ def test_a_transient_service_has_its_properties(units: Units) -> None:
     eventually(lambda: not calls.has_ended(KIND, UNIT))
     assert calls.unit_property(KIND, UNIT, "Description") == "a test"
     assert calls.service_property(KIND, UNIT, "FileDescriptorStoreMax") == "7"
+    with Manager(KIND, os.getuid()) as manager:
+        assert manager.service_setting(UNIT, "KillMode") == show(UNIT, "KillMode")
+        assert manager.call("GetUnit", "s", (UNIT,)) == [object_of(UNIT)]
     assert show(UNIT, "Environment") == 'ONE=1 "TWO=two words"'
     with pytest.raises(calls.ManagerError, match="already"):
         calls.start_transient(KIND, UNIT, {"ExecStart": ("a(sasb)", [command])})

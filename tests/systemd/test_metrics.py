@@ -359,6 +359,25 @@ def test_without_the_address_family_the_line_says_what_to_add(
     assert state(INSTALLED_UNIT) == "active"
 
 
+@pytest.mark.parametrize(("name", "value", "problem"), [
+    ("SCOPEKEEPER_METRICS", "localhost:9464", "'localhost' is a name"),
+    ("SCOPEKEEPER_METRICS_SESSIONS", "many", "'many' is no whole number"),
+])  # fmt: skip
+def test_a_wrong_setting_of_metrics_is_a_line_and_scopes_are_watched(
+    installed: Installed, keeper: Scopekeeper, session: str, name: str, value: str, problem: str
+) -> None:
+    settings = {"SCOPEKEEPER_METRICS": "unix", name: value}
+    installed.write(**settings)  # type: ignore[arg-type]
+    assert systemctl("start", INSTALLED_UNIT).returncode == 0
+    (line,) = eventually(lambda: [x for x in journal_of(installed.pid) if name in x])
+    assert problem in line
+    owner = keeper.popen(["sleep", "1000"])
+    member = keeper.member("-s", session, "--owner", str(owner.pid), "--", *FOREVER)
+    owner.kill()
+    owner.wait()
+    eventually(lambda: not is_alive(member.pid))
+
+
 LAB = uid_of("lab")
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from scopekeeper.lifecycle import reconcile as carry_out
 from scopekeeper.lifecycle.plan import plan
 from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.model import Scope
+from scopekeeper.scope.names import ENTERING_SECONDS
 from scopekeeper.scope.snapshot import Reader
 from tests.machine import (
     FOREVER,
@@ -62,6 +64,38 @@ def gateway(
     for name in names:
         eventually(lambda name=name: member(name))
     return process
+
+
+def test_a_leaf_whose_launch_was_killed_before_its_record_is_removed(
+    keeper: Scopekeeper, session: str
+) -> None:
+    lives = keeper.member("-s", session, "-n", "lives", "--", *FOREVER)
+    scope = os.path.dirname(directory_of(lives.pid))
+    os.mkdir(f"{scope}/m-killed.0123abcd")
+    made = os.stat(f"{scope}/m-killed.0123abcd").st_ctime
+    first = reconcile(keeper)["killed"]
+    if time.time() - made < ENTERING_SECONDS:
+        assert first[:2] == ("damaged", "report")  # it may be on its way in
+        assert "m-killed.0123abcd" in leaves(scope)
+    killed = ("empty", "remove", "its launch was killed")
+    eventually(lambda: killed in (first, reconcile(keeper).get("killed")))
+    assert leaves(scope) == [os.path.basename(directory_of(lives.pid))]
+    assert is_alive(lives.pid)
+
+
+def test_a_leaf_without_a_record_stays_while_a_process_lives_in_it(
+    keeper: Scopekeeper, session: str
+) -> None:
+    lives = keeper.member("-s", session, "-n", "lives", "--", *FOREVER)
+    leaf = f"{os.path.dirname(directory_of(lives.pid))}/m-strange.0123abcd"
+    os.mkdir(leaf)
+    stranger = keeper.member("-s", session, "-n", "stranger", "--", *FOREVER)
+    with open(f"{leaf}/cgroup.procs", "w") as file:
+        file.write(str(stranger.pid))
+    eventually(lambda: time.time() - os.stat(leaf).st_ctime > ENTERING_SECONDS)
+    assert reconcile(keeper)["strange"][:2] == ("damaged", "report")
+    assert directory_of(stranger.pid) == leaf
+    assert is_alive(stranger.pid)
 
 
 def member(name: str) -> int:

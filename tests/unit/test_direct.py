@@ -108,7 +108,8 @@ def test_what_is_compiled_names_its_file(launcher):
 
 
 NAMES = """
-import marshal, sys
+import marshal, posix, sys
+posix._exit = sys.exit
 code, content = marshal.loads(open(sys.argv[1], "rb").read())
 sys.argv[1:] = ["--version"]
 sys.stdout = None

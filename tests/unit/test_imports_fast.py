@@ -28,7 +28,7 @@ ROOT = Path(scopekeeper.__file__).parents[1]
 SLOW = {
     "click", "dataclasses", "inspect", "typing", "asyncio", "argparse", "logging", "pathlib",
     "subprocess", "shlex", "datetime", "tempfile", "locale", "gettext", "difflib", "shutil",
-    "site", "psutil", "pystemd", "urllib", "tomllib", "sqlite3",
+    "site", "psutil", "pystemd", "urllib", "tomllib", "sqlite3", "socket", "selectors",
 }  # fmt: skip
 """What none of these calls imports."""
 START = {
@@ -68,6 +68,13 @@ EXEC = START | LOWER | {
     "scopekeeper.scope.client", "scopekeeper.scope.owner", "scopekeeper.users",
     "scopekeeper.whole_file",
 }  # fmt: skip
+STARTED = {
+    "scopekeeper.history", "scopekeeper.history.launch_ledger", "scopekeeper.launch.create_unit",
+    "scopekeeper.launch.join", "scopekeeper.launch.member", "scopekeeper.launch.start_keeper",
+    "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.lingering",
+    "scopekeeper.systemd.manager",
+}  # fmt: skip
+"""What a detached run imports once a keeper has answered: in its child, and to look for linger."""
 STOP = START | LOWER | {
     "scopekeeper.cli.cells", "scopekeeper.cli.interrupted", "scopekeeper.cli.outliving",
     "scopekeeper.cli.owned", "scopekeeper.cli.select_options", "scopekeeper.cli.show",
@@ -236,6 +243,20 @@ def test_a_detached_run_imports_what_is_written_down():
     assert not imported & SLOW
 
 
+def test_a_run_that_has_started_imports_nothing_slow():
+    program = (
+        "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]); "
+        f"import {', '.join(sorted(EXEC | STARTED))}; print(*set(sys.modules) - before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-IS", "-c", program, str(ROOT)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = set(ran.stdout.split())
+    assert ours(imported) == EXEC | STARTED
+    assert not imported & SLOW
+
+
 @pytest.mark.parametrize("arguments", [
     ("--version", "--version"), ("ls", "--mars"), ("exec", "--mars"), ("exec", "-d"),
     ("exec", "-d", "--run", "x", "--", "true"), ("exec", "-d", "--stderr", "x", "--", "true"),
@@ -314,7 +335,7 @@ def test_the_closest_name_is_as_close_as_that_of_difflib(word):
 
 def test_all_of_it_is_compiled_into_the_launcher():
     more = {"scopekeeper.version", "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command"}
-    assert sorted(calls.MODULES) == sorted(LS | EXEC | more)
+    assert sorted(calls.MODULES) == sorted(LS | EXEC | STARTED | more)
     assert sorted(calls.OF_STOP) == sorted((STOP | AFTER_A_STOP) - {*calls.MODULES})
 
 

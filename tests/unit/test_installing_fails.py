@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
-from scopekeeper.install import locations
+from scopekeeper.install import files, locations
 from scopekeeper.install.install import install
 from scopekeeper.systemd import calls
 from scopekeeper.systemd.systemctl import Systemctl
@@ -99,3 +99,28 @@ def test_a_manager_that_does_not_answer_or_has_another_home_is_refused(home, whe
     monkeypatch.setattr(calls, "unit_folders", lambda _: others)
     with pytest.raises(ConfigError, match="does not read"):
         Systemctl("user", where.units)
+
+
+def test_what_a_killed_install_has_left_goes_with_the_next(fp, where, manager, home):
+    obey(fp)
+    os.makedirs(where.units)
+    left = [".scopekeeper-0123456789ab.tmp", ".scopekeeper-ba9876543210.tmp"]
+    for name in left:
+        (home / ".config/systemd/user" / name).write_text("half of a unit")
+    (home / ".config/systemd/user/mine.tmp").write_text("mine")
+    install(manager, where, PROGRAM, {})
+    there = os.listdir(where.units)
+    assert "scopekeeper.service" in there
+    assert "mine.tmp" in there
+    assert [name for name in there if name in left] == []
+
+
+def test_a_link_that_a_killed_install_has_left_goes(tmp_path):
+    (tmp_path / ".scopekeeper-bash").symlink_to("gone")
+    undo = files.link(f"{tmp_path}/bash", "scopekeeper-shell")
+    assert os.listdir(tmp_path) == ["bash"]
+    undo()
+    (tmp_path / "bash").symlink_to("scopekeeper-shell")
+    (tmp_path / ".scopekeeper-bash").symlink_to("gone")
+    files.take(f"{tmp_path}/bash")
+    assert os.listdir(tmp_path) == []

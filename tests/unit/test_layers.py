@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "scopekeeper"
 FLOORS = (
     # from the ground up: each room may import from those before it
     "data", "errors", "quantities", "safe_text", "short_names", "version",
-    "kernel", "regular_files", "whole_file", "users", "as_user", "state", "keeper_address",
+    "kernel", "regular_files", "whole_file", "unfinished_files", "users", "as_user", "state",
+    "keeper_address",
     "systemd",
     "scope", "policy", "hosts", "clients", "history", "owned", "stderr", "lifecycle", "launch",
     "launcher", "hook", "exec", "python_api", "mcp", "mcp_configs", "metrics", "keeper",

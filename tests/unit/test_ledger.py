@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scopekeeper.history import launch_ledger as writing
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
+from scopekeeper.keeper.exec.end_of_run import as_end
 from scopekeeper.keeper.exec.live import as_launched
 from scopekeeper.kernel.proc import mount_point, namespaces
 from scopekeeper.lifecycle import member_lines, unseen_ends
@@ -88,6 +90,23 @@ def test_a_run_whose_scope_was_not_seen_ends_as_the_member_that_was_launched(mon
     assert run.leaf == collected.leaf
     assert run.joined == collected.started
     assert run.directory == f"{mount_point()}{scope}"
+    assert as_launched(a_run(pid=9)).leaf == ""
+
+
+def test_a_run_whose_line_a_collector_has_dropped_ends_as_the_end_that_it_wrote(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(writing, "path", lambda: str(tmp_path / "launches"))
+    unit = names.unit_name("s", "main", "1a2b3c4d")
+    launched = {**GOOD, "RUN": "1a2b3c4d", "CGROUP": f"/x.slice/{unit}"}
+    (line,) = read(writing.line(launched))
+    collected = dataclasses.replace(line, ended=time.time_ns() // 1000)
+    nested = dataclasses.replace(collected, pid=8, member_id="11111111")  # in the same scope
+    assert recording.keep([collected, nested]) == ([collected, nested], "")
+    run = as_launched(a_run(pid=7))
+    assert (run.leaf, run.joined) == (collected.leaf, collected.started)
+    assert recording.keep([as_end(run)]) == ([], "")  # one member, one row
     assert as_launched(a_run(pid=9)).leaf == ""
 
 

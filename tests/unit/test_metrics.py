@@ -394,6 +394,7 @@ def metrics(*arguments, **environment):
     ("arguments", "status", "words"),
     [
         (["--textfile", "/nonexistent/x.prom"], 1, "/nonexistent"),
+        (["--textfile", "/x.txt"], 2, "give --textfile /x.txt.prom"),
         (["--textfile", "/x.prom", "--format", "openmetrics"], 2, "leave out --format"),
         (["--sessions", "-1"], 2, "--sessions"),
         (["--sessions", "x"], 2, "--sessions"),
@@ -437,6 +438,17 @@ def test_a_textfile_is_replaced_as_a_whole_and_others_may_read_it(tmp_path):
     assert samples(of_text(path.read_text()))
     assert "# EOF" not in path.read_text()
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_killed_writer_of_a_textfile_has_left_goes_with_the_next(tmp_path):
+    (tmp_path / ".scopekeeper-0123456789ab.tmp").write_text("half")
+    (tmp_path / "other.prom").write_text("")
+    path = tmp_path / "scopekeeper.prom"
+    done = metrics("--textfile", str(path), SCOPEKEEPER_STATE=str(tmp_path / "state"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == [
+        "other.prom", "scopekeeper.prom",
+    ]  # fmt: skip
 
 
 def test_a_history_that_cannot_be_read_is_a_fact_and_no_error(tmp_path):

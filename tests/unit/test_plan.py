@@ -27,6 +27,7 @@ MEMBERS = st.builds(
     st.just("/sys/fs/cgroup/x"),
     st.just("/x"),
     problem=st.sampled_from(["", "", "", "the record is damaged"]),
+    unrecorded=st.booleans(),
     holder=st.sampled_from([0, 7]),
     leader_lives=st.booleans(),
     kind=st.sampled_from(["", "mcp", "pty", "exec"]),
@@ -207,7 +208,10 @@ def test_nothing_without_a_record_that_can_be_read_is_stopped_or_removed_while_i
             assert not action.scope.pids
         elif action.step in (Step.STOP, Step.REMOVE):
             assert not action.scope.problem
-            assert action.member is None or not action.member.problem
+            if action.member is not None and action.member.problem:
+                assert action.step is Step.REMOVE
+                assert action.member.unrecorded
+                assert not action.member.lives
 
 
 @given(SNAPSHOTS)

@@ -315,6 +315,18 @@ def test_what_is_no_file_is_not_waited_for_and_a_link_to_one_of_ours_is_read(hom
     ]
 
 
+@pytest.mark.parametrize("name", ["config.toml", "config.d/link.toml", "config.d"])
+def test_a_link_to_nothing_is_said(home, name):
+    path = home / name
+    if name == "config.d":
+        path.rmdir()
+    path.symlink_to(home / "nowhere")
+    warnings = list[str]()
+    assert "ttl" not in said("main", warnings)
+    (line,) = warnings
+    assert f"{path} is ignored: it is a link to nothing, {home}/nowhere" in line
+
+
 def test_a_group_of_ones_own_may_write(home, monkeypatch):
     (home / "config.toml").write_text('[lanes.main]\nttl = "1h"\n')
     (home / "config.toml").chmod(0o664)

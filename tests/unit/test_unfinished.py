@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from scopekeeper.mcp_configs import files, unfinished
+from scopekeeper import unfinished_files
+from scopekeeper.mcp_configs import files
 from tests.machine import eventually
 from tests.unit.test_cli_wrap import ROOT, SIMPLE, call
 
@@ -50,7 +51,7 @@ def left(path):
 def removed(folder, owner=None):
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return unfinished.remove(descriptor, {os.geteuid() if owner is None else owner})
+        return unfinished_files.remove(descriptor, {os.geteuid() if owner is None else owner})
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,12 @@
 """The bytes of our D-Bus calls are what an independent implementation reads and writes."""
 
+import contextlib
 import io
+import socket
 import struct
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from dbus_next import Message, MessageType, Variant
@@ -9,6 +14,7 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopekeeper.launch import create_unit
 from scopekeeper.systemd import dbus_wire, manager
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60)
@@ -124,3 +130,55 @@ def test_an_error_of_a_big_endian_machine_is_read():
 def test_what_is_no_message_is_refused():
     with pytest.raises(ValueError, match="not a D-Bus message"):
         dbus_wire.length_of(b"HTTP/1.1 400 Bad")
+
+
+@contextlib.contextmanager
+def bus_that_answers(answer: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Message]]:
+    """Be a bus on which every call has this string as its answer; yield the calls."""
+    calls: list[Message] = []
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        rest = b""
+        while chunk := theirs.recv(65536):
+            if not rest and chunk.startswith(b"\0AUTH"):
+                theirs.sendall(b"DATA\r\nOK 0123\r\n")
+                chunk = chunk.partition(b"BEGIN\r\n")[2]
+            rest += chunk
+            while len(rest) >= 16 and len(rest) >= (length := dbus_wire.length_of(rest[:16])):
+                calls.append(decoded(rest[:length]))
+                rest = rest[length:]
+                value = Variant("s", answer)
+                reply = Message.new_method_return(calls[-1], "v", [value])
+                reply.serial = len(calls)
+                theirs.sendall(reply._marshall())
+
+    def open_ours(self: manager.Manager, _: str) -> None:
+        self._socket = ours
+
+    monkeypatch.setattr(manager.Manager, "_open", open_ours)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield calls
+    finally:
+        ours.close()
+        thread.join()
+        theirs.close()
+
+
+@pytest.mark.parametrize(("mode", "bound"), [
+    ("control-group", "a-b@c.service"), ("mixed", "a-b@c.service"), ("process", ""),
+])  # fmt: skip
+def test_one_call_asks_whether_a_guest_ends_with_its_service(mode, bound, monkeypatch):
+    owner = SimpleNamespace(has_ended=False, is_guest=True, unit="a-b@c.service")
+    with bus_that_answers(mode, monkeypatch) as calls, manager.Manager("user", 0) as connection:
+        assert create_unit._to_bind(connection, owner) == bound
+    assert [each.member for each in calls] == ["Hello", "Get"]
+    assert calls[1].path == "/org/freedesktop/systemd1/unit/a_2db_40c_2eservice"
+    assert calls[1].body == ["org.freedesktop.systemd1.Service", "KillMode"]
+
+
+def test_the_object_of_a_unit_has_letters_and_digits_but_no_first_digit():
+    assert manager.object_of("9a.scope").rpartition("/")[2] == "_39a_2escope"
+    assert manager.object_of("ü_.scope").rpartition("/")[2] == "_c3_bc_5f_2escope"

@@ -11,6 +11,7 @@ from scopekeeper.exec import log, run
 from scopekeeper.exec.log import Log
 from scopekeeper.exec.run import Ended, Run
 from scopekeeper.exec.text import Plain
+from scopekeeper.history import recording
 from scopekeeper.keeper.exec.held import Held
 from scopekeeper.keeper.exec.run_timeouts import RunTimeouts
 from scopekeeper.keeper.processes import WatchedProcess
@@ -123,7 +124,10 @@ def as_launched(known: Run) -> Run:
     The history may have the end of that member already, as one that nobody saw.
     """
     launch = unseen_ends.launch_of(known.id, known.pid)
-    if launch is None:
-        return known
+    if launch is None:  # whoever wrote that end has dropped the line of the launch
+        end = recording.end_of_run(known.id, known.pid)
+        if end is None:
+            return known
+        return dataclasses.replace(known, leaf=end.leaf, joined=end.started)
     directory, _, leaf = f"{mount_point()}{launch[0]}".rpartition("/")
     return dataclasses.replace(known, directory=directory, leaf=leaf, joined=launch[1])

@@ -300,18 +300,19 @@ class Runs:
         live.settling = None
         if live.run.ended is not None or live.run.id not in self.live:
             return
-        if live.seen and live.patience and live.run.directory and not self._lives_on(live):
+        if not (live.seen and live.run.directory):
+            self._jobs.begin(self._settle_unseen, live)
+        elif live.patience and not self._lives_on(live):
             live.patience -= 1  # the notice of its member's end, with the reason, is about to come
             live.settling = self._loop.call_later(_SETTLE_SECONDS, self._settle, live)
-            return
-        if live.seen:
-            self._end_unwatched(live, None)
         else:
-            self._jobs.begin(self._settle_unseen, live)
+            self._end_unwatched(live, None)
 
     async def _settle_unseen(self, live: Live) -> None:
-        """End a run whose scope was not seen; the history may know who stopped it."""
-        live.run = await self._archive.do(as_launched, live.run)
+        """End a run whose scope was not seen; the history may know it, and who stopped it."""
+        launched = await self._archive.do(as_launched, live.run)
+        if not live.run.directory:  # else it was seen meanwhile
+            live.run = launched
         (cause,) = await self._archive.do(unseen_ends.causes_of, [as_end(live.run)])
         if live.run.ended is None and live.run.id in self.live and not self._jobs.closed:
             self._end_unwatched(live, cause)
@@ -325,7 +326,7 @@ class Runs:
         live.end(ended_as(live, end))
         if not self._lives_on(live):  # it ended before its scope was seen, or unseen
             self._tell(notices.MemberEnded(end))
-        if not os.path.isdir(live.run.directory):
+        if not cgroupfs.is_populated(live.run.directory):
             self._let_go(live)
 
     def _lives_on(self, live: Live) -> bool:

@@ -1,4 +1,4 @@
-"""Removes the new files of killed writers, which had not renamed them: copies of configurations.
+"""Removes the new files of killed writers, which had not renamed them.
 
 ``whole_file`` keeps each locked while its writer lives: nobody finishes one that can be locked.
 """

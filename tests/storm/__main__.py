@@ -1,0 +1,118 @@
+"""``python -m tests.storm storm``: in a machine of the lab. ``... lab storm``: boots one for it."""
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import results
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+def note(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    top = argparse.ArgumentParser(prog="python -m tests.storm")
+    commands = top.add_subparsers(dest="command", required=True)
+    lab = commands.add_parser("lab", help="boot a machine, and write its results into the docs")
+    lab.add_argument("what", choices=["storm", "day"])
+    lab.add_argument("--suite", default="trixie")
+    lab.add_argument("--root", action="store_true", help="the storm as root, not as the user")
+    lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    for command in (commands.add_parser("storm"), commands.add_parser("day"), lab):
+        command.add_argument("--minutes", type=float, default=30)
+        command.add_argument("--warm", type=float, default=results.WARM,
+                             help="seconds of short commands before the storm")  # fmt: skip
+        command.add_argument("--ends", type=int, default=100_000)
+        command.add_argument("--hours", type=float, default=24)
+        command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+        command.add_argument("--commit", default="")
+    return top
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do one command."""
+    options = parser().parse_args(argv)
+    if options.command == "lab":
+        return in_lab(options)
+    if "LAB_OUT" not in os.environ:
+        print("this ends every scope of the machine: only in the lab", file=sys.stderr)
+        return 2
+    about = {
+        "seed": str(options.seed),
+        "commit": options.commit or "unknown",
+        "kernel": platform.release(),
+        "systemd": subprocess.run(["systemctl", "--version"], capture_output=True, text=True)
+        .stdout.split()[1],
+        "Python": platform.python_version(),
+        "user": "root" if os.geteuid() == 0 else "user",
+    }  # fmt: skip
+    note(", ".join(f"{key} {value}" for key, value in about.items()))
+    out = Path(os.environ["LAB_OUT"])
+    summary = (storm if options.command == "storm" else day)(options, out) | {"about": about}
+    (out / f"{options.command}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    note(results.table(options.command, summary))
+    grows = [x for x in summary["slopes"].values() if x["verdict"] == "GROWS"]
+    return 1 if summary["wrong"] or grows else 0
+
+
+def storm(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Storm here."""
+    from .storm import Storm  # observes the machine's systemd
+
+    folder = out / "storm"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    found = Storm(folder, options.seed, note).run(options.minutes, options.warm)
+    return found | {"warm": options.warm}
+
+
+def day(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Have a keeper live for a day here."""
+    from .day import live
+
+    folder = out / "day"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return live(folder, ends=options.ends, hours=options.hours, seed=options.seed, note=note)
+
+
+def in_lab(options: argparse.Namespace) -> int:
+    """Boot a machine, have it do it, and write the table."""
+    from tests.proof.machine import SECONDS_EACH, boot
+
+    commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"],
+                            capture_output=True, text=True).stdout.strip()  # fmt: skip
+    names = ("minutes", "warm", "ends", "hours", "seed")
+    words = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
+    # a shell is the main process of the service: its gateways are other programs
+    call = ["python", "-m", "tests.storm", options.what, "--commit", commit or "unknown", *words]
+    argv = ["sh", "-c", '"$@"; exit $?', "sh", *call]
+    seconds = options.warm + 120 * options.minutes + options.ends / 20
+    as_root = options.root or options.what == "day"
+    status, file = boot(
+        options.suite, as_root=as_root, argv=argv, count=int(seconds / SECONDS_EACH)
+    )
+    file = file.with_name(f"{options.what}.json")
+    if not file.exists():
+        print(f"no result in {file}", file=sys.stderr)
+        return status or 1
+    if not options.keep:
+        results.write(HERE / "docs/reliability.md", options.what, json.loads(file.read_text()))
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
