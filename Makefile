@@ -20,6 +20,8 @@ SINCE := $(or $(SINCE),$(shell date +%s))
 # How much at a time; two for each processor and one more are as much as they take.
 JOBS ?=
 PYTEST_ARGS ?=
+# How make bench mounts cgroup2, which only a virtual machine can: favordynmods or nofavordynmods
+CGROUP2 ?=
 # The real OpenClaw in a machine of its own, of make test-openclaw: a version or both. What it needs
 # is fetched from npm's registry once.
 OPENCLAW ?= 2026.9.6
@@ -47,6 +49,8 @@ PYTEST = pytest -p no:cacheprovider -q
 HERE = not systemd and not root and not openclaw and not prometheus and not reload and not deb and not builds and not browser and not oomd
 # The .deb on machines that have what it depends on from their own archive, and no compiler.
 DEB = $(foreach suite,bookworm trixie,--lab '$(suite)-deb:nspawn:root:$(CURDIR)/dist:/srv/deb=-m deb tests/deb')
+REMOUNT = mount -o remount,$(CGROUP2) /sys/fs/cgroup && exec "$$@"
+BENCH_IN = $(if $(CGROUP2),--vm -- sh -c '$(REMOUNT)' sh,--nspawn --)
 PART_ARGS = $(if $(WITHIN),--within $(WITHIN)) --since $(SINCE) $(if $(JOBS),--jobs $(JOBS))
 WITH_OPENCLAW = -p tests.e2e.plugin --openclaw '$(OPENCLAW)'
 
@@ -126,7 +130,7 @@ lab: prepare ## the suites in the lab's machines only: make lab LAB_SPECS=trixie
 	@$(RUN) $(PYTEST) $(LAB) $(PYTEST_ARGS) tests/lab
 
 bench: prepare ## the benchmarks, in a machine at native speed; ONLY=words: tables with these in the title
-	@$(RUN) tests.lab run trixie --nspawn -- python -m benchmarks --only '$(ONLY)'
+	@$(RUN) tests.lab run trixie $(BENCH_IN) python -m benchmarks --only '$(ONLY)'
 
 curves: prepare ## what 100 to 10,000 scopes cost, drawn for docs/performance.md: some 15 minutes
 	@$(RUN) tests.lab run trixie --nspawn --timeout 1500 -- python -m benchmarks.curves --most $(or $(MOST),10000) | \

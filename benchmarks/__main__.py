@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import fleet, hook, keeper, launch, lists, runs, spawn, start, top
+from benchmarks import apart, fleet, hook, keeper, kill, launch, lists, runs, spawn, start, top
 from benchmarks.alone import alone
-from benchmarks.measure import Row, show
+from benchmarks.measure import Grid, Row, show
 
-Table = tuple[str, Callable[[], Sequence[Row]]]
+Table = tuple[str, Callable[[], Sequence[Row] | Grid]]
 
 
 def main() -> int:
@@ -46,6 +46,7 @@ def tables(*, quick: bool) -> list[Table]:
     rounds, block = (2, 5) if quick else (10, 30)
     many = (3, 30) if quick else (3, 400, 2000)
     held = (100, 8, 200, 20, 2) if quick else (1000, 60, 2000, 200, 3)
+    trees = _SMALL_TREES if quick else _TREES
     idle = (100, 5, 3) if quick else (1000, 30, 20)
     return [
         ("One launch (medians)", lambda: launch.single(rounds, block)),
@@ -54,13 +55,24 @@ def tables(*, quick: bool) -> list[Table]:
         ("A gateway in Python", lambda: spawn.spawning(rounds, block)),
         ("A cohort", lambda: launch.cohort(1 if quick else 15)),
         ("A crowd", launch.crowd),
+        ("Launches apart", lambda: apart.apart(*((2, 0.2, 3) if quick else (20, 2.0, 20)))),
         ("Listing", lambda: fleet.listing(40 if quick else 400, 1 if quick else 5)),
         *(_looking(scopes, 1 if quick else 5) for scopes in many),
         *(_live(scopes, 6 if quick else 60) for scopes in many),
         ("Keeping", lambda: keeper.keeping(*idle)),
         ("Holding terminals", lambda: runs.holding(*held)),
+        *(_killing(count, 1 if quick else rounds) for count, rounds in trees),
         ("Stopping", lambda: fleet.stopping(20 if quick else 200, 1 if quick else 7)),
     ]
+
+
+_SMALL_TREES = ((1, 1), (100, 1))
+_TREES = ((1, 40), (10, 40), (100, 40), (1000, 12), (5000, 5))
+"""Processes of a tree, and how often each is killed; one table takes some four minutes."""
+
+
+def _killing(processes: int, rounds: int) -> Table:
+    return f"Kill latency, {processes} in a tree", lambda: kill.killing(processes, rounds)
 
 
 def _looking(scopes: int, rounds: int) -> Table:

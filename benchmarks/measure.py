@@ -27,11 +27,30 @@ class Row:
         return self.ours / self.theirs
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table for the documentation, as it is there."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Return the value below which this part of the values lies; 1 is the greatest of them."""
+    return sorted(values)[min(int(part * len(values)), len(values) - 1)]
+
+
+def spawn_without_waiting(argv: Sequence[str]) -> int:
+    """Start a command with /dev/null as its input and output; return its pid."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    return os.posix_spawn(argv[0], list(argv), os.environ, file_actions=quiet)
+
+
 def spawn(argv: Sequence[str]) -> float:
     """Run a command with /dev/null as its input and output; return the milliseconds it took."""
-    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     began = time.perf_counter_ns()
-    pid = os.posix_spawn(argv[0], list(argv), os.environ, file_actions=quiet)
+    pid = spawn_without_waiting(argv)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     took = (time.perf_counter_ns() - began) / 1e6
     if status != 0:
@@ -53,9 +72,22 @@ def medians(commands: Mapping[str, Command], *, rounds: int, block: int) -> dict
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def show(title: str, rows: Sequence[Row]) -> None:
-    """Print the comparisons."""
+def show(title: str, table: Sequence[Row] | Grid) -> None:
+    """Print a table."""
     print(f"\n{title}\n")
+    if isinstance(table, Grid):
+        _show_grid(table)
+    else:
+        _show_rows(table)
+
+
+def _show_grid(grid: Grid) -> None:
+    print(f"{grid.caption}\n")
+    for cells in (grid.headers, ["---"] * len(grid.headers), *grid.rows):
+        print(f"| {' | '.join(cells)} |")
+
+
+def _show_rows(rows: Sequence[Row]) -> None:
     print(f"{'what':44}  {'ours':>12}  {'against':34}  {'theirs':>12}  {'ratio':>5}  budget")
     for row in rows:
         verdict = ""

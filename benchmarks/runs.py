@@ -19,7 +19,7 @@ from benchmarks import rivals
 from benchmarks.fleet import SYSTEMCTL
 from benchmarks.keeper import manager, pss
 from benchmarks.launch import MODE, SCOPEKEEPER, fresh
-from benchmarks.measure import Row
+from benchmarks.measure import Row, quantile
 from benchmarks.rivals import IDLE
 
 UNIT = "scopekeeper.service"
@@ -177,8 +177,8 @@ def _latency(folder: Path, keys: int) -> list[Row]:
         theirs = _echoes(screen, keys)
     rivals.end_all(pids)
     return [
-        Row(f"a key's echo, {name} of {keys}", _quantile(mine, part), "dtach -a",
-            _quantile(theirs, part), budget)
+        Row(f"a key's echo, {name} of {keys}", quantile(mine, part), "dtach -a",
+            quantile(theirs, part), budget)
         for name, part, budget in (("median", 0.5, None), ("p99", 0.99, 2.0))
     ]  # fmt: skip
 
@@ -204,10 +204,6 @@ def _echoes(screen: int, keys: int) -> list[float]:
             pass
         times.append((time.perf_counter() - began) * 1000)
     return times
-
-
-def _quantile(values: list[float], part: float) -> float:
-    return sorted(values)[min(int(part * len(values)), len(values) - 1)]
 
 
 @contextlib.contextmanager

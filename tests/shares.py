@@ -208,7 +208,10 @@ LONG: Share = {
         "test_reconcile_alone_ends_by_the_grace_what_ignores_the_hangup_of_its_lost_terminal",
     ),
     "systemd/test_spawn.py": ("test_what_cannot_be_executed_raises_and_leaves_nothing",),
-    "systemd/test_stop.py": ("test_a_word_says_what_to_stop",),
+    "systemd/test_stop.py": (
+        "test_a_word_says_what_to_stop",
+        "test_what_is_frozen_can_end_by_itself_like_what_is_stopped",
+    ),
     "systemd/test_attach.py": (
         "test_three_look_at_one_and_its_window_fits_the_smallest_who_types",
         "test_a_program_of_the_whole_screen_is_there_again_after_attaching",

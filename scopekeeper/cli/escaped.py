@@ -1,13 +1,10 @@
 """Find processes that left their scope; ``ls --escaped`` shows them, ``reconcile`` handles them."""
 
 import os
-import shlex
 from collections.abc import Collection
-from typing import Any
-
-import click
 
 from scopekeeper.cli.cells import Cell, Unit, number, text
+from scopekeeper.cli.colour import say
 from scopekeeper.cli.list_view import ListOptions, Row
 from scopekeeper.cli.show import answer, safe
 from scopekeeper.cli.table import Column, Fit
@@ -16,7 +13,6 @@ from scopekeeper.data import dataclass
 from scopekeeper.errors import UsageError
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import left_earlier as earlier
-from scopekeeper.lifecycle.bring_back import bring_back, step
 from scopekeeper.lifecycle.escaped import (
     Escaped,
     end,
@@ -25,11 +21,15 @@ from scopekeeper.lifecycle.escaped import (
     is_selected,
     living_members,
 )
-from scopekeeper.lifecycle.escaped_end import BY_RULE
-from scopekeeper.policy.rules import Policy
 from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from scopekeeper.policy.rules import Policy
 
 COLUMNS = (
     Column("USER", extra=True),
@@ -73,7 +73,7 @@ def show(
         whose = "" if all_users else " of yours"
         all_of_them = selector == Selector() and not (words or view.conditions)
         which = "" if all_of_them else " that matches"
-        click.echo(f"No process{whose}{which} is seen to have left its scope.")
+        say(f"No process{whose}{which} is seen to have left its scope.")
 
 
 def _cells(each: Escaped) -> tuple[Cell, ...]:
@@ -126,7 +126,7 @@ class Handled:
         return session, each.lane, "-", str(each.pid), "escaped", done, each.evidence
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> "dict[str, Any]":
         """Its JSON object."""
         each = self.escaped
         return {
@@ -147,8 +147,13 @@ class Handled:
         }
 
 
-def handle(reader: Reader, policy: Policy, *, dry_run: bool, warnings: list[str]) -> list[Handled]:
+def handle(
+    reader: Reader, policy: "Policy", *, dry_run: bool, warnings: list[str]
+) -> list[Handled]:
     """Find the escaped processes of this user; end or put back those that the rules say."""
+    from scopekeeper.lifecycle.bring_back import bring_back, step
+    from scopekeeper.lifecycle.escaped_end import BY_RULE
+
     uid = os.getuid()
     if not find_all(uid):
         return []
@@ -192,6 +197,8 @@ def ended_too(each: Escaped, outcome: str) -> str:
 
 def lives_on(each: Escaped) -> str:
     """Return a sentence about a process that has left its scope, and what can be done."""
+    import shlex
+
     ends = f"scopekeeper stop -s {shlex.quote(each.session)} --escaped ends it"
     return safe(f"pid {each.pid} in {each.cgroup}: {each.command}; {each.why_not or ends}")
 

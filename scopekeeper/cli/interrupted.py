@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 
 from scopekeeper.cli.show import processes
-from scopekeeper.cli.unseen import keeper_runs
 from scopekeeper.data import dataclass
 from scopekeeper.errors import InterruptedWorkError
 from scopekeeper.lifecycle.stop_interrupted import StopInterruptedError, living
@@ -62,6 +60,8 @@ def _finishes(begun: Sequence[Result]) -> str:
     """Return what finishes the stop: systemd does not, only a keeper or the next reconcile."""
     if any(_uid_of(each) not in (os.geteuid(), None) for each in begun):
         return "`scopekeeper reconcile --all-users` finishes this stop"
+    from scopekeeper.cli.unseen import keeper_runs
+
     if keeper_runs():
         return "the keeper finishes this stop"
     return "no keeper runs: `scopekeeper reconcile` finishes this stop"
@@ -81,5 +81,7 @@ def _look(begun: Sequence[Result]) -> str:
         command += " --all-users"
     if len(units) > 1:
         return f"`{command} --state stopping`"
+    import shlex
+
     (unit,) = units
     return f"`{command} {shlex.quote(unit)}`"

@@ -1,14 +1,16 @@
 """What a stop leaves: members that its targets launched, and that were started to outlive them."""
 
 import os
-import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from scopekeeper.cli.show import safe, safe_json
 from scopekeeper.cli.stop_report import launched_document
 from scopekeeper.cli.users import user_fields
 from scopekeeper.scope.launched import Launched
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MOST = 5
 """Members that are named."""
@@ -35,11 +37,13 @@ def named(each: Launched) -> str:
 
 def command_to_end(each: Launched) -> str:
     """Return the command that ends it alone."""
+    import shlex
+
     option = "" if each.scope.uid == os.getuid() else " --all-users"
     return f"scopekeeper stop{option} {shlex.quote(each.member.leaf)}"
 
 
-def outliving_document(found: Sequence[Launched]) -> list[dict[str, Any]]:
+def outliving_document(found: Sequence[Launched]) -> "list[dict[str, Any]]":
     """Return the JSON objects of all of them."""
     return [
         {

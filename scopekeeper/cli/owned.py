@@ -5,16 +5,17 @@ A failure here is printed and changes the exit status, but never prevents a stop
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import click
 
 from scopekeeper import state
+from scopekeeper.cli.colour import say
 from scopekeeper.cli.show import safe, safe_json
+from scopekeeper.data import dataclass
 from scopekeeper.errors import StateError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from scopekeeper.owned.store import Damaged
 
 
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 class OwnedReport:
     """The outcomes for owned paths, ready to print."""
 
-    documents: tuple[dict[str, Any], ...] = ()
+    documents: "tuple[dict[str, Any], ...]" = ()
     lines: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     failed: bool = False
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> "dict[str, Any]":
         """Its keys of the JSON object."""
         return {"owned": list(self.documents), "owned_problems": list(self.problems)}
 
     def print(self) -> None:
         """Print one line for each outcome; problems on stderr."""
         for line in self.lines:
-            click.echo(safe(line))
+            say(safe(line))
         for problem in self.problems:
-            click.echo(f"scopekeeper: {safe(problem)}", err=True)
+            say(f"scopekeeper: {safe(problem)}", err=True)
 
 
 def release(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedReport:

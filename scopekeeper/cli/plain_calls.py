@@ -25,6 +25,8 @@ def answer(arguments: list[str]) -> None:
         _ls()
     elif arguments[0] == "exec":
         _exec(arguments[1:])
+    elif arguments[0] == "stop":
+        _stop(arguments[1:])
     elif arguments[0][:1] not in ("-", ""):
         _unknown(arguments[0])
 
@@ -79,25 +81,68 @@ def _exec(arguments: list[str]) -> None:
     if "detach" not in options or not options.keys().isdisjoint(NOT_OF_EXEC):
         return
     del options["detach"]
-    from scopekeeper.cli import outcome
     from scopekeeper.cli.exec_run import execute
+
+    _act("exec", lambda: execute(tuple(command), options, detach=True))
+
+
+OF_STOP = {
+    "-s": "session", "-l": "lane", "-n": "name",
+    "--session": "session", "--lane": "lane", "--name": "name", "--run": "run",
+    "--session-id": "session_id", "--grace": "grace", "--note": "note",
+}  # fmt: skip
+
+
+def _stop(arguments: list[str]) -> None:
+    """Stop what words and names select, if no other option is given."""
+    words: list[str] = []
+    given: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        value = argument
+        if argument.startswith("-"):
+            name, equals, value = argument.partition("=")
+            key = OF_STOP.get(name, "")
+            if not equals:
+                value = next(rest, "")
+            if key in given or not key or (equals and name[:2] != "--") or value.startswith("-"):
+                return
+            given[key] = value
+        else:
+            words.append(argument)
+        if not value:  # click's way explains it
+            return
+    from scopekeeper.cli.stop_run import execute
+    from scopekeeper.scope.selection import Selector
+
+    selector = Selector(
+        session=given.get("session"), lane=given.get("lane"), run=given.get("run"),
+        session_id=given.get("session_id"), name=given.get("name"),
+    )  # fmt: skip
+    grace, note = given.get("grace"), given.get("note", "")
+    _act("stop", lambda: execute(selector, tuple(words), grace=grace, note=note))
+
+
+def _act(name: str, command: "Callable[[], object]") -> None:
+    """Call a command that cleans up, or reports what it has begun, when it is interrupted."""
+    from scopekeeper.cli import outcome
     from scopekeeper.errors import UsageError
     from scopekeeper.launch import signals
 
     signals.unwind_by_interrupt()
 
-    def start() -> None:
+    def act() -> object:
         try:
             with outcome.interruptible():
-                execute(tuple(command), options, detach=True)
+                return command()
         except UsageError as error:
-            outcome.point_to_help(error, "scopekeeper exec")
+            outcome.point_to_help(error, f"scopekeeper {name}")
             raise
 
-    _call(start, forgiving=True)
+    _call(act, forgiving=True)
 
 
-def _call(command: "Callable[[], None]", *, forgiving: bool) -> None:
+def _call(command: "Callable[[], object]", *, forgiving: bool) -> None:
     """Call a command as the way by click does, and exit."""
     from scopekeeper.cli import outcome, output
 

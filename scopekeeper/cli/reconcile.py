@@ -21,7 +21,7 @@ from scopekeeper.cli.ls_rows import STATE_PAINTS
 from scopekeeper.cli.on_hosts.options import with_hosts
 from scopekeeper.cli.select_options import with_target_options
 from scopekeeper.cli.show import answer, safe, safe_json, unread_text, warn
-from scopekeeper.cli.stop import REMAINS
+from scopekeeper.cli.stop_run import REMAINS
 from scopekeeper.cli.table import Column, Fit
 from scopekeeper.cli.users import require_root, user, user_fields, with_all_users
 from scopekeeper.errors import InterruptedWorkError, ManagerError, StateError, UsageError

@@ -3,38 +3,38 @@
 import functools
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
-import click
-
+from scopekeeper.cli.colour import say
 from scopekeeper.cli.show import safe, warn_unread
 from scopekeeper.cli.similar import in_full, like_selected, like_word
 from scopekeeper.errors import NOTHING_MATCHED, UsageError
 from scopekeeper.quantities import since
-from scopekeeper.scope.mine import find_own
 from scopekeeper.scope.model import Snapshot
-from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.records import LIFETIMES
 from scopekeeper.scope.resolve import Chosen, choose, meanings
 from scopekeeper.scope.selection import STATES, Selected, Selector, select
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    _Command = Callable[..., Any]
 NOTHING = "Nothing matched; `scopekeeper ls` lists what there is."
-_Command = Callable[..., Any]
 _WORDS = "[RUN|SESSION|SCOPE|MEMBER]..."
 
 
 def with_target_options(
     *, owner: str = "--owner", words: bool = True, states: Sequence[str] = STATES
-) -> Callable[[_Command], _Command]:
+) -> "Callable[[_Command], _Command]":
     """Add the selecting options to a command; it is called with ``selector`` and ``words``.
 
     owner is the name of the option for the owner. Without words, the command takes no arguments and
     is not called with them. states are the choices of ``--state``.
     """
 
-    def decorate(command: _Command) -> _Command:
+    def decorate(command: "_Command") -> "_Command":
         @functools.wraps(command)
-        def with_selector(**given: Any) -> Any:  # noqa: ANN401
+        def with_selector(**given: "Any") -> "Any":  # noqa: ANN401
             if "" in given.get("words", ()):
                 raise UsageError("a word is empty", "give a name; was a variable not set?")
             return command(selector=_selector({key: given.pop(key) for key in _FIELDS}), **given)
@@ -42,6 +42,8 @@ def with_target_options(
         adding: _Command = with_selector
         added = [*_options(owner, states)]
         if words:
+            import click  # not every caller of this module has loaded it
+
             added.append(click.argument("words", nargs=-1, metavar=_WORDS))
         for add in reversed(added):
             adding = add(adding)
@@ -50,11 +52,11 @@ def with_target_options(
     return decorate
 
 
-def with_key_options(command: _Command) -> _Command:
+def with_key_options(command: "_Command") -> "_Command":
     """Add the options that select by a name; the command is called with ``selector``."""
 
     @functools.wraps(command)
-    def with_selector(**given: Any) -> Any:  # noqa: ANN401
+    def with_selector(**given: "Any") -> "Any":  # noqa: ANN401
         rest = {"selected_owner": None, "mine": False, "started_before": None,
                 "lifetimes": (), "states": ()}  # fmt: skip
         keys = {key: given.pop(key) for key in _KEYS}
@@ -70,7 +72,9 @@ _KEYS = ("session", "lane", "run", "session_id", "name")
 _FIELDS = (*_KEYS, "selected_owner", "mine", "lifetimes", "started_before", "states")
 
 
-def _key_options() -> tuple[Callable[[_Command], _Command], ...]:
+def _key_options() -> "tuple[Callable[[_Command], _Command], ...]":
+    import click
+
     return (
         click.option("-s", "--session", metavar="KEY", help="Only scopes of this session: the "
                      "gateway's key, the same in each of its lives, or a label."),
@@ -82,7 +86,9 @@ def _key_options() -> tuple[Callable[[_Command], _Command], ...]:
     )  # fmt: skip
 
 
-def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _Command], ...]:
+def _options(owner: str, states: Sequence[str]) -> "tuple[Callable[[_Command], _Command], ...]":
+    import click
+
     return (
         *_key_options(),
         click.option(owner, "selected_owner", metavar="UNIT|PID", help="Only members that belong "
@@ -99,7 +105,7 @@ def _options(owner: str, states: Sequence[str]) -> tuple[Callable[[_Command], _C
     )  # fmt: skip
 
 
-def _selector(given: dict[str, Any]) -> Selector:
+def _selector(given: "dict[str, Any]") -> Selector:
     """Return what the options select; raises UsageError."""
     owner, is_mine, before = (given.pop(x) for x in ("selected_owner", "mine", "started_before"))
     for key in ("session", "lane", "session_id", "name"):
@@ -111,7 +117,12 @@ def _selector(given: dict[str, Any]) -> Selector:
         started = None if before is None else since("started-before", before, time.time())
     except ValueError as error:
         raise UsageError(str(error)) from None
-    own = find_own(Caller()) if is_mine else None
+    own = None
+    if is_mine:
+        from scopekeeper.scope.mine import find_own
+        from scopekeeper.scope.placement import Caller
+
+        own = find_own(Caller())
     given |= {key: frozenset(given[key]) for key in ("lifetimes", "states")}
     return Selector(**given, owner=owner, own=own, started_before=started)
 
@@ -152,7 +163,7 @@ def choose_targets(
         )
         raise several(word, listed, len(members), verb)
     for note in found.notes:
-        click.echo(f"scopekeeper: {safe(note)}", err=True)
+        say(f"scopekeeper: {safe(note)}", err=True)
     return found
 
 
@@ -165,7 +176,7 @@ def words_in_full(words: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]
     for word in words:
         whole = "" if meanings(snapshot, word) else in_full(word, snapshot)
         if whole:
-            click.echo(f"scopekeeper: {safe(word)} is short for {safe(whole)}", err=True)
+            say(f"scopekeeper: {safe(word)} is short for {safe(whole)}", err=True)
         found.append(whole or word)
     return tuple(found)
 
@@ -181,7 +192,7 @@ def several(word: str, listed: str, count: int, verb: str) -> UsageError:
 def say_missing(words: Collection[str], snapshot: Snapshot, *, all_users: bool) -> None:
     """Print on stderr that these words match nothing, with what is named alike."""
     for word in words:
-        click.echo(f"scopekeeper: {safe(_unknown(word, snapshot, all_users=all_users))}", err=True)
+        say(f"scopekeeper: {safe(_unknown(word, snapshot, all_users=all_users))}", err=True)
 
 
 def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
@@ -192,7 +203,7 @@ def nothing_matched(selector: Selector, snapshot: Snapshot) -> str:
 
 def say_nothing_matched(selector: Selector, snapshot: Snapshot) -> None:
     """Print that options match nothing, and on stderr what could not be read."""
-    click.echo(nothing_matched(selector, snapshot))
+    say(nothing_matched(selector, snapshot))
     warn_unread(snapshot.unread)
 
 

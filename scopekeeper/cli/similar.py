@@ -1,6 +1,5 @@
 """Names like one that matches nothing, so that a typing error is seen."""
 
-import re
 from collections.abc import Iterable, Iterator
 
 from scopekeeper.cli.table import MARK, with_short_ids
@@ -40,6 +39,8 @@ def _is_short_form(wanted: str, name: str) -> bool:
     if name == wanted:
         return False
     if len(wanted) < _BEGINNING:
+        import re  # only for an error
+
         return len(wanted) >= _WORD and re.match(re.escape(wanted) + "[-:]", name) is not None
     if name.startswith(wanted):
         return True

@@ -1,15 +1,17 @@
 """What ``stop`` prints of each scope or member: the outcome as a sentence, and as JSON."""
 
 import os
-from typing import Any
 
-from scopekeeper.cli.escaped import ended_too, lives_on
 from scopekeeper.cli.show import processes, safe, safe_json
 from scopekeeper.cli.users import user, user_fields
 from scopekeeper.lifecycle import stop_target
 from scopekeeper.lifecycle.stop_launched import Part
 from scopekeeper.scope.launched import Launched
 from scopekeeper.scope.selection import Selected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def label(selected: Selected, *, users: bool = False) -> str:
@@ -27,6 +29,10 @@ def sentence(part: Part, result: stop_target.Result, *, users: bool = False) -> 
         lines.append(f"  {safe(part.launched.origin)}")
     if result.problem and result.outcome in ("empty", "terminated", "killed"):
         lines.append(f"  {safe(result.problem)}")
+    if not (result.escaped or result.ended_escaped):
+        return "\n".join(lines)
+    from scopekeeper.cli.escaped import ended_too, lives_on
+
     if result.escaped:
         count = processes(len(result.escaped))
         lines.append(f"  {count} that had left it {'lives' if count[:2] == '1 ' else 'live'} on:")
@@ -37,7 +43,7 @@ def sentence(part: Part, result: stop_target.Result, *, users: bool = False) -> 
     return "\n".join(lines)
 
 
-def launched_document(launched: Launched | None) -> dict[str, Any] | None:
+def launched_document(launched: Launched | None) -> "dict[str, Any] | None":
     """Return the JSON object of what launched a member; None if the member itself was named."""
     if launched is None:
         return None
@@ -74,7 +80,7 @@ def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> 
     return "\n".join(lines)
 
 
-def document(part: Part, result: stop_target.Result) -> dict[str, Any]:
+def document(part: Part, result: stop_target.Result) -> "dict[str, Any]":
     """Return the JSON object of an outcome."""
     selected = part.selected
     return {

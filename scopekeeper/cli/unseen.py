@@ -4,10 +4,8 @@ import contextlib
 import time
 from collections.abc import Collection, Mapping
 
-from scopekeeper import state
 from scopekeeper.errors import ScopekeeperError
 from scopekeeper.history.end import End
-from scopekeeper.history.store import HistoryStore
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.lifecycle import unseen_ends
 
@@ -66,6 +64,9 @@ def keeper_runs() -> bool:
 
 
 def _unrecorded(ends: list[End]) -> list[End]:
+    from scopekeeper import state
+    from scopekeeper.history.store import HistoryStore  # slow: imports sqlite3
+
     try:
         known = HistoryStore(state.directory()).find([(end.member_id, end.started) for end in ends])
     except ScopekeeperError:

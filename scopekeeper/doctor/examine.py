@@ -16,6 +16,7 @@ def examine() -> list[Finding]:
     findings += _found("kernel", machine.kernel)
     if findings[0].status is Status.FAIL:
         return findings
+    findings += _found("moves", machine.moves)
     findings += _found("proc", machine.procfs, Status.FAIL)
     findings += _found("container", machine.container)
     try:

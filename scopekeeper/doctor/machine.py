@@ -11,12 +11,14 @@ from pathlib import Path
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.doctor.remedies import remedy_by_words
 from scopekeeper.errors import ScopekeeperError, words
-from scopekeeper.kernel import containers, proc
+from scopekeeper.kernel import containers, mounts, proc
 from scopekeeper.scope.placement import Caller
 from scopekeeper.systemd import lingering
 
 _KERNEL = (5, 14)
 """cgroup.kill came with Linux 5.14; attributes on cgroup2 with 5.7."""
+_PROMPT_MOVES = "favordynmods"
+"""An option of cgroup2 since Linux 6.0: moves do not wait, but forks and exits take longer."""
 _REAPING_SECONDS = 0.5
 KEEPER = "scopekeeper keeper --linger infinity &"
 UNSHARE = (
@@ -62,6 +64,25 @@ def kernel() -> Finding:
             f"upgrade to Linux {'.'.join(map(str, _KERNEL))} or later",
         )  # fmt: skip
     return Finding("kernel", Status.OK, release)
+
+
+def moves() -> Iterator[Finding]:
+    """Report whether the kernel moves a process to another cgroup without waiting.
+
+    By default the first move after a pause waits for a grace period of RCU, in the same way when
+    systemd moves it: 15 ms in the median. A container cannot change that.
+    """
+    mount = proc.mount_point()
+    if containers.in_container():
+        return
+    if _PROMPT_MOVES in mounts.options_of(mount).split(","):
+        detail = f"at once: {mount} is mounted with {_PROMPT_MOVES}"
+    else:
+        detail = (
+            "the first launch after a pause waits some 15 ms for the kernel, as systemd-run "
+            f"--scope does; this avoids it: mount -o remount,{_PROMPT_MOVES} {mount}"
+        )
+    yield Finding("moves", Status.OK, detail)
 
 
 def procfs() -> Finding:

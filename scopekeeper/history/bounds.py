@@ -7,7 +7,8 @@ drives out only rows of its own scope.
 import sqlite3
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from scopekeeper.data import dataclass
 
 INDEXES = (  # no new version of the file: older programs keep working with them
     "CREATE INDEX IF NOT EXISTS ends_unit ON ends (unit, ended)",

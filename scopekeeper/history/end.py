@@ -1,8 +1,6 @@
 """The end of one member, as the history keeps it. Pure."""
 
-import dataclasses
-from dataclasses import dataclass
-
+from scopekeeper.data import dataclass, replace
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason, Stopper
 
@@ -103,7 +101,7 @@ def merged(known: End, new: End) -> End:
     else:
         first, second = known, new
     if first is known and _says_more(new, known):
-        first = dataclasses.replace(first, evidence=new.evidence)
+        first = replace(first, evidence=new.evidence)
     changes: dict[str, object] = {
         name: getattr(second, name)
         for name in _FILLED
@@ -118,7 +116,7 @@ def merged(known: End, new: End) -> End:
     changes["label"] = first.label or second.label
     if not first.argv and second.argv:
         changes["argv"] = second.argv
-    return dataclasses.replace(first, **changes)  # type: ignore[arg-type]
+    return replace(first, **changes)  # type: ignore[arg-type]
 
 
 def _explains(new: End, known: End) -> bool:

@@ -3,12 +3,12 @@
 If it cannot be written, the problem is returned as text and work goes on.
 """
 
-import dataclasses
 import functools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from scopekeeper.data import replace
 from scopekeeper.errors import words
 from scopekeeper.history.end import MISSED, TRIAL, End
 from scopekeeper.scope.reason import Cause, Reason
@@ -156,7 +156,7 @@ def _cause(known: End | None) -> Cause | None:
 
 
 def _unseen(end: End, ended: int, reason: Reason, evidence: str) -> End:
-    return dataclasses.replace(end, ended=ended, reason=reason, evidence=evidence, seen=False)
+    return replace(end, ended=ended, reason=reason, evidence=evidence, seen=False)
 
 
 def tell(ends: Sequence[End]) -> None:

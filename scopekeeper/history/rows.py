@@ -1,12 +1,11 @@
 """The columns of the history; converts ends to rows and back. Pure."""
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Sequence
 
+from scopekeeper.data import replace
 from scopekeeper.history.end import End
-from scopekeeper.kernel import exit_status
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 
 COLUMNS = {
@@ -99,12 +98,14 @@ def _put_right(end: End) -> End:
     end: ``process 7 has ended (exit status 0)``. They counted processes before a stop began, and
     the killed ones when its grace was over.
     """
+    from scopekeeper.kernel import exit_status  # slow, and few rows are read
+
     how = exit_status.words(end.exit_status, end.signal)
     has_note = end.reason is Reason.STOPPED and end.evidence != f"{_asked(end)} ({how})"
     if how and end.reason not in (Reason.EXITED, Reason.SIGNALLED) and not has_note:
-        end = dataclasses.replace(end, evidence=end.evidence.removesuffix(f" ({how})"))
+        end = replace(end, evidence=end.evidence.removesuffix(f" ({how})"))
     if end.processes is not None and end.killed > end.processes:
-        end = dataclasses.replace(end, processes=end.killed)
+        end = replace(end, processes=end.killed)
     return end
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from scopekeeper import regular_files
 from scopekeeper.errors import HistoryError
@@ -26,7 +25,11 @@ from scopekeeper.history.end import End, merged
 from scopekeeper.scope import names
 from scopekeeper.scope.reason import Reason
 
-_Result = TypeVar("_Result")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Result = TypeVar("_Result")
 
 FILE = "history.db"
 DAMAGED = "history.damaged"
@@ -192,7 +195,9 @@ class HistoryStore:
 
         return self._read(found, [])
 
-    def _read(self, work: Callable[[sqlite3.Connection], _Result], nothing: _Result) -> _Result:
+    def _read(
+        self, work: "Callable[[sqlite3.Connection], _Result]", nothing: "_Result"
+    ) -> "_Result":
         """Return the result of work with the file, or nothing if there is none yet."""
         problem = self._problem()
         if problem:

@@ -16,13 +16,16 @@ from scopekeeper.kernel.exit_status import (
     ChildSource,
     Exit,
     PidfdSource,
-    Source,
     ZombieSource,
     exit_of,
     has_ended,
     start_of,
 )
 from scopekeeper.kernel.proc_events import Connector
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scopekeeper.kernel.exit_status import Source
 
 _log = logging.getLogger("scopekeeper")
 

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scopekeeper.data import dataclass
 from scopekeeper.kernel import proc
@@ -196,6 +196,14 @@ def kill(directory: str) -> None:
     for _ in range(_KILL_ROUNDS):
         if not signal_processes(processes_by_cgroup(directory), signal.SIGKILL):
             return
+
+
+def thaw(directories: Iterable[str]) -> None:
+    """Let the processes of frozen cgroups run, so that they can handle signals (cgroup.freeze)."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            if read(directory, "cgroup.freeze") == "1\n":
+                write(directory, "cgroup.freeze", "0")
 
 
 def gain_access(directory: str) -> None:

@@ -4,9 +4,12 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from typing import Self
 
 from scopekeeper.kernel import cgroupfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class EmptinessWatch:
@@ -39,7 +42,7 @@ class EmptinessWatch:
             self._poll.register(fd, select.POLLPRI)
             self._look(fd)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,10 +10,30 @@ import os
 import select
 import signal
 import struct
-from dataclasses import dataclass
-from typing import Protocol
 
+from scopekeeper.data import dataclass
 from scopekeeper.kernel import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class EndedProcess(Protocol):
+        """A process whose pidfd reports that it has ended."""
+
+        pid: int
+        start_time: int
+        pidfd: int
+
+    class Source(Protocol):
+        """One way to learn how an ended process ended."""
+
+        name: str
+
+        def status(self, ended: EndedProcess) -> int | None:
+            """Return the wait status of a process, None if this way does not know it."""
+            ...
+
 
 UNKNOWN = "unknown"
 
@@ -58,24 +78,6 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class EndedProcess(Protocol):
-    """A process whose pidfd reports that it has ended."""
-
-    pid: int
-    start_time: int
-    pidfd: int
-
-
-class Source(Protocol):
-    """One way to learn how an ended process ended."""
-
-    name: str
-
-    def status(self, ended: EndedProcess) -> int | None:
-        """Return the wait status of a process, None if this way does not know it."""
-        ...
-
-
 def has_ended(pidfd: int) -> bool:
     """Return whether the process of a pidfd has ended: all of its threads (pidfd_open(2))."""
     poll = select.poll()
@@ -96,7 +98,7 @@ class ChildSource:
 
     name = "child"
 
-    def status(self, ended: EndedProcess) -> int | None:
+    def status(self, ended: "EndedProcess") -> int | None:
         """Return the status of a child of ours that has ended."""
         try:
             found = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -119,7 +121,7 @@ class ZombieSource:
 
     name = "zombie"
 
-    def status(self, ended: EndedProcess) -> int | None:
+    def status(self, ended: "EndedProcess") -> int | None:
         """Return the status of a process that nobody has reaped yet."""
         try:
             stat = proc.stat_of(ended.pid)
@@ -136,7 +138,7 @@ class PidfdSource:
 
     name = "pidfd"
 
-    def status(self, ended: EndedProcess) -> int | None:
+    def status(self, ended: "EndedProcess") -> int | None:
         """Return the status of a process that was reaped."""
         return _exit_info(ended.pidfd)
 

@@ -1,7 +1,6 @@
 """Detects interactive shells, which ignore SIGTERM and end by SIGHUP."""
 
 import contextlib
-import re
 import signal
 
 from scopekeeper.kernel import proc
@@ -19,7 +18,6 @@ def is_interactive_shell(pid: int) -> bool:
     """
     with contextlib.suppress(OSError):
         text = proc.read(f"/proc/{pid}/status")
-        found = re.search(r"^SigIgn:\s*([0-9a-f]+)$", text, re.MULTILINE)
-        ignored = int(found[1], 16) if found else 0
+        ignored = int(text.partition("\nSigIgn:")[2].partition("\n")[0] or "0", 16)
         return ignored & (_SHELL_IGNORES | _HANGUP) == _SHELL_IGNORES
     return False

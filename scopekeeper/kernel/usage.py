@@ -1,4 +1,4 @@
-"""Describe processes for people, by psutil; never a reason to end one."""
+"""Describe processes for people; never a reason to end one."""
 
 from collections.abc import Iterable
 
@@ -58,10 +58,4 @@ def name(pid: int) -> str:
 
 def describe(pid: int) -> str:
     """Return the command line of a process on one line, else its name; '' if it has ended."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return " ".join(process.cmdline()) or process.name()
-    except psutil.Error:
-        return proc.comm(pid)
+    return " ".join(command_line(pid) or ()) or proc.comm(pid)

@@ -1,6 +1,7 @@
-"""The modules of the calls that need no parser (``scopekeeper.cli.plain_calls``), in one file.
+"""The modules of the calls that need no parser (``scopekeeper.cli.plain_calls``), in two files.
 
-What other commands share with them is read from it too. ``run`` and ``hook`` do not read it.
+The second has what only ``stop`` needs. What other commands share with them is read from the first
+too. ``run`` and ``hook`` read neither.
 """
 
 MODULES = (
@@ -41,11 +42,44 @@ MODULES = (
     "scopekeeper.launch.join", "scopekeeper.launch.member", "scopekeeper.launch.start_keeper",
     "scopekeeper.short_names", "scopekeeper.systemd.dbus_wire", "scopekeeper.systemd.manager",
 )  # fmt: skip
+OF_STOP = (
+    "scopekeeper.cli.interrupted", "scopekeeper.cli.outliving", "scopekeeper.cli.owned",
+    "scopekeeper.cli.select_options", "scopekeeper.cli.similar", "scopekeeper.cli.stop_cause",
+    "scopekeeper.cli.stop_report", "scopekeeper.cli.stop_run", "scopekeeper.cli.unseen",
+    "scopekeeper.history.bounds", "scopekeeper.history.end",
+    "scopekeeper.history.journal",
+    "scopekeeper.history.recording", "scopekeeper.history.rows", "scopekeeper.history.scratch",
+    "scopekeeper.history.store", "scopekeeper.history.totals",
+    "scopekeeper.kernel.children", "scopekeeper.kernel.emptiness",
+    "scopekeeper.kernel.exit_status", "scopekeeper.kernel.job_control",
+    "scopekeeper.kernel.mounts", "scopekeeper.kernel.oomd", "scopekeeper.kernel.open_files",
+    "scopekeeper.kernel.terminals",
+    "scopekeeper.lifecycle", "scopekeeper.lifecycle.contradiction",
+    "scopekeeper.lifecycle.escaped", "scopekeeper.lifecycle.held_target",
+    "scopekeeper.lifecycle.label_lines", "scopekeeper.lifecycle.leavers",
+    "scopekeeper.lifecycle.member_lines", "scopekeeper.lifecycle.observe",
+    "scopekeeper.lifecycle.oom", "scopekeeper.lifecycle.remove", "scopekeeper.lifecycle.stop",
+    "scopekeeper.lifecycle.stop_counts", "scopekeeper.lifecycle.stop_interrupted",
+    "scopekeeper.lifecycle.stop_launched", "scopekeeper.lifecycle.stop_mark",
+    "scopekeeper.lifecycle.stop_target", "scopekeeper.lifecycle.stop_witness",
+    "scopekeeper.lifecycle.time_limit", "scopekeeper.lifecycle.unseen_ends",
+    "scopekeeper.scope.marker", "scopekeeper.scope.reason",
+    "scopekeeper.state", "scopekeeper.systemd.journal", "scopekeeper.systemd.logins",
+    "scopekeeper.systemd.service_end",
+)  # fmt: skip
 
 LOADER = """\
 import marshal, posix, sys
 
 sys.path.append(FOLDER)
+if sys.argv[1:2] == ["stop"]:
+    try:
+        file = posix.open(STOP, posix.O_CLOEXEC)
+    except OSError:
+        pass
+    else:
+        MODULES |= marshal.loads(posix.read(file, MOST))
+        posix.close(file)
 
 class Compiled:
     @staticmethod
@@ -80,9 +114,10 @@ except SystemExit as end:
         stream.flush()
     posix._exit(end.code)
 """
-"""Finds the modules by the import system's own interface. FOLDER is where the package is, and
-MODULES has by name: the file in there, whether it is a package, the code. What its path has not is
-the standard library's: so FOLDER comes last, and is not listed for each of its modules.
+"""Finds the modules by the import system's own interface. FOLDER is where the package is,
+MODULES has by name the file in there, whether it is a package, the code, and STOP is the path of a
+file with more of them. What its path has not is the standard library's: so FOLDER comes last, and
+is not listed for each of its modules.
 
 A call without click has no threads and nothing to clean up: it ends at once, since taking the
 interpreter apart takes a tenth of it."""

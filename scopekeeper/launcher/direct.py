@@ -16,6 +16,7 @@ import marshal
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -187,7 +188,7 @@ SHELLS = (
     _Shell(real_shell.NAME, "shell", _SHELL, _SHELL_BROKEN),
     _Shell(shell_prefix.NAME, "prefix", _PREFIX, _PREFIX_BROKEN, takes_line=True),
 )
-COMPILED = ("hot", "make", "calls", *(each.compiled for each in SHELLS))
+COMPILED = ("hot", "make", "calls", "stop", *(each.compiled for each in SHELLS))
 """The names of all compiled files."""
 
 _SHEBANG_MAX = 127
@@ -236,9 +237,24 @@ def compile_hot(*more: str, program: str = "") -> bytes:
 def compile_calls() -> bytes:
     """Compile the modules of the calls that need no parser into one file."""
     loader = compile(calls.LOADER, "scopekeeper", "exec", dont_inherit=True)
-    pieces = map(_piece, calls.MODULES)
-    modules = {name: (*rest, marshal.dumps(code)) for name, *rest, code in pieces}
-    whole = marshal.dumps((loader, {"FOLDER": str(_folder()), "MODULES": modules}))
+    content = {
+        "FOLDER": str(_folder()), "MODULES": _by_name(calls.MODULES),
+        "STOP": _file("stop"), "MOST": _MOST_OF_CALLS,
+    }  # fmt: skip
+    return _bounded(marshal.dumps((loader, content)))
+
+
+def compile_stop() -> bytes:
+    """Compile the modules that only ``stop`` adds to them into one file."""
+    return _bounded(marshal.dumps(_by_name(calls.OF_STOP)))
+
+
+def _by_name(modules: Iterable[str]) -> dict[str, tuple[str, bool, bytes]]:
+    pieces = map(_piece, modules)
+    return {name: (file, package, marshal.dumps(code)) for name, file, package, code in pieces}
+
+
+def _bounded(whole: bytes) -> bytes:
     if len(whole) > _MOST_OF_CALLS:
         raise OverflowError(f"the plain calls have {len(whole)} bytes; {_MOST_OF_CALLS} are read")
     return whole
@@ -331,6 +347,7 @@ def write_compiled(folder: Path) -> None:
         "make": marshal.dumps([_piece(name) for name in _MAKING]),
         "hot": compile_hot(),
         "calls": compile_calls(),
+        "stop": compile_stop(),
     }
     for each in SHELLS:
         contents[each.compiled] = compile_hot(*each.modules, program=str(folder / each.name))

@@ -1,14 +1,13 @@
 """Processes that left the scope they were started in: find them and, if it is safe, end them."""
 
 import contextlib
-import dataclasses
 import os
 import select
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass, field, replace
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.usage import command_line, describe
 from scopekeeper.lifecycle.contradiction import contradiction
@@ -51,7 +50,7 @@ class Escaped:
     """Why it may be another session's all the same; '' if nothing says so."""
     login: str = ""
     """The id of the login that it opened, as ``su -`` does; '' if none."""
-    label: str = dataclasses.field(default="", compare=False)
+    label: str = field(default="", compare=False)
     """The label of its scope, if that is still there and has one."""
 
     @property
@@ -91,11 +90,7 @@ def find(snapshot: Snapshot, uid: int | None) -> list[Escaped]:
     living = living_members(snapshot)
     labels = {scope.unit: scope.label for scope in snapshot.scopes if scope.label}
     found = (look(pid, uid, living) for pid in outside.pids())
-    named = [
-        dataclasses.replace(each, label=labels.get(each.scope, ""))
-        for each in found
-        if each is not None
-    ]
+    named = [replace(each, label=labels.get(each.scope, "")) for each in found if each is not None]
     return sorted(named, key=lambda each: each.pid)
 
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from scopekeeper.history import recording
 from scopekeeper.kernel.proc import mount_point
@@ -22,6 +21,7 @@ from scopekeeper.scope.reason import Cause
 from scopekeeper.scope.selection import Selector
 from scopekeeper.scope.snapshot import Reader
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scopekeeper.history.end import End
 

@@ -5,12 +5,11 @@ a line see scopekeeper.history.launch_ledger.
 """
 
 import contextlib
-import dataclasses
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+from scopekeeper.data import dataclass, replace
 from scopekeeper.history.end import BETWEEN_LOOKS, End
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import namespaces, read, runs
@@ -93,8 +92,8 @@ def parsed(
                 found = _parse(each)
                 label = labels.get(found.scope) if not found.end.label else None
                 if label is not None and label.label:
-                    end = dataclasses.replace(found.end, label=label.label)
-                    found = dataclasses.replace(found, end=end)
+                    end = replace(found.end, label=label.label)
+                    found = replace(found, end=end)
                 yield found
 
 

@@ -6,12 +6,12 @@ cohort they may be those of another member, even of one that is gone.
 """
 
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 
 from scopekeeper import keeper_address
+from scopekeeper.data import replace
 from scopekeeper.history.end import ENDED_BEFORE, UNSEEN, End, cut_argv
 from scopekeeper.kernel import cgroupfs, proc
 from scopekeeper.kernel.terminals import terminal_of
@@ -118,10 +118,10 @@ def unseen(directory: str, only: str = "") -> list[End]:
             with_scope = oom.of_scope(directory, end) if killed and is_open else ""
             if with_scope:
                 evidence = f"{UNSEEN}; {with_scope}"
-                found = dataclasses.replace(found, reason=Reason.OOM_KILLED, evidence=evidence)
+                found = replace(found, reason=Reason.OOM_KILLED, evidence=evidence)
             elif killed and found.oom_kills is None:  # it is unknown which member they were of
                 words = f"{found.evidence}; memory.events.local of its scope: oom_kill {killed}"
-                found = dataclasses.replace(found, evidence=words)
+                found = replace(found, evidence=words)
             ends.append(found)
     return ends
 
@@ -135,7 +135,7 @@ def caused(end: End, cause: Cause, ended: int, processes: int = 0, killed: int =
     evidence = [cause.evidence] if cause.evidence else []
     if not end.argv:
         evidence.append(ENDED_BEFORE)
-    return dataclasses.replace(
+    return replace(
         end,
         ended=ended,
         reason=cause.reason,
@@ -156,7 +156,7 @@ def with_leavers(end: End, escaped: Sequence[Escaped], ended: Sequence[Escaped])
         ("what had left it was ended too", _named(end, ended)),
     )
     texts = [f"{what}: {names}" for what, names in said if names]
-    return dataclasses.replace(end, evidence="; ".join(filter(None, (end.evidence, *texts))))
+    return replace(end, evidence="; ".join(filter(None, (end.evidence, *texts))))
 
 
 def _named(end: End, escaped: Sequence[Escaped]) -> str:
@@ -171,16 +171,14 @@ def unwatched(end: End, cause: Cause | None, ended: int, claim: str = "") -> End
 
     cause is that of a stop that did not see the end; claim is what only a record states.
     """
-    end = dataclasses.replace(end, ended=ended, seen=False, reason=Reason.UNKNOWN, evidence=UNSEEN)
+    end = replace(end, ended=ended, seen=False, reason=Reason.UNKNOWN, evidence=UNSEEN)
     if end.oom_kills:
         reason = Reason.OOM_KILLED
         evidence = f"{UNSEEN}; {oom.counted(end.oom_kills)}"
-        return dataclasses.replace(end, reason=reason, evidence=evidence)
+        return replace(end, reason=reason, evidence=evidence)
     if cause is not None:
         evidence = "; ".join(filter(None, (cause.evidence, UNSEEN)))
-        return dataclasses.replace(
-            end, reason=cause.reason, evidence=evidence, stopper=cause.stopper
-        )
+        return replace(end, reason=cause.reason, evidence=evidence, stopper=cause.stopper)
     return with_claim(end, claim)
 
 
@@ -197,7 +195,7 @@ def continued(end: End, moment: int, name: str) -> End:
 
     name is that of the other one, for people.
     """
-    return dataclasses.replace(
+    return replace(
         end,
         ended=moment,
         seen=True,
@@ -209,7 +207,7 @@ def continued(end: End, moment: int, name: str) -> End:
 
 def with_claim(end: End, claim: str) -> End:
     """Return an end with the claim of a record appended to its evidence."""
-    return dataclasses.replace(end, evidence=f"{end.evidence}; {claim}") if claim else end
+    return replace(end, evidence=f"{end.evidence}; {claim}") if claim else end
 
 
 def _with_marked_cause(end: End, scope_directory: str, of_scope: StopMark | None, now: int) -> End:
@@ -221,7 +219,7 @@ def _with_marked_cause(end: End, scope_directory: str, of_scope: StopMark | None
     if by_oomd and not end.oom_kills:
         end = unwatched(end, None, now)
         evidence = f"{UNSEEN}; {by_oomd}"
-        return dataclasses.replace(end, reason=Reason.OOM_KILLED, evidence=evidence)
+        return replace(end, reason=Reason.OOM_KILLED, evidence=evidence)
     cause = stop_mark.cause(leaf, of_member) or stop_mark.cause(scope_directory, of_scope)
     return unwatched(end, cause, now, stop_mark.claim(of_member or of_scope))
 
@@ -274,7 +272,7 @@ def measured(end: End, directory: str, pids: Sequence[int], leader: int | None) 
     """Return an end with what the kernel knows of the member's cgroup and of its leader."""
     argv = command_line(leader) if leader else None
     peak, oom_kills = _memory(directory)
-    return dataclasses.replace(
+    return replace(
         end,
         argv=cut_argv(argv) if argv and argv != [""] else (),
         memory_peak=peak,
@@ -289,7 +287,7 @@ def _with_memory_of(directory: str, scope: ScopeRecord, end: End) -> End:
     if scope.kind != "pty" or scope.created != end.started:
         return end
     peak, oom_kills = _memory(directory)
-    return dataclasses.replace(end, memory_peak=peak, oom_kills=oom_kills)
+    return replace(end, memory_peak=peak, oom_kills=oom_kills)
 
 
 def memory_peak(directory: str) -> int | None:

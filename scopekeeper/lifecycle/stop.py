@@ -13,8 +13,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 
+from scopekeeper.data import replace
 from scopekeeper.history import recording
 from scopekeeper.history.end import End
 from scopekeeper.kernel import cgroupfs, mounts, open_files
@@ -192,8 +192,8 @@ def _advance(each: HeldTarget) -> None:
 def _send(each: HeldTarget) -> None:
     """Send SIGTERM to new processes, and SIGCONT to those already signalled.
 
-    A stopped process has to continue in order to end. An interactive shell ignores SIGTERM: it is
-    sent SIGHUP too, as when its terminal goes away.
+    A stopped process has to continue in order to end, and a frozen one is thawed. An interactive
+    shell ignores SIGTERM: it is sent SIGHUP too, as when its terminal goes away.
     """
     found = each.processes()
     if each.signalled:
@@ -203,6 +203,7 @@ def _send(each: HeldTarget) -> None:
     reached = cgroupfs.signal_processes(found, signal.SIGTERM)
     shells = {at: list(filter(is_interactive_shell, pids)) for at, pids in found.items()}
     cgroupfs.signal_processes(shells, signal.SIGHUP)
+    cgroupfs.thaw(found)
     if reached:
         each.signalled |= reached
         each.result.terminated += len(reached)

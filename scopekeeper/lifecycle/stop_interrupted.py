@@ -5,10 +5,17 @@ Nothing undoes a stop: its mark stays in the record, so that whoever reconciles 
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.lifecycle.stop_target import Result, Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Marked(Protocol):
+        @property
+        def result(self) -> Result: ...
 
 
 class StopInterruptedError(KeyboardInterrupt):
@@ -19,13 +26,8 @@ class StopInterruptedError(KeyboardInterrupt):
         self.begun = tuple(begun)
 
 
-class _Marked(Protocol):
-    @property
-    def result(self) -> Result: ...
-
-
 @contextlib.contextmanager
-def noting(held: Sequence[_Marked]) -> Iterator[None]:
+def noting(held: "Sequence[_Marked]") -> Iterator[None]:
     """Turn a KeyboardInterrupt into StopInterruptedError; held has what is marked by then."""
     try:
         yield

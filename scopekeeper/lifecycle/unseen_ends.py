@@ -9,14 +9,13 @@ add a row to that user's own history. For the form of a line see scopekeeper.his
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from scopekeeper import regular_files
+from scopekeeper.data import replace
 from scopekeeper.history import launch_ledger, recording
 from scopekeeper.history.end import BETWEEN_LOOKS, UNSEEN, End
 from scopekeeper.kernel.proc import namespaces
@@ -95,7 +94,7 @@ def launched(scope: str) -> dict[str, End]:
     here = namespaces()
     found = _all_lines(member_lines.part_of("CGROUP", scope))
     lines = (each for each in found if each.owner.namespaces == here and each.cause is None)
-    by_path = {each.leaf: dataclasses.replace(each.end, seen=True) for each in lines}
+    by_path = {each.leaf: replace(each.end, seen=True) for each in lines}
     below = f"{scope}/"
     return {path[len(below) :]: end for path, end in by_path.items() if path.startswith(below)}
 
@@ -136,8 +135,7 @@ def labelled(ends: Sequence[End]) -> list[End]:
         if each.end.label
     }
     return [
-        dataclasses.replace(end, label=end.label or found.get((end.member_id, end.started), ""))
-        for end in ends
+        replace(end, label=end.label or found.get((end.member_id, end.started), "")) for end in ends
     ]
 
 
@@ -213,21 +211,20 @@ def _collect(
     return ends, problem
 
 
-@dataclass(slots=True)
 class _Clues:
     """What is left that may explain an end."""
 
-    mount: str
-    ended: Mapping[Life, str]
-    raw: bytes
-    """The ledger."""
-    labels: label_lines.Labels
-    owners: Reader = field(init=False)
-    results: oom.Results = field(default_factory=oom.Results)
-    timed_out: TimedOut = field(default_factory=TimedOut)
-
-    def __post_init__(self) -> None:
-        self.owners = Reader(self.mount)
+    def __init__(
+        self, mount: str, ended: Mapping[Life, str], raw: bytes, labels: label_lines.Labels
+    ) -> None:
+        self.mount = mount
+        self.ended = ended
+        self.raw = raw
+        """The ledger."""
+        self.labels = labels
+        self.owners = Reader(mount)
+        self.results = oom.Results()
+        self.timed_out = TimedOut()
 
     def out_of_memory(self, each: Line) -> End | None:
         """Return the end of a member that was killed when out of memory; None if nothing proves it.
@@ -246,7 +243,7 @@ class _Clues:
             )
         if not evidence:
             return None
-        return dataclasses.replace(
+        return replace(
             each.end, reason=Reason.OOM_KILLED, evidence=f"{BETWEEN_LOOKS}; {evidence}",
             oom_kills=killed or None,
         )  # fmt: skip
@@ -273,7 +270,7 @@ class _Clues:
         if not (evidence and is_alone and recording.is_only_one(each.end)):
             return None
         evidence = f"{BETWEEN_LOOKS}; {evidence}"
-        return dataclasses.replace(each.end, reason=Reason.TTL, evidence=evidence)
+        return replace(each.end, reason=Reason.TTL, evidence=evidence)
 
 
 def _end_of(each: Line, now: int, clues: _Clues, next_: Line | None) -> End:
@@ -282,19 +279,17 @@ def _end_of(each: Line, now: int, clues: _Clues, next_: Line | None) -> End:
         then = next_.end
         name = words(then.name, then.leaf, Identity(then.session, then.lane, then.run))
         return observe.continued(each.end, then.started, name)
-    end = dataclasses.replace(each.end, ended=now)
+    end = replace(each.end, ended=now)
     if each.cause is None:
         out_of_memory = clues.out_of_memory(each)
         if out_of_memory is not None:
-            return dataclasses.replace(out_of_memory, ended=now)
+            return replace(out_of_memory, ended=now)
         time_over = clues.time_over(each)
         if time_over is not None:
-            return dataclasses.replace(time_over, ended=now)
-        return dataclasses.replace(end, evidence=_with_service(each, clues))
+            return replace(time_over, ended=now)
+        return replace(end, evidence=_with_service(each, clues))
     evidence = "; ".join(filter(None, (each.cause.evidence, UNSEEN)))
-    return dataclasses.replace(
-        end, reason=each.cause.reason, evidence=evidence, stopper=each.cause.stopper
-    )
+    return replace(end, reason=each.cause.reason, evidence=evidence, stopper=each.cause.stopper)
 
 
 def _with_service(each: Line, clues: _Clues) -> str:

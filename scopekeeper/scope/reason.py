@@ -1,7 +1,6 @@
 """Why a member ended: one of a closed list, with its evidence. Pure."""
 
 import enum
-import re
 
 from scopekeeper.data import dataclass, field
 
@@ -56,6 +55,8 @@ class Stopper:
 
 def without_user(text: str) -> str:
     """Return a text in which each stopper is named without its user."""
+    import re  # takes as long as the interpreter
+
     return re.sub(r"(\(pid \d+), user [^,()]+", r"\1", text)
 
 

@@ -3,10 +3,7 @@
 ``su -``, ``sudo -i`` and ``runuser -l`` open one by pam_systemd(8), and move themselves into it.
 """
 
-import re
-import subprocess
-
-_SCOPE = re.compile(r"/session-([A-Za-z0-9]{1,50})\.scope$")
+_SCOPE = r"/session-([A-Za-z0-9]{1,50})\.scope$"
 _SECONDS = 5
 
 
@@ -15,7 +12,12 @@ def opened_by(pid: int, cgroup: str) -> str:
 
     cgroup is the process's path.
     """
-    found = _SCOPE.search(cgroup)
+    if "/session-" not in cgroup:
+        return ""
+    import re  # slow, and few have left by a login
+    import subprocess
+
+    found = re.search(_SCOPE, cgroup)
     if found is None:
         return ""
     argv = ("loginctl", "show-session", "--property=Leader", "--value", found[1])

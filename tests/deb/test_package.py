@@ -36,7 +36,7 @@ def compiled():
     """Return the names of the compiled pieces of the launchers."""
     return {
         path.name for path in HOT.glob("*.cpython-*") if path.name.split(".")[0] in {
-            "calls", "hot", "make", "shell", "prefix"}
+            "calls", "hot", "make", "shell", "prefix", "stop"}
     }  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def test_install_enables_what_the_package_has_and_writes_nothing_beside_it(who):
 def test_a_launch_reads_the_compiled_path_and_an_upgrade_of_python_makes_it_anew(package, tmp_path):
     """A version of Python for which nothing is compiled launches all the same."""
     tag = python_tag()
-    pieces = {f"{name}.{tag}" for name in ("calls", "hot", "make", "shell", "prefix")}
+    pieces = {f"{name}.{tag}" for name in ("calls", "hot", "make", "shell", "prefix", "stop")}
     launches = (
         ("scopekeeper", "run", "-s", "deb", "--", "echo", "launched"),
         ("/usr/bin/scopekeeper-shell", "-c", "echo launched"),

@@ -219,6 +219,24 @@ def test_the_grace_is_kept(keeper: Scopekeeper, session: str, where: str) -> Non
     assert time.monotonic() - began >= 0.7
 
 
+@pytest.mark.parametrize("what", ["member", "scope"])
+def test_what_is_frozen_can_end_by_itself_like_what_is_stopped(
+    keeper: Scopekeeper, session: str, what: str
+) -> None:
+    script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+    process = keeper.start(
+        "-s", session, "--grace=30s", "--", "sh", "-c", script, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    leaf = Path(directory_of(process.pid))
+    frozen = leaf if what == "member" else leaf.parent
+    (frozen / "cgroup.freeze").write_text("1")
+    eventually(lambda: "frozen 1" in (leaf / "cgroup.events").read_text())
+    done = keeper.call("stop", "-s", session)
+    assert (done.returncode, process.wait()) == (0, 7), done.stderr
+    assert "terminated" in done.stdout
+
+
 THREADS = """
 import ctypes, signal, sys, threading, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scopekeeper.cli import doctor
-from scopekeeper.doctor import mcp_servers, parts
+from scopekeeper.doctor import machine, mcp_servers, parts
 from scopekeeper.doctor.finding import Finding, Status
 from scopekeeper.policy import files
 from scopekeeper.scope.placement import Place
@@ -24,6 +24,22 @@ def test_a_shell_of_ours_that_is_not_there_is_told_and_any_other_shell_is_not(
     assert found.status is Status.OK
     monkeypatch.setenv("SHELL", "/bin/sh")
     assert not list(parts.shell())
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ("rw,nsdelegate,favordynmods,memory_recursiveprot", "at once: /mnt is mounted with"),
+    ("rw,nsdelegate", "mount -o remount,favordynmods /mnt"),
+])  # fmt: skip
+def test_it_reports_whether_moves_between_cgroups_wait(
+    options: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.proc, "mount_point", lambda: "/mnt")
+    monkeypatch.setattr(machine.mounts, "options_of", lambda _: options)
+    monkeypatch.setattr(machine.containers, "in_container", lambda: False)
+    (found,) = machine.moves()
+    assert (found.status, words in found.detail) == (Status.OK, True)
+    monkeypatch.setattr(machine.containers, "in_container", lambda: True)
+    assert not list(machine.moves())
 
 
 def test_a_table_of_clients_is_checked_if_there_is_one(

@@ -1,12 +1,13 @@
 """Calls that need no parser start without click, and import what is written down here.
 
-``ls``, ``exec -d``, ``--version`` and the error for an unknown command. A module more is a
-decision: each of those that are kept out takes from a half to three times as long as the
-interpreter.
+``ls``, ``exec -d``, ``stop``, ``--version`` and the error for an unknown command. A module more is
+a decision: each of those that are kept out takes from a half to three times as long as the
+interpreter. Of a stop, what counts is what it imports before its first signal.
 """
 
 import difflib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from scopekeeper.cli.unknown_command import closest
 from scopekeeper.kernel import cgroupfs
 from scopekeeper.kernel.proc import mount_point
 from scopekeeper.launcher import calls
+from tests.machine import eventually
 
 ROOT = Path(scopekeeper.__file__).parents[1]
 SLOW = {
@@ -73,6 +75,40 @@ STARTED = {
     "scopekeeper.systemd.manager",
 }  # fmt: skip
 """What a detached run imports once a keeper has answered: in its child, and to look for linger."""
+STOP = START | LOWER | {
+    "scopekeeper.cli.cells", "scopekeeper.cli.interrupted", "scopekeeper.cli.outliving",
+    "scopekeeper.cli.owned", "scopekeeper.cli.select_options", "scopekeeper.cli.show",
+    "scopekeeper.cli.similar", "scopekeeper.cli.stop_cause", "scopekeeper.cli.stop_report",
+    "scopekeeper.cli.stop_run", "scopekeeper.cli.table", "scopekeeper.cli.users",
+    "scopekeeper.history", "scopekeeper.history.end", "scopekeeper.history.launch_ledger",
+    "scopekeeper.history.recording", "scopekeeper.keeper_address",
+    "scopekeeper.kernel.children", "scopekeeper.kernel.emptiness",
+    "scopekeeper.kernel.job_control", "scopekeeper.kernel.mounts", "scopekeeper.kernel.oomd",
+    "scopekeeper.kernel.open_files", "scopekeeper.kernel.peers", "scopekeeper.kernel.terminals",
+    "scopekeeper.kernel.unix_sockets", "scopekeeper.kernel.usage",
+    "scopekeeper.lifecycle", "scopekeeper.lifecycle.contradiction",
+    "scopekeeper.lifecycle.escaped", "scopekeeper.lifecycle.held_target",
+    "scopekeeper.lifecycle.label_lines", "scopekeeper.lifecycle.leavers",
+    "scopekeeper.lifecycle.member_lines", "scopekeeper.lifecycle.observe",
+    "scopekeeper.lifecycle.oom", "scopekeeper.lifecycle.remove", "scopekeeper.lifecycle.stop",
+    "scopekeeper.lifecycle.stop_counts", "scopekeeper.lifecycle.stop_interrupted",
+    "scopekeeper.lifecycle.stop_launched", "scopekeeper.lifecycle.stop_mark",
+    "scopekeeper.lifecycle.stop_target", "scopekeeper.lifecycle.stop_witness",
+    "scopekeeper.lifecycle.time_limit", "scopekeeper.lifecycle.unseen_ends",
+    "scopekeeper.regular_files", "scopekeeper.scope.activity", "scopekeeper.scope.launched",
+    "scopekeeper.scope.marker", "scopekeeper.scope.model", "scopekeeper.scope.reason",
+    "scopekeeper.scope.record_parser", "scopekeeper.scope.resolve", "scopekeeper.scope.search",
+    "scopekeeper.scope.selection", "scopekeeper.scope.snapshot", "scopekeeper.state",
+    "scopekeeper.systemd.logins", "scopekeeper.systemd.service_end", "scopekeeper.users",
+    "scopekeeper.whole_file",
+}  # fmt: skip
+AFTER_A_STOP = {
+    "scopekeeper.cli.unseen", "scopekeeper.history.bounds", "scopekeeper.history.journal",
+    "scopekeeper.history.rows", "scopekeeper.history.scratch", "scopekeeper.history.store",
+    "scopekeeper.history.totals", "scopekeeper.kernel.exit_status", "scopekeeper.short_names",
+    "scopekeeper.systemd.journal",
+}  # fmt: skip
+"""What a stop imports when its targets have ended: for the history and the journal."""
 PROGRAM = """
 import sys
 before = set(sys.modules)
@@ -80,6 +116,15 @@ sys.path.insert(0, {root!r})
 import scopekeeper.kernel.proc
 scopekeeper.kernel.proc.mount_point = lambda: {mount!r}
 from scopekeeper.main import main
+if {until_signal!r}:
+    import signal
+    send = signal.pidfd_send_signal
+    def note(*given):
+        for name in sorted(set(sys.modules) - before):
+            sys.__stderr__.write("first " + name + chr(10))
+        signal.pidfd_send_signal = send
+        return send(*given)
+    signal.pidfd_send_signal = note
 sys.argv[1:] = {arguments!r}
 try:
     main()
@@ -92,7 +137,8 @@ except SystemExit:
 
 def call(*arguments, mount="/nonexistent"):
     """Call scopekeeper; return what it wrote, and what it imported."""
-    program = PROGRAM.format(root=str(ROOT), arguments=list(arguments), mount=str(mount))
+    given = {"root": str(ROOT), "arguments": list(arguments), "mount": str(mount)}
+    program = PROGRAM.format(until_signal=arguments[0] == "stop", **given)
     ran = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
     lines = ran.stderr.splitlines()
     imported = {line.removeprefix("imported ") for line in lines if line.startswith("imported ")}
@@ -133,25 +179,58 @@ def test_a_list_without_scopes_imports_what_is_written_down(tmp_path):
     assert not imported & (SLOW | {"re", "json", "socket"})
 
 
+@pytest.fixture
+def folder():
+    """Return a cgroup for scopes, which is removed afterwards."""
+    made = Path(mount_point(), f"scopekeeper-test-{os.getpid()}")
+    made.mkdir()
+    yield made
+    cgroupfs.kill(str(made))
+    assert eventually(lambda: cgroupfs.remove(str(made)))
+
+
+@pytest.fixture
+def member(folder):
+    """Run a member of session imports in that cgroup until the test is over."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "scopekeeper", "run", "--placement", f"cgroup:{folder}",
+         "-s", "imports", "--", "cat"], stdin=subprocess.PIPE, cwd=ROOT,
+    ) as process:  # fmt: skip
+        while not any(p.read_text() for p in folder.glob("*.scope/m-cat.*/cgroup.procs")):
+            assert process.poll() is None
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.root
-def test_a_list_of_scopes_imports_no_more():
-    folder = Path(mount_point(), f"scopekeeper-test-{os.getpid()}")
-    folder.mkdir()
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-m", "scopekeeper", "run", "--placement", f"cgroup:{folder}",
-             "-s", "imports", "--", "cat"], stdin=subprocess.PIPE, cwd=ROOT,
-        ) as member:  # fmt: skip
-            while not any(p.read_text() for p in folder.glob("*.scope/m-cat.*/cgroup.procs")):
-                assert member.poll() is None
-            ran, imported = call("ls", mount=folder)
-            member.stdin.close()
-        assert "imports" in ran.stdout
-        assert "running" in ran.stdout
-        assert ours(imported) <= LS
-        assert not imported & (SLOW | {"re", "json", "socket"})
-    finally:
-        assert cgroupfs.remove(str(folder))
+@pytest.mark.usefixtures("member")
+def test_a_list_of_scopes_imports_no_more(folder):
+    ran, imported = call("ls", mount=folder)
+    assert "imports" in ran.stdout
+    assert "running" in ran.stdout
+    assert ours(imported) <= LS
+    assert not imported & (SLOW | {"re", "json", "socket"})
+
+
+@pytest.mark.root
+def test_a_stop_imports_what_is_written_down_before_its_first_signal(folder, member, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCOPEKEEPER_STATE", str(tmp_path / "state"))
+        ran, imported = call("stop", "-s", "imports", mount=folder)
+    assert ran.returncode == 0
+    assert member.wait() == -signal.SIGTERM
+    first = {line.split()[1] for line in ran.stderr.splitlines() if line.startswith("first ")}
+    assert ours(first) <= STOP
+    assert not first & (SLOW | {"re", "json", "socket", "struct"})
+    assert ours(imported) <= STOP | AFTER_A_STOP
+    assert not imported & (SLOW - {"sqlite3", "pathlib", "datetime", "urllib"})
+
+
+def test_a_stop_of_nothing_needs_no_click(tmp_path):
+    ran, imported = call("stop", "-s", "none", mount=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == "Nothing matched; `scopekeeper ls` lists what there is.\n"
+    assert "click" not in imported
 
 
 def test_a_detached_run_imports_what_is_written_down():
@@ -183,7 +262,8 @@ def test_a_run_that_has_started_imports_nothing_slow():
     ("exec", "-d", "--run", "x", "--", "true"), ("exec", "-d", "--stderr", "x", "--", "true"),
     ("exec", "-d", "-s", "a", "-s", "b", "--", "true"),
     ("exec", "--pipe", "--json", "--", "true"), ("exec", "-d", "--cols", "0", "--", "true"),
-    ("-v",),
+    ("-v",), ("stop", "--mars"), ("stop", "-s"), ("stop", "-s", ""), ("stop", "--session="),
+    ("stop", "-s", "a", "-s", "b"), ("stop", "-sa", "--json", "--mars"),
 ])  # fmt: skip
 def test_click_handles_all_else(arguments):
     ran = subprocess.run(
@@ -199,6 +279,22 @@ def test_both_ways_report_an_error_of_a_detached_run_alike():
         ran = subprocess.run(
             [sys.executable, "-m", "scopekeeper", "exec", "-d", *words, "--", "true"],
             capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        answers.append((ran.returncode, ran.stdout, ran.stderr))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("words", [
+    (), ("-s", "none"), ("none",), ("none", "-l", "main"), ("--session=none", "--grace", "3y"),
+    ("--run", "none"), ("--name=none", "--note", "why"),
+])  # fmt: skip
+def test_both_ways_answer_a_stop_alike(words, tmp_path):
+    answers = []
+    for more in ((), ("--reason", "by click")):
+        ran = subprocess.run(
+            [sys.executable, "-m", "scopekeeper", "stop", *words, *more],
+            capture_output=True, text=True, cwd=ROOT,
+            env={**os.environ, "SCOPEKEEPER_STATE": str(tmp_path / "state")},
         )  # fmt: skip
         answers.append((ran.returncode, ran.stdout, ran.stderr))
     assert answers[0] == answers[1]
@@ -240,6 +336,7 @@ def test_the_closest_name_is_as_close_as_that_of_difflib(word):
 def test_all_of_it_is_compiled_into_the_launcher():
     more = {"scopekeeper.version", "scopekeeper.cli.commands", "scopekeeper.cli.unknown_command"}
     assert sorted(calls.MODULES) == sorted(LS | EXEC | STARTED | more)
+    assert sorted(calls.OF_STOP) == sorted((STOP | AFTER_A_STOP) - {*calls.MODULES})
 
 
 def test_only_options_of_exec_are_read_without_click():
@@ -251,6 +348,14 @@ def test_only_options_of_exec_are_read_without_click():
     plain = {*arguments._VALUED.values(), *arguments.FLAGS.values(), *arguments.REPEATED.values()}
     assert plain - set(plain_calls.NOT_OF_EXEC) <= known
     assert not known & set(plain_calls.NOT_OF_EXEC)
+
+
+def test_only_options_of_stop_are_read_without_click():
+    from scopekeeper.cli import plain_calls
+    from scopekeeper.cli import stop as by_click
+
+    known = {word: each.name for each in by_click.command.params for word in each.opts}
+    assert plain_calls.OF_STOP.items() <= known.items()
 
 
 @pytest.mark.parametrize("option", ["--run", "--kind", "--if-unavailable", "--stderr"])
