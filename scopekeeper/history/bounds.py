@@ -15,6 +15,8 @@ INDEXES = (  # no new version of the file: older programs keep working with them
     "CREATE INDEX IF NOT EXISTS living_unit ON living (unit)",
 )
 _MINUTE = 60_000_000
+_AGED_AT_ONCE = 20
+"""Rows that one write removes for their age: a clock that is wrong for a moment costs no more."""
 _UNIT = "unit = CAST(? AS TEXT)"
 
 
@@ -45,7 +47,10 @@ class Bounds:
     def prune(self, connection: sqlite3.Connection, units: Collection[bytes]) -> None:
         """Remove rows beyond the limits, the oldest first; also for each of these scopes."""
         oldest = time.time_ns() // 1000 - self.age
-        connection.execute("DELETE FROM ends WHERE ended < ?", (oldest,))
+        connection.execute(
+            "DELETE FROM ends WHERE row IN (SELECT row FROM ends WHERE ended < ? LIMIT ?)",
+            (oldest, _AGED_AT_ONCE),
+        )
         of_scope = (
             f"DELETE FROM ends WHERE row IN (SELECT row FROM ends WHERE {_UNIT} "  # noqa: S608
             "ORDER BY ended DESC, row DESC LIMIT -1 OFFSET ?)"

@@ -352,7 +352,8 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
     try:
         await bus.wait_for_disconnect()
     except Exception as error:  # noqa: BLE001  the library raises anything from its reader
-        raise ScopekeeperError(f"the bus has ended: {error}") from None
+        words = f": {error}" if str(error) else ""
+        raise ScopekeeperError(f"the bus has ended{words}") from None
     finally:
         bus.disconnect()  # a connection that is left open keeps the name, and answers nobody
     raise ScopekeeperError("the bus has ended")

@@ -6,6 +6,7 @@ goes through ``calls``.
 """
 
 import _socket
+import posix
 import time
 
 from scopekeeper.errors import NO_RUN, NO_SOCKETS, ManagerError, UnavailableError
@@ -31,9 +32,13 @@ _FULL = "LimitsExceeded"
 system bus (dbus-daemon 1.16). A few hundred launches at once have that."""
 _AWAY_SECONDS, _AWAY_PAUSE = 10.0, 0.02
 """How long systemd may be away, and the pause before the next attempt."""
-_ENOENT, _EACCES, _EAFNOSUPPORT = 2, 13, 97
-_TRIES = 3
-"""How often a scope is requested if systemd loses its job."""
+_ENOENT, _EACCES, _EPIPE, _EAFNOSUPPORT, _ECONNRESET, _ECONNREFUSED = 2, 13, 32, 97, 104, 111
+_NOBODY_LISTENS = (_EPIPE, _ECONNRESET, _ECONNREFUSED)
+"""What the manager's own socket answers while that executes itself anew."""
+_ROOM = 16384
+"""Bytes in the runtime directory without which systemd cannot keep a new scope there."""
+_TRIES = 6
+"""How often a scope is requested if systemd loses its job, which executing itself anew may do."""
 
 
 class CallError(ManagerError):
@@ -41,7 +46,7 @@ class CallError(ManagerError):
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name.rpartition(".")[2]
-        super().__init__(f"systemd refused: {text or name}")
+        super().__init__(f"systemd refused: {text.rstrip('.') or name}")
 
 
 class AwayError(UnavailableError):
@@ -56,11 +61,16 @@ class Manager:
 
     def __init__(self, kind: str, uid: int) -> None:
         """Connect to the ``system`` manager, or to the ``user`` manager of a uid."""
-        self._kind, self._uid = kind, uid
+        self._kind = kind
+        self._run = "/run" if kind == "system" else f"/run/user/{uid}"
         self.deadline = time.monotonic() + _DEADLINE
         self._away_until = 0.0
-        self._bus_is_full = False
-        self._connect()
+        self._avoids_bus = False
+        """Whether a bus was full or hung up, so that the manager itself is asked."""
+        try:
+            self._connect()
+        except AwayError as error:
+            self._await_return(error)
 
     def __enter__(self) -> "Manager":
         return self
@@ -72,9 +82,9 @@ class Manager:
         self._serial = 0
         self._unsent = self._rest = b""
         self._logged_in = False
-        run = "/run" if self._kind == "system" else f"/run/user/{self._uid}"
+        run = self._run
         bus = "/run/dbus/system_bus_socket" if self._kind == "system" else f"{run}/bus"
-        self._is_private = self._bus_is_full or not self._can_open(bus)
+        self._is_private = self._avoids_bus or not self._can_open(bus)
         if self._is_private:
             self._open_private(f"{run}/systemd/private")
             return
@@ -92,15 +102,16 @@ class Manager:
         return True
 
     def _open_private(self, address: str) -> None:
-        """Connect to the manager's own socket; raises UnavailableError."""
+        """Connect to the manager's own socket; raises UnavailableError, AwayError."""
         try:
             self._open(address)
             self._unsent = _LOGIN
             self._send(b"")
             self._log_in()  # the manager drops a call that comes right behind the login
         except OSError as error:
+            kind = AwayError if error.errno in _NOBODY_LISTENS else UnavailableError
             text = f"({address}: {error.strerror or error})"
-            raise UnavailableError(
+            raise kind(
                 f"the {self._kind} manager does not answer {text}", *_remedy(error)
             ) from None
 
@@ -123,7 +134,7 @@ class Manager:
             if self._rest.startswith(b"REJECTED"):
                 raise UnavailableError(_REFUSED)
             if not self._read():
-                raise UnavailableError(_HUNG_UP)
+                raise self._hung_up()
         _, accepted, self._rest = self._rest.split(b"\r\n", 2)
         if not accepted.startswith(b"OK"):
             raise UnavailableError(_REFUSED)
@@ -167,8 +178,9 @@ class Manager:
                 message = self._receive()
                 if message.kind == dbus_wire.ERROR:  # of this call, or of the greeting
                     text, name = "".join(message.strings()[:1]), message.error.rpartition(".")[2]
-                    self._bus_is_full = name == _FULL and not self._is_private
-                    if name in _AWAY or self._bus_is_full:
+                    is_full = name == _FULL and not self._is_private
+                    self._avoids_bus = self._avoids_bus or is_full
+                    if name in _AWAY or is_full:
                         raise AwayError(f"systemd does not answer: {text or message.error}")
                     raise CallError(message.error, text)
                 if message.reply_to == self._serial:
@@ -204,10 +216,10 @@ class Manager:
             if not self._read():
                 raise self._hung_up()
 
-    def _hung_up(self, why: str = "") -> UnavailableError:
-        """Return the error for a lost connection; a bus does not go away with the manager."""
-        kind = AwayError if self._is_private else UnavailableError
-        return kind(_HUNG_UP + why)
+    def _hung_up(self, why: str = "") -> AwayError:
+        """Return the error for a lost connection; from now on the manager itself is asked."""
+        self._avoids_bus = True
+        return AwayError(_HUNG_UP + why)
 
     def start_scope(
         self, unit: str, properties: list[tuple[str, tuple[str, object]]], mode: str = "fail"
@@ -226,13 +238,16 @@ class Manager:
                 self._await_return(error)
                 is_ours = False
             except CallError as error:
-                if error.name != "UnitExists" or not attempt:
+                if error.name != "UnitExists":
+                    error.hint = self._shortage()
+                    raise
+                if not attempt:
                     raise
                 is_ours = False  # made by the previous call, or by somebody else
             # The answer only says that the job is queued; our own cgroup shows that it is done.
             if self._await_move(unit, is_ours=is_ours):
                 return
-        raise ManagerError(f"systemd could not start {unit} (its job failed)")
+        raise ManagerError(f"systemd could not start {unit} (its job failed)", self._lost_way())
 
     def _await_move(self, unit: str, *, is_ours: bool) -> bool:
         """Wait until we are in a scope; return False if systemd has none of that name.
@@ -258,6 +273,21 @@ class Manager:
             if now - began > _LONGEST_LOOK:
                 pause = min(1.5 * pause, _LONGEST_LOOK)
         return True
+
+    def _lost_way(self) -> str:
+        """Return what to do about a user's manager that cannot move processes of other slices."""
+        if self._kind == "system":
+            return ""
+        return "if the system's bus was started again: systemctl --user daemon-reexec"
+
+    def _shortage(self) -> str:
+        """Return what to do about a full runtime directory, '' if it has room."""
+        try:
+            seen = posix.statvfs(self._run)
+        except OSError:
+            return ""
+        is_full = seen.f_bavail * seen.f_frsize < _ROOM or not seen.f_favail
+        return f"no room is left in {self._run}: make room there" if is_full else ""
 
     def start_if_possible(self, unit: str) -> None:
         """Queue the start of a unit; do nothing if it cannot be started."""

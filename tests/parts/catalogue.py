@@ -134,6 +134,9 @@ RACES = (
     *("tests/systemd/test_keeper_replaced.py", "tests/systemd/test_ledger.py"),
     *("tests/systemd/test_place.py", "tests/systemd/test_race.py", "tests/systemd/test_reexec.py"),
 )
+FAULTS = tuple(
+    f"tests/systemd/test_faults_{each}.py" for each in ("bus", "manager", "reload", "room")
+)
 DEB = [
     word
     for name in ("bookworm", "trixie")
@@ -247,6 +250,10 @@ PARTS: tuple[Part, ...] = (
         "crash", "trixie nspawn user", "300 kills and failed calls at points of a new seed", 25,
         ((PYTHON, "-m", "tests.proof", "lab", "crash", "--count", "300", "--keep"),),
         is_pytest=False,
+    ),
+    Part(
+        "faults", "trixie nspawn root+user", "the bus, systemd and /run fail; 1,000 launches", 30,
+        (machine(f"faults@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *FAULTS)}"),),
     ),
     Part(
         "vagrant-deb", "trixie, emulated", "vagrant/ with the .deb", 40,

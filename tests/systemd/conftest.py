@@ -19,6 +19,7 @@ from tests.machine import (
 )
 from tests.viewer import Viewer
 
+from .faults import faults  # noqa: F401  a fixture
 from .fleet import fleet  # noqa: F401  a fixture
 from .guard import Keeper
 from .installed import Installed

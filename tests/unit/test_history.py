@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,16 @@ def test_it_is_bounded_by_rows_and_by_age(tmp_path):
     assert [end.member_id for end in store.read()] == [member(n) for n in range(15, 25)]
     store.write([an_end("ffffffff", ended=NOW - BOUNDS.age - 60_000_000)])
     assert "ffffffff" not in [end.member_id for end in store.read()]
+
+
+def test_a_clock_that_is_far_ahead_for_a_moment_costs_no_history(tmp_path, monkeypatch):
+    store = HistoryStore(tmp_path)
+    store.write([an_end(member(number), ended=NOW + number) for number in range(300)])
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time_ns", lambda: (NOW + 2 * BOUNDS.age) * 1000)
+        store.write([an_end("ffffffff", ended=NOW + 2 * BOUNDS.age)])
+    store.write([an_end("eeeeeeee", ended=NOW + 1000)])
+    assert len(store.read()) >= 280
 
 
 def test_many_ends_at_once_are_bounded_too(tmp_path):
