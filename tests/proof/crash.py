@@ -22,6 +22,8 @@ WEIGHTS = dict(zip(KINDS, (4, 5, 1, 3, 1, 1), strict=True))
 SETTLES = 15.0
 """Seconds of reconciles until everything has to be as it should."""
 _DOCUMENTED = (0, 1, 5)
+_NOT_EVEN_NULL = 120
+"""Python's own answer if what is left cannot even be written to /dev/null: no kernel does that."""
 _APART = 0.06
 """Seconds that the second command of a pair begins later, at most."""
 
@@ -73,13 +75,14 @@ class Runner:
         for step in self.steps:
             trial, began = Trial(0, step.name, "control", "no fault", struck=True), time.monotonic()
             log = self._log("calls")
-            self._play(trial, self._step(step, calls.recording(log), fired=False))
+            statuses = step.statuses if step.always else ()
+            self._play(trial, self._step(step, calls.recording(log), statuses, error="none"))
             seconds = min(time.monotonic() - began, 3.0)
             made = calls.parse(_whole(log))
             found = self.good[step.name] = Good(made, (), seconds)
             if any(each.name == "execve" and not each.is_first for each in made):
                 log = self._log("programs")
-                self._play(trial, self._step(step, calls.programs_of(log), fired=False))
+                self._play(trial, self._step(step, calls.programs_of(log), statuses, error="none"))
                 found.programs = calls.programs(_whole(log))
             words = ", ".join(each.name for each in found.programs)
             self.note(f"{step.name}: {len(made)} calls, {sum(c.ours for c in made)} of them ours; "
@@ -111,7 +114,7 @@ class Runner:
         trial = Trial(number, step.name, kind, "")
         log = self._log("strike")
         second = self._log("second")
-        then, error = NONE, ""
+        then, error, statuses = NONE, "", step.statuses
         if kind == "moment":
             strike = Strike(after=chance.uniform(0, good.seconds))
             trial.what = f"SIGKILL after {(strike.after or 0) * 1000:.0f} ms"
@@ -124,11 +127,13 @@ class Runner:
             fault = choose(good.calls, chance, errors=kind == "error")
             strike, error = fault.strike(log), fault.error
             trial.what, trial.error = str(fault), error
+            if fault.on and fault.call.name == "write":
+                statuses = (*statuses, _NOT_EVEN_NULL)
             if kind == "pair":
                 again = choose(self.good["reconcile"].calls, chance, errors=False)
                 then = again.strike(second)
                 trial.what += f", then reconcile: {again}"
-        play = self._step(step, strike, error=error)
+        play = self._step(step, strike, statuses, error=error)
         play.keeper_before = not step.keeper and not step.alone and chance.random() < 0.15
         trial.what += ", beside a keeper" if play.keeper_before else ""
         play.then = then
@@ -166,11 +171,11 @@ class Runner:
 
     # one of them
 
-    def _step(self, step: Step, strike: Strike, *, error: str = "", fired: bool = True) -> Play:
-        statuses = step.statuses if fired or step.always else ()
+    def _step(self, step: Step, strike: Strike, statuses: Sequence[int], *, error: str) -> Play:
+        """Return what one step is; only without an error it may be killed."""
 
         def act(world: World) -> list[str]:
-            return _status(step.act(world, strike), statuses, killed=fired and not error)
+            return _status(step.act(world, strike), statuses, killed=not error)
 
         return Play(act, step.mend, has_keeper=step.keeper)
 
