@@ -170,7 +170,7 @@ class Day:
         """Check the history; 91 days later one more end leaves only itself."""
         rows = HistoryStore(self.state).read()
         counted = sum(HistoryStore(self.state).totals().values())
-        if counted != self.ends:
+        if counted < self.ends:  # one whose reason became known later counts twice
             self.wrong.append(f"lost: the history counts {counted} ends of {self.ends}")
         most = Counter(end.unit for end in rows).most_common(1)
         if len(rows) > BOUNDS.rows or (most and most[0][1] > BOUNDS.scope_rows):
