@@ -85,6 +85,7 @@ BOTH: Share = {
 """The heart of it: also as root. The rest of it is the same for both users."""
 
 LONG: Share = {
+    "storm/test_day.py": ALL,
     "systemd/test_keeper_rewrap.py": ALL,
     "systemd/test_cron.py": ALL,
     "systemd/test_call_counts.py": ALL,

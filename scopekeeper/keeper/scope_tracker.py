@@ -192,7 +192,8 @@ class TrackedScope:
     def take_kill(self) -> int:
         """Return 1, and count it off, if there was an OOM kill in the scope in an unknown leaf."""
         left = self.oom_kills.get("", 0)
-        self.oom_kills[""] = max(left - 1, 0)
+        if left:
+            self.oom_kills[""] = left - 1
         return min(left, 1)
 
     def take_oomd(self, leaf: str) -> str:
