@@ -29,13 +29,14 @@ from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.selection import Selected, Selector, select
+from scopekeeper.systemd.units import SYSTEM_BUS
 
 if sys.version_info >= (3, 15):
-    from dbus_fast import BusType, DBusError, Message, MessageType, Variant
+    from dbus_fast import DBusError, Message, MessageType, Variant
     from dbus_fast.aio import MessageBus
     from dbus_fast.service import ServiceInterface, method, signal
 else:
-    from dbus_next import BusType, DBusError, Message, MessageType, Variant
+    from dbus_next import DBusError, Message, MessageType, Variant
     from dbus_next.aio import MessageBus
     from dbus_next.service import ServiceInterface, method, signal
 
@@ -339,10 +340,8 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
     is owned. Always raises ScopekeeperError in the end, at the latest when the bus disconnects.
     """
     try:
-        if uid == 0:
-            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-        else:
-            bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
+        address = SYSTEM_BUS if uid == 0 else f"/run/user/{uid}/bus"
+        bus = await MessageBus(f"unix:path={address}").connect()
         bus._writer.sock = _Patient(bus._writer.sock)  # noqa: SLF001
         interface.export_to(bus)
         await bus.request_name(NAME)
