@@ -56,6 +56,20 @@ def path() -> str:
     return folder
 
 
+def has(name: str) -> bool:
+    """Return whether the state folder has something of this name, or cannot be read.
+
+    Raises StateError.
+    """
+    try:
+        os.lstat(f"{path()}/{name}")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def make_path() -> str:
     """Return the state folder, made with mode 0700 if it was missing; raises StateError."""
     folder = path()

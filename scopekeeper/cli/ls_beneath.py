@@ -49,7 +49,7 @@ class Beneath:
     def _warnings(self, scope: Scope) -> list[str]:
         """Return the problems of its records, and the command that ends it."""
         lines = []
-        if scope.damaged or scope.claims is not None:
+        if scope.is_unusable or scope.claims is not None:
             what, how = scope.forgery or scope.problem, scope.command_to_end(os.getuid())
             lines += self.lines(f"{safe(what)}; end it: {safe(how)}")
         for member in scope.living_members:

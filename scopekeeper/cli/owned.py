@@ -3,7 +3,6 @@
 A failure here is printed and changes the exit status, but never prevents a stop.
 """
 
-import os
 from collections.abc import Callable, Collection
 
 from scopekeeper import state
@@ -76,10 +75,10 @@ def due(mount: str, is_meant: Callable[[str], bool] | None = None) -> OwnedRepor
     from scopekeeper.owned.release import look
     from scopekeeper.owned.store import ClaimStore
 
-    store = ClaimStore.find()
-    if store is None:
-        return OwnedReport()
     try:
+        store = ClaimStore.find()
+        if store is None:
+            return OwnedReport()
         verdicts, damaged = look(store, mount)
     except StateError as error:
         return OwnedReport(problems=(str(error),), failed=True)
@@ -113,6 +112,6 @@ def damages(damaged: "Collection[Damaged]") -> list[str]:
 
 def _any() -> bool:
     try:
-        return os.path.lexists(state.directory() / "owned")
+        return state.has("owned")
     except StateError:
         return False  # without a state folder no path can have been handed over

@@ -314,8 +314,10 @@ def _evidence(done: Done) -> str:
         text += f"; {done.change}"
     elif done.result is not None and done.result.problem:
         text += f"; {done.result.problem}"
-    if done.action.verdict in (Verdict.DAMAGED, Verdict.FORGED) and done.action.member is None:
-        text += f"; end it: {done.action.scope.command_to_end(os.getuid())}"
+    scope = done.action.scope
+    is_forged = done.action.verdict is Verdict.FORGED
+    if (is_forged or scope.is_unusable) and done.action.member is None:
+        text += f"; end it: {scope.command_to_end(os.getuid())}"
     for left in done.result.remaining if done.result else ():
         text += f"; pid {left.pid} waits in {left.wchan} (state {left.state})"
     return text

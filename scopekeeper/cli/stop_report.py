@@ -65,7 +65,7 @@ def _outcome(selected: Selected, result: stop_target.Result, *, users: bool) -> 
         text = f"{name}: {safe(result.words)}"
         if selected.member is not None and selected.member.problem:
             text += f"; end it with its scope: scopekeeper stop {safe(selected.scope.unit)}"
-        elif selected.scope.damaged:
+        elif selected.scope.is_unusable:
             text += f"; end it: {safe(selected.scope.command_to_end(os.getuid()))}"
         return text
     if result.outcome == "empty" and selected.member is not None and selected.member.waits:

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from scopekeeper.errors import ScopekeeperError, words
 from scopekeeper.keeper import notices
+from scopekeeper.keeper.bus_stream import Patient, Sieve
 from scopekeeper.keeper.keeper import Keeper
 from scopekeeper.kernel import proc
 from scopekeeper.lifecycle import adopt, observe
@@ -29,13 +29,14 @@ from scopekeeper.scope.owner import find_owner
 from scopekeeper.scope.placement import Caller
 from scopekeeper.scope.reason import Cause, Reason, Stopper
 from scopekeeper.scope.selection import Selected, Selector, select
+from scopekeeper.systemd.units import SYSTEM_BUS
 
 if sys.version_info >= (3, 15):
-    from dbus_fast import BusType, DBusError, Message, MessageType, Variant
+    from dbus_fast import DBusError, Message, MessageType, Variant
     from dbus_fast.aio import MessageBus
     from dbus_fast.service import ServiceInterface, method, signal
 else:
-    from dbus_next import BusType, DBusError, Message, MessageType, Variant
+    from dbus_next import DBusError, Message, MessageType, Variant
     from dbus_next.aio import MessageBus
     from dbus_next.service import ServiceInterface, method, signal
 
@@ -311,24 +312,14 @@ class Interface(ServiceInterface):
         getattr(self, name)(values)
 
 
-class _Patient:
-    """The socket of a bus, as the library writes to it: it waits where nothing was written.
-
-    The library takes EAGAIN, which comes when the bus is slower than our answers, for an end.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def send(self, data: memoryview) -> int:
-        """Write what there is room for."""
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
+async def _connect(address: str) -> MessageBus:
+    bus = MessageBus(address)
+    if hasattr(bus, "_stream"):  # dbus-fast reads from the socket itself, as compiled code
+        bus._stream = Sieve(bus._stream)  # type: ignore[assignment]  # noqa: SLF001
+        bus._unmarshaller = bus._create_unmarshaller()  # noqa: SLF001
+    await bus.connect()
+    bus._writer.sock = Patient(bus._writer.sock)  # noqa: SLF001
+    return bus
 
 
 async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> None:
@@ -339,11 +330,8 @@ async def serve(interface: Interface, uid: int, joined: Callable[[], None]) -> N
     is owned. Always raises ScopekeeperError in the end, at the latest when the bus disconnects.
     """
     try:
-        if uid == 0:
-            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-        else:
-            bus = await MessageBus(f"unix:path=/run/user/{uid}/bus").connect()
-        bus._writer.sock = _Patient(bus._writer.sock)  # noqa: SLF001
+        address = SYSTEM_BUS if uid == 0 else f"/run/user/{uid}/bus"
+        bus = await _connect(f"unix:path={address}")
         interface.export_to(bus)
         await bus.request_name(NAME)
     except Exception as error:  # noqa: BLE001  as below

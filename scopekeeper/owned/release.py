@@ -104,6 +104,8 @@ def _release(
     with store.locked():
         store.sweep()
         claims, damaged = store.read()
+        if any(claim.is_scratch for claim in claims):
+            scratch.reopen()
         scratch.sweep(claims)
         states = here.states(claims)
         for verdict in judge(states):

@@ -133,6 +133,7 @@ def _made(folder: str) -> str:
         for each in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 _mkdir(each)
+        _reopen(folder)
         fd = os.open(folder, _OPEN)
         try:
             found = os.fstat(fd)
@@ -144,6 +145,24 @@ def _made(folder: str) -> str:
         whose = f"belongs to uid {found.st_uid} or can be written by others"
         raise StateError(f"cannot make a scratch folder: {folder} {whose}", _HINT)
     return folder
+
+
+def reopen() -> None:
+    """Restore our access to the folder of all scratch folders, if a member took it away."""
+    with contextlib.suppress(OSError, StateError, UsageError):
+        _reopen(base())
+
+
+def _reopen(folder: str) -> None:
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid():
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+    finally:
+        os.close(fd)
 
 
 def _mkdir(path: str) -> None:

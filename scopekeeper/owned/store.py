@@ -60,9 +60,15 @@ class ClaimStore:
 
     @classmethod
     def find(cls) -> "ClaimStore | None":
-        """Return this user's store, None if there was never a claim."""
+        """Return this user's store, None if there was never a claim; raises StateError."""
         folder = f"{state.directory()}/owned"
-        return cls(folder) if os.path.lexists(folder) else None
+        try:
+            os.lstat(folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # what cannot be read may be there
+            raise StateError(f"{folder}: {error.strerror}") from None
+        return cls(folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

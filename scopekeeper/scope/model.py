@@ -309,6 +309,11 @@ class Scope:
         return None if any(self.owner.is_same(owner) for owner in owners) else ()
 
     @property
+    def is_unusable(self) -> bool:
+        """Whether it has a record that this version cannot use: damaged, or a newer one's."""
+        return bool(self.problem) and not self.unrecorded
+
+    @property
     def is_stillborn(self) -> bool:
         """Whether its launch was killed before it wrote the record, and it is empty."""
         return self.unrecorded and bool(self.manager) and not self.lives

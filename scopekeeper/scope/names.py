@@ -35,6 +35,8 @@ _HASH_LENGTH = 16
 _LANE_ROOM = 64
 _RUN_ROOM = 48
 _LEAF_ROOM = 100
+_LONGEST_CHARACTER = 12
+"""Of the escapes that continue one: a character has up to four bytes."""
 
 
 def check(field: str, value: str, longest: int) -> str:
@@ -106,10 +108,17 @@ def _cut(escaped: str, room: int) -> str:
         return escaped
     escape_at = escaped.rfind("\\", room - 3, room)
     end = escape_at if escape_at >= 0 else room
-    # the next escape continues a character (10xxxxxx): the character began before it
-    while escaped[end : end + 2] == "\\x" and int(escaped[end + 2 : end + 4], 16) & 0xC0 == 0x80:
-        end -= 4
-    return escaped[:end]
+    begin = end
+    while _continues(escaped, begin):
+        begin -= 4
+        if end - begin > _LONGEST_CHARACTER or escaped[begin : begin + 2] != "\\x":
+            return escaped[:end]  # no character began: these bytes are not UTF-8
+    return escaped[:begin]
+
+
+def _continues(escaped: str, at: int) -> bool:
+    """Return whether the escape at a position is a byte (10xxxxxx) that continues a character."""
+    return escaped[at : at + 2] == "\\x" and int(escaped[at + 2 : at + 4], 16) & 0xC0 == 0x80
 
 
 def parse_unit(name: str) -> tuple[str, str, str, bool] | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scopekeeper.errors import ManagerError
+from scopekeeper.systemd.units import SYSTEM_BUS
 
 _NAME = b"org.freedesktop.systemd1"
 
@@ -21,14 +22,15 @@ def _open(kind: str) -> Any:  # noqa: ANN401  pystemd is untyped
         import site
 
         site.main()
-    from pystemd.dbuslib import DBus, DBusAddress
+    from pystemd.dbuslib import DBusAddress
 
     if kind == "system":
-        runtime, bus = "/run", DBus()
+        runtime, address = "/run", SYSTEM_BUS
     else:
         # The address is derived: an MCP client does not pass DBUS_SESSION_BUS_ADDRESS on.
         runtime = f"/run/user/{os.getuid()}"
-        bus = DBusAddress(f"unix:path={runtime}/bus".encode())
+        address = f"{runtime}/bus"
+    bus = DBusAddress(f"unix:path={address}".encode())
     try:
         bus.open()
     except Exception:

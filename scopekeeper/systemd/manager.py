@@ -12,6 +12,7 @@ import time
 from scopekeeper.errors import NO_RUN, NO_SOCKETS, ManagerError, UnavailableError
 from scopekeeper.kernel.proc import cgroup_of
 from scopekeeper.systemd import dbus_wire
+from scopekeeper.systemd.units import SYSTEM_BUS
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -83,7 +84,7 @@ class Manager:
         self._unsent = self._rest = b""
         self._logged_in = False
         run = self._run
-        bus = "/run/dbus/system_bus_socket" if self._kind == "system" else f"{run}/bus"
+        bus = SYSTEM_BUS if self._kind == "system" else f"{run}/bus"
         self._is_private = self._avoids_bus or not self._can_open(bus)
         if self._is_private:
             self._open_private(f"{run}/systemd/private")

@@ -7,6 +7,7 @@ import subprocess
 
 from scopekeeper.errors import ConfigError, ManagerError, UnavailableError
 from scopekeeper.systemd import calls
+from scopekeeper.systemd.units import SYSTEM_BUS
 
 _SECONDS = 90
 
@@ -42,6 +43,7 @@ class Systemctl:
     def do(self, argv: list[str]) -> None:
         """Run a command; raises ManagerError with what it printed."""
         environment = dict(os.environ) | {"SYSTEMD_PAGER": "", "LC_ALL": "C.UTF-8"}
+        environment["DBUS_SYSTEM_BUS_ADDRESS"] = f"unix:path={SYSTEM_BUS}"
         if self.kind == "user":
             # su and sudo leave no variables of a login: derive the addresses as a launch does
             runtime = f"/run/user/{os.getuid()}"

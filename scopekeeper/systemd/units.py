@@ -10,6 +10,9 @@ from scopekeeper.kernel.proc import attribute, environment, exists, stat_of
 
 KEEPER = "scopekeeper.service"
 SLICE = "scopekeeper.slice"
+SYSTEM_BUS = "/run/dbus/system_bus_socket"
+"""Where the system's bus is. ``$DBUS_SYSTEM_BUS_ADDRESS`` does not count: ``sudo -E`` passes it on,
+and root would ask a bus of the user."""
 _TICKS = posix.sysconf("SC_CLK_TCK")
 
 

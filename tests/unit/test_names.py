@@ -49,6 +49,30 @@ def test_a_cut_field_ends_at_a_whole_character(length, char):
     assert set(parsed[0]) <= {char}
 
 
+# continuations of characters that never began: bytes that are not UTF-8
+HALVES = st.text(st.sampled_from("a-\udc80\udcbf\udce2\udcf0é€😀"), min_size=40, max_size=512)
+
+
+@given(HALVES, HALVES, HALVES)
+def test_a_cut_name_reads_back_whatever_it_is_cut_in(session, lane, run):
+    texts = [each.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+             for each in (session, lane, run)]  # fmt: skip
+    parsed = names.parse_unit(names.unit_name(*texts))
+    assert parsed is not None
+    assert all(whole.encode("utf-8", "surrogateescape").startswith(
+               cut.encode("utf-8", "surrogateescape"))
+               for whole, cut in zip(texts, parsed[:3], strict=True))  # fmt: skip
+    leaf = names.leaf_name(texts[0], "01234567")
+    assert names.parse_leaf(leaf) is not None
+
+
+@pytest.mark.parametrize("bytes_of_one", ["\udc80", "a-\udc80", "a\udc80"])
+def test_a_name_of_half_characters_alone_can_be_cut(bytes_of_one):
+    name = names.unit_name(bytes_of_one * 200, "main")
+    assert names.parse_unit(name)[0]
+    assert names.parse_leaf(names.leaf_name(bytes_of_one * 80, "01234567"))[0]
+
+
 def test_long_names_that_begin_alike_stay_apart():
     one, two = (names.unit_name("x" * 500 + end, "main") for end in "ab")
     assert one != two
@@ -105,3 +129,20 @@ def test_what_cannot_be_a_name_is_refused_in_words(value, words):
 def test_the_class_of_a_lane():
     assert names.lane_class("nested:agent:spark:main") == "nested"
     assert names.lane_class("main") == "main"
+
+
+FOLDER = st.one_of(
+    st.binary(max_size=255).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+    st.text("abc-.\\x:0f9_", max_size=40).map(lambda text: f"scopekeeper-{text}.scope"),
+    st.text("abc-.\\x:0f9_", max_size=40).map(lambda text: f"m-{text}.01234567"),
+)
+
+
+@given(FOLDER)
+def test_whatever_a_folder_is_called_it_is_not_ours_or_what_it_says_has_a_name(name):
+    unit = names.parse_unit(name)
+    if unit is not None:
+        assert names.parse_unit(names.unit_name(*unit[:3]))[:3] == unit[:3]
+    leaf = names.parse_leaf(name)
+    if leaf is not None:
+        assert names.parse_leaf(names.leaf_name(*leaf)) == leaf

@@ -106,3 +106,28 @@ def test_what_this_version_sends_is_what_it_reads():
     assert messages.resize(payload({"resize": [70, 20]})) == (70, 20)
     ended = run.Ended(1, "exited", exit_status=3)
     assert messages.news({"ended": run.plain_end(ended)}) == messages.News(True, ended)
+
+
+FRAMES = st.lists(
+    st.tuples(st.sampled_from([protocol.JSON, protocol.DATA, protocol.END]), st.binary(max_size=70))
+)
+
+
+@given(FRAMES, st.lists(st.integers(1, 40)), st.binary(max_size=4))
+def test_whole_frames_come_back_however_the_stream_is_cut(sent, sizes, half):
+    data = b"".join(protocol.frame(*each) for each in sent) + half
+    frames, found = Frames(80), []
+    while data:
+        size = sizes.pop() if sizes else len(data)
+        found += frames.feed(data[:size])
+        data = data[size:]
+    assert found == sent
+
+
+@given(FRAMES, st.integers(0), st.integers(81, (1 << 32) - 1))
+def test_a_frame_that_is_too_large_is_refused_before_it_has_come(sent, at, length):
+    data = b"".join(protocol.frame(*each) for each in sent[: at % (len(sent) + 1)])
+    frames = Frames(80)
+    assert len(list(frames.feed(data))) == at % (len(sent) + 1)
+    with pytest.raises(ProtocolError):
+        list(frames.feed(protocol.DATA + length.to_bytes(4, "little")))

@@ -163,6 +163,21 @@ def read_all(text):
             assert getattr(found, "lifetime", "") in ("", *LIFETIMES)
 
 
+@given(TEXT.filter(lambda t: 0 < len(t) <= 255), st.sampled_from(KINDS))
+def test_a_member_and_its_kind_survive_the_way_into_a_record_and_back(name, kind):
+    leaf = names.leaf_name(name, "00000001")
+    found = record_parser.member(raw(MEMBER, NAME=name, KIND=kind), leaf)
+    assert (found.name, found.kind, found.claims) == (name, kind, "")
+
+
+@pytest.mark.parametrize("byte", ["\x80", "\xa5", "\xe2", "\xff"])
+def test_texts_that_are_not_utf_8_are_read_as_any_other(byte):
+    text = (byte * 200).encode("latin-1").decode("utf-8", "surrogateescape")
+    found = record_parser.scope(raw(SCOPE, SESSION=text, LANE=text, RUN=text), UNIT)
+    assert found.claims == Identity(text, text, text)
+    assert record_parser.member(raw(MEMBER, NAME=text), LEAF).claims == text
+
+
 @given(st.binary(max_size=2000))
 def test_no_bytes_do_worse_than_damage(text):
     read_all(text)
