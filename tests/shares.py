@@ -124,6 +124,7 @@ LONG: Share = {
     "systemd/test_forged_others.py": ALL,
     "systemd/test_hostile_cgroups.py": ALL,
     "systemd/test_hostile_chmod.py": ALL,
+    "systemd/test_hostile_forks.py": ALL,
     "systemd/test_hostile_leavers.py": ALL,
     "systemd/test_hostile_members.py": ALL,
     "systemd/test_nothing_raw.py": ALL,
