@@ -63,7 +63,8 @@ OF_STOP = (
     "scopekeeper.lifecycle.stop_launched", "scopekeeper.lifecycle.stop_mark",
     "scopekeeper.lifecycle.stop_target", "scopekeeper.lifecycle.stop_witness",
     "scopekeeper.lifecycle.time_limit", "scopekeeper.lifecycle.unseen_ends",
-    "scopekeeper.scope.marker", "scopekeeper.scope.reason",
+    "scopekeeper.scope.marker", "scopekeeper.scope.nearby", "scopekeeper.scope.outside",
+    "scopekeeper.scope.reason",
     "scopekeeper.state", "scopekeeper.systemd.journal", "scopekeeper.systemd.logins",
     "scopekeeper.systemd.service_end",
 )  # fmt: skip

@@ -5,7 +5,6 @@ a line see scopekeeper.history.launch_ledger.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 
@@ -19,7 +18,7 @@ from scopekeeper.scope import names, record_parser, records
 from scopekeeper.scope.model import Owner
 from scopekeeper.scope.reason import Cause, Reason
 
-_ID = re.compile(rb"\0ID=([^\0]*)")
+_ID = b"\0ID="
 _CONTINUES = b"\0CONTINUES="
 SETTLED_SECONDS = 10.0
 """How long a launch may take from opening the file to writing its line."""
@@ -124,8 +123,9 @@ def part_of(key: str, value: str) -> bytes:
 
 def _id_of(line: bytes) -> str:
     """Return the id of the member that a line is about; '' if it has none, or is too long."""
-    found = _ID.search(line) if len(line) <= record_parser.SIZE_MAX else None
-    return found[1].decode("ascii", "replace") if found else ""
+    if len(line) > record_parser.SIZE_MAX:
+        return ""
+    return line.partition(_ID)[2].partition(b"\0")[0].decode("ascii", "replace")
 
 
 def _parse(line: bytes) -> Line:
