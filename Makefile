@@ -33,7 +33,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts proof test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
+.PHONY: help demo test test-all parts proof model test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -72,6 +72,9 @@ parts: prepare ## the parts of both, in their order
 
 proof: prepare ## kill and fail commands at so many points, in a machine: make proof COUNT=5000 SEED=1
 	@$(RUN) tests.proof lab crash $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(PROOF_ARGS)
+
+model: prepare ## random steps beside a model of what must exist: make model STEPS=10000 SEED=1
+	@$(RUN) tests.model lab $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED)) $(MODEL_ARGS)
 
 test-matrix: LAB_SPECS = $(foreach each,$(MATRIX),$(each):nspawn:root+user $(each):vm:root+user)
 test-matrix: prepare ## the suites on every systemd of the lab, hours: make test-matrix MATRIX=forky

@@ -88,6 +88,10 @@ LONG: Share = {
     "systemd/test_keeper_rewrap.py": ALL,
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
+    "model/test_model.py": (
+        "test_what_is_not_as_the_model_says_is_found",
+        "test_a_difference_is_shrunk",
+    ),
     "systemd/test_label.py": ALL,
     "systemd/test_later_scopes.py": ALL,
     # whose a member is where it is not plain, and what becomes of what left it

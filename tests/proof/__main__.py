@@ -14,6 +14,7 @@ from . import results
 from .steps import STEPS
 
 HERE = Path(__file__).resolve().parents[2]
+SECONDS_EACH = 10
 
 
 def note(text: str) -> None:
@@ -48,6 +49,25 @@ def main(argv: Sequence[str]) -> int:
     return in_lab(options) if options.command == "lab" else crash(options)
 
 
+def about(options: argparse.Namespace) -> dict[str, str]:
+    """Return what a run depends on."""
+    version = subprocess.run(["systemctl", "--version"], capture_output=True, text=True).stdout
+    return {
+        "seed": str(options.seed),
+        "commit": options.commit or "unknown",
+        "kernel": platform.release(),
+        "systemd": version.split()[1],
+        "Python": platform.python_version(),
+        "user": "root" if os.geteuid() == 0 else "user",
+    }
+
+
+def commit() -> str:
+    """Return what the checkout is at."""
+    argv = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    return subprocess.run(argv, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 def crash(options: argparse.Namespace) -> int:
     """Do the trials here; everything that is contained on this machine ends."""
     if "LAB_OUT" not in os.environ:
@@ -55,19 +75,11 @@ def crash(options: argparse.Namespace) -> int:
         return 2
     from .crash import run  # observes the machine's cgroups
 
-    about = {
-        "seed": str(options.seed),
-        "commit": options.commit or "unknown",
-        "kernel": platform.release(),
-        "systemd": subprocess.run(["systemctl", "--version"], capture_output=True, text=True)
-        .stdout.split()[1],
-        "Python": platform.python_version(),
-        "user": "root" if os.geteuid() == 0 else "user",
-    }  # fmt: skip
-    note(", ".join(f"{key} {value}" for key, value in about.items()))
+    described = about(options)
+    note(", ".join(f"{key} {value}" for key, value in described.items()))
     out = Path(os.environ["LAB_OUT"])
     trials, canaries = run(options.count, options.seed, options.step, options.only, out, note)
-    summary = results.summarise(trials, canaries, about)
+    summary = results.summarise(trials, canaries, described)
     (out / "crash.json").write_text(json.dumps(summary, indent=1) + "\n")
     note(results.lines(summary))
     return 1 if summary["wrong"] else 0
@@ -75,15 +87,16 @@ def crash(options: argparse.Namespace) -> int:
 
 def in_lab(options: argparse.Namespace) -> int:
     """Boot a machine, have it do the trials, and write the table."""
-    commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-                            capture_output=True, text=True).stdout.strip()  # fmt: skip
-    argv = [*("python", "-m", "tests.proof", "crash", "--commit", commit or "unknown"),
+    argv = [*("python", "-m", "tests.proof", "crash", "--commit", commit()),
             *("--count", str(options.count), "--seed", str(options.seed)),
             *(word for name in options.step for word in ("--step", name)),
             *(word for number in options.only for word in ("--only", str(number)))]  # fmt: skip
     from .machine import boot
 
-    status, file = boot(options.suite, as_root=options.root, argv=argv, count=options.count)
+    status, file = boot(
+        options.suite, as_root=options.root, argv=argv,
+        seconds=SECONDS_EACH * options.count, result="crash.json",
+    )  # fmt: skip
     if not file.exists():
         print(f"no result in {file}", file=sys.stderr)
         return status or 1

@@ -10,15 +10,15 @@ from tests.lab.machine import Watch
 from tests.lab.payload import Job, Work
 from tests.lab.spec import USERS
 
-SECONDS_EACH = 10
 
-
-def boot(suite: str, *, as_root: bool, argv: Sequence[str], count: int) -> tuple[int, Path]:
+def boot(
+    suite: str, *, as_root: bool, argv: Sequence[str], seconds: int, result: str
+) -> tuple[int, Path]:
     """Run a command in a new machine; return its status and where its result is."""
     end_on_signals()
     home = session.prepare(note)
     job = Job("run", USERS["root" if as_root else "user"], tuple(argv))
-    work = Work((job,), 600 + SECONDS_EACH * count, ())
+    work = Work((job,), 600 + seconds, ())
     request = session.Request(suite, "nspawn", work, Path.cwd())
 
     def show(text: str) -> None:
@@ -30,4 +30,4 @@ def boot(suite: str, *, as_root: bool, argv: Sequence[str], count: int) -> tuple
     if outcome.reason is not None:
         note(f"no verdict: {outcome.reason}")
         status = status or 70
-    return status, outcome.folder / "out" / "run" / "crash.json"
+    return status, outcome.folder / "out" / "run" / result

@@ -9,7 +9,7 @@ from .trial import KINDS, Trial
 
 BEGIN, END = "<!-- crash points: begin -->", "<!-- crash points: end -->"
 HARMS = ("innocent", "lost", "early", "left", "history", "traceback", "status", "hung", "trial")
-_KEYS = ("commit", "kernel", "systemd", "Python", "user", "seed")
+ABOUT = ("commit", "kernel", "systemd", "Python", "user", "seed")
 
 
 def summarise(trials: Sequence[Trial], canaries: int, about: Mapping[str, str]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def row(summary: Mapping[str, Any]) -> str:
     other = sum(harms[name] for name in ("history", "traceback", "status", "hung", "trial"))
     root = " PROOF_ARGS=--root" if about["user"] == "root" else ""
     cells = [
-        *(about[key] for key in _KEYS),
+        *(about[key] for key in ABOUT),
         *(str(kinds.get(kind, 0)) for kind in KINDS),
         *(str(harms[name]) for name in ("innocent", "lost", "early", "left")),
         str(other),
@@ -57,9 +57,13 @@ def row(summary: Mapping[str, Any]) -> str:
 
 def write(page: Path, summary: Mapping[str, Any]) -> None:
     """Append the row of a run to the table of the page."""
-    text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no {BEGIN} and {END}")
-    page.write_text(f"{before}{begin}{table.rstrip()}\n{row(summary)}\n{end}{after}")
+    append(page, BEGIN, END, row(summary))
+
+
+def append(page: Path, begin: str, end: str, line: str) -> None:
+    """Append a row to the table between two comments of the page."""
+    before, found, rest = page.read_text().partition(begin)
+    table, also, after = rest.partition(end)
+    if not (found and also):
+        raise ValueError(f"{page} has no {begin} and {end}")
+    page.write_text(f"{before}{begin}{table.rstrip()}\n{line}\n{end}{after}")
