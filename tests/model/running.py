@@ -15,7 +15,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.proof.canaries import Canaries
 
-from .moves import Course, Moves
+from .example import Course
+from .moves import Moves
 
 EACH = 30
 """Steps of an example."""
@@ -81,7 +82,7 @@ def run(
     try:
         while course.steps < steps:
             at = chance.randrange(2**32)
-            examples = 1 - (course.steps - steps) // EACH  # the first of them does nothing
+            examples = -((course.steps - steps) // EACH)
             before = len(course.found)
             words = play(course, at, examples, shrinks=shrinks and not blob, blob=blob)
             for found in course.found[before:]:
