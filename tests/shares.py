@@ -89,7 +89,8 @@ LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_fleet.py": ALL,
     "model/test_model.py": (
-        "test_what_is_not_as_the_model_says_is_found",
+        "test_what_the_model_has_wrong_is_found",
+        "test_what_is_done_behind_the_models_back_is_found",
         "test_a_difference_is_shrunk",
     ),
     "systemd/test_label.py": ALL,

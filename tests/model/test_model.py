@@ -9,7 +9,8 @@ from tests.proof.canaries import Canaries
 
 from . import results
 from .compare import differences, for_good
-from .running import play
+from .example import Course, DifferenceError
+from .running import machine_of, play
 from .seen import Scope, Seen
 from .shadow import GONE, STOPPED, Gateway, Member, Shadow
 
@@ -195,6 +196,21 @@ class KeepsAll(Shadow):
             each.lifetime = "detached"
 
 
+class NeverAdopts(Shadow):
+    """Says that what a killed gateway leaves stays nobody's."""
+
+    def adopt(self, former, new):
+        return []
+
+
+class KeepsPaths(Shadow):
+    """Says that a path stays after its member."""
+
+    def stop(self, members):
+        super().stop(members)
+        self.kept += [path for each in members for path in each.paths]
+
+
 def _kills(rig, shadow, _):
     """Kill a member behind the model's back."""
     commands = [each.command for each in shadow.running() if each.leads]
@@ -208,51 +224,67 @@ def _touches(rig, shadow, step):
         rig.signal(rig.canaries.all[0].pid, 15, ends=False)
 
 
-def _unplaces(rig, shadow, _):
+def _moves(rig, shadow, _):
     """Move a member out of its cgroup."""
     for each in shadow.running():
         if each.leads:
             rig.move(each.command, rig.yard)
 
 
-@pytest.mark.systemd
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    ("how", "word"),
-    [
-        ({"shadow": StopsAll}, "left"),
-        ({"shadow": KeepsAll}, "innocent"),
-        ({"meddle": _kills}, "innocent"),
-        ({"meddle": _touches}, "innocent"),
-        ({"meddle": _unplaces}, "lost"),
-    ],
-    ids=["a-wrong-stop", "a-wrong-owner", "a-kill", "a-signal", "a-move"],
-)
-def test_what_is_not_as_the_model_says_is_found(tmp_path, how, word):
-    from .example import Course
-
+@pytest.fixture
+def course(tmp_path):
     canaries = Canaries(tmp_path / "canaries")
-    course = Course(tmp_path, 7, canaries, patience=8, **how)
+    yield Course(tmp_path, 7, canaries, patience=8)
+    canaries.close()
+
+
+@pytest.mark.systemd
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("shadow", "steps", "word"),
+    [
+        (StopsAll, (("stop", 0, "member"),), "left"),
+        (KeepsAll, (("end_gateway", 0, "kill"), ("reconcile",)), "innocent"),
+        (NeverAdopts, (("end_gateway", 0, "kill"), ("adopt", 0, 0), ("reconcile",)), "left"),
+        (KeepsPaths, (("stop", 0, "member"),), "early"),
+    ],
+)
+def test_what_the_model_has_wrong_is_found(course, shadow, steps, word):
+    course.shadow = shadow
+    example = machine_of(course)()
+
+    def go():
+        for name, *given in steps:
+            getattr(example, name)(*given)
+
     try:
-        words = play(course, 7, 40, shrinks=False)
+        example.begin("main", "gateway")
+        with pytest.raises(DifferenceError):
+            go()
     finally:
-        canaries.close()
+        example.teardown()
+    (found,) = course.found
+    assert found.startswith(word), found
+
+
+@pytest.mark.systemd
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("meddle", "word"), [(_kills, "innocent"), (_touches, "innocent"), (_moves, "lost")]
+)
+def test_what_is_done_behind_the_models_back_is_found(course, meddle, word):
+    course.meddle = meddle
+    words = play(course, 7, 40, shrinks=False)
     (found,) = course.found
     assert found.startswith(word), found
     assert "again: make model MODEL_ARGS='--blob " in words
 
 
 @pytest.mark.systemd
-@pytest.mark.timeout(1800)
-def test_a_difference_is_shrunk(tmp_path):
+@pytest.mark.timeout(1200)
+def test_a_difference_is_shrunk(course):
     """To what each example begins with, and no more than two other steps."""
-    from .example import Course
-
-    canaries = Canaries(tmp_path / "canaries")
-    course = Course(tmp_path, 8, canaries, patience=8, meddle=_kills)
-    try:
-        play(course, 8, 40)
-    finally:
-        canaries.close()
+    course.meddle = _kills
+    play(course, 8, 40)
     assert len(course.found) == 1
     assert len(course.trace) <= 6, course.trace
