@@ -39,8 +39,6 @@ class Course:
     shadow: type[Shadow] = Shadow
     meddle: Callable[[Rig, Shadow, int], None] | None = None
     """Does something that the model does not know, before each check: to see it found."""
-    wants: int = 10**9
-    """Steps after which no other is counted."""
     steps: int = 0
     examples: int = 0
     note: Callable[[str], None] = print
