@@ -35,7 +35,7 @@ VAGRANT_FROM ?=
 VAGRANT_ARGS ?= --quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parts proof faults storm day test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench curves \
+.PHONY: help demo test test-all parts proof model faults storm day test-matrix test-openclaw test-clients test-prometheus test-ansible test-vagrant deb test-deb lint types unit lab bench curves \
     docs site pictures clean prepare
 
 INTERPRETER = $(abspath $(or $(PYTHON),.venv/bin/python))
@@ -76,6 +76,9 @@ parts: prepare ## the parts of both, in their order
 
 proof: prepare ## kill and fail commands at so many points, in a machine: make proof COUNT=5000 SEED=1
 	@$(RUN) tests.proof lab crash $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(PROOF_ARGS)
+
+model: prepare ## random steps beside a model of what must exist: make model STEPS=10000 SEED=1
+	@$(RUN) tests.model lab $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED)) $(MODEL_ARGS)
 
 faults: prepare ## the bus, systemd and /run fail in a machine: make faults FAULTS_ARGS=--root
 	@$(RUN) tests.proof.faults $(FAULTS_ARGS)

@@ -90,6 +90,11 @@ LONG: Share = {
     "systemd/test_cron.py": ALL,
     "systemd/test_call_counts.py": ALL,
     "systemd/test_fleet.py": ALL,
+    "model/test_model.py": (
+        "test_what_the_model_has_wrong_is_found",
+        "test_what_is_done_behind_the_models_back_is_found",
+        "test_a_difference_is_shrunk",
+    ),
     "systemd/test_label.py": ALL,
     "systemd/test_later_scopes.py": ALL,
     # whose a member is where it is not plain, and what becomes of what left it

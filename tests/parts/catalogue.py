@@ -256,6 +256,11 @@ PARTS: tuple[Part, ...] = (
         (machine(f"faults@trixie:nspawn:root+user={inner(SYSTEMD, '--thorough', *FAULTS)}"),),
     ),
     Part(
+        "model", "trixie nspawn user", "300 random steps beside a model of what must exist", 15,
+        ((PYTHON, "-m", "tests.model", "lab", "--steps", "300", "--keep"),),
+        is_pytest=False,
+    ),
+    Part(
         "vagrant-deb", "trixie, emulated", "vagrant/ with the .deb", 40,
         (BUILD_DEB, (*VAGRANT, "trixie", "--from=deb", "--", "--quick")),
         weight=3, is_pytest=False,

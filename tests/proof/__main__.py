@@ -4,23 +4,17 @@ import argparse
 import json
 import math
 import os
-import platform
 import random
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import results
+from .about import PAGE, commit, note, told
 from .pairs import PAIRS
 from .steps import STEPS
 
-HERE = Path(__file__).resolve().parents[2]
-
-
-def note(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
+SECONDS_EACH = 10
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,16 +59,7 @@ def crash(options: argparse.Namespace) -> int:
         return 2
     from .crash import run  # observes the machine's cgroups
 
-    about = {
-        "seed": str(options.seed),
-        "commit": options.commit or "unknown",
-        "kernel": platform.release(),
-        "systemd": subprocess.run(["systemctl", "--version"], capture_output=True, text=True)
-        .stdout.split()[1],
-        "Python": platform.python_version(),
-        "user": "root" if os.geteuid() == 0 else "user",
-    }  # fmt: skip
-    note(", ".join(f"{key} {value}" for key, value in about.items()))
+    about = told(options.seed, options.commit)
     out = Path(os.environ["LAB_OUT"])
     part, parts = map(int, options.part.split("/"))
     numbers = options.only or range(part, options.count + 1, parts)
@@ -90,9 +75,7 @@ def crash(options: argparse.Namespace) -> int:
 
 def in_lab(options: argparse.Namespace) -> int:
     """Boot a machine, have it do the trials, and write the table."""
-    commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-                            capture_output=True, text=True).stdout.strip()  # fmt: skip
-    argv = [*("python", "-m", "tests.proof", "crash", "--commit", commit or "unknown"),
+    argv = [*("python", "-m", "tests.proof", "crash", "--commit", commit()),
             *("--count", str(options.count), "--seed", str(options.seed)),
             *("--minutes", str(options.minutes)),
             *(word for name in options.step for word in ("--step", name)),
@@ -100,7 +83,10 @@ def in_lab(options: argparse.Namespace) -> int:
     from .machine import boot
 
     parts = [[*argv, "--part", f"{part}/{options.jobs}"] for part in range(1, options.jobs + 1)]
-    status, files = boot(options.suite, as_root=options.root, argvs=parts, count=options.count)
+    status, files = boot(
+        options.suite, as_root=options.root, argvs=parts,
+        seconds=SECONDS_EACH * options.count, result="crash.json",
+    )  # fmt: skip
     missing = [str(file) for file in files if not file.exists()]
     if missing:
         print(f"no result in {', '.join(missing)}", file=sys.stderr)
@@ -109,7 +95,7 @@ def in_lab(options: argparse.Namespace) -> int:
     if options.jobs > 1:
         note(results.lines(summary))
     if not (options.keep or options.only or options.step):
-        results.write(HERE / "docs/reliability.md", summary)
+        results.write(PAGE, summary)
     return status
 
 

@@ -26,9 +26,9 @@ from .world import Member, Ran, World
 def pending(world: World) -> list[str]:
     """Return what is not as it has to be yet: a reconcile or the keeper may still mend it."""
     wrong = [*_processes(world), *_scopes()]
-    ends = _ends(world)
+    known = ends(world)
     for member in world.members.values():
-        wrong += [*_life(member), *_owned(world, member), *_reason(member, ends)]
+        wrong += [*_life(member), *_owned(world, member), *_reason(member, known)]
     return wrong
 
 
@@ -36,8 +36,8 @@ def final(world: World) -> list[str]:
     """Return what nothing can mend any more."""
     wrong = list(world.notes)
     for ran in world.ran:
-        wrong += _told(ran)
-    counts = Counter(member_id for member_id, _ in _ends(world))
+        wrong += told(ran)
+    counts = Counter(member_id for member_id, *_ in ends(world))
     wrong += [f"history: {count} ends of {which}" for which, count in counts.items() if count > 1]
     for member in world.members.values():
         if member.owned is not None and member.lives and not member.owned.exists():
@@ -124,12 +124,12 @@ def _owned(world: World, member: Member) -> list[str]:
     return []
 
 
-def _reason(member: Member, ends: list[tuple[str, str]]) -> list[str]:
+def _reason(member: Member, known: list[tuple[str, ...]]) -> list[str]:
     """Each member that began and ended has one reason; one that lives has none."""
     if not member.began:
         return []
     member_id = member.about["member"].rpartition(".")[2]
-    found = [reason for which, reason in ends if which == member_id]
+    found = [reason for which, reason in known if which == member_id]
     if member.lives:
         return [f"history: {member.name} lives, and has the end {found}"] if found else []
     if len(found) != 1:
@@ -139,19 +139,19 @@ def _reason(member: Member, ends: list[tuple[str, str]]) -> list[str]:
     return []
 
 
-def _ends(world: World) -> list[tuple[str, str]]:
-    """Return the member ids and reasons of the history."""
+def ends(world: World, columns: str = "member_id, reason") -> list[tuple[str, ...]]:
+    """Return the member ids and reasons of the history, or other columns of it."""
     file = world.state / "history.db"
     if not file.exists():
         return []
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         try:
-            return list(connection.execute("SELECT member_id, reason FROM ends"))
+            return list(connection.execute(f"SELECT {columns} FROM ends"))
         except sqlite3.OperationalError:
             return []  # it has yet to be made
 
 
-def _told(ran: Ran) -> list[str]:
+def told(ran: Ran) -> list[str]:
     """Return what a command printed that no user may see."""
     words = " ".join(ran.argv[1:4])
     if ran.status is None:

@@ -6,25 +6,18 @@ The tests write a line of figures each (``tests/systemd/faults.py``); this adds 
 
 import argparse
 import json
-import subprocess
 import sys
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-from tests.lab import session
-from tests.lab.cli import end_on_signals, note
-from tests.lab.machine import Watch
-from tests.lab.payload import Job, Work
-from tests.lab.spec import USERS
+from . import results
+from .about import PAGE, commit
+from .machine import boot
 
-HERE = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 FILES = tuple(
     f"tests/systemd/test_faults_{each}.py" for each in ("bus", "manager", "reload", "room")
 )
-IN_MACHINE = tuple(f"tests/systemd/test_{each}.py" for each in ("power_points", "clock", "suspend"))
-_LIMIT = 5400.0
+_SECONDS = 5400
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,32 +33,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Boot a machine, run the tests in it, and write the table."""
     options = parser().parse_args(argv)
-    user = "root" if options.root else "user"
+    at = commit()
     words = [] if options.quick else ["--thorough"]
     pytest = ("python", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "systemd or root")
-    job = Job("run", USERS[user], (*pytest, *words, *FILES))
-    end_on_signals()
-    home = session.prepare(note)
-    request = session.Request(options.suite, "nspawn", Work((job,), _LIMIT), Path.cwd())
-
-    def show(text: str) -> None:
-        print(text, end="", flush=True)
-
-    outcome = session.execute(
-        request, home, Watch(note, show, lambda event: None), threading.Event()
-    )
-    status = next((each for each in outcome.statuses.values() if each), 0)
-    if outcome.reason is not None:
-        note(f"no verdict: {outcome.reason}")
-        return status or 70
-    figures = outcome.folder / "out" / "run" / "faults.jsonl"
-    rows = [json.loads(line) for line in figures.read_text().splitlines()]
-    if not options.keep:
-        commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-                                capture_output=True, text=True).stdout.strip()  # fmt: skip
-        given = " ".join(word for word in argv if word != "--keep")
-        write(HERE / "docs/reliability.md", [row(each, commit, given) for each in rows])
-    return status
+    status, (figures,) = boot(
+        options.suite, as_root=options.root, argvs=[(*pytest, *words, *FILES)],
+        seconds=_SECONDS, result="faults.jsonl",
+    )  # fmt: skip
+    if status:
+        return status
+    given = " ".join(word for word in argv if word != "--keep")
+    for line in [] if options.keep else figures.read_text().splitlines():
+        results.append(PAGE, BEGIN, END, row(json.loads(line), at, given))
+    return 0
 
 
 def row(figures: dict[str, str], commit: str, given: str) -> str:
@@ -74,16 +54,6 @@ def row(figures: dict[str, str], commit: str, given: str) -> str:
              figures["tried"], figures["outcome"],
              f"`make faults{f' FAULTS_ARGS={given!r}' if given else ''}`"]  # fmt: skip
     return f"| {' | '.join(cells)} |"
-
-
-def write(page: Path, rows: Sequence[str]) -> None:
-    """Append rows to the table of the page."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no {BEGIN} and {END}")
-    text = "\n".join([table.rstrip(), *rows])
-    page.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

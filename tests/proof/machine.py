@@ -15,27 +15,28 @@ from tests.lab.machine import Watch
 from tests.lab.payload import Job, Work
 from tests.lab.spec import USERS
 
-SECONDS_EACH = 10
-
 
 def boot(
-    suite: str, *, as_root: bool, argvs: Sequence[Sequence[str]], count: int
+    suite: str, *, as_root: bool, argvs: Sequence[Sequence[str]], seconds: int, result: str
 ) -> tuple[int, list[Path]]:
-    """Run each command in a machine of its own; return the worst status, and the results."""
+    """Run each command in a machine of its own; return the worst status, and their results.
+
+    result is the name of the file that each writes into its folder of results.
+    """
     end_on_signals()
     home = session.prepare(note)
     stop = threading.Event()
 
     def run(argv: Sequence[str]) -> tuple[int, Path]:
         job = Job("run", USERS["root" if as_root else "user"], tuple(argv))
-        work = Work((job,), 600 + SECONDS_EACH * count, ())
+        work = Work((job,), 600 + seconds, ())
         request = session.Request(suite, "nspawn", work, Path.cwd())
         outcome = session.execute(request, home, Watch(note, show, lambda event: None), stop)
         status = next((each for each in outcome.statuses.values() if each), 0)
         if outcome.reason is not None:
             note(f"no verdict: {outcome.reason}")
             status = status or 70
-        return status, outcome.folder / "out" / "run" / "crash.json"
+        return status, outcome.folder / "out" / "run" / result
 
     def show(text: str) -> None:
         print(text, end="", flush=True)

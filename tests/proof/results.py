@@ -9,9 +9,9 @@ from .trial import KINDS, Trial
 
 BEGIN, END = "<!-- crash points: begin -->", "<!-- crash points: end -->"
 HARMS = ("innocent", "lost", "early", "left", "history", "traceback", "status", "hung", "trial")
+ABOUT = ("commit", "kernel", "systemd", "Python", "user", "seed")
 _SHOWN = HARMS[:4]
-_KEYS = ("commit", "kernel", "systemd", "Python", "user", "seed")
-COLUMNS = (*_KEYS, *KINDS, *_SHOWN, "other", "command")
+COLUMNS = (*ABOUT, *KINDS, *_SHOWN, "other", "command")
 
 
 def summarise(trials: Sequence[Trial], canaries: int, about: Mapping[str, str]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def row(summary: Mapping[str, Any]) -> str:
     other = sum(harms[name] for name in HARMS[len(_SHOWN) :])
     root = " PROOF_ARGS=--root" if about["user"] == "root" else ""
     cells = [
-        *(about[key] for key in _KEYS),
+        *(about[key] for key in ABOUT),
         *(str(kinds.get(kind, 0)) for kind in KINDS),
         *(str(harms[name]) for name in _SHOWN),
         str(other),
@@ -93,13 +93,31 @@ def totals(rows: Sequence[str]) -> str:
 
 def write(page: Path, summary: Mapping[str, Any]) -> None:
     """Append the row of a run to the table of the page, and sum the rows up."""
-    text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no {BEGIN} and {END}")
-    head, rule, *rows = (line for line in table.splitlines() if line.startswith("|"))
+    head, rule, *rows = table(page, BEGIN, END)
     rows.append(row(summary))
-    page.write_text(
-        f"{before}{begin}\n" + "\n".join((head, rule, *rows)) + f"\n\n{totals(rows)}\n{end}{after}"
-    )
+    replace(page, BEGIN, END, "\n".join((head, rule, *rows)) + f"\n\n{totals(rows)}")
+
+
+def append(page: Path, begin: str, end: str, line: str) -> None:
+    """Append a row to the table between two comments of the page."""
+    replace(page, begin, end, "\n".join((*table(page, begin, end), line)))
+
+
+def table(page: Path, begin: str, end: str) -> list[str]:
+    """Return the lines of the table between two comments of the page."""
+    _, between, _ = _parts(page, begin, end)
+    return [line for line in between.splitlines() if line.startswith("|")]
+
+
+def replace(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what is between two comments of the page."""
+    before, _, after = _parts(page, begin, end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def _parts(page: Path, begin: str, end: str) -> tuple[str, str, str]:
+    before, found, rest = page.read_text().partition(begin)
+    between, also, after = rest.partition(end)
+    if not (found and also):
+        raise ValueError(f"{page} has no {begin} and {end}")
+    return before, between, after

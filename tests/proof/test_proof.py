@@ -25,7 +25,7 @@ from .calls import (
     was_struck,
 )
 from .canaries import Canary
-from .checks import _owned, _told
+from .checks import _owned, told
 from .results import BEGIN, COLUMNS, END, HARMS, merge, summarise, write
 from .trial import Trial
 from .world import SERVER, Member, Ran, ready
@@ -121,9 +121,9 @@ def test_an_owned_path_is_left_if_it_is_there_after_the_end(tmp_path):
 
 def test_a_traceback_and_a_hang_are_seen():
     argv = ("scopekeeper", "ls")
-    assert _told(Ran(argv, 1, "Traceback (most recent call last):\n  x\nOSError: y\n"))
-    assert _told(Ran(argv, None, ""))
-    assert _told(Ran(argv, 1, "scopekeeper: no\n")) == []
+    assert told(Ran(argv, 1, "Traceback (most recent call last):\n  x\nOSError: y\n"))
+    assert told(Ran(argv, None, ""))
+    assert told(Ran(argv, 1, "scopekeeper: no\n")) == []
 
 
 def test_what_came_out_is_appended_as_a_row(tmp_path):

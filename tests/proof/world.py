@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests import folders
 from tests.machine import (
@@ -37,10 +38,10 @@ exec {program} keeper --linger infinity
 """
 
 
-def ready(path: Path) -> dict[str, str]:
+def ready(path: Path) -> dict[str, Any]:
     """Return what a server has written about itself, {} if it has not begun."""
     text = text_of(path)
-    found: dict[str, str] = json.loads(text) if text else {}
+    found: dict[str, Any] = json.loads(text) if text else {}
     return found
 
 
@@ -58,7 +59,7 @@ class Member:
     """Whether its launch has reported that nothing was started."""
 
     @property
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, Any]:
         return ready(self.file)
 
     @property
@@ -145,6 +146,7 @@ class World:
             **os.environ,
             "SCOPEKEEPER_STATE": str(self.state),
             "SCOPEKEEPER_CONFIG": str(self.rules),
+            "SCOPEKEEPER_SCRATCH": str(folder),
         }
 
     # what is there before
@@ -213,12 +215,17 @@ class World:
         text = "".join(
             line for line in lines.splitlines(keepends=True) if not line.startswith(left_out)
         )
-        names = ("PATH", "SCOPEKEEPER_STATE", "SCOPEKEEPER_CONFIG")
-        passed = "".join(f"Environment={each}={self.environment[each]}\n" for each in names)
+        passed = "".join(
+            f"Environment={name}={value}\n"
+            for name, value in self.environment.items()
+            if name == "PATH" or name.startswith("SCOPEKEEPER_")
+        )
         if ROOT:
             self.units.write(DROP_IN, (FILES / "system" / DROP_IN).read_text())
         unit = text.replace("Restart=on-failure", "Restart=always")
-        unit = unit.replace("[Service]\n", "StartLimitIntervalSec=0\n[Service]\n")
+        # each new scope starts it, unless it is to stay down
+        down = f"StartLimitIntervalSec=0\nConditionPathExists=!{self.folder}/down\n"
+        unit = unit.replace("[Service]\n", f"{down}[Service]\n")
         self.units.write(UNIT, f"{unit}\n[Service]\nExecStart={script}\n{passed}")
         self.has_keeper = True
         if start:

@@ -3,23 +3,16 @@
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.proof.about import PAGE, commit, note, told
+
 from . import results
-
-HERE = Path(__file__).resolve().parents[2]
-
-
-def note(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,16 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if "LAB_OUT" not in os.environ:
         print("this ends every scope of the machine: only in the lab", file=sys.stderr)
         return 2
-    about = {
-        "seed": str(options.seed),
-        "commit": options.commit or "unknown",
-        "kernel": platform.release(),
-        "systemd": subprocess.run(["systemctl", "--version"], capture_output=True, text=True)
-        .stdout.split()[1],
-        "Python": platform.python_version(),
-        "user": "root" if os.geteuid() == 0 else "user",
-    }  # fmt: skip
-    note(", ".join(f"{key} {value}" for key, value in about.items()))
+    about = told(options.seed, options.commit)
     out = Path(os.environ["LAB_OUT"])
     summary = (storm if options.command == "storm" else day)(options, out) | {"about": about}
     (out / f"{options.command}.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -91,26 +75,24 @@ def day(options: argparse.Namespace, out: Path) -> dict[str, Any]:
 
 def in_lab(options: argparse.Namespace) -> int:
     """Boot a machine, have it do it, and write the table."""
-    from tests.proof.machine import SECONDS_EACH, boot
+    from tests.proof.machine import boot
 
-    commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-                            capture_output=True, text=True).stdout.strip()  # fmt: skip
     names = ("minutes", "warm", "ends", "hours", "seed")
     words = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
     # a shell is the main process of the service: its gateways are other programs
-    call = ["python", "-m", "tests.storm", options.what, "--commit", commit or "unknown", *words]
+    call = ["python", "-m", "tests.storm", options.what, "--commit", commit(), *words]
     argv = ["sh", "-c", '"$@"; exit $?', "sh", *call]
     seconds = options.warm + 120 * options.minutes + options.ends / 20
     as_root = options.root or options.what == "day"
-    status, file = boot(
-        options.suite, as_root=as_root, argv=argv, count=int(seconds / SECONDS_EACH)
-    )
-    file = file.with_name(f"{options.what}.json")
+    status, (file,) = boot(
+        options.suite, as_root=as_root, argvs=[argv],
+        seconds=int(seconds), result=f"{options.what}.json",
+    )  # fmt: skip
     if not file.exists():
         print(f"no result in {file}", file=sys.stderr)
         return status or 1
     if not options.keep:
-        results.write(HERE / "docs/reliability.md", options.what, json.loads(file.read_text()))
+        results.write(PAGE, options.what, json.loads(file.read_text()))
     return status
 
 

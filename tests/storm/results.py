@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.proof.results import ABOUT, replace
+
 WARM = 120.0
 """Seconds of short commands before a storm."""
-_KEYS = ("commit", "kernel", "systemd", "Python", "user", "seed")
 _HEAD = "| what | mean | slope an hour | standard error | |\n|---|---|---|---|---|"
 
 
@@ -26,7 +27,7 @@ def command(what: str, summary: Mapping[str, Any]) -> str:
 
 def table(what: str, summary: Mapping[str, Any]) -> str:
     """Return a run as Markdown: what it was, what it did, and the slopes."""
-    about = ", ".join(f"{key} {summary['about'][key]}" for key in _KEYS)
+    about = ", ".join(f"{key} {summary['about'][key]}" for key in ABOUT)
     harms = ", ".join(f"{name} {count}" for name, count in summary["harms"].items())
     rows = [
         f"| {name} | {_number(each['mean'])} | {_number(each['per_hour'])} | "
@@ -43,9 +44,5 @@ def _number(value: float) -> str:
 
 def write(page: Path, what: str, summary: Mapping[str, Any]) -> None:
     """Put a run in the place of the one before."""
-    text, (begin, end) = page.read_text(), marks(what)
-    before, found, rest = text.partition(begin)
-    _, also, after = rest.partition(end)
-    if not (found and also):
-        raise ValueError(f"{page} has no {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{table(what, summary)}\n{end}{after}")
+    begin, end = marks(what)
+    replace(page, begin, end, table(what, summary))

@@ -82,7 +82,7 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path):
     short = table("storm", summary | {"warm": 60.0})
     assert "`make storm MINUTES=30 SEED=7 STORM_ARGS='--warm 60'`" in short
     with pytest.raises(ValueError, match="has no"):
-        write(page, "day", summary)
+        write(page, "day", summary | {"hours": 24.0})
 
 
 def test_a_day_passes_as_soon_as_nothing_is_left_to_do():
