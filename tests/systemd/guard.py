@@ -5,7 +5,7 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,11 +24,17 @@ class Keeper:
         self.rules.mkdir()
         self._units = units
 
-    def start(self, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Start it, and wait until it is ready."""
+    def start(
+        self,
+        *options: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        properties: Sequence[str] = (),
+    ) -> None:
+        """Start it, and wait until it is ready; properties are those of its service."""
         self._units.run(
             UNIT, "--property=Type=notify", "--property=NotifyAccess=main",
             "--property=Restart=on-failure", "--property=RestartSec=100ms",
+            *(f"--property={each}" for each in properties),
             f"--setenv=SCOPEKEEPER_CONFIG={self.rules}",
             f"--setenv=SCOPEKEEPER_STATE={self.state}",
             *(f"--setenv={name}={value}" for name, value in environment.items()),
