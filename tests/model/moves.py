@@ -46,7 +46,7 @@ class Moves(Example):
     @rule(which=INDEX, how=st.sampled_from(["kill", "stop"]))
     def end_gateway(self, which: int, how: str) -> None:
         gateway = self._up(which)
-        self.rig.end(gateway, how)
+        self.rig.end_gateway(gateway, how)
         self.shadow.gateway_ends(gateway)
         self._after(f"gateway {gateway.name} ends by {how}")
 

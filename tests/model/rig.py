@@ -78,7 +78,7 @@ class Rig(World):
         assert ran.status == 0, ran.text
         gateway.pid = eventually(lambda: main_pid(gateway.unit))
 
-    def end(self, gateway: Gateway, how: str) -> None:
+    def end_gateway(self, gateway: Gateway, how: str) -> None:
         """Kill a gateway; a service may be stopped, too."""
         if not gateway.unit:
             self.end_owner(gateway.pid)

@@ -6,7 +6,7 @@ import pytest
 from ends import an_end
 
 from scopekeeper.history import recording
-from scopekeeper.lifecycle import oom, unseen_ends
+from scopekeeper.lifecycle import label_lines, oom, unseen_ends
 from scopekeeper.lifecycle.member_lines import Line
 from scopekeeper.scope import records
 from scopekeeper.scope.reason import Reason
@@ -66,7 +66,7 @@ def test_a_scope_that_the_kernel_killed_at_once_explains_each_member(scope):
 def test_whoever_reads_the_ledger_first_reads_the_kills_too(scope, tmp_path, monkeypatch):
     leaf = f"/x/{UNIT}/{END.leaf}"
     line = Line(b"", END, leaf, None, None, 0, "")
-    clues = unseen_ends._Clues(str(tmp_path), {})
+    clues = unseen_ends._Clues(str(tmp_path), {}, b"", label_lines.NONE)
     assert clues.out_of_memory(line) is None
     kills(scope / END.leaf, alone=2)
     found = clues.out_of_memory(line)

@@ -4,7 +4,7 @@ import pytest
 from ends import an_end
 
 from scopekeeper.kernel import oomd
-from scopekeeper.lifecycle import oom, unseen_ends
+from scopekeeper.lifecycle import label_lines, oom, unseen_ends
 from scopekeeper.lifecycle.member_lines import Line
 from scopekeeper.scope.reason import Reason
 
@@ -47,7 +47,7 @@ def test_without_a_count_or_a_way_to_it_there_was_no_kill(tmp_path, monkeypatch)
 def test_a_line_in_the_ledger_gets_it_from_the_leaf_or_from_the_scope(counts, tmp_path, whole):
     scope = f"{tmp_path}/{UNIT}"
     line = Line(b"", END, f"/{UNIT}/{END.leaf}", None, None, 0, "")
-    clues = unseen_ends._Clues(str(tmp_path), {})
+    clues = unseen_ends._Clues(str(tmp_path), {}, b"", label_lines.NONE)
     assert clues.out_of_memory(line) is None
     counts[scope if whole else f"{scope}/{END.leaf}"] = b"1"
     found = clues.out_of_memory(line)
