@@ -1,6 +1,7 @@
 """One example: the steps so far, and the comparison after each."""
 
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -25,6 +26,13 @@ SETTLES, AGAIN = 30.0, 8.0
 """Seconds until all is as it must be, without any progress; and while a difference is shrunk."""
 
 
+class Enough(KeyboardInterrupt):
+    """So many steps as were asked for are done.
+
+    hypothesis plays more examples than it was asked for, and ends without a finding only by this.
+    """
+
+
 class DifferenceError(AssertionError):
     """What is there is not what the model says."""
 
@@ -39,6 +47,8 @@ class Course:
     shadow: type[Shadow] = Shadow
     meddle: Callable[[Rig, Shadow, int], None] | None = None
     """Does something that the model does not know, before each check: to see it found."""
+    wants: float = math.inf
+    """Steps after which no example begins."""
     steps: int = 0
     examples: int = 0
     note: Callable[[str], None] = print
@@ -58,6 +68,8 @@ class Example(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        if self.course.steps >= self.course.wants and not self.course.shrinking:
+            raise Enough
         number = next(self.numbers)
         self.course.examples += not self.course.shrinking
         session = f"model:{self.course.seed}:{number}"

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.proof.canaries import Canaries
 
-from .example import Course
+from .example import Course, Enough
 from .moves import Moves
 
 EACH = 30
@@ -44,6 +44,8 @@ def play(
     )  # fmt: skip
     try:
         run_state_machine_as_test(machine, settings=how)
+    except Enough:
+        return ""
     except Exception as error:  # noqa: BLE001  whatever went wrong is reported
         if len(course.found) == before:  # it is the suite itself that failed
             course.found.append(f"suite: {type(error).__name__}: {str(error)[:300]}")
@@ -77,7 +79,7 @@ def run(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     canaries = Canaries(folder / "canaries")
-    course = Course(folder, number, canaries, note=note)
+    course = Course(folder, number, canaries, wants=steps, note=note)
     chance = random.Random(number)
     try:
         while course.steps < steps:
