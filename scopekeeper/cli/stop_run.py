@@ -263,7 +263,8 @@ class _Said:
 
     def print(self, given: _Given, found: _Found) -> None:
         """Print the lines, and on standard error what failed or could not be read."""
-        say("\n".join(self.lines(given, found)))
+        if lines := self.lines(given, found):
+            say("\n".join(lines))
         if self._is_nothing:
             warn_unread(found.snapshot.unread)
         replace(self.paths, lines=()).print()

@@ -49,9 +49,9 @@ class Who:
             self.argv(*command), env={"PATH": SYSTEM_PATH}, stdin=subprocess.DEVNULL
         )
 
-    def scopes(self) -> list[dict[str, object]]:
-        """Return what ``ls`` tells of the tests' session."""
-        told = json.loads(self.call("scopekeeper", "ls", "-s", "deb", "--json"))
+    def scopes(self, session: str = "deb") -> list[dict[str, object]]:
+        """Return what ``ls`` tells of a session."""
+        told = json.loads(self.call("scopekeeper", "ls", "-s", session, "--json"))
         scopes: list[dict[str, object]] = told["scopes"]
         return scopes
 

@@ -19,6 +19,8 @@ from .versions import OLDER, variant
 
 pytestmark = pytest.mark.deb
 
+SESSION = "versions"
+"""One of its own: what other tests launched may get its end late."""
 SCRIPT = "while read -r word; do echo heard $word; done"
 
 
@@ -38,7 +40,7 @@ def packages(tmp_path: Path, package: None) -> Iterator[dict[str, Path]]:
     (made[__version__],) = FOLDER.glob(f"scopekeeper_{__version__}_*.deb")
     yield made
     for who in (Who("root"), Who("lab")):
-        who.call("scopekeeper", "stop", "-s", "deb", status=None)
+        who.call("scopekeeper", "stop", "-s", SESSION, status=None)
     if Who("root").call("scopekeeper", "--version").split()[-1] != __version__:
         conftest.dpkg("-P", "scopekeeper")
     conftest.install()
@@ -55,21 +57,21 @@ class Lives:
         subprocess.run(["chown", "-R", who.user, self.owned.parent], check=True)
         self.server = self.start("server", "--own", str(self.owned))
         told = who.call(
-            "scopekeeper", "exec", "-d", "-s", "deb", "-n", "run", "--", "sh", "-c", SCRIPT
+            "scopekeeper", "exec", "-d", "-s", SESSION, "-n", "run", "--", "sh", "-c", SCRIPT
         )
         self.run = told.split()[-1]
         self.keeper = eventually(who.keeper)
 
     def start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
         owner = ("--owner", str(self.owner.pid))
-        words = ("scopekeeper", "run", "-s", "deb", "-n", name, *owner, *options)
+        words = ("scopekeeper", "run", "-s", SESSION, "-n", name, *owner, *options)
         process = self.who.start(*words, "--", "sleep", "infinity")
         eventually(lambda: self.pid(name))
         return process
 
     def pid(self, name: str) -> int:
         """Return the process of a member, 0 if it has none."""
-        members = [each for scope in self.who.scopes() for each in scope["members"]]
+        members = [each for scope in self.who.scopes(SESSION) for each in scope["members"]]
         pids = [
             each["pid"] for each in members if each["name"] == name and each["state"] != "ended"
         ]
@@ -85,7 +87,7 @@ class Lives:
 
     def ends(self) -> list[tuple[str, str]]:
         """Return what the history has."""
-        told = json.loads(self.who.call("scopekeeper", "history", "-s", "deb", "--json"))
+        told = json.loads(self.who.call("scopekeeper", "history", "-s", SESSION, "--json"))
         return sorted((each["member"], each["reason"]) for each in told["ends"])
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ def test_what_runs_goes_on_through_an_upgrade_and_a_downgrade(
             each.owner.wait()
             each.server.wait(60)
             eventually(lambda each=each: not each.owned.exists())
-            each.who.call("scopekeeper", "stop", "-s", "deb")
+            each.who.call("scopekeeper", "stop", "-s", SESSION)
             eventually(lambda each=each: len(each.ends()) == 2)
             assert each.ends() == [("run", "stopped by request"), ("server", "owner gone")]
     finally:
