@@ -129,11 +129,10 @@ def _act(name: str, command: "Callable[[], object]") -> None:
     from scopekeeper.errors import UsageError
     from scopekeeper.launch import signals
 
-    signals.unwind_by_interrupt()
-
     def act() -> object:
         try:
             with outcome.interruptible():
+                signals.unwind_by_interrupt()
                 return command()
         except UsageError as error:
             outcome.point_to_help(error, f"scopekeeper {name}")
