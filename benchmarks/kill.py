@@ -128,7 +128,7 @@ def _gateway() -> Iterator["subprocess.Popen[bytes]"]:
 
 @contextlib.contextmanager
 def _started(processes: int, manner: str, options: Sequence[str]) -> Iterator[_Tree]:
-    """Start a tree in a scope of its own; whatever happens, nothing of it stays."""
+    """Start a tree in a scope of its own; whatever happens, all of it is ended."""
     session = fresh("kill")
     command = [sys.executable, "-IS", "-c", TREE, str(processes), manner]
     argv = ours(session, "--grace", GRACE, *options, command=command)
@@ -186,7 +186,7 @@ class _Events:
 
 
 def _await_removal(scope: str) -> None:
-    """Wait until the scope is removed, so that nothing of it is left to do in the next round."""
+    """Wait until the scope is removed, so that the next round has none of its work."""
     deadline = time.monotonic() + _LONGEST
     while os.path.isdir(scope):
         if time.monotonic() > deadline:

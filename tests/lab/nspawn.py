@@ -21,7 +21,7 @@ REMOVE_LIMIT_S = 120.0
 # Mounted in a mount namespace of the container's own, the overlay ends with it and the host's
 # mount table never shows it; and what systemd-nspawn writes below /run, it does not write to the
 # host's.  An empty $4 means that a scope unit gave the cgroup.
-# Nothing of it outlives the run, so nothing waits for a disk (volatile, Linux 5.10): OpenClaw
+# It is removed when the run ends, so nothing waits for a disk (volatile, Linux 5.10): OpenClaw
 # gives its database up where that takes ten seconds. The kernel leaves a mark, which would refuse
 # the next boot.
 BOOT = """

@@ -3,12 +3,11 @@
 import argparse
 import json
 import os
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.proof.about import PAGE, commit, note, told
+from tests.proof.about import PAGE, commit, note, options_of_lab, options_of_run, told
 from tests.proof.results import append
 
 from . import results
@@ -22,13 +21,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     inside = commands.add_parser("play", help="in a machine of the lab: drive and compare")
     lab = commands.add_parser("lab", help="boot a machine, and write its results into the docs")
-    lab.add_argument("--suite", default="trixie")
-    lab.add_argument("--root", action="store_true", help="as root, not as the user")
-    lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    options_of_lab(lab)
     for command in (inside, lab):
         command.add_argument("--steps", type=int, default=300)
-        command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-        command.add_argument("--commit", default="")
+        options_of_run(command)
         command.add_argument("--blob", default="", help="play a difference again")
         command.add_argument("--no-shrink", action="store_true",
                              help="go on at once after a difference")  # fmt: skip

@@ -4,13 +4,12 @@ import argparse
 import json
 import math
 import os
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import results
-from .about import PAGE, commit, note, told
+from .about import PAGE, commit, note, options_of_lab, options_of_run, told
 from .pairs import PAIRS
 from .steps import STEPS
 
@@ -24,9 +23,7 @@ def parser() -> argparse.ArgumentParser:
     inside = commands.add_parser("crash", help="in a machine of the lab: kill and fail commands")
     lab = commands.add_parser("lab", help="boot a machine, and write its results into the docs")
     lab.add_argument("what", choices=["crash"])
-    lab.add_argument("--suite", default="trixie")
-    lab.add_argument("--root", action="store_true", help="as root, not as the user")
-    lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    options_of_lab(lab)
     lab.add_argument("--jobs", type=int, default=1, help="machines that share the trials")
     inside.add_argument("--part", default="1/1", help="K/N: every Nth trial, from the Kth on")
     for command in (inside, lab):
@@ -37,12 +34,11 @@ def parser() -> argparse.ArgumentParser:
             default=0,
             help="do no more trials after so many, of --count at most",
         )
-        command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+        options_of_run(command)
         command.add_argument("--step", action="append", default=[],
                              choices=[each.name for each in (*STEPS, *PAIRS)])  # fmt: skip
         command.add_argument("--only", type=int, action="append", default=[],
                              help="replay this trial of the seed")  # fmt: skip
-        command.add_argument("--commit", default="")
     return top
 
 

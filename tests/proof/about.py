@@ -1,12 +1,28 @@
 """What a run depends on: it prints that when it begins, and its row of the tables has it."""
 
+import argparse
 import os
 import platform
+import random
 import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 PAGE = HERE / "docs/reliability.md"
+
+
+def options_of_lab(command: argparse.ArgumentParser) -> None:
+    """Add the options of a run for which a machine of the lab is booted."""
+    command.add_argument("--suite", default="trixie")
+    command.add_argument("--root", action="store_true", help="as root, not as the user")
+    command.add_argument("--keep", action="store_true", help="do not write into the docs")
+
+
+def options_of_run(command: argparse.ArgumentParser) -> None:
+    """Add the options that a run has in a machine as well."""
+    seed = random.SystemRandom().randrange(10**6)
+    command.add_argument("--seed", type=int, default=seed, help="replays a run")
+    command.add_argument("--commit", default="", help="what the checkout is at")
 
 
 def note(text: str) -> None:

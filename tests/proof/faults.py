@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from . import results
-from .about import PAGE, commit
+from .about import PAGE, commit, options_of_lab
 from .machine import boot
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
@@ -23,10 +23,8 @@ _SECONDS = 5400
 def parser() -> argparse.ArgumentParser:
     """Return the options."""
     top = argparse.ArgumentParser(prog="python -m tests.proof.faults", description=__doc__)
-    top.add_argument("--suite", default="trixie")
-    top.add_argument("--root", action="store_true", help="as root, not as the user")
     top.add_argument("--quick", action="store_true", help="as few rounds as the suites do")
-    top.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    options_of_lab(top)
     return top
 
 

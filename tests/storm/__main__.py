@@ -3,14 +3,13 @@
 import argparse
 import json
 import os
-import random
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.proof.about import PAGE, commit, note, told
+from tests.proof.about import PAGE, commit, note, options_of_lab, options_of_run, told
 
 from . import results
 
@@ -21,17 +20,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     lab = commands.add_parser("lab", help="boot a machine, and write its results into the docs")
     lab.add_argument("what", choices=["storm", "day"])
-    lab.add_argument("--suite", default="trixie")
-    lab.add_argument("--root", action="store_true", help="the storm as root, not as the user")
-    lab.add_argument("--keep", action="store_true", help="do not write into docs/reliability.md")
+    options_of_lab(lab)
     for command in (commands.add_parser("storm"), commands.add_parser("day"), lab):
         command.add_argument("--minutes", type=float, default=30)
         command.add_argument("--warm", type=float, default=results.WARM,
                              help="seconds of short commands before the storm")  # fmt: skip
         command.add_argument("--ends", type=int, default=100_000)
         command.add_argument("--hours", type=float, default=24)
-        command.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-        command.add_argument("--commit", default="")
+        options_of_run(command)
     return top
 
 

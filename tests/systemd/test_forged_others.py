@@ -1,4 +1,4 @@
-"""A record that names others as its own: nothing of theirs is ended, and it gains no immunity."""
+"""A record that names others as its own ends none of their processes, and gains no immunity."""
 
 import json
 import os
